@@ -1,0 +1,3 @@
+"""Asyncio client for the APIXO generation API."""
+
+__version__ = "0.1.0"

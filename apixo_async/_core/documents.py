@@ -1,0 +1,110 @@
+"""What the APIXO documents say of time: when to look first, how often, and how long a task may take.
+
+Prices and the bounds of inputs stand beside the inputs, in `apixo_async.inputs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+#: Account limits of the documents: tasks at once, and requests in any 60 seconds.
+CONCURRENT_TASKS: Final = 1_000
+REQUESTS_PER_MINUTE: Final = 10_000
+WINDOW: Final = 60.0
+
+#: Seconds that a result's URLs stay valid: 15 days.
+RESULT_LIFETIME: Final = 15 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The documented times of one kind of task, in seconds.
+
+    Attributes:
+        first: From creation to the first look.
+        interval: From one look to the next.
+        typical_low: The lower end of the typical duration.
+        typical_high: The upper end of the typical duration.
+        longest: How long the documents allow for such a task; the hold of an uncertain submit.
+        age_limit: After this long a task is given up: 30 min for images, 2 h for all else.
+    """
+
+    first: float
+    interval: float
+    typical_low: float
+    typical_high: float
+    longest: float
+    age_limit: float
+
+
+IMAGE_AGE_LIMIT: Final = 1_800.0
+OTHER_AGE_LIMIT: Final = 7_200.0
+
+#: Kinds that the documents time themselves. "About 30 seconds" reads as 20 to 40.
+TIMINGS: Final[dict[str, Timing]] = {
+    "gpt-image-1": Timing(20, 3, 20, 40, 180, IMAGE_AGE_LIMIT),
+    "gpt-image-2/1k": Timing(30, 10, 30, 120, 240, IMAGE_AGE_LIMIT),
+    "gpt-image-2/2k": Timing(60, 10, 60, 180, 240, IMAGE_AGE_LIMIT),
+    "gpt-image-2/4k": Timing(120, 10, 120, 240, 240, IMAGE_AGE_LIMIT),
+    "flux-kontext": Timing(20, 3, 20, 40, 120, IMAGE_AGE_LIMIT),
+}
+
+#: Hints of public pages for media. The longest time of every other model is 600 s.
+_OTHER_LONGEST: Final = 600.0
+_MEDIA: Final[dict[str, Timing]] = {
+    "fast image": Timing(5, 3, 5, 20, _OTHER_LONGEST, IMAGE_AGE_LIMIT),
+    "quality image": Timing(10, 5, 10, 60, _OTHER_LONGEST, IMAGE_AGE_LIMIT),
+    "video": Timing(60, 15, 60, 300, _OTHER_LONGEST, OTHER_AGE_LIMIT),
+    "audio": Timing(30, 10, 30, 120, _OTHER_LONGEST, OTHER_AGE_LIMIT),
+    # What nobody has timed: looked at like an image, given the time of a video.
+    "unknown": Timing(10, 5, 10, 120, _OTHER_LONGEST, OTHER_AGE_LIMIT),
+}
+
+#: Model names begin with one of these words, or hold it between dashes.
+_MEDIUM_OF_WORD: Final[dict[str, str]] = {
+    "nano-banana": "fast image",
+    "flux": "quality image",
+    "seedream": "quality image",
+    "midjourney": "quality image",
+    "gpt-image": "quality image",
+    "image": "quality image",
+    "sora": "video",
+    "veo": "video",
+    "seedance": "video",
+    "kling": "video",
+    "wan": "video",
+    "happyhorse": "video",
+    "video": "video",
+    "suno": "audio",
+    "music": "audio",
+    "tts": "audio",
+    "audio": "audio",
+}
+
+#: A medium that the name says outright beats the family that the name begins with.
+_SPOKEN: Final = ("video", "audio", "music", "tts", "image")
+
+
+def medium(model: str) -> str:
+    """Guess what a model makes from its name: a key of the public pages' table of times."""
+    dashed = f"-{model.lower()}-"
+    for word in _SPOKEN:
+        if f"-{word}-" in dashed and not dashed.startswith("-gpt-image"):
+            return _MEDIUM_OF_WORD[word]
+    for word, found in _MEDIUM_OF_WORD.items():
+        if dashed.startswith(f"-{word}"):
+            return found
+    return "unknown"
+
+
+def timing(kind: str) -> Timing:
+    """Return the documented times of a kind of task: a model name, or `model/tier`."""
+    known = TIMINGS.get(kind)
+    if known is not None:
+        return known
+    model = kind.partition("/")[0]
+    # A gpt-image-2 task attached by id alone has no known tier: its shortest plan, longest time.
+    if model == "gpt-image-2":
+        return TIMINGS["gpt-image-2/1k"]
+    return _MEDIA[medium(model)]

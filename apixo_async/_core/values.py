@@ -1,0 +1,178 @@
+"""The values that callers are handed: references, results, snapshots and counts, all frozen."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
+from apixo_async._core.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of an account, never exceeded and never wasted.
+
+    The documents give 1,000 tasks and 10,000 requests a minute, and say that both vary by
+    account, key and route.
+
+    Attributes:
+        concurrent_tasks: Tasks at once, at least 1.
+        requests_per_minute: Requests in any 60 seconds, submits and looks together, at least 1.
+    """
+
+    concurrent_tasks: int = CONCURRENT_TASKS
+    requests_per_minute: int = REQUESTS_PER_MINUTE
+
+    def __post_init__(self) -> None:
+        for name in ("concurrent_tasks", "requests_per_minute"):
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigurationError(f"Limits: {name}={value!r}; a whole number from 1 up")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """What it takes to attach to a task from any process: store it as two strings.
+
+    Attributes:
+        model: The model's name.
+        task_id: The service's id of the task.
+    """
+
+    model: str
+    task_id: str
+
+    def __post_init__(self) -> None:
+        for name in ("model", "task_id"):
+            value: object = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigurationError(f"TaskRef: {name}={value!r}; a non-empty str")
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.task_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one look said of a task.
+
+    Attributes:
+        task_id: The service's id of the task.
+        model: The model's name.
+        state: "pending", "processing", "success", "failed", or what else the service said.
+        raw: The status object as it came.
+    """
+
+    task_id: str
+    model: str
+    state: str
+    raw: Mapping[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a successful task made.
+
+    Attributes:
+        task_id: The service's id of the task.
+        model: The model's name.
+        urls: Every URL of the result, in the service's order; possibly none.
+        raw: The decoded `resultJson` with whatever else it holds.
+        created_at: When the service made the task (aware UTC), or None.
+        completed_at: When the service finished it (aware UTC), or None.
+        cost_time: Seconds that the service says it worked, or None.
+    """
+
+    task_id: str
+    model: str
+    urls: tuple[str, ...]
+    raw: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
+    created_at: datetime | None = None
+    completed_at: datetime | None = None
+    cost_time: float | None = None
+
+    @property
+    def ref(self) -> TaskRef:
+        """The reference of the task that made this."""
+        return TaskRef(self.model, self.task_id)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the URLs expire (aware UTC): 15 days after creation, the documents' figure."""
+        if self.created_at is None:
+            return None
+        return self.created_at + timedelta(seconds=RESULT_LIFETIME)
+
+    def _repr_html_(self) -> str:
+        """Show the images in a notebook."""
+        shown = (
+            f'<a href="{html.escape(url)}"><img src="{html.escape(url)}" loading="lazy" '
+            f'style="max-width: 256px; max-height: 256px; margin: 4px"></a>'
+            for url in self.urls
+            if url.startswith(("https://", "http://"))
+        )
+        return f"<div>{html.escape(str(self.ref))}</div>{''.join(shown)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What inputs will cost by the documents' prices.
+
+    Attributes:
+        total: USD for every input that has a price.
+        priced: How many have one.
+        unpriced: How many have none.
+    """
+
+    total: Decimal
+    priced: int
+    unpriced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """One instant of a client.
+
+    Attributes:
+        slots_used: Tasks that count against `concurrent_tasks`, uncertain submits included.
+        slots_limit: The limit on them.
+        slots_waiting: Submits that wait for a slot.
+        requests_in_window: Requests that count against the limit now.
+        requests_limit: Requests allowed in any 60 seconds.
+        requests_waiting: Requests that wait for a permit.
+        tasks_tracked: Tasks that are looked at.
+        submits: Answered with a task so far.
+        looks: Status requests sent so far.
+        succeeded: Tasks that ended well.
+        failed: Tasks that ended otherwise.
+        uncertain: Submits with an unknown outcome.
+        throttled: Answers 429.
+        latency: Mean seconds of recent exchanges.
+        places: Requests that the gate lets into the connection pool at once.
+    """
+
+    slots_used: int
+    slots_limit: int
+    slots_waiting: int
+    requests_in_window: int
+    requests_limit: int
+    requests_waiting: int
+    tasks_tracked: int
+    submits: int
+    looks: int
+    succeeded: int
+    failed: int
+    uncertain: int
+    throttled: int
+    latency: float
+    places: int
+
+
+def estimate(prices: Sequence[Decimal | None]) -> Estimate:
+    """Add up prices, counting those that are unknown."""
+    known = [price for price in prices if price is not None]
+    return Estimate(sum(known, Decimal(0)), len(known), len(prices) - len(known))

@@ -1,0 +1,319 @@
+"""What a task is made from: one frozen model for each documented model, and `OtherModel` for the rest.
+
+Fields, bounds, defaults, names on the wire and prices are those of the APIXO documents. A bound
+that the model's own page states is enforced; one that only other pages state warns.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+class InputWarning(UserWarning):
+    """A value that the model's own page does not bound, but another page of the API does."""
+
+
+def _public_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a reference image is a public, direct http(s):// URL")
+    if _is_private(parts.hostname):
+        _warn(f"image_urls: {parts.hostname} is not a public host; the service must fetch it")
+    return url
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _warn(message: str) -> None:
+    # Level 4 is the caller: above it lie this function, the validator and the model's __init__.
+    warnings.warn(message, InputWarning, stacklevel=4)
+
+
+def _warn_elsewhere(field: str, value: object, allowed: str) -> None:
+    message = f"{field}: {value} given; other pages of the API allow {allowed}"
+    warnings.warn(message, InputWarning, stacklevel=5)
+
+
+ImageUrl: TypeAlias = Annotated[str, AfterValidator(_public_url)]
+
+
+class _DocumentedInput(BaseModel):
+    """What the documented inputs share: frozen, no unknown fields, names of the wire as aliases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    model: ClassVar[str]
+
+    @property
+    def kind(self) -> str:
+        """What drives the duration of the task: the model, and its tier where there is one."""
+        return self.model
+
+    @property
+    def price(self) -> Decimal | None:
+        """The documents' price of one such task, in USD."""
+        raise NotImplementedError
+
+    def payload(self) -> dict[str, object]:
+        """Return the `input` object as it goes over the wire, unset options left out."""
+        body = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {name: value for name, value in body.items() if value != []}
+
+
+class GptImage1(_DocumentedInput):
+    """A task of gpt-image-1: $0.35 an image, about 30 s.
+
+    Attributes:
+        prompt: 1 to 10,000 characters.
+        aspect_ratio: "1:1", "2:3" or "3:2".
+        num_images: 1, 2 or 4; each is billed.
+        image_urls: Up to 5 public URLs of JPG, PNG or WebP images, at most 10 MB each.
+        mode: Always "gpt-image-1".
+
+    Raises:
+        pydantic.ValidationError: A ValueError which names field, value and what is allowed.
+    """
+
+    model: ClassVar[str] = "gpt-image-1"
+    price_per_image: ClassVar[Decimal] = Decimal("0.35")
+
+    mode: Literal["gpt-image-1"] = "gpt-image-1"
+    prompt: str = Field(min_length=1, max_length=10_000)
+    aspect_ratio: Literal["1:1", "2:3", "3:2"]
+    num_images: Literal[1, 2, 4]
+    image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=5)
+
+    @property
+    def price(self) -> Decimal:
+        """The documents' price of this task in USD: every image asked for is billed."""
+        return self.price_per_image * self.num_images
+
+
+class GptImage2(_DocumentedInput):
+    """A task of gpt-image-2: one image, priced and timed by its resolution.
+
+    Attributes:
+        prompt: 1 to 20,000 characters.
+        image_urls: 1 to 16 public URLs for image-to-image; none for text-to-image.
+        aspect_ratio: "auto", "1:1", "4:3", "3:4", "16:9" or "9:16".
+        resolution: "1k" ($0.02, 30-120 s), "2k" ($0.03, 60-180 s) or "4k" ($0.04, 120-240 s).
+        mode: "text-to-image" or "image-to-image"; follows from `image_urls` unless given.
+
+    Raises:
+        pydantic.ValidationError: A ValueError which names field, value and what is allowed.
+    """
+
+    model: ClassVar[str] = "gpt-image-2"
+    price_of_resolution: ClassVar[Mapping[str, Decimal]] = {
+        "1k": Decimal("0.02"),
+        "2k": Decimal("0.03"),
+        "4k": Decimal("0.04"),
+    }
+
+    mode: Literal["text-to-image", "image-to-image"] = "text-to-image"
+    prompt: str = Field(min_length=1, max_length=20_000)
+    image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=16)
+    aspect_ratio: Literal["auto", "1:1", "4:3", "3:4", "16:9", "9:16"] = "auto"
+    resolution: Literal["1k", "2k", "4k"] = "1k"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_from_images(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        fields = dict(cast("Mapping[str, object]", data))
+        if fields.get("mode") is None:
+            fields["mode"] = "image-to-image" if fields.get("image_urls") else "text-to-image"
+        return fields
+
+    @model_validator(mode="after")
+    def _images_match_mode(self) -> Self:
+        if self.mode == "image-to-image" and not self.image_urls:
+            raise ValueError("image_urls: [] given; mode image-to-image takes 1 to 16 URLs")
+        if self.mode == "text-to-image" and self.image_urls:
+            _warn("image_urls: documented for mode image-to-image only; mode is text-to-image")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The model and its resolution: the documents time each resolution by itself."""
+        return f"{self.model}/{self.resolution}"
+
+    @property
+    def price(self) -> Decimal:
+        """The documents' price of this task in USD, by resolution."""
+        return self.price_of_resolution[self.resolution]
+
+
+class FluxKontext(_DocumentedInput):
+    """A task of flux-kontext: one image in about 30 s, $0.03 (`pro`) or $0.06 (`max`).
+
+    Only `mode` and `output_format` are bounded by the model's page. The bounds of the rest, and
+    the prices, come from other pages: a value outside them warns and is sent.
+
+    Attributes:
+        mode: "pro" or "max". The documents disagree on which of them is slower and better.
+        prompt: 1 to 10,000 characters.
+        aspect_ratio: "1:1", "4:3", "3:4", "9:16", "16:9" or "21:9".
+        image_urls: One public URL of a JPG, PNG or WebP image, at most 10 MB.
+        output_format: "jpeg" or "png".
+        safety_tolerance: 0 to 2; `safetyTolerance` on the wire.
+        prompt_upsampling: `promptUpsampling` on the wire.
+        enable_translation: `enableTranslation` on the wire.
+        watermark: A text, or whether there is one.
+
+    Raises:
+        pydantic.ValidationError: A ValueError which names field, value and what is allowed.
+    """
+
+    model: ClassVar[str] = "flux-kontext"
+    price_of_mode: ClassVar[Mapping[str, Decimal]] = {
+        "pro": Decimal("0.03"),
+        "max": Decimal("0.06"),
+    }
+    aspect_ratios: ClassVar[tuple[str, ...]] = ("1:1", "4:3", "3:4", "9:16", "16:9", "21:9")
+
+    mode: Literal["pro", "max"]
+    prompt: str
+    aspect_ratio: Literal["1:1", "4:3", "3:4", "9:16", "16:9", "21:9"] | str | None = None
+    image_urls: tuple[ImageUrl, ...] = ()
+    output_format: Literal["jpeg", "png"] | None = None
+    safety_tolerance: int | None = Field(default=None, alias="safetyTolerance")
+    prompt_upsampling: bool | None = Field(default=None, alias="promptUpsampling")
+    enable_translation: bool | None = Field(default=None, alias="enableTranslation")
+    watermark: str | bool | None = None
+
+    @model_validator(mode="after")
+    def _bounds_of_other_pages(self) -> Self:
+        if not 1 <= len(self.prompt) <= 10_000:
+            _warn_elsewhere("prompt", f"{len(self.prompt)} characters", "1 to 10,000")
+        if self.aspect_ratio is not None and self.aspect_ratio not in self.aspect_ratios:
+            _warn_elsewhere("aspect_ratio", repr(self.aspect_ratio), ", ".join(self.aspect_ratios))
+        if len(self.image_urls) > 1:
+            _warn_elsewhere("image_urls", f"{len(self.image_urls)} URLs", "one")
+        if self.safety_tolerance is not None and not 0 <= self.safety_tolerance <= 2:
+            _warn_elsewhere("safety_tolerance", self.safety_tolerance, "0 to 2")
+        return self
+
+    @property
+    def price(self) -> Decimal:
+        """The price of this task in USD, by mode, as other pages of the API give it."""
+        return self.price_of_mode[self.mode]
+
+
+class OtherModel:
+    """A task of any other model, its input passed through untouched and in the order given.
+
+    `OtherModel("sora-2", mode="text-to-video", prompt="...")`. Nothing is bounded, nothing is
+    priced; fields that are no Python names go in as `OtherModel(name, **{"a-b": 1})`.
+
+    Raises:
+        ValueError: The model's name could not stand in a URL, or a value is not JSON.
+    """
+
+    __slots__ = ("_text", "model")
+    model: Final[str]
+    _text: Final[str]
+
+    def __init__(self, model: str, /, **fields: object) -> None:
+        _check_model_name(model)
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "_text", _as_json(model, fields))
+
+    @property
+    def kind(self) -> str:
+        """What drives the duration of the task, as far as it is known: the model."""
+        return self.model
+
+    @property
+    def price(self) -> None:
+        """Say nothing: the documents at hand give no price."""
+        return
+
+    def payload(self) -> dict[str, object]:
+        """Return the `input` object as it goes over the wire."""
+        return cast("dict[str, object]", json.loads(self._text))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"OtherModel is frozen: {name} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"OtherModel is frozen: {name} cannot be deleted")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _other_model, (self.model, self.payload())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, OtherModel):
+            return NotImplemented
+        return self.model == other.model and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash((self.model, self._text))
+
+    def __repr__(self) -> str:
+        fields = "".join(f", {name}={value!r}" for name, value in self.payload().items())
+        return f"OtherModel({self.model!r}{fields})"
+
+
+def _other_model(model: str, fields: Mapping[str, object]) -> OtherModel:
+    return OtherModel(model, **fields)
+
+
+def _check_model_name(model: object) -> None:
+    if not isinstance(model, str):
+        raise TypeError(f"model: {model!r} given; a model is named by a str such as 'sora-2'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
+        raise ValueError(f"model: {model!r} given; a name is letters, digits, '-', '_' and '.'")
+
+
+def _as_json(model: str, fields: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        for name, value in fields.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as reason:
+                message = f"{model}: {name}: {value!r} given; allowed is what JSON holds ({reason})"
+                raise ValueError(message) from exc
+        raise
+
+
+Input: TypeAlias = GptImage1 | GptImage2 | FluxKontext | OtherModel
+
+DOCUMENTED: Final[Mapping[str, type[GptImage1 | GptImage2 | FluxKontext]]] = {
+    cls.model: cls for cls in (GptImage1, GptImage2, FluxKontext)
+}
+
+
+def from_dict(model: str, fields: Mapping[str, Any]) -> Input:
+    """Build the input of a model from a mapping, such as one row of a JSON Lines file.
+
+    Names may be those of Python or of the wire. A model without a class of its own becomes an
+    `OtherModel`, its fields untouched.
+
+    Raises:
+        ValueError: A field is missing, unknown or out of bounds; the message names it, its
+            value and what is allowed. (`pydantic.ValidationError` for documented models.)
+        TypeError: `fields` is no mapping, or `model` no string.
+    """
+    _check_model_name(model)
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"fields: {fields!r} given; the input of {model} is a mapping")
+    cls = DOCUMENTED.get(model)
+    return OtherModel(model, **fields) if cls is None else cls.model_validate(dict(fields))
