@@ -1,4 +1,4 @@
-"""What a task is made from: one frozen model for each documented model, and `OtherModel` for the rest.
+"""What a task is made from: a frozen class for each documented model, `OtherModel` for the rest.
 
 Fields, bounds, defaults, names on the wire and prices are those of the APIXO documents. A bound
 that the model's own page states is enforced; one that only other pages state warns.
@@ -189,7 +189,7 @@ class FluxKontext(_DocumentedInput):
 
     mode: Literal["pro", "max"]
     prompt: str
-    aspect_ratio: Literal["1:1", "4:3", "3:4", "9:16", "16:9", "21:9"] | str | None = None
+    aspect_ratio: str | None = None
     image_urls: tuple[ImageUrl, ...] = ()
     output_format: Literal["jpeg", "png"] | None = None
     safety_tolerance: int | None = Field(default=None, alias="safetyTolerance")
@@ -226,8 +226,8 @@ class OtherModel:
     """
 
     __slots__ = ("_text", "model")
-    model: Final[str]
-    _text: Final[str]
+    model: str
+    _text: str
 
     def __init__(self, model: str, /, **fields: object) -> None:
         _check_model_name(model)

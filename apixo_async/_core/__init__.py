@@ -1,1 +1,1 @@
-"""Rules without a clock, a network or an event loop: everything that is decided, is decided here."""
+"""Rules without clock, network or event loop: what is decided, is decided here."""

@@ -1,4 +1,4 @@
-"""What the APIXO documents say of time: when to look first, how often, and how long a task may take.
+"""What the APIXO documents say of time: first look, interval, and how long a task may take.
 
 Prices and the bounds of inputs stand beside the inputs, in `apixo_async.inputs`.
 """

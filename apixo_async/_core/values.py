@@ -7,9 +7,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Final, Protocol
 
 from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
 from apixo_async._core.errors import ConfigurationError
+
+
+class TaskInput(Protocol):
+    """What a submit needs of an input; every class of `apixo_async.inputs` provides it."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, as it stands in the URL."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What drives the duration of such a task."""
+        ...
+
+    @property
+    def price(self) -> Decimal | None:
+        """USD by the documents, or None where they give no price."""
+        ...
+
+    def payload(self) -> dict[str, object]:
+        """Return the `input` object as it goes over the wire."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The options of one submit beside its input.
+
+    Attributes:
+        callback_url: Where the service posts the outcome, or None to be looked at only.
+        provider: The route, or None to leave the field out.
+    """
+
+    callback_url: str | None = None
+    provider: str | None = None
+
+
+POLLED: Final = Delivery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,21 +195,21 @@ class Statistics:
         places: Requests that the gate lets into the connection pool at once.
     """
 
-    slots_used: int
     slots_limit: int
-    slots_waiting: int
-    requests_in_window: int
     requests_limit: int
-    requests_waiting: int
-    tasks_tracked: int
-    submits: int
-    looks: int
-    succeeded: int
-    failed: int
-    uncertain: int
-    throttled: int
-    latency: float
-    places: int
+    slots_used: int = 0
+    slots_waiting: int = 0
+    requests_in_window: int = 0
+    requests_waiting: int = 0
+    tasks_tracked: int = 0
+    submits: int = 0
+    looks: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    uncertain: int = 0
+    throttled: int = 0
+    latency: float = 0.0
+    places: int = 0
 
 
 def estimate(prices: Sequence[Decimal | None]) -> Estimate:

@@ -1,0 +1,89 @@
+"""Which task is looked at next: a heap of due times, and the looks that somebody asked for."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import deque
+
+from apixo_async._track import Track
+
+
+class Agenda:
+    """The looks to come and the age limits, of all tasks. Every change is O(log n).
+
+    An entry is never searched for: when a track's `due` has changed since, it is stale and
+    skipped.
+    """
+
+    def __init__(self) -> None:
+        self._looks: list[tuple[float, int, Track]] = []
+        self._expiries: list[tuple[float, int, Track]] = []
+        self._asked: deque[Track] = deque()
+        self._order = itertools.count()
+        self._expected = 0
+
+    def expect(self, track: Track) -> None:
+        """Note when the track expires."""
+        self._expected += 1
+        heapq.heappush(self._expiries, (track.expires, next(self._order), track))
+
+    def forget(self) -> None:
+        """Note that one track is over; its entry goes when such entries outnumber the others.
+
+        An age limit is far longer than a task: without this, every task of the last half hour
+        would stay in memory with its result.
+        """
+        self._expected -= 1
+        if len(self._expiries) > 2 * self._expected + 64:
+            self._expiries = [entry for entry in self._expiries if entry[2].outcome is None]
+            heapq.heapify(self._expiries)
+
+    def plan(self, track: Track, due: float) -> None:
+        """Plan the track's next look, in place of any other."""
+        track.due = due
+        heapq.heappush(self._looks, (due, next(self._order), track))
+
+    def ask(self, track: Track) -> None:
+        """Plan a look now, before all that are only scheduled."""
+        if track.due != -math.inf:
+            track.due = -math.inf
+            self._asked.append(track)
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether somebody asked for a look."""
+        return bool(self._asked)
+
+    def next_due(self) -> float:
+        """Return when the next look is due, or infinity."""
+        if self._asked:
+            return -math.inf
+        while self._looks and self._looks[0][2].due != self._looks[0][0]:
+            heapq.heappop(self._looks)
+        return self._looks[0][0] if self._looks else math.inf
+
+    def next_expiry(self) -> float:
+        """Return when the next track expires, or infinity."""
+        while self._expiries and self._expiries[0][2].outcome is not None:
+            heapq.heappop(self._expiries)
+        return self._expiries[0][0] if self._expiries else math.inf
+
+    def pop_due(self, now: float) -> Track | None:
+        """Take the track whose look is due, or None."""
+        if self._asked:
+            track = self._asked.popleft()
+        elif self.next_due() <= now:
+            track = heapq.heappop(self._looks)[2]
+        else:
+            return None
+        track.due = None
+        return track
+
+    def pop_expired(self, now: float) -> Track | None:
+        """Take a track that is past its age limit, or None."""
+        if self.next_expiry() > now:
+            return None
+        self._expected -= 1
+        return heapq.heappop(self._expiries)[2]

@@ -1,0 +1,73 @@
+"""Asking for the balance: one request, repeated inside one budget."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from decimal import Decimal
+from typing import Final
+
+from apixo_async._config import Timeouts
+from apixo_async._core.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ApixoError,
+)
+from apixo_async._core.retry import Backoff
+from apixo_async._core.turns import Urgency
+from apixo_async._core.verdicts import decisive_code, status_error
+from apixo_async._core.wire import Answer, read_balance, read_envelope
+from apixo_async._line import Line
+from apixo_async._transport import Unanswered
+
+_PATH: Final = "/apikeys/current-balance"
+
+#: Codes that another try cannot change.
+_FINAL: Final = frozenset({400, 401, 402, 403, 404, 422})
+
+
+async def ask_balance(line: Line, timeouts: Timeouts, rng: random.Random) -> Decimal:
+    """Return the USD left on the key.
+
+    Raises:
+        APIStatusError: The service refused.
+        APIConnectionError: No readable answer came within the budget of repeats.
+    """
+    loop = asyncio.get_running_loop()
+    pauses = Backoff(loop.time(), budget=timeouts.retry, rng=rng)
+    while True:
+        found = await _ask_once(line)
+        if isinstance(found, Decimal):
+            return found
+        asked = 0.0
+        if isinstance(found, APIStatusError):
+            if found.status in _FINAL or found.code in _FINAL:
+                raise found
+            asked = found.retry_after or 0.0
+        pause = pauses.pause(loop.time(), at_least=asked)
+        if pause is None:
+            raise found
+        await asyncio.sleep(pause)
+
+
+async def _ask_once(line: Line) -> Decimal | ApixoError:
+    permit = await line.admit(Urgency.ASKED)
+    try:
+        answer = await line.get(permit, _PATH)
+    except Unanswered as exc:
+        cls = APITimeoutError if exc.timed_out else APIConnectionError
+        return cls(f"the balance got no answer ({exc.reason}); try again later")
+    return _judged(answer)
+
+
+def _judged(answer: Answer) -> Decimal | ApixoError:
+    envelope = read_envelope(answer.body)
+    if decisive_code(answer, envelope) >= 400:
+        return status_error(answer)
+    balance = read_balance(envelope) if envelope is not None and envelope.code == 200 else None
+    if balance is None:
+        return APIConnectionError(
+            f"the balance came as HTTP {answer.status} without a readable number; try again later"
+        )
+    return balance

@@ -1,0 +1,98 @@
+"""What callers hand to the client's methods, checked before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from apixo_async._config import is_loopback
+from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.values import Delivery, TaskRef
+from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
+
+T = TypeVar("T")
+
+#: The routes that the documents know.
+_PROVIDERS: Final = ("auto", "value", "official")
+
+
+def check_type(name: str, value: T | None, cls: type[T]) -> T | None:
+    """Return the value if it is None or of the class.
+
+    Raises:
+        ConfigurationError: It is neither; a class in place of an instance is the usual slip.
+    """
+    if value is None or isinstance(value, cls):
+        return value
+    raise ConfigurationError(f"{name}: {value!r} given; it takes a {cls.__name__}")
+
+
+def check_input(task_input: Input) -> Input:
+    """Return the input if it is one."""
+    given: object = task_input
+    if isinstance(given, GptImage1 | GptImage2 | FluxKontext | OtherModel):
+        return given
+    raise ConfigurationError(
+        f"a {type(given).__name__} given; an input is a GptImage1, GptImage2, FluxKontext or "
+        "OtherModel: `from_dict(model, {...})` builds one from a mapping"
+    )
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Refuse a timeout that is no number of seconds from 0 up."""
+    given: object = timeout
+    if given is None:
+        return
+    if not isinstance(given, int | float) or isinstance(given, bool) or math.isnan(given):
+        raise ConfigurationError(f"timeout: {given!r} given; seconds, or None")
+    if given < 0:
+        raise ConfigurationError(f"timeout: {given!r} given; seconds from 0 up, or None")
+
+
+def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
+    """Return the options of a submit, checked."""
+    if provider is not None and provider not in _PROVIDERS:
+        raise ConfigurationError(
+            f"provider: {provider!r} given; allowed are {', '.join(map(repr, _PROVIDERS))}"
+        )
+    if callback_url is not None:
+        _check_callback_url(callback_url)
+    return Delivery(callback_url, provider)
+
+
+def _check_callback_url(given: object) -> None:
+    parts = urlsplit(given) if isinstance(given, str) else None
+    host = parts.hostname if parts is not None else None
+    if parts is not None and host and (parts.scheme == "https" or is_loopback(host)):
+        return
+    raise ConfigurationError(
+        "callback_url: a public https:// URL, which the service must reach "
+        "(plain http is for loopback hosts only)"
+    )
+
+
+def check_ref(model: str | TaskRef, task_id: str | None, known: Iterable[TaskRef] = ()) -> TaskRef:
+    """Return the reference of a task given as one, or as model and id.
+
+    Raises:
+        ConfigurationError: It is none, or a known task of that id belongs to another model.
+    """
+    ref = _as_ref(model, task_id)
+    for other in known:
+        if other.task_id == ref.task_id and other.model != ref.model:
+            raise ConfigurationError(
+                f"task {ref.task_id} is one of {other.model}, not of {ref.model}"
+            )
+    return ref
+
+
+def _as_ref(model: str | TaskRef, task_id: str | None) -> TaskRef:
+    if isinstance(model, TaskRef):
+        if task_id is not None:
+            raise ConfigurationError("attach takes a TaskRef, or a model and a task id")
+        return model
+    if task_id is None:
+        raise ConfigurationError(f"attach: the model and the task id of the task; got {model!r}")
+    return TaskRef(model, task_id)

@@ -1,0 +1,1 @@
+"""The `apixo` command: the client, the simulator and the documents' figures, from a terminal."""

@@ -1,0 +1,94 @@
+"""The `apixo` command: its subcommands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+import typer
+from typer.main import get_command
+
+from apixo_async import __version__
+from apixo_async._cli import account, catalogue, demo, exits, generate, simulate, tasks
+from apixo_async._cli.console import Screen, close_quietly, debugging
+from apixo_async._cli.exits import ExitCode
+
+_EPILOG = "\n\n".join(
+    ["Exit codes:", *(f"{code:d}: {meaning}" for code, meaning in exits.MEANINGS.items())]
+)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    demo.demo,
+    generate.generate,
+    tasks.status,
+    tasks.wait,
+    account.balance,
+    catalogue.models,
+    simulate.simulate,
+)
+
+app = typer.Typer(
+    name="apixo",
+    help="Generate images, video and sound with the APIXO API.\n\n"
+    "The API key comes from APIXO_API_KEY or a file, never from an argument. "
+    "`apixo demo` needs no key and no network.",
+    epilog=_EPILOG,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in _COMMANDS:
+    app.command()(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Screen().line(f"apixo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version."
+    ),
+) -> None:
+    del version
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command with arguments, and return its exit code; errors are lines on stderr."""
+    log = logging.getLogger("apixo_async")
+    # The client's log speaks to programs; a person gets sentences, and the log when debugging.
+    log.addHandler(logging.StreamHandler() if debugging() else logging.NullHandler())
+    log.setLevel(logging.DEBUG if debugging() else logging.NOTSET)
+    try:
+        code = get_command(app).main(
+            args=list(arguments) or ["--help"], prog_name="apixo", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except BrokenPipeError:
+        close_quietly()
+        return ExitCode.OK
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        return report(error)
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def report(error: Exception) -> int:
+    """Say an error on stderr, and return the exit code that stands for it."""
+    screen = Screen()
+    if debugging():
+        traceback.print_exception(error)
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        # Typer's own errors: their base class lives elsewhere from release to release.
+        path = getattr(getattr(error, "ctx", None), "command_path", "apixo")
+        screen.error(f"{str(usage()).rstrip('.')} (see: {path} --help)")
+        return ExitCode.USAGE
+    for line in exits.lines(error):
+        screen.error(line)
+    return exits.exit_code(error)

@@ -1,0 +1,150 @@
+"""The exit codes of `apixo`, and the one line that stands for each error.
+
+A code is a promise to scripts; the table below is also shown by `apixo --help`.
+
+    0    done
+    1    a defect of apixo itself; APIXO_DEBUG=1 shows the traceback
+    2    wrong usage, configuration or input; nothing was sent
+    3    refused by the service: key, balance, permission, bad request, unknown task
+    4    the task failed
+    5    no usable answer, or not in time
+    6    uncertain submit: a task may have been bought, and is never sent again by itself
+    7    the result could not be saved
+    8    rate-limited for longer than apixo waits
+    130  ended by Ctrl-C or SIGTERM
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from typing import Final
+
+from pydantic import ValidationError
+
+from apixo_async._core import errors, task_errors
+
+
+class ExitCode(IntEnum):
+    """What the command ends with."""
+
+    OK = 0
+    DEFECT = 1
+    USAGE = 2
+    REFUSED = 3
+    FAILED = 4
+    NO_ANSWER = 5
+    UNCERTAIN = 6
+    NOT_SAVED = 7
+    RATE_LIMITED = 8
+    INTERRUPTED = 130
+
+
+MEANINGS: Final[Mapping[ExitCode, str]] = {
+    ExitCode.OK: "done",
+    ExitCode.DEFECT: "a defect of apixo itself; APIXO_DEBUG=1 shows the traceback",
+    ExitCode.USAGE: "wrong usage, configuration or input; nothing was sent",
+    ExitCode.REFUSED: "refused by the service: key, balance, permission, bad request, unknown task",
+    ExitCode.FAILED: "the task failed",
+    ExitCode.NO_ANSWER: "no usable answer, or not in time",
+    ExitCode.UNCERTAIN: "uncertain submit: a task may have been bought; never sent again by itself",
+    ExitCode.NOT_SAVED: "the result could not be saved",
+    ExitCode.RATE_LIMITED: "rate-limited for longer than apixo waits",
+    ExitCode.INTERRUPTED: "ended by Ctrl-C or SIGTERM",
+}
+
+#: The first row that the error is an instance of decides.
+_CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
+    (errors.ConfigurationError, ExitCode.USAGE),
+    (errors.RateLimitError, ExitCode.RATE_LIMITED),
+    (errors.InternalServerError, ExitCode.NO_ANSWER),
+    (errors.APIStatusError, ExitCode.REFUSED),
+    (errors.APIConnectionError, ExitCode.NO_ANSWER),
+    (task_errors.SubmitUncertainError, ExitCode.UNCERTAIN),
+    (task_errors.TaskFailedError, ExitCode.FAILED),
+    (task_errors.TaskNotFoundError, ExitCode.REFUSED),
+    (task_errors.TaskError, ExitCode.NO_ANSWER),
+    (task_errors.DownloadError, ExitCode.NOT_SAVED),
+    (errors.ApixoError, ExitCode.DEFECT),
+    (ValidationError, ExitCode.USAGE),
+    (OSError, ExitCode.USAGE),
+    (KeyboardInterrupt, ExitCode.INTERRUPTED),
+)
+
+#: What to do next, where the error itself cannot say it in the words of the command line.
+_ADVICE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (
+        errors.AuthenticationError,
+        "is APIXO_API_KEY, or the file given with --api-key-file, the right key?",
+    ),
+    (
+        task_errors.SubmitUncertainError,
+        "look at your account before you run this again: the task may exist and be charged",
+    ),
+)
+
+#: Where pydantic's own words would puzzle somebody who sees no Python.
+_WORDS: Final[Mapping[str, str]] = {
+    "missing": "is required",
+    "extra_forbidden": "is no field of this model",
+}
+
+_EXTRA_OF_MODULE: Final[Mapping[str, str]] = dict.fromkeys(
+    ("starlette", "uvicorn", "PIL"), "simulator"
+)
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Return the exit code that an error stands for."""
+    if _missing_extra(error):
+        return ExitCode.USAGE
+    return next((code for cls, code in _CODES if isinstance(error, cls)), ExitCode.DEFECT)
+
+
+def lines(error: BaseException) -> Iterator[str]:
+    """Say an error in one line; an input that is wrong in several fields, in a line for each."""
+    if isinstance(error, ValidationError):
+        yield from _field_lines(error)
+    elif extra := _missing_extra(error):
+        yield one_line(f"{error}: python -m pip install 'apixo-async[{extra}]'")
+    elif isinstance(error, OSError) and error.strerror and not isinstance(error, errors.ApixoError):
+        yield one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    elif exit_code(error) is ExitCode.DEFECT:
+        yield one_line(
+            f"unexpected {type(error).__name__}: {error} (APIXO_DEBUG=1 shows the traceback)"
+        )
+    else:
+        yield one_line(str(error) or type(error).__name__)
+    yield from (advice for cls, advice in _ADVICE if isinstance(error, cls))
+
+
+def one_line(text: str) -> str:
+    """Fold a text into one line that no terminal takes for anything but text."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Replace whatever could move a terminal's cursor, change its colours or ring its bell."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _field_lines(error: ValidationError) -> Iterator[str]:
+    for found in error.errors(include_url=False):
+        name = ".".join(str(part) for part in found["loc"])
+        message = found["msg"].removeprefix("Value error, ")
+        message = _WORDS.get(found["type"], message[:1].lower() + message[1:])
+        # A missing field's input is the whole of the fields, a model-wide one's as well.
+        given = name and found["type"] != "missing"
+        value = f" ({_short(found['input'])} given)" if given else ""
+        yield one_line(f"{name}: {message}{value}" if name else f"{message}{value}")
+
+
+def _short(value: object, width: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def _missing_extra(error: BaseException) -> str | None:
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    return _EXTRA_OF_MODULE.get(str(error.name).partition(".")[0])

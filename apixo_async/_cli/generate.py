@@ -1,0 +1,162 @@
+"""`apixo generate`: one prompt, from the price to the files."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from apixo_async import ConfigurationError, Input, InputWarning, Result, Task, from_dict
+from apixo_async._cli import options, session
+from apixo_async._cli.console import Screen, dollars
+from apixo_async._cli.figures import DEFAULTS
+from apixo_async._cli.progress import watch
+
+
+class Order(NamedTuple):
+    """What is to be made, and how it is to be waited for."""
+
+    input: Input
+    provider: str | None
+    timeout: float | None
+    out: Path
+    wait: bool
+
+
+def generate(
+    model: options.Model,
+    prompt: options.Prompt,
+    aspect_ratio: options.AspectRatio = None,
+    num_images: options.NumImages = None,
+    image_url: options.ImageUrls = None,
+    resolution: options.Resolution = None,
+    mode: options.Mode = None,
+    output_format: options.OutputFormat = None,
+    set_: options.Sets = None,
+    provider: options.Provider = None,
+    timeout: options.Timeout = None,
+    out: options.Out = Path(),
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+    key_file: options.KeyFile = None,
+    base_url: options.BaseUrl = None,
+) -> None:
+    """Make something from a PROMPT, wait for it, and save it. This buys one task.
+
+    `apixo models` shows what each model takes and costs.
+    """
+    screen = Screen(as_json=as_json)
+    fields: dict[str, object] = {
+        "aspect_ratio": aspect_ratio,
+        "num_images": num_images,
+        "image_urls": image_url or None,
+        "resolution": resolution,
+        "mode": mode,
+        "output_format": output_format,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    given |= parse_sets(set_ or ())
+    made = build_input(model, {"prompt": read_prompt(prompt), **given}, screen)
+    order = Order(made, provider, timeout, out, not no_wait)
+    if order.wait:
+        # Before anything is bought: a file of that name, or a disk that is read-only, ends here.
+        out.mkdir(parents=True, exist_ok=True)
+    session.run(_order(order, session.Access(key_file, base_url), screen))
+
+
+def read_prompt(prompt: str) -> str:
+    """Return the prompt, read from stdin where it is given as `-`."""
+    return sys.stdin.read().strip() if prompt == "-" else prompt
+
+
+def parse_sets(pairs: Sequence[str]) -> dict[str, object]:
+    """Read `NAME=VALUE` pairs; a value is JSON where it is JSON, else text.
+
+    Raises:
+        ConfigurationError: A pair has no name, or no `=`.
+    """
+    return dict(_parse_set(pair) for pair in pairs)
+
+
+def _parse_set(pair: str) -> tuple[str, object]:
+    name, equals, text = pair.partition("=")
+    if not equals or not name:
+        raise ConfigurationError(f"--set {pair}: give NAME=VALUE")
+    try:
+        return name, json.loads(text)
+    except ValueError:
+        return name, text
+
+
+def build_input(model: str, fields: Mapping[str, object], screen: Screen) -> Input:
+    """Build the input of a model, its required fields filled in from `DEFAULTS`.
+
+    Raises:
+        pydantic.ValidationError: Fields of a documented model are wrong.
+        ConfigurationError: The model's name cannot be one, or a value is not JSON.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        try:
+            made = from_dict(model, {**DEFAULTS.get(model, {}), **fields})
+        except ValidationError:
+            raise
+        except ValueError as exc:
+            raise ConfigurationError(str(exc)) from exc
+    for warning in caught:
+        screen.warning(str(warning.message))
+    return made
+
+
+async def _order(order: Order, access: session.Access, screen: Screen) -> None:
+    async with session.connect(access, screen, out=order.out, advise=order.wait) as client:
+        screen.note(f"{order.input.model}: {_price(order.input)}", style="dim")
+        task = await client.submit(order.input, provider=order.provider, timeout=order.timeout)
+        if not order.wait:
+            _print_ref(task, order, access, screen)
+            return
+        result = await watch(task, screen, kind=order.input.kind, timeout=order.timeout)
+        files = await client.download(result, order.out)
+    print_result(result, files, screen)
+
+
+def _price(made: Input) -> str:
+    price = made.price
+    return "no documented price" if price is None else f"{dollars(price)} by the documents' prices"
+
+
+def _print_ref(task: Task, order: Order, access: session.Access, screen: Screen) -> None:
+    if screen.as_json:
+        command = access.wait_command(task.ref, order.out)
+        screen.document({"model": task.model, "task_id": task.id, "wait": command})
+        return
+    screen.line(f"{task.model} {task.id}")
+    access.advise(task.ref, order.out, screen)
+
+
+def print_result(result: Result, files: Sequence[Path], screen: Screen) -> None:
+    """Print where the files of a result are, or its URLs where nothing was saved."""
+    if screen.as_json:
+        screen.document(
+            {
+                "model": result.model,
+                "task_id": result.task_id,
+                "state": "success",
+                "urls": result.urls,
+                "files": [str(path) for path in files],
+                "created_at": result.created_at,
+                "completed_at": result.completed_at,
+                "expires_at": result.expires_at,
+                "cost_time": result.cost_time,
+            }
+        )
+        return
+    for place in files or result.urls:
+        screen.line(str(place))
+    if not result.urls:
+        screen.warning(f"{result.ref} succeeded, and its result names no files")

@@ -1,0 +1,174 @@
+"""One run of the event loop with one client: made from the options, closed without losing an id."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import stat
+import urllib.request
+from collections.abc import AsyncIterator, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Final, TypeVar
+
+import httpx2
+import typer
+
+from apixo_async import (
+    AsyncClient,
+    ConfigurationError,
+    SubmitUncertainError,
+    Task,
+    TaskRef,
+    Timeouts,
+)
+from apixo_async._cli import exits
+from apixo_async._cli.console import Screen
+from apixo_async._cli.exits import ExitCode
+from apixo_async._core import events
+
+T = TypeVar("T")
+
+#: A person would rather see an error than watch repeats for as long as a program should try.
+_TIMEOUTS: Final = Timeouts(retry=20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the account is reached.
+
+    Attributes:
+        key_file: A file whose first line is the key, or None for APIXO_API_KEY.
+        base_url: Where the API is, or None for APIXO_BASE_URL and the service's own address.
+    """
+
+    key_file: Path | None = None
+    base_url: str | None = None
+
+    def wait_command(self, ref: TaskRef, out: Path | None = None) -> str:
+        """Return the command that goes on with a task, ready to be pasted."""
+        words = ["apixo", "wait", ref.model, ref.task_id]
+        options = {"--out": out, "--api-key-file": self.key_file, "--base-url": self.base_url}
+        for name, value in options.items():
+            if value is not None:
+                words += [name, str(value)]
+        return shlex.join(words)
+
+    def advise(self, ref: TaskRef, out: Path | None, screen: Screen) -> None:
+        """Say how to go on with a task that is not over."""
+        screen.note(f"{ref.task_id} goes on; to wait for it:")
+        screen.note(f"  {self.wait_command(ref, out)}", style="bold")
+
+
+@asynccontextmanager
+async def connect(
+    access: Access, screen: Screen, *, out: Path | None = None, advise: bool = True
+) -> AsyncIterator[AsyncClient]:
+    """Open a client, and close it; for each task that is not over, say how to go on with it.
+
+    Args:
+        access: How the account is reached.
+        screen: Where to say it.
+        out: Where the results were to be saved.
+        advise: Whether to say it.
+    """
+    key = None if access.key_file is None else read_key(access.key_file, screen)
+    client = AsyncClient(
+        key,
+        base_url=access.base_url,
+        transport=fastest_transport(),
+        timeout=_TIMEOUTS,
+        on_event=partial(_remark, screen),
+        on_orphan=partial(_orphaned, screen),
+    )
+    try:
+        yield client
+    finally:
+        try:
+            await client.aclose()
+        finally:
+            # Also after a second Ctrl-C, which cuts the closing short.
+            for ref in client.unfinished if advise else ():
+                access.advise(ref, out, screen)
+
+
+def _remark(screen: Screen, event: events.Event) -> None:
+    """Say what makes the wait longer; what ends it is said as an error."""
+    match event:
+        case events.SubmitRefused(again_in=float()) | events.LookFailed(again_in=float()):
+            screen.note(str(event), style="yellow")
+        case events.LimitReached():
+            screen.note(str(event), style="yellow")
+        case _:
+            pass
+
+
+def _orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
+    """Say what became of a submit that was cut short, unless its task is advised on anyway."""
+    if isinstance(orphan, SubmitUncertainError):
+        for line in exits.lines(orphan):
+            screen.error(line)
+
+
+def read_key(path: Path, screen: Screen) -> str:
+    """Return the first line of a key file, and warn when others can read it.
+
+    Raises:
+        ConfigurationError: The first line is empty, or the file holds no text.
+        OSError: The file cannot be read.
+    """
+    try:
+        key = path.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except UnicodeDecodeError:
+        # Not chained: the cause would hold the file's bytes.
+        raise ConfigurationError(f"{path}: no UTF-8 text; its first line is the key") from None
+    if not key:
+        raise ConfigurationError(f"{path}: the first line is empty; it is to hold the API key")
+    if os.name == "posix" and path.stat().st_mode & stat.S_IROTH:
+        screen.warning(f"{path} can be read by everybody here: chmod 600 {shlex.quote(str(path))}")
+    return key
+
+
+def fastest_transport() -> httpx2.AsyncBaseTransport | None:
+    """Return the aiohttp transport where it is installed and no proxy is set, else None."""
+    if {"http", "https", "all"} & set(urllib.request.getproxies_environment()):
+        return None
+    try:
+        from apixo_async.aiohttp import AiohttpTransport
+    except ModuleNotFoundError:
+        return None
+    return AiohttpTransport()
+
+
+def run(main: Coroutine[object, object, T], *, interrupted: ExitCode = ExitCode.INTERRUPTED) -> T:
+    """Run a command on an event loop; SIGTERM ends it as Ctrl-C does.
+
+    Args:
+        main: The command.
+        interrupted: What the command ends with when a signal ends it.
+
+    Raises:
+        typer.Exit: A signal ended it. What was open has been closed.
+    """
+    with _terminated_as_interrupted(), asyncio.Runner() as runner:
+        try:
+            return runner.run(main)
+        except KeyboardInterrupt:
+            raise typer.Exit(interrupted) from None
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Generator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,120 @@
+"""`apixo simulate`: the service on a port of this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import shlex
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from apixo_async import ConfigurationError
+from apixo_async._cli import options, session
+from apixo_async._cli.console import Screen
+from apixo_async._cli.exits import ExitCode
+from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
+
+if TYPE_CHECKING:
+    from apixo_async.testing import Simulator
+
+_NEEDED: Final = ("starlette", "uvicorn", "PIL")
+_SAMPLE: Final = {"request_type": "async", "input": {"mode": "text-to-image", "prompt": "a fox"}}
+
+
+def simulate(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    speed: Annotated[float, typer.Option(help="How many times faster tasks run.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Replays ids, durations and failures.")] = 0,
+    key: Annotated[
+        str, typer.Option(help="The invented key that it accepts; never a real one.")
+    ] = "test-key",
+    balance: Annotated[float, typer.Option(min=0.0, help="USD on the key.")] = 1000.0,
+    failure_rate: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="The part of all tasks that fails.")
+    ] = 0.0,
+    concurrent_tasks: Annotated[
+        int, typer.Option(min=1, help="Tasks at once; one more is answered 429.")
+    ] = CONCURRENT_TASKS,
+    requests_per_minute: Annotated[
+        int, typer.Option(min=1, help="Requests in any 60 s; one more is answered 429.")
+    ] = REQUESTS_PER_MINUTE,
+    as_json: options.AsJson = False,
+) -> None:
+    """Serve a simulator of the API, with a page to watch it. Ctrl-C or SIGTERM end it with 0."""
+    check_installed()
+    from apixo_async.testing import Simulator
+
+    try:
+        simulator = Simulator(
+            seed=seed,
+            speed=speed,
+            key=key,
+            balance=Decimal(str(balance)),
+            failure_rate=failure_rate,
+            concurrent_tasks=concurrent_tasks,
+            requests_per_minute=requests_per_minute,
+            # A simulator may run for days: its log is for the page and for tests.
+            keep_log=10_000,
+        )
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from exc
+    screen = Screen(as_json=as_json)
+    session.run(_serve(simulator, host, port, key, screen), interrupted=ExitCode.OK)
+
+
+def check_installed() -> None:
+    """Import what the simulator needs on a port.
+
+    Raises:
+        ModuleNotFoundError: The extra `simulator` is not installed.
+    """
+    for module in _NEEDED:
+        importlib.import_module(module)
+
+
+async def _serve(simulator: Simulator, host: str, port: int, key: str, screen: Screen) -> None:
+    from apixo_async.testing import serve
+
+    try:
+        async with serve(simulator, host=host, port=port) as url:
+            _introduce(url, key, screen)
+            await asyncio.Event().wait()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot listen on {host}, port {port}: {exc.strerror}; choose another with --port"
+        ) from exc
+
+
+def _introduce(url: str, key: str, screen: Screen) -> None:
+    curl = sample_curl(url, key)
+    if screen.as_json:
+        screen.document({"base_url": url, "page": f"{url}/", "curl": curl})
+        return
+    screen.line(f"base URL  {url}")
+    screen.line(f"page      {url}/")
+    screen.line(f"try       {curl}")
+    variables = f"APIXO_BASE_URL={url} APIXO_API_KEY={shlex.quote(key)}"
+    screen.line(f"or        {variables} apixo generate gpt-image-2 'a fox'")
+    screen.note("Ctrl-C ends it.", style="dim")
+
+
+def sample_curl(url: str, key: str) -> str:
+    """Return a command which submits a task to a simulator, ready to be pasted."""
+    return shlex.join(
+        [
+            "curl",
+            "-X",
+            "POST",
+            f"{url}/api/v1/generateTask/gpt-image-2",
+            "-H",
+            f"Authorization: Bearer {key}",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            json.dumps(_SAMPLE),
+        ]
+    )

@@ -1,0 +1,72 @@
+"""`apixo status` and `apixo wait`: a task that exists already, from any process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apixo_async import Snapshot, TaskRef
+from apixo_async._cli import options, session
+from apixo_async._cli.console import Screen
+from apixo_async._cli.generate import print_result
+from apixo_async._cli.progress import watch
+
+
+def status(
+    model: options.Model,
+    task_id: options.TaskId,
+    as_json: options.AsJson = False,
+    key_file: options.KeyFile = None,
+    base_url: options.BaseUrl = None,
+) -> None:
+    """Look at a task once, and print its state. A failed task is an answer: exit code 0."""
+    screen = Screen(as_json=as_json)
+    ref = TaskRef(model, task_id)
+    snapshot = session.run(_look(ref, session.Access(key_file, base_url), screen))
+    if screen.as_json:
+        # Its own fields last: nothing that the service sends can shadow them.
+        known = {"model": model, "task_id": task_id, "state": snapshot.state}
+        screen.document({**known, "status": snapshot.raw})
+        return
+    screen.line(_sentence(snapshot))
+
+
+async def _look(ref: TaskRef, access: session.Access, screen: Screen) -> Snapshot:
+    async with session.connect(access, screen, advise=False) as client:
+        return await client.attach(ref).refresh()
+
+
+def _sentence(snapshot: Snapshot) -> str:
+    reason = [str(snapshot.raw[key]) for key in ("failCode", "failMsg") if snapshot.raw.get(key)]
+    return ": ".join((snapshot.state, *reason))
+
+
+def wait(
+    model: options.Model,
+    task_id: options.TaskId,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save the files there; without it, print their URLs."),
+    ] = None,
+    timeout: options.Timeout = None,
+    as_json: options.AsJson = False,
+    key_file: options.KeyFile = None,
+    base_url: options.BaseUrl = None,
+) -> None:
+    """Wait for a task that was submitted before, here or anywhere else."""
+    screen = Screen(as_json=as_json)
+    access = session.Access(key_file, base_url)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    session.run(_wait(TaskRef(model, task_id), out, timeout, access, screen))
+
+
+async def _wait(
+    ref: TaskRef, out: Path | None, timeout: float | None, access: session.Access, screen: Screen
+) -> None:
+    async with session.connect(access, screen, out=out) as client:
+        result = await watch(client.attach(ref), screen, timeout=timeout)
+        files = [] if out is None else await client.download(result, out)
+    print_result(result, files, screen)

@@ -1,0 +1,351 @@
+"""The client: where the parts are wired, and what callers call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import ssl
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeAlias, overload
+
+import httpx2
+
+from apixo_async import _config as config
+from apixo_async._balance import ask_balance
+from apixo_async._binding import Binding
+from apixo_async._checks import check_delivery, check_input, check_ref, check_timeout, check_type
+from apixo_async._config import Timeouts
+from apixo_async._core import events
+from apixo_async._core.errors import ApixoError, ClientClosedError, ConfigurationError
+from apixo_async._core.schedule import Polling
+from apixo_async._core.task_errors import SubmitUncertainError, WaitTimeoutError
+from apixo_async._core.values import (
+    POLLED,
+    Delivery,
+    Estimate,
+    Limits,
+    Result,
+    Statistics,
+    TaskInput,
+    TaskRef,
+    estimate,
+)
+from apixo_async._downloads import DEFAULT_MAX_BYTES
+from apixo_async._engine import Engine
+from apixo_async._limiter import Limiter
+from apixo_async._reporting import Reporter, guarded
+from apixo_async._task import Task
+from apixo_async._transport import Channel, build_transport, check_transport
+from apixo_async._version import __version__
+from apixo_async.inputs import Input
+
+Orphan: TypeAlias = Task | SubmitUncertainError
+
+_USER_AGENT: Final = f"apixo-async/{__version__}"
+
+
+class AsyncClient:
+    """A client of the APIXO generation API, for one event loop and any number of coroutines.
+
+    Use it as a context manager, or call `aclose()`. Constructing one does no I/O and needs no
+    loop. It binds to the loop of its first use.
+
+    Args:
+        api_key: The key; None reads the environment variable APIXO_API_KEY.
+        base_url: Where the API is, with or without `/api/v1`; None reads APIXO_BASE_URL, else
+            takes the service's own. Plain http is for loopback hosts only.
+        limits: The limits of the account: by default the documents' 1,000 tasks at once and
+            10,000 requests in any 60 s.
+        polling: When to look at tasks: by default when the documents say.
+        limiter: One to share with other clients of the key, in place of `limits`.
+        transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
+        timeout: Seconds for each exchange, or a `Timeouts`.
+        proxy: A proxy's URL; None takes the environment's, "" none.
+        verify: Whether to check certificates, or the `ssl.SSLContext` that does.
+        on_event: Called with every event record; must not block.
+        on_orphan: Called with the `Task`, or the `SubmitUncertainError`, of a submit whose
+            caller was cancelled: what was paid for and nobody holds.
+        seed: Seeds every jitter, for replays.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        limits: Limits | None = None,
+        polling: Polling | None = None,
+        limiter: Limiter | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        timeout: float | Timeouts | None = None,
+        proxy: str | None = None,
+        verify: ssl.SSLContext | bool = True,
+        on_event: Callable[[events.Event], None] | None = None,
+        on_orphan: Callable[[Orphan], None] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if limits is not None and limiter is not None:
+            raise ConfigurationError("limits and limiter exclude each other: a limiter has its own")
+        self._key = config.resolve_key(api_key)
+        self._base_url = config.resolve_base_url(base_url)
+        self._timeouts = config.resolve_timeouts(timeout)
+        self._polling = check_type("polling", polling, Polling) or Polling.documented()
+        self._limiter = check_type("limiter", limiter, Limiter) or Limiter(
+            check_type("limits", limits, Limits), seed=seed
+        )
+        self._transport = None if transport is None else check_transport(transport)
+        self._proxy = proxy
+        self._verify = verify
+        self._report = Reporter(on_event)
+        self._on_orphan = on_orphan
+        self._rng = random.Random(seed)
+        self._binding = Binding()
+        self._engine: Engine | None = None
+        self._closing: asyncio.Future[None] | None = None
+        self._closed = False
+        self._unfinished: tuple[TaskRef, ...] = ()
+
+    # --- tasks ---------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        input: Input,
+        /,
+        *,
+        callback_url: str | None = None,
+        provider: str | None = None,
+        timeout: float | None = None,
+    ) -> Task:
+        """Buy one task, and return its handle once the service has given it an id.
+
+        What the service surely did not take is sent again by itself; what it may have taken
+        never is.
+
+        Args:
+            input: What to make; `from_dict` builds one from a mapping.
+            callback_url: A public https URL of your own that the service posts the outcome to.
+            provider: The route: "auto", "value" or "official".
+            timeout: Seconds to wait for a slot and a permit at most; never bounds the request.
+
+        Raises:
+            SubmitUncertainError: A task may have been bought; nobody can know.
+            APIStatusError: The service refused; nothing was bought.
+            APIConnectionError: Nothing was sent, in time or at all; nothing was bought.
+            ClientClosedError: The client was closed; nothing was bought.
+        """
+        check_input(input)
+        check_timeout(timeout)
+        delivery = check_delivery(callback_url, provider)
+        return await self._submit(input, delivery, timeout)
+
+    async def generate(self, input: Input, /, *, timeout: float | None = None) -> Result:
+        """Buy one task and wait for its result.
+
+        Args:
+            input: What to make.
+            timeout: Seconds to wait in all; None waits until the task's age limit.
+
+        Raises:
+            WaitTimeoutError: The time is over; the task goes on, and can be attached to.
+            TaskFailedError: The service gave up on it.
+            ApixoError: As `submit` does.
+        """
+        check_input(input)
+        check_timeout(timeout)
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        task = await self._submit(input, POLLED, timeout)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await task
+        except asyncio.CancelledError:
+            self._orphan(task)
+            raise
+        except TimeoutError as exc:
+            if isinstance(exc, ApixoError):
+                raise
+            raise WaitTimeoutError(
+                f"{task.ref} is not over after {timeout} s; it goes on: `attach` waits for it",
+                ref=task.ref,
+            ) from None
+
+    @overload
+    def attach(self, model: TaskRef, /) -> Task: ...
+    @overload
+    def attach(self, model: str, task_id: str, /) -> Task: ...
+    def attach(self, model: str | TaskRef, task_id: str | None = None, /) -> Task:
+        """Return the handle of a task that exists already, and look at it at once.
+
+        It counts against the limit of tasks at once, even above it. Needs a running loop.
+
+        Args:
+            model: The model's name, or a `TaskRef`.
+            task_id: The service's id, unless a `TaskRef` was given.
+        """
+        engine = self._ready()
+        ref = check_ref(model, task_id, engine.poller.ledger.tracks)
+        track = engine.poller.ledger.tracks.get(ref)
+        if track is None:
+            slot = self._limiter.slot_above()
+            track = engine.poller.track(ref, ref.model, slot, at_once=True)
+            self._report(events.TaskAttached(ref.model, ref.task_id))
+        return Task(track, engine.poller)
+
+    async def resubmit(self, error: SubmitUncertainError) -> Task:
+        """Buy anew what an uncertain submit may have bought already: the caller's word.
+
+        Args:
+            error: What `submit` raised; input and options are those of that submit.
+        """
+        if not isinstance(error, SubmitUncertainError):
+            raise ConfigurationError(f"resubmit takes a SubmitUncertainError, not {error!r}")
+        return await self._submit(error.input, error.delivery, None)
+
+    async def download(
+        self,
+        result: Result,
+        target: str | os.PathLike[str],
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> list[Path]:
+        """Save every file of a result; see `Downloader.download` for names and rules.
+
+        Args:
+            result: What a task made.
+            target: A directory, or a file to name them after.
+            max_bytes: The size at which a file is refused.
+
+        Raises:
+            ResultExpiredError: The service stores it no longer.
+            DownloadError: A file could not be saved; `saved` has those that could.
+        """
+        if not isinstance(result, Result):
+            raise ConfigurationError(f"download takes a Result, not {type(result).__name__}")
+        paths = await self._ready().downloader.download(result, target, max_bytes=max_bytes)
+        self._report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
+        return paths
+
+    # --- account and counts --------------------------------------------------------------
+
+    async def balance(self) -> Decimal:
+        """Return the USD left on the key.
+
+        Raises:
+            APIStatusError: The service refused.
+            APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
+        """
+        return await ask_balance(self._ready().line, self._timeouts, self._rng)
+
+    def estimate(self, inputs: Iterable[Input]) -> Estimate:
+        """Add up the documents' prices of inputs, and count those without one."""
+        return estimate([check_input(one).price for one in inputs])
+
+    def statistics(self) -> Statistics:
+        """Return the counts of this instant."""
+        if self._engine is None or not self._binding.is_here:
+            limits = self._limiter.limits
+            return Statistics(limits.concurrent_tasks, limits.requests_per_minute)
+        return self._engine.statistics()
+
+    @property
+    def unfinished(self) -> tuple[TaskRef, ...]:
+        """The tasks that are not over: those in flight, or after `aclose` those it left."""
+        if self._closed or self._engine is None:
+            return self._unfinished
+        return tuple(self._engine.poller.ledger.tracks)
+
+    # --- life ----------------------------------------------------------------------------
+
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close the client, in bounded time; the refs of unfinished tasks stay in `unfinished`.
+
+        Nothing new is bought; POSTs under way end by themselves, within `Timeouts.exchange`.
+        Closing twice does nothing more.
+
+        Args:
+            drain: Seconds in which looks go on, so that tasks may still finish.
+        """
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+            return
+        if self._closed:
+            return
+        self._closed = True
+        self._unfinished = tuple(self._engine.poller.ledger.tracks) if self._engine else ()
+        if self._engine is None:
+            if self._transport is not None:
+                await self._transport.aclose()
+        elif self._binding.is_here:
+            self._closing = asyncio.get_running_loop().create_future()
+            try:
+                self._unfinished = await self._engine.aclose(
+                    drain=drain, patience=self._timeouts.exchange
+                )
+            finally:
+                self._closing.set_result(None)
+                self._closing = None
+        self._report(events.ClientClosed(tuple(map(str, self._unfinished))))
+
+    async def __aenter__(self) -> Self:
+        self._ready()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self.unfinished)} tasks in flight"
+        return f"<AsyncClient {self._base_url} {state}>"
+
+    # --- wiring --------------------------------------------------------------------------
+
+    async def _submit(self, input: TaskInput, delivery: Delivery, timeout: float | None) -> Task:
+        engine = self._ready()
+        engine.poller.check()
+        return Task(await engine.submitter.submit(input, delivery, timeout), engine.poller)
+
+    def _orphan(self, orphan: Orphan) -> None:
+        if self._on_orphan is not None:
+            guarded("on_orphan", self._on_orphan, orphan)
+
+    def _ready(self) -> Engine:
+        if self._closed:
+            raise ClientClosedError("this client was closed: make a new one")
+        in_flight = 0 if self._engine is None else len(self._engine.poller.ledger.tracks)
+        if self._binding.bind(in_flight) or self._engine is None:
+            transport = self._transport or build_transport(
+                self._base_url, proxy=self._proxy, verify=self._verify
+            )
+            self._engine = Engine.wired(
+                Channel(
+                    transport,
+                    base_url=self._base_url,
+                    key=self._key,
+                    timeouts=self._timeouts,
+                    user_agent=_USER_AGENT,
+                ),
+                limiter=self._limiter,
+                polling=self._polling,
+                timeouts=self._timeouts,
+                report=self._report,
+                rng=self._rng,
+                orphan=self._orphan,
+            )
+            limits = self._limiter.limits
+            self._report(
+                events.ClientOpened(
+                    self._base_url, limits.concurrent_tasks, limits.requests_per_minute
+                )
+            )
+        return self._engine

@@ -1,0 +1,147 @@
+"""The settings of a client, checked before anything is sent."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from apixo_async._core.errors import ConfigurationError
+
+DEFAULT_BASE_URL: Final = "https://api.apixo.ai/api/v1"
+PREFIX: Final = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each thing may take, in seconds, each above 0.
+
+    The defaults are this package's own: the documents bound none of these.
+
+    Attributes:
+        connect: Opening a connection.
+        read: Silence while an answer is awaited.
+        write: Silence while a request is sent.
+        exchange: One whole exchange, from its first byte to its last.
+        retry: The budget in which what failed is repeated: a refused submit, a balance.
+        throttled: The longest time under 429, until `RateLimitError`.
+    """
+
+    connect: float = 10.0
+    read: float = 60.0
+    write: float = 30.0
+    exchange: float = 90.0
+    retry: float = 120.0
+    throttled: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value: object = getattr(self, name)
+            valid = isinstance(value, int | float) and not isinstance(value, bool)
+            if not valid or not math.isfinite(float(str(value))) or float(str(value)) <= 0:
+                raise ConfigurationError(f"timeout: {name}={value!r}; seconds above 0")
+
+    @property
+    def extension(self) -> dict[str, float]:
+        """The timeouts of one request, in the words of the transport."""
+        return {
+            "connect": self.connect,
+            "read": self.read,
+            "write": self.write,
+            "pool": self.exchange,
+        }
+
+
+class Secret:
+    """An API key that shows itself nowhere: not in a repr, a pickle or a copy."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def authorization(self) -> tuple[bytes, bytes]:
+        """Return the header that goes to the API, and nowhere else."""
+        return b"Authorization", b"Bearer " + self.__value.encode("ascii")
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an API key is neither pickled nor copied: give each client its own")
+
+
+def resolve_key(api_key: object) -> Secret:
+    """Return the key given, or that of the environment variable APIXO_API_KEY."""
+    key = os.environ.get("APIXO_API_KEY") if api_key is None else api_key
+    if isinstance(key, Secret):
+        return key
+    if key is not None and not isinstance(key, str):
+        raise ConfigurationError(f"api_key: a {type(key).__name__} given; it is a str")
+    stripped = (key or "").strip()
+    if not stripped:
+        raise ConfigurationError("no API key: set APIXO_API_KEY, or give `api_key=`")
+    if not re.fullmatch(r"[\x21-\x7e]+", stripped):
+        # The value itself is never shown, wrong as it is.
+        raise ConfigurationError(
+            "api_key: it holds a space or a character beyond ASCII; give the bare key, "
+            "without the word Bearer"
+        )
+    return Secret(stripped)
+
+
+def resolve_base_url(base_url: object) -> str:
+    """Return the URL up to and including `/api/v1`, from the argument or APIXO_BASE_URL.
+
+    With and without `/api/v1` and a trailing slash are all accepted, as the documents vary.
+    """
+    given = (os.environ.get("APIXO_BASE_URL") or None) if base_url is None else base_url
+    if given is None:
+        return DEFAULT_BASE_URL
+    if not isinstance(given, str):
+        raise ConfigurationError(f"base_url: {given!r} given; it is a str")
+    _check_base_url(given)
+    trimmed = given.strip().rstrip("/")
+    return trimmed if trimmed.endswith(PREFIX) else trimmed + PREFIX
+
+
+def _check_base_url(given: str) -> None:
+    try:
+        parts = urlsplit(given.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError as exc:
+        raise ConfigurationError(f"base_url: it cannot be read ({exc})") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError("base_url: it begins with https:// and a host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigurationError("base_url: no user, password, query or fragment belongs in it")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            f"base_url: http://{host} would send the key in the clear; use https "
+            "(plain http is for loopback hosts only)"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def resolve_timeouts(timeout: object) -> Timeouts:
+    """Return the timeouts given; a bare number bounds each exchange as a whole."""
+    if timeout is None:
+        return Timeouts()
+    if isinstance(timeout, Timeouts):
+        return timeout
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
+        seconds = Timeouts(exchange=timeout).exchange
+        part = {name: min(seconds, getattr(Timeouts(), name)) for name in ("connect", "write")}
+        return Timeouts(exchange=seconds, read=seconds, **part)
+    raise ConfigurationError(f"timeout: {timeout!r} given; seconds, or a Timeouts(...)")

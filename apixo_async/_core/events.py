@@ -1,0 +1,233 @@
+"""What happens in a client, as frozen records for `on_event` and for the log.
+
+No record holds a key, a prompt or a token. `str(event)` is the line of the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOpened:
+    """A client sent its first request."""
+
+    level: ClassVar[int] = logging.INFO
+    base_url: str
+    concurrent_tasks: int
+    requests_per_minute: int
+
+    def __str__(self) -> str:
+        return (
+            f"client opened for {self.base_url}: {self.concurrent_tasks} tasks at once, "
+            f"{self.requests_per_minute} requests a minute"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClientClosed:
+    """A client was closed; the tasks that it left unfinished can be attached to."""
+
+    level: ClassVar[int] = logging.INFO
+    unfinished: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.unfinished:
+            return "client closed; no task is unfinished"
+        return f"client closed with unfinished tasks: {', '.join(self.unfinished)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubmitted:
+    """A task was bought.
+
+    Attributes:
+        waited: Seconds from the call to the answer.
+    """
+
+    level: ClassVar[int] = logging.INFO
+    model: str
+    task_id: str
+    waited: float
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.task_id} submitted after {self.waited:.2f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAttached:
+    """A task that exists already is looked at from now on."""
+
+    level: ClassVar[int] = logging.INFO
+    model: str
+    task_id: str
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.task_id} attached"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitRefused:
+    """A submit was refused; no task was made.
+
+    Attributes:
+        reason: The error in words.
+        again_in: Seconds until it is sent again by itself, or None when it is not.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    model: str
+    reason: str
+    again_in: float | None
+
+    def __str__(self) -> str:
+        again = "not sent again" if self.again_in is None else f"again in {self.again_in:.1f} s"
+        return f"submit of {self.model} refused ({again}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitUncertain:
+    """Nobody can know whether a submit made a task; it is not sent again.
+
+    Attributes:
+        hold: Seconds for which its slot stays taken.
+    """
+
+    level: ClassVar[int] = logging.ERROR
+    model: str
+    reason: str
+    hold: float
+
+    def __str__(self) -> str:
+        return (
+            f"submit of {self.model} is uncertain, a task may exist: {self.reason}; "
+            f"its slot is held for {self.hold:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOrphaned:
+    """A task was bought after its caller had been cancelled; it is tracked all the same."""
+
+    level: ClassVar[int] = logging.WARNING
+    model: str
+    task_id: str
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.task_id} was bought although its caller was cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLooked:
+    """A look found a task still running."""
+
+    level: ClassVar[int] = logging.DEBUG
+    model: str
+    task_id: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.task_id} is {self.state}"
+
+
+@dataclass(frozen=True, slots=True)
+class LookFailed:
+    """A look told nothing of its task.
+
+    Attributes:
+        again_in: Seconds until the next look, or None where looks pause until `refresh`.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    model: str
+    task_id: str
+    reason: str
+    again_in: float | None
+
+    def __str__(self) -> str:
+        again = "paused" if self.again_in is None else f"again in {self.again_in:.1f} s"
+        return f"look at {self.model}/{self.task_id} failed ({again}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSettled:
+    """A task is over, as far as this client is concerned.
+
+    Attributes:
+        outcome: "success", "failed", "not found" or "abandoned".
+        looks: Status requests that it took.
+        age: Seconds from its submit, or its attaching, to this news.
+    """
+
+    level: ClassVar[int] = logging.INFO
+    model: str
+    task_id: str
+    outcome: str
+    looks: int
+    age: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model}/{self.task_id}: {self.outcome} after {self.age:.1f} s "
+            f"and {self.looks} looks"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """The service answered 429.
+
+    Attributes:
+        scope: What is closed: "submits" or "everything".
+        pause: Seconds until a probe goes out.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    scope: str
+    pause: float
+
+    def __str__(self) -> str:
+        return f"the service answered 429: {self.scope} closed, a probe in {self.pause:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultDownloaded:
+    """Every file of a result was saved."""
+
+    level: ClassVar[int] = logging.INFO
+    model: str
+    task_id: str
+    files: int
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.task_id}: {self.files} files saved"
+
+
+@dataclass(frozen=True, slots=True)
+class PollerDied:
+    """A defect ended the poller; every waiter was told."""
+
+    level: ClassVar[int] = logging.CRITICAL
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the poller died: {self.reason}"
+
+
+Event: TypeAlias = (
+    ClientOpened
+    | ClientClosed
+    | TaskSubmitted
+    | TaskAttached
+    | SubmitRefused
+    | SubmitUncertain
+    | TaskOrphaned
+    | TaskLooked
+    | LookFailed
+    | TaskSettled
+    | LimitReached
+    | ResultDownloaded
+    | PollerDied
+)

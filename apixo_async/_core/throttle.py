@@ -1,0 +1,78 @@
+"""What a 429 closes, for how long, and how it opens again: by one probe."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Final
+
+#: The first pause without a `Retry-After`, and the longest pause at all, in seconds.
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+
+
+class Throttle:
+    """A gate that 429s close and one successful probe opens.
+
+    Open: everything passes. Closed: nothing, until a time. Then one probe passes; its success
+    opens the gate, another 429 closes it for longer.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._closed_at: float | None = None
+        self._opens_at = -math.inf
+        self._pauses = 0
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything passes."""
+        return self._closed_at is None
+
+    @property
+    def opens_at(self) -> float:
+        """When the next probe may go, while the gate is closed."""
+        return self._opens_at
+
+    def ready_at(self, now: float) -> float:
+        """Return when a request may pass: `now`, a later time, or infinity during a probe."""
+        if self._closed_at is None:
+            return now
+        if self._probing:
+            return math.inf
+        return max(now, self._opens_at)
+
+    def passed(self) -> None:
+        """Note that a request passes now; behind a closed gate it is the probe."""
+        self._probing = self._closed_at is not None
+
+    def refused(self, now: float, *, sent_at: float, retry_after: float | None) -> float:
+        """Note a 429 to a request sent at `sent_at`; return the seconds until the next probe.
+
+        Requests which were on their way when the gate closed belong to the same episode: they
+        may lengthen the pause by what the service asks for, and never count as a second one.
+        """
+        asked = min(retry_after, LONGEST_PAUSE) if retry_after is not None else 0.0
+        if sent_at < self._opens_at:
+            if self._closed_at is None:
+                return 0.0
+            self._opens_at = max(self._opens_at, now + asked)
+            return self._opens_at - now
+        grown = min(FIRST_PAUSE * 2.0**self._pauses, LONGEST_PAUSE)
+        pause = asked or grown * self._rng.uniform(0.8, 1.2)
+        self._pauses = min(self._pauses + 1, 16)
+        self._closed_at, self._opens_at, self._probing = now, now + pause, False
+        return pause
+
+    def answered(self, *, sent_at: float) -> bool:
+        """Note any other answer; say whether it opened the gate."""
+        if self._closed_at is None or sent_at < self._opens_at:
+            return False
+        self._closed_at, self._pauses, self._probing = None, 0, False
+        return True
+
+    def lost(self, *, sent_at: float) -> None:
+        """Note the end of a request without an answer: a lost probe lets another one pass."""
+        if self._closed_at is not None and sent_at >= self._opens_at:
+            self._probing = False

@@ -1,0 +1,64 @@
+"""Whose turn it is: submits before looks, though waiting looks keep a quarter of the permits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+
+class Urgency(Enum):
+    """The classes of requests, in the order in which they are served."""
+
+    SUBMIT = "submit"
+    ASKED = "asked"
+    SCHEDULED = "scheduled"
+
+
+#: Out of so many permits in a row, one is for a look if any waits.
+_TURN: Final = 4
+
+
+class Turns:
+    """Choose the class that is served next."""
+
+    def __init__(self) -> None:
+        self._submits_in_a_row = 0
+
+    def choose(self, waiting: Mapping[Urgency, bool]) -> Urgency | None:
+        """Return the class to serve among those that may be served, or None."""
+        look = next((u for u in (Urgency.ASKED, Urgency.SCHEDULED) if waiting.get(u)), None)
+        if not waiting.get(Urgency.SUBMIT):
+            return look
+        looks_turn = self._submits_in_a_row >= _TURN - 1
+        return look if look is not None and looks_turn else Urgency.SUBMIT
+
+    def served(self, urgency: Urgency) -> None:
+        """Note that a permit went to this class."""
+        self._submits_in_a_row = self._submits_in_a_row + 1 if urgency is Urgency.SUBMIT else 0
+
+
+class RateMeter:
+    """The recent rate of something that happens, with exponential forgetting.
+
+    Args:
+        memory: Seconds after which an event counts for a third.
+    """
+
+    def __init__(self, memory: float = 10.0) -> None:
+        self._memory = memory
+        self._weight = 0.0
+        self._at = 0.0
+
+    def count(self, now: float) -> None:
+        """Note that it happened now."""
+        self._weight = self._faded(now) + 1
+        self._at = now
+
+    def per_second(self, now: float) -> float:
+        """Return how often it happened a second, of late."""
+        return self._faded(now) / self._memory
+
+    def _faded(self, now: float) -> float:
+        return self._weight * math.exp(min(0.0, self._at - now) / self._memory)

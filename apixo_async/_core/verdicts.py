@@ -1,0 +1,262 @@
+"""What an answer means: one table for errors, one rule for submits, one for looks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from apixo_async._core import errors
+from apixo_async._core.retry import Repeat
+from apixo_async._core.states import FAILED, SUCCESS, family_of
+from apixo_async._core.task_errors import TaskFailedError
+from apixo_async._core.values import Result, Snapshot, TaskRef
+from apixo_async._core.wire import (
+    Answer,
+    Envelope,
+    Status,
+    created_epoch,
+    read_envelope,
+    read_result,
+    read_status,
+    read_task_id,
+)
+
+#: Codes which, in an envelope without a task id, say that no task was made (invariant 1).
+_REFUSING: Final = frozenset({400, 401, 402, 403, 404, 422, 429, 503})
+
+#: 4xx answers that say so even without an envelope; these two leave it open.
+_OPEN_4XX: Final = frozenset({408, 409})
+
+_NO_CREDIT: Final = re.compile(
+    r"insufficient.{0,20}(credit|balance|fund|quota)|(not enough|no|out of) (credit|balance|fund)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """How one error code is raised.
+
+    Attributes:
+        cls: The class of the error.
+        advice: What to do next.
+    """
+
+    cls: type[errors.APIStatusError]
+    advice: str
+
+
+_BAD_REQUEST: Final = ErrorRow(errors.BadRequestError, "mend the request before sending it again")
+_NO_BALANCE: Final = ErrorRow(errors.InsufficientBalanceError, "add balance, or use another key")
+_SERVER: Final = ErrorRow(errors.InternalServerError, "try again later")
+_ROWS: Final[dict[int, ErrorRow]] = {
+    400: _BAD_REQUEST,
+    401: ErrorRow(errors.AuthenticationError, "check the API key"),
+    402: _NO_BALANCE,
+    403: ErrorRow(errors.PermissionDeniedError, "check the key's permissions and the route"),
+    404: ErrorRow(errors.NotFoundError, "check the model's name and the task id"),
+    422: _BAD_REQUEST,
+    429: ErrorRow(errors.RateLimitError, "slow down, or lower `limits` to what the account has"),
+}
+
+
+def decisive_code(answer: Answer, envelope: Envelope | None) -> int:
+    """Return the code that tells most: HTTP status and body `code` need not agree."""
+    said = None if envelope is None else envelope.code
+    codes = [answer.status] if said is None else [said, answer.status]
+    if 429 in codes:
+        return 429
+    refusing = [code for code in codes if code in _REFUSING]
+    failing = [code for code in codes if code >= 400]
+    return (refusing or failing or codes)[0]
+
+
+def says_throttled(answer: Answer) -> bool:
+    """Say whether HTTP status or body code is 429; the body is parsed only if it may be."""
+    if answer.status == 429:
+        return True
+    if b"429" not in answer.body:
+        return False
+    return decisive_code(answer, read_envelope(answer.body)) == 429
+
+
+def status_error(
+    answer: Answer, *, model: str | None = None, task_id: str | None = None
+) -> errors.APIStatusError:
+    """Build the error of an answer that is one."""
+    envelope = read_envelope(answer.body)
+    code = decisive_code(answer, envelope)
+    words = envelope.words if envelope is not None else ""
+    row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
+    if row is _BAD_REQUEST and _NO_CREDIT.search(words):
+        row = _NO_BALANCE
+    about = " ".join(part for part in (model, task_id) if part) or "the API"
+    said = f": {words}" if words else ""
+    return row.cls(
+        f"{about} answered {code}{said}; {row.advice}",
+        status=answer.status,
+        code=envelope.code if envelope is not None else None,
+        message=words,
+        retry_after=answer.retry_after,
+        model=model,
+        task_id=task_id,
+    )
+
+
+# --- submits ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """A task was made, and here is its id."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No task was made. `repeat` says for what it may be sent again by itself."""
+
+    error: errors.ApixoError
+    repeat: Repeat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """Nobody can know whether a task was made."""
+
+    reason: str
+    body_head: bytes | None = None
+
+
+SubmitVerdict: TypeAlias = Bought | Refused | Uncertain
+
+_REPEATS: Final[Mapping[int, Repeat]] = {429: "throttled", 503: "unavailable"}
+
+
+def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
+    """Say which of the three outcomes of a submit an answer is (invariant 1)."""
+    envelope = read_envelope(answer.body)
+    task_id = None if envelope is None else read_task_id(envelope)
+    if task_id is not None:
+        return Bought(task_id)
+    code = decisive_code(answer, envelope)
+    if envelope is not None:
+        refused = code in _REFUSING
+    else:
+        refused = 400 <= code < 500 and code not in _OPEN_4XX
+    if refused:
+        return Refused(status_error(answer, model=model), _REPEATS.get(code))
+    kind = "an envelope without a task id" if envelope is not None else "no readable envelope"
+    return Uncertain(f"HTTP {answer.status} with {kind}", answer.body[:1024])
+
+
+# --- looks -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The task has ended."""
+
+    snapshot: Snapshot
+    outcome: Result | TaskFailedError
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The task goes on. `created` is its creation in seconds since the Unix epoch, or None."""
+
+    snapshot: Snapshot
+    created: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Faulty:
+    """The look told nothing; the agenda looks again later."""
+
+    error: errors.ApixoError
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The look was refused for the limits."""
+
+    error: errors.ApixoError
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The service does not know the task, or not under this model."""
+
+    error: errors.APIStatusError
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The key may not look."""
+
+    error: errors.APIStatusError
+
+
+LookVerdict: TypeAlias = Over | Running | Faulty | Throttled | Missing | Denied
+
+#: A malformed id is as unknown as an unknown one; the service may say 400 for either.
+_LOOK_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
+    400: Missing,
+    404: Missing,
+    410: Missing,
+    422: Missing,
+    401: Denied,
+    403: Denied,
+    429: Throttled,
+}
+
+
+def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
+    """Say what one look told of a task (invariant 5)."""
+    envelope = read_envelope(answer.body)
+    code = decisive_code(answer, envelope)
+    if code >= 400:
+        error = status_error(answer, model=ref.model, task_id=ref.task_id)
+        return _LOOK_ROWS.get(code, Faulty)(error)
+    status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
+    if status is None or envelope is None or envelope.code != 200:
+        return Faulty(_unreadable(answer, ref))
+    return _judge_state(status, envelope, ref)
+
+
+def _unreadable(answer: Answer, ref: TaskRef) -> errors.APIConnectionError:
+    return errors.APIConnectionError(
+        f"{ref}: HTTP {answer.status} without a readable status; it is looked at again",
+        model=ref.model,
+        task_id=ref.task_id,
+    )
+
+
+def _judge_state(status: Status, envelope: Envelope, ref: TaskRef) -> Over | Running:
+    state = str(status.state)
+    snapshot = Snapshot(ref.task_id, ref.model, state, envelope.data)
+    word = state.strip().lower()
+    if word == SUCCESS:
+        return Over(snapshot, read_result(status, ref))
+    if word == FAILED:
+        return Over(snapshot, _failure(status, ref))
+    return Running(snapshot, created_epoch(status))
+
+
+def _failure(status: Status, ref: TaskRef) -> TaskFailedError:
+    family = family_of(status.failCode)
+    hint = "as a new task it may succeed" if family.retryable else "the same input will fail again"
+    if family.name == "unknown":
+        hint = "the code is not a known one"
+    said = f": {status.failMsg}" if status.failMsg else ""
+    return TaskFailedError(
+        f"{ref} failed with {status.failCode or 'no code'}{said} ({family.name}; {hint})",
+        ref=ref,
+        fail_code=status.failCode,
+        fail_msg=status.failMsg,
+        family=family.name,
+        retryable=family.retryable,
+    )

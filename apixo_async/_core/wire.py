@@ -1,0 +1,205 @@
+"""The wire: what is sent, and what is read from an answer however odd it is.
+
+A field of the wrong type reads as missing, so that one odd value never hides the others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler
+from pydantic import WrapValidator as Wrap
+from pydantic_core import from_json
+
+from apixo_async._core.values import Delivery, Result, TaskInput, TaskRef
+
+T = TypeVar("T")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer: its status and what arrived of its body.
+
+    Attributes:
+        status: The HTTP status.
+        body: The decoded body, possibly cut short.
+        retry_after: Seconds of the `Retry-After` header, or None.
+    """
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+
+def _or_none(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+Lenient: TypeAlias = Annotated[T | None, Wrap(_or_none)]
+
+
+class _Wire(BaseModel):
+    # A numeric id or fail code is still an id or a fail code.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+
+class Envelope(_Wire):
+    """`{"code": ..., "message": ..., "data": ...}`, each part possibly missing."""
+
+    code: Lenient[int] = None
+    message: Lenient[str] = None
+    data: Any = None
+
+    @property
+    def words(self) -> str:
+        """The service's own words on an error: `message`, else `data.error`."""
+        inner = _mapping(self.data).get("error")
+        return self.message or (inner if isinstance(inner, str) else "")
+
+
+class Status(_Wire):
+    """A status object, in the wire's names; every part may be missing."""
+
+    state: Lenient[str] = None
+    resultJson: Any = None  # noqa: N815 - the wire's name
+    failCode: Lenient[str] = None  # noqa: N815
+    failMsg: Lenient[str] = None  # noqa: N815
+    createTime: Lenient[float] = None  # noqa: N815
+    completeTime: Lenient[float] = None  # noqa: N815
+    costTime: Lenient[float] = None  # noqa: N815
+
+
+class _Accepted(_Wire):
+    taskId: Lenient[str] = None  # noqa: N815
+
+
+def read_envelope(body: bytes) -> Envelope | None:
+    """Return the envelope in a body, or None where there is none, such as in an HTML page."""
+    try:
+        found: object = from_json(body)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or "code" not in found:
+        return None
+    return Envelope.model_validate(found)
+
+
+def read_task_id(envelope: Envelope) -> str | None:
+    """Return the id of the task that a submit made, or None."""
+    task_id = _Accepted.model_validate(_mapping(envelope.data)).taskId
+    return task_id.strip() or None if task_id is not None else None
+
+
+def read_status(envelope: Envelope) -> Status | None:
+    """Return the status object, or None where `data` holds none with a state."""
+    status = Status.model_validate(_mapping(envelope.data))
+    return status if status.state else None
+
+
+def read_balance(envelope: Envelope) -> Decimal | None:
+    """Return the balance in USD, or None where `data` is no number."""
+    data = cast("object", envelope.data)
+    if isinstance(data, bool) or not isinstance(data, int | float | str):
+        return None
+    try:
+        balance = Decimal(str(data))
+    except InvalidOperation:
+        return None
+    return balance if balance.is_finite() else None
+
+
+def read_result(status: Status, ref: TaskRef) -> Result:
+    """Build the result of a successful task; `resultJson` may be a string or an object."""
+    raw = _decoded(status.resultJson)
+    return Result(
+        task_id=ref.task_id,
+        model=ref.model,
+        urls=_urls(raw),
+        raw=raw,
+        created_at=_moment(status.createTime),
+        completed_at=_moment(status.completeTime),
+        cost_time=_seconds(status.costTime),
+    )
+
+
+def created_epoch(status: Status) -> float | None:
+    """Return the task's creation in seconds since the Unix epoch, or None."""
+    return _seconds(status.createTime)
+
+
+def encode_submit(task_input: TaskInput, delivery: Delivery) -> bytes:
+    """Build the body of a submit; `request_type` is always sent, `provider` only when set."""
+    body: dict[str, object] = {"request_type": "callback" if delivery.callback_url else "async"}
+    if delivery.callback_url:
+        body["callback_url"] = delivery.callback_url
+    if delivery.provider is not None:
+        body["provider"] = delivery.provider
+    body["input"] = task_input.payload()
+    return json.dumps(body).encode()
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Return the seconds of a `Retry-After` header, given as a number or as an HTTP date."""
+    from email.utils import parsedate_to_datetime
+
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (aware - now).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _decoded(result_json: object) -> Mapping[str, object]:
+    if isinstance(result_json, str):
+        try:
+            result_json = from_json(result_json)
+        except ValueError:
+            return {"resultJson": result_json}
+    if isinstance(result_json, list):
+        return {"resultUrls": cast("list[object]", result_json)}
+    return _mapping(result_json)
+
+
+def _urls(raw: Mapping[str, object]) -> tuple[str, ...]:
+    found = raw.get("resultUrls")
+    if isinstance(found, str):
+        return (found,)
+    if not isinstance(found, list):
+        return ()
+    return tuple(url for url in cast("list[object]", found) if isinstance(url, str) and url)
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    if milliseconds is None or not math.isfinite(milliseconds):
+        return None
+    return milliseconds / 1000
+
+
+def _moment(milliseconds: float | None) -> datetime | None:
+    seconds = _seconds(milliseconds)
+    try:
+        return None if seconds is None else _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        return None

@@ -1,0 +1,124 @@
+"""The parts of a client on one event loop, and how they are ended."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import anyio
+import httpx2
+
+from apixo_async._config import Timeouts
+from apixo_async._core.errors import ClientClosedError
+from apixo_async._core.schedule import Polling
+from apixo_async._core.task_errors import SubmitUncertainError
+from apixo_async._core.values import Statistics, TaskRef
+from apixo_async._downloads import Downloader
+from apixo_async._gate import Gate
+from apixo_async._ledger import Ledger
+from apixo_async._limiter import Limiter
+from apixo_async._line import Line
+from apixo_async._poller import Poller
+from apixo_async._posts import Posts
+from apixo_async._reporting import Reporter
+from apixo_async._submits import Submitter
+from apixo_async._task import Task
+from apixo_async._track import Track
+from apixo_async._transport import Channel
+
+#: Seconds that the connections get to close.
+_CLOSING = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Everything that a client runs on one loop."""
+
+    transport: httpx2.AsyncBaseTransport
+    line: Line
+    poller: Poller
+    posts: Posts
+    submitter: Submitter
+    downloader: Downloader
+
+    @classmethod
+    def wired(
+        cls,
+        channel: Channel,
+        *,
+        limiter: Limiter,
+        polling: Polling,
+        timeouts: Timeouts,
+        report: Reporter,
+        rng: random.Random,
+        orphan: Callable[[Task | SubmitUncertainError], None],
+    ) -> Self:
+        """Wire the parts: the only place where that is done. Needs a running loop."""
+        line = Line(channel, limiter, Gate(limiter.limits.requests_per_minute / 60), report)
+        poller = Poller(line, Ledger(polling, limiter, report, rng), report)
+
+        def hand_over(ended: Track | SubmitUncertainError) -> None:
+            orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
+
+        posts = Posts(line, poller, report, hand_over)
+        return cls(
+            transport=channel.transport,
+            line=line,
+            poller=poller,
+            posts=posts,
+            submitter=Submitter(line, posts, report, timeouts, rng),
+            downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
+        )
+
+    def statistics(self) -> Statistics:
+        """Count everything, now."""
+        limiter, places, ledger = self.line.limiter, self.line.gate.table, self.poller.ledger
+        return Statistics(
+            slots_used=limiter.slots_used,
+            slots_limit=limiter.limits.concurrent_tasks,
+            slots_waiting=limiter.slots_waiting,
+            requests_in_window=limiter.requests_used(asyncio.get_running_loop().time()),
+            requests_limit=limiter.limits.requests_per_minute,
+            requests_waiting=limiter.permits_waiting,
+            tasks_tracked=len(ledger.tracks),
+            submits=self.posts.bought,
+            looks=self.poller.looks,
+            succeeded=ledger.succeeded,
+            failed=ledger.failed,
+            uncertain=self.posts.uncertain,
+            throttled=self.line.throttled,
+            latency=places.latency,
+            places=places.size,
+        )
+
+    async def aclose(self, *, drain: float, patience: float) -> tuple[TaskRef, ...]:
+        """End everything in bounded time; return the tasks that are unfinished.
+
+        Args:
+            drain: Seconds in which looks go on, so that tasks may finish.
+            patience: Seconds that the POSTs under way get, so that no id is lost.
+        """
+        reason = ClientClosedError(
+            "the client was closed; `attach` to the task with another one to go on waiting"
+        )
+        self.submitter.close(ClientClosedError("the client was closed; nothing was bought"))
+        try:
+            await self.posts.drain(patience)
+            await self._drain_tasks(drain)
+        finally:
+            with anyio.move_on_after(_CLOSING, shield=True):
+                unfinished = await self.poller.aclose(reason)
+                await self.transport.aclose()
+        return unfinished
+
+    async def _drain_tasks(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                for track in tuple(self.poller.ledger.tracks.values()):
+                    while track.verdict() is None:
+                        await track.over.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,229 @@
+"""The files of a result: their names, the unfinished file beside them, and how it becomes one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from apixo_async._core.media import HEAD, SURE, Media, identify
+from apixo_async._core.task_errors import DownloadError
+
+T = TypeVar("T")
+
+_STEM: Final = 64  # characters of a task id in a file's name
+_WORDS: Final = {
+    errno.EEXIST: "a file of that name is in the way",
+    errno.ENOTDIR: "a part of the path is a file, not a directory",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than the system allows",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where one file goes.
+
+    Attributes:
+        directory: The directory, which may have to be created.
+        stem: The name without its extension.
+        suffix: The extension with its dot, or None to have the file's type decide.
+    """
+
+    directory: Path
+    stem: str
+    suffix: str | None = None
+
+    def path(self, media: Media) -> Path:
+        """Return the path of a file of that type."""
+        suffix = f".{media.extension}" if self.suffix is None else self.suffix
+        return self.directory / f"{self.stem}{suffix}"
+
+    def find_whole(self) -> Path | None:
+        """Return the file that an earlier download left here, if it is provably whole.
+
+        Only names that hold a task id count, and only types whose files have an end mark.
+        """
+        if self.suffix is not None:
+            return None
+        paths = (self.directory / f"{self.stem}.{extension}" for extension in SURE)
+        return next((path for path in paths if _is_whole(path)), None)
+
+
+def plan(task_id: str, target: str | os.PathLike[str], count: int) -> list[Destination]:
+    """Return where the files of a task go; `AsyncClient.download` tells the rule."""
+    text = os.fspath(target)
+    path = Path(text)
+    numbers = range(1, count + 1)
+    if text.endswith(("/", os.sep)) or not path.suffix or _is_directory(path):
+        return [Destination(path, f"{safe_name(task_id)}-{number}") for number in numbers]
+    if count == 1:
+        return [Destination(path.parent, path.stem, path.suffix)]
+    return [Destination(path.parent, f"{path.stem}-{number}", path.suffix) for number in numbers]
+
+
+def safe_name(task_id: str) -> str:
+    """Return a name for a task's files that is harmless on every system, and the task's alone.
+
+    An id that has to be changed for that gets a part of its hash, so that no two ids meet.
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", task_id)[:_STEM].strip("-_")
+    if name and name == task_id:
+        return name
+    digest = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{name or 'task'}-{digest[:8]}"
+
+
+class Part:
+    """An unfinished file beside its destination; every method but `discard` may block.
+
+    Attributes:
+        size: Bytes written so far.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        name = f".{destination.stem[:32]}.{secrets.token_hex(6)}.part"
+        self._path = destination.directory / name
+        self._file: io.FileIO | None = None
+        self.size = 0
+
+    def open(self) -> None:
+        """Create the file, and its directory where it is missing."""
+        with _disk(self._path.parent):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("x+b", buffering=0)
+
+    def write(self, pieces: Iterable[bytes], max_bytes: int) -> None:
+        """Append pieces, each counted before it is written."""
+        for piece in pieces:
+            check_size(self.size + len(piece), max_bytes)
+            with _disk(self._path.parent):
+                _write_all(self._opened(), piece)
+            self.size += len(piece)
+
+    def restart(self) -> None:
+        """Begin anew with an empty file."""
+        with _disk(self._path.parent):
+            self._opened().seek(0)
+            self._opened().truncate()
+        self.size = 0
+
+    def examine(self) -> tuple[Media, bool]:
+        """Return the type of what has been written, and whether it is whole."""
+        with _disk(self._path.parent):
+            return _examine(self._opened(), self.size)
+
+    def finish(self, media: Media) -> Path:
+        """Make the file durable under its own name, in the place of any file of that name."""
+        path = self._destination.path(media)
+        with _disk(path):
+            os.fsync(self._opened().fileno())
+            self._opened().close()
+            self._path.replace(path)
+            _sync_directory(path.parent)
+        self._file = None
+        return path
+
+    def discard(self) -> None:
+        """Remove the file unless it is finished: two quick calls, so that no await can be cut."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            self._file = None
+
+    def _opened(self) -> io.FileIO:
+        if self._file is None:
+            raise RuntimeError("the part is not open")
+        return self._file
+
+
+def check_size(size: int, max_bytes: int) -> None:
+    """Refuse a file of more bytes than are allowed."""
+    if size > max_bytes:
+        raise DownloadError(f"it is larger than max_bytes={max_bytes}")
+
+
+async def off_loop(work: Callable[[], T]) -> T:
+    """Do blocking work in a worker thread; when cancelled, let it come to its end first.
+
+    Otherwise the clean-up would close a file under a thread that writes to it.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):  # it is raised below
+                await asyncio.wait([running])
+        raise
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Generator[None]:
+    # ValueError: what no path may hold, such as a NUL.
+    try:
+        yield
+    except (OSError, ValueError) as exc:
+        code = exc.errno if isinstance(exc, OSError) else None
+        words = _WORDS.get(code or 0) or (exc.strerror if isinstance(exc, OSError) else str(exc))
+        raise DownloadError(f"cannot write to {str(path)!r}: {words}") from exc
+
+
+def _is_directory(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def _write_all(file: io.FileIO, piece: bytes) -> None:
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _examine(file: io.FileIO, size: int) -> tuple[Media, bool]:
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return file.read(length)
+
+    media = identify(read(0, HEAD))
+    whole = media.whole(size, read)
+    file.seek(0, os.SEEK_END)
+    return media, whole
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode):
+            return False
+        with path.open("rb", buffering=0) as file:
+            media, whole = _examine(file, facts.st_size)
+    except (OSError, ValueError):
+        return False
+    return whole and media.check is not None and path.suffix == f".{media.extension}"
+
+
+def _sync_directory(directory: Path) -> None:
+    # Windows opens no directories: there the rename alone must do.
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

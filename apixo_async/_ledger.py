@@ -1,0 +1,207 @@
+"""Every task in flight, and what each look means for it. Synchronous: time comes as `now`."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final
+
+from apixo_async._agenda import Agenda
+from apixo_async._core import events, verdicts
+from apixo_async._core.documents import timing
+from apixo_async._core.errors import ApixoError
+from apixo_async._core.schedule import (
+    Polling,
+    after_fault,
+    first_look,
+    is_gone,
+    next_look,
+    stretching,
+)
+from apixo_async._core.task_errors import (
+    TaskAbandonedError,
+    TaskError,
+    TaskFailedError,
+    TaskNotFoundError,
+)
+from apixo_async._core.values import Result, TaskRef
+from apixo_async._limiter import Limiter, Slot
+from apixo_async._reporting import Reporter
+from apixo_async._track import Track
+
+#: A last look may still be under way when a task reaches its age limit.
+EXPIRY_GRACE: Final = 30.0
+
+_WORDS: Final[dict[type[ApixoError], str]] = {
+    TaskFailedError: "failed",
+    TaskNotFoundError: "not found",
+    TaskAbandonedError: "abandoned",
+}
+
+
+class Ledger:
+    """The tasks that are not over. Everything that happens to one goes through here.
+
+    Args:
+        polling: When to look.
+        limiter: Tells how much room submits leave to looks.
+        report: Where events go.
+        rng: The source of the jitter.
+    """
+
+    def __init__(
+        self, polling: Polling, limiter: Limiter, report: Reporter, rng: random.Random
+    ) -> None:
+        self.agenda = Agenda()
+        self.tracks: dict[TaskRef, Track] = {}
+        self.succeeded = self.failed = 0
+        self._polling = polling
+        self._limiter = limiter
+        self._report = report
+        self._rng = rng
+        # Looks a second that the tasks past their first look ask for together.
+        self._load = 0.0
+
+    def open(self, ref: TaskRef, kind: str, slot: Slot, *, now: float, at_once: bool) -> Track:
+        """Take up a task: plan its first look, at once where nobody knows how old it is."""
+        existing = self.tracks.get(ref)
+        if existing is not None:
+            slot.release()
+            return existing
+        plan = self._polling.plan_for(kind)
+        expires = now + timing(kind).age_limit + EXPIRY_GRACE
+        track = Track(ref, kind, plan, slot, created=now, expires=expires)
+        self.tracks[ref] = track
+        self.agenda.expect(track)
+        if at_once:
+            self.agenda.ask(track)
+        else:
+            self.agenda.plan(track, first_look(plan, created=now, rng=self._rng))
+        return track
+
+    def next_due(self, now: float) -> Track | None:
+        """Take the task to look at now, and count the look; None if there is none."""
+        while (track := self.agenda.pop_due(now)) is not None:
+            # It may have been settled, or looked at, since somebody asked.
+            if track.outcome is None and not track.looking:
+                track.looking = True
+                track.looks += 1
+                return track
+        return None
+
+    def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
+        """Act on what a look said."""
+        track.looking = False
+        if track.outcome is not None:
+            return
+        match verdict:
+            case verdicts.Over():
+                track.snapshot = verdict.snapshot
+                track.answer_refreshers(verdict.snapshot)
+                self._settle(track, verdict.outcome, now)
+            case verdicts.Running():
+                self._still_running(track, verdict, now)
+            case verdicts.Faulty():
+                track.faults += 1
+                due = after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
+                self._look_failed(track, verdict.error, now, due)
+            case verdicts.Throttled():
+                # Time under 429 is not a fault: the limiter's gate does the waiting.
+                self._look_failed(track, verdict.error, now, self._next_look(track, now))
+            case verdicts.Missing():
+                self._missed(track, verdict, now)
+            case verdicts.Denied():
+                # Looks pause: repeating them cannot help. `refresh` looks again.
+                track.halted = verdict.error
+                self._look_failed(track, verdict.error, now, None)
+                track.wake()
+
+    def abandon_expired(self, now: float) -> None:
+        """Give up the tasks that are past their age limit, unless a look is under way."""
+        while (track := self.agenda.pop_expired(now)) is not None:
+            track.expires = now + EXPIRY_GRACE
+            self.agenda.expect(track)
+            if not track.looking:
+                self._settle(track, _abandoned(track, now), now)
+
+    def halt_all(self, reason: ApixoError) -> None:
+        """Tell every waiter that nobody looks any more, and why."""
+        for track in self.tracks.values():
+            track.halted = reason
+            track.answer_refreshers(reason)
+            track.wake()
+
+    # --- what a look can mean ------------------------------------------------------------
+
+    def _still_running(self, track: Track, verdict: verdicts.Running, now: float) -> None:
+        track.faults = track.misses = 0
+        track.halted = None
+        if track.attached and verdict.created is not None:
+            track.created = now - max(0.0, time.time() - verdict.created)
+        if not track.loads:
+            track.loads = True
+            self._load += 1 / track.plan.interval
+        track.snapshot = verdict.snapshot
+        self.agenda.plan(track, self._next_look(track, now))
+        ref = track.ref
+        self._report(events.TaskLooked(ref.model, ref.task_id, verdict.snapshot.state))
+        track.answer_refreshers(verdict.snapshot)
+        track.wake()
+
+    def _next_look(self, track: Track, now: float) -> float:
+        per_second = self._limiter.limits.requests_per_minute / 60
+        stretch = stretching(self._load, self._limiter.submits_per_second(now), per_second)
+        return next_look(track.plan, created=track.created, now=now, stretch=stretch, rng=self._rng)
+
+    def _look_failed(self, track: Track, error: ApixoError, now: float, due: float | None) -> None:
+        if due is not None:
+            self.agenda.plan(track, due)
+        ref, again_in = track.ref, None if due is None else due - now
+        self._report(events.LookFailed(ref.model, ref.task_id, str(error), again_in))
+        track.answer_refreshers(error)
+
+    def _missed(self, track: Track, verdict: verdicts.Missing, now: float) -> None:
+        track.misses += 1
+        if track.misses == 1:
+            track.missing_since = now
+        if is_gone(track.misses, now - track.missing_since):
+            track.answer_refreshers(verdict.error)
+            self._settle(track, _not_found(track, verdict.error), now)
+        else:
+            self._look_failed(track, verdict.error, now, self._next_look(track, now))
+
+    def _settle(self, track: Track, outcome: Result | TaskError, now: float) -> None:
+        """Record how a task ended: the only way in which one does."""
+        track.outcome, track.halted, track.due = outcome, None, None
+        del self.tracks[track.ref]
+        if track.loads:
+            self._load -= 1 / track.plan.interval
+        self.agenda.forget()
+        track.slot.release()
+        good = isinstance(outcome, Result)
+        self.succeeded += good
+        self.failed += not good
+        word = "success" if isinstance(outcome, Result) else _WORDS[type(outcome)]
+        ref, age = track.ref, now - track.tracked_at
+        self._report(events.TaskSettled(ref.model, ref.task_id, word, track.looks, age))
+        if isinstance(outcome, TaskError):
+            track.answer_refreshers(outcome)
+        track.wake()
+
+
+def _abandoned(track: Track, now: float) -> TaskAbandonedError:
+    return TaskAbandonedError(
+        f"{track.ref} was not over after {now - track.tracked_at:.0f} s, its age limit; nobody "
+        "looks at it any more and its slot is free: `attach` looks again",
+        ref=track.ref,
+    )
+
+
+def _not_found(track: Track, cause: ApixoError) -> TaskNotFoundError:
+    lost = TaskNotFoundError(
+        f"{track.ref}: the service did not find it in {track.misses} looks; check the task id, "
+        "that it is a task of this model, and the key",
+        ref=track.ref,
+    )
+    lost.__cause__ = cause
+    return lost

@@ -1,0 +1,258 @@
+"""Who waits for a slot or a permit, and in which order; one timer wakes them all."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from apixo_async._core.permits import PermitLog
+from apixo_async._core.slots import SlotTable
+from apixo_async._core.throttle import Throttle
+from apixo_async._core.turns import RateMeter, Turns, Urgency
+from apixo_async._core.values import Limits
+
+Scope = Literal["submits", "everything"]
+
+
+W = TypeVar("W")
+
+
+class Permit:
+    """The right to send one request; whoever holds it says how the request ended, once."""
+
+    __slots__ = ("_ended", "_limiter", "taken_at", "urgency")
+
+    def __init__(self, limiter: Limiter, urgency: Urgency, now: float) -> None:
+        self._limiter = limiter
+        self._ended = False
+        self.urgency = urgency
+        self.taken_at = now
+
+    def answered(self) -> None:
+        """Say that an answer came which was no 429."""
+        if self._end():
+            self._limiter._answered(self)
+
+    def unanswered(self) -> None:
+        """Say that no answer came; the request may still arrive."""
+        if self._end():
+            self._limiter._unanswered(self)
+
+    def unused(self) -> None:
+        """Say that nothing was sent."""
+        if self._end():
+            self._limiter._unused(self)
+
+    def throttled(self, retry_after: float | None) -> tuple[Scope, float]:
+        """Say that the answer was 429; return what that closes, and for how many seconds."""
+        self._end()
+        return self._limiter._throttled(self, retry_after)
+
+    def _end(self) -> bool:
+        ended, self._ended = self._ended, True
+        return not ended
+
+
+class Slot:
+    """The right to have one task at the service; given back once, whoever gives it back."""
+
+    __slots__ = ("_limiter",)
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter: Limiter | None = limiter
+
+    def release(self) -> None:
+        """Give the slot back: the task is over, or was never made."""
+        if self._limiter is not None:
+            limiter, self._limiter = self._limiter, None
+            limiter._slot_released()
+
+    def hold(self, seconds: float) -> None:
+        """Give the slot back by itself after a time: nobody knows whether the task exists."""
+        if self._limiter is not None:
+            limiter, self._limiter = self._limiter, None
+            limiter._slot_held(seconds)
+
+
+class Limiter:
+    """The slots and permits of one account, for every client that it is given to.
+
+    Requests in any 60 seconds and tasks at once stay within the limits exactly; waiters are
+    served in order, submits before looks, looks with a quarter of the permits to themselves.
+
+    Args:
+        limits: The limits of the account.
+        seed: Seeds the jitter of the pauses after a 429, for replays.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self._rng = random.Random(seed)
+        self._slots = SlotTable(self.limits.concurrent_tasks)
+        self._permits = PermitLog(self.limits.requests_per_minute)
+        self._gates = {"submits": Throttle(self._rng), "everything": Throttle(self._rng)}
+        self._turns = Turns()
+        self._submits = RateMeter()
+        self._slot_queue: OrderedDict[asyncio.Future[Slot], None] = OrderedDict()
+        self._queues: dict[Urgency, OrderedDict[asyncio.Future[Permit], None]] = {
+            urgency: OrderedDict() for urgency in Urgency
+        }
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def slot(self) -> Slot:
+        """Wait for a slot."""
+        return await self._wait(self._slot_queue, Slot.release)
+
+    def slot_above(self) -> Slot:
+        """Take a slot even above the limit, for a task that exists already."""
+        self._slots.take_above()
+        return Slot(self)
+
+    async def permit(self, urgency: Urgency) -> Permit:
+        """Wait for a permit."""
+        return await self._wait(self._queues[urgency], Permit.unused)
+
+    @property
+    def slots_used(self) -> int:
+        """Tasks that count against the limit now."""
+        return self._slots.used
+
+    @property
+    def slots_waiting(self) -> int:
+        """Submits that wait for a slot."""
+        return len(self._slot_queue)
+
+    @property
+    def permits_waiting(self) -> int:
+        """Requests that wait for a permit."""
+        return sum(map(len, self._queues.values()))
+
+    def requests_used(self, now: float) -> int:
+        """Return the requests that count against the limit at `now`, on the loop's clock."""
+        return self._permits.used(now)
+
+    def submits_per_second(self, now: float) -> float:
+        """Return the recent rate of submits."""
+        return self._submits.per_second(now)
+
+    # --- waiting -------------------------------------------------------------------------
+
+    async def _wait(
+        self, queue: OrderedDict[asyncio.Future[W], None], give_back: Callable[[W], None]
+    ) -> W:
+        future: asyncio.Future[W] = self._bound_loop().create_future()
+        queue[future] = None
+        self._pump()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            queue.pop(future, None)
+            if future.done() and not future.cancelled():
+                give_back(future.result())
+            raise
+
+    def _bound_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # Whatever a former loop left in flight may still arrive.
+            self._permits.rebind(loop.time())
+            self._loop, self._timer = loop, None
+        return loop
+
+    def _pump(self) -> None:
+        now = self._bound_loop().time()
+        self._slots.expire(now)
+        while self._slot_queue and self._slots.try_take():
+            self._slot_queue.popitem(last=False)[0].set_result(Slot(self))
+        while (urgency := self._next_class(now)) is not None:
+            self._grant(urgency, now)
+        self._arm(now)
+
+    def _next_class(self, now: float) -> Urgency | None:
+        if not any(self._queues.values()) or self._permits.ready_at(now) > now:
+            return None
+        served = {u: bool(q) and self._gate_at(u, now) <= now for u, q in self._queues.items()}
+        return self._turns.choose(served)
+
+    def _gate_at(self, urgency: Urgency, now: float) -> float:
+        return max(gate.ready_at(now) for gate in self._gates_of(urgency))
+
+    def _gates_of(self, urgency: Urgency) -> list[Throttle]:
+        everything = self._gates["everything"]
+        return [everything, self._gates["submits"]] if urgency is Urgency.SUBMIT else [everything]
+
+    def _grant(self, urgency: Urgency, now: float) -> None:
+        future, _ = self._queues[urgency].popitem(last=False)
+        self._permits.take(now)
+        self._turns.served(urgency)
+        for gate in self._gates_of(urgency):
+            gate.passed()
+        if urgency is Urgency.SUBMIT:
+            self._submits.count(now)
+        future.set_result(Permit(self, urgency, now))
+
+    def _arm(self, now: float) -> None:
+        wakes = [self._slots.next_expiry()] if self._slot_queue else []
+        waiting = [urgency for urgency, queue in self._queues.items() if queue]
+        if waiting:
+            ready = self._permits.ready_at(now)
+            wakes += [max(ready, self._gate_at(urgency, now)) for urgency in waiting]
+        wake = min(wakes, default=math.inf)
+        if self._timer is not None:
+            if now < self._timer.when() <= wake:
+                return  # It wakes early enough, and arms itself anew.
+            self._timer.cancel()
+            self._timer = None
+        if wake < math.inf:
+            self._timer = self._bound_loop().call_at(wake, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        self._pump()
+
+    # --- how requests and tasks ended ----------------------------------------------------
+
+    def _answered(self, permit: Permit) -> None:
+        now = self._bound_loop().time()
+        self._permits.answered(now)
+        opened = [gate.answered(sent_at=permit.taken_at) for gate in self._gates_of(permit.urgency)]
+        if any(opened):
+            self._permits.drain(now)
+        self._pump()
+
+    def _unanswered(self, permit: Permit) -> None:
+        self._permits.unanswered(self._bound_loop().time())
+        self._probe_lost(permit)
+
+    def _unused(self, permit: Permit) -> None:
+        self._permits.unused()
+        self._probe_lost(permit)
+
+    def _probe_lost(self, permit: Permit) -> None:
+        for gate in self._gates_of(permit.urgency):
+            gate.lost(sent_at=permit.taken_at)
+        self._pump()
+
+    def _throttled(self, permit: Permit, retry_after: float | None) -> tuple[Scope, float]:
+        now = self._bound_loop().time()
+        self._permits.answered(now)
+        scope: Scope = "submits" if permit.urgency is Urgency.SUBMIT else "everything"
+        gate = self._gates[scope]
+        pause = gate.refused(now, sent_at=permit.taken_at, retry_after=retry_after)
+        if scope == "submits":
+            self._gates["everything"].lost(sent_at=permit.taken_at)
+        self._pump()
+        return scope, pause
+
+    def _slot_released(self) -> None:
+        self._slots.release()
+        self._pump()
+
+    def _slot_held(self, seconds: float) -> None:
+        self._slots.hold(self._bound_loop().time() + seconds)
+        self._pump()

@@ -1,0 +1,184 @@
+"""The one poller of a client: an asyncio.Task which sends the looks that the agenda plans."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from urllib.parse import quote
+
+from apixo_async._core import events, verdicts
+from apixo_async._core.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ApixoError,
+    PollerDiedError,
+)
+from apixo_async._core.turns import Urgency
+from apixo_async._core.values import Snapshot, TaskRef
+from apixo_async._ledger import Ledger
+from apixo_async._limiter import Permit, Slot
+from apixo_async._line import Line
+from apixo_async._reporting import Reporter
+from apixo_async._track import Track, fresh
+from apixo_async._transport import Unanswered
+
+
+class Poller:
+    """Look at all tasks of a client, in one asyncio.Task that the first of them starts.
+
+    Args:
+        line: The way to the service.
+        ledger: The tasks, and what looks mean for them.
+        report: Where events go.
+    """
+
+    def __init__(self, line: Line, ledger: Ledger, report: Reporter) -> None:
+        self.ledger = ledger
+        self.over: ApixoError | None = None
+        self.looks = 0
+        self._line = line
+        self._report = report
+        self._agenda = ledger.agenda
+        self._changed = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    def check(self) -> None:
+        """Raise what ended the poller, if anything did."""
+        if self.over is not None:
+            raise fresh(self.over)
+
+    def track(self, ref: TaskRef, kind: str, slot: Slot, *, at_once: bool = False) -> Track:
+        """Look at a task from now on; its slot is given back when it is over."""
+        now = asyncio.get_running_loop().time()
+        track = self.ledger.open(ref, kind, slot, now=now, at_once=at_once)
+        track.attached = at_once
+        # What was bought while the poller died is not lost: its waiters are told.
+        track.halted = self.over
+        self._wake()
+        return track
+
+    async def refresh(self, track: Track) -> Snapshot:
+        """Look now, and return what the service said.
+
+        Raises:
+            ApixoError: What kept the look from telling; the task goes on.
+        """
+        if track.outcome is not None:
+            if track.snapshot is not None:
+                return track.snapshot
+            assert isinstance(track.outcome, ApixoError)  # A result comes with a snapshot.
+            raise fresh(track.outcome)
+        self.check()
+        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        track.refreshers.append(future)
+        if not track.looking:
+            self._agenda.ask(track)
+            self._wake()
+        return await future
+
+    async def aclose(self, reason: ApixoError) -> tuple[TaskRef, ...]:
+        """End the poller and every look; tell the waiters why; return what is unfinished."""
+        self.over = reason
+        owned = [task for task in (self._runner, *self._exchanges) if task is not None]
+        for task in owned:
+            task.cancel()
+        await asyncio.gather(*owned, return_exceptions=True)
+        unfinished = tuple(self.ledger.tracks)
+        self.ledger.halt_all(reason)
+        return unfinished
+
+    def _wake(self) -> None:
+        self._changed.set()
+        if self._runner is None:
+            # An empty context: no caller's context variables leak into the looks.
+            self._runner = asyncio.get_running_loop().create_task(
+                self._run(), name="apixo_async poller", context=contextvars.Context()
+            )
+            self._runner.add_done_callback(self._finished)
+
+    async def _run(self) -> None:
+        while True:
+            await self._until_due()
+            permit = await self._admitted()
+            if permit is not None:
+                self._send_look(permit)
+
+    async def _until_due(self) -> None:
+        """Wait until a look is due, giving up meanwhile what expires."""
+        loop = asyncio.get_running_loop()
+        while self._agenda.next_due() > loop.time():
+            self._changed.clear()
+            wake = min(self._agenda.next_due(), self._agenda.next_expiry())
+            try:
+                async with asyncio.timeout_at(wake if wake < math.inf else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                self.ledger.abandon_expired(loop.time())
+
+    async def _admitted(self) -> Permit | None:
+        """Wait for a permit and a place, or until a task expires."""
+        urgency = Urgency.ASKED if self._agenda.has_asked else Urgency.SCHEDULED
+        expiry = self._agenda.next_expiry()
+        try:
+            async with asyncio.timeout_at(expiry if expiry < math.inf else None):
+                return await self._line.admit(urgency)
+        except TimeoutError:
+            self.ledger.abandon_expired(asyncio.get_running_loop().time())
+            return None
+
+    def _send_look(self, permit: Permit) -> None:
+        loop = asyncio.get_running_loop()
+        track = self.ledger.next_due(loop.time())
+        if track is None:
+            self._line.dismiss(permit)
+            return
+        self.looks += 1
+        exchange = loop.create_task(self._look(track, permit))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._finished)
+
+    async def _look(self, track: Track, permit: Permit) -> None:
+        ref = track.ref
+        path = f"/statusTask/{quote(ref.model, safe='')}?taskId={quote(ref.task_id, safe='')}"
+        try:
+            answer = await self._line.get(permit, path)
+        except Unanswered as exc:
+            verdict: verdicts.LookVerdict = verdicts.Faulty(_no_answer(ref, exc))
+        else:
+            verdict = verdicts.judge_look(answer, ref)
+        self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
+        self._changed.set()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._exchanges.discard(task)
+        if self.over is not None:
+            return
+        if task.cancelled():
+            self._die(asyncio.CancelledError("its asyncio.Task was cancelled from outside"))
+        elif (cause := task.exception()) is not None:
+            self._die(cause)
+
+    def _die(self, cause: BaseException) -> None:
+        """Tell every waiter, and the next submit, what ended the poller (invariant 6)."""
+        reason = f"{type(cause).__name__}: {cause}"
+        self.over = PollerDiedError(
+            f"the poller died of {reason}; its tasks go on at the service: close this client, "
+            "and attach to them with a new one"
+        )
+        self.over.__cause__ = cause
+        for task in (self._runner, *self._exchanges):
+            if task is not None:
+                task.cancel()
+        self._report(events.PollerDied(reason))
+        self.ledger.halt_all(self.over)
+
+
+def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:
+    cls = APITimeoutError if exc.timed_out else APIConnectionError
+    return cls(
+        f"{ref}: a look got no answer ({exc.reason}); it is looked at again",
+        model=ref.model,
+        task_id=ref.task_id,
+    )

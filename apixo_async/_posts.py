@@ -1,0 +1,167 @@
+"""The POSTs under way, owned by the client: nobody's cancellation tears one from its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
+from urllib.parse import quote
+
+from apixo_async._core import events
+from apixo_async._core.documents import timing
+from apixo_async._core.errors import APIConnectionError, APITimeoutError
+from apixo_async._core.task_errors import SubmitUncertainError
+from apixo_async._core.values import Delivery, TaskInput, TaskRef
+from apixo_async._core.verdicts import Bought, Refused, SubmitVerdict, Uncertain, judge_submit
+from apixo_async._limiter import Permit, Slot
+from apixo_async._line import Line
+from apixo_async._poller import Poller
+from apixo_async._reporting import Reporter
+from apixo_async._track import Track
+from apixo_async._transport import Unanswered
+
+Ended: TypeAlias = Track | SubmitUncertainError | Refused
+
+
+@dataclass(slots=True)
+class Purchase:
+    """One submit under way.
+
+    Attributes:
+        input: What is bought.
+        delivery: Its options.
+        body: What is sent.
+        slot: Belongs to the task as soon as there may be one.
+        called_at: When the caller asked, on the loop's clock.
+        orphaned: Whether its caller was cancelled.
+    """
+
+    input: TaskInput
+    delivery: Delivery
+    body: bytes
+    slot: Slot
+    called_at: float
+    orphaned: bool = False
+
+
+class Posts:
+    """Run each POST in an asyncio.Task of the client's, and act on how it ended.
+
+    Args:
+        line: The way to the service.
+        poller: Takes up what was bought.
+        report: Where events go.
+        orphan: Told of a track or an uncertain submit whose caller was cancelled.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        poller: Poller,
+        report: Reporter,
+        orphan: Callable[[Track | SubmitUncertainError], None],
+    ) -> None:
+        self._line = line
+        self._poller = poller
+        self._report = report
+        self._orphan = orphan
+        self._under_way: set[asyncio.Task[Ended]] = set()
+        self.bought = self.uncertain = 0
+
+    async def send(self, purchase: Purchase, permit: Permit) -> Ended:
+        """Send one POST and return how it ended.
+
+        A cancelled caller leaves at once; the POST ends by itself and is handed to `orphan`.
+        """
+        post = asyncio.get_running_loop().create_task(self._exchange(purchase, permit))
+        self._under_way.add(post)
+        post.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(post)
+        except asyncio.CancelledError:
+            purchase.orphaned = True
+            post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
+            raise
+
+    async def _exchange(self, purchase: Purchase, permit: Permit) -> Ended:
+        model = purchase.input.model
+        sent_at = datetime.now(UTC)
+        try:
+            answer = await self._line.post(
+                permit, f"/generateTask/{quote(model, safe='')}", purchase.body
+            )
+        except Unanswered as exc:
+            verdict: SubmitVerdict = _unanswered(model, exc)
+        except asyncio.CancelledError:
+            # Only the client cancels this, or the end of the loop. The caller is told what it
+            # must know, that a task may exist, and not that somebody cancelled something.
+            verdict = Uncertain("the client was closed, or its event loop ended, during the POST")
+        else:
+            verdict = judge_submit(answer, model)
+        return self._settled(purchase, verdict, sent_at)
+
+    def _settled(self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime) -> Ended:
+        match verdict:
+            case Bought(task_id):
+                return self._bought(purchase, task_id)
+            case Uncertain():
+                return self._uncertain(purchase, verdict, sent_at)
+            case Refused():
+                return verdict
+
+    def _bought(self, purchase: Purchase, task_id: str) -> Track:
+        self.bought += 1
+        ref = TaskRef(purchase.input.model, task_id)
+        waited = asyncio.get_running_loop().time() - purchase.called_at
+        self._report(events.TaskSubmitted(ref.model, task_id, waited))
+        return self._poller.track(ref, purchase.input.kind, purchase.slot)
+
+    def _uncertain(
+        self, purchase: Purchase, verdict: Uncertain, sent_at: datetime
+    ) -> SubmitUncertainError:
+        self.uncertain += 1
+        model, hold = purchase.input.model, timing(purchase.input.kind).longest
+        purchase.slot.hold(hold)
+        self._report(events.SubmitUncertain(model, verdict.reason, hold))
+        return SubmitUncertainError(
+            f"{model}: a task may have been bought ({verdict.reason}); it is not sent again by "
+            "itself: look at your account, then `client.resubmit(error)` buys anew",
+            model=model,
+            input=purchase.input,
+            sent_at=sent_at,
+            body_head=verdict.body_head,
+            delivery=purchase.delivery,
+        )
+
+    def _orphaned(self, purchase: Purchase, permit: Permit, post: asyncio.Task[Ended]) -> None:
+        if post.cancelled():
+            # Cancelled before its first step: nothing was sent.
+            self._line.dismiss(permit)
+            purchase.slot.release()
+            return
+        ended = post.result()
+        if isinstance(ended, Refused):
+            purchase.slot.release()
+            self._report(events.SubmitRefused(purchase.input.model, str(ended.error), None))
+            return
+        if isinstance(ended, Track):
+            self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id))
+        self._orphan(ended)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for the POSTs under way, at most so many seconds, then cancel them."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=timeout)
+        for post in self._under_way:
+            post.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+
+def _unanswered(model: str, exc: Unanswered) -> Refused | Uncertain:
+    if exc.maybe_sent:
+        return Uncertain(f"no answer came: {exc.reason}")
+    cls = APITimeoutError if exc.timed_out else APIConnectionError
+    message = f"{model}: the request was never sent ({exc.reason}); check network and base URL"
+    return Refused(cls(message, model=model), "unsent")

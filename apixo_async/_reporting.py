@@ -1,0 +1,35 @@
+"""Where the events of a client go: to one logger, and to the caller's `on_event`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from apixo_async._core.events import Event
+
+T = TypeVar("T")
+
+logger: Final = logging.getLogger("apixo_async")
+
+
+class Reporter:
+    """Hand every event to the log and to `on_event`, whose failures never reach the engine."""
+
+    def __init__(self, on_event: Callable[[Event], None] | None) -> None:
+        self._on_event = on_event
+
+    def __call__(self, event: Event) -> None:
+        if logger.isEnabledFor(event.level):
+            logger.log(event.level, "%s", event)
+        if self._on_event is not None:
+            guarded("on_event", self._on_event, event)
+
+
+def guarded(name: str, hook: Callable[[T], None], value: T) -> None:
+    """Call a hook of the caller's; log what it raises."""
+    try:
+        hook(value)
+    except Exception:
+        # The arguments are left out of the message: a hook may be handed a caller's input.
+        logger.exception("%s raised; the client goes on", name)

@@ -1,0 +1,143 @@
+"""The handle of one task: await it, look at it, watch it, drop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+
+from apixo_async._core.errors import ApixoError
+from apixo_async._core.states import PENDING
+from apixo_async._core.values import Result, Snapshot, TaskRef
+from apixo_async._poller import Poller
+from apixo_async._track import Track, fresh
+
+
+class Task:
+    """A task at the service. `await task` gives its `Result`, or raises how it failed.
+
+    It may be awaited any number of times, from any number of coroutines. The client looks at it
+    whether or not anybody waits; a waiter that is cancelled or times out neither ends the task
+    nor loses its id; a handle that is dropped leaks nothing.
+    """
+
+    __slots__ = ("__weakref__", "_poller", "_track")
+
+    def __init__(self, track: Track, poller: Poller) -> None:
+        self._track = track
+        self._poller = poller
+
+    @property
+    def id(self) -> str:
+        """The service's id of the task."""
+        return self._track.ref.task_id
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._track.ref.model
+
+    @property
+    def ref(self) -> TaskRef:
+        """The reference from which any process can attach to the task."""
+        return self._track.ref
+
+    @property
+    def state(self) -> str:
+        """The state that the last look found: "pending" until one did."""
+        snapshot = self._track.snapshot
+        return PENDING if snapshot is None else snapshot.state
+
+    def done(self) -> bool:
+        """Say whether the task is over: succeeded, failed, not found or abandoned."""
+        return self._track.outcome is not None
+
+    def result(self) -> Result:
+        """Return the result of a task that is over.
+
+        Raises:
+            asyncio.InvalidStateError: It is not over.
+            TaskError: It ended otherwise than well.
+        """
+        outcome = self._over()
+        if isinstance(outcome, ApixoError):
+            raise fresh(outcome)
+        return outcome
+
+    def exception(self) -> ApixoError | None:
+        """Return how a task that is over failed, or None if it succeeded.
+
+        Raises:
+            asyncio.InvalidStateError: It is not over.
+        """
+        outcome = self._over()
+        return fresh(outcome) if isinstance(outcome, ApixoError) else None
+
+    def _over(self) -> Result | ApixoError:
+        if self._track.outcome is None:
+            raise asyncio.InvalidStateError(f"{self.ref} is {self.state}: await it first")
+        return self._track.outcome
+
+    def __await__(self) -> Generator[None, None, Result]:
+        return self._wait_for_result().__await__()
+
+    async def _wait_for_result(self) -> Result:
+        verdict = self._track.verdict()
+        while verdict is None:
+            await self._track.over.wait()
+            verdict = self._track.verdict()
+        if isinstance(verdict, ApixoError):
+            raise fresh(verdict)
+        return verdict
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the task is over, and say whether it is; how it ended raises nothing.
+
+        Args:
+            timeout: Seconds to wait at most; None waits until the task's age limit.
+
+        Raises:
+            ApixoError: Nobody looks at the task any more, so that waiting cannot end.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self._track.verdict() is None:
+                    await self._track.over.wait()
+        except TimeoutError:
+            return self.done()
+        if self._track.outcome is None and self._track.halted is not None:
+            raise fresh(self._track.halted)
+        return True
+
+    async def refresh(self) -> Snapshot:
+        """Look now, before all scheduled looks, and return what the service said.
+
+        Raises:
+            ApixoError: What kept this look from telling; the task goes on.
+        """
+        return await self._poller.refresh(self._track)
+
+    async def updates(self) -> AsyncIterator[Snapshot]:
+        """Yield the present snapshot, then one whenever the state changes, to the task's end.
+
+        Raises:
+            ApixoError: Nobody looks at the task any more. (How the task ended raises nothing.)
+        """
+        track = self._track
+        shown: str | None = None
+        while True:
+            if track.snapshot is not None and track.snapshot.state != shown:
+                shown = track.snapshot.state
+                yield track.snapshot
+            elif track.outcome is not None:
+                return
+            elif track.halted is not None:
+                raise fresh(track.halted)
+            else:
+                await track.changed.wait()
+
+    def as_future(self) -> asyncio.Future[Result]:
+        """Return an asyncio.Task that ends as this task does; cancelling it ends only itself."""
+        return asyncio.ensure_future(self._wait_for_result())
+
+    def __repr__(self) -> str:
+        return f"<Task {self.ref} {self.state}, {self._track.looks} looks>"

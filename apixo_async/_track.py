@@ -1,0 +1,136 @@
+"""What the engine knows of one task, and how its waiters are woken."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+from apixo_async._core.errors import ApixoError
+from apixo_async._core.schedule import Plan
+from apixo_async._core.task_errors import TaskError
+from apixo_async._core.values import Result, Snapshot, TaskRef
+from apixo_async._limiter import Slot
+
+
+class Signal:
+    """Wake everybody who waits; waiters come and go freely."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures: set[asyncio.Future[None]] = set()
+
+    async def wait(self) -> None:
+        """Wait for the next `fire`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._futures.add(future)
+        try:
+            await future
+        finally:
+            self._futures.discard(future)
+
+    def fire(self) -> None:
+        """Wake those who wait now."""
+        for future in self._futures:
+            if not future.done():
+                future.set_result(None)
+
+
+class Track:
+    """One task as the engine sees it. Changed by the poller only, in synchronous code.
+
+    Attributes:
+        ref: The task's model and id.
+        kind: What drives its time.
+        plan: When to look at it.
+        slot: Given back when the task is over or past its age limit.
+        created: When it was created, on the loop's clock, as well as that is known.
+        expires: Past this time nobody looks any more.
+        tracked_at: When this client took it up, on the loop's clock.
+        attached: Whether it existed before.
+        due: When the next look is due (minus infinity: asked for), or None while none is planned.
+        loads: Whether its looks count in the load of the agenda: past its first look.
+        looking: Whether a look is under way.
+        looks: Status requests so far.
+        faults: Looks in a row that told nothing.
+        misses: Looks in a row that answered 404.
+        missing_since: When the first of those came.
+        snapshot: What the last telling look said, or None.
+        outcome: How the task ended, or None while it goes on.
+        halted: Why nobody looks although the task goes on, or None.
+        over: Fires when `outcome` or `halted` is set.
+        changed: Fires at every telling look, and when `over` does.
+        refreshers: Those who asked for a look and wait for what it says.
+    """
+
+    __slots__ = (
+        "attached",
+        "changed",
+        "created",
+        "due",
+        "expires",
+        "faults",
+        "halted",
+        "kind",
+        "loads",
+        "looking",
+        "looks",
+        "misses",
+        "missing_since",
+        "outcome",
+        "over",
+        "plan",
+        "ref",
+        "refreshers",
+        "slot",
+        "snapshot",
+        "tracked_at",
+    )
+
+    def __init__(
+        self, ref: TaskRef, kind: str, plan: Plan, slot: Slot, *, created: float, expires: float
+    ) -> None:
+        self.ref = ref
+        self.kind = kind
+        self.plan = plan
+        self.slot = slot
+        self.created = self.tracked_at = created
+        self.expires = expires
+        self.due: float | None = None
+        self.attached = self.loads = self.looking = False
+        self.looks = self.faults = self.misses = 0
+        self.missing_since = 0.0
+        self.snapshot: Snapshot | None = None
+        self.outcome: Result | TaskError | None = None
+        self.halted: ApixoError | None = None
+        self.over = Signal()
+        self.changed = Signal()
+        self.refreshers: list[asyncio.Future[Snapshot]] = []
+
+    def verdict(self) -> Result | ApixoError | None:
+        """Return what a waiter is to be told now, or None while it has to wait."""
+        return self.outcome if self.outcome is not None else self.halted
+
+    def wake(self) -> None:
+        """Tell everybody that there is something to know."""
+        if self.verdict() is not None:
+            self.over.fire()
+        self.changed.fire()
+
+    def answer_refreshers(self, told: Snapshot | ApixoError) -> None:
+        """Tell those who asked for a look what it said, each with an error of their own."""
+        waiting, self.refreshers = self.refreshers, []
+        for future in waiting:
+            if future.done():
+                continue
+            if isinstance(told, Snapshot):
+                future.set_result(told)
+            else:
+                future.set_exception(fresh(told))
+
+
+def fresh(error: ApixoError) -> ApixoError:
+    """Return a copy without a traceback, so that waiters do not share one exception."""
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin

@@ -1,0 +1,67 @@
+"""Serve a simulator until it is interrupted: ``python -m apixo_async.testing --help``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import math
+import os
+import signal
+from collections.abc import Sequence
+from decimal import Decimal
+
+from apixo_async.testing.faults import Fault
+from apixo_async.testing.process import KEY_VARIABLE
+from apixo_async.testing.server import serve
+from apixo_async.testing.simulator import KEY, Simulator
+
+_KEPT = 10_000  # exchanges that a served simulator keeps, unless told otherwise
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; the first line of output is the base URL."""
+    options = _parser().parse_args(arguments)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m apixo_async.testing",
+        description="A simulator of the APIXO service on a port. The first line of output is its "
+        f"base URL, which is also the page to watch it on. Its key is that of {KEY_VARIABLE}, "
+        f"else {KEY!r}.",
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speed", type=float, default=1.0, help="divides the tasks' durations")
+    parser.add_argument("--balance", type=Decimal, default=Decimal(1000), help="USD")
+    parser.add_argument("--no-credit", choices=("402", "400"), default="402")
+    parser.add_argument("--concurrent-tasks", type=int, default=1_000)
+    parser.add_argument("--requests-per-minute", type=int, default=10_000)
+    parser.add_argument("--retry-after", type=float, help="seconds, for the header of a 429")
+    parser.add_argument("--failure-rate", type=float, default=0.0, help="0 to 1")
+    parser.add_argument("--result-lifetime", type=float, default=15 * 86_400.0, help="seconds")
+    parser.add_argument("--keep-log", type=int, default=_KEPT, help="exchanges")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds for each API call")
+    return parser
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    settings = vars(options)
+    host, port, latency = (settings.pop(name) for name in ("host", "port", "latency"))
+    simulator = Simulator(key=os.environ.get(KEY_VARIABLE) or KEY, **settings)
+    if latency > 0:
+        simulator.faults.during(-math.inf, math.inf, Fault.delay(latency))
+    ended = asyncio.Event()
+    with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    async with serve(simulator, host, port) as url:
+        print(url, flush=True)
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The service as a Starlette app, with its live page; `serve` puts it on a port.
+
+Faults that end a connection need that connection: `serve` puts it into the scope. Under any other
+server they become HTTP 500. A port that listens cannot refuse one request, nor be unreachable for
+it: there ``refused`` is a reset and ``unreachable`` a silence, both after the request was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import socket
+import struct
+from typing import TYPE_CHECKING, cast
+
+from apixo_async.testing.faults import Fault, framed
+from apixo_async.testing.page import page_routes
+from apixo_async.testing.replies import Call, Reply
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.types import Receive, Scope, Send
+
+    from apixo_async.testing.simulator import Simulator
+
+#: Where in the scope's state `serve` leaves the connection.
+CONNECTION = "apixo_async.connection"
+
+
+def make_app(simulator: Simulator) -> Starlette:
+    """Return the app: the service's calls, ``/`` to watch, ``/_simulator/...`` to ask.
+
+    ``/_simulator/log`` and ``/_simulator/statistics`` are JSON for tests of served simulators.
+
+    Raises:
+        RuntimeError: Starlette is missing; the message names the extra that brings it.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.routing import Mount
+    except ImportError as exc:
+        message = "the served simulator needs Starlette: pip install 'apixo-async[simulator]'"
+        raise RuntimeError(message) from exc
+    return Starlette(routes=[*page_routes(simulator), Mount("/", _Served(simulator))])
+
+
+class _Served:
+    """An ASGI app that hands each request to the simulator and does to it what its fault says."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.requests import ClientDisconnect
+
+        with contextlib.suppress(ClientDisconnect):
+            call = await _call(scope, receive)
+            await self._exchange(call, _Exchange(scope, receive, send))
+
+    async def _exchange(self, call: Call, exchange: _Exchange) -> None:
+        fault = self._simulator.begin(call)
+        if fault.end in ("refuse", "unreachable"):
+            await exchange.finish(fault, None)
+            return
+        turn = self._simulator.arrive(call, fault)
+        if await exchange.is_gone_after(fault.wait):
+            return
+        if fault.end == "answer":
+            self._simulator.answered(turn)
+        await exchange.finish(fault, turn.reply)
+
+
+class _Exchange:
+    """What can be done to one request's connection."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    async def finish(self, fault: Fault, reply: Reply | None) -> None:
+        """Answer, or end the connection in the fault's way."""
+        if fault.end in ("hang", "unreachable"):
+            await self._until_gone()
+        elif fault.end != "answer" or reply is None:
+            await self._cut(reset=fault.end != "close")
+        elif fault.keep is None and fault.framed:
+            await self._answer(reply, fault)
+        else:
+            await self._answer_in_part(reply, fault)
+
+    async def is_gone_after(self, delay: float) -> bool:
+        """Wait, and say whether the client gave up in the meantime."""
+        if delay <= 0:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._until_gone()
+                return True
+        return False
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _answer(self, reply: Reply, fault: Fault) -> None:
+        headers, _ = framed(reply, fault)
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": reply.body})
+
+    async def _answer_in_part(self, reply: Reply, fault: Fault) -> None:
+        # Written past the server, which would not send a body of another length than announced.
+        headers, sent = framed(reply, fault)
+        lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}", "connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join((*lines, "", "")).encode("latin-1")
+        connection = self._connection()
+        connection.write(head + reply.body[:sent])
+        connection.close()
+        await self._until_gone()
+
+    async def _cut(self, *, reset: bool) -> None:
+        connection = self._connection()
+        if reset:
+            # To close without lingering is what sends a reset instead of an orderly end.
+            raw = cast("socket.socket", connection.get_extra_info("socket"))
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.abort()
+        else:
+            connection.close()
+        await self._until_gone()
+
+    def _connection(self) -> asyncio.Transport:
+        connection = self._scope.get("state", {}).get(CONNECTION)
+        if connection is None:
+            raise RuntimeError("faults that end a connection need apixo_async.testing.serve")
+        return cast("asyncio.Transport", connection)
+
+
+def _phrase(status: int) -> str:
+    with contextlib.suppress(ValueError):
+        return http.HTTPStatus(status).phrase
+    return ""
+
+
+async def _call(scope: Scope, receive: Receive) -> Call:
+    from starlette.requests import Request
+
+    request = Request(scope, receive)
+    headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
+    host = headers.get("host", "")
+    return Call(
+        method=request.method,
+        host=host,
+        path=scope["path"],
+        query=dict(request.query_params),
+        headers=headers,
+        body=await request.body(),
+        result_base=f"{scope['scheme']}://{host}",
+    )

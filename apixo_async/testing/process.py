@@ -1,0 +1,87 @@
+"""The service on a port of a second process: a client under test has its own to itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Mapping
+from typing import IO, TypedDict, Unpack
+
+from apixo_async.testing.simulator import KEY
+
+KEY_VARIABLE = "APIXO_SIMULATOR_KEY"
+_STARTING = 30.0  # seconds until the second process must have said where it listens
+_ENDING = 5.0  # seconds that it may take to end when asked
+
+
+class ProcessOptions(TypedDict, total=False):
+    """What `serve_process` takes: options of `Simulator` that fit on a command line."""
+
+    host: str
+    port: int
+    seed: int
+    speed: float
+    key: str
+    balance: float
+    no_credit: str
+    concurrent_tasks: int
+    requests_per_minute: int
+    retry_after: float
+    failure_rate: float
+    result_lifetime: float
+    keep_log: int
+    latency: float
+
+
+@contextlib.contextmanager
+def serve_process(**options: Unpack[ProcessOptions]) -> Generator[str, None, None]:
+    """Run ``python -m apixo_async.testing`` for as long as the context lasts; yield its base URL.
+
+    ``GET /_simulator/log`` and ``/_simulator/statistics`` there tell what it saw. ``latency`` is
+    in seconds, for every call of the API; the other options are those of `Simulator`.
+
+    Raises:
+        RuntimeError: The process ended, or said nothing in 30 s.
+    """
+    given = dict(options)
+    key = str(given.pop("key", KEY))
+    command = [sys.executable, "-m", "apixo_async.testing", *_arguments(given)]
+    environment = {**os.environ, KEY_VARIABLE: key, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield _first_line(process)
+        finally:
+            _end(process)
+
+
+def _arguments(options: Mapping[str, object]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    # Pipes have no deadline of their own that works everywhere; a thread and a queue have one.
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    try:
+        line = lines.get(timeout=_STARTING).strip()
+    except queue.Empty:
+        line = ""
+    if not line.startswith("http"):
+        raise RuntimeError(f"the simulator's process did not start: {line or 'it said nothing'}")
+    return line
+
+
+def _read(stdout: IO[str], lines: queue.SimpleQueue[str]) -> None:
+    lines.put(stdout.readline())
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -1,0 +1,56 @@
+"""The service on a port of this process, in the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from apixo_async.testing.simulator import Simulator
+    from apixo_async.testing.uvicorn_server import SimulatorServer
+
+_CLOSING = 10.0  # seconds that an orderly end may take
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    simulator: Simulator, host: str = "127.0.0.1", port: int = 0
+) -> AsyncGenerator[str, None]:
+    """Serve ``simulator`` for as long as the context lasts; yield its base URL.
+
+    Port 0 takes a free one. At the end every connection is cut, hanging ones too. Needs a loop
+    that really waits, not a `VirtualTimeLoop`.
+
+    Raises:
+        OSError: The port cannot be taken.
+        RuntimeError: Starlette or uvicorn is missing; the message names the extra.
+    """
+    server = _server(simulator)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family)
+    running = asyncio.create_task(server.serve([listening]))
+    try:
+        yield _url(listening)
+    finally:
+        server.should_exit = True
+        with anyio.move_on_after(_CLOSING, shield=True):
+            await running
+
+
+def _server(simulator: Simulator) -> SimulatorServer:
+    try:
+        from apixo_async.testing.uvicorn_server import SimulatorServer
+    except ImportError as exc:
+        message = "the served simulator needs uvicorn: pip install 'apixo-async[simulator]'"
+        raise RuntimeError(message) from exc
+    return SimulatorServer(simulator.app())
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,54 @@
+"""uvicorn, arranged for a simulator: no signals, no lifespan, no logs, connections within reach."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from apixo_async.testing.app import CONNECTION
+
+_KEEP_ALIVE = 75  # seconds; clients should be the first to close an idle connection
+_CLOSING = 5  # seconds for exchanges whose connection was cut
+
+
+class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, CONNECTION: transport}
+
+
+class SimulatorServer(uvicorn.Server):
+    """Serve an app in the running loop until ``should_exit``; then cut all connections."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=_CLOSING,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals of the process to those who own it."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port and cut every connection: some may wait for an answer that never comes."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)

@@ -1,0 +1,132 @@
+"""Results: whole files, ranges of them, and their end."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from apixo_async.testing import results
+from apixo_async.testing.lifecycles import SimulatedTask
+from apixo_async.testing.replies import Call, Reply
+from apixo_async.testing.results import Results
+
+
+def task(name: str = "task_1", **fields: object) -> SimulatedTask:
+    """Return a task that ended at 30 with two results."""
+    given = {"prompt": "p", **fields}
+    ends = 30.0
+    return SimulatedTask(
+        name, "m", given, "m", "a", Decimal(0), 0.0, 1.0, ends, 29.0, images=2, file_type="png"
+    )
+
+
+TASK = task(aspect_ratio="3:2")
+
+
+def get(now: float = 30.0, index: int = 0, status: int = 404, **headers: str) -> Reply:
+    """Ask for a file of the task."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    store = Results(96, 100.0, status)
+    return store.reply(TASK, index, Call("GET", "/", headers=named), now)
+
+
+WHOLE = get().body
+LENGTH = len(WHOLE)
+
+
+def test_a_whole_file_comes_with_its_type_and_tag() -> None:
+    """A plain request is answered with the whole file."""
+    reply = get()
+    assert reply.status == 200
+    assert reply.headers == {
+        "content-type": "image/png",
+        "accept-ranges": "bytes",
+        "etag": '"task_1-0"',
+    }
+    assert reply.body.startswith(b"\x89PNG")
+    assert reply.body.endswith(b"IEND\xaeB`\x82")
+
+
+def test_each_index_is_another_picture() -> None:
+    """The results of one task differ."""
+    assert get(index=1).body != WHOLE
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("bytes=0-", 0, LENGTH),
+        ("bytes=10-", 10, LENGTH),
+        ("bytes=10-19", 10, 20),
+        ("bytes=10-99999999", 10, LENGTH),
+        ("bytes=-7", LENGTH - 7, LENGTH),
+        ("bytes=-99999999", 0, LENGTH),
+    ],
+)
+def test_a_range_is_answered_in_part(asked: str, start: int, stop: int) -> None:
+    """206 brings exactly the bytes asked for, and says which."""
+    reply = get(range=asked)
+    assert reply.status == 206
+    assert reply.body == WHOLE[start:stop]
+    assert reply.headers["content-range"] == f"bytes {start}-{stop - 1}/{LENGTH}"
+
+
+@pytest.mark.parametrize("asked", [f"bytes={LENGTH}-", "bytes=5-4"])
+def test_a_range_of_nothing_is_416(asked: str) -> None:
+    """A range outside the file is refused, with the file's length."""
+    reply = get(range=asked)
+    assert (reply.status, reply.body) == (416, b"")
+    assert reply.headers["content-range"] == f"bytes */{LENGTH}"
+
+
+@pytest.mark.parametrize("asked", ["bytes=-", "bytes=0-1,5-6", "lines=1-2"])
+def test_what_is_no_single_range_brings_the_whole(asked: str) -> None:
+    """Other range headers are ignored."""
+    assert get(range=asked).status == 200
+
+
+def test_a_range_of_another_version_brings_the_whole() -> None:
+    """If-Range with another tag brings the whole file, with the same tag the range."""
+    assert get(range="bytes=5-", if_range='"other"').status == 200
+    assert get(range="bytes=5-", if_range='"task_1-0"').status == 206
+
+
+@pytest.mark.parametrize(("now", "status"), [(29.9, 404), (30.0, 200), (129.9, 200), (130.0, 410)])
+def test_files_are_there_from_the_end_for_their_lifetime(now: float, status: int) -> None:
+    """Before a task's end there is no file, after its lifetime it is gone."""
+    assert get(now, status=410).status == status
+
+
+def test_a_missing_file_is_an_object_stores_404() -> None:
+    """Unknown tasks and indexes, and expired files, are XML errors as object stores write them."""
+    unknown = Results(96, 100.0, 404).reply(None, 0, Call("GET", "/"), 30.0)
+    assert unknown == get(index=2) == get(now=1000.0)
+    assert unknown.status == 404
+    assert b"<Code>NoSuchKey</Code>" in unknown.body
+    assert unknown.headers == {"content-type": "application/xml"}
+
+
+@pytest.mark.parametrize("name", ["aspect_ratio", "aspect", "ratio"])
+def test_the_ratio_is_found_under_all_its_names(name: str) -> None:
+    """Other models call their ratio otherwise."""
+    store = Results(96, 100.0, 404)
+    content = store.content(task(**{name: "2:3"}), 0)
+    assert (int.from_bytes(content[16:20]), int.from_bytes(content[20:24])) == (64, 96)
+
+
+def test_a_file_is_drawn_once_while_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are kept, the longest unused forgotten first."""
+    drawn: list[str] = []
+
+    def draw(seed: str, *_: object) -> bytes:
+        drawn.append(seed)
+        return b""
+
+    monkeypatch.setattr(results, "draw", draw)
+    monkeypatch.setattr(results, "_CACHED", 2)
+    store = Results(96, 100.0, 404)
+    one, two, three = task("1"), task("2"), task("3")
+    for wanted in (one, two, one, three, one, two):
+        store.content(wanted, 0)
+    assert drawn == ["m/1/0", "m/2/0", "m/3/0", "m/2/0"]

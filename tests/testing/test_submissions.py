@@ -1,0 +1,142 @@
+"""Submissions: what the documents demand of a submit, and nothing more."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from apixo_async.testing.replies import Call, Refusal
+from apixo_async.testing.submissions import DEFAULT_PRICE, Submission, parse_submission
+
+IMAGE_1 = {"mode": "gpt-image-1", "prompt": "p", "aspect_ratio": "3:2", "num_images": 2}
+IMAGE_2 = {"mode": "text-to-image", "prompt": "p"}
+FLUX = {"mode": "pro", "prompt": "p"}
+
+
+def parse(model: str, body: object, content_type: str = "application/json") -> Submission:
+    """Parse a submit of this body."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": content_type}
+    return parse_submission(model, Call("POST", "/", headers=headers, body=content))
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "kind", "price", "images", "file_type"),
+    [
+        ("gpt-image-1", IMAGE_1, "gpt-image-1", "0.70", 2, "png"),
+        ("gpt-image-2", {**IMAGE_2, "resolution": "4k"}, "gpt-image-2/4k", "0.04", 1, "png"),
+        ("flux-kontext", FLUX, "flux-kontext", "0.03", 1, "jpeg"),
+        ("flux-kontext", {**FLUX, "output_format": "png"}, "flux-kontext", "0.03", 1, "png"),
+        ("sora-2", {"anything": [1]}, "sora-2", str(DEFAULT_PRICE), 1, "webp"),
+        ("midjourney", {"num_images": 4}, "midjourney", str(DEFAULT_PRICE), 4, "webp"),
+        ("midjourney", {"num_images": "many"}, "midjourney", str(DEFAULT_PRICE), 1, "webp"),
+        ("midjourney", {"num_images": 10**6}, "midjourney", str(DEFAULT_PRICE), 1, "webp"),
+    ],
+)
+def test_a_submit_is_read(
+    model: str, fields: dict[str, object], kind: str, price: str, images: int, file_type: str
+) -> None:
+    """Kind, price, number and type of the results follow from model and input."""
+    found = parse(model, {"input": fields})
+    assert (found.kind, found.price, found.images, found.file_type) == (
+        kind,
+        Decimal(price),
+        images,
+        file_type,
+    )
+    assert found.fields == fields
+    assert (found.request_type, found.callback_url, found.provider) == ("async", None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        ([1], "must be a JSON object"),
+        ({}, "input is required"),
+        ({"input": "p"}, "input is required"),
+        ({"input": IMAGE_1, "request_type": "sync"}, "request_type must be one of async, callback"),
+        ({"input": IMAGE_1, "provider": "best"}, "provider must be one of auto, value, official"),
+        ({"input": {**IMAGE_1, "mode": None}}, "input.mode is required"),
+        ({"input": {"prompt": "p"}}, "input.mode is required"),
+        ({"input": {**IMAGE_1, "prompt": ""}}, "input.prompt: "),
+        ({"input": {**IMAGE_1, "num_images": 3}}, "input.num_images: Input should be 1, 2 or 4"),
+        ({"input": {**IMAGE_1, "aspect_ratio": "4:3"}}, "input.aspect_ratio: "),
+        ({"input": {**IMAGE_1, "image_urls": ["ftp://x"]}}, "input.image_urls.0: "),
+        ({"input": {**IMAGE_1, "size": 1}}, "input.size is not a parameter of gpt-image-1"),
+    ],
+)
+def test_what_the_documents_do_not_allow_is_refused(body: object, told: str) -> None:
+    """A wrong submit is answered 400 with a message that names what is wrong."""
+    with pytest.raises(Refusal) as caught:
+        parse("gpt-image-1", body)
+    assert caught.value.code == 400
+    assert told in caught.value.message
+
+
+def test_names_of_python_are_not_names_of_the_wire() -> None:
+    """safetyTolerance is a parameter of flux-kontext, safety_tolerance is none."""
+    assert parse("flux-kontext", {"input": {**FLUX, "safetyTolerance": 2}}).price
+    with pytest.raises(Refusal, match="safety_tolerance"):
+        parse("flux-kontext", {"input": {**FLUX, "safety_tolerance": 2}})
+
+
+def test_what_only_other_pages_bound_passes_without_a_warning() -> None:
+    """The service accepts what only other pages bound."""
+    assert parse("flux-kontext", {"input": {**FLUX, "safetyTolerance": 6}}).fields
+
+
+def test_a_value_that_is_no_json_is_refused() -> None:
+    """NaN is no JSON, for any model."""
+    with pytest.raises(Refusal, match="NaN|nan"):
+        parse("sora-2", b'{"input": {"x": NaN}}')
+
+
+def test_a_submit_needs_the_content_type() -> None:
+    """The documents require Content-Type: application/json; a charset may follow."""
+    with pytest.raises(Refusal, match="Content-Type"):
+        parse("sora-2", {"input": {}}, "text/plain")
+    assert parse("sora-2", {"input": {}}, "application/json; charset=utf-8").model == "sora-2"
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://your-server.com/webhooks/apixo", True),
+        ("https://8.8.8.8/hook", True),
+        ("http://127.0.0.1:8000/hook", True),
+        ("http://localhost/hook", True),
+        ("http://[::1]/hook", True),
+        ("http://your-server.com/hook", False),
+        ("https://10.0.0.1/hook", False),
+        ("https://intranet/hook", False),
+        ("https:///hook", False),
+        ("https://[", False),
+        ("hook", False),
+        (17, False),
+        (None, False),
+    ],
+)
+def test_a_callback_needs_a_public_https_url(url: object, allowed: bool) -> None:
+    """Callback mode takes public HTTPS URLs, and, for tests, this machine."""
+    body = {"request_type": "callback", "callback_url": url, "input": {}}
+    if allowed:
+        assert parse("sora-2", body).callback_url == url
+    else:
+        with pytest.raises(Refusal, match="callback_url must be a public HTTPS URL"):
+            parse("sora-2", body)
+
+
+def test_all_options_are_kept() -> None:
+    """What the submit says beside its input is kept for assertions."""
+    body = {
+        "request_type": "async",
+        "callback_url": "https://a.example/x",
+        "provider": "official",
+        "input": {},
+    }
+    found = parse("sora-2", body)
+    assert (found.callback_url, found.provider) == ("https://a.example/x", "official")
