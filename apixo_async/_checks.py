@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from apixo_async._config import is_loopback
 from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.values import Delivery, TaskRef
+from apixo_async._core.values import Delivery, TaskRef, as_seconds
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
 T = TypeVar("T")
@@ -29,9 +28,16 @@ def check_type(name: str, value: T | None, cls: type[T]) -> T | None:
     raise ConfigurationError(f"{name}: {value!r} given; it takes a {cls.__name__}")
 
 
-def check_input(task_input: Input) -> Input:
-    """Return the input if it is one."""
-    given: object = task_input
+def require(name: str, value: T, cls: type[T]) -> T:
+    """Return the value if it is of the class; refuse anything else."""
+    given: object = value
+    if not isinstance(given, cls):
+        raise ConfigurationError(f"{name} takes a {cls.__name__}, not a {type(given).__name__}")
+    return value
+
+
+def check_input(given: object) -> Input:
+    """Return what was given if it is an input."""
     if isinstance(given, GptImage1 | GptImage2 | FluxKontext | OtherModel):
         return given
     raise ConfigurationError(
@@ -40,14 +46,10 @@ def check_input(task_input: Input) -> Input:
     )
 
 
-def check_timeout(timeout: float | None) -> None:
-    """Refuse a timeout that is no number of seconds from 0 up."""
-    given: object = timeout
-    if given is None:
-        return
-    if not isinstance(given, int | float) or isinstance(given, bool) or math.isnan(given):
-        raise ConfigurationError(f"timeout: {given!r} given; seconds, or None")
-    if given < 0:
+def check_timeout(given: object) -> None:
+    """Refuse a timeout that is neither None nor a number of seconds from 0 up."""
+    seconds = as_seconds(given)
+    if given is not None and (seconds is None or seconds < 0):
         raise ConfigurationError(f"timeout: {given!r} given; seconds from 0 up, or None")
 
 

@@ -17,7 +17,14 @@ import httpx2
 from apixo_async import _config as config
 from apixo_async._balance import ask_balance
 from apixo_async._binding import Binding
-from apixo_async._checks import check_delivery, check_input, check_ref, check_timeout, check_type
+from apixo_async._checks import (
+    check_delivery,
+    check_input,
+    check_ref,
+    check_timeout,
+    check_type,
+    require,
+)
 from apixo_async._config import Timeouts
 from apixo_async._core import events
 from apixo_async._core.errors import ApixoError, ClientClosedError, ConfigurationError
@@ -100,6 +107,8 @@ class AsyncClient:
         self._limiter = check_type("limiter", limiter, Limiter) or Limiter(
             check_type("limits", limits, Limits), seed=seed
         )
+        if transport is not None and (proxy is not None or verify is not True):
+            raise ConfigurationError("proxy and verify are settings of the transport you give")
         self._transport = None if transport is None else check_transport(transport)
         self._proxy = proxy
         self._verify = verify
@@ -203,8 +212,7 @@ class AsyncClient:
         Args:
             error: What `submit` raised; input and options are those of that submit.
         """
-        if not isinstance(error, SubmitUncertainError):
-            raise ConfigurationError(f"resubmit takes a SubmitUncertainError, not {error!r}")
+        error = require("resubmit", error, SubmitUncertainError)
         return await self._submit(error.input, error.delivery, None)
 
     async def download(
@@ -225,8 +233,7 @@ class AsyncClient:
             ResultExpiredError: The service stores it no longer.
             DownloadError: A file could not be saved; `saved` has those that could.
         """
-        if not isinstance(result, Result):
-            raise ConfigurationError(f"download takes a Result, not {type(result).__name__}")
+        result = require("download", result, Result)
         paths = await self._ready().downloader.download(result, target, max_bytes=max_bytes)
         self._report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
         return paths

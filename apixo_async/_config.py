@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.values import as_seconds
 
 DEFAULT_BASE_URL: Final = "https://api.apixo.ai/api/v1"
 PREFIX: Final = "/api/v1"
@@ -41,8 +41,8 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value: object = getattr(self, name)
-            valid = isinstance(value, int | float) and not isinstance(value, bool)
-            if not valid or not math.isfinite(float(str(value))) or float(str(value)) <= 0:
+            seconds = as_seconds(value)
+            if seconds is None or seconds <= 0:
                 raise ConfigurationError(f"timeout: {name}={value!r}; seconds above 0")
 
     @property

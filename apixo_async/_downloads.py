@@ -218,13 +218,11 @@ class Downloader:
 
 
 async def _gather(result: Result, tasks: Sequence[asyncio.Task[Path]]) -> list[Path]:
-    for task in tasks:
-        task.add_done_callback(_mark_read)
     try:
         await asyncio.wait(tasks)
     except asyncio.CancelledError:
         for task in tasks:
-            task.cancel()
+            task.cancel()  # where one has failed, this also tells asyncio not to complain of it
         with anyio.move_on_after(_CLEANING, shield=True):
             await asyncio.wait(tasks)
         raise
@@ -233,12 +231,6 @@ async def _gather(result: Result, tasks: Sequence[asyncio.Task[Path]]) -> list[P
         return [task.result() for task in tasks]
     saved = [task.result() for task in tasks if task.exception() is None]
     raise _summary(result, failures, saved) from _root(next(iter(failures.values())))
-
-
-def _mark_read(task: asyncio.Task[Path]) -> None:
-    # Where the call is cancelled nobody else asks what became of each file.
-    if not task.cancelled():
-        task.exception()
 
 
 def _root(exc: BaseException) -> BaseException:

@@ -104,6 +104,7 @@ class Engine:
         reason = ClientClosedError(
             "the client was closed; `attach` to the task with another one to go on waiting"
         )
+        unfinished: tuple[TaskRef, ...] = ()
         self.submitter.close(ClientClosedError("the client was closed; nothing was bought"))
         try:
             await self.posts.drain(patience)

@@ -35,22 +35,22 @@ class Permit:
     def answered(self) -> None:
         """Say that an answer came which was no 429."""
         if self._end():
-            self._limiter._answered(self)
+            self._limiter.permit_answered(self)
 
     def unanswered(self) -> None:
         """Say that no answer came; the request may still arrive."""
         if self._end():
-            self._limiter._unanswered(self)
+            self._limiter.permit_unanswered(self)
 
     def unused(self) -> None:
         """Say that nothing was sent."""
         if self._end():
-            self._limiter._unused(self)
+            self._limiter.permit_unused(self)
 
     def throttled(self, retry_after: float | None) -> tuple[Scope, float]:
         """Say that the answer was 429; return what that closes, and for how many seconds."""
         self._end()
-        return self._limiter._throttled(self, retry_after)
+        return self._limiter.permit_throttled(self, retry_after)
 
     def _end(self) -> bool:
         ended, self._ended = self._ended, True
@@ -69,13 +69,13 @@ class Slot:
         """Give the slot back: the task is over, or was never made."""
         if self._limiter is not None:
             limiter, self._limiter = self._limiter, None
-            limiter._slot_released()
+            limiter.slot_released()
 
     def hold(self, seconds: float) -> None:
         """Give the slot back by itself after a time: nobody knows whether the task exists."""
         if self._limiter is not None:
             limiter, self._limiter = self._limiter, None
-            limiter._slot_held(seconds)
+            limiter.slot_held(seconds)
 
 
 class Limiter:
@@ -217,7 +217,8 @@ class Limiter:
 
     # --- how requests and tasks ended ----------------------------------------------------
 
-    def _answered(self, permit: Permit) -> None:
+    def permit_answered(self, permit: Permit) -> None:
+        """Stamp a permit whose answer has come; `Permit.answered` calls this."""
         now = self._bound_loop().time()
         self._permits.answered(now)
         opened = [gate.answered(sent_at=permit.taken_at) for gate in self._gates_of(permit.urgency)]
@@ -225,11 +226,13 @@ class Limiter:
             self._permits.drain(now)
         self._pump()
 
-    def _unanswered(self, permit: Permit) -> None:
+    def permit_unanswered(self, permit: Permit) -> None:
+        """Stamp a permit whose request ended without an answer."""
         self._permits.unanswered(self._bound_loop().time())
         self._probe_lost(permit)
 
-    def _unused(self, permit: Permit) -> None:
+    def permit_unused(self, permit: Permit) -> None:
+        """Take back a permit with which nothing was sent."""
         self._permits.unused()
         self._probe_lost(permit)
 
@@ -238,7 +241,8 @@ class Limiter:
             gate.lost(sent_at=permit.taken_at)
         self._pump()
 
-    def _throttled(self, permit: Permit, retry_after: float | None) -> tuple[Scope, float]:
+    def permit_throttled(self, permit: Permit, retry_after: float | None) -> tuple[Scope, float]:
+        """Close what a 429 closes; return that, and the seconds until a probe goes out."""
         now = self._bound_loop().time()
         self._permits.answered(now)
         scope: Scope = "submits" if permit.urgency is Urgency.SUBMIT else "everything"
@@ -249,10 +253,12 @@ class Limiter:
         self._pump()
         return scope, pause
 
-    def _slot_released(self) -> None:
+    def slot_released(self) -> None:
+        """Take back a slot."""
         self._slots.release()
         self._pump()
 
-    def _slot_held(self, seconds: float) -> None:
+    def slot_held(self, seconds: float) -> None:
+        """Take back a slot after so many seconds."""
         self._slots.hold(self._bound_loop().time() + seconds)
         self._pump()

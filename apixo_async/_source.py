@@ -177,5 +177,5 @@ def failure(exc: Exception) -> Again | DownloadError:
 
 
 async def _close(response: httpx2.Response) -> None:
-    with anyio.move_on_after(_CLOSING, shield=True), contextlib.suppress(Exception):
+    with anyio.move_on_after(_CLOSING), contextlib.suppress(Exception):
         await response.aclose()

@@ -56,7 +56,12 @@ class _DocumentedInput(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    model: ClassVar[str]
+    model_id: ClassVar[str]
+
+    @property
+    def model(self) -> str:
+        """The model's name, as it stands in the URL."""
+        return self.model_id
 
     @property
     def kind(self) -> str:
@@ -88,7 +93,7 @@ class GptImage1(_DocumentedInput):
         pydantic.ValidationError: A ValueError which names field, value and what is allowed.
     """
 
-    model: ClassVar[str] = "gpt-image-1"
+    model_id: ClassVar[str] = "gpt-image-1"
     price_per_image: ClassVar[Decimal] = Decimal("0.35")
 
     mode: Literal["gpt-image-1"] = "gpt-image-1"
@@ -117,7 +122,7 @@ class GptImage2(_DocumentedInput):
         pydantic.ValidationError: A ValueError which names field, value and what is allowed.
     """
 
-    model: ClassVar[str] = "gpt-image-2"
+    model_id: ClassVar[str] = "gpt-image-2"
     price_of_resolution: ClassVar[Mapping[str, Decimal]] = {
         "1k": Decimal("0.02"),
         "2k": Decimal("0.03"),
@@ -180,7 +185,7 @@ class FluxKontext(_DocumentedInput):
         pydantic.ValidationError: A ValueError which names field, value and what is allowed.
     """
 
-    model: ClassVar[str] = "flux-kontext"
+    model_id: ClassVar[str] = "flux-kontext"
     price_of_mode: ClassVar[Mapping[str, Decimal]] = {
         "pro": Decimal("0.03"),
         "max": Decimal("0.06"),
@@ -274,6 +279,10 @@ def _other_model(model: str, fields: Mapping[str, object]) -> OtherModel:
     return OtherModel(model, **fields)
 
 
+def _is_mapping(given: object) -> bool:
+    return isinstance(given, Mapping)
+
+
 def _check_model_name(model: object) -> None:
     if not isinstance(model, str):
         raise TypeError(f"model: {model!r} given; a model is named by a str such as 'sora-2'")
@@ -297,7 +306,7 @@ def _as_json(model: str, fields: Mapping[str, object]) -> str:
 Input: TypeAlias = GptImage1 | GptImage2 | FluxKontext | OtherModel
 
 DOCUMENTED: Final[Mapping[str, type[GptImage1 | GptImage2 | FluxKontext]]] = {
-    cls.model: cls for cls in (GptImage1, GptImage2, FluxKontext)
+    cls.model_id: cls for cls in (GptImage1, GptImage2, FluxKontext)
 }
 
 
@@ -313,7 +322,7 @@ def from_dict(model: str, fields: Mapping[str, Any]) -> Input:
         TypeError: `fields` is no mapping, or `model` no string.
     """
     _check_model_name(model)
-    if not isinstance(fields, Mapping):
+    if not _is_mapping(fields):
         raise TypeError(f"fields: {fields!r} given; the input of {model} is a mapping")
     cls = DOCUMENTED.get(model)
     return OtherModel(model, **fields) if cls is None else cls.model_validate(dict(fields))

@@ -8,6 +8,8 @@ import pytest
 
 from apixo_async.testing.virtual_time import VirtualTimeLoop
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import io
+import os
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -118,12 +120,30 @@ def test_a_part_becomes_a_file_only_at_its_end(tmp_path: Path) -> None:
 
 def test_a_part_goes_on_where_it_ended_after_it_was_examined(tmp_path: Path) -> None:
     """Looking at the bytes does not move the place where the next are written."""
-    part = Part(Destination(tmp_path, "cat", ".png"))
+    sound = b"ID3" + bytes(range(256)) * 4
+    for content, whole in ((PNG, False), (sound, True)):
+        part = Part(Destination(tmp_path, "cat", ".x"))
+        part.open()
+        part.write([content[:-20]], 2000)
+        assert part.examine() == (identify(content), whole)
+        part.write([content[-20:]], 2000)
+        assert part.finish(identify(content)).read_bytes() == content
+
+
+def test_a_finished_file_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced before it gets its name, and the directory afterwards."""
+    target = tmp_path / "cat.png"
+    synced: list[tuple[bool, bool]] = []
+
+    def sync(handle: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), target.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    part = Part(Destination(tmp_path, "cat"))
     part.open()
-    part.write([PNG[:50]], 1000)
-    assert part.examine() == (identify(PNG), False)
-    part.write([PNG[50:]], 1000)
-    assert part.finish(identify(PNG)).read_bytes() == PNG
+    part.write([PNG], 1000)
+    part.finish(identify(PNG))
+    assert synced == [(False, False), (True, True)]
 
 
 def test_a_restarted_part_is_empty(tmp_path: Path) -> None:

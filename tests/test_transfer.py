@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from pathlib import Path
 
 import httpx2
@@ -155,6 +156,19 @@ def test_a_bomb_is_decoded_in_small_pieces() -> None:
     assert sum(sizes) == 64 * 1_048_576
     assert max(sizes) <= BATCH
     assert peak < 4 * BATCH
+
+
+def test_what_comes_behind_compressed_data_is_not_hoarded() -> None:
+    """A body that goes on behind its end costs no memory."""
+    inflater = Inflater()
+    tracemalloc.start()
+    try:
+        chunks = (bytes(BATCH) for _ in range(20))
+        assert list(inflater.pieces(chain([gzip.compress(PNG)], chunks))) == [PNG]
+        assert list(inflater.pieces(chunks)) == []
+        assert tracemalloc.get_traced_memory()[1] < 4 * BATCH
+    finally:
+        tracemalloc.stop()
 
 
 def test_data_that_are_not_compressed_are_for_another_try() -> None:

@@ -15,9 +15,9 @@ from apixo_async._cli import account, catalogue, demo, exits, generate, simulate
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 
-_EPILOG = "\n\n".join(
-    ["Exit codes:", *(f"{code:d}: {meaning}" for code, meaning in exits.MEANINGS.items())]
-)
+_CODES = (f"{code:d}: {meaning}" for code, meaning in exits.MEANINGS.items())
+# Some releases of typer keep the line breaks, others fold them: it reads well either way.
+_EPILOG = "Exit codes:\n" + ";\n".join(_CODES)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     demo.demo,
     generate.generate,

@@ -122,7 +122,10 @@ async def _client(plan: Plan, pieces: Sequence[Piece]) -> AsyncIterator[AsyncCli
 async def _watched(
     client: AsyncClient, pieces: Sequence[Piece], plan: Plan, screen: Screen
 ) -> None:
-    board = Dashboard(f"apixo demo: {len(pieces)} tasks on the embedded simulator", pieces)
+    title = (
+        f"apixo demo: {len(pieces)} tasks on a simulator, {plan.speed:g} times as fast as real ones"
+    )
+    board = Dashboard(title, pieces)
     if screen.live:
         run = Run(client, pieces, plan.out, lambda piece: board.news.append(_headline(piece)))
         await _drawn(run.make_all(), board, client, screen)

@@ -8,8 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from statistics import fmean
 
-from rich.text import Text
-
 from apixo_async import Statistics
 from apixo_async._cli.console import Screen, dollars
 from apixo_async._cli.contact_sheet import Sheet, Tile
@@ -107,14 +105,16 @@ class Report:
         if screen.as_json:
             screen.document(self.document())
             return
+        screen.note("")
         facts = {**self.facts(), "Sheet": str(self.page)}
         width = max(map(len, facts))
         for name, value in facts.items():
             screen.line(f"{name:<{width}}  {value}")
         screen.note("")
         screen.note("Try next:", style="bold")
+        width = max(len(command) for command, _ in NEXT)
         for command, what in NEXT:
-            screen.err.print(Text.assemble("  ", (command, "cyan"), f"   {what}"), soft_wrap=True)
+            screen.note(f"  {command:<{width}}   {what}")
 
 
 def _tile(piece: Piece) -> Tile:

@@ -5,10 +5,10 @@ A code is a promise to scripts; the table below is also shown by `apixo --help`.
     0    done
     1    a defect of apixo itself; APIXO_DEBUG=1 shows the traceback
     2    wrong usage, configuration or input; nothing was sent
-    3    refused by the service: key, balance, permission, bad request, unknown task
+    3    refused by the service: key, balance, permission, request, unknown task
     4    the task failed
     5    no usable answer, or not in time
-    6    uncertain submit: a task may have been bought, and is never sent again by itself
+    6    uncertain submit: a task may have been bought; it is not sent again
     7    the result could not be saved
     8    rate-limited for longer than apixo waits
     130  ended by Ctrl-C or SIGTERM
@@ -44,10 +44,10 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "done",
     ExitCode.DEFECT: "a defect of apixo itself; APIXO_DEBUG=1 shows the traceback",
     ExitCode.USAGE: "wrong usage, configuration or input; nothing was sent",
-    ExitCode.REFUSED: "refused by the service: key, balance, permission, bad request, unknown task",
+    ExitCode.REFUSED: "refused by the service: key, balance, permission, request, unknown task",
     ExitCode.FAILED: "the task failed",
     ExitCode.NO_ANSWER: "no usable answer, or not in time",
-    ExitCode.UNCERTAIN: "uncertain submit: a task may have been bought; never sent again by itself",
+    ExitCode.UNCERTAIN: "uncertain submit: a task may have been bought; it is not sent again",
     ExitCode.NOT_SAVED: "the result could not be saved",
     ExitCode.RATE_LIMITED: "rate-limited for longer than apixo waits",
     ExitCode.INTERRUPTED: "ended by Ctrl-C or SIGTERM",

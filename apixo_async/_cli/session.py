@@ -77,9 +77,8 @@ async def connect(
         out: Where the results were to be saved.
         advise: Whether to say it.
     """
-    key = None if access.key_file is None else read_key(access.key_file, screen)
     client = AsyncClient(
-        key,
+        find_key(access, screen),
         base_url=access.base_url,
         transport=fastest_transport(),
         timeout=_TIMEOUTS,
@@ -113,6 +112,19 @@ def _orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
     if isinstance(orphan, SubmitUncertainError):
         for line in exits.lines(orphan):
             screen.error(line)
+
+
+def find_key(access: Access, screen: Screen) -> str | None:
+    """Return the key of the file, or None where the client finds one in the environment.
+
+    Raises:
+        ConfigurationError: There is no key.
+    """
+    if access.key_file is not None:
+        return read_key(access.key_file, screen)
+    if not os.environ.get("APIXO_API_KEY", "").strip():
+        raise ConfigurationError("no API key: set APIXO_API_KEY, or give --api-key-file PATH")
+    return None
 
 
 def read_key(path: Path, screen: Screen) -> str:

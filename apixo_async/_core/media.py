@@ -104,8 +104,8 @@ def _boxes(*needed: bytes) -> Check:
 
 
 def _box(head: bytes, rest: int) -> tuple[int, bytes]:
-    if not head.strip(b"\0"):
-        return rest, b""  # padding
+    if len(head) >= 4 and not head.strip(b"\0"):
+        return rest, b""  # padding; fewer zeros may be the beginning of a length
     if len(head) < 8:
         return rest + 1, b""  # its head is cut: it would go on behind the file's end
     length = int.from_bytes(head[:4], "big")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import dataclass
 from typing import Final
 
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.values import as_seconds
 
 #: Looks come up to this share of the interval later than planned, so that crowds disperse.
 JITTER: Final = 0.1
@@ -60,14 +60,7 @@ class Polling:
             ConfigurationError: `first` is negative, `interval` is not above zero, or either is
                 no finite number.
         """
-        for name, value, low in (("first", first, 0.0), ("interval", interval, 0.001)):
-            number: object = value
-            valid = isinstance(number, int | float) and not isinstance(number, bool)
-            if not valid or not math.isfinite(value) or value < low:
-                raise ConfigurationError(
-                    f"Polling.fixed: {name}={value!r}; a number of seconds, {low:g} or more"
-                )
-        return cls(Plan(float(first), float(interval)))
+        return cls(Plan(_seconds("first", first, 0.0), _seconds("interval", interval, 0.001)))
 
     def plan_for(self, kind: str) -> Plan:
         """Return the plan for a kind of task, such as "gpt-image-2/4k"."""
@@ -75,6 +68,15 @@ class Polling:
             return self.plan
         times = timing(kind)
         return Plan(times.first, times.interval)
+
+
+def _seconds(name: str, value: object, low: float) -> float:
+    seconds = as_seconds(value)
+    if seconds is None or seconds < low:
+        raise ConfigurationError(
+            f"Polling.fixed: {name}={value!r}; a number of seconds, {low:g} or more"
+        )
+    return seconds
 
 
 def next_look(

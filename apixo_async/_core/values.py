@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +12,13 @@ from typing import Final, Protocol
 
 from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
 from apixo_async._core.errors import ConfigurationError
+
+
+def as_seconds(value: object) -> float | None:
+    """Return a finite number as a float, or None for anything else, True and "3" included."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 class TaskInput(Protocol):

@@ -74,7 +74,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "gpt-image-1", "x", "--num-images", "3"], ("num_images", "3 given")),
         (["generate", "gpt-image-2", "x", "--mode", "auto"], ("mode", "'auto' given")),
         (["status", "gpt-image-1", " "], ("task_id", "non-empty")),
-        (["balance"], ("no API key", "APIXO_API_KEY")),
+        (["balance"], ("no API key", "APIXO_API_KEY", "--api-key-file")),
         (["balance", "--api-key-file", "/nowhere/key"], ("/nowhere/key", "No such file")),
         (["generate", "gpt-image-2", "x", "--out", "/dev/null"], ("/dev/null", "exists")),
     ],

@@ -129,7 +129,9 @@ def altered(fault: Fault, data: object) -> dict[str, Any]:
         (Fault.data(74.87), SUCCESS, 74.87),
     ],
 )
-def test_alterations_change_the_healthy_answer(fault: Fault, data: object, expected: object) -> None:
+def test_alterations_change_the_healthy_answer(
+    fault: Fault, data: object, expected: object
+) -> None:
     """An alteration changes the data as its name says, and touches nothing that it is not for."""
     copy = dict(data) if isinstance(data, dict) else data
     assert altered(fault, copy)["data"] == expected

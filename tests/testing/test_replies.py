@@ -69,7 +69,7 @@ def test_a_running_task_shows_its_creation_only() -> None:
 
 
 def test_a_success_shows_its_urls_in_a_string_of_json() -> None:
-    """resultJson is a string that holds JSON, with one URL for each image."""
+    """ResultJson is a string that holds JSON, with one URL for each image."""
     found = status_object(task(images=2, file_type="png"), 130.0, 0.0, "https://r2.apixo.ai")
     assert found == {
         "taskId": "task_00000001",
@@ -83,7 +83,7 @@ def test_a_success_shows_its_urls_in_a_string_of_json() -> None:
 
 
 def test_a_failure_shows_its_code_and_times() -> None:
-    """failCode and failMsg come with failed, and no result."""
+    """FailCode and failMsg come with failed, and no result."""
     found = status_object(task(fail_code="Timeout", fail_msg="late"), 131.0, 0.0, "")
     assert found == {
         "taskId": "task_00000001",

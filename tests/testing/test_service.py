@@ -20,14 +20,18 @@ def ask(simulator: Simulator, call: Call, now: float = 0.0) -> Reply:
     return simulator.arrive(call, simulator.begin(call, now), now).reply
 
 
-def submit(simulator: Simulator, now: float = 0.0, model: str = "gpt-image-1", **changes: Any) -> Reply:
+def submit(
+    simulator: Simulator, now: float = 0.0, model: str = "gpt-image-1", **changes: Any
+) -> Reply:
     """Submit a task of $0.35."""
     body = json.dumps({"request_type": "async", "input": FIELDS | changes}).encode()
     path = f"/api/v1/generateTask/{model}"
     return ask(simulator, Call("POST", path, headers=HEADERS, body=body), now)
 
 
-def look(simulator: Simulator, task_id: str | None, now: float, model: str = "gpt-image-1") -> Reply:
+def look(
+    simulator: Simulator, task_id: str | None, now: float, model: str = "gpt-image-1"
+) -> Reply:
     """Look at a task."""
     query = {} if task_id is None else {"taskId": task_id}
     return ask(simulator, Call("GET", f"/api/v1/statusTask/{model}", query, HEADERS), now)
@@ -153,7 +157,10 @@ def test_the_limit_of_tasks_is_exact() -> None:
 
 def test_a_429_may_tell_when_to_retry() -> None:
     """Retry-After is sent only when asked for."""
-    quiet, loud = Simulator(requests_per_minute=1), Simulator(requests_per_minute=1, retry_after=2.5)
+    quiet, loud = (
+        Simulator(requests_per_minute=1),
+        Simulator(requests_per_minute=1, retry_after=2.5),
+    )
     replies = [[balance(simulator) for _ in range(2)][1] for simulator in (quiet, loud)]
     assert "retry-after" not in replies[0].headers
     assert replies[1].headers["retry-after"] == "2.5"

@@ -179,7 +179,7 @@ def test_statistics_sum_up() -> None:
 
 
 def test_stamps_are_wall_times_unless_told_otherwise() -> None:
-    """createTime is Unix time in milliseconds, fixed at the first request."""
+    """CreateTime is Unix time in milliseconds, fixed at the first request."""
     simulator = Simulator()
     take(simulator, SUBMIT, 50.0)
     (task_id,) = simulator.tasks

@@ -78,7 +78,7 @@ def test_what_the_documents_do_not_allow_is_refused(body: object, told: str) -> 
 
 
 def test_names_of_python_are_not_names_of_the_wire() -> None:
-    """safetyTolerance is a parameter of flux-kontext, safety_tolerance is none."""
+    """SafetyTolerance is a parameter of flux-kontext, safety_tolerance is none."""
     assert parse("flux-kontext", {"input": {**FLUX, "safetyTolerance": 2}}).price
     with pytest.raises(Refusal, match="safety_tolerance"):
         parse("flux-kontext", {"input": {**FLUX, "safety_tolerance": 2}})

@@ -9,7 +9,9 @@ from apixo_async.testing.lifecycles import SAMPLE_ID
 from apixo_async.testing.submissions import Submission
 from apixo_async.testing.tasks import Tasks
 
-SUBMISSION = Submission("gpt-image-1", {"prompt": "p"}, "gpt-image-1", Decimal(1), "async", None, None)
+SUBMISSION = Submission(
+    "gpt-image-1", {"prompt": "p"}, "gpt-image-1", Decimal(1), "async", None, None
+)
 
 
 def test_the_same_seed_makes_the_same_tasks() -> None:
@@ -46,7 +48,7 @@ def test_durations_may_be_given() -> None:
 
 
 def test_a_fate_may_be_given_for_one_task() -> None:
-    """lasts and fails override what would be drawn."""
+    """Lasts and fails override what would be drawn."""
     tasks = Tasks(0, 2.0, None, 0.0)
     task = tasks.make(SUBMISSION, "a", 100.0, lasts=8.0, fails=("X", "why"))
     assert (task.ends, task.fail_code, task.fail_msg) == (104.0, "X", "why")

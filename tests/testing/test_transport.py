@@ -200,7 +200,7 @@ async def test_requests_in_flight_are_counted(simulator: Simulator) -> None:
 
 
 async def test_closing_ends_what_is_under_way(simulator: Simulator) -> None:
-    """aclose fails waiting requests, also hanging ones, and refuses new ones."""
+    """Aclose fails waiting requests, also hanging ones, and refuses new ones."""
     transport = simulator.transport(0.2)
     simulator.faults.balance(Fault.hang(), None)
     client = httpx2.AsyncClient(transport=transport, timeout=None)

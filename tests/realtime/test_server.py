@@ -1,0 +1,311 @@
+"""Server: the simulator on real sockets, in this process and in a second one."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from apixo_async.testing import Fault, Simulator, serve, serve_process
+from apixo_async.testing.__main__ import main
+from apixo_async.testing.process import KEY_VARIABLE
+
+pytestmark = pytest.mark.anyio
+
+BALANCE = "/api/v1/apikeys/current-balance"
+SUBMIT = "/api/v1/generateTask/sora-2"
+HEADERS = {"Authorization": "Bearer test-key"}
+BOUND = 20.0
+
+
+@pytest.fixture
+def simulator() -> Simulator:
+    """Return a fast service."""
+    return Simulator(speed=1000.0)
+
+
+@pytest.fixture
+async def client(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """Return a client of the served service; serving must log nothing above INFO."""
+    async with (
+        asyncio.timeout(BOUND),
+        serve(simulator) as url,
+        httpx2.AsyncClient(base_url=url, headers=HEADERS, timeout=0.5) as client,
+    ):
+        yield client
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+async def test_a_task_goes_from_submit_to_download(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """The whole course works over sockets, in real time, with result URLs that can be got."""
+    made = await client.post(SUBMIT, json={"input": {"prompt": "p"}})
+    task_id = made.json()["data"]["taskId"]
+    state: dict[str, Any] = {}
+    while state.get("state") != "success":
+        seen = await client.get("/api/v1/statusTask/sora-2", params={"taskId": task_id})
+        state = seen.json()["data"]
+        await asyncio.sleep(0.01)
+    (url,) = json.loads(state["resultJson"])["resultUrls"]
+    file = await client.get(url)
+    assert file.content[8:12] == b"WEBP"
+    assert simulator.log[0].host == client.base_url.netloc.decode()
+    head = await client.head(url)
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(file.content)))
+
+
+async def test_connections_are_kept_alive(simulator: Simulator, client: httpx2.AsyncClient) -> None:
+    """Many requests, and healthy ones after a fault, are answered."""
+    simulator.faults.balance(Fault.none(), Fault.lost_answer(), None)
+    statuses: list[int | None] = []
+    for _ in range(20):
+        try:
+            statuses.append((await client.get(BALANCE)).status_code)
+        except httpx2.TransportError:
+            statuses.append(None)
+    assert statuses == [200, None] + [200] * 18
+
+
+@pytest.mark.parametrize(
+    ("fault", "errors"),
+    [
+        (Fault.lost_answer(), httpx2.RemoteProtocolError),
+        (Fault.reset_after(), httpx2.ReadError),
+        (Fault.reset_before(), httpx2.ReadError),
+        (Fault.refused(), httpx2.ReadError),
+        (Fault.hang(), httpx2.ReadTimeout),
+        (Fault.unreachable(), httpx2.ReadTimeout),
+        (Fault.delay(0.1, Fault.lost_answer()), httpx2.RemoteProtocolError),
+        (Fault.delay(30.0), httpx2.ReadTimeout),
+        (Fault.truncated(), httpx2.RemoteProtocolError),
+    ],
+)
+async def test_a_fault_reaches_the_socket(
+    simulator: Simulator,
+    client: httpx2.AsyncClient,
+    fault: Fault,
+    errors: type[httpx2.TransportError],
+) -> None:
+    """Each fault that leaves no whole answer is the error that a real one would be."""
+    simulator.faults.submit(fault)
+    with pytest.raises(errors):
+        await client.post(SUBMIT, json={"input": {}})
+    assert simulator.created == fault.carried_out
+    assert (await client.get(BALANCE)).status_code == 200
+
+
+async def test_a_body_without_length_ends_early_in_silence(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """Framed by the connection's end alone, a body cut short looks like a whole one."""
+    whole = (await client.get(BALANCE)).content
+    simulator.faults.balance(
+        Fault.truncated(0.5, content_length=False), Fault.truncated(1.0, content_length=False)
+    )
+    cut, uncut = await client.get(BALANCE), await client.get(BALANCE)
+    assert (cut.status_code, cut.content) == (200, whole[: len(whole) // 2])
+    assert "content-length" not in cut.headers
+    assert uncut.content == whole
+
+
+async def test_a_status_without_a_phrase_can_be_cut_short(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """A status that the standard does not know needs no phrase."""
+    odd = Fault.raw(299, b"0123456789", "x/y")
+    simulator.faults.balance(Fault(odd.name, reply=odd.reply, keep=0.5, framed=False))
+    response = await client.get(BALANCE)
+    assert (response.status_code, response.content) == (299, b"01234")
+
+
+async def test_the_end_cuts_what_hangs(simulator: Simulator) -> None:
+    """Leaving the context takes no longer because a request waits for ever."""
+    simulator.faults.balance(Fault.hang())
+    async with asyncio.timeout(BOUND), httpx2.AsyncClient(timeout=None) as client:
+        async with serve(simulator) as url:
+            hanging = asyncio.create_task(client.get(url + BALANCE, headers=HEADERS))
+            while simulator.count() == 0:
+                await asyncio.sleep(0.01)
+        with pytest.raises(httpx2.TransportError):
+            await hanging
+        with pytest.raises(httpx2.ConnectError):
+            await client.get(url)
+
+
+async def test_a_port_can_be_chosen(simulator: Simulator) -> None:
+    """A free port that was asked for is taken; a port in use is an error."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            async with serve(simulator, port=port):
+                pytest.fail("the port was in use")
+    async with asyncio.timeout(BOUND), serve(simulator, port=port) as url:
+        assert url == f"http://127.0.0.1:{port}"
+
+
+async def test_ipv6_is_served(simulator: Simulator) -> None:
+    """An IPv6 host stands in brackets in the base URL."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    async with (
+        asyncio.timeout(BOUND),
+        serve(simulator, "::1") as url,
+        httpx2.AsyncClient() as client,
+    ):
+        assert url.startswith("http://[::1]:")
+        assert (await client.get(url + BALANCE, headers=HEADERS)).status_code == 200
+
+
+async def test_signals_stay_with_their_owner(simulator: Simulator) -> None:
+    """Serving changes no signal handler of the process."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    async with asyncio.timeout(BOUND), serve(simulator):
+        await asyncio.sleep(0.05)
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+async def test_without_uvicorn_the_extra_is_named(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing uvicorn is a clear error that names what to install."""
+    monkeypatch.setitem(sys.modules, "apixo_async.testing.uvicorn_server", None)
+    with pytest.raises(RuntimeError, match=r"apixo-async\[simulator\]"):
+        async with serve(simulator):
+            pytest.fail("there was nothing to serve with")
+
+
+def ask(url: str, key: str = "test-key", data: bytes | None = None) -> tuple[int, Any]:
+    """Ask with nothing but the standard library; return status and JSON."""
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=data, headers=headers)  # http only
+    try:
+        with urllib.request.urlopen(request, timeout=BOUND) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_a_second_process_serves_with_the_options_given() -> None:
+    """A process of its own has the options asked for, and tells what it saw."""
+    with serve_process(
+        key="another", balance=0.05, no_credit="400", latency=0.2, keep_log=2, speed=50.0
+    ) as url:
+        assert ask(url + BALANCE)[0] == 401
+        statuses = [ask(url + SUBMIT, "another", b'{"input":{}}')[0] for _ in range(2)]
+        log = ask(url + "/_simulator/log")[1]
+        statistics = ask(url + "/_simulator/statistics")[1]
+    assert statuses == [200, 400]
+    assert [(record["kind"], record["status"]) for record in log] == [
+        ("submit", 200),
+        ("submit", 400),
+    ]
+    assert all(0.19 <= record["answered_at"] - record["at"] < 5 for record in log)
+    assert (statistics["created"], statistics["charged"]) == (1, "0.05")
+    with pytest.raises(urllib.error.URLError):
+        ask(url)
+
+
+def test_the_key_is_on_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second process gets its key through the environment."""
+    started: list[list[str]] = []
+    real = subprocess.Popen
+
+    def popen(command: list[str], **options: Any) -> subprocess.Popen[str]:
+        started.append(command)
+        assert options["env"][KEY_VARIABLE] == "sekret"
+        return real(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with serve_process(key="sekret", seed=5) as url:
+        assert ask(url + BALANCE, "sekret")[0] == 200
+    assert started[0][1:] == ["-m", "apixo_async.testing", "--seed=5"]
+
+
+def test_a_process_that_does_not_start_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """Options that the simulator refuses end in a clear error, with the process's own words."""
+    with pytest.raises(RuntimeError, match="did not start"), serve_process(no_credit="403"):
+        pytest.fail("403 is no form of no credit")
+    assert "invalid choice: '403'" in capfd.readouterr().err
+
+
+def test_a_silent_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that says nothing in time is ended, by force if need be."""
+    module = "apixo_async.testing.process"
+    silent = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    monkeypatch.setattr(f"{module}._STARTING", 1.0)
+    monkeypatch.setattr(f"{module}._ENDING", 0.2)
+    monkeypatch.setattr(f"{module}._arguments", lambda _: [])
+    real = subprocess.Popen
+    ended: list[subprocess.Popen[str]] = []
+
+    def popen(_: list[str], **options: Any) -> subprocess.Popen[str]:
+        ended.append(real([sys.executable, "-c", silent], **options))
+        return ended[0]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(RuntimeError, match="it said nothing"), serve_process():
+        pytest.fail("nothing was served")
+    assert ended[0].returncode is not None
+
+
+def test_a_terminated_process_ends_in_order() -> None:
+    """SIGTERM ends the served simulator with status 0, and SIGINT without a traceback."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        command = [sys.executable, "-W", "error", "-m", "apixo_async.testing"]
+        with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            process.send_signal(number)
+            _, said = process.communicate(timeout=BOUND)
+        assert (process.returncode, said) == (0, "")
+
+
+def test_main_serves_until_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """main() prints the base URL first, serves with its options, and ends on SIGTERM."""
+    monkeypatch.setenv(KEY_VARIABLE, "k")
+    real_print, seen = builtins.print, list[str]()
+
+    def print_and_end(url: str, *, flush: bool) -> None:
+        real_print(url, flush=flush)
+        seen.append(url)
+        asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(builtins, "print", print_and_end)
+    main(["--latency", "0.1", "--speed", "10"])
+    assert capsys.readouterr().out.splitlines() == seen
+    assert seen[0].startswith("http://127.0.0.1:")
+
+
+def test_main_may_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is an orderly end."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(builtins, "print", interrupt)
+    with contextlib.suppress(SystemExit):
+        main([])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
