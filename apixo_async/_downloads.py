@@ -120,8 +120,8 @@ class Downloader:
         written as it is named, or as `cat-1.png`, `cat-2.png` ... where there are several.
 
         Files appear under their names only when whole; one of the same name is replaced. But in a
-        directory, an image or video that an earlier call left whole is kept and not asked for
-        again, so a call can be repeated for the files that failed.
+        directory, an image or video that an earlier call left whole, after the task was created, is
+        kept and not asked for again, so a call can be repeated for the files that failed.
 
         Args:
             result: What a task made.
@@ -149,7 +149,7 @@ class Downloader:
     async def _save(
         self, result: Result, url: str, destination: Destination, max_bytes: int
     ) -> Path:
-        if kept := await off_loop(destination.find_whole):
+        if kept := await off_loop(partial(destination.find_whole, result.created_at)):
             return kept
         part = Part(destination)
         try:

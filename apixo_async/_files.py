@@ -13,6 +13,7 @@ import secrets
 import stat
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -51,15 +52,17 @@ class Destination:
         suffix = f".{media.extension}" if self.suffix is None else self.suffix
         return self.directory / f"{self.stem}{suffix}"
 
-    def find_whole(self) -> Path | None:
+    def find_whole(self, created_at: datetime | None) -> Path | None:
         """Return the file that an earlier download left here, if it is provably whole.
 
-        Only names that hold a task id count, and only types whose files have an end mark.
+        Only names that hold a task id count, and only types whose files have an end mark. A file
+        that is older than its task is of another, such as that of a simulator's earlier run.
         """
         if self.suffix is not None:
             return None
         paths = (self.directory / f"{self.stem}.{extension}" for extension in SURE)
-        return next((path for path in paths if _is_whole(path)), None)
+        oldest = created_at.timestamp() if created_at is not None else 0.0
+        return next((path for path in paths if _is_whole(path, oldest)), None)
 
 
 def plan(task_id: str, target: str | os.PathLike[str], count: int) -> list[Destination]:
@@ -207,10 +210,10 @@ def _examine(file: io.FileIO, size: int) -> tuple[Media, bool]:
     return media, whole
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: Path, oldest: float) -> bool:
     try:
         facts = path.lstat()
-        if not stat.S_ISREG(facts.st_mode):
+        if not stat.S_ISREG(facts.st_mode) or facts.st_mtime < oldest:
             return False
         with path.open("rb", buffering=0) as file:
             media, whole = _examine(file, facts.st_size)

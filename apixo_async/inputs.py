@@ -7,8 +7,6 @@ that the model's own page states is enforced; one that only other pages state wa
 from __future__ import annotations
 
 import ipaddress
-import json
-import re
 import warnings
 from collections.abc import Mapping
 from decimal import Decimal
@@ -16,6 +14,20 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, ca
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from apixo_async._core.other_model import OtherModel, check_model_name
+
+
+__all__ = [
+    "DOCUMENTED",
+    "FluxKontext",
+    "GptImage1",
+    "GptImage2",
+    "Input",
+    "InputWarning",
+    "OtherModel",
+    "from_dict",
+]
 
 
 class InputWarning(UserWarning):
@@ -220,87 +232,8 @@ class FluxKontext(_DocumentedInput):
         return self.price_of_mode[self.mode]
 
 
-class OtherModel:
-    """A task of any other model, its input passed through untouched and in the order given.
-
-    `OtherModel("sora-2", mode="text-to-video", prompt="...")`. Nothing is bounded, nothing is
-    priced; fields that are no Python names go in as `OtherModel(name, **{"a-b": 1})`.
-
-    Raises:
-        ValueError: The model's name could not stand in a URL, or a value is not JSON.
-    """
-
-    __slots__ = ("_text", "model")
-    model: str
-    _text: str
-
-    def __init__(self, model: str, /, **fields: object) -> None:
-        _check_model_name(model)
-        object.__setattr__(self, "model", model)
-        object.__setattr__(self, "_text", _as_json(model, fields))
-
-    @property
-    def kind(self) -> str:
-        """What drives the duration of the task, as far as it is known: the model."""
-        return self.model
-
-    @property
-    def price(self) -> None:
-        """Say nothing: the documents at hand give no price."""
-        return
-
-    def payload(self) -> dict[str, object]:
-        """Return the `input` object as it goes over the wire."""
-        return cast("dict[str, object]", json.loads(self._text))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"OtherModel is frozen: {name} cannot be set")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"OtherModel is frozen: {name} cannot be deleted")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _other_model, (self.model, self.payload())
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OtherModel):
-            return NotImplemented
-        return self.model == other.model and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash((self.model, self._text))
-
-    def __repr__(self) -> str:
-        fields = "".join(f", {name}={value!r}" for name, value in self.payload().items())
-        return f"OtherModel({self.model!r}{fields})"
-
-
-def _other_model(model: str, fields: Mapping[str, object]) -> OtherModel:
-    return OtherModel(model, **fields)
-
-
 def _is_mapping(given: object) -> bool:
     return isinstance(given, Mapping)
-
-
-def _check_model_name(model: object) -> None:
-    if not isinstance(model, str):
-        raise TypeError(f"model: {model!r} given; a model is named by a str such as 'sora-2'")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
-        raise ValueError(f"model: {model!r} given; a name is letters, digits, '-', '_' and '.'")
-
-
-def _as_json(model: str, fields: Mapping[str, object]) -> str:
-    try:
-        return json.dumps(fields, allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        for name, value in fields.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError) as reason:
-                message = f"{model}: {name}: {value!r} given; allowed is what JSON holds ({reason})"
-                raise ValueError(message) from exc
-        raise
 
 
 Input: TypeAlias = GptImage1 | GptImage2 | FluxKontext | OtherModel
@@ -321,7 +254,7 @@ def from_dict(model: str, fields: Mapping[str, Any]) -> Input:
             value and what is allowed. (`pydantic.ValidationError` for documented models.)
         TypeError: `fields` is no mapping, or `model` no string.
     """
-    _check_model_name(model)
+    check_model_name(model)
     if not _is_mapping(fields):
         raise TypeError(f"fields: {fields!r} given; the input of {model} is a mapping")
     cls = DOCUMENTED.get(model)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
+from apixo_async import AsyncClient, Event
+from apixo_async.testing import Simulator
 from apixo_async.testing.virtual_time import VirtualTimeLoop
 
 pytest_plugins = ["pytester"]
@@ -15,3 +18,32 @@ pytest_plugins = ["pytester"]
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Run anyio's tests on a loop on which waiting costs nothing."""
     return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+
+@pytest.fixture
+def simulator() -> Simulator:
+    """Be the service, with durations that replay."""
+    return Simulator(seed=1)
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """Collect what the clients of this test report."""
+    return []
+
+
+@pytest.fixture
+async def client_of(
+    events: list[Event], anyio_backend: object
+) -> AsyncIterator[Callable[..., AsyncClient]]:
+    """Make clients of a simulator, closed when the test ends."""
+    clients: list[AsyncClient] = []
+
+    def make(simulator: Simulator, latency: float = 0.05, **options: Any) -> AsyncClient:
+        options = {"seed": 1, "on_event": events.append} | options
+        clients.append(AsyncClient("test-key", transport=simulator.transport(latency), **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        await client.aclose()

@@ -211,15 +211,23 @@ async def test_requests_carry_no_more_than_they_must(tmp_path: Path) -> None:
 
 
 async def test_a_whole_file_is_kept_and_all_else_is_fetched_again(tmp_path: Path) -> None:
-    """A repeated call asks only for what is missing, cut, or of a type that cannot tell."""
+    """A repeated call asks for what is missing, cut, too old, or of a type that cannot tell."""
     whole = PNG[:-12] + b"kept" + PNG[-12:]
     (tmp_path / "t-1.png").write_bytes(whole)
     (tmp_path / "t-2.png").write_bytes(PNG[:-1])
     (tmp_path / "t-3.mp3").write_bytes(MP3[:-1])
-    server = Server(a=sized(PNG), b=sized(PNG), c=sized(MP3))
+    (tmp_path / "t-4.png").write_bytes(whole)
+    for number, name in enumerate(listed(tmp_path), 1):
+        written = NOW - timedelta(minutes=50 if number < 4 else 70)
+        os.utime(tmp_path / name, (written.timestamp(), written.timestamp()))
+    server = Server(a=sized(PNG), b=sized(PNG), c=sized(MP3), d=sized(PNG))
     paths = await saved(server, tmp_path)
-    assert [path.read_bytes() for path in paths] == [whole, PNG, MP3]
-    assert sorted(request.url.path for _, request in server.requests) == ["/b.jpg", "/c.jpg"]
+    assert [path.read_bytes() for path in paths] == [whole, PNG, MP3, PNG]
+    assert sorted(request.url.path for _, request in server.requests) == [
+        "/b.jpg",
+        "/c.jpg",
+        "/d.jpg",
+    ]
 
 
 async def test_a_hostile_task_id_stays_in_the_directory(tmp_path: Path) -> None:

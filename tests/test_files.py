@@ -9,6 +9,7 @@ import io
 import os
 import stat
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -264,20 +265,30 @@ def test_only_a_file_that_is_provably_whole_is_found(tmp_path: Path) -> None:
     """What an earlier download left is kept if its type and its end can be seen in it."""
     place = Destination(tmp_path, "t-1")
     path = tmp_path / "t-1.png"
-    assert place.find_whole() is None
+    assert place.find_whole(None) is None
     for content in (PNG[:-1], b"", b"GIF89a\0;"):
         path.write_bytes(content)
-        assert place.find_whole() is None
+        assert place.find_whole(None) is None
     path.write_bytes(PNG)
-    assert place.find_whole() == path
-    assert Destination(tmp_path, "t-1", ".png").find_whole() is None
+    assert place.find_whole(None) == path
+    assert Destination(tmp_path, "t-1", ".png").find_whole(None) is None
+
+
+def test_a_file_that_is_older_than_its_task_is_not_found(tmp_path: Path) -> None:
+    """A whole file from before the task's creation is of another task of that id."""
+    path = tmp_path / "t-1.png"
+    path.write_bytes(PNG)
+    os.utime(path, (1_000_000, 1_000_000))
+    place = Destination(tmp_path, "t-1")
+    assert place.find_whole(datetime.fromtimestamp(1_000_000, UTC)) == path
+    assert place.find_whole(datetime.fromtimestamp(1_000_001, UTC)) is None
 
 
 def test_what_is_no_regular_file_is_not_found(tmp_path: Path) -> None:
     """A link to a whole file elsewhere does not count."""
     (tmp_path / "other").write_bytes(PNG)
     (tmp_path / "t-1.png").symlink_to(tmp_path / "other")
-    assert Destination(tmp_path, "t-1").find_whole() is None
+    assert Destination(tmp_path, "t-1").find_whole(None) is None
 
 
 @pytest.mark.anyio

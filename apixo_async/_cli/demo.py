@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import webbrowser
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -91,7 +91,7 @@ async def _demo(plan: Plan, screen: Screen) -> Report:
 
 
 @asynccontextmanager
-async def _client(plan: Plan, pieces: Sequence[Piece]) -> AsyncIterator[AsyncClient]:
+async def _client(plan: Plan, pieces: Sequence[Piece]) -> AsyncGenerator[AsyncClient]:
     from apixo_async.testing import Fault, Simulator, serve
 
     simulator = Simulator(

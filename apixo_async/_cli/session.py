@@ -8,7 +8,7 @@ import shlex
 import signal
 import stat
 import urllib.request
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +68,7 @@ class Access:
 @asynccontextmanager
 async def connect(
     access: Access, screen: Screen, *, out: Path | None = None, advise: bool = True
-) -> AsyncIterator[AsyncClient]:
+) -> AsyncGenerator[AsyncClient]:
     """Open a client, and close it; for each task that is not over, say how to go on with it.
 
     Args:
@@ -152,7 +152,7 @@ def fastest_transport() -> httpx2.AsyncBaseTransport | None:
         return None
     try:
         from apixo_async.aiohttp import AiohttpTransport
-    except ModuleNotFoundError:
+    except (ImportError, ConfigurationError):
         return None
     return AiohttpTransport()
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from apixo_async._core.documents import timing
 
 State = Literal["pending", "processing", "success", "failed"]
-Durations: TypeAlias = Callable[[str, dict[str, object], random.Random], float]
+Durations: TypeAlias = float | Callable[[str, dict[str, object], random.Random], float]
 
 SIGMA = 0.25  # spread of log(duration) around the middle of the documented range
 

@@ -35,6 +35,7 @@ async def serve(
     listening = socket.create_server((host, port), family=family)
     running = asyncio.create_task(server.serve([listening]))
     try:
+        await server.ready.wait()
         yield _url(listening)
     finally:
         server.should_exit = True

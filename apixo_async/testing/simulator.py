@@ -82,8 +82,8 @@ class Simulator:
             is answered 429. Requests answered 429, requests with an unknown key and downloads do
             not count.
         retry_after: Seconds for the ``Retry-After`` header of these 429s; None sends none.
-        durations: ``(model, input, random) -> seconds`` before ``speed``. Unless given, durations
-            spread around the documented typical time, within the documented range.
+        durations: Seconds before ``speed``, or ``(model, input, random) -> seconds``. Unless given,
+            durations spread around the documented typical time, within the documented range.
         failure_rate: The part of the tasks that fail, 0 to 1, with failCodes of their model.
         result_lifetime: Seconds from the end of a task until its files are gone.
         expired_status: The HTTP status of a file that is gone.

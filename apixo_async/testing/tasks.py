@@ -92,7 +92,9 @@ class Tasks:
     def _seconds(self, submission: Submission, source: random.Random) -> float:
         if self._durations is None:
             return usual_duration(submission.kind, source)
-        return self._durations(submission.model, submission.fields, source)
+        if callable(self._durations):
+            return self._durations(submission.model, submission.fields, source)
+        return self._durations
 
     def _sample(self, model: str, now: float) -> SimulatedTask:
         created = now - 2 * _SAMPLE_LASTED

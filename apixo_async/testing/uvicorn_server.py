@@ -40,6 +40,20 @@ class SimulatorServer(uvicorn.Server):
             )
         )
 
+        self.ready = asyncio.Event()  # set once it answers, or has ended
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve on these sockets."""
+        try:
+            await super().serve(sockets)
+        finally:
+            self.ready.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer. (Asked to exit before that, older uvicorns leave the socket open.)"""
+        await super().startup(sockets)
+        self.ready.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Leave the signals of the process to those who own it."""

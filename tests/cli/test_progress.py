@@ -18,6 +18,11 @@ pytestmark = pytest.mark.anyio
 FOX = GptImage1(prompt="a fox", aspect_ratio="1:1", num_images=1)
 
 
+def half_a_minute(*_: object) -> float:
+    """Have every task take 30 s."""
+    return 30.0
+
+
 class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 
@@ -29,7 +34,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def simulator() -> Simulator:
     """Have a simulator whose tasks take half a minute."""
-    return Simulator(durations=lambda *_: 30.0)
+    return Simulator(durations=half_a_minute)
 
 
 @pytest.fixture

@@ -111,5 +111,6 @@ def test_a_proxy_keeps_the_default_transport(name: str, monkeypatch: pytest.Monk
 
 def test_without_aiohttp_the_default_transport_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the extra is not installed the client chooses."""
-    monkeypatch.setitem(sys.modules, "apixo_async.aiohttp", None)
+    monkeypatch.delitem(sys.modules, "apixo_async.aiohttp", raising=False)
+    monkeypatch.setitem(sys.modules, "httpx_aiohttp.httpx2", None)
     assert fastest_transport() is None

@@ -141,7 +141,7 @@ async def test_the_end_cuts_what_hangs(simulator: Simulator) -> None:
     async with asyncio.timeout(BOUND), httpx2.AsyncClient(timeout=None) as client:
         async with serve(simulator) as url:
             hanging = asyncio.create_task(client.get(url + BALANCE, headers=HEADERS))
-            while simulator.count() == 0:
+            while simulator.count() == 0:  # noqa: ASYNC110  # the simulator is plain: no events
                 await asyncio.sleep(0.01)
         with pytest.raises(httpx2.TransportError):
             await hanging
@@ -255,8 +255,12 @@ def test_a_silent_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     monkeypatch.setattr(f"{module}._STARTING", 1.0)
     monkeypatch.setattr(f"{module}._ENDING", 0.2)
-    monkeypatch.setattr(f"{module}._arguments", lambda _: [])
     real = subprocess.Popen
+
+    def no_arguments(_: object) -> list[str]:
+        return []
+
+    monkeypatch.setattr(f"{module}._arguments", no_arguments)
     ended: list[subprocess.Popen[str]] = []
 
     def popen(_: list[str], **options: Any) -> subprocess.Popen[str]:

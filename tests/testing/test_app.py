@@ -24,7 +24,7 @@ FIELDS = {"mode": "gpt-image-1", "prompt": "p", "aspect_ratio": "3:2", "num_imag
 @pytest.fixture
 def simulator() -> Simulator:
     """Return a service whose tasks take 10 s."""
-    return Simulator(durations=lambda *_: 10.0)
+    return Simulator(durations=10.0)
 
 
 @pytest.fixture
@@ -89,11 +89,10 @@ async def test_faults_of_the_connection_need_serve(
     """Without the connection in its scope the app fails loudly."""
     simulator.faults.balance(fault)
     assert (await client.get(BALANCE)).status_code == 500
-    with pytest.raises(RuntimeError, match=r"need apixo_async\.testing\.serve"):
-        simulator.faults.balance(fault)
-        transport = httpx2.ASGITransport(simulator.app())
-        async with httpx2.AsyncClient(transport=transport, base_url="http://simulator") as strict:
-            await strict.get(BALANCE)
+    simulator.faults.balance(fault)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(simulator.app())) as strict:
+        with pytest.raises(RuntimeError, match=r"need apixo_async\.testing\.serve"):
+            await strict.get("http://simulator" + BALANCE)
 
 
 async def run_app(simulator: Simulator, *events: str) -> list[MutableMapping[str, Any]]:

@@ -36,8 +36,13 @@ TASK = SimulatedTask(
 
 @pytest.mark.parametrize(
     ("now", "state", "progress"),
-    [(10.0, "pending", 0.0), (12.0, "processing", 2 / 30), (39.9, "processing", 29.9 / 30)]
-    + [(40.0, "success", 1.0), (1e9, "success", 1.0)],
+    [
+        (10.0, "pending", 0.0),
+        (12.0, "processing", 2 / 30),
+        (39.9, "processing", 29.9 / 30),
+        (40.0, "success", 1.0),
+        (1e9, "success", 1.0),
+    ],
 )
 def test_states_follow_each_other(now: float, state: str, progress: float) -> None:
     """A task is pending, then processing, and over from its end on."""

@@ -32,7 +32,7 @@ def submit(simulator: Simulator, prompt: str, key: str = "a") -> None:
 def test_the_state_shows_tasks_newest_first() -> None:
     """Each task comes with its state, progress, times, price and, in the end, its pictures."""
     clock = Clock()
-    simulator = Simulator(key="a", clock=clock, durations=lambda *_: 10.0)
+    simulator = Simulator(key="a", clock=clock, durations=10.0)
     simulator.faults.submit(None, Fault.task_fails("NSFW"), Fault.task_lasts(40))
     for prompt in ("first", "second", "x" * 1_000):
         submit(simulator, prompt)
@@ -48,7 +48,7 @@ def test_the_state_shows_tasks_newest_first() -> None:
 
 def test_the_state_is_bounded() -> None:
     """However many tasks there are, the newest 60 are shown."""
-    simulator = Simulator(key="a", clock=Clock(), durations=lambda *_: 0.0)
+    simulator = Simulator(key="a", clock=Clock(), durations=0.0)
     for number in range(70):
         submit(simulator, str(number))
     found = json.loads(json.dumps(state(simulator), default=str))

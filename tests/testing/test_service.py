@@ -80,7 +80,7 @@ def test_a_task_lives_from_submit_to_result() -> None:
 def test_an_unknown_key_is_401(headers: dict[str, str]) -> None:
     """Without a known key every call of the API is refused."""
     simulator = Simulator()
-    assert message(balance(simulator, **headers), 401) == "Invalid or missing API Key"
+    assert message(balance(simulator, 0.0, **headers), 401) == "Invalid or missing API Key"
     assert simulator.created == 0
 
 
@@ -147,7 +147,7 @@ def test_looks_submits_and_balance_share_the_limit_of_requests() -> None:
 
 def test_the_limit_of_tasks_is_exact() -> None:
     """A submit beyond the tasks at once is 429 until one of them has ended."""
-    simulator = Simulator(concurrent_tasks=2, durations=lambda *_: 10.0)
+    simulator = Simulator(concurrent_tasks=2, durations=10.0)
     data(submit(simulator, 0.0))
     data(submit(simulator, 5.0))
     assert message(submit(simulator, 9.9), 429) == "Concurrent task limit reached"

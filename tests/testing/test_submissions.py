@@ -91,7 +91,7 @@ def test_what_only_other_pages_bound_passes_without_a_warning() -> None:
 
 def test_a_value_that_is_no_json_is_refused() -> None:
     """NaN is no JSON, for any model."""
-    with pytest.raises(Refusal, match="NaN|nan"):
+    with pytest.raises(Refusal, match=r"NaN|nan"):
         parse("sora-2", b'{"input": {"x": NaN}}')
 
 
@@ -122,7 +122,7 @@ def test_a_submit_needs_the_content_type() -> None:
 )
 def test_a_callback_needs_a_public_https_url(url: object, allowed: bool) -> None:
     """Callback mode takes public HTTPS URLs, and, for tests, this machine."""
-    body = {"request_type": "callback", "callback_url": url, "input": {}}
+    body: object = {"request_type": "callback", "callback_url": url, "input": {}}
     if allowed:
         assert parse("sora-2", body).callback_url == url
     else:
@@ -132,7 +132,7 @@ def test_a_callback_needs_a_public_https_url(url: object, allowed: bool) -> None
 
 def test_all_options_are_kept() -> None:
     """What the submit says beside its input is kept for assertions."""
-    body = {
+    body: object = {
         "request_type": "async",
         "callback_url": "https://a.example/x",
         "provider": "official",

@@ -34,13 +34,14 @@ def test_tasks_of_a_seed_differ() -> None:
 
 
 def test_durations_may_be_given() -> None:
-    """A function of model, input and a random source sets durations, before speed."""
+    """A number, or a function of model, input and a random source, sets durations before speed."""
     asked: list[tuple[str, dict[str, object]]] = []
 
     def durations(model: str, fields: dict[str, object], source: random.Random) -> float:
         asked.append((model, fields))
         return 10.0 + source.random()
 
+    assert Tasks(0, 2.0, 30.0, 0.0).make(SUBMISSION, "a", 100.0).ends == 115.0
     task = Tasks(0, 2.0, durations, 0.0).make(SUBMISSION, "a", 100.0)
     assert 105.0 <= task.ends < 105.5
     assert 100.0 < task.started < task.ends

@@ -215,7 +215,7 @@ async def test_closing_ends_what_is_under_way(simulator: Simulator) -> None:
     assert len(asyncio.all_tasks()) == 2  # this test and anyio's runner of tests
 
 
-async def test_an_error_of_the_simulator_reaches_who_asked(client: httpx2.AsyncClient) -> None:
+async def test_an_error_of_the_simulator_reaches_who_asked() -> None:
     """A broken duration function fails the request instead of hanging it."""
 
     def broken(*_: object) -> float:

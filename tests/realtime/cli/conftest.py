@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
@@ -53,6 +52,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("APIXO_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("APIXO_API_KEY", KEY)
+    # A checkout is found from any folder; an installed package is found anyway.
+    monkeypatch.setenv("PYTHONPATH", str(Path(app.__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
 
 
@@ -134,15 +135,9 @@ def over(apixo: Apixo) -> Callable[[str, str, str], str]:
         deadline = time.monotonic() + BOUND
         while time.monotonic() < deadline:
             done = apixo("status", model, task_id, "--json", "--base-url", url)
-            state = str(document_of(done)["state"])
+            state = str(json.loads(done.stdout)["state"])
             if state in ("success", "failed"):
                 return state
         pytest.fail("the task did not end")
 
     return look
-
-
-def document_of(done: CompletedProcess[str]) -> Any:
-    """Return the one JSON document on stdout."""
-    (line,) = done.stdout.splitlines()
-    return json.loads(line)
