@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import typer
 from typer.main import get_command
@@ -59,14 +60,11 @@ def _common(
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command with arguments, and return its exit code; errors are lines on stderr."""
-    log = logging.getLogger("apixo_async")
-    # The client's log speaks to programs; a person gets sentences, and the log when debugging.
-    log.addHandler(logging.StreamHandler() if debugging() else logging.NullHandler())
-    log.setLevel(logging.DEBUG if debugging() else logging.NOTSET)
     try:
-        code = get_command(app).main(
-            args=list(arguments) or ["--help"], prog_name="apixo", standalone_mode=False
-        )
+        with _logging():
+            code = get_command(app).main(
+                args=list(arguments) or ["--help"], prog_name="apixo", standalone_mode=False
+            )
         sys.stdout.flush()
     except BrokenPipeError:
         close_quietly()
@@ -76,6 +74,20 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         return report(error)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+@contextmanager
+def _logging() -> Generator[None]:
+    """Keep the client's log to itself, which speaks to programs, unless somebody debugs."""
+    log, level = logging.getLogger("apixo_async"), logging.getLogger("apixo_async").level
+    handler = logging.StreamHandler() if debugging() else logging.NullHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if debugging() else level)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def report(error: Exception) -> int:

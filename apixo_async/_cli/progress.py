@@ -40,15 +40,18 @@ async def watch(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    with _view(task, screen, kind or task.model) as show:
-        while not await task.wait(TICK):
-            elapsed = loop.time() - began
-            show(task.state, elapsed)
-            if timeout is not None and elapsed >= timeout:
-                raise WaitTimeoutError(
-                    f"{task.ref} is not over after {seconds(elapsed)}; it goes on", ref=task.ref
-                )
-        show(task.state, loop.time() - began)
+    waiting = asyncio.create_task(task.wait(timeout))
+    try:
+        with _view(task, screen, kind or task.model) as show:
+            while not waiting.done():
+                show(task.state, loop.time() - began)
+                await asyncio.wait({waiting}, timeout=TICK)
+            show(task.state, loop.time() - began)
+    finally:
+        waiting.cancel()
+    if not await waiting:
+        waited = seconds(loop.time() - began)
+        raise WaitTimeoutError(f"{task.ref} is not over after {waited}; it goes on", ref=task.ref)
     return await task
 
 

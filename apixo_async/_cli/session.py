@@ -82,8 +82,8 @@ async def connect(
         base_url=access.base_url,
         transport=fastest_transport(),
         timeout=_TIMEOUTS,
-        on_event=partial(_remark, screen),
-        on_orphan=partial(_orphaned, screen),
+        on_event=partial(remark, screen),
+        on_orphan=partial(orphaned, screen),
     )
     try:
         yield client
@@ -96,18 +96,16 @@ async def connect(
                 access.advise(ref, out, screen)
 
 
-def _remark(screen: Screen, event: events.Event) -> None:
+def remark(screen: Screen, event: events.Event) -> None:
     """Say what makes the wait longer; what ends it is said as an error."""
-    match event:
-        case events.SubmitRefused(again_in=float()) | events.LookFailed(again_in=float()):
-            screen.note(str(event), style="yellow")
-        case events.LimitReached():
-            screen.note(str(event), style="yellow")
-        case _:
-            pass
+    repeated = (
+        isinstance(event, events.SubmitRefused | events.LookFailed) and event.again_in is not None
+    )
+    if repeated or isinstance(event, events.LimitReached):
+        screen.note(str(event), style="yellow")
 
 
-def _orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
+def orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
     """Say what became of a submit that was cut short, unless its task is advised on anyway."""
     if isinstance(orphan, SubmitUncertainError):
         for line in exits.lines(orphan):

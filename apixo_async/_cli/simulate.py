@@ -81,7 +81,7 @@ async def _serve(simulator: Simulator, host: str, port: int, key: str, screen: S
 
     try:
         async with serve(simulator, host=host, port=port) as url:
-            _introduce(url, key, screen)
+            introduce(url, key, screen)
             await asyncio.Event().wait()
     except OSError as exc:
         raise ConfigurationError(
@@ -89,7 +89,8 @@ async def _serve(simulator: Simulator, host: str, port: int, key: str, screen: S
         ) from exc
 
 
-def _introduce(url: str, key: str, screen: Screen) -> None:
+def introduce(url: str, key: str, screen: Screen) -> None:
+    """Say where a simulator is, and what to try."""
     curl = sample_curl(url, key)
     if screen.as_json:
         screen.document({"base_url": url, "page": f"{url}/", "curl": curl})

@@ -1,18 +1,24 @@
-"""How the account is reached: the key file, the transport, and the command to go on with."""
+"""How the account is reached and how a run ends: keys, transports, remarks, signals."""
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
 import httpx2
 import pytest
+import typer
 
-from apixo_async import ConfigurationError, TaskRef
+from apixo_async import ConfigurationError, OtherModel, SubmitUncertainError, TaskRef
 from apixo_async._cli.console import Screen
-from apixo_async._cli.session import Access, fastest_transport, read_key
+from apixo_async._cli.exits import ExitCode
+from apixo_async._cli.session import Access, fastest_transport, orphaned, read_key, remark, run
+from apixo_async._core import events
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -114,3 +120,62 @@ def test_without_aiohttp_the_default_transport_is_used(monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "apixo_async.aiohttp", raising=False)
     monkeypatch.setitem(sys.modules, "httpx_aiohttp.httpx2", None)
     assert fastest_transport() is None
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (events.SubmitRefused("m", "busy", 0.5), True),
+        (events.SubmitRefused("m", "no credit", None), False),
+        (events.LookFailed("m", "t", "no answer", 3.0), True),
+        (events.LookFailed("m", "t", "wrong key", None), False),
+        (events.LimitReached("submits", 2.0), True),
+        (events.TaskAttached("m", "t"), False),
+    ],
+)
+def test_what_makes_the_wait_longer_is_said(
+    event: events.Event, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A repeat and a limit are a line; what ends the wait is left to the error."""
+    remark(Screen(), event)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (f"{event}\n" if said else "")
+
+
+def test_an_uncertain_submit_without_a_caller_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A submit that was cut short and may have bought a task is an error and an advice."""
+    error = SubmitUncertainError(
+        "sent, and not answered",
+        model="m",
+        input=OtherModel("m", prompt="x"),
+        sent_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    orphaned(Screen(), error)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "apixo: sent, and not answered"
+    assert "look at your account" in lines[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_and_closes_what_was_open(number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM cancel the command, which cleans up, and end it with the given code."""
+    closed: list[bool] = []
+
+    async def wait() -> None:
+        try:
+            signal.raise_signal(number)
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    before = signal.getsignal(number)
+    with pytest.raises(typer.Exit) as ended:
+        run(wait())
+    assert ended.value.exit_code == ExitCode.INTERRUPTED
+    with pytest.raises(typer.Exit) as ended:
+        run(wait(), interrupted=ExitCode.OK)
+    assert ended.value.exit_code == ExitCode.OK
+    assert closed == [True, True]
+    assert signal.getsignal(number) is before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -18,6 +19,8 @@ from typing import IO
 
 import pytest
 
+from apixo_async._cli import generate, simulate
+from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 
 Apixo = Callable[..., CompletedProcess[str]]
@@ -60,6 +63,24 @@ def test_an_interrupted_wait_says_how_to_go_on(
     assert (tmp_path / done.stdout.strip()).is_file()
 
 
+@SIGNALS
+def test_an_interrupt_keeps_the_id(
+    number: signal.Signals, apixo: Apixo, slow_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of a task whose wait is interrupted is printed once, with the command to go on."""
+
+    async def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(number)
+        await asyncio.sleep(BOUND)
+
+    monkeypatch.setattr(generate, "watch", interrupted)
+    done = apixo("generate", "gpt-image-1", "a fox", "--base-url", slow_url)
+    assert done.returncode == ExitCode.INTERRUPTED
+    assert done.stdout == ""
+    pattern = rf"^  apixo wait gpt-image-1 task_\d+ --out \. --base-url {slow_url}$"
+    assert len(re.findall(pattern, done.stderr, re.M)) == 1
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     """`apixo models | true` ends without a word on stderr, and with 0."""
     script = f"{shlex.join([sys.executable, '-m', 'apixo_async'])} models --json"
@@ -89,15 +110,27 @@ def test_simulate_serves_until_it_is_told_to_end(number: signal.Signals, start: 
     assert (process.returncode, out, err) == (ExitCode.OK, "", "")
 
 
-def test_simulate_introduces_itself(start: Start) -> None:
-    """A person is told the address, the page and two things to try."""
-    process = start("simulate", "--port", "0")
-    line = first_line(process, process.stdout)
-    assert re.fullmatch(r"base URL +http://127\.0\.0\.1:\d+\n", line)
-    url = line.split()[-1]
-    assert first_line(process, process.stdout).split() == ["page", f"{url}/"]
-    assert f"curl -X POST {url}/api/v1/generateTask/" in first_line(process, process.stdout)
-    assert f"APIXO_BASE_URL={url} APIXO_API_KEY=test-key" in first_line(process, process.stdout)
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_simulate_introduces_itself(
+    arguments: tuple[str, ...], apixo: Apixo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person is told the address, the page and two things to try; a program gets the same."""
+    introduce = simulate.introduce
+
+    def introduce_and_end(url: str, key: str, screen: Screen) -> None:
+        introduce(url, key, screen)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(simulate, "introduce", introduce_and_end)
+    done = apixo("simulate", "--port", "0", *arguments)
+    assert done.returncode == ExitCode.OK, done.stderr
+    found = re.search(r"http://127\.0\.0\.1:\d+", done.stdout)
+    assert found
+    url = found[0]
+    assert f"curl -X POST {url}/api/v1/generateTask/" in done.stdout
+    assert f"{url}/" in done.stdout.replace('"', " ").split()
+    if not arguments:
+        assert f"APIXO_BASE_URL={url} APIXO_API_KEY=test-key" in done.stdout
 
 
 def test_simulate_takes_its_options(start: Start, spawn: Apixo) -> None:

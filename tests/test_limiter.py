@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from apixo_async import Limiter, Limits
+from apixo_async._core.turns import Urgency
+from apixo_async._limiter import Permit
+
+pytestmark = pytest.mark.anyio
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def taken(limiter: Limiter, urgency: Urgency = Urgency.SUBMIT) -> Permit:
+    """Take a permit that must be there at once."""
+    async with asyncio.timeout(0.001):
+        return await limiter.permit(urgency)
+
+
+async def test_burst_then_evenly() -> None:
+    """A tenth of the limit goes at once, then permits come evenly."""
+    limiter = Limiter(Limits(requests_per_minute=600))
+    start = now()
+    times: list[float] = []
+    for _ in range(90):
+        permit = await limiter.permit(Urgency.SUBMIT)
+        permit.answered()
+        times.append(now() - start)
+    assert times[59] == 0.0
+    gaps = [b - a for a, b in itertools.pairwise(times[59:])]
+    assert gaps == pytest.approx([0.1] * 30)
+
+
+async def test_no_window_above_the_limit_and_none_wasted() -> None:
+    """Greedy callers with jittered answers use 99 % of the limit, and never more than it."""
+    limiter, rng = Limiter(Limits(requests_per_minute=600)), random.Random(5)
+    arrivals: list[float] = []
+
+    async def exchange() -> None:
+        permit = await limiter.permit(Urgency.SUBMIT)
+        latency = rng.uniform(0.0, 0.8)
+        to_server = rng.uniform(0.0, latency)
+        await asyncio.sleep(to_server)
+        arrivals.append(now())
+        await asyncio.sleep(latency - to_server)
+        permit.answered()
+
+    start = now()
+    await asyncio.gather(*(exchange() for _ in range(6_000)))
+    arrivals.sort()
+    for first, beyond in zip(arrivals, arrivals[600:], strict=False):
+        assert beyond - first > 60.0
+    assert len(arrivals) / ((now() - start) / 60) >= 0.99 * 600
+
+
+async def test_unanswered_requests_count_longer() -> None:
+    """A request that ended without an answer may arrive later: it counts for 5 s more."""
+    limiter = Limiter(Limits(requests_per_minute=1))
+    start = now()
+    (await taken(limiter)).unanswered()
+    await limiter.permit(Urgency.SUBMIT)
+    assert now() - start == pytest.approx(65.02)
+
+
+async def test_unused_permit_is_free_again() -> None:
+    """A permit with which nothing was sent can be taken again at once."""
+    limiter = Limiter(Limits(requests_per_minute=1))
+    (await taken(limiter)).unused()
+    await taken(limiter)
+    assert limiter.requests_used(now()) == 1
+
+
+async def test_permit_ends_once() -> None:
+    """Only the first word on how a request ended counts."""
+    limiter = Limiter(Limits(requests_per_minute=2))
+    permit = await taken(limiter)
+    permit.answered()
+    permit.unused()
+    assert limiter.requests_used(now()) == 1
+
+
+async def test_cancelled_waiters_hold_nothing() -> None:
+    """Waiters cancelled before and after their turn has come leave every permit free."""
+    limiter = Limiter(Limits(requests_per_minute=10))
+    first = await taken(limiter)
+    waiters = [asyncio.create_task(limiter.permit(Urgency.SUBMIT)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert limiter.permits_waiting == 3
+    waiters[1].cancel()
+    first.unused()  # Hands the permit to the first waiter, which has not run yet ...
+    waiters[0].cancel()  # ... and gives it back, so that the third gets it.
+    permit = await asyncio.wait_for(waiters[2], 0.001)
+    assert waiters[0].cancelled() or waiters[0].cancelling()
+    permit.unused()
+    await asyncio.gather(*waiters[:2], return_exceptions=True)
+    assert limiter.permits_waiting == 0
+    assert limiter.requests_used(now()) == 0
+
+
+async def test_submits_before_looks_which_keep_a_quarter() -> None:
+    """While both wait, three submits go for each look, and each class in its own order."""
+    limiter = Limiter(Limits(requests_per_minute=60))
+    order: list[str] = []
+
+    async def take(urgency: Urgency, name: str) -> None:
+        (await limiter.permit(urgency)).answered()
+        order.append(name)
+
+    blocker = [await taken(limiter, Urgency.SCHEDULED) for _ in range(6)]
+    waiting = [
+        asyncio.create_task(take(urgency, f"{urgency.value}{n}"))
+        for urgency in (Urgency.SCHEDULED, Urgency.ASKED, Urgency.SUBMIT)
+        for n in range(4)
+    ]
+    await asyncio.sleep(0)
+    for permit in blocker:
+        permit.answered()
+    await asyncio.gather(*waiting)
+    looks = [name for name in order if not name.startswith("submit")]
+    assert looks == [f"asked{n}" for n in range(4)] + [f"scheduled{n}" for n in range(4)]
+    assert [name for name in order if name.startswith("submit")] == [f"submit{n}" for n in range(4)]
+    assert order.index("submit3") <= 4
+    assert order.index("asked0") <= 3
+
+
+async def test_slots_in_order() -> None:
+    """A released slot goes to the one who waits longest; a slot is given back only once."""
+    limiter = Limiter(Limits(concurrent_tasks=2))
+    first, _second = await limiter.slot(), await limiter.slot()
+    order: list[int] = []
+
+    async def take(n: int) -> None:
+        await limiter.slot()
+        order.append(n)
+
+    waiters = [asyncio.create_task(take(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    assert (limiter.slots_used, limiter.slots_waiting) == (2, 3)
+    first.release()
+    first.release()
+    first.hold(100)
+    await asyncio.sleep(1)
+    assert order == [0]
+    assert limiter.slots_used == 2
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
+    assert limiter.slots_waiting == 0
+
+
+async def test_held_slot_comes_back_by_itself() -> None:
+    """A slot held for 180 s is free for the next waiter then, and not before."""
+    limiter = Limiter(Limits(concurrent_tasks=1))
+    start = now()
+    (await limiter.slot()).hold(180.0)
+    await limiter.slot()
+    assert now() - start == pytest.approx(180.0)
+
+
+async def test_slot_above_the_limit() -> None:
+    """A task that exists already takes a slot above the limit, and submits wait for both."""
+    limiter = Limiter(Limits(concurrent_tasks=1))
+    first, above = await limiter.slot(), limiter.slot_above()
+    assert limiter.slots_used == 2
+    waiter = asyncio.create_task(limiter.slot())
+    await asyncio.sleep(0)
+    above.release()
+    await asyncio.sleep(1)
+    assert not waiter.done()
+    first.release()
+    await waiter
+
+
+async def test_cancelled_slot_waiter_passes_it_on() -> None:
+    """A slot handed to a waiter that is cancelled in the same instant goes to the next one."""
+    limiter = Limiter(Limits(concurrent_tasks=1))
+    slot = await limiter.slot()
+    waiters = [asyncio.create_task(limiter.slot()) for _ in range(2)]
+    await asyncio.sleep(0)
+    slot.release()
+    waiters[0].cancel()
+    await asyncio.wait_for(waiters[1], 0.001)
+    assert limiter.slots_used == 1
+
+
+async def test_429_to_a_submit_closes_submits_only() -> None:
+    """After a 429 to a submit, looks go on, and submits wait for `Retry-After`, then probe."""
+    limiter = Limiter(seed=1)
+    start = now()
+    scope, pause = (await taken(limiter)).throttled(7.0)
+    assert (scope, pause) == ("submits", 7.0)
+    (await taken(limiter, Urgency.SCHEDULED)).answered()
+    probe = await limiter.permit(Urgency.SUBMIT)
+    assert now() - start == pytest.approx(7.0)
+    others = [asyncio.create_task(limiter.permit(Urgency.SUBMIT)) for _ in range(5)]
+    await asyncio.sleep(30)
+    assert not any(other.done() for other in others)
+    probe.answered()
+    opened = now()
+    await asyncio.gather(*others)
+    # Paced: one more at once, the rest evenly at 10,000 a minute.
+    assert now() - opened == pytest.approx(4 * 60 / 10_000)
+
+
+async def test_429_to_a_look_closes_everything() -> None:
+    """After a 429 to a look, neither submits nor looks go until one probe is answered."""
+    limiter = Limiter(seed=1)
+    scope, pause = (await taken(limiter, Urgency.SCHEDULED)).throttled(None)
+    assert scope == "everything"
+    assert 0.8 <= pause <= 1.2
+    start = now()
+    probe = await limiter.permit(Urgency.SUBMIT)
+    assert now() - start == pytest.approx(pause)
+    look = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    await asyncio.sleep(10)
+    assert not look.done()
+    probe.unanswered()  # A probe that tells nothing makes room for the next probe.
+    await asyncio.wait_for(look, 0.001)
+
+
+async def test_lost_probe_of_both_gates() -> None:
+    """A submit that is refused while it probes for all traffic makes room for a look's probe."""
+    limiter = Limiter(seed=1)
+    (await taken(limiter, Urgency.SCHEDULED)).throttled(1.0)
+    submit = await limiter.permit(Urgency.SUBMIT)
+    look = asyncio.create_task(limiter.permit(Urgency.SCHEDULED))
+    await asyncio.sleep(1)
+    assert not look.done()
+    submit.throttled(5.0)
+    await asyncio.wait_for(look, 0.001)
+
+
+def test_one_limiter_on_loops_in_turn() -> None:
+    """A limiter goes on with the next loop, and what the former one sent still counts."""
+    limiter = Limiter(Limits(requests_per_minute=20))
+
+    async def take(count: int) -> int:
+        for _ in range(count):
+            await limiter.permit(Urgency.SUBMIT)
+        return limiter.requests_used(now())
+
+    assert asyncio.run(take(2)) == 2
+    assert asyncio.run(take(0)) == 2
+    assert asyncio.run(asyncio.wait_for(take(0), 1)) == 2
