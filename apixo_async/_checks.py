@@ -65,9 +65,12 @@ def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
 
 
 def _check_callback_url(given: object) -> None:
-    parts = urlsplit(given) if isinstance(given, str) else None
-    host = parts.hostname if parts is not None else None
-    if parts is not None and host and (parts.scheme == "https" or is_loopback(host)):
+    try:
+        parts = urlsplit(given) if isinstance(given, str) else urlsplit("")
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
         return
     raise ConfigurationError(
         "callback_url: a public https:// URL, which the service must reach "

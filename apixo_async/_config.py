@@ -117,7 +117,10 @@ def _check_base_url(given: str) -> None:
         raise ConfigurationError(f"base_url: it cannot be read ({exc})") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError("base_url: it begins with https:// and a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if re.search(r"[^\x21-\x7e]|\\", given.strip()):
+        raise ConfigurationError("base_url: no space, backslash or non-ASCII character belongs in it")
+    # The marks alone would do harm as well: what follows a "?" or "#" is no path.
+    if any(mark in given for mark in "@?#"):
         raise ConfigurationError("base_url: no user, password, query or fragment belongs in it")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(

@@ -6,6 +6,7 @@ that the model's own page states is enforced; one that only other pages state wa
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import warnings
 from collections.abc import Mapping
@@ -13,10 +14,17 @@ from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    model_validator,
+)
 
 from apixo_async._core.other_model import OtherModel, check_model_name
-
 
 __all__ = [
     "DOCUMENTED",
@@ -51,16 +59,30 @@ def _is_private(host: str) -> bool:
 
 
 def _warn(message: str) -> None:
-    # Level 4 is the caller: above it lie this function, the validator and the model's __init__.
-    warnings.warn(message, InputWarning, stacklevel=4)
+    """Warn at the caller's line: frames of this module and of pydantic lie in between."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, InputWarning, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module == __name__ or module.partition(".")[0] == "pydantic"
 
 
 def _warn_elsewhere(field: str, value: object, allowed: str) -> None:
-    message = f"{field}: {value} given; other pages of the API allow {allowed}"
-    warnings.warn(message, InputWarning, stacklevel=5)
+    _warn(f"{field}: {value} given; other pages of the API allow {allowed}")
 
 
-ImageUrl: TypeAlias = Annotated[str, AfterValidator(_public_url)]
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"{value} given; a number is no bool, allowed are 1, 2 and 4")
+    return value
+
+
+#: Never made from bytes. A bound, even this one, makes pydantic refuse lone surrogates as well.
+Text: TypeAlias = Annotated[str, Field(strict=True, min_length=0)]
+ImageUrl: TypeAlias = Annotated[Text, AfterValidator(_public_url)]
 
 
 class _DocumentedInput(BaseModel):
@@ -109,9 +131,9 @@ class GptImage1(_DocumentedInput):
     price_per_image: ClassVar[Decimal] = Decimal("0.35")
 
     mode: Literal["gpt-image-1"] = "gpt-image-1"
-    prompt: str = Field(min_length=1, max_length=10_000)
+    prompt: Text = Field(min_length=1, max_length=10_000)
     aspect_ratio: Literal["1:1", "2:3", "3:2"]
-    num_images: Literal[1, 2, 4]
+    num_images: Annotated[Literal[1, 2, 4], BeforeValidator(_no_bool)]
     image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=5)
 
     @property
@@ -142,7 +164,7 @@ class GptImage2(_DocumentedInput):
     }
 
     mode: Literal["text-to-image", "image-to-image"] = "text-to-image"
-    prompt: str = Field(min_length=1, max_length=20_000)
+    prompt: Text = Field(min_length=1, max_length=20_000)
     image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=16)
     aspect_ratio: Literal["auto", "1:1", "4:3", "3:4", "16:9", "9:16"] = "auto"
     resolution: Literal["1k", "2k", "4k"] = "1k"
@@ -205,14 +227,24 @@ class FluxKontext(_DocumentedInput):
     aspect_ratios: ClassVar[tuple[str, ...]] = ("1:1", "4:3", "3:4", "9:16", "16:9", "21:9")
 
     mode: Literal["pro", "max"]
-    prompt: str
-    aspect_ratio: str | None = None
+    prompt: Text
+    aspect_ratio: Text | None = None
     image_urls: tuple[ImageUrl, ...] = ()
     output_format: Literal["jpeg", "png"] | None = None
-    safety_tolerance: int | None = Field(default=None, alias="safetyTolerance")
-    prompt_upsampling: bool | None = Field(default=None, alias="promptUpsampling")
-    enable_translation: bool | None = Field(default=None, alias="enableTranslation")
-    watermark: str | bool | None = None
+    # Not `alias=`: for type checkers that would make the wire's names the only ones.
+    safety_tolerance: int | None = Field(
+        default=None,
+        strict=True,
+        validation_alias="safetyTolerance",
+        serialization_alias="safetyTolerance",
+    )
+    prompt_upsampling: StrictBool | None = Field(
+        default=None, validation_alias="promptUpsampling", serialization_alias="promptUpsampling"
+    )
+    enable_translation: StrictBool | None = Field(
+        default=None, validation_alias="enableTranslation", serialization_alias="enableTranslation"
+    )
+    watermark: Text | StrictBool | None = None
 
     @model_validator(mode="after")
     def _bounds_of_other_pages(self) -> Self:

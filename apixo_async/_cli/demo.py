@@ -65,10 +65,13 @@ def demo(
     check_installed()
     screen = Screen(as_json=as_json)
     out.mkdir(parents=True, exist_ok=True)
-    report = session.run(_demo(Plan(out, speed, tasks, seed), screen))
+    _publish(session.run(_demo(Plan(out, speed, tasks, seed), screen)), screen, show=open_)
+
+
+def _publish(report: Report, screen: Screen, *, show: bool) -> None:
     report.sheet().write(report.page)
     report.print(screen)
-    if open_:
+    if show:
         webbrowser.open(report.page.resolve().as_uri())
 
 

@@ -21,14 +21,17 @@ ApixoError
 │   ├── WaitTimeoutError           the wait ended, the task goes on (a TimeoutError)
 │   └── TaskAbandonedError         older than its age limit
 └── DownloadError
-└── ResultExpiredError
+    └── ResultExpiredError
 """
 
 from __future__ import annotations
 
 
 def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
-    return cls.__new__(cls, *args)
+    error = cls.__new__(cls, *args)
+    # An OSError, as a TimeoutError is one, leaves this to its __init__.
+    error.args = args
+    return error
 
 
 class ApixoError(Exception):

@@ -51,6 +51,10 @@ class Backoff:
         pause = max(at_least, self._rng.uniform(0, next(self._spans)))
         return pause if now + pause <= self._deadline else None
 
+    def extend(self, seconds: float) -> None:
+        """Leave so many seconds out of the budget."""
+        self._deadline += seconds
+
 
 class Patience:
     """How long one submit goes on being repeated, after refusals that allow it.
@@ -86,9 +90,12 @@ class Patience:
             if self._throttled_since is None:
                 self._throttled_since = now
             return 0.0 if now < self.ends_at else None
+        under_429 = 0.0 if self._throttled_since is None else now - self._throttled_since
         self._throttled_since = None
         if repeat is None:
             return None
         if self._backoff is None:
             self._backoff = Backoff(now, budget=self._budget, rng=self._rng)
+        else:
+            self._backoff.extend(under_429)
         return self._backoff.pause(now, at_least=retry_after or 0.0)

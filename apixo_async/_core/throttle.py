@@ -55,12 +55,13 @@ class Throttle:
         """
         asked = min(retry_after, LONGEST_PAUSE) if retry_after is not None else 0.0
         if sent_at < self._opens_at:
-            if self._closed_at is None:
+            # While a probe is out, its own answer decides: moving the time would disown it.
+            if self._closed_at is None or self._probing:
                 return 0.0
             self._opens_at = max(self._opens_at, now + asked)
             return self._opens_at - now
-        grown = min(FIRST_PAUSE * 2.0**self._pauses, LONGEST_PAUSE)
-        pause = asked or grown * self._rng.uniform(0.8, 1.2)
+        grown = FIRST_PAUSE * 2.0**self._pauses * self._rng.uniform(0.8, 1.2)
+        pause = asked or min(grown, LONGEST_PAUSE)
         self._pauses = min(self._pauses + 1, 16)
         self._closed_at, self._opens_at, self._probing = now, now + pause, False
         return pause

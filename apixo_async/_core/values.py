@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-import math
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,9 +17,9 @@ from apixo_async._core.errors import ConfigurationError
 
 def as_seconds(value: object) -> float | None:
     """Return a finite number as a float, or None for anything else, True and "3" included."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value)
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 class TaskInput(Protocol):
@@ -82,6 +83,10 @@ class Limits:
                 raise ConfigurationError(f"Limits: {name}={value!r}; a whole number from 1 up")
 
 
+#: Half a character, which no URL can hold.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
 @dataclass(frozen=True, slots=True)
 class TaskRef:
     """What it takes to attach to a task from any process: store it as two strings.
@@ -97,8 +102,8 @@ class TaskRef:
     def __post_init__(self) -> None:
         for name in ("model", "task_id"):
             value: object = getattr(self, name)
-            if not isinstance(value, str) or not value.strip():
-                raise ConfigurationError(f"TaskRef: {name}={value!r}; a non-empty str")
+            if not isinstance(value, str) or not value.strip() or _SURROGATE.search(value):
+                raise ConfigurationError(f"TaskRef: {name}={value!r}; a non-empty str of text")
 
     def __str__(self) -> str:
         return f"{self.model}/{self.task_id}"
@@ -118,7 +123,7 @@ class Snapshot:
     task_id: str
     model: str
     state: str
-    raw: Mapping[str, object] = field(repr=False)
+    raw: Mapping[str, object] = field(repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class Result:
     task_id: str
     model: str
     urls: tuple[str, ...]
-    raw: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
+    raw: Mapping[str, object] = field(default_factory=dict[str, object], repr=False, hash=False)
     created_at: datetime | None = None
     completed_at: datetime | None = None
     cost_time: float | None = None
@@ -151,9 +156,10 @@ class Result:
     @property
     def expires_at(self) -> datetime | None:
         """When the URLs expire (aware UTC): 15 days after creation, the documents' figure."""
-        if self.created_at is None:
+        try:
+            return self.created_at and self.created_at + timedelta(seconds=RESULT_LIFETIME)
+        except OverflowError:  # The service named a day at the end of time.
             return None
-        return self.created_at + timedelta(seconds=RESULT_LIFETIME)
 
     def _repr_html_(self) -> str:
         """Show the images in a notebook."""

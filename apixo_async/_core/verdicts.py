@@ -220,7 +220,9 @@ def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
     code = decisive_code(answer, envelope)
     if code >= 400:
         error = status_error(answer, model=ref.model, task_id=ref.task_id)
-        return _LOOK_ROWS.get(code, Faulty)(error)
+        # No credit, even as a 400, says nothing of a task that was paid for.
+        broke = isinstance(error, errors.InsufficientBalanceError)
+        return Faulty(error) if broke else _LOOK_ROWS.get(code, Faulty)(error)
     status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
     if status is None or envelope is None or envelope.code != 200:
         return Faulty(_unreadable(answer, ref))

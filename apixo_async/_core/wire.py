@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: Of the service's own words, what an error shows.
+_MOST_WORDS: Final = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -63,9 +66,10 @@ class Envelope(_Wire):
 
     @property
     def words(self) -> str:
-        """The service's own words on an error: `message`, else `data.error`."""
+        """The service's own words on an error: `message` and `data.error`, on one line."""
         inner = _mapping(self.data).get("error")
-        return self.message or (inner if isinstance(inner, str) else "")
+        said = [" ".join(part.split()) for part in (self.message, inner) if isinstance(part, str)]
+        return ": ".join(dict.fromkeys(part for part in said if part))[:_MOST_WORDS]
 
 
 class Status(_Wire):
@@ -90,9 +94,11 @@ def read_envelope(body: bytes) -> Envelope | None:
         found: object = from_json(body)
     except ValueError:
         return None
-    if not isinstance(found, dict) or "code" not in found:
+    if not isinstance(found, dict):
         return None
-    return Envelope.model_validate(found)
+    envelope = Envelope.model_validate(found)
+    # A task id is never thrown away for want of a code: it was paid for.
+    return envelope if "code" in found or read_task_id(envelope) else None
 
 
 def read_task_id(envelope: Envelope) -> str | None:
@@ -160,7 +166,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (aware - now).total_seconds()
@@ -179,7 +185,9 @@ def _decoded(result_json: object) -> Mapping[str, object]:
             return {"resultJson": result_json}
     if isinstance(result_json, list):
         return {"resultUrls": cast("list[object]", result_json)}
-    return _mapping(result_json)
+    if result_json is None or isinstance(result_json, dict):
+        return _mapping(result_json)
+    return {"resultJson": result_json}
 
 
 def _urls(raw: Mapping[str, object]) -> tuple[str, ...]:

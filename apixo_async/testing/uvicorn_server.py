@@ -50,7 +50,8 @@ class SimulatorServer(uvicorn.Server):
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer. (Asked to exit before that, older uvicorns leave the socket open.)"""
+        """Begin to answer, and say so."""
+        # Whoever asks an older uvicorn to exit before this is over leaves its socket open.
         await super().startup(sockets)
         self.ready.set()
 

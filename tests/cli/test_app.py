@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -127,6 +128,19 @@ def test_an_interrupt_anywhere_ends_with_130(monkeypatch: pytest.MonkeyPatch) ->
     """Ctrl-C where no event loop runs ends the command without a word."""
     monkeypatch.setattr(catalogue, "tiers", fail_with(KeyboardInterrupt()))
     assert app.run(["models"]) == ExitCode.INTERRUPTED
+
+
+def test_a_pipe_that_nobody_reads_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reader that has gone ends the command with 0, and no later write can fail."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", pipe)
+        assert app.run(["models"]) == ExitCode.OK
+        pipe.write("what Python flushes at its end")
+    assert capsys.readouterr().err == ""
 
 
 def test_models_lists_every_documented_task(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ import io
 import pytest
 from pydantic import ValidationError
 
-from apixo_async import ConfigurationError, FluxKontext, GptImage1, OtherModel
+from apixo_async import ConfigurationError, FluxKontext, GptImage1, OtherModel, Result
 from apixo_async._cli.console import Screen
-from apixo_async._cli.generate import build_input, parse_sets, read_prompt
+from apixo_async._cli.generate import build_input, parse_sets, print_result, read_prompt
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,11 @@ def test_wrong_fields_are_refused() -> None:
         build_input("gpt-image-1", {"prompt": ""}, Screen())
     with pytest.raises(ConfigurationError, match="letters"):
         build_input("../etc", {"prompt": "x"}, Screen())
+
+
+def test_a_result_without_files_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A success that names no files is no silence."""
+    print_result(Result("task_1", "sora-2", ()), [], Screen())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "sora-2/task_1 succeeded" in err

@@ -1,28 +1,20 @@
-"""Server: the simulator on real sockets, in this process and in a second one."""
+"""Server: the simulator on real sockets of this process."""
 
 from __future__ import annotations
 
 import asyncio
-import builtins
-import contextlib
 import json
 import logging
-import os
 import signal
 import socket
-import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from apixo_async.testing import Fault, Simulator, serve, serve_process
-from apixo_async.testing.__main__ import main
-from apixo_async.testing.process import KEY_VARIABLE
+from apixo_async.testing import Fault, Simulator, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -192,124 +184,3 @@ async def test_without_uvicorn_the_extra_is_named(
     with pytest.raises(RuntimeError, match=r"apixo-async\[simulator\]"):
         async with serve(simulator):
             pytest.fail("there was nothing to serve with")
-
-
-def ask(url: str, key: str = "test-key", data: bytes | None = None) -> tuple[int, Any]:
-    """Ask with nothing but the standard library; return status and JSON."""
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url, data=data, headers=headers)  # http only
-    try:
-        with urllib.request.urlopen(request, timeout=BOUND) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-def test_a_second_process_serves_with_the_options_given() -> None:
-    """A process of its own has the options asked for, and tells what it saw."""
-    with serve_process(
-        key="another", balance=0.05, no_credit="400", latency=0.2, keep_log=2, speed=50.0
-    ) as url:
-        assert ask(url + BALANCE)[0] == 401
-        statuses = [ask(url + SUBMIT, "another", b'{"input":{}}')[0] for _ in range(2)]
-        log = ask(url + "/_simulator/log")[1]
-        statistics = ask(url + "/_simulator/statistics")[1]
-    assert statuses == [200, 400]
-    assert [(record["kind"], record["status"]) for record in log] == [
-        ("submit", 200),
-        ("submit", 400),
-    ]
-    assert all(0.19 <= record["answered_at"] - record["at"] < 5 for record in log)
-    assert (statistics["created"], statistics["charged"]) == (1, "0.05")
-    with pytest.raises(urllib.error.URLError):
-        ask(url)
-
-
-def test_the_key_is_on_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second process gets its key through the environment."""
-    started: list[list[str]] = []
-    real = subprocess.Popen
-
-    def popen(command: list[str], **options: Any) -> subprocess.Popen[str]:
-        started.append(command)
-        assert options["env"][KEY_VARIABLE] == "sekret"
-        return real(command, **options)
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    with serve_process(key="sekret", seed=5) as url:
-        assert ask(url + BALANCE, "sekret")[0] == 200
-    assert started[0][1:] == ["-m", "apixo_async.testing", "--seed=5"]
-
-
-def test_a_process_that_does_not_start_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
-    """Options that the simulator refuses end in a clear error, with the process's own words."""
-    with pytest.raises(RuntimeError, match="did not start"), serve_process(no_credit="403"):
-        pytest.fail("403 is no form of no credit")
-    assert "invalid choice: '403'" in capfd.readouterr().err
-
-
-def test_a_silent_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that says nothing in time is ended, by force if need be."""
-    module = "apixo_async.testing.process"
-    silent = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
-    monkeypatch.setattr(f"{module}._STARTING", 1.0)
-    monkeypatch.setattr(f"{module}._ENDING", 0.2)
-    real = subprocess.Popen
-
-    def no_arguments(_: object) -> list[str]:
-        return []
-
-    monkeypatch.setattr(f"{module}._arguments", no_arguments)
-    ended: list[subprocess.Popen[str]] = []
-
-    def popen(_: list[str], **options: Any) -> subprocess.Popen[str]:
-        ended.append(real([sys.executable, "-c", silent], **options))
-        return ended[0]
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    with pytest.raises(RuntimeError, match="it said nothing"), serve_process():
-        pytest.fail("nothing was served")
-    assert ended[0].returncode is not None
-
-
-def test_a_terminated_process_ends_in_order() -> None:
-    """SIGTERM ends the served simulator with status 0, and SIGINT without a traceback."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        command = [sys.executable, "-W", "error", "-m", "apixo_async.testing"]
-        with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("http://127.0.0.1:")
-            process.send_signal(number)
-            _, said = process.communicate(timeout=BOUND)
-        assert (process.returncode, said) == (0, "")
-
-
-def test_main_serves_until_it_is_interrupted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """main() prints the base URL first, serves with its options, and ends on SIGTERM."""
-    monkeypatch.setenv(KEY_VARIABLE, "k")
-    real_print, seen = builtins.print, list[str]()
-
-    def print_and_end(url: str, *, flush: bool) -> None:
-        real_print(url, flush=flush)
-        seen.append(url)
-        asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(builtins, "print", print_and_end)
-    main(["--latency", "0.1", "--speed", "10"])
-    assert capsys.readouterr().out.splitlines() == seen
-    assert seen[0].startswith("http://127.0.0.1:")
-
-
-def test_main_may_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C is an orderly end."""
-
-    def interrupt(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(builtins, "print", interrupt)
-    with contextlib.suppress(SystemExit):
-        main([])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -18,6 +18,7 @@ from apixo_async._cli.exits import ExitCode
 Apixo = Callable[..., CompletedProcess[str]]
 
 
+@pytest.mark.heavy
 def test_the_demo_does_the_main_job(
     spawn: Apixo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from apixo_async import Timeouts
-from apixo_async._cli import session
+from apixo_async._cli import app, session
 from apixo_async._cli.exits import ExitCode
 from apixo_async.testing import serve_process
 
@@ -117,3 +117,16 @@ def test_a_timeout_ends_with_5_and_says_how_to_go_on(apixo: Apixo, slow_url: str
         rf"apixo wait gpt-image-1 task_\d+ --out made --base-url {slow_url}$", done.stderr, re.M
     )
     assert "goes on" in done.stderr.splitlines()[-1]
+
+
+def test_debugging_shows_everything_but_the_key(
+    capfd: pytest.CaptureFixture[str], key: str, slow_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With APIXO_DEBUG=1 there is a log and a traceback, and still no key."""
+    monkeypatch.setenv("APIXO_DEBUG", "1")
+    code = app.run(["status", "gpt-image-1", "task_00000000", "--base-url", slow_url])
+    out, err = capfd.readouterr()
+    assert code == ExitCode.REFUSED
+    assert "Traceback" in err
+    assert "client opened for" in err
+    assert key not in out + err

@@ -1,0 +1,151 @@
+"""Every check of the project: ``python -m pip install nox && nox``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+DIST = ROOT / ".nox" / "dist"
+COVERED = 95.0  # percent of the package's lines, and percent of its branches
+
+#: Nothing around the run decides which package is tested, or how: it is the installed wheel.
+ENVIRONMENT = {"PYTHONPATH": None, "PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": None}
+
+nox.needs_version = ">=2025.11.12"
+nox.options.reuse_venv = "yes"
+# Which interpreters there are is found out below; one that is missing is skipped in CI too.
+nox.options.error_on_missing_interpreters = False
+
+
+def candidates(version: str) -> Iterator[str]:
+    """Yield what may be an interpreter of a version such as 3.12."""
+    yield sys.executable
+    yield shutil.which(f"python{version}") or sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/python")))
+
+
+def runs(interpreter: str, version: str) -> bool:
+    """Say whether an interpreter really runs and has the version; a shim of pyenv may not."""
+    program = (
+        "import ssl, sys, sysconfig; free = sysconfig.get_config_var('Py_GIL_DISABLED');"
+        "print('%d.%d' % sys.version_info[:2] + 't' * bool(free))"
+    )
+    command = [interpreter, "-c", program]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return ran.stdout.strip() == version
+
+
+def installed() -> dict[str, str]:
+    """Return an interpreter for each supported version that this machine has."""
+    found = {
+        version: next((path for path in candidates(version) if runs(path, version)), None)
+        for version in nox.project.python_versions(PROJECT)
+    }
+    return {version: path for version, path in found.items() if path is not None}
+
+
+PYTHONS = installed()
+#: The version that also runs the heavy suites, measures coverage and checks types.
+CHOSEN = next(iter(PYTHONS), None)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel that users get, by way of the source distribution."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
+
+
+def wheel() -> str:
+    """Return the path of the wheel that `build` made."""
+    (built,) = DIST.glob("*.whl")
+    return str(built)
+
+
+def install(session: nox.Session, group: str) -> None:
+    """Install the wheel with all extras, and a group of tools."""
+    session.install(f"{wheel()}[all]", *nox.project.dependency_groups(PROJECT, group))
+    # In an environment of an earlier run the version is the same, the content may not be.
+    session.install("--force-reinstall", "--no-deps", wheel())
+
+
+def tests(session: nox.Session, *, everything: bool) -> None:
+    """Run the tests against the installed wheel: all with coverage, or all but the heavy ones."""
+    install(session, "tests")
+    env = ENVIRONMENT | {
+        "APIXO_WHEEL": wheel(),
+        "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage"),
+    }
+    pytest = ("pytest", "-q", "-rs", *session.posargs)
+    if session.posargs:
+        session.run(*pytest, env=env)
+    elif everything:
+        session.run("coverage", "erase", env=env)
+        session.run("coverage", "run", "-m", *pytest, env=env)
+        check_coverage(session, env)
+    else:
+        session.run(*pytest, "-m", "not heavy", env=env)
+
+
+def check_coverage(session: nox.Session, env: dict[str, str | None]) -> None:
+    """Fail where too few lines, or too few branches, of the package ran."""
+    report = Path(session.create_tmp()) / "coverage.json"
+    session.run("coverage", "combine", "--quiet", env=env)
+    session.run("coverage", "report", env=env)
+    session.run("coverage", "json", "--quiet", "-o", str(report), env=env)
+    totals = json.loads(report.read_text("utf-8"))["totals"]
+    lines = 100 * totals["covered_lines"] / totals["num_statements"]
+    branches = 100 * totals["covered_branches"] / totals["num_branches"]
+    session.log(f"covered: {lines:.1f} % of the lines, {branches:.1f} % of the branches")
+    if min(lines, branches) < COVERED:
+        session.error(f"at least {COVERED:.0f} % of the lines and of the branches are to run")
+
+
+def tests_on(version: str, interpreter: str) -> None:
+    """Define the session of one Python."""
+
+    @nox.session(name=f"tests-{version}", python=interpreter, requires=["build"])
+    def session_of_tests(session: nox.Session) -> None:
+        """Run the tests on this Python against the wheel."""
+        tests(session, everything=version == CHOSEN)
+
+
+for number, path in PYTHONS.items():
+    tests_on(number, path)
+
+if not PYTHONS:
+
+    @nox.session(name="tests", python=False)
+    def no_python(session: nox.Session) -> None:
+        """Fail, as there is nothing to run the tests on."""
+        session.error("no supported Python is installed: 3.11 or later")
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"])
+def types(session: nox.Session) -> None:
+    """Check types: the package, and a file that uses all of its public names."""
+    install(session, "types")
+    session.run("mypy", env=ENVIRONMENT)
+    session.run("pyright", env=ENVIRONMENT)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from apixo_async import (
+    AsyncClient,
+    FluxKontext,
+    Limits,
+    SubmitUncertainError,
+    Task,
+    TaskOrphaned,
+)
+from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
+
+pytestmark = pytest.mark.anyio
+ClientOf = Callable[..., AsyncClient]
+CASTLE = FluxKontext(mode="pro", prompt="a castle")
+
+
+async def cancelled_after(delay: float, client: AsyncClient) -> float:
+    """Cancel a submit after a delay; return how long its caller had to wait then."""
+    loop = asyncio.get_running_loop()
+    submit = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(delay)
+    submit.cancel()
+    start = loop.time()
+    with pytest.raises(asyncio.CancelledError):
+        await submit
+    return loop.time() - start
+
+
+async def test_cancelled_caller(
+    simulator: Simulator, client_of: ClientOf, events: list[object]
+) -> None:
+    """A caller cancelled during the POST leaves at once, and its task is tracked and handed on."""
+    orphans: list[object] = []
+    client = client_of(simulator, latency=4.0, on_orphan=orphans.append)
+    assert await cancelled_after(1.0, client) == 0.0
+    await asyncio.sleep(4)
+    [orphan] = orphans
+    assert isinstance(orphan, Task)
+    assert (await orphan).task_id == orphan.id
+    assert simulator.created == 1
+    assert [e.task_id for e in events if isinstance(e, TaskOrphaned)] == [orphan.id]
+
+
+async def test_cancelled_caller_of_an_uncertain_submit(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """An uncertain submit of a cancelled caller is handed on, and holds its slot."""
+    orphans: list[object] = []
+    simulator.faults.submit(Fault.delay(4.0, Fault.lost_answer()))
+    client = client_of(simulator, on_orphan=orphans.append)
+    await cancelled_after(1.0, client)
+    await asyncio.sleep(4)
+    assert [type(orphan) for orphan in orphans] == [SubmitUncertainError]
+    assert client.statistics().slots_used == 1
+
+
+async def test_cancelled_caller_of_a_refused_submit(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """A refused submit of a cancelled caller is not repeated, and its slot is free."""
+    orphans: list[object] = []
+    simulator.faults.submit(Fault.delay(4.0, Fault.status(503)))
+    client = client_of(simulator, on_orphan=orphans.append)
+    await cancelled_after(1.0, client)
+    await asyncio.sleep(60)
+    assert orphans == []
+    assert simulator.count("submit") == 1
+    assert client.statistics().slots_used == 0
+
+
+async def test_cancelled_generate_hands_its_task_on(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """A `generate` cancelled while its task runs hands the paid task to `on_orphan`."""
+    orphans: list[Task] = []
+    client = client_of(simulator, on_orphan=orphans.append)
+    generate = asyncio.create_task(client.generate(CASTLE))
+    await asyncio.sleep(10)
+    generate.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await generate
+    assert (await orphans[0]).urls
+
+
+async def test_hundreds_cancelled_at_random_moments(client_of: ClientOf) -> None:
+    """Of 300 submits cancelled at random moments, every task that was made is known."""
+    simulator, rng, orphans = Simulator(seed=4), random.Random(4), list[Task]()
+    client = client_of(
+        simulator, latency=1.0, on_orphan=orphans.append, limits=Limits(concurrent_tasks=200)
+    )
+
+    async def submit() -> Task | None:
+        try:
+            async with asyncio.timeout(rng.uniform(0.0, 2.0)):
+                return await client.submit(CASTLE)
+        except TimeoutError:
+            return None
+
+    kept = [task for task in await asyncio.gather(*(submit() for _ in range(300))) if task]
+    await asyncio.sleep(2)
+    known = {task.id for task in (*kept, *orphans)}
+    assert known == set(simulator.tasks)
+    assert len(kept) + len(orphans) == simulator.created
+    assert kept
+    assert orphans
+    await asyncio.gather(*kept, *orphans)
+    assert client.statistics().slots_used == 0
+
+
+async def test_close_during_the_post(simulator: Simulator, client_of: ClientOf) -> None:
+    """`aclose` lets a POST under way end, and the task's id is kept."""
+    client = client_of(simulator, latency=4.0)
+    submit = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(1)
+    await client.aclose()
+    task = await submit
+    assert client.unfinished == (task.ref,)
+
+
+async def test_close_during_a_post_that_hangs(simulator: Simulator, client_of: ClientOf) -> None:
+    """A POST that does not end in time when the client closes is uncertain, not cancelled."""
+    simulator.faults.submit(Fault.hang())
+    client = client_of(simulator, timeout=20.0)
+    submit = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(1)
+    start = asyncio.get_running_loop().time()
+    await client.aclose()
+    assert asyncio.get_running_loop().time() - start <= 25.0
+    with pytest.raises(SubmitUncertainError):
+        await submit
+
+
+def test_loop_torn_down_under_the_post() -> None:
+    """Where `asyncio.run` ends under a POST, it is given to `on_orphan` as uncertain."""
+    orphans: list[object] = []
+    simulator = Simulator(seed=1)
+
+    async def main() -> None:
+        client = AsyncClient(
+            "test-key", transport=simulator.transport(4.0), on_orphan=orphans.append
+        )
+        submit = asyncio.create_task(client.submit(CASTLE))
+        await asyncio.sleep(1)
+        assert not submit.done()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+    assert [type(orphan) for orphan in orphans] == [SubmitUncertainError]
+
+
+async def test_raising_hook(
+    simulator: Simulator, client_of: ClientOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What `on_orphan` raises is logged, and the task is tracked all the same."""
+
+    def hook(_: object) -> None:
+        raise ValueError("the hook's own")
+
+    client = client_of(simulator, latency=4.0, on_orphan=hook)
+    await cancelled_after(1.0, client)
+    await asyncio.sleep(4)
+    assert "on_orphan raised" in caplog.text
+    assert client.statistics().tasks_tracked == 1

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from apixo_async import (
+    APIConnectionError,
+    APITimeoutError,
+    AsyncClient,
+    ClientClosedError,
+    FluxKontext,
+    InternalServerError,
+    Limits,
+    RateLimitError,
+    SubmitRefused,
+    Timeouts,
+)
+from apixo_async.testing import Fault, Simulator
+
+pytestmark = pytest.mark.anyio
+ClientOf = Callable[..., AsyncClient]
+CASTLE = FluxKontext(mode="pro", prompt="a castle")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_timeout_for_a_slot(simulator: Simulator, client_of: ClientOf) -> None:
+    """`timeout` bounds the wait for a slot; nothing was sent, and nothing is held."""
+    client = client_of(simulator, limits=Limits(concurrent_tasks=1))
+    await client.submit(CASTLE)
+    start = now()
+    with pytest.raises(APITimeoutError, match="1 of 1 slots taken") as caught:
+        await client.submit(CASTLE, timeout=5.0)
+    assert now() - start == pytest.approx(5.0)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.bought is False
+    assert simulator.created == 1
+    assert client.statistics().slots_waiting == 0
+
+
+async def test_timeout_for_a_permit(simulator: Simulator, client_of: ClientOf) -> None:
+    """`timeout` bounds the wait for a permit, and the slot is free again."""
+    client = client_of(simulator, limits=Limits(requests_per_minute=1))
+    await client.submit(CASTLE)
+    with pytest.raises(APITimeoutError):
+        await client.submit(CASTLE, timeout=5.0)
+    assert client.statistics().slots_used == 1
+
+
+async def test_timeout_never_bounds_the_post(simulator: Simulator, client_of: ClientOf) -> None:
+    """A submit that has slot and permit at once waits for its answer beyond `timeout`."""
+    simulator.faults.submit(Fault.delay(30.0))
+    start = now()
+    task = await client_of(simulator).submit(CASTLE, timeout=0.5)
+    assert now() - start >= 30.0
+    assert task.id in simulator.tasks
+
+
+async def test_503_within_the_budget(
+    simulator: Simulator, client_of: ClientOf, events: list[object]
+) -> None:
+    """A 503 is repeated with growing pauses until the budget of 120 s is spent."""
+    simulator.faults.submit(Fault.repeat(1_000, Fault.status(503)))
+    client = client_of(simulator)
+    start = now()
+    with pytest.raises(InternalServerError):
+        await client.submit(CASTLE)
+    assert 90 <= now() - start <= 120.2
+    refusals = [event for event in events if isinstance(event, SubmitRefused)]
+    assert len(refusals) == simulator.count("submit") >= 15
+    assert [event.again_in is None for event in refusals].index(True) == len(refusals) - 1
+    assert client.statistics().slots_used == 0
+
+
+async def test_dead_network(simulator: Simulator, client_of: ClientOf) -> None:
+    """Where no connection can be made, the error says that nothing was sent."""
+    simulator.faults.during(0, 1e9, Fault.refused())
+    client = client_of(simulator, timeout=Timeouts(retry=10.0))
+    with pytest.raises(APIConnectionError, match="never sent") as caught:
+        await client.submit(CASTLE)
+    assert caught.value.bought is False
+
+
+async def test_429_for_too_long(simulator: Simulator, client_of: ClientOf) -> None:
+    """Time under 429 spends no retry budget, and ends after 300 s with `RateLimitError`."""
+    simulator.faults.during(0, 1e9, Fault.status(429), "submit")
+    client = client_of(simulator)
+    start = now()
+    with pytest.raises(RateLimitError) as caught:
+        await client.submit(CASTLE)
+    assert now() - start == pytest.approx(300, abs=1)
+    assert caught.value.bought is False
+    # Probed, not hammered: pauses double up to a minute.
+    assert simulator.count("submit") <= 15
+    assert client.statistics().slots_used == 0
+
+
+async def test_429_that_passes(simulator: Simulator, client_of: ClientOf) -> None:
+    """Forty submits under 30 s of 429s send few requests meanwhile, and all are bought after."""
+    simulator.faults.during(1_000, 1_030, Fault.status(429), "submit")
+    client = client_of(simulator)
+    await asyncio.gather(*(client.submit(CASTLE) for _ in range(40)))
+    assert simulator.created == 40
+    assert simulator.count("submit") <= 40 + 40 + 8
+
+
+async def test_close_sends_waiters_away(simulator: Simulator, client_of: ClientOf) -> None:
+    """Who waits for a slot, a permit or a repeat when the client closes is told at once."""
+    simulator.faults.submit(None, Fault.status(503, retry_after=60.0))
+    client = client_of(simulator, limits=Limits(concurrent_tasks=2))
+    await client.submit(CASTLE)
+    waiting = [asyncio.create_task(client.submit(CASTLE)) for _ in range(3)]
+    await asyncio.sleep(1)
+    start = now()
+    await client.aclose()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [ClientClosedError] * 3
+    assert all(end.bought is False for end in ends if isinstance(end, ClientClosedError))
+    assert len({id(end) for end in ends}) == 3
+    assert now() - start < 1
+
+
+async def test_cancelled_waiter_leaves_nothing(simulator: Simulator, client_of: ClientOf) -> None:
+    """Submits cancelled while they wait hold no slot, and the next one gets its turn."""
+    client = client_of(simulator, limits=Limits(concurrent_tasks=1))
+    task = await client.submit(CASTLE)
+    waiting = [asyncio.create_task(client.submit(CASTLE)) for _ in range(3)]
+    await asyncio.sleep(1)
+    for waiter in waiting[:2]:
+        waiter.cancel()
+    await task
+    assert (await waiting[2]).id != task.id
+    assert client.statistics().slots_used == 1
