@@ -59,22 +59,22 @@ def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
         raise ConfigurationError(
             f"provider: {provider!r} given; allowed are {', '.join(map(repr, _PROVIDERS))}"
         )
-    if callback_url is not None:
-        _check_callback_url(callback_url)
+    if callback_url is not None and not _may_be_called(callback_url):
+        raise ConfigurationError(
+            "callback_url: a public https:// URL, which the service must reach "
+            "(plain http is for loopback hosts only)"
+        )
     return Delivery(callback_url, provider)
 
 
-def _check_callback_url(given: object) -> None:
+def _may_be_called(given: object) -> bool:
     try:
-        parts = urlsplit(given) if isinstance(given, str) else urlsplit("")
-        host = parts.hostname
+        parts = urlsplit(given if isinstance(given, str) else "")
+        host = parts.hostname or ""
     except ValueError:
-        host = None
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
-        return
-    raise ConfigurationError(
-        "callback_url: a public https:// URL, which the service must reach "
-        "(plain http is for loopback hosts only)"
+        return False
+    return bool(host) and (
+        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     )
 
 

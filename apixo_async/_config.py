@@ -117,8 +117,8 @@ def _check_base_url(given: str) -> None:
         raise ConfigurationError(f"base_url: it cannot be read ({exc})") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError("base_url: it begins with https:// and a host")
-    if re.search(r"[^\x21-\x7e]|\\", given.strip()):
-        raise ConfigurationError("base_url: no space, backslash or non-ASCII character belongs in it")
+    if re.search(r"[\s\x00-\x1f\\]", given.strip()):
+        raise ConfigurationError("base_url: no space, control character or backslash belongs in it")
     # The marks alone would do harm as well: what follows a "?" or "#" is no path.
     if any(mark in given for mark in "@?#"):
         raise ConfigurationError("base_url: no user, password, query or fragment belongs in it")

@@ -80,8 +80,13 @@ def _no_bool(value: object) -> object:
     return value
 
 
-#: Never made from bytes. A bound, even this one, makes pydantic refuse lone surrogates as well.
-Text: TypeAlias = Annotated[str, Field(strict=True, min_length=0)]
+def _encodable(text: str) -> str:
+    text.encode()  # Refuses lone surrogates, as pydantic itself does for a str with bounds.
+    return text
+
+
+#: Text of any length, never made from bytes.
+Text: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_encodable)]
 ImageUrl: TypeAlias = Annotated[Text, AfterValidator(_public_url)]
 
 
@@ -131,7 +136,7 @@ class GptImage1(_DocumentedInput):
     price_per_image: ClassVar[Decimal] = Decimal("0.35")
 
     mode: Literal["gpt-image-1"] = "gpt-image-1"
-    prompt: Text = Field(min_length=1, max_length=10_000)
+    prompt: str = Field(strict=True, min_length=1, max_length=10_000)
     aspect_ratio: Literal["1:1", "2:3", "3:2"]
     num_images: Annotated[Literal[1, 2, 4], BeforeValidator(_no_bool)]
     image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=5)
@@ -164,7 +169,7 @@ class GptImage2(_DocumentedInput):
     }
 
     mode: Literal["text-to-image", "image-to-image"] = "text-to-image"
-    prompt: Text = Field(min_length=1, max_length=20_000)
+    prompt: str = Field(strict=True, min_length=1, max_length=20_000)
     image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=16)
     aspect_ratio: Literal["auto", "1:1", "4:3", "3:4", "16:9", "9:16"] = "auto"
     resolution: Literal["1k", "2k", "4k"] = "1k"

@@ -185,9 +185,9 @@ def _decoded(result_json: object) -> Mapping[str, object]:
             return {"resultJson": result_json}
     if isinstance(result_json, list):
         return {"resultUrls": cast("list[object]", result_json)}
-    if result_json is None or isinstance(result_json, dict):
-        return _mapping(result_json)
-    return {"resultJson": result_json}
+    if isinstance(result_json, dict):
+        return cast("Mapping[str, object]", result_json)
+    return {} if result_json is None else {"resultJson": result_json}
 
 
 def _urls(raw: Mapping[str, object]) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def test_help_names_every_command_and_exit_code(
     for command in COMMANDS:
         assert f" {command} " in out
     for code, meaning in MEANINGS.items():
-        assert f"{code:d}: {meaning[:40]}" in out
+        assert f"{code:d}: {meaning}" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

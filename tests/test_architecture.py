@@ -1,0 +1,297 @@
+"""The shape of the house: what may import what, what each module owes, what lies in the tree."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "apixo_async"
+
+#: From the ground up: a module imports from its own layer and from those before it.
+LAYERS = {
+    "core": "_core.* _version",
+    "inputs": "inputs",
+    "edges": "_config _transport _limiter _gate _line _reporting _checks _binding _balance "
+    "_files _source _transfer _downloads aiohttp",
+    "engine": "_agenda _track _ledger _poller _posts _submits _task _engine",
+    "client": "_client __init__",
+    "surface": "_cli.* testing.* __main__",
+}
+
+#: Rules do no I/O: what they may import. `random` is there for seeded sources handed in.
+PURE = (
+    "abc backoff base64 bisect collections collections.abc contextlib copy dataclasses datetime "
+    "decimal email.utils enum fractions functools hashlib heapq html ipaddress itertools json "
+    "logging math operator pathlib pydantic pydantic_core random re statistics string struct sys "
+    "textwrap types typing urllib.parse zlib"
+)
+#: `logging` is there for the names of its levels.
+PURE_ONLY_IN = {"logging": {"_core.events"}}
+#: What asks a clock, or a source of chance that nobody seeded.
+IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random$)\w+|open|print")
+
+#: Annotations of factories, whose modules import the factory's own in turn.
+FACTORIES = {("testing.simulator", "testing.transport")}  # Simulator.transport()
+
+#: Modules whose tests have another name than theirs.
+TESTED_BY: dict[str, str] = {}
+#: Modules that state facts and do nothing.
+WITHOUT_TESTS = {"_version"}
+
+LONGEST = 320  # lines of a module
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the package: its name within the package, its path and its tree."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+
+    @property
+    def is_package(self) -> bool:
+        """Whether this is a package's own file."""
+        return self.path.name == "__init__.py"
+
+    def imports(self, *, lazy: bool) -> Iterator[str]:
+        """Yield what it imports, by full name; `lazy` adds what functions import when called."""
+        nodes = ast.walk(self.tree) if lazy else _at_import(self.tree)
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name}: a relative import"
+                assert node.module is not None
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]
+                yield from (name if _is_module(name) else node.module for name in whole)
+
+    def own_imports(self, *, lazy: bool) -> set[str]:
+        """Return the modules of the package that it imports, by their names within it."""
+        names = {name for name in self.imports(lazy=lazy) if name.partition(".")[0] == PACKAGE}
+        return {name.removeprefix(PACKAGE).removeprefix(".") or "__init__" for name in names}
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _at_import(child)
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+@functools.cache
+def _modules() -> dict[str, Module]:
+    found: dict[str, Module] = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        found[name] = Module(name, path, ast.parse(path.read_text("utf-8")))
+    return found
+
+
+def _layer_of(name: str) -> list[str]:
+    def holds(layer: str) -> bool:
+        return any(
+            name in (entry.removesuffix(".*"), entry)
+            or (entry.endswith(".*") and name.startswith(entry[:-1]))
+            for entry in LAYERS[layer].split()
+        )
+
+    return [layer for layer in LAYERS if holds(layer)]
+
+
+each_module = pytest.mark.parametrize("module", _modules().values(), ids=lambda module: module.name)
+each_rule = pytest.mark.parametrize(
+    "module",
+    [module for name, module in _modules().items() if name.startswith("_core")],
+    ids=lambda module: module.name,
+)
+
+
+def test_there_are_modules() -> None:
+    """The checks below look at the package, and not at nothing."""
+    assert {"_core.errors", "inputs", "_client", "testing", "_cli.app"} <= _modules().keys()
+
+
+@each_module
+def test_layers(module: Module) -> None:
+    """Imports point from the surface towards the core, those inside of functions too."""
+    own_layers = _layer_of(module.name)
+    assert len(own_layers) == 1, f"{module.name} belongs in one layer of LAYERS"
+    below = [*takewhile(lambda layer: layer != own_layers[0], LAYERS), own_layers[0]]
+    upwards = {name for name in module.own_imports(lazy=True) if _layer_of(name)[0] not in below}
+    assert upwards == set()
+
+
+def test_no_cycles() -> None:
+    """No modules import each other in a circle, not even for annotations."""
+    graph = {
+        name: {
+            target
+            for target in module.own_imports(lazy=False)
+            if target != name and (name, target) not in FACTORIES
+        }
+        for name, module in _modules().items()
+    }
+    TopologicalSorter(graph).prepare()
+
+
+@each_module
+def test_the_surface_is_imported_by_nobody(module: Module) -> None:
+    """Only `__main__` imports the command, and only the command imports the simulator."""
+    allowed = {"__main__": {"_cli"}, "_cli": {"_cli", "testing"}, "testing": {"testing"}}
+    part = module.name.partition(".")[0]
+    imported = {name.partition(".")[0] for name in module.own_imports(lazy=True)}
+    assert imported & {"_cli", "testing", "__main__"} <= allowed.get(part, set())
+
+
+@each_rule
+def test_rules_import_no_clock_and_no_network(module: Module) -> None:
+    """A rule imports other rules, and what can do no I/O."""
+    own = {f"{PACKAGE}._core", *(f"{PACKAGE}.{name}" for name in _modules() if "_core." in name)}
+    foreign = set(module.imports(lazy=True)) - own - {"__future__"}
+    assert foreign - set(PURE.split()) == set()
+    misplaced = {name for name in foreign if module.name not in PURE_ONLY_IN.get(name, _modules())}
+    assert misplaced == set()
+
+
+@each_rule
+def test_rules_ask_no_clock_and_no_chance(module: Module) -> None:
+    """A rule is told the time, and handed its source of chance."""
+    calls = [ast.unparse(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+    assert [call for call in calls if IMPURE_CALL.fullmatch(call)] == []
+
+
+def test_inputs_stand_on_rules_alone() -> None:
+    """`inputs` imports nothing of the package but rules."""
+    assert {name.partition(".")[0] for name in _modules()["inputs"].own_imports(lazy=True)} <= {
+        "_core"
+    }
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """`import apixo_async` needs no extra, and never imports httpx 0.x."""
+    program = f"import sys; import {PACKAGE}; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(ran.stdout.split())
+    assert {PACKAGE, "httpx2", "pydantic"} <= loaded
+    extras = {"typer", "rich", "starlette", "uvicorn", "PIL", "aiohttp", "redis", "httpx"}
+    assert loaded & (extras | {f"{PACKAGE}.testing", f"{PACKAGE}._cli", "pytest"}) == set()
+
+
+@pytest.mark.parametrize("name", ["__init__", "testing"])
+def test_public_names(name: str) -> None:
+    """`__all__` is sorted, and names all that its module imports from the package."""
+    tree = _modules()[name].tree
+    (listed,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    imported = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(PACKAGE)
+        for alias in node.names
+    }
+    assert listed == sorted(set(listed))
+    assert set(listed) == imported
+
+
+@pytest.mark.parametrize(
+    "name", ["_core.errors", "_core.task_errors", "_core.events", "inputs", "_core.values"]
+)
+def test_every_public_class_is_exported(name: str) -> None:
+    """Errors, events, inputs and values come from `apixo_async` itself."""
+    inner = {"_core.values": {"Delivery", "TaskInput"}}
+    defined = {
+        node.name
+        for node in _modules()[name].tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    }
+    exported = (ROOT / PACKAGE / "__init__.py").read_text("utf-8")
+    missing = {one for one in defined if f'"{one}",' not in exported}
+    assert missing == inner.get(name, set())
+
+
+@each_module
+def test_a_module_says_what_it_is(module: Module) -> None:
+    """Every module has a docstring, and fits a reader's patience."""
+    assert ast.get_docstring(module.tree)
+    assert len(module.path.read_text("utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        module
+        for name, module in _modules().items()
+        if not module.is_package and name not in WITHOUT_TESTS
+    ],
+    ids=lambda module: module.name,
+)
+def test_a_module_has_tests_of_its_own(module: Module) -> None:
+    """tests/ mirrors the package; what is tested elsewhere says where."""
+    *folders, last = module.name.split(".")
+    mirrored = Path(*(folder.lstrip("_") for folder in folders), f"test_{last.strip('_')}.py")
+    named = TESTED_BY.get(module.name, mirrored)
+    places = [ROOT / "tests" / named, ROOT / "tests/realtime" / named]
+    places += [ROOT / "tests/realtime" / mirrored.name]
+    assert any(place.exists() for place in places), f"{module.name}: tests/{named} is missing"
+
+
+def test_exceptions_are_still_needed() -> None:
+    """No exception outlives its reason."""
+    graph = {(name, to) for name, m in _modules().items() for to in m.own_imports(lazy=False)}
+    assert graph >= FACTORIES
+    assert WITHOUT_TESTS | TESTED_BY.keys() <= _modules().keys()
+    assert not any((ROOT / "tests" / f"test_{name.strip('_')}.py").exists() for name in TESTED_BY)
+
+
+def _texts() -> Iterator[Path]:
+    for top in (PACKAGE, "tests", "benchmarks", ".ci"):
+        yield from (path for path in (ROOT / top).rglob("*") if path.is_file())
+    yield from (path for path in ROOT.iterdir() if path.suffix in (".py", ".md", ".toml"))
+
+
+def test_no_words_of_the_workplace() -> None:
+    """The tree speaks of the project only, and leaves nothing for later."""
+    # Put together here, so that this file does not find itself.
+    words = re.compile(r"\.\./" + "shared" + r"|\bTO" + r"DO\b|\bFIX" + r"ME\b|\bHA" + r"CK\b")
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in _texts()
+        if "__pycache__" not in path.parts
+        for match in words.finditer(path.read_text("utf-8", errors="replace"))
+    }
+    assert found == set()
+
+
+def test_the_top_level_is_fixed() -> None:
+    """Beside dot-files, git tracks seven entries at the top."""
+    listing = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
+    )
+    if listing.returncode != 0 or not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    tops = {line.partition("/")[0] for line in listing.stdout.splitlines()}
+    allowed = "pyproject.toml README.md LICENSE apixo_async tests benchmarks noxfile.py"
+    assert {top for top in tops if not top.startswith(".")} <= set(allowed.split())

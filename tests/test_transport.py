@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+
+import httpx2
+import pytest
+
+from apixo_async import ConfigurationError, Timeouts
+from apixo_async._config import Secret
+from apixo_async._transport import (
+    LONGEST_ANSWER,
+    SENDING,
+    Channel,
+    Phase,
+    Unanswered,
+    build_transport,
+    check_transport,
+    tells_phase,
+)
+
+pytestmark = pytest.mark.anyio
+BASE = "https://api.apixo.ai/api/v1"
+Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+
+
+class Scripted(httpx2.AsyncBaseTransport):
+    """A transport that does what the test says."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.requests: list[httpx2.Request] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        return await self.handler(request)
+
+
+class Aware(Scripted):
+    phase_aware = True
+
+
+class Body(httpx2.AsyncByteStream):
+    """A body of chunks, some of which are errors."""
+
+    def __init__(self, *chunks: bytes | Exception) -> None:
+        self.chunks = chunks
+        self.closed = False
+
+    async def __aiter__(self):  # type: ignore[no-untyped-def]  # an async generator of bytes
+        for chunk in self.chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def channel(transport: httpx2.AsyncBaseTransport, **options: object) -> Channel:
+    timeouts = Timeouts(exchange=20.0)
+    return Channel(
+        transport, base_url=BASE, key=Secret("canary"), timeouts=timeouts, user_agent="apixo-async/1"
+    )
+
+
+def answering(status: int = 200, *chunks: bytes | Exception, **headers: str) -> Handler:
+    async def handler(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(status, headers=headers, stream=Body(*chunks))
+
+    return handler
+
+
+def raising(error: BaseException, *, sending: bool = False) -> Handler:
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        if sending:
+            request.extensions[SENDING]()
+        raise error
+
+    return handler
+
+
+async def test_request_on_the_wire() -> None:
+    """A POST carries the key, JSON and nothing of httpx2's own; a GET has no body."""
+    transport = Scripted(answering(200, b"{}"))
+    await channel(transport).post("/generateTask/m", b'{"a": 1}')
+    await channel(transport).get("/statusTask/m?taskId=a%2Fb")
+    post, get = transport.requests
+    assert str(post.url) == f"{BASE}/generateTask/m"
+    assert post.headers["authorization"] == "Bearer canary"
+    assert post.headers["content-type"] == "application/json"
+    assert post.headers["user-agent"] == "apixo-async/1"
+    assert (post.content, post.headers["content-length"]) == (b'{"a": 1}', "8")
+    assert get.url.raw_path == b"/api/v1/statusTask/m?taskId=a%2Fb"
+    assert "content-type" not in get.headers
+    assert get.extensions["timeout"]["read"] == 60.0
+
+
+async def test_answer() -> None:
+    """Status, body and `Retry-After` of an answer are read, and its stream is closed."""
+    body = Body(b"ab", b"c")
+
+    async def handler(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(429, headers={"Retry-After": "7"}, stream=body)
+
+    answer = await channel(Scripted(handler)).get("/x")
+    assert (answer.status, answer.body, answer.retry_after) == (429, b"abc", 7.0)
+    assert body.closed
+
+
+async def test_broken_body_keeps_what_came() -> None:
+    """When the body breaks off, its status and beginning are the answer."""
+    answer = await channel(Scripted(answering(200, b'{"co', httpx2.ReadError("reset")))).get("/x")
+    assert (answer.status, answer.body) == (200, b'{"co')
+
+
+async def test_endless_body_is_cut() -> None:
+    """A body of a hundred times the longest answer is cut, not read into memory."""
+    answer = await channel(Scripted(answering(200, *([b"x" * 65_536] * 1_000)))).get("/x")
+    assert len(answer.body) == LONGEST_ANSWER
+
+
+ERRORS = [
+    httpx2.ConnectError("refused"),
+    httpx2.ConnectTimeout("slow"),
+    httpx2.ReadError("reset"),
+    httpx2.RemoteProtocolError("garbage"),
+    OSError(24, "too many open files"),
+    RuntimeError("a foreign defect which prints Bearer canary"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("sending", [False, True], ids=["before", "after"])
+async def test_phase_decides_not_the_class(error: Exception, sending: bool) -> None:
+    """Whatever is raised, only a transport that marks the first byte says "never sent"."""
+    for cls, maybe_sent in ((Aware, sending), (Scripted, True)):
+        with pytest.raises(Unanswered) as caught:
+            await channel(cls(raising(error, sending=sending))).post("/x", b"{}")
+        assert caught.value.maybe_sent is maybe_sent
+        assert caught.value.timed_out is isinstance(error, httpx2.ConnectTimeout)
+
+
+async def test_foreign_exception_stays_out() -> None:
+    """Neither the words nor the context of a foreign exception leave the seam."""
+    with pytest.raises(Unanswered) as caught:
+        await channel(Aware(raising(ERRORS[-1]))).post("/x", b"{}")
+    shown = "".join(
+        traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    )
+    assert "canary" not in shown
+    assert caught.value.__context__ is None
+
+
+async def test_exchange_is_bounded() -> None:
+    """A transport that ignores timeouts is ended by the bound of the exchange."""
+    start = asyncio.get_running_loop().time()
+
+    async def hang(_: httpx2.Request) -> httpx2.Response:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    with pytest.raises(Unanswered) as caught:
+        await channel(Aware(hang)).post("/x", b"{}")
+    assert caught.value.timed_out
+    assert asyncio.get_running_loop().time() - start == pytest.approx(20.0)
+
+
+async def test_trace_events_of_httpcore() -> None:
+    """The request's own headers mark the phase; connecting and a proxy's CONNECT do not."""
+    phase = Phase(believed=True)
+    post, connect = SimpleNamespace(method=b"POST"), SimpleNamespace(method=b"CONNECT")
+    await phase.trace("connection.connect_tcp.started", {})
+    await phase.trace("http11.send_request_headers.started", {"request": connect})
+    await phase.trace("http2.send_connection_init.started", {"request": post})
+    assert not phase.maybe_sent
+    await phase.trace("http2.send_request_headers.started", {"request": post})
+    assert phase.maybe_sent
+
+
+def test_which_transports_tell() -> None:
+    """httpx2's own transport tells, a subclass of it and a mock do not unless they say so."""
+
+    class Sub(httpx2.AsyncHTTPTransport):
+        pass
+
+    assert tells_phase(httpx2.AsyncHTTPTransport())
+    assert tells_phase(Aware(answering()))
+    assert not tells_phase(Sub())
+    assert not tells_phase(httpx2.MockTransport(lambda _: httpx2.Response(200)))
+
+
+def test_transports_of_other_libraries() -> None:
+    """A transport of httpx 0.x gets words of its own, anything else its name."""
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200))
+    assert check_transport(transport) is transport
+    old = type("AsyncHTTPTransport", (), {"__module__": "httpx._transports.default"})
+    with pytest.raises(ConfigurationError, match=r"httpx 0\.x; this client runs on httpx2"):
+        check_transport(old())
+    with pytest.raises(ConfigurationError, match=r"it is an httpx2\.AsyncBaseTransport"):
+        check_transport(httpx2.AsyncClient())
+
+
+def test_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy comes from the argument, else from the environment; "" means none at all."""
+    import httpcore2
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def pool(proxy: str | None, url: str = BASE) -> type:
+        return type(build_transport(url, proxy=proxy, verify=True)._pool)
+
+    assert pool(None) is httpcore2.AsyncConnectionPool
+    assert pool("http://127.0.0.1:3128") is httpcore2.AsyncHTTPProxy
+    monkeypatch.setenv("https_proxy", "127.0.0.1:3128")
+    assert pool(None) is httpcore2.AsyncHTTPProxy
+    assert pool("") is httpcore2.AsyncConnectionPool
+    monkeypatch.setenv("no_proxy", "api.apixo.ai")
+    assert pool(None) is httpcore2.AsyncConnectionPool
+    with pytest.raises(ConfigurationError, match="proxy"):
+        pool("gopher://127.0.0.1")
