@@ -1,0 +1,1 @@
+"""What the client costs, measured: one file a question, `python -m benchmarks` for all."""

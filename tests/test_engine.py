@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import httpx2
+import pytest
+
+from apixo_async import AsyncClient, FluxKontext
+from apixo_async.testing import Simulator, SimulatorTransport
+
+pytestmark = pytest.mark.anyio
+ClientOf = Callable[..., AsyncClient]
+CASTLE = FluxKontext(mode="pro", prompt="a castle")
+
+
+async def test_statistics(simulator: Simulator, client_of: ClientOf) -> None:
+    """Every count of an instant with three tasks in flight and one over."""
+    client = client_of(simulator, latency=0.2)
+    await client.generate(CASTLE)
+    for _ in range(3):
+        await client.submit(CASTLE)
+    counts = client.statistics()
+    assert (counts.slots_used, counts.slots_limit, counts.slots_waiting) == (3, 1_000, 0)
+    assert (counts.tasks_tracked, counts.submits, counts.succeeded) == (3, 4, 1)
+    assert counts.looks == simulator.count("look")
+    assert counts.requests_in_window == counts.submits + counts.looks
+    assert (counts.failed, counts.uncertain, counts.throttled) == (0, 0, 0)
+    assert counts.latency == pytest.approx(0.2)
+    assert counts.places == 67
+
+
+class Stubborn(SimulatorTransport):
+    """A transport that never finishes closing."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await asyncio.get_running_loop().create_future()
+
+
+async def test_transport_that_does_not_close(simulator: Simulator) -> None:
+    """Closing is bounded although the transport hangs, and loses no ref."""
+    client = AsyncClient("test-key", transport=Stubborn(simulator))
+    task = await client.submit(CASTLE)
+    start = asyncio.get_running_loop().time()
+    await client.aclose()
+    assert asyncio.get_running_loop().time() - start == pytest.approx(5.0, abs=0.1)
+    assert client.unfinished == (task.ref,)
+
+
+async def test_close_under_cancellation(simulator: Simulator) -> None:
+    """A close that is cancelled while it drains still closes everything, and keeps the refs."""
+    client = AsyncClient("test-key", transport=simulator.transport())
+    task = await client.submit(CASTLE)
+    before = asyncio.all_tasks()
+    closing = asyncio.create_task(client.aclose(drain=1_000))
+    await asyncio.sleep(5)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert client.unfinished == (task.ref,)
+    left = {one.get_name() for one in asyncio.all_tasks() & before}
+    assert "apixo_async poller" not in left
+
+
+async def test_given_transport_is_closed(simulator: Simulator) -> None:
+    """A transport that was given is closed with the client, as httpx2 does."""
+    closed: list[bool] = []
+
+    class Transport(httpx2.MockTransport):
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    async with AsyncClient("k", transport=Transport(lambda _: httpx2.Response(500))):
+        assert closed == []
+    assert closed == [True]

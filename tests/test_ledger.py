@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from apixo_async import (
+    APIConnectionError,
+    AuthenticationError,
+    Event,
+    Limiter,
+    NotFoundError,
+    Polling,
+    RateLimitError,
+    Result,
+    Snapshot,
+    TaskAbandonedError,
+    TaskNotFoundError,
+    TaskRef,
+)
+from apixo_async._core import verdicts
+from apixo_async._ledger import EXPIRY_GRACE, Ledger
+from apixo_async._reporting import Reporter
+from apixo_async._track import Track
+
+pytestmark = pytest.mark.anyio
+REF = TaskRef("flux-kontext", "task_1")
+RESULT = Result("task_1", "flux-kontext", ("https://r2.apixo.ai/a.png",))
+
+
+def snapshot(state: str = "processing") -> Snapshot:
+    return Snapshot(REF.task_id, REF.model, state, {})
+
+
+def running(created: float | None = None) -> verdicts.Running:
+    return verdicts.Running(snapshot(), created)
+
+
+@pytest.fixture
+async def ledger(events: list[Event]) -> Ledger:
+    limiter = Limiter()
+    return Ledger(Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1))
+
+
+def opened(ledger: Ledger, *, now: float = 0.0, at_once: bool = False) -> Track:
+    slot = ledger._limiter.slot_above()
+    return ledger.open(REF, REF.model, slot, now=now, at_once=at_once)
+
+
+async def test_first_look(ledger: Ledger) -> None:
+    """A new task is looked at by its plan, an attached one at once."""
+    track = opened(ledger)
+    assert ledger.next_due(19.9) is None
+    assert ledger.next_due(20.31) is track
+    assert (track.looking, track.looks) == (True, 1)
+    assert ledger.next_due(1e6) is None
+
+
+async def test_opening_twice(ledger: Ledger) -> None:
+    """A task that is known already keeps its track, and the second slot is free."""
+    assert opened(ledger) is opened(ledger)
+    assert ledger._limiter.slots_used == 1
+
+
+async def test_success_settles_once(ledger: Ledger, events: list[Event]) -> None:
+    """The first outcome counts; a later look changes nothing."""
+    track = opened(ledger)
+    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 25.0)
+    ledger.apply(track, running(), 26.0)
+    assert track.outcome is RESULT
+    assert (ledger.succeeded, ledger.failed, ledger.tracks) == (1, 0, {})
+    assert ledger._limiter.slots_used == 0
+    assert len(events) == 1
+
+
+async def test_faults_back_off_and_are_forgotten(ledger: Ledger) -> None:
+    """Looks that tell nothing come ever later, up to a minute; a telling one resets that."""
+    track = opened(ledger)
+    pauses: list[float] = []
+    for _ in range(8):
+        ledger.apply(track, verdicts.Faulty(APIConnectionError("x")), 100.0)
+        assert track.due is not None
+        pauses.append(track.due - 100.0)
+    bounds = [3, 6, 12, 24, 48, 60, 60, 60]
+    assert all(low <= got <= 1.1 * low for got, low in zip(pauses, bounds, strict=True))
+    ledger.apply(track, running(), 100.0)
+    assert track.faults == 0
+
+
+async def test_throttled_looks_are_no_faults(ledger: Ledger) -> None:
+    """A 429 plans the next look as usual: the limiter's gate does the waiting."""
+    track = opened(ledger)
+    for _ in range(8):
+        ledger.apply(track, verdicts.Throttled(RateLimitError("x", status=429)), 100.0)
+    assert track.due is not None
+    assert 103 <= track.due <= 103.31
+
+
+async def test_misses_need_five_looks_and_ten_seconds(ledger: Ledger) -> None:
+    """A task counts as gone after five 404s in a row over at least ten seconds."""
+    missing = verdicts.Missing(NotFoundError("x", status=404))
+    track = opened(ledger)
+    for now in (0.0, 1.0, 2.0, 3.0, 9.9):
+        ledger.apply(track, missing, now)
+    assert track.outcome is None
+    ledger.apply(track, running(), 10.0)
+    for now in (20.0, 23.0, 26.0, 29.0):
+        ledger.apply(track, missing, now)
+    assert track.outcome is None
+    ledger.apply(track, missing, 30.0)
+    assert isinstance(track.outcome, TaskNotFoundError)
+    assert track.outcome.__cause__ is missing.error
+
+
+async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
+    """A denied task is halted with nothing planned, until a look tells again."""
+    track = opened(ledger)
+    ledger.next_due(30.0)
+    ledger.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
+    assert track.due is None
+    assert isinstance(track.verdict(), AuthenticationError)
+    ledger.apply(track, running(), 40.0)
+    assert track.verdict() is None
+    assert track.due is not None
+
+
+async def test_denied_task_still_expires(ledger: Ledger) -> None:
+    """A task whose looks pause gives its slot back at its age limit."""
+    track = opened(ledger)
+    ledger.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
+    ledger.abandon_expired(1_800.0 + EXPIRY_GRACE)
+    assert isinstance(track.outcome, TaskAbandonedError)
+    assert ledger._limiter.slots_used == 0
+
+
+async def test_expiry_waits_for_a_look_under_way(ledger: Ledger) -> None:
+    """A task is not abandoned while a look is on its way: it may bring the result."""
+    track = opened(ledger)
+    ledger.next_due(30.0)
+    end = 1_800.0 + EXPIRY_GRACE
+    ledger.abandon_expired(end)
+    assert track.outcome is None
+    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), end + 1)
+    ledger.abandon_expired(end + 1_000)
+    assert track.outcome is RESULT
+    assert ledger.agenda.next_expiry() == float("inf")
+
+
+async def test_load_stretches_looks(events: list[Event]) -> None:
+    """A thousand tasks past their first look stretch 3 s to twice that; ended ones do not."""
+    ledger = Ledger(Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1))
+    tracks = []
+    for n in range(1_000):
+        slot = ledger._limiter.slot_above()
+        ref = TaskRef("flux-kontext", str(n))
+        tracks.append(ledger.open(ref, ref.model, slot, now=0.0, at_once=False))
+    for track in tracks:
+        ledger.apply(track, running(), 100.0)
+    assert tracks[-1].due is not None
+    assert 106 <= tracks[-1].due <= 106.7
+    for track in tracks[1:]:
+        ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 110.0)
+    ledger.apply(tracks[0], running(), 120.0)
+    assert tracks[0].due is not None
+    assert 123 <= tracks[0].due <= 123.31
+
+
+async def test_attached_task_is_dated_by_the_service(ledger: Ledger) -> None:
+    """`createTime` dates an attached task; without it, or in the future, it is as old as here."""
+    track = opened(ledger, at_once=True)
+    track.attached = True
+    ledger.apply(track, running(time.time() - 12.0), 100.0)
+    assert track.created == pytest.approx(88.0, abs=0.1)
+    assert track.due == pytest.approx(108.0, abs=0.4)
+    ledger.apply(track, running(time.time() + 500.0), 100.0)
+    assert track.created == pytest.approx(100.0)
+
+
+async def test_halt_tells_everybody(ledger: Ledger) -> None:
+    """When nobody looks any more, each unfinished task says why."""
+    track, reason = opened(ledger), APIConnectionError("x")
+    ledger.halt_all(reason)
+    assert track.verdict() is reason
+    assert track.outcome is None

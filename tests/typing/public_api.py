@@ -1,0 +1,252 @@
+"""The whole public API as a program uses it, for mypy and pyright in strict mode, and to be run."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, assert_never, assert_type
+
+import httpx2
+
+from apixo_async import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ApixoError,
+    AsyncClient,
+    AuthenticationError,
+    BadRequestError,
+    ClientClosed,
+    ClientClosedError,
+    ClientOpened,
+    ConfigurationError,
+    DownloadError,
+    Estimate,
+    Event,
+    FluxKontext,
+    GptImage1,
+    GptImage2,
+    Input,
+    InputWarning,
+    InsufficientBalanceError,
+    InternalServerError,
+    Limiter,
+    LimitReached,
+    Limits,
+    LookFailed,
+    NotFoundError,
+    OtherModel,
+    PermissionDeniedError,
+    PollerDied,
+    PollerDiedError,
+    Polling,
+    RateLimitError,
+    Result,
+    ResultDownloaded,
+    ResultExpiredError,
+    Snapshot,
+    Statistics,
+    SubmitRefused,
+    SubmitUncertain,
+    SubmitUncertainError,
+    Task,
+    TaskAbandonedError,
+    TaskAttached,
+    TaskError,
+    TaskFailedError,
+    TaskLooked,
+    TaskNotFoundError,
+    TaskOrphaned,
+    TaskRef,
+    TaskSettled,
+    TaskSubmitted,
+    Timeouts,
+    WaitTimeoutError,
+    __version__,
+    from_dict,
+)
+
+VERSION: str = __version__
+WARNING: type[UserWarning] = InputWarning
+
+
+def inputs(row: dict[str, Any]) -> list[Input]:
+    """Write every input, with as little and with as much as it takes."""
+    url = "https://example.com/cat.png"
+    first = GptImage1(prompt="a cafe", aspect_ratio="3:2", num_images=2)
+    second = GptImage2(prompt="a cafe")
+    edit = GptImage2(
+        prompt="a cafe",
+        image_urls=(url,),
+        resolution="4k",
+        aspect_ratio="16:9",
+        mode="image-to-image",
+    )
+    flux = FluxKontext(mode="pro", prompt="a cafe", output_format="png", safety_tolerance=2)
+    other = OtherModel("sora-2", mode="text-to-video", prompt="a cafe", seconds=8)
+    assert_type(first.price, Decimal)
+    assert_type(second.price, Decimal)
+    assert_type(other.price, None)
+    assert_type(second.model, str)
+    assert_type(flux.payload(), dict[str, object])
+    assert_type(from_dict("gpt-image-2", row), Input)
+    return [first, second, edit, flux, other, from_dict("gpt-image-2", row)]
+
+
+def clients(transport: httpx2.AsyncBaseTransport, seen: list[Event]) -> list[AsyncClient]:
+    """Make clients with no argument but the key, and with every one."""
+    limiter = Limiter(Limits(requests_per_minute=60))
+
+    def rescue(orphan: Task | SubmitUncertainError) -> None:
+        assert_type(orphan.model, str | None)
+
+    return [
+        AsyncClient("key"),
+        AsyncClient("key", limiter=limiter, timeout=30, verify=False, proxy=""),
+        AsyncClient("key", verify=ssl.create_default_context(), polling=Polling.documented()),
+        AsyncClient(
+            "key",
+            base_url="https://api.apixo.ai",
+            limits=Limits(concurrent_tasks=10, requests_per_minute=600),
+            polling=Polling.fixed(5, 2.5),
+            limiter=None,
+            transport=transport,
+            timeout=Timeouts(connect=5, exchange=20),
+            on_event=seen.append,
+            on_orphan=rescue,
+            seed=1,
+        ),
+    ]
+
+
+async def main_job(client: AsyncClient, wanted: Input, folder: Path) -> Result:
+    """Submit, await, download, in each of the ways there are."""
+    async with client as entered:
+        assert_type(entered, AsyncClient)
+        task = await client.submit(wanted, provider="auto", timeout=60)
+        assert_type(task, Task)
+        async for snapshot in task.updates():
+            assert_type(snapshot, Snapshot)
+        result = await task
+        assert_type(result, Result)
+        assert_type(await asyncio.gather(task, task), tuple[Result, Result])
+        assert_type(await asyncio.gather(*[task, task]), list[Result])
+        assert_type(await asyncio.wait_for(task, 1), Result)
+        assert_type(task.as_future(), asyncio.Future[Result])
+        assert_type([await done for done in asyncio.as_completed([task])], list[Result])
+        assert_type(await client.download(result, folder, max_bytes=10_000_000), list[Path])
+        assert_type(await client.download(result, str(folder / "cafe")), list[Path])
+        await handle(task)
+        await handle(client.attach(task.ref))
+        await handle(client.attach(task.model, task.id))
+        await account(client, wanted)
+        assert_type(await client.generate(wanted, timeout=600), Result)
+        await client.aclose(drain=1.0)
+        assert_type(client.unfinished, tuple[TaskRef, ...])
+        return result
+
+
+async def handle(task: Task) -> None:
+    """Ask a handle for everything it tells."""
+    assert_type(await task.wait(), bool)
+    assert_type(await task.wait(timeout=1.5), bool)
+    assert_type(await task.refresh(), Snapshot)
+    assert_type((task.id, task.model, task.state), tuple[str, str, str])
+    assert_type(task.done(), bool)
+    assert_type(task.ref, TaskRef)
+    assert_type(task.result(), Result)
+    assert_type(task.exception(), ApixoError | None)
+
+
+async def account(client: AsyncClient, wanted: Input) -> None:
+    """Ask a client for everything it counts."""
+    assert_type(await client.balance(), Decimal)
+    estimate = client.estimate([wanted, wanted])
+    assert_type(estimate, Estimate)
+    assert_type(estimate.total, Decimal)
+    assert_type((estimate.priced, estimate.unpriced), tuple[int, int])
+    assert_type(client.statistics(), Statistics)
+    assert_type(client.statistics().slots_used, int)
+
+
+def values(result: Result, snapshot: Snapshot, ref: TaskRef) -> None:
+    """Read what clients and tasks hand out."""
+    assert_type((result.task_id, result.model), tuple[str, str])
+    assert_type(result.urls, tuple[str, ...])
+    assert_type(result.raw, Mapping[str, object])
+    assert_type((result.created_at, result.completed_at), tuple[datetime | None, datetime | None])
+    assert_type(result.expires_at, datetime | None)
+    assert_type(result.cost_time, float | None)
+    assert_type((snapshot.task_id, snapshot.state), tuple[str, str])
+    assert_type(snapshot.raw, Mapping[str, object])
+    assert_type((ref.model, ref.task_id), tuple[str, str])
+
+
+async def recover(client: AsyncClient, wanted: Input) -> Result | None:
+    """Catch every error of a task by its name, and read what it carries."""
+    try:
+        return await client.generate(wanted)
+    except SubmitUncertainError as exc:
+        assert_type(exc.sent_at, datetime)
+        assert_type(exc.body_head, bytes | None)
+        return await (await client.resubmit(exc))
+    except TaskFailedError as exc:
+        assert_type((exc.fail_code, exc.fail_msg), tuple[str | None, str | None])
+        assert_type((exc.family, exc.retryable), tuple[str, bool])
+    except WaitTimeoutError as exc:
+        return await client.attach(exc.ref)
+    except (TaskNotFoundError, TaskAbandonedError) as exc:
+        assert_type((exc.model, exc.task_id), tuple[str, str])
+    except RateLimitError as exc:
+        assert_type(exc.retry_after, float | None)
+    return None
+
+
+def describe(error: ApixoError) -> str:
+    """Tell the errors apart, the particular ones before the general ones."""
+    match error:
+        case (
+            BadRequestError()
+            | AuthenticationError()
+            | InsufficientBalanceError()
+            | PermissionDeniedError()
+            | NotFoundError()
+            | InternalServerError()
+        ):
+            return f"{error.status} {error.code} {error.message}, bought: {error.bought}"
+        case APIStatusError():
+            return f"{assert_type(error.status, int)} {assert_type(error.code, int | None)}"
+        case APITimeoutError() | APIConnectionError():
+            return "no answer"
+        case ResultExpiredError() | DownloadError():
+            return f"{len(assert_type(error.saved, tuple[Path, ...]))} files are saved"
+        case TaskError():
+            return str(assert_type(error.ref, TaskRef))
+        case ConfigurationError() | ClientClosedError() | PollerDiedError():
+            return str(error)
+        case _:
+            return f"bought: {assert_type(error.bought, bool | None)}"
+
+
+def headline(event: Event) -> str:
+    """Match every event there is; a new one without a case here is an error of type."""
+    match event:
+        case ClientOpened() | ClientClosed() | PollerDied():
+            return str(event)
+        case SubmitRefused() | SubmitUncertain():
+            return f"{event.model}: {event.reason}"
+        case TaskSubmitted() | TaskAttached() | TaskOrphaned() | TaskLooked():
+            return f"{event.model}/{event.task_id}"
+        case LookFailed():
+            return f"{event.reason}, again in {event.again_in}"
+        case TaskSettled():
+            return f"{event.outcome} after {event.looks} looks"
+        case LimitReached():
+            return f"{event.scope} for {event.pause}"
+        case ResultDownloaded():
+            return f"{event.files} files"
+    assert_never(event)
