@@ -16,20 +16,18 @@ import httpx2
 
 from apixo_async import _config as config
 from apixo_async._balance import ask_balance
-from apixo_async._binding import Binding
 from apixo_async._checks import (
     check_delivery,
     check_input,
-    check_ref,
     check_timeout,
     check_type,
     require,
 )
 from apixo_async._config import Timeouts
 from apixo_async._core import events
-from apixo_async._core.errors import ApixoError, ClientClosedError, ConfigurationError
+from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.schedule import Polling
-from apixo_async._core.task_errors import SubmitUncertainError, WaitTimeoutError
+from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import (
     POLLED,
     Delivery,
@@ -43,6 +41,7 @@ from apixo_async._core.values import (
 )
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._engine import Engine
+from apixo_async._life import Life
 from apixo_async._limiter import Limiter
 from apixo_async._reporting import Reporter, guarded
 from apixo_async._task import Task
@@ -115,11 +114,12 @@ class AsyncClient:
         self._report = Reporter(on_event)
         self._on_orphan = on_orphan
         self._rng = random.Random(seed)
-        self._binding = Binding()
-        self._engine: Engine | None = None
-        self._closing: asyncio.Future[None] | None = None
-        self._closed = False
-        self._unfinished: tuple[TaskRef, ...] = ()
+        self._life = Life(
+            self._wired,
+            transport=self._transport,
+            report=self._report,
+            patience=self._timeouts.exchange,
+        )
 
     # --- tasks ---------------------------------------------------------------------------
 
@@ -171,18 +171,10 @@ class AsyncClient:
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         task = await self._submit(input, POLLED, timeout)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await task
+            return await task.until(deadline)
         except asyncio.CancelledError:
             self._orphan(task)
             raise
-        except TimeoutError as exc:
-            if isinstance(exc, ApixoError):
-                raise
-            raise WaitTimeoutError(
-                f"{task.ref} is not over after {timeout} s; it goes on: `attach` waits for it",
-                ref=task.ref,
-            ) from None
 
     @overload
     def attach(self, model: TaskRef, /) -> Task: ...
@@ -197,14 +189,7 @@ class AsyncClient:
             model: The model's name, or a `TaskRef`.
             task_id: The service's id, unless a `TaskRef` was given.
         """
-        engine = self._ready()
-        ref = check_ref(model, task_id, engine.poller.ledger.tracks)
-        track = engine.poller.ledger.tracks.get(ref)
-        if track is None:
-            slot = self._limiter.slot_above()
-            track = engine.poller.track(ref, ref.model, slot, at_once=True)
-            self._report(events.TaskAttached(ref.model, ref.task_id))
-        return Task(track, engine.poller)
+        return self._life.engine().attach(model, task_id)
 
     async def resubmit(self, error: SubmitUncertainError) -> Task:
         """Buy anew what an uncertain submit may have bought already: the caller's word.
@@ -234,7 +219,7 @@ class AsyncClient:
             DownloadError: A file could not be saved; `saved` has those that could.
         """
         result = require("download", result, Result)
-        paths = await self._ready().downloader.download(result, target, max_bytes=max_bytes)
+        paths = await self._life.engine().downloader.download(result, target, max_bytes=max_bytes)
         self._report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
         return paths
 
@@ -247,7 +232,7 @@ class AsyncClient:
             APIStatusError: The service refused.
             APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
         """
-        return await ask_balance(self._ready().line, self._timeouts, self._rng)
+        return await ask_balance(self._life.engine().line, self._timeouts, self._rng)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the documents' prices of inputs, and count those without one."""
@@ -255,17 +240,16 @@ class AsyncClient:
 
     def statistics(self) -> Statistics:
         """Return the counts of this instant."""
-        if self._engine is None or not self._binding.is_here:
+        engine = self._life.engine_here
+        if engine is None:
             limits = self._limiter.limits
             return Statistics(limits.concurrent_tasks, limits.requests_per_minute)
-        return self._engine.statistics()
+        return engine.statistics()
 
     @property
     def unfinished(self) -> tuple[TaskRef, ...]:
         """The tasks that are not over: those in flight, or after `aclose` those it left."""
-        if self._closed or self._engine is None:
-            return self._unfinished
-        return tuple(self._engine.poller.ledger.tracks)
+        return self._life.unfinished
 
     # --- life ----------------------------------------------------------------------------
 
@@ -278,29 +262,10 @@ class AsyncClient:
         Args:
             drain: Seconds in which looks go on, so that tasks may still finish.
         """
-        if self._closing is not None:
-            await asyncio.shield(self._closing)
-            return
-        if self._closed:
-            return
-        self._closed = True
-        self._unfinished = tuple(self._engine.poller.ledger.tracks) if self._engine else ()
-        if self._engine is None:
-            if self._transport is not None:
-                await self._transport.aclose()
-        elif self._binding.is_here:
-            self._closing = asyncio.get_running_loop().create_future()
-            try:
-                self._unfinished = await self._engine.aclose(
-                    drain=drain, patience=self._timeouts.exchange
-                )
-            finally:
-                self._closing.set_result(None)
-                self._closing = None
-        self._report(events.ClientClosed(tuple(map(str, self._unfinished))))
+        await self._life.aclose(drain)
 
     async def __aenter__(self) -> Self:
-        self._ready()
+        self._life.engine()
         return self
 
     async def __aexit__(
@@ -312,13 +277,13 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self.unfinished)} tasks in flight"
+        state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
         return f"<AsyncClient {self._base_url} {state}>"
 
     # --- wiring --------------------------------------------------------------------------
 
     async def _submit(self, input: TaskInput, delivery: Delivery, timeout: float | None) -> Task:
-        engine = self._ready()
+        engine = self._life.engine()
         engine.poller.check()
         return Task(await engine.submitter.submit(input, delivery, timeout), engine.poller)
 
@@ -326,33 +291,27 @@ class AsyncClient:
         if self._on_orphan is not None:
             guarded("on_orphan", self._on_orphan, orphan)
 
-    def _ready(self) -> Engine:
-        if self._closed:
-            raise ClientClosedError("this client was closed: make a new one")
-        in_flight = 0 if self._engine is None else len(self._engine.poller.ledger.tracks)
-        if self._binding.bind(in_flight) or self._engine is None:
-            transport = self._transport or build_transport(
-                self._base_url, proxy=self._proxy, verify=self._verify
-            )
-            self._engine = Engine.wired(
-                Channel(
-                    transport,
-                    base_url=self._base_url,
-                    key=self._key,
-                    timeouts=self._timeouts,
-                    user_agent=_USER_AGENT,
-                ),
-                limiter=self._limiter,
-                polling=self._polling,
-                timeouts=self._timeouts,
-                report=self._report,
-                rng=self._rng,
-                orphan=self._orphan,
-            )
-            limits = self._limiter.limits
-            self._report(
-                events.ClientOpened(
-                    self._base_url, limits.concurrent_tasks, limits.requests_per_minute
-                )
-            )
-        return self._engine
+    def _wired(self) -> Engine:
+        transport = self._transport or build_transport(
+            self._base_url, proxy=self._proxy, verify=self._verify
+        )
+        channel = Channel(
+            transport,
+            base_url=self._base_url,
+            key=self._key,
+            timeouts=self._timeouts,
+            user_agent=_USER_AGENT,
+        )
+        limits = self._limiter.limits
+        self._report(
+            events.ClientOpened(self._base_url, limits.concurrent_tasks, limits.requests_per_minute)
+        )
+        return Engine.wired(
+            channel,
+            limiter=self._limiter,
+            polling=self._polling,
+            timeouts=self._timeouts,
+            report=self._report,
+            rng=self._rng,
+            orphan=self._orphan,
+        )

@@ -11,8 +11,10 @@ from typing import Self
 import anyio
 import httpx2
 
+from apixo_async._checks import check_ref
 from apixo_async._config import Timeouts
 from apixo_async._core.errors import ClientClosedError
+from apixo_async._core.events import TaskAttached
 from apixo_async._core.schedule import Polling
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Statistics, TaskRef
@@ -43,6 +45,7 @@ class Engine:
     posts: Posts
     submitter: Submitter
     downloader: Downloader
+    report: Reporter
 
     @classmethod
     def wired(
@@ -71,7 +74,18 @@ class Engine:
             posts=posts,
             submitter=Submitter(line, posts, report, timeouts, rng),
             downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
+            report=report,
         )
+
+    def attach(self, model: str | TaskRef, task_id: str | None) -> Task:
+        """Return the handle of a task that exists already; look at it at once if it is new here."""
+        ledger, limiter = self.poller.ledger, self.line.limiter
+        ref = check_ref(model, task_id, ledger.tracks)
+        track = ledger.tracks.get(ref)
+        if track is None:
+            track = self.poller.track(ref, ref.model, limiter.slot_above(), at_once=True)
+            self.report(TaskAttached(ref.model, ref.task_id))
+        return Task(track, self.poller)
 
     def statistics(self) -> Statistics:
         """Count everything, now."""
@@ -94,8 +108,8 @@ class Engine:
             places=places.size,
         )
 
-    async def aclose(self, *, drain: float, patience: float) -> tuple[TaskRef, ...]:
-        """End everything in bounded time; return the tasks that are unfinished.
+    async def aclose(self, *, drain: float, patience: float) -> None:
+        """End everything in bounded time; what is unfinished stays in the poller's ledger.
 
         Args:
             drain: Seconds in which looks go on, so that tasks may finish.
@@ -104,16 +118,14 @@ class Engine:
         reason = ClientClosedError(
             "the client was closed; `attach` to the task with another one to go on waiting"
         )
-        unfinished: tuple[TaskRef, ...] = ()
         self.submitter.close(ClientClosedError("the client was closed; nothing was bought"))
         try:
             await self.posts.drain(patience)
             await self._drain_tasks(drain)
         finally:
             with anyio.move_on_after(_CLOSING, shield=True):
-                unfinished = await self.poller.aclose(reason)
+                await self.poller.aclose(reason)
                 await self.transport.aclose()
-        return unfinished
 
     async def _drain_tasks(self, seconds: float) -> None:
         try:

@@ -78,16 +78,14 @@ class Poller:
             self._wake()
         return await future
 
-    async def aclose(self, reason: ApixoError) -> tuple[TaskRef, ...]:
-        """End the poller and every look; tell the waiters why; return what is unfinished."""
+    async def aclose(self, reason: ApixoError) -> None:
+        """End the poller and every look, and tell the waiters why."""
         self.over = reason
         owned = [task for task in (self._runner, *self._exchanges) if task is not None]
         for task in owned:
             task.cancel()
         await asyncio.gather(*owned, return_exceptions=True)
-        unfinished = tuple(self.ledger.tracks)
         self.ledger.halt_all(reason)
-        return unfinished
 
     def _wake(self) -> None:
         self._changed.set()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Generator
 
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.states import PENDING
+from apixo_async._core.task_errors import WaitTimeoutError
 from apixo_async._core.values import Result, Snapshot, TaskRef
 from apixo_async._poller import Poller
 from apixo_async._track import Track, fresh
@@ -88,6 +89,24 @@ class Task:
         if isinstance(verdict, ApixoError):
             raise fresh(verdict)
         return verdict
+
+    async def until(self, deadline: float | None) -> Result:
+        """Await the result until a time of the loop's clock, or as long as it takes.
+
+        Raises:
+            WaitTimeoutError: The time is over; the task goes on.
+            ApixoError: As awaiting the task does.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._wait_for_result()
+        except TimeoutError as exc:
+            if isinstance(exc, ApixoError):
+                raise
+            raise WaitTimeoutError(
+                f"{self.ref} is not over in the time given to it; it goes on: `attach` to it",
+                ref=self.ref,
+            ) from None
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until the task is over, and say whether it is; how it ended raises nothing.

@@ -1,0 +1,290 @@
+"""Whatever comes over the wire is read as far as it goes, and raises nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from apixo_async._core.values import POLLED, Delivery, TaskRef
+from apixo_async._core.wire import (
+    Envelope,
+    Status,
+    created_epoch,
+    encode_submit,
+    read_balance,
+    read_envelope,
+    read_result,
+    read_status,
+    read_task_id,
+)
+from apixo_async.inputs import FluxKontext, OtherModel
+
+REF = TaskRef("gpt-image-1", "task_12345678")
+URLS = ["https://r2.apixo.ai/xxx.png", "https://cdn.apixo.ai/yyy.png"]
+CREATED = datetime(2026, 1, 9, 13, 33, 30, 929_000, tzinfo=UTC)
+
+
+def envelope(data: object = None, **parts: object) -> Envelope:
+    """Read an envelope with this `data`."""
+    found = read_envelope(json.dumps({"code": 200, "data": data, **parts}).encode())
+    assert found is not None
+    return found
+
+
+# --- envelopes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (b'{"code": 200, "message": "success", "data": null}', 200, "success"),
+        (b'{"code": "429", "message": "slow down"}', 429, "slow down"),
+        (b'{"code": null, "message": null, "data": null}', None, ""),
+        (b'{"code": "E1", "message": ["x"], "data": 1}', None, ""),
+        (b'{"code": 400, "data": {"error": "bad ratio"}}', 400, "bad ratio"),
+        (b'{"code": 400, "message": "Bad", "data": {"error": "no ratio"}}', 400, "Bad: no ratio"),
+        (b'{"code": 400, "message": "Bad", "data": {"error": "Bad"}}', 400, "Bad"),
+        (b'{"code": 400, "message": "", "data": {"error": 7}}', 400, ""),
+        (b'{"code": 400, "message": 17, "data": {"error": null}}', 400, "17"),
+        (b'{"code": 500, "message": " two\\n\\tlines ", "data": []}', 500, "two lines"),
+        (b'{"code": 200, "more": {"of": "it"}}', 200, ""),
+    ],
+)
+def test_envelope(body: bytes, code: int | None, words: str) -> None:
+    """An envelope has a code and words; a part of the wrong type reads as missing."""
+    found = read_envelope(body)
+    assert found is not None
+    assert (found.code, found.words) == (code, words)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"null",
+        b"200",
+        b'"success"',
+        b"[1]",
+        b"{}",
+        b'{"message": "Not Found"}',
+        b'{"detail": "Not Found", "data": {"id": 1}}',
+        b'{"code": 200, "data": {"taskId": "task_1"',
+        b'{"code": 200}\xff',
+        b"<html><body>502 Bad Gateway</body></html>",
+        b"[" * 5_000,
+        b'{"code": ' + b"9" * 5_000 + b"}",
+    ],
+    ids=lambda body: body[:20],
+)
+def test_no_envelope(body: bytes) -> None:
+    """HTML, cut JSON, other JSON and JSON without a code are no envelope."""
+    assert read_envelope(body) is None
+
+
+def test_a_task_id_makes_an_envelope() -> None:
+    """A task that was paid for is not lost for want of a code."""
+    found = read_envelope(b'{"data": {"taskId": "task_1"}}')
+    assert found is not None
+    assert read_task_id(found) == "task_1"
+
+
+def test_words_are_bounded() -> None:
+    """A page of words does not fill the log."""
+    assert len(envelope(message="x" * 10_000).words) == 500
+
+
+@pytest.mark.parametrize(
+    ("data", "task_id"),
+    [
+        ({"taskId": "task_12345678"}, "task_12345678"),
+        ({"taskId": " task_1\n"}, "task_1"),
+        ({"taskId": 12345678}, "12345678"),
+        ({"taskId": "任务/1"}, "任务/1"),
+        ({"taskId": ""}, None),
+        ({"taskId": "  "}, None),
+        ({"taskId": None}, None),
+        ({"taskId": ["task_1"]}, None),
+        ({"taskId": True}, None),
+        ({"task_id": "task_1"}, None),
+        ({}, None),
+        (None, None),
+        ("task_1", None),
+        (74.87, None),
+        ([{"taskId": "task_1"}], None),
+    ],
+    ids=repr,
+)
+def test_task_id(data: object, task_id: str | None) -> None:
+    """A task id is a non-empty text or number in `data.taskId`, and nothing else."""
+    assert read_task_id(envelope(data)) == task_id
+
+
+# --- the status object -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [None, 74.87, "success", [], {}, {"state": None}, {"state": ""}])
+def test_no_status(data: object) -> None:
+    """Without a state there is no status object."""
+    assert read_status(envelope(data)) is None
+
+
+def test_a_status_with_nothing_but_a_state() -> None:
+    """Every part of a status but its state may be missing."""
+    found = read_status(envelope({"state": "processing"}))
+    assert found == Status(state="processing")
+    result = read_result(Status(state="success"), REF)
+    assert (result.urls, result.raw, result.cost_time) == ((), {}, None)
+    assert (result.created_at, result.completed_at, result.expires_at) == (None, None, None)
+
+
+def test_odd_parts_hide_no_others() -> None:
+    """A part of the wrong type reads as missing, and the others are read all the same."""
+    odd = {
+        "state": 7,
+        "failCode": 1234,
+        "failMsg": {"en": "x"},
+        "createTime": "yesterday",
+        "completeTime": [],
+        "costTime": "9040",
+    }
+    found = read_status(envelope(odd))
+    assert found is not None
+    assert (found.state, found.failCode, found.failMsg) == ("7", "1234", None)
+    assert (found.createTime, found.completeTime, found.costTime) == (None, None, 9040.0)
+
+
+@pytest.mark.parametrize(
+    ("result_json", "urls", "raw"),
+    [
+        (json.dumps({"resultUrls": URLS}), URLS, {"resultUrls": URLS}),
+        ({"resultUrls": URLS}, URLS, {"resultUrls": URLS}),
+        (json.dumps(URLS), URLS, {"resultUrls": URLS}),
+        (URLS, URLS, {"resultUrls": URLS}),
+        ({"resultUrls": URLS[0]}, URLS[:1], {"resultUrls": URLS[0]}),
+        ('{"resultUrls": [], "seed": 7}', [], {"resultUrls": [], "seed": 7}),
+        ({"resultUrls": [URLS[0], None, "", 7]}, URLS[:1], {"resultUrls": [URLS[0], None, "", 7]}),
+        ({"resultUrls": {"0": "x"}}, [], {"resultUrls": {"0": "x"}}),
+        ({"videoUrl": "x"}, [], {"videoUrl": "x"}),
+        ({}, [], {}),
+        (None, [], {}),
+        ("null", [], {}),
+        ("", [], {"resultJson": ""}),
+        ('{"resultUrls": [', [], {"resultJson": '{"resultUrls": ['}),
+        ('"https://x/y.png"', [], {"resultJson": "https://x/y.png"}),
+        (7, [], {"resultJson": 7}),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_result_json(result_json: object, urls: list[str], raw: dict[str, object]) -> None:
+    """`resultJson` may be text or decoded; all URLs count, and whatever else came is kept."""
+    found = read_status(envelope({"state": "success", "resultJson": result_json}))
+    assert found is not None
+    result = read_result(found, REF)
+    assert (result.urls, result.raw) == (tuple(urls), raw)
+    assert result.ref == REF
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "moment"),
+    [
+        (1767965610929, CREATED),
+        (1767965610000, CREATED.replace(microsecond=0)),
+        ("1767965610929", CREATED),
+        (1767965610929.0, CREATED),
+        (0, datetime(1970, 1, 1, tzinfo=UTC)),
+        (-1000, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (1767965610, datetime(1970, 1, 21, 11, 6, 5, 610_000, tzinfo=UTC)),
+        (1767965610929000, None),
+        (1e300, None),
+        (math.inf, None),
+        (math.nan, None),
+        (None, None),
+        ("2026-01-09T13:33:30Z", None),
+    ],
+    ids=repr,
+)
+def test_timestamps(milliseconds: object, moment: datetime | None) -> None:
+    """Timestamps may be missing, rounded or odd; what is no moment reads as missing."""
+    data = {"state": "success", "createTime": milliseconds, "completeTime": milliseconds}
+    found = read_status(envelope(data))
+    assert found is not None
+    result = read_result(found, REF)
+    assert (result.created_at, result.completed_at) == (moment, moment)
+    assert result.created_at is None or result.created_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("cost", "seconds"), [(9040, 9.04), (0, 0.0), (None, None), (math.nan, None), (math.inf, None)]
+)
+def test_cost_time(cost: object, seconds: float | None) -> None:
+    """Milliseconds exist on the wire only."""
+    found = read_status(envelope({"state": "success", "costTime": cost, "createTime": cost}))
+    assert found is not None
+    assert read_result(found, REF).cost_time == seconds
+    assert created_epoch(found) == seconds
+
+
+# --- the balance -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "balance"),
+    [
+        ("74.87", "74.87"),
+        ("0", "0"),
+        ("-0.5", "-0.5"),
+        ("100", "100"),
+        ('"74.87"', "74.87"),
+        ("0.1", "0.1"),
+        ("1e-3", "0.001"),
+        ("12345678901234567890", "12345678901234567890"),
+    ],
+)
+def test_balance(data: str, balance: str) -> None:
+    """A balance is a bare number, or one in quotes, and loses nothing on the way."""
+    found = read_envelope(f'{{"code": 200, "message": "success", "data": {data}}}'.encode())
+    assert found is not None
+    assert read_balance(found) == Decimal(balance)
+
+
+@pytest.mark.parametrize(
+    "data", [None, True, "", "much", "NaN", math.inf, math.nan, {}, {"balance": 1}, [1]], ids=repr
+)
+def test_no_balance(data: object) -> None:
+    """What is no finite number is no balance."""
+    assert read_balance(envelope(data)) is None
+
+
+# --- what is sent ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("delivery", "head"),
+    [
+        (POLLED, {"request_type": "async"}),
+        (Delivery(provider="value"), {"request_type": "async", "provider": "value"}),
+        (
+            Delivery("https://example.com/hook"),
+            {"request_type": "callback", "callback_url": "https://example.com/hook"},
+        ),
+    ],
+    ids=["polled", "provider", "callback"],
+)
+def test_the_body_of_a_submit(delivery: Delivery, head: dict[str, object]) -> None:
+    """`request_type` is always sent; callback and provider are sent only when set."""
+    task_input = FluxKontext(mode="pro", prompt="Schloß 🏰", safety_tolerance=2)
+    sent = {"mode": "pro", "prompt": "Schloß 🏰", "safetyTolerance": 2}
+    body = json.loads(encode_submit(task_input, delivery))
+    assert body == {**head, "input": sent}
+
+
+def test_any_input_can_be_sent() -> None:
+    """Odd texts and numbers of other models reach the wire as they are, in their order."""
+    fields = {"z": "\ud800", "a": 1, "b": 1.0, "c": [None, {"d": 10**20}]}
+    body = encode_submit(OtherModel("sora-2", **fields), POLLED)
+    assert json.dumps(json.loads(body)["input"]) == json.dumps(fields)
