@@ -25,7 +25,7 @@ from apixo_async._checks import (
 )
 from apixo_async._config import Timeouts
 from apixo_async._core import events
-from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.errors import ApixoError, ConfigurationError
 from apixo_async._core.schedule import Polling
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import (
@@ -283,9 +283,14 @@ class AsyncClient:
     # --- wiring --------------------------------------------------------------------------
 
     async def _submit(self, input: TaskInput, delivery: Delivery, timeout: float | None) -> Task:
-        engine = self._life.engine()
-        engine.poller.check()
-        return Task(await engine.submitter.submit(input, delivery, timeout), engine.poller)
+        try:
+            engine = self._life.engine()
+            engine.poller.check()
+            return Task(await engine.submitter.submit(input, delivery, timeout), engine.poller)
+        except ApixoError as error:
+            if not isinstance(error, SubmitUncertainError):
+                error.bought = False
+            raise
 
     def _orphan(self, orphan: Orphan) -> None:
         if self._on_orphan is not None:

@@ -1,7 +1,8 @@
 """Many tasks at once on real sockets: does every result come, how soon, and at what cost?
 
-The simulator has a process of its own, and the client its documented polling. The ideal is a
-client that hears of each task at the moment at which it is over.
+The simulator has a process of its own. Tasks take it, and the client's plan of looks gives them,
+the documents' times, both divided by one speed. The ideal is a client that hears of each task at
+the moment at which it is over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from urllib.request import urlopen
 
 import httpx2
 
-from apixo_async import AsyncClient, GptImage1, Result, Statistics
+from apixo_async import AsyncClient, GptImage1, Polling, Result, Statistics
+from apixo_async._core.documents import timing
 from apixo_async._transport import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import serve_process
@@ -25,6 +27,7 @@ from benchmarks import Answer, Options
 
 KEY = "benchmark-key"
 DOCUMENTED = 30.0  # seconds that a task of gpt-image-1 takes, about
+PLAN = timing("gpt-image-1")  # first look and interval of such a task
 TICK = 0.005  # seconds between two looks at the clock
 
 #: What carries the requests to a URL, by name.
@@ -113,11 +116,12 @@ class Run:
     most: int
 
 
-async def generate_all(url: str, inner: httpx2.AsyncBaseTransport, tasks: int) -> Run:
+async def generate_all(url: str, inner: httpx2.AsyncBaseTransport, tasks: int, speed: float) -> Run:
     """Generate so many images at once."""
     transport = CountingTransport(inner)
     heard: list[float] = []
-    async with AsyncClient(KEY, base_url=url, transport=transport) as client:
+    polling = Polling.fixed(PLAN.first / speed, PLAN.interval / speed)
+    async with AsyncClient(KEY, base_url=url, transport=transport, polling=polling) as client:
 
         async def generate(number: int) -> Result:
             wanted = GptImage1(prompt=f"cafe {number}", aspect_ratio="1:1", num_images=1)
@@ -161,9 +165,10 @@ def figures(run: Run, tasks: int, created: int) -> Iterator[tuple[str, str]]:
 
 def run(options: Options) -> Iterator[Answer]:
     """Measure with each of the two transports."""
+    speed = DOCUMENTED / options.seconds
     for name, make in TRANSPORTS.items():
-        with serve_process(key=KEY, speed=DOCUMENTED / options.seconds) as url:
-            done = asyncio.run(generate_all(url, make(url), options.tasks))
+        with serve_process(key=KEY, speed=speed) as url:
+            done = asyncio.run(generate_all(url, make(url), options.tasks, speed))
             with urlopen(f"{url}/_simulator/statistics") as answer:
                 created = json.load(answer)["created"]
         question = f"{options.tasks:,} tasks at once, about {options.seconds:g} s each, {name}"

@@ -40,7 +40,8 @@ class ApixoError(Exception):
     Attributes:
         model: The model in question, or None.
         task_id: The task in question, or None.
-        bought: On errors of a submit: False when no task was made, None when nobody can know.
+        bought: On errors of a submit: False when no task was made, None when nobody can know. On
+            errors of one task True; on all others None.
     """
 
     bought: bool | None = None
@@ -66,19 +67,13 @@ class ConfigurationError(ApixoError, ValueError):
 class ClientClosedError(ApixoError):
     """The client was closed. Make a new one, and `attach` to what this one left unfinished."""
 
-    bought = False
-
 
 class PollerDiedError(ApixoError):
     """A defect ended the poller; the cause is attached. Paid tasks can still be attached."""
 
-    bought = False
-
 
 class APIConnectionError(ApixoError):
     """No usable answer came: the connection failed, or what came was not the API's envelope."""
-
-    bought = False
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
@@ -94,8 +89,6 @@ class APIStatusError(ApixoError):
         message: The service's own words.
         retry_after: Seconds that the service asked to wait, or None.
     """
-
-    bought = False
 
     def __init__(
         self,

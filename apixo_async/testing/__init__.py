@@ -6,12 +6,13 @@ images need the extra ``apixo-async[simulator]``.
 
 from __future__ import annotations
 
+from apixo_async.testing.api import Statistics
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.lifecycles import SimulatedTask
 from apixo_async.testing.log import Exchange
 from apixo_async.testing.process import serve_process
 from apixo_async.testing.server import serve
-from apixo_async.testing.simulator import Simulator, Statistics
+from apixo_async.testing.simulator import Simulator
 from apixo_async.testing.transport import SimulatorTransport
 from apixo_async.testing.virtual_time import StuckError, VirtualTimeLoop
 

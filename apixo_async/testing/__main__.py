@@ -11,10 +11,11 @@ import signal
 from collections.abc import Sequence
 from decimal import Decimal
 
+from apixo_async.testing.api import KEY
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.process import KEY_VARIABLE
 from apixo_async.testing.server import serve
-from apixo_async.testing.simulator import KEY, Simulator
+from apixo_async.testing.simulator import Simulator
 
 _KEPT = 10_000  # exchanges that a served simulator keeps, unless told otherwise
 

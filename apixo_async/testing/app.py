@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
-    from apixo_async.testing.simulator import Simulator
+    from apixo_async.testing.api import Api
 
 #: Where in the scope's state `serve` leaves the connection.
 CONNECTION = "apixo_async.connection"
 
 
-def make_app(simulator: Simulator) -> Starlette:
+def make_app(simulator: Api) -> Starlette:
     """Return the app: the service's calls, ``/`` to watch, ``/_simulator/...`` to ask.
 
     ``/_simulator/log`` and ``/_simulator/statistics`` are JSON for tests of served simulators.
@@ -48,7 +48,7 @@ def make_app(simulator: Simulator) -> Starlette:
 class _Served:
     """An ASGI app that hands each request to the simulator and does to it what its fault says."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Api) -> None:
         self._simulator = simulator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

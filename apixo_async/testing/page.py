@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from apixo_async.testing.simulator import Simulator
+    from apixo_async.testing.api import Api
 
 _SHOWN = 60  # tasks on the page
 _RECENT = 1_000  # tasks among which the latest results are
@@ -24,7 +24,7 @@ _PICTURES = 16
 _PROMPT = 140  # characters of a prompt
 
 
-def page_routes(simulator: Simulator) -> list[Route]:
+def page_routes(simulator: Api) -> list[Route]:
     """Return the routes of the page and of the simulator's own questions."""
     from starlette.responses import HTMLResponse, Response
     from starlette.routing import Route
@@ -53,7 +53,7 @@ def page_routes(simulator: Simulator) -> list[Route]:
     ]
 
 
-def state(simulator: Simulator) -> dict[str, object]:
+def state(simulator: Api) -> dict[str, object]:
     """Return what the page shows, as of now; times are ages in seconds."""
     now = simulator.now()
     accounts = sorted(
@@ -84,14 +84,14 @@ def state(simulator: Simulator) -> dict[str, object]:
     }
 
 
-def _latest_pictures(simulator: Simulator, now: float) -> list[str]:
+def _latest_pictures(simulator: Api, now: float) -> list[str]:
     recent = list(simulator.tasks.values())[-_RECENT:]
     done = [task for task in recent if task.state(now) == "success"]
     done.sort(key=lambda task: task.ends, reverse=True)
     return [task.result_paths()[0] for task in done[:_PICTURES]]
 
 
-def _newest(simulator: Simulator, now: float) -> list[dict[str, object]]:
+def _newest(simulator: Api, now: float) -> list[dict[str, object]]:
     newest = list(simulator.tasks.values())[: -_SHOWN - 1 : -1]
     return [
         {

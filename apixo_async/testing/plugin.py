@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apixo_async.testing.simulator import KEY, Simulator
+from apixo_async.testing.api import KEY
+from apixo_async.testing.simulator import Simulator
 from apixo_async.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:

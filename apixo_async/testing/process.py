@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Mapping
 from typing import IO, TypedDict, Unpack
 
-from apixo_async.testing.simulator import KEY
+from apixo_async.testing.api import KEY
 
 KEY_VARIABLE = "APIXO_SIMULATOR_KEY"
 _STARTING = 30.0  # seconds until the second process must have said where it listens

@@ -145,7 +145,9 @@ def _check_names(model: str, fields: Mapping[str, object]) -> None:
     if fields.get("mode") is None:
         raise Refusal(400, "input.mode is required")
     # Inputs may be built with Python's names; on the wire only the documents' names count.
-    known = {field.serialization_alias or name for name, field in DOCUMENTED[model].model_fields.items()}
+    known = {
+        field.serialization_alias or name for name, field in DOCUMENTED[model].model_fields.items()
+    }
     for name in fields:
         if name not in known:
             raise Refusal(400, f"input.{name} is not a parameter of {model}")

@@ -13,7 +13,7 @@ from apixo_async.testing.faults import Fault, framed
 from apixo_async.testing.replies import Call, Reply
 
 if TYPE_CHECKING:
-    from apixo_async.testing.simulator import Simulator
+    from apixo_async.testing.api import Api
 
 Latency: TypeAlias = float | Callable[[random.Random], float]
 Outcome: TypeAlias = Reply | Exception
@@ -40,7 +40,7 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
 
     phase_aware = True
 
-    def __init__(self, simulator: Simulator, latency: Latency = 0.05) -> None:
+    def __init__(self, simulator: Api, latency: Latency = 0.05) -> None:
         self._simulator = simulator
         self._latency = latency
         self._source = random.Random(simulator.seed)

@@ -1,0 +1,236 @@
+"""What one look tells: the table of over, running, faulty, throttled, missing and denied."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apixo_async._core import verdicts
+from apixo_async._core.errors import (
+    APIConnectionError,
+    APIStatusError,
+    InsufficientBalanceError,
+    RateLimitError,
+)
+from apixo_async._core.task_errors import TaskFailedError
+from apixo_async._core.values import Result, TaskRef
+from apixo_async._core.verdicts import (
+    Denied,
+    Faulty,
+    LookVerdict,
+    Missing,
+    Over,
+    Running,
+    Throttled,
+    judge_look,
+)
+from apixo_async._core.wire import Answer
+
+REF = TaskRef("gpt-image-1", "task_12345678")
+URL = "https://r2.apixo.ai/xxx.png"
+PAGE = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+RESULT_JSON = json.dumps({"resultUrls": [URL]})
+
+
+def body(code: object = 200, message: str = "success", **data: object) -> bytes:
+    """Return an envelope; without `data`, one without it."""
+    return json.dumps({"code": code, "message": message, **data}).encode()
+
+
+def look(status_object: object, *, status: int = 200, code: object = 200) -> LookVerdict:
+    """Judge an answer that holds this status object."""
+    return judge_look(Answer(status, body(code, data=status_object)), REF)
+
+
+CODES: dict[int, type[LookVerdict]] = {
+    400: Missing,
+    401: Denied,
+    402: Faulty,
+    403: Denied,
+    404: Missing,
+    408: Faulty,
+    409: Faulty,
+    410: Missing,
+    418: Faulty,
+    422: Missing,
+    429: Throttled,
+    500: Faulty,
+    502: Faulty,
+    503: Faulty,
+    504: Faulty,
+}
+
+
+@pytest.mark.parametrize("told", ["both", "status", "code", "page"])
+@pytest.mark.parametrize(("code", "cls"), CODES.items(), ids=[str(code) for code in CODES])
+def test_an_error_in_place_of_a_status(code: int, cls: type[LookVerdict], told: str) -> None:
+    """An error tells nothing, that the task is unknown, that the key may not look, or 429."""
+    content = body(200 if told == "status" else code, "No", data={"state": "success"})
+    answer = Answer(200 if told == "code" else code, PAGE if told == "page" else content)
+    verdict = judge_look(answer, REF)
+    assert type(verdict) is cls
+    error = verdict.error  # type: ignore[union-attr]  # every class above has one
+    assert isinstance(error, APIStatusError)
+    assert (error.model, error.task_id) == (REF.model, REF.task_id)
+    assert str(error).startswith(f"gpt-image-1 task_12345678 answered {code}")
+    assert (cls is Throttled) is isinstance(error, RateLimitError)
+
+
+def test_no_credit_says_nothing_of_a_task() -> None:
+    """A 400 for want of credit does not make a paid task unknown."""
+    verdict = judge_look(Answer(400, body(400, "Insufficient credits", data=None)), REF)
+    assert isinstance(verdict, Faulty)
+    assert isinstance(verdict.error, InsufficientBalanceError)
+
+
+UNREADABLE = {
+    "nothing": Answer(200, b""),
+    "html": Answer(200, PAGE),
+    "cut": Answer(200, body(data={"state": "success"})[:-3]),
+    "no-code": Answer(200, b'{"data": {"state": "success"}}'),
+    "null-code": Answer(200, body(None, data={"state": "success"})),
+    "code-0": Answer(200, body(0, data={"state": "success"})),
+    "code-201": Answer(200, body(201, data={"state": "success"})),
+    "redirect": Answer(302, body(data={"state": "success"})),
+    "informational": Answer(101, body(data={"state": "success"})),
+    "data-missing": Answer(200, body()),
+    "data-null": Answer(200, body(data=None)),
+    "data-number": Answer(200, body(data=74.87)),
+    "data-text": Answer(200, body(data="success")),
+    "data-list": Answer(200, body(data=[{"state": "success"}])),
+    "data-error": Answer(200, body(data={"error": "x"})),
+    "state-null": Answer(200, body(data={"state": None})),
+    "state-list": Answer(200, body(data={"state": ["success"]})),
+    "state-empty": Answer(200, body(data={"state": ""})),
+}
+
+
+@pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_an_answer_without_a_status(answer: Answer) -> None:
+    """What holds no readable status tells nothing: the task is looked at again."""
+    verdict = judge_look(answer, REF)
+    assert isinstance(verdict, Faulty)
+    assert isinstance(verdict.error, APIConnectionError)
+    assert (verdict.error.model, verdict.error.task_id) == (REF.model, REF.task_id)
+    assert str(verdict.error) == (
+        f"{REF}: HTTP {answer.status} without a readable status; it is looked at again"
+    )
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 299])
+def test_any_2xx_will_do(status: int) -> None:
+    """Success is any HTTP 2xx with code 200."""
+    assert isinstance(look({"state": "pending"}, status=status), Running)
+
+
+STILL_RUNNING = {
+    "pending": {"state": "pending"},
+    "processing": {"state": "processing", "createTime": 1767965610929},
+    "undocumented": {"state": "processing_r2"},
+    "unheard-of": {"state": "успех"},
+    "number": {"state": 3},
+    "blank": {"state": " "},
+    "with-a-result": {"state": "processing", "resultJson": RESULT_JSON, "completeTime": 1},
+    "with-a-fail-code": {"state": "queued", "failCode": "TIMEOUT"},
+    "near-miss": {"state": "succeeded"},
+}
+
+
+@pytest.mark.parametrize("data", STILL_RUNNING.values(), ids=STILL_RUNNING.keys())
+def test_a_task_that_runs(data: dict[str, object]) -> None:
+    """Every state but two means that the task still runs, whatever else is said."""
+    verdict = look(data)
+    assert isinstance(verdict, Running)
+    assert (verdict.snapshot.state, verdict.snapshot.raw) == (str(data["state"]), data)
+    assert (verdict.snapshot.model, verdict.snapshot.task_id) == (REF.model, REF.task_id)
+    assert verdict.created == (1767965610.929 if "createTime" in data else None)
+
+
+SUCCESSES = {
+    "full": {"state": "success", "resultJson": RESULT_JSON, "createTime": 1, "costTime": 2},
+    "decoded": {"state": "success", "resultJson": {"resultUrls": [URL]}},
+    "no-times": {"state": "success", "resultJson": RESULT_JSON},
+    "shouted": {"state": " SUCCESS ", "resultJson": RESULT_JSON},
+    "with-a-fail-code": {"state": "success", "resultJson": RESULT_JSON, "failCode": "TIMEOUT"},
+    "of-another-name": {"state": "success", "resultJson": RESULT_JSON, "taskId": "task_2"},
+}
+
+
+@pytest.mark.parametrize("data", SUCCESSES.values(), ids=SUCCESSES.keys())
+def test_a_task_that_succeeded(data: dict[str, object]) -> None:
+    """The state alone says that a task succeeded; its result has the URLs."""
+    verdict = look(data)
+    assert isinstance(verdict, Over)
+    assert isinstance(verdict.outcome, Result)
+    assert (verdict.outcome.urls, verdict.outcome.ref) == ((URL,), REF)
+    assert verdict.snapshot.raw == data
+
+
+@pytest.mark.parametrize("result_json", [None, "", "{", "null", [], {}, 7], ids=repr)
+def test_a_success_without_urls(result_json: object) -> None:
+    """A success without a readable result is over all the same, and has no URLs."""
+    verdict = look({"state": "success", "resultJson": result_json})
+    assert isinstance(verdict, Over)
+    assert isinstance(verdict.outcome, Result)
+    assert verdict.outcome.urls == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            {"state": "failed", "failCode": "CONTENT_VIOLATION", "failMsg": "Not allowed"},
+            "CONTENT_VIOLATION: Not allowed (content; the same input will fail again)",
+        ),
+        (
+            {"state": "failed", "failCode": "Timeout", "resultJson": RESULT_JSON},
+            "Timeout (timeout; as a new task it may succeed)",
+        ),
+        (
+            {"state": "Failed", "failCode": "GENERATION_FAILED", "failMsg": ""},
+            "GENERATION_FAILED (generation; the same input will fail again)",
+        ),
+        (
+            {"state": "failed", "failCode": 1234, "failMsg": "?"},
+            "1234: ? (unknown; the code is not a known one)",
+        ),
+        ({"state": "failed"}, "no code (unknown; the code is not a known one)"),
+        (
+            {"state": "failed", "failCode": {"a": 1}, "failMsg": ["x"]},
+            "no code (unknown; the code is not a known one)",
+        ),
+    ],
+    ids=lambda value: str(value.get("failCode")) if isinstance(value, dict) else "",
+)
+def test_a_task_that_failed(data: dict[str, object], words: str) -> None:
+    """A failed task says why, and whether a new one may fare better, though all else is 200."""
+    verdict = look(data)
+    assert isinstance(verdict, Over)
+    error = verdict.outcome
+    assert isinstance(error, TaskFailedError)
+    assert str(error) == f"{REF} failed with {words}"
+    assert error.ref == REF
+    assert error.retryable is ("may succeed" in words)
+    assert f"({error.family};" in words
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(
+    status=st.integers(100, 599),
+    content=st.binary(max_size=40)
+    | st.builds(
+        lambda code, data: body(code, data=data),
+        st.none() | st.integers() | st.text(max_size=3),
+        st.none() | st.dictionaries(st.sampled_from(["state", "taskId"]), st.text(max_size=5)),
+    ),
+)
+def test_no_answer_is_too_odd_to_judge(status: int, content: bytes) -> None:
+    """Whatever comes, a look and a submit have a verdict, and an error has words."""
+    answer = Answer(status, content)
+    assert isinstance(judge_look(answer, REF), LookVerdict)
+    assert isinstance(verdicts.judge_submit(answer, REF.model), verdicts.SubmitVerdict)
+    assert str(verdicts.status_error(answer))
+    assert isinstance(verdicts.says_throttled(answer), bool)

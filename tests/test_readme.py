@@ -1,0 +1,290 @@
+"""Every code block of the README is run as it stands, by people's means, against a simulator.
+
+A comment before a block says how: `<!-- run: script -->`, `<!-- run: pytest -->`,
+`<!-- run: fastapi METHOD /path -->`, `<!-- run: shell -->` or `<!-- run: not, because ... -->`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+import apixo_async
+from apixo_async.testing import serve_process
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+COMMANDS = "python -m pip install '.[all]' && apixo demo\npython -m pip install nox && nox\n"
+BOUND = 60  # seconds after which a block that hangs fails its test
+SPEED = 100  # of the simulator, and of the documents' plan of looks
+
+#: Runs at the start of each Python: looks come as much sooner as tasks end.
+HASTE = f"""
+from dataclasses import replace
+from apixo_async._core import documents
+for table in (documents.TIMINGS, documents._MEDIA):
+    for kind, plan in table.items():
+        sooner = {{"first": plan.first / {SPEED}, "interval": plan.interval / {SPEED}}}
+        table[kind] = replace(plan, **sooner)
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: the line of its fence, its language, its text, and how to run it."""
+
+    line: int
+    language: str
+    text: str
+    how: str | None
+
+
+def blocks(markdown: str) -> list[Block]:
+    """Return every fenced block, each with the marker on the line before it."""
+    found: list[Block] = []
+    how: str | None = None
+    lines = enumerate(markdown.splitlines(keepends=True), start=1)
+    for number, line in lines:
+        if fence := re.match(r"\s*(`{3,}|~{3,})\s*(\w*)", line):
+            text: list[str] = []
+            for _, inner in lines:
+                if inner.strip() == fence[1]:
+                    break
+                text.append(inner)
+            else:
+                raise ValueError(f"line {number}: the block has no end")
+            found.append(Block(number, fence[2], dedent("".join(text)), how))
+            how = None
+        elif marker := re.fullmatch(r"\s*<!--\s*run:\s*(.*?)\s*-->\s*", line):
+            how = marker[1]
+        elif how is not None and line.strip():
+            raise ValueError(f"line {number}: a marker stands before no block")
+    return found
+
+
+class Sandbox:
+    """A folder of its own, and an environment in which the service is a simulator."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        site, tools = folder / "site", folder / "bin"
+        site.mkdir()
+        tools.mkdir()
+        (site / "sitecustomize.py").write_text(HASTE, "utf-8")
+        apixo = tools / "apixo"
+        apixo.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m apixo_async "$@"\n')
+        apixo.chmod(0o755)
+        package = Path(apixo_async.__file__).parents[1]
+        kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+        self.environment = kept | {
+            "APIXO_API_KEY": "readme-key",
+            "APIXO_BASE_URL": url,
+            "PYTHONPATH": os.pathsep.join((str(site), str(package))),
+            "PATH": os.pathsep.join((str(tools), str(Path(sys.executable).parent), os.defpath)),
+        }
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command here, its two outputs in one."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+
+    def run(self, *command: str) -> str:
+        """Run a command to its good end, and return what it printed."""
+        with self.start(*command) as process:
+            try:
+                printed, _ = process.communicate(timeout=BOUND)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert process.returncode == 0, printed
+        return printed
+
+
+def run_script(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Run Python as a script."""
+    assert not argument
+    (sandbox.folder / "example.py").write_text(block.text, "utf-8")
+    sandbox.run(sys.executable, "-W", "error::ResourceWarning", "example.py")
+
+
+def run_pytest(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Run Python as a test module."""
+    assert not argument
+    (sandbox.folder / "test_example.py").write_text(block.text, "utf-8")
+    printed = sandbox.run(sys.executable, "-m", "pytest", "-q", "test_example.py")
+    assert re.search(r"^\d+ passed in", printed, re.MULTILINE), printed
+
+
+def run_fastapi(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Serve Python as an app under uvicorn, and send the request twice at once."""
+    method, path = argument.split()
+    (sandbox.folder / "example.py").write_text(block.text, "utf-8")
+    server = (sys.executable, "-m", "uvicorn", "example:app", "--port", "0", "--app-dir", ".")
+    with sandbox.start(*server) as process, ThreadPoolExecutor(2) as pool:
+        watchdog = threading.Timer(BOUND, process.kill)
+        watchdog.start()
+        try:
+            url = _url_of(process)
+            answers = list(pool.map(_body, [Request(url + path, method=method) for _ in range(2)]))
+        finally:
+            process.terminate()
+            printed, _ = process.communicate()
+            watchdog.cancel()
+    assert len(set(answers)) == 2, f"two requests at once made {answers}"
+    assert "Application shutdown complete" in printed
+    assert "ERROR" not in printed
+
+
+def _url_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    printed: list[str] = []
+    for line in process.stdout:
+        printed.append(line)
+        if running := re.search(r"running on (http://\S+)", line):
+            return running[1]
+    raise AssertionError("".join(printed))
+
+
+def _body(request: Request) -> bytes:
+    with urlopen(request, timeout=BOUND) as response:
+        assert response.status == 200
+        body: bytes = response.read()
+    return body
+
+
+def run_shell(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Run commands in a shell; a line that installs is only checked."""
+    assert not argument
+    lines = [line.removeprefix("$ ") for line in block.text.splitlines()]
+    for line in lines:
+        if "pip install" in line:
+            assert_installable(line)
+    commands = [line for line in lines if "pip install" not in line]
+    sandbox.run("bash", "-euo", "pipefail", "-c", "\n".join(commands))
+
+
+def run_not(sandbox: Sandbox, block: Block, argument: str) -> None:  # noqa: ARG001  # as the others
+    """Leave a block alone that gives its reason, and that is no Python."""
+    assert re.match(r"because \w+", argument), f"line {block.line}: no reason is given"
+    assert block.language != "python", f"line {block.line}: Python is run"
+
+
+HOW = {
+    "script": run_script,
+    "pytest": run_pytest,
+    "fastapi": run_fastapi,
+    "shell": run_shell,
+    "not,": run_not,
+}
+
+
+def assert_installable(line: str) -> None:
+    """Check that a line installs this project by its name or place, with extras that it has."""
+    requirement = re.fullmatch(r"python -m pip install '?(apixo-async|\.)(\[([a-z,]+)\])?'?", line)
+    assert requirement is not None, line
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = set((requirement[3] or "all").split(","))
+    assert extras <= project["optional-dependencies"].keys(), line
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Have the service on a port of a second process."""
+    with serve_process(key="readme-key", speed=SPEED) as url:
+        yield url
+
+
+@pytest.fixture
+def sandbox(url: str, tmp_path: Path) -> Sandbox:
+    """Have a folder for one block."""
+    return Sandbox(tmp_path, url)
+
+
+def test_the_two_commands() -> None:
+    """The README begins with the two commands, and CI runs the second, letter for letter."""
+    assert blocks(README.read_text("utf-8"))[0].text == COMMANDS
+    assert COMMANDS.splitlines()[1] in (ROOT / ".ci/run").read_text("utf-8").splitlines()
+
+
+@pytest.mark.heavy
+@pytest.mark.realtime
+@pytest.mark.parametrize(
+    "block", blocks(README.read_text("utf-8"))[1:], ids=lambda block: f"line-{block.line}"
+)
+def test_block(sandbox: Sandbox, block: Block) -> None:
+    """A block does what it says, as it stands, in an empty folder."""
+    execute(sandbox, block)
+
+
+def execute(sandbox: Sandbox, block: Block) -> None:
+    """Run a block in the way that its marker names."""
+    assert block.how is not None, f"line {block.line}: no marker says how to run this block"
+    way, _, argument = block.how.partition(" ")
+    assert way in HOW, f"line {block.line}: {way} is none of {', '.join(HOW)}"
+    HOW[way](sandbox, block, argument)
+
+
+# The checks themselves are worth something only as long as they can fail.
+
+
+def test_every_fence_is_found() -> None:
+    """Blocks are found with language, marker and line; a marker counts for one block only."""
+    markdown = "# A\n\n<!-- run: script -->\n\n```python\na\n\nb\n```\n- x\n\n  ```\n  c\n  ```\n"
+    assert blocks(markdown) == [
+        Block(5, "python", "a\n\nb\n", "script"),
+        Block(12, "", "c\n", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "markdown", ["```python\na\n", "<!-- run: script -->\ntext\n```\na\n```\n"]
+)
+def test_broken_markdown_is_an_error(markdown: str) -> None:
+    """A block without an end, or a marker without a block, hides nothing."""
+    with pytest.raises(ValueError, match=r"line \d"):
+        blocks(markdown)
+
+
+@pytest.mark.heavy
+@pytest.mark.realtime
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        (None, ""),
+        ("guess", ""),
+        ("not,", ""),
+        ("not, because it is Python", ""),
+        ("script", "raise SystemExit(1)"),
+        ("pytest", "def test() -> None:\n    assert False"),
+        ("pytest", "def no_test() -> None: ..."),
+        ("shell", "apixo status gpt-image-1 nothing\ntrue"),
+        ("shell", "python -m pip install 'apixo-async[everything]'"),
+        ("fastapi GET /", "raise RuntimeError"),
+    ],
+)
+def test_a_block_that_fails_is_seen(sandbox: Sandbox, how: str | None, text: str) -> None:
+    """A block that does not do what its marker says fails its test."""
+    with pytest.raises(AssertionError):
+        execute(sandbox, Block(1, "python", text, how))
