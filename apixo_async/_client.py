@@ -1,4 +1,4 @@
-"""The client: where the parts are wired, and what callers call."""
+"""The client: what callers call."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeAlias, overload
+from typing import Self, TypeAlias, overload
 
 import httpx2
 
-from apixo_async import _config as config
 from apixo_async._balance import ask_balance
 from apixo_async._checks import (
     check_delivery,
     check_input,
     check_timeout,
-    check_type,
     require,
 )
 from apixo_async._config import Timeouts
 from apixo_async._core import events
-from apixo_async._core.errors import ApixoError, ConfigurationError
+from apixo_async._core.errors import ApixoError
 from apixo_async._core.schedule import Polling
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import (
@@ -44,14 +42,11 @@ from apixo_async._engine import Engine
 from apixo_async._life import Life
 from apixo_async._limiter import Limiter
 from apixo_async._reporting import Reporter, guarded
+from apixo_async._settings import Settings
 from apixo_async._task import Task
-from apixo_async._transport import Channel, build_transport, check_transport
-from apixo_async._version import __version__
 from apixo_async.inputs import Input
 
 Orphan: TypeAlias = Task | SubmitUncertainError
-
-_USER_AGENT: Final = f"apixo-async/{__version__}"
 
 
 class AsyncClient:
@@ -97,28 +92,26 @@ class AsyncClient:
         on_orphan: Callable[[Orphan], None] | None = None,
         seed: int | None = None,
     ) -> None:
-        if limits is not None and limiter is not None:
-            raise ConfigurationError("limits and limiter exclude each other: a limiter has its own")
-        self._key = config.resolve_key(api_key)
-        self._base_url = config.resolve_base_url(base_url)
-        self._timeouts = config.resolve_timeouts(timeout)
-        self._polling = check_type("polling", polling, Polling) or Polling.documented()
-        self._limiter = check_type("limiter", limiter, Limiter) or Limiter(
-            check_type("limits", limits, Limits), seed=seed
+        self._settings = Settings.checked(
+            api_key,
+            base_url=base_url,
+            limits=limits,
+            polling=polling,
+            limiter=limiter,
+            transport=transport,
+            timeout=timeout,
+            proxy=proxy,
+            verify=verify,
+            seed=seed,
         )
-        if transport is not None and (proxy is not None or verify is not True):
-            raise ConfigurationError("proxy and verify are settings of the transport you give")
-        self._transport = None if transport is None else check_transport(transport)
-        self._proxy = proxy
-        self._verify = verify
         self._report = Reporter(on_event)
         self._on_orphan = on_orphan
         self._rng = random.Random(seed)
         self._life = Life(
             self._wired,
-            transport=self._transport,
+            transport=self._settings.transport,
             report=self._report,
-            patience=self._timeouts.exchange,
+            patience=self._settings.timeouts.exchange,
         )
 
     # --- tasks ---------------------------------------------------------------------------
@@ -232,7 +225,7 @@ class AsyncClient:
             APIStatusError: The service refused.
             APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
         """
-        return await ask_balance(self._life.engine().line, self._timeouts, self._rng)
+        return await ask_balance(self._life.engine().line, self._settings.timeouts, self._rng)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the documents' prices of inputs, and count those without one."""
@@ -242,7 +235,7 @@ class AsyncClient:
         """Return the counts of this instant."""
         engine = self._life.engine_here
         if engine is None:
-            limits = self._limiter.limits
+            limits = self._settings.limiter.limits
             return Statistics(limits.concurrent_tasks, limits.requests_per_minute)
         return engine.statistics()
 
@@ -278,7 +271,7 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
-        return f"<AsyncClient {self._base_url} {state}>"
+        return f"<AsyncClient {self._settings.base_url} {state}>"
 
     # --- wiring --------------------------------------------------------------------------
 
@@ -297,26 +290,4 @@ class AsyncClient:
             guarded("on_orphan", self._on_orphan, orphan)
 
     def _wired(self) -> Engine:
-        transport = self._transport or build_transport(
-            self._base_url, proxy=self._proxy, verify=self._verify
-        )
-        channel = Channel(
-            transport,
-            base_url=self._base_url,
-            key=self._key,
-            timeouts=self._timeouts,
-            user_agent=_USER_AGENT,
-        )
-        limits = self._limiter.limits
-        self._report(
-            events.ClientOpened(self._base_url, limits.concurrent_tasks, limits.requests_per_minute)
-        )
-        return Engine.wired(
-            channel,
-            limiter=self._limiter,
-            polling=self._polling,
-            timeouts=self._timeouts,
-            report=self._report,
-            rng=self._rng,
-            orphan=self._orphan,
-        )
+        return Engine.wired(self._settings, self._report, self._rng, self._orphan)

@@ -12,24 +12,21 @@ import anyio
 import httpx2
 
 from apixo_async._checks import check_ref
-from apixo_async._config import Timeouts
 from apixo_async._core.errors import ClientClosedError
-from apixo_async._core.events import TaskAttached
-from apixo_async._core.schedule import Polling
+from apixo_async._core.events import ClientOpened, TaskAttached
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Statistics, TaskRef
 from apixo_async._downloads import Downloader
 from apixo_async._gate import Gate
 from apixo_async._ledger import Ledger
-from apixo_async._limiter import Limiter
 from apixo_async._line import Line
 from apixo_async._poller import Poller
 from apixo_async._posts import Posts
 from apixo_async._reporting import Reporter
+from apixo_async._settings import Settings
 from apixo_async._submits import Submitter
 from apixo_async._task import Task
 from apixo_async._track import Track
-from apixo_async._transport import Channel
 
 #: Seconds that the connections get to close.
 _CLOSING = 5.0
@@ -50,29 +47,28 @@ class Engine:
     @classmethod
     def wired(
         cls,
-        channel: Channel,
-        *,
-        limiter: Limiter,
-        polling: Polling,
-        timeouts: Timeouts,
+        settings: Settings,
         report: Reporter,
         rng: random.Random,
         orphan: Callable[[Task | SubmitUncertainError], None],
     ) -> Self:
         """Wire the parts: the only place where that is done. Needs a running loop."""
-        line = Line(channel, limiter, Gate(limiter.limits.requests_per_minute / 60), report)
-        poller = Poller(line, Ledger(polling, limiter, report, rng), report)
+        channel, limiter = settings.channel(), settings.limiter
+        limits = limiter.limits
+        line = Line(channel, limiter, Gate(limits.requests_per_minute / 60), report)
+        poller = Poller(line, Ledger(settings.polling, limiter, report, rng), report)
 
         def hand_over(ended: Track | SubmitUncertainError) -> None:
             orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
 
         posts = Posts(line, poller, report, hand_over)
+        report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
         return cls(
             transport=channel.transport,
             line=line,
             poller=poller,
             posts=posts,
-            submitter=Submitter(line, posts, report, timeouts, rng),
+            submitter=Submitter(line, posts, report, settings.timeouts, rng),
             downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
             report=report,
         )

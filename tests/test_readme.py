@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
-from urllib.request import Request, urlopen
 
+import httpx2
 import pytest
 
 import apixo_async
@@ -133,7 +133,9 @@ def run_pytest(sandbox: Sandbox, block: Block, argument: str) -> None:
     """Run Python as a test module."""
     assert not argument
     (sandbox.folder / "test_example.py").write_text(block.text, "utf-8")
-    printed = sandbox.run(sys.executable, "-m", "pytest", "-q", "test_example.py")
+    # The haste imported a plugin of pytest before pytest could; no other warning may pass.
+    warnings = ("-W", "error", "-W", "ignore:Module already imported")
+    printed = sandbox.run(sys.executable, "-m", "pytest", "-q", *warnings, "test_example.py")
     assert re.search(r"^\d+ passed in", printed, re.MULTILINE), printed
 
 
@@ -146,8 +148,8 @@ def run_fastapi(sandbox: Sandbox, block: Block, argument: str) -> None:
         watchdog = threading.Timer(BOUND, process.kill)
         watchdog.start()
         try:
-            url = _url_of(process)
-            answers = list(pool.map(_body, [Request(url + path, method=method) for _ in range(2)]))
+            url = _url_of(process) + path
+            answers = list(pool.map(_body, [method] * 2, [url] * 2))
         finally:
             process.terminate()
             printed, _ = process.communicate()
@@ -167,11 +169,10 @@ def _url_of(process: subprocess.Popen[str]) -> str:
     raise AssertionError("".join(printed))
 
 
-def _body(request: Request) -> bytes:
-    with urlopen(request, timeout=BOUND) as response:
-        assert response.status == 200
-        body: bytes = response.read()
-    return body
+def _body(method: str, url: str) -> bytes:
+    answer = httpx2.request(method, url, trust_env=False, timeout=BOUND)
+    assert answer.status_code == 200
+    return answer.content
 
 
 def run_shell(sandbox: Sandbox, block: Block, argument: str) -> None:

@@ -1,0 +1,85 @@
+"""The gate in front of the pool is as wide as rate and latency ask, within bounds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apixo_async._core.places import FEWEST, MOST, PlaceTable, gate_size
+
+RATE = 10_000 / 60
+
+
+@pytest.mark.parametrize(
+    ("rate", "latency", "size"),
+    [
+        (RATE, 0.0, 32),
+        (RATE, 0.05, 32),
+        (RATE, 0.3, 100),
+        (RATE, 0.5, 167),
+        (RATE, 1.0, 256),
+        (RATE, 1e6, 256),
+        (1 / 60, 60.0, 32),
+    ],
+)
+def test_the_size_of_the_gate(rate: float, latency: float, size: int) -> None:
+    """It is rate x latency with head-room, between 32 and 256."""
+    assert gate_size(rate, latency) == size
+    assert (FEWEST, MOST) == (32, 256)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(rate=st.floats(1 / 60, 1e4), latency=st.floats(0.0, 1e4))
+def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
+    """Within its bounds, what the gate leaves to looks carries the whole rate."""
+    size = gate_size(rate, latency)
+    assert 32 <= size <= 256
+    if size < 256:
+        assert (size - size // 4) >= min(rate * latency, 256)
+
+
+def test_places_are_kept_for_submits() -> None:
+    """Looks leave a quarter of the gate to submits, and submits may fill it."""
+    table = PlaceTable(RATE)
+    looks = submits = 0
+    while table.has_place(for_submit=False):
+        table.enter()
+        looks += 1
+    while table.has_place(for_submit=True):
+        table.enter()
+        submits += 1
+    assert (looks, submits, table.used) == (24, 8, 32)
+    for used in range(31, 22, -1):
+        table.leave(None)
+        assert table.has_place(for_submit=True)
+        assert table.has_place(for_submit=False) is (used < 24)
+
+
+def test_latency_is_that_of_answers() -> None:
+    """The first answer sets the latency, later ones move it a little, and no answer none."""
+    table = PlaceTable(RATE)
+    seen = []
+    for took in (0.4, None, 0.4, 1.4):
+        table.enter()
+        table.leave(took)
+        seen.append(table.latency)
+    assert seen == pytest.approx([0.4, 0.4, 0.4, 0.45])
+    assert table.size == gate_size(RATE, table.latency) == 150
+    assert table.used == 0
+
+
+def test_one_slow_answer_does_not_open_the_gate() -> None:
+    """A crowd of slow answers widens the gate, one of them does not, and quick ones narrow it."""
+    table = PlaceTable(RATE)
+
+    def sized(took: float, times: int) -> int:
+        for _ in range(times):
+            table.enter()
+            table.leave(took)
+        return table.size
+
+    assert sized(0.05, 50) == 32
+    assert sized(2.0, 1) < 64
+    assert sized(2.0, 100) == 256
+    assert sized(0.05, 200) == 32
