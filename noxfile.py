@@ -21,6 +21,7 @@ COVERED = 95.0  # percent of the package's lines, and percent of its branches
 ENVIRONMENT = {"PYTHONPATH": None, "PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": None}
 
 nox.needs_version = ">=2025.11.12"
+nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 # Which interpreters there are is found out below; one that is missing is skipped in CI too.
 nox.options.error_on_missing_interpreters = False
@@ -65,6 +66,8 @@ CHOSEN = next(iter(PYTHONS), None)
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel that users get, by way of the source distribution."""
+    missing = set(nox.project.python_versions(PROJECT)) - PYTHONS.keys()
+    session.log(f"Pythons: {', '.join(PYTHONS)}; not installed: {', '.join(sorted(missing))}")
     shutil.rmtree(DIST, ignore_errors=True)
     session.install("build")
     session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
@@ -90,15 +93,13 @@ def tests(session: nox.Session, *, everything: bool) -> None:
         "APIXO_WHEEL": wheel(),
         "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage"),
     }
-    pytest = ("pytest", "-q", "-rs", *session.posargs)
-    if session.posargs:
-        session.run(*pytest, env=env)
-    elif everything:
+    pytest = ("pytest", "-q", "-rs")
+    if everything and not session.posargs:
         session.run("coverage", "erase", env=env)
         session.run("coverage", "run", "-m", *pytest, env=env)
         check_coverage(session, env)
     else:
-        session.run(*pytest, "-m", "not heavy", env=env)
+        session.run(*pytest, *(session.posargs or ("-m", "not heavy")), env=env)
 
 
 def check_coverage(session: nox.Session, env: dict[str, str | None]) -> None:

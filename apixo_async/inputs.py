@@ -256,7 +256,8 @@ class FluxKontext(_DocumentedInput):
         if not 1 <= len(self.prompt) <= 10_000:
             _warn_elsewhere("prompt", f"{len(self.prompt)} characters", "1 to 10,000")
         if self.aspect_ratio is not None and self.aspect_ratio not in self.aspect_ratios:
-            _warn_elsewhere("aspect_ratio", repr(self.aspect_ratio), ", ".join(self.aspect_ratios))
+            given = f"{self.aspect_ratio!r:.200}"
+            _warn_elsewhere("aspect_ratio", given, ", ".join(self.aspect_ratios))
         if len(self.image_urls) > 1:
             _warn_elsewhere("image_urls", f"{len(self.image_urls)} URLs", "one")
         if self.safety_tolerance is not None and not 0 <= self.safety_tolerance <= 2:
@@ -293,6 +294,6 @@ def from_dict(model: str, fields: Mapping[str, Any]) -> Input:
     """
     check_model_name(model)
     if not _is_mapping(fields):
-        raise TypeError(f"fields: {fields!r} given; the input of {model} is a mapping")
+        raise TypeError(f"fields: {fields!r:.200} given; the input of {model} is a mapping")
     cls = DOCUMENTED.get(model)
     return OtherModel(model, **fields) if cls is None else cls.model_validate(dict(fields))

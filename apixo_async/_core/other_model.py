@@ -70,9 +70,11 @@ def _other_model(model: str, fields: Mapping[str, object]) -> OtherModel:
 def check_model_name(model: object) -> None:
     """Refuse a name that could not stand in a URL."""
     if not isinstance(model, str):
-        raise TypeError(f"model: {model!r} given; a model is named by a str such as 'sora-2'")
+        raise TypeError(f"model: {model!r:.200} given; a model is named by a str such as 'sora-2'")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
-        raise ValueError(f"model: {model!r} given; a name is letters, digits, '-', '_' and '.'")
+        raise ValueError(
+            f"model: {model!r:.200} given; a name is letters, digits, '-', '_' and '.'"
+        )
 
 
 def _as_json(model: str, fields: Mapping[str, object]) -> str:
@@ -83,6 +85,6 @@ def _as_json(model: str, fields: Mapping[str, object]) -> str:
             try:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError) as reason:
-                message = f"{model}: {name}: {value!r} given; allowed is what JSON holds ({reason})"
-                raise ValueError(message) from exc
+                given = f"{model}: {name}: {value!r:.200} given"
+                raise ValueError(f"{given}; allowed is what JSON holds ({reason})") from exc
         raise

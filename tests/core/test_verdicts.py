@@ -76,7 +76,7 @@ def test_error_of_a_code(
     assert type(error) is cls
     assert str(error).startswith(f"sora-2 task_1 answered {code}: No way; {advice}")
     assert (error.model, error.task_id, error.message) == ("sora-2", "task_1", "No way")
-    assert (error.status, error.bought) == (answer.status, False)
+    assert error.status == answer.status
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,6 @@ def test_an_envelope_without_an_id(code: int | None, data: dict[str, object]) ->
             assert verdict.body_head == content
         else:
             assert isinstance(verdict, Refused), status
-            assert verdict.error.bought is False
             assert (verdict.repeat == "throttled") is (429 in told), status
             assert verdict.repeat != "unavailable" or 503 in told, status
             assert verdict.repeat is not None or told & REFUSING - {429, 503}, status
