@@ -113,8 +113,8 @@ def _check_base_url(given: str) -> None:
     try:
         parts = urlsplit(given.strip())
         host, _ = parts.hostname, parts.port
-    except ValueError as exc:
-        raise ConfigurationError(f"base_url: it cannot be read ({exc})") from None
+    except ValueError:
+        raise ConfigurationError("base_url: it cannot be read; look at its host and port") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError("base_url: it begins with https:// and a host")
     if re.search(r"[\s\x00-\x1f\\]", given.strip()):

@@ -22,7 +22,7 @@ LAYERS = {
     "core": "_core.* _version",
     "inputs": "inputs",
     "edges": "_config _transport _limiter _gate _line _reporting _checks _binding _balance "
-    "_files _source _transfer _downloads aiohttp",
+    "_downloads.* aiohttp",
     "engine": "_agenda _track _ledger _poller _posts _submits _task _settings _engine _life",
     "client": "_client __init__",
     "surface": "_cli.* testing.* __main__",

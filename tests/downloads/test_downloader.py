@@ -24,8 +24,8 @@ import pytest
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.task_errors import DownloadError, ResultExpiredError
 from apixo_async._core.values import Result
-from apixo_async._downloads import Downloader, DownloadTimeouts
-from apixo_async._files import Part
+from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
+from apixo_async._downloads.files import Part
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from apixo_async._core.task_errors import DownloadError
-from apixo_async._files import Destination, Part
-from apixo_async._source import Again
-from apixo_async._transfer import BATCH, Inflater, Transfer, Use, finish, receive
+from apixo_async._downloads.files import Destination, Part
+from apixo_async._downloads.source import Again
+from apixo_async._downloads.transfer import BATCH, Inflater, Transfer, Use, finish, receive
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ import httpx2
 
 from apixo_async._core.media import ERROR_PAGE
 from apixo_async._core.task_errors import DownloadError
-from apixo_async._files import Part, check_size, off_loop
-from apixo_async._source import Again, failure
+from apixo_async._downloads.files import Part, check_size, off_loop
+from apixo_async._downloads.source import Again, failure
 
 #: Bytes that are handed to a worker thread at once, and that one inflated piece may have.
 BATCH: Final = 1_048_576

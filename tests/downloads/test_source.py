@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from apixo_async._core.task_errors import DownloadError
-from apixo_async._source import Again, Source, failure, reach, read_url, shown
+from apixo_async._downloads.source import Again, Source, failure, reach, read_url, shown
 
 pytestmark = pytest.mark.anyio
 

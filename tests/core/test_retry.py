@@ -1,0 +1,169 @@
+"""Repeats stay inside one budget of elapsed time, and 429s spend nothing of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apixo_async._core.retry import Backoff, Patience, Repeat
+
+LIVELY = settings(max_examples=200, deadline=None, database=None)
+
+
+class Most(random.Random):
+    """A source of chance that always gives the most."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """Return the upper bound."""
+        del a
+        return b
+
+
+def pauses(backoff: Backoff, now: float) -> list[float]:
+    """Repeat at once after each pause until the budget is spent; return the pauses."""
+    found = []
+    while (pause := backoff.pause(now)) is not None:
+        found.append(pause)
+        now += pause
+    return found
+
+
+def test_pauses_double_up_to_a_ceiling() -> None:
+    """At most, pauses are 0.5 s, 1 s, 2 s, 4 s and then 8 s, to the end of the budget."""
+    assert pauses(Backoff(100.0, budget=40.0, rng=Most()), 100.0) == [0.5, 1, 2, 4, 8, 8, 8, 8]
+    shaped = Backoff(0.0, budget=10.0, rng=Most(), base=1.0, ceiling=3.0)
+    assert pauses(shaped, 0.0) == [1, 2, 3, 3]
+
+
+@LIVELY
+@given(
+    seed=st.integers(0, 2**32),
+    budget=st.floats(0.1, 600.0),
+    took=st.lists(st.floats(0.0, 30.0), max_size=40),
+    asked=st.lists(st.floats(0.0, 20.0), max_size=40),
+)
+def test_no_repeat_begins_after_the_budget(
+    seed: int, budget: float, took: list[float], asked: list[float]
+) -> None:
+    """However long attempts take and whatever the service asks for, repeats begin in time."""
+    backoff, now = Backoff(50.0, budget=budget, rng=random.Random(seed)), 50.0
+    tops = itertools.chain([0.5, 1, 2, 4], itertools.repeat(8.0))
+    for took_one, asked_one, top in zip(took, asked, tops, strict=False):
+        now += took_one
+        pause = backoff.pause(now, at_least=asked_one)
+        if pause is None:
+            assert now + max(asked_one, top) > 50.0 + budget
+            return
+        assert asked_one <= pause <= max(asked_one, top)
+        now += pause
+        assert now <= 50.0 + budget
+
+
+def test_the_service_may_ask_for_more_than_there_is() -> None:
+    """Where `Retry-After` leads beyond the budget, there is no repeat."""
+    backoff = Backoff(0.0, budget=30.0, rng=random.Random(1))
+    assert backoff.pause(0.0, at_least=30.0) == 30.0
+    assert backoff.pause(0.0, at_least=30.1) is None
+
+
+def test_time_can_be_left_out_of_the_budget() -> None:
+    """What is left out moves the end of the budget."""
+    backoff = Backoff(0.0, budget=10.0, rng=random.Random(1))
+    assert backoff.pause(100.0) is None
+    backoff.extend(95.0)
+    assert backoff.pause(100.0, at_least=5.0) == 5.0
+    assert backoff.pause(100.0, at_least=5.1) is None
+
+
+@LIVELY
+@given(seed=st.integers(0, 2**32))
+def test_seeds_replay(seed: int) -> None:
+    """The same seed pauses the same, and the global source of chance is left alone."""
+    state = random.getstate()
+    first, second = (
+        pauses(Backoff(0.0, budget=60.0, rng=random.Random(seed)), 0.0) for _ in range(2)
+    )
+    assert first == second
+    assert len(set(first)) == len(first) > 7
+    assert random.getstate() == state
+
+
+def test_pauses_spread_evenly() -> None:
+    """Pauses are drawn from all of zero to the top, so that a crowd disperses."""
+    rng = random.Random(3)
+    firsts = [Backoff(0.0, budget=9.0, rng=rng).pause(0.0) for _ in range(1_000)]
+    tenths = [sum(0.05 * i <= (one or 0.0) < 0.05 * (i + 1) for one in firsts) for i in range(10)]
+    assert sum(tenths) == 1_000
+    assert min(tenths) > 60
+
+
+# --- patience ----------------------------------------------------------------------------------
+
+
+def patience(budget: float = 120.0, throttled: float = 300.0) -> Patience:
+    """Return a patience whose pauses are the longest."""
+    return Patience(budget=budget, throttled=throttled, rng=Most())
+
+
+def test_a_refusal_for_good() -> None:
+    """What must not be repeated is not, at any time."""
+    assert patience().pause(None, 0.0, 5.0) is None
+
+
+@pytest.mark.parametrize("repeat", ["unavailable", "unsent"])
+def test_refusals_share_one_budget(repeat: Repeat) -> None:
+    """The budget runs from the first refusal, whatever the refusals are for."""
+    waits = patience(budget=10.0)
+    assert waits.pause(repeat, 1_000.0, None) == 0.5
+    assert waits.pause("unavailable", 1_001.0, None) == 1.0
+    assert waits.pause("unsent", 1_008.0, None) == 2.0
+    assert waits.pause("unsent", 1_008.5, None) is None
+
+
+def test_the_service_is_heard() -> None:
+    """A 503 with a `Retry-After` is repeated no sooner than that."""
+    assert patience().pause("unavailable", 0.0, 45.0) == 45.0
+    assert patience().pause("unavailable", 0.0, 121.0) is None
+
+
+def test_429s_are_waited_out_elsewhere() -> None:
+    """A 429 is repeated as soon as the limiter lets it go, until patience with 429s ends."""
+    waits = patience(throttled=300.0)
+    assert waits.ends_at == math.inf
+    assert [waits.pause("throttled", now, 60.0) for now in (100.0, 200.0, 399.9)] == [0.0] * 3
+    assert waits.ends_at == 400.0
+    assert waits.pause("throttled", 400.0, None) is None
+
+
+def test_patience_with_429s_is_for_429s_in_a_row() -> None:
+    """Another refusal in between ends the row; the next 429 begins one."""
+    waits = patience(throttled=300.0)
+    waits.pause("throttled", 0.0, None)
+    assert waits.pause("unavailable", 299.0, None) == 0.5
+    assert waits.ends_at == math.inf
+    assert waits.pause("throttled", 300.0, None) == 0.0
+    assert waits.ends_at == 600.0
+
+
+def test_429s_spend_nothing_of_the_budget() -> None:
+    """The time under 429 is left out, wherever in the budget it falls."""
+    waits = patience(budget=10.0)
+    assert waits.pause("unavailable", 0.0, None) == 0.5
+    assert waits.pause("throttled", 1.0, None) == 0.0
+    assert waits.pause("throttled", 250.0, None) == 0.0
+    # 9 s of the budget are left at 260, as they were at 1.
+    assert waits.pause("unavailable", 260.0, None) == 1.0
+    assert waits.pause("unavailable", 260.0, 9.0) == 9.0
+    assert waits.pause("unavailable", 260.0, 9.1) is None
+
+
+def test_429s_before_the_first_refusal_spend_nothing() -> None:
+    """The budget begins with the first refusal that is no 429."""
+    waits = patience(budget=10.0)
+    waits.pause("throttled", 0.0, None)
+    assert waits.pause("unsent", 290.0, 10.0) == 10.0
