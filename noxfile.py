@@ -59,8 +59,9 @@ def installed() -> dict[str, str]:
 
 
 PYTHONS = installed()
-#: The version that also runs the heavy suites, measures coverage and checks types.
+#: The version that runs everything, measures coverage and checks types; the others are quick.
 CHOSEN = next(iter(PYTHONS), None)
+QUICK = "not heavy and not realtime"
 
 
 @nox.session
@@ -87,7 +88,7 @@ def install(session: nox.Session, group: str) -> None:
 
 
 def tests(session: nox.Session, *, everything: bool) -> None:
-    """Run the tests against the installed wheel: all with coverage, or all but the heavy ones."""
+    """Run the tests against the installed wheel: everything with coverage, or what is quick."""
     install(session, "tests")
     env = ENVIRONMENT | {
         "APIXO_WHEEL": wheel(),
@@ -99,7 +100,7 @@ def tests(session: nox.Session, *, everything: bool) -> None:
         session.run("coverage", "run", "-m", *pytest, env=env)
         check_coverage(session, env)
     else:
-        session.run(*pytest, *(session.posargs or ("-m", "not heavy")), env=env)
+        session.run(*pytest, *(session.posargs or ("-m", QUICK)), env=env)
 
 
 def check_coverage(session: nox.Session, env: dict[str, str | None]) -> None:

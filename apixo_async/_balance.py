@@ -14,7 +14,7 @@ from apixo_async._core.errors import (
     APITimeoutError,
     ApixoError,
 )
-from apixo_async._core.retry import Backoff
+from apixo_async._core.retry import Backoff, RetryQuota
 from apixo_async._core.turns import Urgency
 from apixo_async._core.verdicts import decisive_code, status_error
 from apixo_async._core.wire import Answer, read_balance, read_envelope
@@ -27,7 +27,9 @@ _PATH: Final = "/apikeys/current-balance"
 _FINAL: Final = frozenset({400, 401, 402, 403, 404, 422})
 
 
-async def ask_balance(line: Line, timeouts: Timeouts, rng: random.Random) -> Decimal:
+async def ask_balance(
+    line: Line, timeouts: Timeouts, rng: random.Random, quota: RetryQuota
+) -> Decimal:
     """Return the USD left on the key.
 
     Raises:
@@ -35,7 +37,8 @@ async def ask_balance(line: Line, timeouts: Timeouts, rng: random.Random) -> Dec
         APIConnectionError: No readable answer came within the budget of repeats.
     """
     loop = asyncio.get_running_loop()
-    pauses = Backoff(loop.time(), budget=timeouts.retry, rng=rng)
+    quota.earn(loop.time())
+    pauses = Backoff(loop.time(), budget=timeouts.retry, rng=rng, quota=quota)
     while True:
         found = await _ask_once(line)
         if isinstance(found, Decimal):

@@ -225,7 +225,8 @@ class AsyncClient:
             APIStatusError: The service refused.
             APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
         """
-        return await ask_balance(self._life.engine().line, self._settings.timeouts, self._rng)
+        engine = self._life.engine()
+        return await ask_balance(engine.line, self._settings.timeouts, self._rng, engine.quota)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the documents' prices of inputs, and count those without one."""

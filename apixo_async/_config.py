@@ -56,17 +56,27 @@ class Timeouts:
         }
 
 
-class Secret:
-    """An API key that shows itself nowhere: not in a repr, a pickle or a copy."""
+#: A shorter key could be part of any word.
+_SHORTEST_HIDDEN: Final = 8
 
-    __slots__ = ("__value",)
+
+class Secret:
+    """An API key that shows itself nowhere: not in a repr, an attribute, a pickle or a copy."""
+
+    __slots__ = ("__reveal",)
 
     def __init__(self, value: str) -> None:
-        self.__value = value
+        # In a closure: what reports crashes or debugs walks the attributes of what it meets.
+        self.__reveal = lambda: value.encode("ascii")
 
     def authorization(self) -> tuple[bytes, bytes]:
         """Return the header that goes to the API, and nowhere else."""
-        return b"Authorization", b"Bearer " + self.__value.encode("ascii")
+        return b"Authorization", b"Bearer " + self.__reveal()
+
+    def hidden_in(self, body: bytes) -> bytes:
+        """Return what the service said without the key, if it repeats it ("wrong key: ...")."""
+        key = self.__reveal()
+        return body.replace(key, b"***") if len(key) >= _SHORTEST_HIDDEN else body
 
     def __repr__(self) -> str:
         return "Secret(***)"

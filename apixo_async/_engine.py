@@ -14,6 +14,7 @@ import httpx2
 from apixo_async._checks import check_ref
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._core.events import ClientOpened, TaskAttached
+from apixo_async._core.retry import RetryQuota
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Statistics, TaskRef
 from apixo_async._downloads import Downloader
@@ -43,6 +44,7 @@ class Engine:
     submitter: Submitter
     downloader: Downloader
     report: Reporter
+    quota: RetryQuota
 
     @classmethod
     def wired(
@@ -61,6 +63,7 @@ class Engine:
         def hand_over(ended: Track | SubmitUncertainError) -> None:
             orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
 
+        quota = RetryQuota(asyncio.get_running_loop().time())
         posts = Posts(line, poller, report, hand_over)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
         return cls(
@@ -68,9 +71,10 @@ class Engine:
             line=line,
             poller=poller,
             posts=posts,
-            submitter=Submitter(line, posts, report, settings.timeouts, rng),
+            submitter=Submitter(line, posts, report, settings.timeouts, rng, quota),
             downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
             report=report,
+            quota=quota,
         )
 
     def attach(self, model: str | TaskRef, task_id: str | None) -> Task:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-
 from apixo_async._core.places import PlaceTable
+from apixo_async._waiters import Waiters
 
 
 class Gate:
@@ -20,31 +18,19 @@ class Gate:
 
     def __init__(self, requests_per_second: float) -> None:
         self.table = PlaceTable(requests_per_second)
-        self._waiting: dict[bool, OrderedDict[asyncio.Future[None], None]] = {
-            True: OrderedDict(),
-            False: OrderedDict(),
-        }
+        self._waiting: dict[bool, Waiters[None]] = {True: Waiters(), False: Waiters()}
 
     async def enter(self, *, for_submit: bool) -> None:
         """Wait for a place."""
-        if self.table.has_place(for_submit=for_submit) and not self._waiting[for_submit]:
-            self.table.enter()
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._waiting[for_submit]
-        queue[future] = None
-        try:
-            await future
-        except asyncio.CancelledError:
-            queue.pop(future, None)
-            if future.done() and not future.cancelled():
-                self.leave(None)
-            raise
+        await self._waiting[for_submit].join(self._admit, self.leave)
 
     def leave(self, took: float | None) -> None:
         """Give a place back; `took` is the latency of an exchange that was answered."""
         self.table.leave(took)
-        for for_submit, queue in self._waiting.items():
-            while queue and self.table.has_place(for_submit=for_submit):
+        self._admit()
+
+    def _admit(self) -> None:
+        for for_submit, waiting in self._waiting.items():
+            while waiting and self.table.has_place(for_submit=for_submit):
                 self.table.enter()
-                queue.popitem(last=False)[0].set_result(None)
+                waiting.hand(None)

@@ -10,6 +10,7 @@ from apixo_async._agenda import Agenda
 from apixo_async._core import events, verdicts
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ApixoError
+from apixo_async._core.outage import Outage
 from apixo_async._core.schedule import (
     Polling,
     after_fault,
@@ -54,6 +55,7 @@ class Ledger:
     ) -> None:
         self.agenda = Agenda()
         self.tracks: dict[TaskRef, Track] = {}
+        self.outage = Outage(rng)
         self.succeeded = self.failed = 0
         self._polling = polling
         self._limiter = limiter
@@ -61,6 +63,7 @@ class Ledger:
         self._rng = rng
         # Looks a second that the tasks past their first look ask for together.
         self._load = 0.0
+        self._down_since = 0.0
 
     def open(self, ref: TaskRef, kind: str, slot: Slot, *, now: float, at_once: bool) -> Track:
         """Take up a task: plan its first look, at once where nobody knows how old it is."""
@@ -85,13 +88,16 @@ class Ledger:
             # It may have been settled, or looked at, since somebody asked.
             if track.outcome is None and not track.looking:
                 track.looking = True
+                track.looked_at = now
                 track.looks += 1
+                self.outage.passed(now)
                 return track
         return None
 
     def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
         """Act on what a look said."""
         track.looking = False
+        self._weigh(track, verdict, now)
         if track.outcome is not None:
             return
         match verdict:
@@ -102,9 +108,7 @@ class Ledger:
             case verdicts.Running():
                 self._still_running(track, verdict, now)
             case verdicts.Faulty():
-                track.faults += 1
-                due = after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
-                self._look_failed(track, verdict.error, now, due)
+                self._look_failed(track, verdict.error, now, self._after_fault(track, now))
             case verdicts.Throttled():
                 # Time under 429 is not a fault: the limiter's gate does the waiting.
                 self._look_failed(track, verdict.error, now, self._next_look(track, now))
@@ -130,6 +134,36 @@ class Ledger:
             track.halted = reason
             track.answer_refreshers(reason)
             track.wake()
+
+    # --- what looks mean together --------------------------------------------------------
+
+    def next_look_at(self, now: float) -> float:
+        """Return when a look may go out: asked-for ones at once, in an outage only probes."""
+        if self.agenda.has_asked:
+            return now
+        return max(self.agenda.next_due(), self.outage.ready_at(now))
+
+    def _weigh(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
+        sent_at = track.looked_at
+        match verdict:
+            case verdicts.Faulty():
+                if self.outage.failed(now, sent_at=sent_at):
+                    self._down_since = now
+                    self._report(events.ServiceDown(str(verdict.error)))
+            case verdicts.Throttled():
+                self.outage.unclear(sent_at=sent_at)
+            case _:
+                if self.outage.told(sent_at=sent_at):
+                    # What is overdue now goes out evenly, and not all at once.
+                    self._limiter.pace()
+                    self._report(events.ServiceBack(now - self._down_since))
+
+    def _after_fault(self, track: Track, now: float) -> float:
+        if self.outage.is_on:
+            # Not this task's fault: it is looked at as soon as the service is back.
+            return self._next_look(track, now)
+        track.faults += 1
+        return after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
 
     # --- what a look can mean ------------------------------------------------------------
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 from apixo_async._core.permits import PermitLog
 from apixo_async._core.slots import SlotTable
 from apixo_async._core.throttle import Throttle
 from apixo_async._core.turns import RateMeter, Turns, Urgency
 from apixo_async._core.values import Limits
+from apixo_async._waiters import Waiters
 
 Scope = Literal["submits", "everything"]
-
-
-W = TypeVar("W")
 
 
 class Permit:
@@ -97,16 +93,14 @@ class Limiter:
         self._gates = {"submits": Throttle(self._rng), "everything": Throttle(self._rng)}
         self._turns = Turns()
         self._submits = RateMeter()
-        self._slot_queue: OrderedDict[asyncio.Future[Slot], None] = OrderedDict()
-        self._queues: dict[Urgency, OrderedDict[asyncio.Future[Permit], None]] = {
-            urgency: OrderedDict() for urgency in Urgency
-        }
+        self._slot_queue: Waiters[Slot] = Waiters()
+        self._queues: dict[Urgency, Waiters[Permit]] = {urgency: Waiters() for urgency in Urgency}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def slot(self) -> Slot:
         """Wait for a slot."""
-        return await self._wait(self._slot_queue, Slot.release)
+        return await self._slot_queue.join(self._pump, Slot.release)
 
     def slot_above(self) -> Slot:
         """Take a slot even above the limit, for a task that exists already."""
@@ -115,7 +109,11 @@ class Limiter:
 
     async def permit(self, urgency: Urgency) -> Permit:
         """Wait for a permit."""
-        return await self._wait(self._queues[urgency], Permit.unused)
+        return await self._queues[urgency].join(self._pump, Permit.unused)
+
+    def pace(self) -> None:
+        """Let permits come evenly from here on, without a burst."""
+        self._permits.drain(self._bound_loop().time())
 
     @property
     def slots_used(self) -> int:
@@ -142,20 +140,6 @@ class Limiter:
 
     # --- waiting -------------------------------------------------------------------------
 
-    async def _wait(
-        self, queue: OrderedDict[asyncio.Future[W], None], give_back: Callable[[W], None]
-    ) -> W:
-        future: asyncio.Future[W] = self._bound_loop().create_future()
-        queue[future] = None
-        self._pump()
-        try:
-            return await future
-        except asyncio.CancelledError:
-            queue.pop(future, None)
-            if future.done() and not future.cancelled():
-                give_back(future.result())
-            raise
-
     def _bound_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -168,7 +152,7 @@ class Limiter:
         now = self._bound_loop().time()
         self._slots.expire(now)
         while self._slot_queue and self._slots.try_take():
-            self._slot_queue.popitem(last=False)[0].set_result(Slot(self))
+            self._slot_queue.hand(Slot(self))
         while (urgency := self._next_class(now)) is not None:
             self._grant(urgency, now)
         self._arm(now)
@@ -187,14 +171,13 @@ class Limiter:
         return [everything, self._gates["submits"]] if urgency is Urgency.SUBMIT else [everything]
 
     def _grant(self, urgency: Urgency, now: float) -> None:
-        future, _ = self._queues[urgency].popitem(last=False)
         self._permits.take(now)
         self._turns.served(urgency)
         for gate in self._gates_of(urgency):
-            gate.passed()
+            gate.passed(now)
         if urgency is Urgency.SUBMIT:
             self._submits.count(now)
-        future.set_result(Permit(self, urgency, now))
+        self._queues[urgency].hand(Permit(self, urgency, now))
 
     def _arm(self, now: float) -> None:
         wakes = [self._slots.next_expiry()] if self._slot_queue else []

@@ -106,9 +106,9 @@ class Poller:
     async def _until_due(self) -> None:
         """Wait until a look is due, giving up meanwhile what expires."""
         loop = asyncio.get_running_loop()
-        while self._agenda.next_due() > loop.time():
+        while (due := self.ledger.next_look_at(loop.time())) > loop.time():
             self._changed.clear()
-            wake = min(self._agenda.next_due(), self._agenda.next_expiry())
+            wake = min(due, self._agenda.next_expiry())
             try:
                 async with asyncio.timeout_at(wake if wake < math.inf else None):
                     await self._changed.wait()

@@ -18,7 +18,7 @@ from apixo_async._core.errors import (
     ClientClosedError,
     RateLimitError,
 )
-from apixo_async._core.retry import Patience
+from apixo_async._core.retry import Patience, RetryQuota
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.turns import Urgency
 from apixo_async._core.values import Delivery, TaskInput
@@ -42,6 +42,7 @@ class Submitter:
         report: Where events go.
         timeouts: The budgets of repeats.
         rng: The source of the jitter.
+        quota: The retries of the whole client.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Submitter:
         report: Reporter,
         timeouts: Timeouts,
         rng: random.Random,
+        quota: RetryQuota,
     ) -> None:
         self._line = line
         self._posts = posts
         self._report = report
         self._timeouts = timeouts
         self._rng = rng
+        self._quota = quota
         self._waits: set[asyncio.Timeout] = set()
         self._closed: ClientClosedError | None = None
 
@@ -95,8 +98,12 @@ class Submitter:
     async def _until_settled(self, purchase: Purchase, deadline: float | None) -> Track:
         loop = asyncio.get_running_loop()
         patience = Patience(
-            budget=self._timeouts.retry, throttled=self._timeouts.throttled, rng=self._rng
+            budget=self._timeouts.retry,
+            throttled=self._timeouts.throttled,
+            rng=self._rng,
+            quota=self._quota,
         )
+        self._quota.earn(asyncio.get_running_loop().time())
         while True:
             permit = await self._permit(purchase, deadline, patience)
             ended = await self._posts.send(purchase, permit)

@@ -51,6 +51,7 @@ class Track:
         due: When the next look is due (minus infinity: asked for), or None while none is planned.
         loads: Whether its looks count in the load of the agenda: past its first look.
         looking: Whether a look is under way.
+        looked_at: When the last look went out.
         looks: Status requests so far.
         faults: Looks in a row that told nothing.
         misses: Looks in a row that answered 404.
@@ -73,6 +74,7 @@ class Track:
         "halted",
         "kind",
         "loads",
+        "looked_at",
         "looking",
         "looks",
         "misses",
@@ -99,7 +101,7 @@ class Track:
         self.due: float | None = None
         self.attached = self.loads = self.looking = False
         self.looks = self.faults = self.misses = 0
-        self.missing_since = 0.0
+        self.missing_since = self.looked_at = 0.0
         self.snapshot: Snapshot | None = None
         self.outcome: Result | TaskError | None = None
         self.halted: ApixoError | None = None

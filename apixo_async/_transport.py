@@ -135,6 +135,7 @@ class Channel:
         body = bytearray()
         status: int | None = None
         retry_after: float | None = None
+        failure: BaseException | None = None
         try:
             async with asyncio.timeout(self._timeouts.exchange):
                 response = await self.transport.handle_async_request(request)
@@ -145,13 +146,15 @@ class Channel:
                 await _read(response, body)
         except Exception as exc:
             failure = _described(exc, phase)
-        else:
-            return Answer(status, bytes(body), retry_after)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as exc:
+            # The same once more, but for the frames of the HTTP stack: its locals hold the key.
+            status, failure = None, type(exc)(*exc.args)
         # A broken body still has a status, and may hold what was asked for.
         if status is not None:
-            return Answer(status, bytes(body), retry_after)
-        # Raised outside of the handler: the foreign exception, its request and the key in it
-        # stay out of the context of ours.
+            return Answer(status, self._key.hidden_in(bytes(body)), retry_after)
+        assert failure is not None  # Without a status something was raised.
+        # Raised outside of the handlers: the foreign exception, its request and its frames stay
+        # out of the context of ours.
         raise failure
 
 

@@ -33,9 +33,7 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-async def client_of(
-    events: list[Event], anyio_backend: object
-) -> AsyncIterator[Callable[..., AsyncClient]]:
+async def client_of(events: list[Event]) -> AsyncIterator[Callable[..., AsyncClient]]:
     """Make clients of a simulator, closed when the test ends."""
     clients: list[AsyncClient] = []
 

@@ -9,6 +9,7 @@ from apixo_async._track import Track
 
 
 def track(name: str, expires: float = 1_000.0) -> Track:
+    """Return a track that holds a slot."""
     slot = Limiter().slot_above()
     return Track(TaskRef("m", name), "m", Plan(1, 1), slot, created=0.0, expires=expires)
 

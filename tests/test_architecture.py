@@ -21,7 +21,8 @@ PACKAGE = "apixo_async"
 LAYERS = {
     "core": "_core.* _version",
     "inputs": "inputs",
-    "edges": "_config _transport _limiter _gate _line _reporting _checks _binding _balance "
+    "edges": "_config _waiters _transport _limiter _gate _line _reporting _checks _binding "
+    "_balance "
     "_downloads.* aiohttp",
     "engine": "_agenda _track _ledger _poller _posts _submits _task _settings _engine _life",
     "client": "_client __init__",
@@ -295,3 +296,17 @@ def test_the_top_level_is_fixed() -> None:
     tops = {line.partition("/")[0] for line in listing.stdout.splitlines()}
     allowed = "pyproject.toml README.md LICENSE apixo_async tests benchmarks noxfile.py"
     assert {top for top in tops if not top.startswith(".")} <= set(allowed.split())
+
+
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+def test_a_test_says_its_rule(path: Path) -> None:
+    """Every test has a docstring: the rule that it would break with."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    tree = ast.parse(path.read_text("utf-8"))
+    functions = [one for one in ast.walk(tree) if isinstance(one, kinds)]
+    tests = [one for one in functions if one.name.startswith("test_")]
+    assert tests
+    assert [one.name for one in tests if not ast.get_docstring(one)] == []

@@ -44,7 +44,7 @@ def test_a_value_of_another_type(given: Any) -> None:
 def test_required_is_not_none() -> None:
     """What is required may not be None."""
     with pytest.raises(ConfigurationError, match="download takes a Limits, not a NoneType"):
-        require("download", None, Limits)  # type: ignore[arg-type]  # wrong on purpose
+        require("download", None, Limits)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no key": ({"api_key": None}, "APIXO_API_KEY"),
     "empty key": ({"api_key": " "}, "no API key"),
     "plain http": ({"base_url": "http://api.apixo.ai"}, "in the clear"),
-    "limits below 1": ({"limits": {"concurrent_tasks": 0}}, "from 1 up"),
     "limits and limiter": ({"limits": Limits(), "limiter": Limiter()}, "exclude each other"),
     "polling class": ({"polling": Polling.documented}, "it takes a Polling"),
     "timeout zero": ({"timeout": 0}, "above 0"),
@@ -69,8 +68,6 @@ def test_wrong_settings(
     monkeypatch.delenv("APIXO_API_KEY", raising=False)
     options = {"api_key": "test-key"} | options
     with pytest.raises(ConfigurationError, match=words):
-        if isinstance(options.get("limits"), dict):
-            options["limits"] = Limits(**options["limits"])
         AsyncClient(**options)
 
 
@@ -281,6 +278,7 @@ async def test_closed_client_leaves_nothing(simulator: Simulator) -> None:
 
 
 def in_virtual_time(main: Callable[[], Any]) -> Any:
+    """Run a coroutine function on a loop of its own."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main())
 

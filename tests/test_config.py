@@ -234,7 +234,18 @@ def test_timeouts_of_a_transport() -> None:
         "write": 3,
         "pool": 4,
     }
-    assert NAMES == ["connect", "read", "write", "exchange", "retry", "throttled"]
+
+
+def test_timeouts_without_a_word() -> None:
+    """The defaults bound everything: an exchange by 90 s, repeats by two minutes, 429s by five."""
+    assert dataclasses.asdict(Timeouts()) == {
+        "connect": 10.0,
+        "read": 60.0,
+        "write": 30.0,
+        "exchange": 90.0,
+        "retry": 120.0,
+        "throttled": 300.0,
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

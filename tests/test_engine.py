@@ -63,7 +63,7 @@ async def test_close_under_cancellation(simulator: Simulator) -> None:
     assert "apixo_async poller" not in left
 
 
-async def test_given_transport_is_closed(simulator: Simulator) -> None:
+async def test_given_transport_is_closed() -> None:
     """A transport that was given is closed with the client, as httpx2 does."""
     closed: list[bool] = []
 

@@ -12,6 +12,7 @@ LOOKS = FEWEST * 3 // 4
 
 
 async def full(gate: Gate) -> None:
+    """Fill a gate, with as many looks as it lets in."""
     for _ in range(LOOKS):
         await gate.enter(for_submit=False)
     for _ in range(FEWEST - LOOKS):

@@ -53,12 +53,21 @@ def test_from_dict_of_no_mapping(model: str, fields: Any) -> None:
         from_dict(model, fields)
 
 
+@pytest.mark.parametrize("row", [None, "x", 7, [("prompt", "x")]], ids=repr)
+@pytest.mark.parametrize("model", BASE)
+def test_validating_no_mapping(model: str, row: object) -> None:
+    """What is no mapping is refused by pydantic's own way in as well."""
+    with pytest.raises(ValidationError, match="valid dictionary or instance"):
+        DOCUMENTED[model].model_validate(row)
+
+
 def test_from_dict_of_no_model() -> None:
     """A name that no model can have is refused."""
     with pytest.raises(ValueError, match="a name is letters"):
         from_dict("gpt-image-1/../x", {})
-    with pytest.raises(TypeError, match="a model is named by a str"):
-        from_dict(None, {})  # type: ignore[arg-type]  # wrong on purpose
+    for name in (None, 7, ["gpt-image-1"]):
+        with pytest.raises(TypeError, match="a model is named by a str"):
+            from_dict(name, {})  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("model", BASE)

@@ -25,7 +25,7 @@ BASE: dict[str, dict[str, Any]] = {
     "gpt-image-2": {"prompt": "x"},
     "flux-kontext": {"mode": "pro", "prompt": "x"},
 }
-ELSEWHERE: list[tuple[str, dict[str, object], str]] = [
+ELSEWHERE: list[tuple[str, dict[str, Any], str]] = [
     ("flux-kontext", {"prompt": ""}, "prompt: 0 characters given; .* allow 1 to 10,000"),
     ("flux-kontext", {"prompt": "x" * 10_001}, "prompt: 10001 characters given; .* 1 to 10,000"),
     ("flux-kontext", {"aspect_ratio": "5:4"}, "aspect_ratio: '5:4' given; .* 1:1, 4:3, .* 21:9"),
@@ -72,7 +72,8 @@ def test_other_models_never_warn() -> None:
     """Nothing of a model that nobody documents is bounded."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert OtherModel("flux-kontext", prompt="", image_urls=["http://localhost/x"])
+        made = OtherModel("flux-kontext", prompt="", image_urls=["http://localhost/x"])
+    assert made.payload() == {"prompt": "", "image_urls": ["http://localhost/x"]}
 
 
 def test_the_slightest_and_the_most() -> None:

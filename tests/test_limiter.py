@@ -14,6 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def now() -> float:
+    """Return the time of the loop."""
     return asyncio.get_running_loop().time()
 
 

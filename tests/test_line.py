@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from apixo_async import Event, LimitReached, Limiter
+from apixo_async import Event, Limiter, LimitReached
 from apixo_async._config import Secret, Timeouts
 from apixo_async._core.turns import Urgency
 from apixo_async._gate import Gate
@@ -21,6 +21,7 @@ SUBMIT = "/generateTask/gpt-image-1"
 
 @pytest.fixture
 def line(simulator: Simulator, events: list[Event]) -> Line:
+    """Return a line to the simulator."""
     channel = Channel(
         simulator.transport(),
         base_url="https://api.apixo.ai/api/v1",

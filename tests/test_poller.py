@@ -17,6 +17,7 @@ CASTLE = FluxKontext(mode="pro", prompt="a castle")
 
 
 def broken(*_: object, **__: object) -> None:
+    """Stand in for a part that has a defect."""
     raise RuntimeError("a defect")
 
 
@@ -91,7 +92,7 @@ async def test_bought_while_the_poller_died(
         await refresh
 
 
-async def test_no_context_leaks_into_looks(simulator: Simulator, client_of: ClientOf) -> None:
+async def test_no_context_leaks_into_looks(simulator: Simulator) -> None:
     """Context variables of the caller that starts the poller are not seen by its looks."""
     request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
     seen: list[str] = []

@@ -9,6 +9,7 @@ from apixo_async._version import __version__
 
 
 def checked(**options: object) -> Settings:
+    """Check settings of which only some are given."""
     given: dict[str, object] = dict.fromkeys(
         ("base_url", "limits", "polling", "limiter", "transport", "timeout", "proxy", "seed")
     )

@@ -14,6 +14,7 @@ SNAPSHOT = Snapshot("task_1", "gpt-image-1", "processing", {})
 
 
 def track() -> Track:
+    """Return a track that holds a slot."""
     slot = Limiter().slot_above()
     return Track(REF, REF.model, Plan(20, 3), slot, created=0.0, expires=1_800.0)
 

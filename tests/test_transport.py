@@ -59,14 +59,20 @@ class Body(httpx2.AsyncByteStream):
         self.closed = True
 
 
-def channel(transport: httpx2.AsyncBaseTransport, **options: object) -> Channel:
-    timeouts = Timeouts(exchange=20.0)
+def channel(transport: httpx2.AsyncBaseTransport) -> Channel:
+    """Return a channel over a transport."""
     return Channel(
-        transport, base_url=BASE, key=Secret("canary"), timeouts=timeouts, user_agent="apixo-async/1"
+        transport,
+        base_url=BASE,
+        key=Secret("canary"),
+        timeouts=Timeouts(exchange=20.0),
+        user_agent="apixo-async/1",
     )
 
 
 def answering(status: int = 200, *chunks: bytes | Exception, **headers: str) -> Handler:
+    """Return a handler that answers."""
+
     async def handler(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(status, headers=headers, stream=Body(*chunks))
 
@@ -74,6 +80,8 @@ def answering(status: int = 200, *chunks: bytes | Exception, **headers: str) -> 
 
 
 def raising(error: BaseException, *, sending: bool = False) -> Handler:
+    """Return a handler that raises, before or after it says that it sends."""
+
     async def handler(request: httpx2.Request) -> httpx2.Response:
         if sending:
             request.extensions[SENDING]()

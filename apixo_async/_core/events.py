@@ -193,6 +193,36 @@ class LimitReached:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceDown:
+    """Look after look told nothing: from now on only probes go out.
+
+    Attributes:
+        reason: What the last of them met.
+    """
+
+    level: ClassVar[int] = logging.ERROR
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the service is down, looks are paused and it is probed: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceBack:
+    """A probe was answered: looks go on.
+
+    Attributes:
+        after: Seconds that the outage lasted here.
+    """
+
+    level: ClassVar[int] = logging.INFO
+    after: float
+
+    def __str__(self) -> str:
+        return f"the service is back after {self.after:.0f} s, looks go on"
+
+
+@dataclass(frozen=True, slots=True)
 class ResultDownloaded:
     """Every file of a result was saved."""
 
@@ -228,6 +258,8 @@ Event: TypeAlias = (
     | LookFailed
     | TaskSettled
     | LimitReached
+    | ServiceDown
+    | ServiceBack
     | ResultDownloaded
     | PollerDied
 )

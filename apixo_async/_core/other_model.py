@@ -78,13 +78,13 @@ def check_model_name(model: object) -> None:
 
 
 def _as_json(model: str, fields: Mapping[str, object]) -> str:
+    encoded = (f"{json.dumps(name)}: {_encoded(model, name, fields[name])}" for name in fields)
+    return "{" + ", ".join(encoded) + "}"
+
+
+def _encoded(model: str, name: str, value: object) -> str:
     try:
-        return json.dumps(fields, allow_nan=False)
+        return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as exc:
-        for name, value in fields.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError) as reason:
-                given = f"{model}: {name}: {value!r:.200} given"
-                raise ValueError(f"{given}; allowed is what JSON holds ({reason})") from exc
-        raise
+        given = f"{model}: {name}: {value!r:.200} given"
+        raise ValueError(f"{given}; allowed is what JSON holds ({exc})") from exc

@@ -16,10 +16,15 @@ class Throttle:
 
     Open: everything passes. Closed: nothing, until a time. Then one probe passes; its success
     opens the gate, another 429 closes it for longer.
+
+    Args:
+        rng: The source of the jitter.
+        longest: Seconds of the longest pause.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, longest: float = LONGEST_PAUSE) -> None:
         self._rng = rng
+        self._longest = longest
         self._closed_at: float | None = None
         self._opens_at = -math.inf
         self._pauses = 0
@@ -43,25 +48,27 @@ class Throttle:
             return math.inf
         return max(now, self._opens_at)
 
-    def passed(self) -> None:
-        """Note that a request passes now; behind a closed gate it is the probe."""
-        self._probing = self._closed_at is not None
+    def passed(self, now: float) -> None:
+        """Note that a request passes now; once the pause is over it is the probe."""
+        if self._closed_at is not None and now >= self._opens_at:
+            self._probing = True
 
     def refused(self, now: float, *, sent_at: float, retry_after: float | None) -> float:
-        """Note a 429 to a request sent at `sent_at`; return the seconds until the next probe.
+        """Note a 429 to a request sent at `sent_at`; return the pause that it makes, or 0.
 
         Requests which were on their way when the gate closed belong to the same episode: they
         may lengthen the pause by what the service asks for, and never count as a second one.
         """
-        asked = min(retry_after, LONGEST_PAUSE) if retry_after is not None else 0.0
+        asked = min(retry_after, self._longest) if retry_after is not None else 0.0
         if sent_at < self._opens_at:
             # While a probe is out, its own answer decides: moving the time would disown it.
-            if self._closed_at is None or self._probing:
+            settled = self._closed_at is None or self._probing
+            if settled or now + asked <= self._opens_at:
                 return 0.0
-            self._opens_at = max(self._opens_at, now + asked)
-            return self._opens_at - now
+            self._opens_at = now + asked
+            return asked
         grown = FIRST_PAUSE * 2.0**self._pauses * self._rng.uniform(0.8, 1.2)
-        pause = asked or min(grown, LONGEST_PAUSE)
+        pause = asked or min(grown, self._longest)
         self._pauses = min(self._pauses + 1, 16)
         self._closed_at, self._opens_at, self._probing = now, now + pause, False
         return pause

@@ -7,6 +7,7 @@ import inspect
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -42,16 +43,17 @@ def sample(cls: type[ApixoError]) -> ApixoError:
     return cls("something happened; do this", model="sora-2", task_id="task_1")
 
 
+def pickled(protocol: int, error: ApixoError) -> ApixoError:
+    """Send an error through pickle."""
+    twin: ApixoError = pickle.loads(pickle.dumps(error, protocol))
+    return twin
+
+
 HERE = [cls for cls in tree(ApixoError) if cls.__module__ == errors.__name__]
 TWINS: dict[str, Callable[[ApixoError], ApixoError]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
-    **{
-        f"pickle{protocol}": lambda error, protocol=protocol: pickle.loads(
-            pickle.dumps(error, protocol)
-        )
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
-    },
+    **{f"pickle{protocol}": partial(pickled, protocol) for protocol in range(6)},
 }
 
 

@@ -238,6 +238,19 @@ def test_unused_permits_are_not_lost() -> None:
     assert burst(log, 3.0) == 10
 
 
+def test_an_unused_permit_gives_back_one() -> None:
+    """What comes back is one permit for each unused one, and never more than a burst."""
+    log = PermitLog(100)
+    assert burst(log, 3.0) == 10
+    for _ in range(3):
+        log.unused()
+    assert burst(log, 3.0) == 3
+    # By 60 the bucket is full again, and what comes back overflows.
+    assert log.ready_at(60.0) == 60.0
+    log.unused()
+    assert burst(log, 60.0) == 10
+
+
 def test_all_in_flight() -> None:
     """While every permit is in flight, only the end of one of them can tell."""
     log = PermitLog(2)
@@ -249,7 +262,8 @@ def test_all_in_flight() -> None:
 
 
 def test_stamps_of_both_kinds() -> None:
-    """An answer counts from when it came, a request without one from its end and a margin."""
+    """An answer counts from when it came, a request without one from five seconds after its end."""
+    assert (MARGIN, SLACK) == (5.0, 0.02)
     log = PermitLog(2)
     log.take(0.0)
     log.take(30.0)
@@ -278,10 +292,12 @@ def test_draining_gives_nothing() -> None:
 
 def test_a_loop_whose_clock_begins_anew() -> None:
     """Stamps of a clock that went backwards mean nothing; what is in flight still counts."""
-    log = PermitLog(2)
+    log = PermitLog(3)
     log.take(1_000.0)
     log.answered(1_000.0)
-    log.take(1_030.0)
+    log.take(1_020.0)
+    log.unanswered(1_020.0)
+    log.take(1_040.0)
     log.rebind(0.0)
     assert (log.used(0.0), log.in_flight) == (1, 0)
     assert log.ready_at(30.0) == 30.0

@@ -94,6 +94,7 @@ UNREADABLE = {
     "null-code": Answer(200, body(None, data={"state": "success"})),
     "code-0": Answer(200, body(0, data={"state": "success"})),
     "code-201": Answer(200, body(201, data={"state": "success"})),
+    "multiple-choices": Answer(300, body(data={"state": "success"})),
     "redirect": Answer(302, body(data={"state": "success"})),
     "informational": Answer(101, body(data={"state": "success"})),
     "data-missing": Answer(200, body()),

@@ -75,7 +75,11 @@ def channel(transport: httpx2.AsyncBaseTransport, url: str) -> Channel:
 async def read_request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(
-        (int(line.split(b":")[1]) for line in head.splitlines() if b"content-length" in line.lower()),
+        (
+            int(line.split(b":")[1])
+            for line in head.splitlines()
+            if b"content-length" in line.lower()
+        ),
         0,
     )
     return await reader.readexactly(length)
@@ -223,9 +227,10 @@ async def test_redirect_is_not_followed(transport: httpx2.AsyncBaseTransport) ->
                 f"HTTP/1.1 307 Moved\r\nLocation: {other}/x\r\nContent-Length: 0\r\n\r\n".encode()
             )
 
-        async with server(handle) as url, AsyncClient(
-            "canary", base_url=url, transport=transport
-        ) as client:
+        async with (
+            server(handle) as url,
+            AsyncClient("canary", base_url=url, transport=transport) as client,
+        ):
             with pytest.raises(SubmitUncertainError, match="HTTP 307"):
                 await client.submit(FluxKontext(mode="pro", prompt="x"))
     assert visits == []
@@ -242,16 +247,12 @@ async def test_cancelled_requests_leave_the_pool_whole(kind: str) -> None:
         await one.get("/apikeys/current-balance")
         before = len(list(Path("/proc/self/fd").iterdir())) if os.path.exists("/proc") else 0
         for wave in range(10):
-            looks = [
-                asyncio.create_task(one.get("/apikeys/current-balance")) for _ in range(50)
-            ]
+            looks = [asyncio.create_task(one.get("/apikeys/current-balance")) for _ in range(50)]
             await asyncio.sleep(0.001 * wave)
             for look in looks:
                 look.cancel()
             await asyncio.gather(*looks, return_exceptions=True)
-        answers = await asyncio.gather(
-            *(one.get("/apikeys/current-balance") for _ in range(30))
-        )
+        answers = await asyncio.gather(*(one.get("/apikeys/current-balance") for _ in range(30)))
         assert [got.status for got in answers] == [200] * 30
         await transport.aclose()
         await asyncio.sleep(0.05)

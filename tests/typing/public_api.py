@@ -48,6 +48,8 @@ from apixo_async import (
     Result,
     ResultDownloaded,
     ResultExpiredError,
+    ServiceBack,
+    ServiceDown,
     Snapshot,
     Statistics,
     SubmitRefused,
@@ -235,7 +237,7 @@ def describe(error: ApixoError) -> str:
 def headline(event: Event) -> str:
     """Match every event there is; a new one without a case here is an error of type."""
     match event:
-        case ClientOpened() | ClientClosed() | PollerDied():
+        case ClientOpened() | ClientClosed() | ServiceDown() | ServiceBack() | PollerDied():
             return str(event)
         case SubmitRefused() | SubmitUncertain():
             return f"{event.model}: {event.reason}"

@@ -1,0 +1,558 @@
+"""Secrets: the key on real sockets, in errors, logs, processes and pages; that a redirect of a
+POST takes it nowhere is in test_transports.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+import traceback
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+import apixo_async
+from apixo_async import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncClient,
+    AuthenticationError,
+    ClientClosedError,
+    Event,
+    FluxKontext,
+    InternalServerError,
+    NotFoundError,
+    PollerDiedError,
+    Polling,
+    Result,
+    ResultExpiredError,
+    SubmitUncertainError,
+    TaskFailedError,
+    Timeouts,
+    WaitTimeoutError,
+)
+from apixo_async._ledger import Ledger
+from apixo_async.aiohttp import AiohttpTransport
+from apixo_async.testing import Fault, Simulator, serve, serve_process
+
+pytestmark = pytest.mark.anyio
+BOUND: Final = 60.0
+CANARY: Final = "canary-Q7x9Zk2mW4pL8vTn"
+PROMPT: Final = "an unspeakable castle"
+CASTLE = FluxKontext(mode="pro", prompt=PROMPT)
+PACKAGE: Final = Path(apixo_async.__file__).parents[1]
+HASTE: Final = Polling.fixed(0.02, 0.02)
+TIMEOUTS: Final = Timeouts(connect=1.0, read=0.3, exchange=0.5, retry=0.2, throttled=0.2)
+
+TRANSPORTS: Final[dict[str, Callable[[], httpx2.AsyncBaseTransport]]] = {
+    "plain": httpx2.AsyncHTTPTransport,
+    "aiohttp": AiohttpTransport,
+}
+
+
+def leaks(text: str) -> bool:
+    """Say whether a text holds any eight characters in a row of the key."""
+    return any(CANARY[start : start + 8] in text for start in range(len(CANARY) - 7))
+
+
+def every_link(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and all that it was raised from or while."""
+    seen: list[BaseException] = []
+    links = [error]
+    while links:
+        link = links.pop()
+        if link not in seen:
+            seen.append(link)
+            yield link
+            links += [one for one in (link.__cause__, link.__context__) if one is not None]
+
+
+def shown(error: BaseException) -> str:
+    """Show an error in every way, and its whole chain with the locals of every frame."""
+    chain = [
+        "".join(traceback.TracebackException.from_exception(link, capture_locals=True).format())
+        for link in every_link(error)
+    ]
+    return f"{error!r} {error} {vars(error)} {pickle.dumps(error)!r}" + "".join(chain)
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+class Stage:
+    """A served simulator, and a client of it that has one task in flight."""
+
+    def __init__(self, simulator: Simulator, url: str, kind: str, events: list[Event]) -> None:
+        self.simulator = simulator
+        self.url = url
+        self.kind = kind
+        self.events = events
+        self.client = self.client_of(url)
+
+    def client_of(self, url: str) -> AsyncClient:
+        return AsyncClient(
+            CANARY,
+            base_url=url,
+            transport=TRANSPORTS[self.kind](),
+            timeout=TIMEOUTS,
+            polling=HASTE,
+            on_event=self.events.append,
+        )
+
+
+@contextlib.asynccontextmanager
+async def stage(kind: str, **options: Any) -> AsyncIterator[Stage]:
+    simulator = Simulator(seed=1, key=CANARY, speed=500.0, **options)
+    async with asyncio.timeout(BOUND), serve(simulator) as url:
+        made = Stage(simulator, url, kind, [])
+        yield made
+        await made.client.aclose()
+
+
+async def not_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"\x00\x01 this is no HTTP\r\n\r\n")
+    writer.close()
+
+
+async def refused(on: Stage) -> None:
+    async with on.client_of("http://127.0.0.1:1") as client:
+        await client.submit(CASTLE)
+
+
+async def balance_refused(on: Stage) -> None:
+    async with on.client_of("http://127.0.0.1:1") as client:
+        await client.balance()
+
+
+async def garbage(on: Stage) -> None:
+    listening = await asyncio.start_server(not_http, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with on.client_of(f"http://127.0.0.1:{port}") as client:
+            await client.submit(CASTLE)
+
+
+def submit(fault: Fault) -> Callable[[Stage], Awaitable[object]]:
+    async def run(on: Stage) -> None:
+        on.simulator.faults.submit(fault)
+        await on.client.submit(CASTLE)
+
+    return run
+
+
+def look(fault: Fault) -> Callable[[Stage], Awaitable[object]]:
+    async def run(on: Stage) -> None:
+        on.simulator.faults.submit(Fault.task_lasts(1e6))
+        task = await on.client.submit(CASTLE)
+        on.simulator.faults.look(Fault.repeat(100, fault))
+        await task.refresh()
+
+    return run
+
+
+def balance(fault: Fault) -> Callable[[Stage], Awaitable[object]]:
+    async def run(on: Stage) -> None:
+        on.simulator.faults.balance(Fault.repeat(100, fault))
+        await on.client.balance()
+
+    return run
+
+
+async def balance_cancelled(on: Stage) -> None:
+    on.simulator.faults.balance(Fault.hang())
+    asking = asyncio.create_task(on.client.balance())
+    await until(lambda: on.simulator.count("balance") > 0)
+    asking.cancel()
+    await asking
+
+
+async def balance_out_of_time(on: Stage) -> None:
+    on.simulator.faults.balance(Fault.hang())
+    async with asyncio.timeout(0.1):
+        await on.client.balance()
+
+
+async def submit_cancelled(on: Stage) -> None:
+    on.simulator.faults.submit(Fault.delay(0.1))
+    buying = asyncio.create_task(on.client.submit(CASTLE))
+    await until(lambda: on.simulator.count("submit") > 0)
+    buying.cancel()
+    await buying
+
+
+async def poller_dead(on: Stage) -> None:
+    task = await on.client.submit(CASTLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "apply", "no method")
+        await task
+
+
+async def failed(on: Stage) -> None:
+    on.simulator.faults.submit(Fault.task_fails())
+    await on.client.generate(CASTLE)
+
+
+async def waited_too_long(on: Stage) -> None:
+    on.simulator.faults.submit(Fault.task_lasts(1e6))
+    await on.client.generate(CASTLE, timeout=0.1)
+
+
+async def expired(on: Stage) -> None:
+    result = Result("task_1", "flux-kontext", (f"{on.url}/files/none.png",))
+    await on.client.download(result, "never-made")
+
+
+async def closed(on: Stage) -> None:
+    await on.client.aclose()
+    await on.client.submit(CASTLE)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what the other side of a socket does; the stage bounds it."""
+    while not holds():
+        await asyncio.sleep(0.005)
+
+
+ERRORS: Final[dict[str, tuple[Callable[[Stage], Awaitable[object]], type[BaseException]]]] = {
+    "submit refused": (refused, APIConnectionError),
+    "balance refused": (balance_refused, APIConnectionError),
+    "submit hangs": (submit(Fault.hang()), SubmitUncertainError),
+    "submit reset": (submit(Fault.reset_after()), SubmitUncertainError),
+    "submit lost": (submit(Fault.lost_answer()), SubmitUncertainError),
+    "submit truncated": (submit(Fault.truncated(0.2)), SubmitUncertainError),
+    "submit HTML": (submit(Fault.html(200)), SubmitUncertainError),
+    "submit no HTTP": (garbage, SubmitUncertainError),
+    "submit 500": (submit(Fault.status(500)), SubmitUncertainError),
+    "submit 401": (submit(Fault.status(401)), AuthenticationError),
+    "submit 401 echo": (submit(Fault.status(401, message=CANARY)), AuthenticationError),
+    "submit 429": (submit(Fault.repeat(100, Fault.status(429))), APIStatusError),
+    "submit cancelled": (submit_cancelled, asyncio.CancelledError),
+    "look hangs": (look(Fault.hang()), APITimeoutError),
+    "look reset": (look(Fault.reset_after()), APIConnectionError),
+    "look HTML": (look(Fault.html(200)), APIConnectionError),
+    "look 500": (look(Fault.status(500)), InternalServerError),
+    "look 401": (look(Fault.status(401)), AuthenticationError),
+    "look 404": (look(Fault.status(404)), NotFoundError),
+    "balance hangs": (balance(Fault.hang()), APITimeoutError),
+    "balance reset": (balance(Fault.reset_after()), APIConnectionError),
+    "balance 401": (balance(Fault.status(401)), AuthenticationError),
+    "balance cancelled": (balance_cancelled, asyncio.CancelledError),
+    "balance out of time": (balance_out_of_time, TimeoutError),
+    "poller dead": (poller_dead, PollerDiedError),
+    "task failed": (failed, TaskFailedError),
+    "wait over": (waited_too_long, WaitTimeoutError),
+    "result gone": (expired, ResultExpiredError),
+    "client closed": (closed, ClientClosedError),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+@pytest.mark.parametrize("name", ERRORS)
+async def test_errors_do_not_show_the_key(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No error of a real exchange shows the key, whatever its frames have for locals."""
+    monkeypatch.chdir(tmp_path)
+    call, expected = ERRORS[name]
+    assert len(ERRORS) >= 25
+    async with stage(kind) as on:
+        with pytest.raises(expected) as caught:
+            await call(on)
+        text = shown(caught.value)
+        assert not leaks(text)
+        assert not leaks(f"{on.events!r} {list(map(str, on.events))} {on.client!r}")
+        with contextlib.suppress(ClientClosedError):
+            assert not leaks(repr(on.client.statistics()))
+
+
+# --- logs ------------------------------------------------------------------------------------
+
+
+class Everything(logging.Handler):
+    """Keep all that any logger says, with the arguments as they are."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.NOTSET)
+        self.said: dict[str, list[str]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        shown = f"{self.format(record)} {record.msg!r} {record.args!r}"
+        self.said.setdefault(record.name.partition(".")[0], []).append(shown)
+
+
+@pytest.fixture
+def heard() -> Iterator[Everything]:
+    """Hear every logger, the loggers that are made later as well, from the lowest level up."""
+    handler, root = Everything(), logging.getLogger()
+    names = [n for n, one in root.manager.loggerDict.items() if isinstance(one, logging.Logger)]
+    levels = {name: logging.getLogger(name).level for name in ("root", *names)}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    root.addHandler(handler)
+    yield handler
+    root.removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+async def test_logs_do_not_show_the_key(kind: str, heard: Everything, tmp_path: Path) -> None:
+    """With all loggers at their lowest level and asyncio's debug mode none shows the key.
+
+    Nor does one of the HTTP stack or of asyncio show a task id or a prompt.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+    async with stage(kind) as on:
+        task = await on.client.submit(CASTLE)
+        await on.client.download(await task, tmp_path)
+        await on.client.balance()
+        for name in ("submit lost", "look 500", "balance cancelled", "submit 401"):
+            call, expected = ERRORS[name]
+            with pytest.raises(expected):
+                await call(on)
+    loop.set_debug(False)
+    assert {"asyncio", "apixo_async"} <= heard.said.keys()
+    assert kind != "plain" or "httpcore2" in heard.said
+    said = {name: "\n".join(lines) for name, lines in heard.said.items()}
+    assert [name for name, text in said.items() if leaks(text)] == []
+    assert task.id in said.pop("apixo_async")
+    assert [name for name, text in said.items() if task.id in text or PROMPT in text] == []
+
+
+# --- processes -------------------------------------------------------------------------------
+
+#: Each is what a script does with a client; its outputs are what is looked at.
+SCRIPT: Final = """
+import asyncio, faulthandler, gc, logging, os, sys, threading, warnings
+from apixo_async import AsyncClient, FluxKontext, Polling, Timeouts
+from apixo_async.aiohttp import AiohttpTransport
+logging.basicConfig(level=1)
+transport = AiohttpTransport() if sys.argv[1] == "aiohttp" else None
+timeouts = Timeouts(retry=0.2, exchange=5.0)
+client = AsyncClient(transport=transport, polling=Polling.fixed(0.02, 0.02), timeout=timeouts)
+castle = FluxKontext(mode="pro", prompt="a castle")
+
+async def never_retrieved():
+    await client.submit(castle)
+    async def ask():
+        await client.attach("flux-kontext", "task_unknown").refresh()
+    asyncio.create_task(ask())
+    await asyncio.sleep(0.3)
+    gc.collect()
+    raise RuntimeError("the script's own")
+
+async def never_closed():
+    await client.submit(castle)
+    asyncio.create_task(client.generate(castle))
+    await asyncio.sleep(0)
+
+async def dumped():
+    asking = [asyncio.create_task(client.balance()) for _ in range(20)]
+    faulthandler.dump_traceback_later(0.01, exit=False)
+    await asyncio.sleep(0)
+    faulthandler.dump_traceback(all_threads=True)
+    for one in asyncio.all_tasks():
+        one.print_stack()
+    await asyncio.gather(*asking)
+    await client.aclose()
+
+async def killed():
+    await client.balance()
+    faulthandler.enable()
+    os.abort()
+
+async def warned():
+    warnings.warn(f"{client!r}", ResourceWarning, source=client)
+    client.balance()
+    gc.collect()
+    await client.aclose()
+
+asyncio.run(globals()[sys.argv[2]]())
+"""
+
+#: What each says at least, so that it is seen to have done what it is for.
+SCRIPTS: Final[dict[str, str]] = {
+    "never_retrieved": "Task exception was never retrieved",
+    "never_closed": "DEBUG:asyncio",
+    "dumped": "most recent call first",
+    "killed": "Fatal Python error",
+    "warned": "was never awaited",
+}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Have a simulator of its own process, whose key is the canary."""
+    with serve_process(key=CANARY, speed=200) as url:
+        yield url
+
+
+@pytest.fixture
+def environment(url: str) -> dict[str, str]:
+    """Have an environment with the key, and nothing else that matters."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("APIXO_") and "proxy" not in name.lower()
+    }
+    found = {"PYTHONPATH": str(PACKAGE), "APIXO_API_KEY": CANARY, "APIXO_BASE_URL": url}
+    return kept | found
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+@pytest.mark.parametrize("what", SCRIPTS)
+def test_processes_do_not_show_the_key(
+    what: str, kind: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What a process says of itself, debugging or dying, does not show the key."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "always", str(script), kind, what],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert SCRIPTS[what] in done.stderr, done.stderr[-2_000:]
+    assert not leaks(done.stdout + done.stderr)
+
+
+GENERATE: Final = ("generate", "flux-kontext", "a castle", "--set", "mode=pro")
+
+COMMANDS: Final[dict[str, tuple[tuple[str, ...], dict[str, str], int]]] = {
+    "balance": (("balance",), {}, 0),
+    "balance as JSON": (("balance", "--json"), {}, 0),
+    "models": (("models",), {}, 0),
+    "submit": ((*GENERATE, "--no-wait"), {}, 0),
+    "submit as JSON": ((*GENERATE, "--no-wait", "--json"), {}, 0),
+    "unknown task": (("status", "flux-kontext", "task_0"), {}, 3),
+    "unknown task as JSON": (("status", "flux-kontext", "task_0", "--json"), {}, 3),
+    "wrong URL": ((*GENERATE, "--base-url", "ftp://x"), {}, 2),
+    "wrong input": (("generate", "gpt-image-1", "x", "--set", "n=x"), {}, 2),
+    "wrong key": (("balance",), {"APIXO_API_KEY": CANARY + "-not"}, 3),
+    "malformed key": (("balance",), {"APIXO_API_KEY": CANARY + " x"}, 2),
+    "key file": (("balance", "--api-key-file", "key"), {"APIXO_API_KEY": ""}, 0),
+    "missing file": (("balance", "--api-key-file", "none"), {}, 2),
+    "nobody there": (("status", "m", "t", "--base-url", "http://127.0.0.1:1"), {}, 5),
+}
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_does_not_show_the_key(
+    name: str, debug: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """No output of the command shows the key, not with APIXO_DEBUG=1 either."""
+    arguments, extra, code = COMMANDS[name]
+    (tmp_path / "key").write_text(CANARY)
+    done = subprocess.run(
+        [sys.executable, "-m", "apixo_async", *arguments],
+        env=environment | {"APIXO_DEBUG": debug} | extra,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert not leaks(done.stdout + done.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="there is no /proc here")
+def test_no_argument_shows_the_key(environment: dict[str, str], tmp_path: Path) -> None:
+    """Neither the command nor the simulator's process has the key among its arguments."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "apixo_async", *GENERATE],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        seen = {
+            number: text
+            for number in filter(str.isdigit, os.listdir("/proc"))
+            if (text := command_line(int(number)))
+        }
+        process.terminate()
+        process.communicate(timeout=BOUND)
+    assert "generate" in seen[str(process.pid)]
+    assert [text for text in seen.values() if "apixo_async.testing" in text]
+    assert [text for text in seen.values() if leaks(text)] == []
+
+
+def command_line(number: int) -> str:
+    """Return the arguments of a process, or nothing when it is gone."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_the_pages_of_the_simulator_show_a_digest_only(url: str) -> None:
+    """Neither the page of a simulator nor its log and counts show the key of its clients."""
+    request = urllib.request.Request(
+        f"{url}/api/v1/apikeys/current-balance", headers={"Authorization": f"Bearer {CANARY}"}
+    )
+    urllib.request.urlopen(request, timeout=BOUND).close()
+    for path in ("/", "/_simulator/log", "/_simulator/statistics"):
+        with urllib.request.urlopen(url + path, timeout=BOUND) as response:
+            page = response.read().decode()
+        assert page
+        assert not leaks(page), path
+    with urllib.request.urlopen(f"{url}/_simulator/log", timeout=BOUND) as response:
+        assert any(record["account"] for record in json.load(response))
+
+
+README: Final = PACKAGE / "README.md"
+
+
+def scripts_of(markdown: str) -> list[str]:
+    """Return the Python blocks that are to be run as they are."""
+    return re.findall(r"<!-- run: script -->\n```python\n(.*?)```", markdown, re.DOTALL)
+
+
+@pytest.mark.skipif(not README.exists(), reason="an installed package has no README")
+def test_the_examples_do_not_show_the_key(environment: dict[str, str], tmp_path: Path) -> None:
+    """What the README's scripts print, with all loggers at DEBUG, does not hold the key."""
+    examples = scripts_of(README.read_text("utf-8"))
+    assert len(examples) >= 2
+    haste = (
+        "import logging, functools, apixo_async\n"
+        "logging.basicConfig(level=1)\n"
+        "plan = apixo_async.Polling.fixed(0.05, 0.05)\n"
+        "apixo_async.AsyncClient = functools.partial(apixo_async.AsyncClient, polling=plan)\n"
+    )
+    for example in examples:
+        (tmp_path / "example.py").write_text(f"exec({haste!r})\n{example}", "utf-8")
+        done = subprocess.run(
+            [sys.executable, "example.py"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr[-2_000:]
+        assert "submitted after" in done.stderr
+        assert not leaks(done.stdout + done.stderr)

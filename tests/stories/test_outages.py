@@ -1,0 +1,141 @@
+"""Outages: a service that is down is probed and not hammered, and nothing is lost meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+import pytest
+
+from apixo_async import (
+    APIConnectionError,
+    AsyncClient,
+    Event,
+    FluxKontext,
+    InternalServerError,
+    Limits,
+    Polling,
+    ServiceBack,
+    ServiceDown,
+    Timeouts,
+)
+from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
+
+pytestmark = pytest.mark.anyio
+ClientOf = Callable[..., AsyncClient]
+CASTLE = FluxKontext(mode="pro", prompt="a castle")
+DEAD = {"503": Fault.status(503), "refused": Fault.refused(), "unreachable": Fault.unreachable()}
+
+
+@pytest.mark.parametrize("fault", DEAD.values(), ids=DEAD.keys())
+async def test_a_thousand_submits_into_a_dead_service(client_of: ClientOf, fault: Fault) -> None:
+    """A thousand submits into a dead service make 1,100 requests at most, and all say so."""
+    simulator = Simulator(seed=1)
+    simulator.faults.during(-math.inf, math.inf, fault)
+    client = client_of(simulator)
+    ends = await asyncio.gather(
+        *(client.submit(CASTLE) for _ in range(1_000)), return_exceptions=True
+    )
+    assert {type(end) for end in ends} <= {
+        InternalServerError,
+        APIConnectionError,
+        *APIConnectionError.__subclasses__(),
+    }
+    assert all(getattr(end, "bought", None) is False for end in ends)
+    assert 1_050 <= len(simulator.log) <= 1_100
+    assert client.statistics().slots_used == 0
+
+
+@pytest.mark.parametrize("fault", [Fault.status(500), Fault.html(502), Fault.lost_answer()])
+async def test_a_minute_of_failing_looks(
+    client_of: ClientOf, events: list[Event], fault: Fault
+) -> None:
+    """A minute of 500s against 1,000 tasks costs 200 requests at most; all tasks end well."""
+    simulator = Simulator(seed=1, durations=60.0)
+    loop = asyncio.get_running_loop()
+    down, up = loop.time() + 30, loop.time() + 90
+    simulator.faults.during(down, up, fault, "look")
+    client = client_of(simulator, latency=0.3)
+    tasks = await asyncio.gather(*(client.submit(CASTLE) for _ in range(1_000)))
+    results = await asyncio.gather(*tasks)
+    assert len(results) == simulator.created == 1_000
+    looks = [exchange.at for exchange in simulator.log if exchange.kind == "look"]
+    during = [at for at in looks if down <= at < up]
+    assert 12 <= len(during) <= 200
+    # The old rate, that of 1,000 tasks, within ten seconds of the recovery.
+    after = [at for at in looks if up <= at < up + 10]
+    assert len(after) >= 0.6 * 1_000
+    assert [type(e) for e in events if isinstance(e, ServiceDown | ServiceBack)] == [
+        ServiceDown,
+        ServiceBack,
+    ]
+    assert loop.time() <= up + 20
+
+
+async def test_one_broken_task_is_no_outage(simulator: Simulator, client_of: ClientOf) -> None:
+    """A single task whose looks fail does not pause the looks of the others."""
+    client = client_of(simulator, polling=Polling.fixed(1.0, 1.0))
+    broken, *others = [await client.submit(CASTLE) for _ in range(10)]
+    simulator.faults.look(Fault.repeat(8, Fault.status(500)), task_id=broken.id)
+    results = await asyncio.gather(broken, *others)
+    looks = [exchange.at for exchange in simulator.log if exchange.task_id == others[0].id]
+    assert len(results) == 10
+    assert max(b - a for a, b in zip(looks, looks[1:], strict=False)) < 1.3
+
+
+async def test_refresh_goes_out_during_an_outage(simulator: Simulator, client_of: ClientOf) -> None:
+    """A look that somebody asks for is sent although scheduled looks are paused."""
+    client = client_of(simulator, polling=Polling.fixed(1.0, 1.0))
+    task = await client.submit(CASTLE)
+    others = [await client.submit(CASTLE) for _ in range(9)]
+    simulator.faults.during(-math.inf, math.inf, Fault.status(500), "look")
+    await asyncio.sleep(20)
+    before = simulator.count("look")
+    with pytest.raises(InternalServerError):
+        await task.refresh()
+    assert simulator.count("look") == before + 1
+    simulator.faults.clear()
+    assert len(await asyncio.gather(task, *others)) == 10
+
+
+async def test_retries_of_balance_and_submits_share_one_quota(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """Ten retries are there in any case; what the balance used up, a submit cannot use."""
+    simulator.faults.during(-math.inf, math.inf, Fault.status(503))
+    client = client_of(simulator, timeout=Timeouts(retry=1e4))
+    with pytest.raises(InternalServerError):
+        await client.balance()
+    with pytest.raises(InternalServerError):
+        await client.submit(CASTLE)
+    assert (simulator.count("balance"), simulator.count("submit")) == (11, 1)
+
+
+async def test_stalled_loop_keeps_the_rate(client_of: ClientOf) -> None:
+    """After the event loop stood still for a second, 95 % of the rate is back in seconds 2 to 5."""
+    simulator = Simulator(seed=1, durations=1e6, requests_per_minute=6_000)
+    loop = asyncio.get_running_loop()
+    client = client_of(
+        simulator,
+        latency=0.3,
+        limits=Limits(requests_per_minute=6_000),
+        polling=Polling.fixed(0.0, 10.0),
+    )
+
+    async def submit(after: float) -> None:
+        await asyncio.sleep(after)
+        await client.submit(CASTLE)
+
+    await asyncio.gather(*(submit(n / 100) for n in range(1_000)))
+    await asyncio.sleep(25)
+    stalled_at = loop.time()
+    # The clock of the loop goes on by a second in which nothing else runs.
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.advance(1.0)
+    await asyncio.sleep(6)
+    assert simulator.statistics().refused == 0
+    looks = [exchange.at for exchange in simulator.log if exchange.kind == "look"]
+    before = len([at for at in looks if stalled_at - 3 <= at < stalled_at])
+    after = len([at for at in looks if stalled_at + 2 <= at < stalled_at + 5])
+    assert after >= 0.95 * before > 0
