@@ -41,9 +41,10 @@ class Outage:
     def failed(self, now: float, *, sent_at: float) -> bool:
         """Note a look that told nothing; say whether with it the outage begins."""
         self._failures += 1
-        if self._failures < FAILURES:
-            return False
         begins = self._gate.is_open
+        # While it lasts each probe counts, even after a late answer to an older look.
+        if begins and self._failures < FAILURES:
+            return False
         self._gate.refused(now, sent_at=sent_at, retry_after=None)
         return begins and self.is_on
 

@@ -93,6 +93,7 @@ def test_model_and_task_may_be_unknown() -> None:
     """An error about no task has None in their place."""
     assert (ApixoError("x").model, ApixoError("x").task_id) == (None, None)
     refused = APIStatusError("x", status=500)
+    assert refused.status == 500
     assert (refused.model, refused.task_id) == (None, None)
     assert (refused.code, refused.message, refused.retry_after) == (None, "", None)
 

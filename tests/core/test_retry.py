@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._core.retry import Backoff, Patience, Repeat
+from apixo_async._core.retry import Backoff, Patience, Repeat, RetryQuota
 
 LIVELY = settings(max_examples=200, deadline=None, database=None)
 
@@ -100,6 +100,82 @@ def test_pauses_spread_evenly() -> None:
     tenths = [sum(0.05 * i <= (one or 0.0) < 0.05 * (i + 1) for one in firsts) for i in range(10)]
     assert sum(tenths) == 1_000
     assert min(tenths) > 60
+
+
+# --- the quota of a client ---------------------------------------------------------------------
+
+
+def retries(quota: RetryQuota, now: float) -> int:
+    """Spend what the quota has."""
+    return sum(1 for _ in iter(lambda: quota.spend(now), False))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "allowed"), [(0, 10), (50, 10), (100, 10), (205, 20), (1_005, 100), (90_000, 100)]
+)
+def test_retries_are_a_tenth_of_first_attempts(attempts: int, allowed: int) -> None:
+    """A client has ten retries, or a tenth of its first attempts, and saves up a hundred."""
+    quota = RetryQuota(0.0)
+    for _ in range(attempts):
+        quota.earn(0.0)
+    assert retries(quota, 0.0) == allowed
+
+
+def test_an_advance_is_paid_back() -> None:
+    """Who spends the ten at once gets the next one after a hundred attempts, then one in ten."""
+    quota, came = RetryQuota(0.0), list[int]()
+    assert retries(quota, 0.0) == 10
+    for attempt in range(1, 145):
+        quota.earn(0.0)
+        came += [attempt] * retries(quota, 0.0)
+    assert len(came) == 4
+    assert came == pytest.approx([110, 120, 130, 140], abs=4)
+
+
+@pytest.mark.parametrize(
+    ("rest", "allowed"), [(59.9, 0), (60.0, 1), (150.0, 2), (600.0, 10), (1e9, 10)]
+)
+def test_rest_brings_back_the_reserve(rest: float, allowed: int) -> None:
+    """Each minute without any attempt brings back one retry, up to ten."""
+    quota = RetryQuota(1_000.0)
+    assert retries(quota, 1_000.0) == 10
+    assert retries(quota, 1_000.0 + rest) == allowed
+
+
+def test_rest_takes_nothing_away() -> None:
+    """What was earned beyond the reserve outlasts any rest, and a clock that goes back."""
+    quota = RetryQuota(1_000.0)
+    for _ in range(1_005):
+        quota.earn(1_000.0)
+    quota.earn(0.0)
+    assert retries(quota, 1e9) == 100
+
+
+def test_attempts_are_no_rest() -> None:
+    """While attempts go on, time alone brings nothing back."""
+    quota = RetryQuota(0.0)
+    assert retries(quota, 0.0) == 10
+    assert not any(quota.spend(now) for now in range(0, 3_600, 59))
+
+
+def test_pauses_spend_the_quota() -> None:
+    """A repeat costs one retry of the client, and one that is out of budget costs none."""
+    quota, rng = RetryQuota(0.0), random.Random(1)
+    assert Backoff(0.0, budget=1.0, rng=rng, quota=quota).pause(0.0, at_least=2.0) is None
+    for _ in range(10):
+        assert Backoff(0.0, budget=9.0, rng=rng, quota=quota).pause(0.0) is not None
+    assert Backoff(0.0, budget=9.0, rng=rng, quota=quota).pause(0.0) is None
+    assert Backoff(0.0, budget=9.0, rng=rng).pause(0.0) is not None
+
+
+def test_429s_spend_no_quota() -> None:
+    """Repeats after a 429 cost no retry, and those after other refusals do."""
+    quota = RetryQuota(0.0)
+    waits = Patience(budget=1e3, throttled=1e3, rng=Most(), quota=quota)
+    for _ in range(50):
+        assert waits.pause("throttled", 0.0, None) == 0.0
+    pauses = [waits.pause("unavailable", 0.0, None) for _ in range(11)]
+    assert [pause is None for pause in pauses] == [False] * 10 + [True]
 
 
 # --- patience ----------------------------------------------------------------------------------

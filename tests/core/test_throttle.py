@@ -173,6 +173,25 @@ def test_a_new_episode() -> None:
     assert throttle.ready_at(107.0) == 110.0
 
 
+def test_what_passes_during_the_pause_is_no_probe() -> None:
+    """A request that passes a closed gate all the same leaves the probe to come."""
+    throttle = closed(retry_after=5.0)
+    throttle.passed(104.9)
+    assert throttle.ready_at(104.9) == 105.0
+    throttle.passed(105.0)
+    assert throttle.ready_at(105.0) == math.inf
+
+
+@pytest.mark.parametrize("retry_after", [None, 3_600.0], ids=repr)
+def test_the_longest_pause_can_be_another(retry_after: float | None) -> None:
+    """No pause is longer than the gate's own longest one, asked for or grown."""
+    throttle, pause = Throttle(random.Random(7), longest=5.0), 0.0
+    for now in range(0, 1_000, 100):
+        pause = throttle.refused(float(now), sent_at=float(now), retry_after=retry_after)
+        assert pause <= 5.0
+    assert pause == 5.0
+
+
 events = st.tuples(
     st.sampled_from(["send", "ok", "429", "lost", "wait"]),
     st.floats(0.0, 1.0),
@@ -200,7 +219,7 @@ def test_the_gate_never_sticks(seed: int, steps: list[tuple[str, float, float | 
                 assert probe is None
                 assert now >= throttle.opens_at
                 probe = now
-            throttle.passed(throttle.opens_at)
+            throttle.passed(now)
             in_flight.append(now)
         elif in_flight:
             sent_at = in_flight.pop(int(part * (len(in_flight) - 1)))

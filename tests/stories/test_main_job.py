@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -49,7 +50,7 @@ async def test_looks_follow_the_documented_plan(simulator: Simulator, client_of:
     await client.generate(CAFE)
     submitted, *looks = [exchange.at for exchange in simulator.log]
     assert 20.0 <= looks[0] - submitted <= 20.4
-    for earlier, later in zip(looks, looks[1:], strict=False):
+    for earlier, later in itertools.pairwise(looks):
         assert 3.0 <= later - earlier <= 3.4
 
 
@@ -64,7 +65,7 @@ async def test_plan_of_each_resolution(
     await client_of(simulator).generate(task_input)
     submitted, *looks = [exchange.at for exchange in simulator.log]
     assert first <= looks[0] - submitted <= first + interval / 10 + 0.1
-    assert all(b - a >= interval for a, b in zip(looks, looks[1:], strict=False))
+    assert all(b - a >= interval for a, b in itertools.pairwise(looks))
 
 
 async def test_a_thousand_tasks_at_once(
@@ -115,7 +116,7 @@ async def test_fixed_plan(simulator: Simulator, client_of: ClientOf) -> None:
     await client.generate(CAFE)
     submitted, *looks = [exchange.at for exchange in simulator.log]
     assert 1.0 <= looks[0] - submitted <= 1.8
-    assert all(7.0 <= b - a <= 7.8 for a, b in zip(looks, looks[1:], strict=False))
+    assert all(7.0 <= b - a <= 7.8 for a, b in itertools.pairwise(looks))
 
 
 async def test_attach_from_another_client(simulator: Simulator, client_of: ClientOf) -> None:

@@ -1,0 +1,74 @@
+"""Who paid for what in a simulated life, and who was told of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from apixo_async import ApixoError, Result, SubmitUncertainError, Task, TaskFailedError, TaskRef
+from apixo_async.testing import Simulator
+
+
+class Books:
+    """Compare the tasks that the service made with what the callers know.
+
+    Every purchase has a prompt of its own, so that each task is laid to the submit that made it.
+    """
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._prompts = 0
+        self.submits: Counter[str] = Counter()
+        self.uncertain: Counter[str] = Counter()
+        self.known: Counter[str] = Counter()
+
+    def new_prompt(self) -> str:
+        """Return a prompt that no other purchase has."""
+        self._prompts += 1
+        return f"castle {self._prompts}"
+
+    def told(self, prompt: str, told: Task | Result | ApixoError | None) -> None:
+        """Note what the caller of a submit was told."""
+        if isinstance(told, SubmitUncertainError):
+            self.uncertain[prompt] += 1
+        elif isinstance(told, Task):
+            self.known[told.id] += 1
+        elif (task_id := getattr(told, "task_id", None)) is not None:
+            self.known[task_id] += 1
+
+    def orphan(self, orphan: Task | SubmitUncertainError) -> None:
+        """Note what the hook for orphans was given."""
+        uncertain = isinstance(orphan, SubmitUncertainError)
+        self.told(str(getattr(orphan.input, "prompt", "")) if uncertain else "", orphan)
+
+    def problems(self, left: Iterable[TaskRef]) -> list[str]:
+        """Return the tasks that were lost, bought twice, told of twice or made up.
+
+        Args:
+            left: The refs that a client kept when it was closed.
+        """
+        made: dict[str, list[str]] = {}
+        for task in self._simulator.tasks.values():
+            made.setdefault(task.prompt, []).append(task.id)
+        known = self.known.keys() | {ref.task_id for ref in left}
+        found = [f"{task_id} was told {n} times" for task_id, n in self.known.items() if n > 1]
+        found += [f"{task_id} does not exist" for task_id in known - self._simulator.tasks.keys()]
+        for prompt, ids in made.items():
+            lost = [task_id for task_id in ids if task_id not in known]
+            if len(lost) > self.uncertain[prompt]:
+                found.append(f"lost: {lost} of {prompt!r}")
+            if len(ids) > self.submits[prompt]:
+                found.append(f"bought twice: {ids} of {prompt!r}")
+        return found
+
+    def lies(self, told: Iterable[Task]) -> list[str]:
+        """Return the tasks whose handles say another end than they had."""
+        found: list[str] = []
+        for task in told:
+            made = self._simulator.tasks.get(task.id)
+            if made is None or not task.done():
+                continue
+            error, failed = task.exception(), made.fail_code is not None
+            if isinstance(error, TaskFailedError | None) and failed != (error is not None):
+                found.append(f"{task} ended with {error!r}, at the service with {made.fail_code}")
+        return found
