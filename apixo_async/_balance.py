@@ -40,7 +40,7 @@ async def ask_balance(
     quota.earn(loop.time())
     pauses = Backoff(loop.time(), budget=timeouts.retry, rng=rng, quota=quota)
     while True:
-        found = await _ask_once(line)
+        found = await _ask_once(line, timeouts.throttled)
         if isinstance(found, Decimal):
             return found
         asked = 0.0
@@ -54,8 +54,8 @@ async def ask_balance(
         await asyncio.sleep(pause)
 
 
-async def _ask_once(line: Line) -> Decimal | ApixoError:
-    permit = await line.admit(Urgency.ASKED)
+async def _ask_once(line: Line, patience: float) -> Decimal | ApixoError:
+    permit = await line.admit_within(Urgency.ASKED, patience)
     try:
         answer = await line.get(permit, _PATH)
     except Unanswered as exc:

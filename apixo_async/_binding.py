@@ -7,6 +7,10 @@ import os
 
 from apixo_async._core.errors import ConfigurationError
 
+_OTHER_LOOP = (
+    "this client belongs to another event loop, which still runs: make one client for each loop"
+)
+
 
 class Binding:
     """Bind to the loop of the first use; bind anew only when that loop is closed."""
@@ -24,6 +28,15 @@ class Binding:
             return self._loop is not None and asyncio.get_running_loop() is self._loop
         except RuntimeError:
             return False
+
+    def check_elsewhere(self) -> None:
+        """Refuse to go on where another loop, which still runs, is the one bound to.
+
+        Raises:
+            ConfigurationError: It is.
+        """
+        if self._loop is not None and not self.is_here and not self._loop.is_closed():
+            raise ConfigurationError(_OTHER_LOOP)
 
     def bind(self, unfinished: int) -> bool:
         """Bind to the running loop; say whether that is a new one.
@@ -46,10 +59,7 @@ class Binding:
         if loop is self._loop:
             return False
         if not self._loop.is_closed():
-            raise ConfigurationError(
-                "this client belongs to another event loop, which still runs: make one client "
-                "for each loop"
-            )
+            raise ConfigurationError(_OTHER_LOOP)
         if unfinished:
             raise ConfigurationError(
                 f"the event loop of this client was closed with {unfinished} tasks in flight: "

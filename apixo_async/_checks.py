@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from apixo_async._config import is_loopback
 from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.other_model import check_model_name
 from apixo_async._core.values import Delivery, TaskRef, as_seconds
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
@@ -78,19 +80,36 @@ def _may_be_called(given: object) -> bool:
     )
 
 
-def check_ref(model: str | TaskRef, task_id: str | None, known: Iterable[TaskRef] = ()) -> TaskRef:
+def check_ref(
+    model: str | TaskRef, task_id: str | None, model_of: Mapping[str, str] | None = None
+) -> TaskRef:
     """Return the reference of a task given as one, or as model and id.
+
+    Args:
+        model: The model's name, or the reference.
+        task_id: The id, unless a reference was given.
+        model_of: The models of the tasks that are known, by id.
 
     Raises:
         ConfigurationError: It is none, or a known task of that id belongs to another model.
     """
     ref = _as_ref(model, task_id)
-    for other in known:
-        if other.task_id == ref.task_id and other.model != ref.model:
-            raise ConfigurationError(
-                f"task {ref.task_id} is one of {other.model}, not of {ref.model}"
-            )
+    try:
+        check_model_name(ref.model)
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from None
+    known = (model_of or {}).get(ref.task_id, ref.model)
+    if known != ref.model:
+        raise ConfigurationError(f"task {ref.task_id} is one of {known}, not of {ref.model}")
     return ref
+
+
+def check_hook(name: str, hook: Callable[[T], None] | None) -> Callable[[T], None] | None:
+    """Refuse a hook that cannot be called, or whose call would have to be awaited."""
+    given: object = hook
+    if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
+        raise ConfigurationError(f"{name}: {given!r} given; a plain function of one argument")
+    return hook
 
 
 def _as_ref(model: str | TaskRef, task_id: str | None) -> TaskRef:

@@ -17,6 +17,7 @@ import httpx2
 from apixo_async._balance import ask_balance
 from apixo_async._checks import (
     check_delivery,
+    check_hook,
     check_input,
     check_timeout,
     require,
@@ -104,8 +105,8 @@ class AsyncClient:
             verify=verify,
             seed=seed,
         )
-        self._report = Reporter(on_event)
-        self._on_orphan = on_orphan
+        self._report = Reporter(check_hook("on_event", on_event))
+        self._on_orphan = check_hook("on_orphan", on_orphan)
         self._rng = random.Random(seed)
         self._life = Life(
             self._wired,
@@ -212,7 +213,9 @@ class AsyncClient:
             DownloadError: A file could not be saved; `saved` has those that could.
         """
         result = require("download", result, Result)
-        paths = await self._life.engine().downloader.download(result, target, max_bytes=max_bytes)
+        engine = self._life.engine()
+        async with engine.calls.open():
+            paths = await engine.downloader.download(result, target, max_bytes=max_bytes)
         self._report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
         return paths
 

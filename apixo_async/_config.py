@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -67,7 +68,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         # In a closure: what reports crashes or debugs walks the attributes of what it meets.
-        self.__reveal = lambda: value.encode("ascii")
+        self.__reveal: Callable[[], bytes] = lambda: value.encode("ascii")
 
     def authorization(self) -> tuple[bytes, bytes]:
         """Return the header that goes to the API, and nowhere else."""

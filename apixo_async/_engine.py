@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Self
 
 import anyio
 import httpx2
 
+from apixo_async._calls import Calls
 from apixo_async._checks import check_ref
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._core.events import ClientOpened, TaskAttached
@@ -45,6 +46,7 @@ class Engine:
     downloader: Downloader
     report: Reporter
     quota: RetryQuota
+    calls: Calls
 
     @classmethod
     def wired(
@@ -63,6 +65,7 @@ class Engine:
         def hand_over(ended: Track | SubmitUncertainError) -> None:
             orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
 
+        calls = Calls()
         quota = RetryQuota(asyncio.get_running_loop().time())
         posts = Posts(line, poller, report, hand_over)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
@@ -71,20 +74,24 @@ class Engine:
             line=line,
             poller=poller,
             posts=posts,
-            submitter=Submitter(line, posts, report, settings.timeouts, rng, quota),
+            submitter=Submitter(line, posts, report, settings.timeouts, rng, quota, calls),
             downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
             report=report,
             quota=quota,
+            calls=calls,
         )
 
     def attach(self, model: str | TaskRef, task_id: str | None) -> Task:
         """Return the handle of a task that exists already; look at it at once if it is new here."""
         ledger, limiter = self.poller.ledger, self.line.limiter
-        ref = check_ref(model, task_id, ledger.tracks)
+        ref = check_ref(model, task_id, ledger.model_of)
+        self.poller.check()
         track = ledger.tracks.get(ref)
         if track is None:
             track = self.poller.track(ref, ref.model, limiter.slot_above(), at_once=True)
             self.report(TaskAttached(ref.model, ref.task_id))
+        elif track.halted is not None:
+            self.poller.look_now(track)
         return Task(track, self.poller)
 
     def statistics(self) -> Statistics:
@@ -115,23 +122,48 @@ class Engine:
             drain: Seconds in which looks go on, so that tasks may finish.
             patience: Seconds that the POSTs under way get, so that no id is lost.
         """
-        reason = ClientClosedError(
-            "the client was closed; `attach` to the task with another one to go on waiting"
-        )
-        self.submitter.close(ClientClosedError("the client was closed; nothing was bought"))
         try:
-            await self.posts.drain(patience)
-            await self._drain_tasks(drain)
-        finally:
-            with anyio.move_on_after(_CLOSING, shield=True):
-                await self.poller.aclose(reason)
-                await self.transport.aclose()
-
-    async def _drain_tasks(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                for track in tuple(self.poller.ledger.tracks.values()):
-                    while track.verdict() is None:
-                        await track.over.wait()
+            await self.calls.aclose(
+                ClientClosedError("the client was closed before this was done: make a new one")
+            )
+            async with asyncio.timeout(drain):
+                await self._drained()
         except TimeoutError:
-            return
+            pass
+        finally:
+            await _to_its_end(self._end(patience))
+
+    async def _drained(self) -> None:
+        await self.posts.settled()
+        for track in tuple(self.poller.ledger.tracks.values()):
+            while track.verdict() is None:
+                await track.over.wait()
+
+    async def _end(self, patience: float) -> None:
+        await self.posts.drain(patience)
+        with anyio.move_on_after(_CLOSING):
+            await self.poller.aclose(
+                ClientClosedError(
+                    "the client was closed; `attach` to the task with another one to wait on"
+                )
+            )
+            await self.transport.aclose()
+
+
+async def _to_its_end(ending: Coroutine[object, object, None]) -> None:
+    """Run a bounded end although the caller is cancelled, who is told afterwards.
+
+    A second cancellation hurries the end.
+    """
+    task = asyncio.ensure_future(ending)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as exc:
+                if cancelled is not None:
+                    task.cancel()
+                cancelled = exc
+    if cancelled is not None:
+        raise cancelled

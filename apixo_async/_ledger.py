@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import Final
@@ -10,7 +11,6 @@ from apixo_async._agenda import Agenda
 from apixo_async._core import events, verdicts
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ApixoError
-from apixo_async._core.outage import Outage
 from apixo_async._core.schedule import (
     Polling,
     after_fault,
@@ -27,6 +27,7 @@ from apixo_async._core.task_errors import (
 )
 from apixo_async._core.values import Result, TaskRef
 from apixo_async._limiter import Limiter, Slot
+from apixo_async._outages import Outages
 from apixo_async._reporting import Reporter
 from apixo_async._track import Track
 
@@ -55,7 +56,8 @@ class Ledger:
     ) -> None:
         self.agenda = Agenda()
         self.tracks: dict[TaskRef, Track] = {}
-        self.outage = Outage(rng)
+        self.model_of: dict[str, str] = {}
+        self.outages = Outages(self.agenda, rng)
         self.succeeded = self.failed = 0
         self._polling = polling
         self._limiter = limiter
@@ -63,7 +65,6 @@ class Ledger:
         self._rng = rng
         # Looks a second that the tasks past their first look ask for together.
         self._load = 0.0
-        self._down_since = 0.0
 
     def open(self, ref: TaskRef, kind: str, slot: Slot, *, now: float, at_once: bool) -> Track:
         """Take up a task: plan its first look, at once where nobody knows how old it is."""
@@ -75,8 +76,11 @@ class Ledger:
         expires = now + timing(kind).age_limit + EXPIRY_GRACE
         track = Track(ref, kind, plan, slot, created=now, expires=expires)
         self.tracks[ref] = track
+        self.model_of[ref.task_id] = ref.model
         self.agenda.expect(track)
         if at_once:
+            # Nobody knows its age: it is looked at by its interval until the service tells.
+            track.created = -math.inf
             self.agenda.ask(track)
         else:
             self.agenda.plan(track, first_look(plan, created=now, rng=self._rng))
@@ -84,22 +88,31 @@ class Ledger:
 
     def next_due(self, now: float) -> Track | None:
         """Take the task to look at now, and count the look; None if there is none."""
-        while (track := self.agenda.pop_due(now)) is not None:
+        while True:
+            asked = self.agenda.has_asked
+            track = self.agenda.pop_due(now)
+            if track is None:
+                return None
             # It may have been settled, or looked at, since somebody asked.
-            if track.outcome is None and not track.looking:
-                track.looking = True
-                track.looked_at = now
-                track.looks += 1
-                self.outage.passed(now)
-                return track
-        return None
+            if track.outcome is not None or track.looking:
+                continue
+            if asked or not self.outages.park(track, now):
+                break
+        self.outages.sent(track, now)
+        track.looking = True
+        track.looked_at = now
+        track.looks += 1
+        return track
 
     def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
         """Act on what a look said."""
         track.looking = False
         self._weigh(track, verdict, now)
-        if track.outcome is not None:
-            return
+        if track.outcome is None:
+            self._act(track, verdict, now)
+        self.outages.checked(track, now)
+
+    def _act(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
         match verdict:
             case verdicts.Over():
                 track.snapshot = verdict.snapshot
@@ -128,38 +141,36 @@ class Ledger:
             if not track.looking:
                 self._settle(track, _abandoned(track, now), now)
 
-    def halt_all(self, reason: ApixoError) -> None:
-        """Tell every waiter that nobody looks any more, and why."""
+    def halt_all(self, reason: ApixoError, now: float) -> None:
+        """Tell every waiter that nobody looks any more, and why.
+
+        The tasks go on at the service: in a limiter that others share, each keeps its slot until
+        its age limit.
+        """
         for track in self.tracks.values():
             track.halted = reason
             track.answer_refreshers(reason)
             track.wake()
+            track.slot.hold(max(0.0, track.expires - now))
 
     # --- what looks mean together --------------------------------------------------------
 
-    def next_look_at(self, now: float) -> float:
-        """Return when a look may go out: asked-for ones at once, in an outage only probes."""
-        if self.agenda.has_asked:
-            return now
-        return max(self.agenda.next_due(), self.outage.ready_at(now))
-
     def _weigh(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
-        sent_at = track.looked_at
         match verdict:
             case verdicts.Faulty():
-                if self.outage.failed(now, sent_at=sent_at):
-                    self._down_since = now
-                    self._report(events.ServiceDown(str(verdict.error)))
+                if self.outages.failed(track, now):
+                    self._report(events.ServiceDown(track.ref.model, str(verdict.error)))
             case verdicts.Throttled():
-                self.outage.unclear(sent_at=sent_at)
+                self.outages.unclear(track)
             case _:
-                if self.outage.told(sent_at=sent_at):
+                lasted = self.outages.told(track, now)
+                if lasted is not None:
                     # What is overdue now goes out evenly, and not all at once.
                     self._limiter.pace()
-                    self._report(events.ServiceBack(now - self._down_since))
+                    self._report(events.ServiceBack(track.ref.model, lasted))
 
     def _after_fault(self, track: Track, now: float) -> float:
-        if self.outage.is_on:
+        if self.outages.is_on(track):
             # Not this task's fault: it is looked at as soon as the service is back.
             return self._next_look(track, now)
         track.faults += 1
@@ -170,7 +181,7 @@ class Ledger:
     def _still_running(self, track: Track, verdict: verdicts.Running, now: float) -> None:
         track.faults = track.misses = 0
         track.halted = None
-        if track.attached and verdict.created is not None:
+        if track.created == -math.inf and verdict.created is not None:
             track.created = now - max(0.0, time.time() - verdict.created)
         if not track.loads:
             track.loads = True
@@ -208,9 +219,14 @@ class Ledger:
         """Record how a task ended: the only way in which one does."""
         track.outcome, track.halted, track.due = outcome, None, None
         del self.tracks[track.ref]
+        self.model_of.pop(track.ref.task_id, None)
+        self.agenda.forget()
         if track.loads:
             self._load -= 1 / track.plan.interval
-        self.agenda.forget()
+        # Those who wait are told first: whatever fails below, they are not left behind.
+        if isinstance(outcome, TaskError):
+            track.answer_refreshers(outcome)
+        track.wake()
         track.slot.release()
         good = isinstance(outcome, Result)
         self.succeeded += good
@@ -218,9 +234,7 @@ class Ledger:
         word = "success" if isinstance(outcome, Result) else _WORDS[type(outcome)]
         ref, age = track.ref, now - track.tracked_at
         self._report(events.TaskSettled(ref.model, ref.task_id, word, track.looks, age))
-        if isinstance(outcome, TaskError):
-            track.answer_refreshers(outcome)
-        track.wake()
+        self.outages.checked(track, now)
 
 
 def _abandoned(track: Track, now: float) -> TaskAbandonedError:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx2
 
 from apixo_async._binding import Binding
-from apixo_async._core.errors import ClientClosedError
+from apixo_async._core.errors import ClientClosedError, ConfigurationError
 from apixo_async._core.events import ClientClosed
 from apixo_async._core.values import TaskRef
 from apixo_async._engine import Engine
@@ -40,7 +40,6 @@ class Life:
         self._binding = Binding()
         self._engine: Engine | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._left: tuple[TaskRef, ...] = ()
         self.closed = False
 
     def engine(self) -> Engine:
@@ -53,8 +52,18 @@ class Life:
         if self.closed:
             raise ClientClosedError("this client was closed: make a new one")
         if self._binding.bind(len(self._in_flight())) or self._engine is None:
+            if self._engine is not None:
+                self._check_rebindable()
             self._engine = self._wire()
         return self._engine
+
+    def _check_rebindable(self) -> None:
+        # Its pooled connections belong to the closed loop: a POST on one of them would be lost.
+        if type(self._transport) is httpx2.AsyncHTTPTransport:
+            raise ConfigurationError(
+                "the transport given to this client has connections of an event loop that is "
+                "closed: make a new client and transport for each loop"
+            )
 
     @property
     def engine_here(self) -> Engine | None:
@@ -64,18 +73,22 @@ class Life:
     @property
     def unfinished(self) -> tuple[TaskRef, ...]:
         """The tasks in flight, or after the close those it left."""
-        return self._left if self.closed else self._in_flight()
+        return self._in_flight()
 
     def _in_flight(self) -> tuple[TaskRef, ...]:
         return () if self._engine is None else tuple(self._engine.poller.ledger.tracks)
 
     async def aclose(self, drain: float) -> None:
-        """Close once, in bounded time; who calls meanwhile waits for the same end."""
+        """Close once, in bounded time; who calls meanwhile waits for the same end.
+
+        Raises:
+            ConfigurationError: The client belongs to another loop, which still runs.
+        """
+        self._binding.check_elsewhere()
         if self._closing is not None:
             await asyncio.shield(self._closing)
         if self.closed:
             return
-        self._left = self._in_flight()
         self.closed = True
         self._closing = asyncio.get_running_loop().create_future()
         try:
@@ -83,7 +96,7 @@ class Life:
         finally:
             self._closing.set_result(None)
             self._closing = None
-            self._report(ClientClosed(tuple(map(str, self._left))))
+            self._report(ClientClosed(tuple(map(str, self.unfinished))))
 
     async def _end(self, drain: float) -> None:
         engine = self.engine_here
@@ -92,7 +105,4 @@ class Life:
             if self._transport is not None and self._engine is None:
                 await self._transport.aclose()
             return
-        try:
-            await engine.aclose(drain=drain, patience=self._patience)
-        finally:
-            self._left = self._in_flight()
+        await engine.aclose(drain=drain, patience=self._patience)

@@ -7,6 +7,7 @@ import math
 import random
 from typing import Literal
 
+from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.permits import PermitLog
 from apixo_async._core.slots import SlotTable
 from apixo_async._core.throttle import Throttle
@@ -115,9 +116,16 @@ class Limiter:
         """Let permits come evenly from here on, without a burst."""
         self._permits.drain(self._bound_loop().time())
 
+    def closed_since(self, urgency: Urgency) -> float | None:
+        """Return since when 429s keep such requests back, or None while nothing does."""
+        since = [gate.since for gate in self._gates_of(urgency)]
+        return min((one for one in since if one is not None), default=None)
+
     @property
     def slots_used(self) -> int:
         """Tasks that count against the limit now."""
+        if self._loop is not None:
+            self._slots.expire(self._loop.time())
         return self._slots.used
 
     @property
@@ -143,6 +151,11 @@ class Limiter:
     def _bound_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise ConfigurationError(
+                    "this limiter belongs to another event loop, which still runs: make one "
+                    "limiter, with a part of the limits, for each loop"
+                )
             # Whatever a former loop left in flight may still arrive.
             self._permits.rebind(loop.time())
             self._loop, self._timer = loop, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from apixo_async._core.errors import RateLimitError
 from apixo_async._core.events import LimitReached
 from apixo_async._core.turns import Urgency
 from apixo_async._core.verdicts import says_throttled
@@ -41,6 +42,48 @@ class Line:
             permit.unused()
             raise
         return permit
+
+    async def admit_within(
+        self,
+        urgency: Urgency,
+        patience: float,
+        *,
+        start: float | None = None,
+        model: str | None = None,
+    ) -> Permit:
+        """Wait for a permit and a place, but not for ever under 429s.
+
+        Args:
+            urgency: The class of the request.
+            patience: Seconds under 429s on end after which waiting is over.
+            start: When the waiting began, if that was before now.
+            model: For the error.
+
+        Raises:
+            RateLimitError: The service refused for so long.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time() if start is None else start
+
+        def due() -> float:
+            since = self.limiter.closed_since(urgency)
+            return patience + (loop.time() if since is None else max(since, began))
+
+        def check() -> None:
+            nonlocal timer
+            if due() > loop.time():
+                timer = loop.call_at(due(), check)
+            elif not bound.expired():
+                bound.reschedule(loop.time())
+
+        timer = loop.call_at(due(), check)
+        try:
+            async with asyncio.timeout(None) as bound:
+                return await self.admit(urgency)
+        except TimeoutError:
+            raise _throttled_too_long(model, patience) from None
+        finally:
+            timer.cancel()
 
     def dismiss(self, permit: Permit) -> None:
         """Give back what `admit` gave: nothing will be sent."""
@@ -91,3 +134,12 @@ class Line:
         scope, pause = permit.throttled(answer.retry_after)
         if pause:
             self._report(LimitReached(scope, pause))
+
+
+def _throttled_too_long(model: str | None, seconds: float) -> RateLimitError:
+    return RateLimitError(
+        f"{model or 'the API'}: the service answered 429 for {seconds:.0f} s on end; lower "
+        "`limits` to what the account has, or try again later",
+        status=429,
+        model=model,
+    )

@@ -53,11 +53,18 @@ class Poller:
         """Look at a task from now on; its slot is given back when it is over."""
         now = asyncio.get_running_loop().time()
         track = self.ledger.open(ref, kind, slot, now=now, at_once=at_once)
-        track.attached = at_once
-        # What was bought while the poller died is not lost: its waiters are told.
-        track.halted = self.over
+        if self.over is not None:
+            # What was bought while the poller died is not lost: its waiters are told.
+            track.halted = self.over
+            track.slot.hold(max(0.0, track.expires - now))
         self._wake()
         return track
+
+    def look_now(self, track: Track) -> None:
+        """Look at a task now, whatever kept its looks back."""
+        track.halted = None
+        self._agenda.ask(track)
+        self._wake()
 
     async def refresh(self, track: Track) -> Snapshot:
         """Look now, and return what the service said.
@@ -69,7 +76,7 @@ class Poller:
             if track.snapshot is not None:
                 return track.snapshot
             assert isinstance(track.outcome, ApixoError)  # A result comes with a snapshot.
-            raise fresh(track.outcome)
+            raise track.error(track.outcome)
         self.check()
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         track.refreshers.append(future)
@@ -85,11 +92,11 @@ class Poller:
         for task in owned:
             task.cancel()
         await asyncio.gather(*owned, return_exceptions=True)
-        self.ledger.halt_all(reason)
+        self.ledger.halt_all(reason, asyncio.get_running_loop().time())
 
     def _wake(self) -> None:
         self._changed.set()
-        if self._runner is None:
+        if self._runner is None and self.over is None:
             # An empty context: no caller's context variables leak into the looks.
             self._runner = asyncio.get_running_loop().create_task(
                 self._run(), name="apixo_async poller", context=contextvars.Context()
@@ -97,18 +104,20 @@ class Poller:
             self._runner.add_done_callback(self._finished)
 
     async def _run(self) -> None:
-        while True:
+        # Without tasks there is no poller: a client that nobody closes leaves nothing pending.
+        while self.ledger.tracks:
             await self._until_due()
-            permit = await self._admitted()
-            if permit is not None:
-                self._send_look(permit)
+            if self._agenda.next_due() <= asyncio.get_running_loop().time():
+                permit = await self._admitted()
+                if permit is not None:
+                    self._send_look(permit)
 
     async def _until_due(self) -> None:
-        """Wait until a look is due, giving up meanwhile what expires."""
+        """Wait until a look is due or no task is left, giving up meanwhile what expires."""
         loop = asyncio.get_running_loop()
-        while (due := self.ledger.next_look_at(loop.time())) > loop.time():
+        while self.ledger.tracks and self._agenda.next_due() > loop.time():
             self._changed.clear()
-            wake = min(due, self._agenda.next_expiry())
+            wake = min(self._agenda.next_due(), self._agenda.next_expiry())
             try:
                 async with asyncio.timeout_at(wake if wake < math.inf else None):
                     await self._changed.wait()
@@ -151,12 +160,16 @@ class Poller:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
+        if task is self._runner:
+            self._runner = None
         if self.over is not None:
             return
         if task.cancelled():
             self._die(asyncio.CancelledError("its asyncio.Task was cancelled from outside"))
         elif (cause := task.exception()) is not None:
             self._die(cause)
+        elif self.ledger.tracks:
+            self._wake()  # A task came in the instant in which the poller ended.
 
     def _die(self, cause: BaseException) -> None:
         """Tell every waiter, and the next submit, what ended the poller (invariant 6)."""
@@ -170,7 +183,7 @@ class Poller:
             if task is not None:
                 task.cancel()
         self._report(events.PollerDied(reason))
-        self.ledger.halt_all(self.over)
+        self.ledger.halt_all(self.over, asyncio.get_running_loop().time())
 
 
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:

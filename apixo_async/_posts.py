@@ -150,6 +150,11 @@ class Posts:
             self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id))
         self._orphan(ended)
 
+    async def settled(self) -> None:
+        """Wait for the POSTs under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
     async def drain(self, timeout: float) -> None:
         """Wait for the POSTs under way, at most so many seconds, then cancel them."""
         if self._under_way:

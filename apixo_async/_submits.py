@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
+from apixo_async._calls import Calls
 from apixo_async._config import Timeouts
 from apixo_async._core import events
 from apixo_async._core.errors import (
-    APIStatusError,
     APITimeoutError,
     ApixoError,
-    ClientClosedError,
-    RateLimitError,
 )
 from apixo_async._core.retry import Patience, RetryQuota
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.turns import Urgency
 from apixo_async._core.values import Delivery, TaskInput
-from apixo_async._core.verdicts import Refused
 from apixo_async._core.wire import encode_submit
 from apixo_async._limiter import Limiter, Permit
 from apixo_async._line import Line
 from apixo_async._posts import Posts, Purchase
+from apixo_async._probes import Probes
+from apixo_async._repeats import Repeats
 from apixo_async._reporting import Reporter
-from apixo_async._track import Track, fresh
+from apixo_async._track import Track
 
 T = TypeVar("T")
 
@@ -43,6 +41,7 @@ class Submitter:
         timeouts: The budgets of repeats.
         rng: The source of the jitter.
         quota: The retries of the whole client.
+        calls: Ends the waits when the client is closed.
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class Submitter:
         timeouts: Timeouts,
         rng: random.Random,
         quota: RetryQuota,
+        calls: Calls,
     ) -> None:
         self._line = line
         self._posts = posts
@@ -60,8 +60,8 @@ class Submitter:
         self._timeouts = timeouts
         self._rng = rng
         self._quota = quota
-        self._waits: set[asyncio.Timeout] = set()
-        self._closed: ClientClosedError | None = None
+        self._calls = calls
+        self._probes = Probes()
 
     async def submit(
         self, task_input: TaskInput, delivery: Delivery, timeout: float | None
@@ -79,7 +79,7 @@ class Submitter:
         now = asyncio.get_running_loop().time()
         deadline = None if timeout is None else now + timeout
         body = encode_submit(task_input, delivery)
-        slot = await self._in_time(self._line.limiter.slot, deadline, task_input.model)
+        slot = await self._in_time(self._line.limiter.slot, deadline, task_input)
         purchase = Purchase(task_input, delivery, body, slot, now)
         try:
             return await self._until_settled(purchase, deadline)
@@ -89,70 +89,57 @@ class Submitter:
                 slot.release()
             raise
 
-    def close(self, reason: ClientClosedError) -> None:
-        """Send those away who still wait for a slot or a permit."""
-        self._closed = reason
-        for wait in self._waits:
-            wait.reschedule(0.0)
-
     async def _until_settled(self, purchase: Purchase, deadline: float | None) -> Track:
-        loop = asyncio.get_running_loop()
+        start = asyncio.get_running_loop().time()
+        self._quota.earn(start)
         patience = Patience(
             budget=self._timeouts.retry,
             throttled=self._timeouts.throttled,
             rng=self._rng,
             quota=self._quota,
         )
-        self._quota.earn(asyncio.get_running_loop().time())
-        while True:
-            permit = await self._permit(purchase, deadline, patience)
-            ended = await self._posts.send(purchase, permit)
-            if isinstance(ended, Track):
-                return ended
-            if isinstance(ended, SubmitUncertainError):
-                raise ended
-            pause = patience.pause(ended.repeat, loop.time(), _retry_after(ended))
-            if pause is None or ended.repeat != "throttled":
-                self._refused(purchase, ended.error, pause)
-            if pause is None:
-                raise ended.error
-            await self._in_time(partial(asyncio.sleep, pause), deadline, purchase.input.model)
-
-    async def _permit(
-        self, purchase: Purchase, deadline: float | None, patience: Patience
-    ) -> Permit:
-        model, until = purchase.input.model, patience.ends_at
+        repeats = Repeats(self._probes, patience)
+        refused: ApixoError | None = None
         try:
-            async with asyncio.timeout_at(until if until < math.inf else None):
-                return await self._in_time(
-                    partial(self._line.admit, Urgency.SUBMIT), deadline, model
-                )
-        except APITimeoutError:
-            raise
-        except TimeoutError:
-            raise _throttled_too_long(model, self._timeouts.throttled) from None
+            while True:
+                admit = partial(self._admit, start, purchase.input.model)
+                permit = await self._in_time(admit, deadline, purchase, refused)
+                ended = await self._posts.send(purchase, permit)
+                repeats.note(ended, purchase.input.model)
+                if isinstance(ended, Track):
+                    return ended
+                if isinstance(ended, SubmitUncertainError):
+                    raise ended
+                refused = ended.error
+                again = partial(repeats.again, ended, partial(self._refused, purchase))
+                if not await self._in_time(again, deadline, purchase, refused):
+                    raise refused
+        finally:
+            repeats.end()
+
+    async def _admit(self, start: float, model: str) -> Permit:
+        return await self._line.admit_within(
+            Urgency.SUBMIT, self._timeouts.throttled, start=start, model=model
+        )
 
     async def _in_time(
-        self, wait_for: Callable[[], Awaitable[T]], deadline: float | None, model: str
+        self,
+        wait_for: Callable[[], Awaitable[T]],
+        deadline: float | None,
+        purchase: Purchase | TaskInput,
+        refused: ApixoError | None = None,
     ) -> T:
-        self._check_open()
+        model = purchase.input.model if isinstance(purchase, Purchase) else purchase.model
         try:
-            async with asyncio.timeout_at(deadline) as wait:
-                self._waits.add(wait)
-                try:
-                    return await wait_for()
-                finally:
-                    self._waits.discard(wait)
-        except TimeoutError:
-            self._check_open()
-            raise _waited_too_long(model, self._line.limiter) from None
+            async with self._calls.open(deadline):
+                return await wait_for()
+        except TimeoutError as exc:
+            if isinstance(exc, ApixoError):
+                raise
+            raise _waited_too_long(model, self._line.limiter) from refused
 
-    def _check_open(self) -> None:
-        if self._closed is not None:
-            raise fresh(self._closed)
-
-    def _refused(self, purchase: Purchase, error: ApixoError, pause: float | None) -> None:
-        self._report(events.SubmitRefused(purchase.input.model, str(error), pause))
+    def _refused(self, purchase: Purchase, error: ApixoError, again_in: float | None) -> None:
+        self._report(events.SubmitRefused(purchase.input.model, str(error), again_in))
 
 
 def _waited_too_long(model: str, limiter: Limiter) -> APITimeoutError:
@@ -160,19 +147,5 @@ def _waited_too_long(model: str, limiter: Limiter) -> APITimeoutError:
         f"{model}: no slot and permit in time, nothing was sent "
         f"({limiter.slots_used} of {limiter.limits.concurrent_tasks} slots taken, "
         f"{limiter.permits_waiting} requests waiting); wait longer, or submit less",
-        model=model,
-    )
-
-
-def _retry_after(refused: Refused) -> float | None:
-    error = refused.error
-    return error.retry_after if isinstance(error, APIStatusError) else None
-
-
-def _throttled_too_long(model: str, seconds: float) -> RateLimitError:
-    return RateLimitError(
-        f"{model}: the service answered 429 for {seconds:.0f} s, nothing was bought; lower "
-        "`limits` to what the account has, or try again later",
-        status=429,
         model=model,
     )

@@ -10,7 +10,7 @@ from apixo_async._core.states import PENDING
 from apixo_async._core.task_errors import WaitTimeoutError
 from apixo_async._core.values import Result, Snapshot, TaskRef
 from apixo_async._poller import Poller
-from apixo_async._track import Track, fresh
+from apixo_async._track import Track
 
 
 class Task:
@@ -61,7 +61,7 @@ class Task:
         """
         outcome = self._over()
         if isinstance(outcome, ApixoError):
-            raise fresh(outcome)
+            raise self._track.error(outcome)
         return outcome
 
     def exception(self) -> ApixoError | None:
@@ -71,7 +71,7 @@ class Task:
             asyncio.InvalidStateError: It is not over.
         """
         outcome = self._over()
-        return fresh(outcome) if isinstance(outcome, ApixoError) else None
+        return self._track.error(outcome) if isinstance(outcome, ApixoError) else None
 
     def _over(self) -> Result | ApixoError:
         if self._track.outcome is None:
@@ -87,7 +87,7 @@ class Task:
             await self._track.over.wait()
             verdict = self._track.verdict()
         if isinstance(verdict, ApixoError):
-            raise fresh(verdict)
+            raise self._track.error(verdict)
         return verdict
 
     async def until(self, deadline: float | None) -> Result:
@@ -124,7 +124,7 @@ class Task:
         except TimeoutError:
             return self.done()
         if self._track.outcome is None and self._track.halted is not None:
-            raise fresh(self._track.halted)
+            raise self._track.error(self._track.halted)
         return True
 
     async def refresh(self) -> Snapshot:
@@ -150,7 +150,7 @@ class Task:
             elif track.outcome is not None:
                 return
             elif track.halted is not None:
-                raise fresh(track.halted)
+                raise track.error(track.halted)
             else:
                 await track.changed.wait()
 

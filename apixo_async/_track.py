@@ -18,11 +18,14 @@ class Signal:
     __slots__ = ("_futures",)
 
     def __init__(self) -> None:
-        self._futures: set[asyncio.Future[None]] = set()
+        # Most tasks are watched by nobody, and an empty set is half of what a task weighs.
+        self._futures: set[asyncio.Future[None]] | None = None
 
     async def wait(self) -> None:
         """Wait for the next `fire`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._futures is None:
+            self._futures = set()
         self._futures.add(future)
         try:
             await future
@@ -31,7 +34,7 @@ class Signal:
 
     def fire(self) -> None:
         """Wake those who wait now."""
-        for future in self._futures:
+        for future in self._futures or ():
             if not future.done():
                 future.set_result(None)
 
@@ -44,15 +47,15 @@ class Track:
         kind: What drives its time.
         plan: When to look at it.
         slot: Given back when the task is over or past its age limit.
-        created: When it was created, on the loop's clock, as well as that is known.
+        created: When it was created, on the loop's clock; minus infinity while nobody knows.
         expires: Past this time nobody looks any more.
         tracked_at: When this client took it up, on the loop's clock.
-        attached: Whether it existed before.
         due: When the next look is due (minus infinity: asked for), or None while none is planned.
         loads: Whether its looks count in the load of the agenda: past its first look.
         looking: Whether a look is under way.
         looked_at: When the last look went out.
         looks: Status requests so far.
+        parked: Whether its next look waits for the end of an outage.
         faults: Looks in a row that told nothing.
         misses: Looks in a row that answered 404.
         missing_since: When the first of those came.
@@ -65,7 +68,6 @@ class Track:
     """
 
     __slots__ = (
-        "attached",
         "changed",
         "created",
         "due",
@@ -81,6 +83,7 @@ class Track:
         "missing_since",
         "outcome",
         "over",
+        "parked",
         "plan",
         "ref",
         "refreshers",
@@ -99,7 +102,7 @@ class Track:
         self.created = self.tracked_at = created
         self.expires = expires
         self.due: float | None = None
-        self.attached = self.loads = self.looking = False
+        self.loads = self.looking = self.parked = False
         self.looks = self.faults = self.misses = 0
         self.missing_since = self.looked_at = 0.0
         self.snapshot: Snapshot | None = None
@@ -112,6 +115,12 @@ class Track:
     def verdict(self) -> Result | ApixoError | None:
         """Return what a waiter is to be told now, or None while it has to wait."""
         return self.outcome if self.outcome is not None else self.halted
+
+    def error(self, error: ApixoError) -> ApixoError:
+        """Return an error for one waiter: a copy that names this task, which was bought."""
+        own = fresh(error)
+        own.model, own.task_id, own.bought = self.ref.model, self.ref.task_id, True
+        return own
 
     def wake(self) -> None:
         """Tell everybody that there is something to know."""
@@ -128,7 +137,7 @@ class Track:
             if isinstance(told, Snapshot):
                 future.set_result(told)
             else:
-                future.set_exception(fresh(told))
+                future.set_exception(self.error(told))
 
 
 def fresh(error: ApixoError) -> ApixoError:

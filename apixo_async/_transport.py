@@ -202,7 +202,9 @@ def build_transport(
             limits=httpx2.Limits(max_connections=MOST, max_keepalive_connections=MOST),
         )
     except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as exc:
-        raise ConfigurationError(f"proxy or verify: {exc}") from None
+        wrong = str(exc)
+    # Outside of the handler: the frames of httpx2 hold a half-made proxy that cannot be shown.
+    raise ConfigurationError(f"proxy or verify: {wrong}")
 
 
 def _environment_proxy(base_url: str) -> str | None:

@@ -128,8 +128,8 @@ def _mapped() -> Generator[None]:
     try:
         yield
     except httpx2.HTTPError as exc:
-        name = type(exc.__cause__ or exc).__name__
-        failure: Exception = type(exc)(name)
+        cause = exc.__cause__ or exc
+        failure: Exception = _httpx2_class(cause, type(exc))(type(cause).__name__)
     except TimeoutError:
         failure = httpx2.ReadTimeout("no answer in time")
     except (aiohttp.ClientError, ValueError) as exc:
@@ -138,3 +138,18 @@ def _mapped() -> Generator[None]:
         return
     # Outside of the handler, so that the foreign exception is not its context.
     raise failure
+
+
+#: The adapter calls most of these a ConnectTimeout.
+_CLASSES: Final[dict[type[Exception], type[httpx2.TransportError]]] = {
+    aiohttp.ConnectionTimeoutError: httpx2.ConnectTimeout,
+    aiohttp.ServerTimeoutError: httpx2.ReadTimeout,
+    aiohttp.ClientConnectorError: httpx2.ConnectError,
+    aiohttp.ServerDisconnectedError: httpx2.RemoteProtocolError,
+    aiohttp.ClientOSError: httpx2.ReadError,
+    aiohttp.ClientConnectionError: httpx2.ReadError,
+}
+
+
+def _httpx2_class(cause: BaseException, mapped: type[Exception]) -> type[Exception]:
+    return next((ours for theirs, ours in _CLASSES.items() if isinstance(cause, theirs)), mapped)

@@ -22,9 +22,9 @@ LAYERS = {
     "core": "_core.* _version",
     "inputs": "inputs",
     "edges": "_config _waiters _transport _limiter _gate _line _reporting _checks _binding "
-    "_balance "
-    "_downloads.* aiohttp",
-    "engine": "_agenda _track _ledger _poller _posts _submits _task _settings _engine _life",
+    "_balance _downloads.* aiohttp",
+    "engine": "_agenda _track _outages _ledger _poller _posts _probes _repeats _calls _submits "
+    "_task _settings _engine _life",
     "client": "_client __init__",
     "surface": "_cli.* testing.* __main__",
 }

@@ -153,7 +153,7 @@ def test_a_ref() -> None:
     """A task is named by its ref, or by model and id."""
     assert check_ref(REF, None) is REF
     assert check_ref("gpt-image-1", "task_1") == REF
-    assert check_ref(REF, None, known=[REF, TaskRef("flux-kontext", "task_2")]) is REF
+    assert check_ref(REF, None, {"task_1": "gpt-image-1", "task_2": "flux-kontext"}) is REF
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_no_ref(model: Any, task_id: Any, words: str) -> None:
 
 def test_a_task_of_another_model() -> None:
     """A known id under another model is a slip, and the error says whose it is."""
-    known = [TaskRef("flux-kontext", "task_2"), TaskRef("sora-2", "task_1")]
+    known = {"task_2": "flux-kontext", "task_1": "sora-2"}
     with pytest.raises(
         ConfigurationError, match="task task_1 is one of sora-2, not of gpt-image-1"
     ):

@@ -128,6 +128,22 @@ def test_a_key_does_not_travel(take: Callable[[Secret], object]) -> None:
     assert not hasattr(Secret(CANARY), "__dict__")
 
 
+@pytest.mark.parametrize(
+    ("key", "said", "shown"),
+    [
+        (CANARY, b"wrong key: %s!", b"wrong key: ***!"),
+        (CANARY, b"%s or %s", b"*** or ***"),
+        (CANARY, b"no such key", b"no such key"),
+        ("12345678", b"%s", b"***"),
+        ("success", b'{"message": "%s"}', b'{"message": "success"}'),
+    ],
+)
+def test_what_the_service_says_of_the_key(key: str, said: bytes, shown: bytes) -> None:
+    """A key that the service repeats is hidden, but one that could be part of any word."""
+    body = said.replace(b"%s", key.encode())
+    assert Secret(key).hidden_in(body) == shown
+
+
 # --- the base URL ------------------------------------------------------------------------------
 
 HOST = "https://api.apixo.ai"

@@ -83,7 +83,7 @@ async def test_faults_back_off_and_are_forgotten(ledger: Ledger) -> None:
     track = opened(ledger)
     pauses: list[float] = []
     for _ in range(8):
-        ledger.outage.told(sent_at=0.0)  # Other tasks are looked at well meanwhile.
+        ledger.outages.told(track, 0.0)  # Other tasks are looked at well meanwhile.
         ledger.apply(track, verdicts.Faulty(APIConnectionError("x")), 100.0)
         assert track.due is not None
         pauses.append(track.due - 100.0)
@@ -172,19 +172,29 @@ async def test_load_stretches_looks() -> None:
 
 
 async def test_attached_task_is_dated_by_the_service(ledger: Ledger) -> None:
-    """`createTime` dates an attached task; without it, or in the future, it is as old as here."""
+    """`createTime` dates an attached task; until it is told, looks follow the interval."""
     track = opened(ledger, at_once=True)
-    track.attached = True
+    ledger.apply(track, running(), 97.0)
+    assert track.due == pytest.approx(100.0, abs=0.4)
     ledger.apply(track, running(time.time() - 12.0), 100.0)
     assert track.created == pytest.approx(88.0, abs=0.1)
     assert track.due == pytest.approx(108.0, abs=0.4)
-    ledger.apply(track, running(time.time() + 500.0), 100.0)
-    assert track.created == pytest.approx(100.0)
+
+
+async def test_service_clock_ahead(ledger: Ledger) -> None:
+    """A service whose clock is ahead dates an attached task once, as new, and not at each look."""
+    track = opened(ledger, at_once=True)
+    for now in (100.0, 120.0):
+        ledger.apply(track, running(time.time() + 500.0), now)
+        assert track.created == pytest.approx(100.0)
+    assert track.due == pytest.approx(123.0, abs=0.4)
 
 
 async def test_halt_tells_everybody(ledger: Ledger) -> None:
     """When nobody looks any more, each unfinished task says why."""
     track, reason = opened(ledger), APIConnectionError("x")
-    ledger.halt_all(reason)
+    ledger.halt_all(reason, 0.0)
     assert track.verdict() is reason
     assert track.outcome is None
+    # The task goes on at the service, and so does its slot.
+    assert ledger._limiter.slots_used == 1

@@ -78,13 +78,47 @@ async def test_503_within_the_budget(
     assert client.statistics().slots_used == 0
 
 
-async def test_lone_submit_has_ten_repeats(simulator: Simulator, client_of: ClientOf) -> None:
-    """A client that has bought nothing yet repeats ten times in all, however much time there is."""
-    simulator.faults.submit(Fault.repeat(1_000, Fault.status(503)))
+async def test_quota_of_repeats(simulator: Simulator, client_of: ClientOf) -> None:
+    """A client whose submits all fail repeats ten times, and then once in ten seconds."""
+    simulator.faults.submit(Fault.repeat(10_000, Fault.status(503)))
     client = client_of(simulator, timeout=Timeouts(retry=1e6))
+    start = now()
     with pytest.raises(InternalServerError):
         await client.submit(CASTLE)
-    assert simulator.count("submit") == 11
+    assert 11 <= simulator.count("submit") <= 11 + (now() - start) / 10
+
+
+async def test_short_outage_costs_one_repeat_each(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """A hundred submits that meet two seconds of refused connections are all bought after it."""
+    simulator.faults.during(1_000, 1_002, Fault.refused(), "submit")
+    client = client_of(simulator)
+    tasks = await asyncio.gather(*(client.submit(CASTLE) for _ in range(100)))
+    assert len({task.id for task in tasks}) == simulator.created == 100
+    assert len([e for e in simulator.log if e.kind == "submit"]) <= 210
+    assert now() < 1_010
+
+
+async def test_timeout_during_a_pause_names_the_refusal(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """Out of time between two repeats, the error has the last refusal as its cause."""
+    simulator.faults.submit(Fault.repeat(100, Fault.status(503, retry_after=60.0)))
+    with pytest.raises(APITimeoutError) as caught:
+        await client_of(simulator).submit(CASTLE, timeout=5.0)
+    assert isinstance(caught.value.__cause__, InternalServerError)
+
+
+async def test_queue_under_429s_is_bounded(client_of: ClientOf) -> None:
+    """Whoever waits while the service answers 429 gives up after 300 s, first or last in line."""
+    simulator = Simulator(seed=1)
+    simulator.faults.during(0, 1e9, Fault.status(429), "submit")
+    client = client_of(simulator, limits=Limits(requests_per_minute=60))
+    start = now()
+    ends = await asyncio.gather(*(client.submit(CASTLE) for _ in range(50)), return_exceptions=True)
+    assert {type(end) for end in ends} == {RateLimitError}
+    assert now() - start == pytest.approx(300, abs=61)
 
 
 async def test_dead_network(simulator: Simulator, client_of: ClientOf) -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class ClientOpened:
-    """A client sent its first request."""
+    """A client is used for the first time."""
 
     level: ClassVar[int] = logging.INFO
     base_url: str
@@ -194,17 +194,18 @@ class LimitReached:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDown:
-    """Look after look told nothing: from now on only probes go out.
+    """Look after look at tasks of a model told nothing: from now on only probes go out.
 
     Attributes:
         reason: What the last of them met.
     """
 
     level: ClassVar[int] = logging.ERROR
+    model: str
     reason: str
 
     def __str__(self) -> str:
-        return f"the service is down, looks are paused and it is probed: {self.reason}"
+        return f"{self.model} is down, its looks are paused and it is probed: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +217,11 @@ class ServiceBack:
     """
 
     level: ClassVar[int] = logging.INFO
+    model: str
     after: float
 
     def __str__(self) -> str:
-        return f"the service is back after {self.after:.0f} s, looks go on"
+        return f"{self.model} is back after {self.after:.0f} s, its looks go on"
 
 
 @dataclass(frozen=True, slots=True)

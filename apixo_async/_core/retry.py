@@ -12,53 +12,46 @@ import backoff
 Repeat = Literal["throttled", "unavailable", "unsent"]
 
 
-#: Retries that a client has in any case, and the part of its first attempts that it has beyond.
+#: Retries that a client has in any case, and the part of its first attempts that it earns.
 RESERVE: Final = 10.0
 SHARE: Final = 0.1
 
 #: Retries that it can save up at most.
 SAVED: Final = 100.0
 
-#: Each so many seconds without any attempt bring back one retry of the reserve.
-_REST: Final = 60.0
+#: Seconds that bring back one retry of the reserve.
+REGAIN: Final = 10.0
 
 
 class RetryQuota:
-    """The retries of a whole client: at most a tenth of its first attempts, and ten in any case.
-
-    A service that is down is not asked eleven times by everybody who waits for it.
+    """The retries of a whole client: about a tenth of its first attempts, and a few in any case.
 
     Args:
         now: The present.
     """
 
-    __slots__ = ("_advance", "_at", "_tokens")
+    __slots__ = ("_at", "_tokens")
 
     def __init__(self, now: float) -> None:
         self._tokens = RESERVE
-        # The reserve is an advance: the first hundred attempts pay it back.
-        self._advance = RESERVE
         self._at = now
 
     def earn(self, now: float) -> None:
         """Note a first attempt."""
-        self._rest(now)
-        if self._advance > 0:
-            self._advance -= SHARE
-        else:
-            self._tokens = min(SAVED, self._tokens + SHARE)
+        self._regain(now)
+        self._tokens = min(SAVED, self._tokens + SHARE)
 
     def spend(self, now: float) -> bool:
         """Take one retry, if there is one."""
-        self._rest(now)
+        self._regain(now)
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
 
-    def _rest(self, now: float) -> None:
-        minutes = (now - self._at) // _REST
-        self._tokens = max(self._tokens, min(RESERVE, self._tokens + minutes))
+    def _regain(self, now: float) -> None:
+        regained = (now - self._at) / REGAIN
+        self._tokens = max(self._tokens, min(RESERVE, self._tokens + regained))
         self._at = now
 
 
@@ -105,6 +98,11 @@ class Backoff:
         if now + pause > self._deadline:
             return None
         return pause if self._quota is None or self._quota.spend(now) else None
+
+    @property
+    def deadline(self) -> float:
+        """When the budget is spent."""
+        return self._deadline
 
     def extend(self, seconds: float) -> None:
         """Leave so many seconds out of the budget."""
@@ -154,12 +152,20 @@ class Patience:
             if self._throttled_since is None:
                 self._throttled_since = now
             return 0.0 if now < self.ends_at else None
-        under_429 = 0.0 if self._throttled_since is None else now - self._throttled_since
-        self._throttled_since = None
         if repeat is None:
             return None
+        return self._begun(now).pause(now, at_least=retry_after or 0.0)
+
+    def until(self, now: float) -> float:
+        """Return when the budget is spent that begins with the first refusal."""
+        return self._begun(now).deadline
+
+    def _begun(self, now: float) -> Backoff:
         if self._backoff is None:
-            self._backoff = Backoff(now, budget=self._budget, rng=self._rng, quota=self._quota)
-        else:
-            self._backoff.extend(under_429)
-        return self._backoff.pause(now, at_least=retry_after or 0.0)
+            self._backoff = Backoff(
+                now, budget=self._budget, rng=self._rng, quota=self._quota, ceiling=16.0
+            )
+        elif self._throttled_since is not None:
+            self._backoff.extend(now - self._throttled_since)
+        self._throttled_since = None
+        return self._backoff

@@ -26,6 +26,7 @@ class Throttle:
         self._rng = rng
         self._longest = longest
         self._closed_at: float | None = None
+        self._since: float | None = None
         self._opens_at = -math.inf
         self._pauses = 0
         self._probing = False
@@ -34,6 +35,11 @@ class Throttle:
     def is_open(self) -> bool:
         """Whether everything passes."""
         return self._closed_at is None
+
+    @property
+    def since(self) -> float | None:
+        """When the episode began in which the gate is closed, or None while it is open."""
+        return self._since
 
     @property
     def opens_at(self) -> float:
@@ -71,13 +77,15 @@ class Throttle:
         pause = asked or min(grown, self._longest)
         self._pauses = min(self._pauses + 1, 16)
         self._closed_at, self._opens_at, self._probing = now, now + pause, False
+        if self._since is None:
+            self._since = now
         return pause
 
     def answered(self, *, sent_at: float) -> bool:
         """Note any other answer; say whether it opened the gate."""
         if self._closed_at is None or sent_at < self._opens_at:
             return False
-        self._closed_at, self._pauses, self._probing = None, 0, False
+        self._closed_at, self._since, self._pauses, self._probing = None, None, 0, False
         return True
 
     def lost(self, *, sent_at: float) -> None:

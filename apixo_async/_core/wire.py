@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+)
 from pydantic import WrapValidator as Wrap
 from pydantic_core import from_json
 
@@ -25,6 +32,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Of the service's own words, what an error shows.
 _MOST_WORDS: Final = 500
+
+#: A lone surrogate, which no terminal, log or URL takes.
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ def _or_none(value: object, handler: ValidatorFunctionWrapHandler) -> object:
 
 
 Lenient: TypeAlias = Annotated[T | None, Wrap(_or_none)]
+Words: TypeAlias = Annotated[str, AfterValidator(lambda words: _HALF.sub("\ufffd", words))]
 
 
 class _Wire(BaseModel):
@@ -57,17 +68,21 @@ class _Wire(BaseModel):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
 
+class _Refusal(_Wire):
+    error: Lenient[Words] = None
+
+
 class Envelope(_Wire):
     """`{"code": ..., "message": ..., "data": ...}`, each part possibly missing."""
 
     code: Lenient[int] = None
-    message: Lenient[str] = None
+    message: Lenient[Words] = None
     data: Any = None
 
     @property
     def words(self) -> str:
         """The service's own words on an error: `message` and `data.error`, on one line."""
-        inner = _mapping(self.data).get("error")
+        inner = _Refusal.model_validate(_mapping(self.data)).error
         said = [" ".join(part.split()) for part in (self.message, inner) if isinstance(part, str)]
         return ": ".join(dict.fromkeys(part for part in said if part))[:_MOST_WORDS]
 
@@ -75,10 +90,10 @@ class Envelope(_Wire):
 class Status(_Wire):
     """A status object, in the wire's names; every part may be missing."""
 
-    state: Lenient[str] = None
+    state: Lenient[Words] = None
     resultJson: Any = None  # noqa: N815 - the wire's name
-    failCode: Lenient[str] = None  # noqa: N815
-    failMsg: Lenient[str] = None  # noqa: N815
+    failCode: Lenient[Words] = None  # noqa: N815
+    failMsg: Lenient[Words] = None  # noqa: N815
     createTime: Lenient[float] = None  # noqa: N815
     completeTime: Lenient[float] = None  # noqa: N815
     costTime: Lenient[float] = None  # noqa: N815
@@ -90,10 +105,7 @@ class _Accepted(_Wire):
 
 def read_envelope(body: bytes) -> Envelope | None:
     """Return the envelope in a body, or None where there is none, such as in an HTML page."""
-    try:
-        found: object = from_json(body)
-    except ValueError:
-        return None
+    found = _parsed(body)
     if not isinstance(found, dict):
         return None
     envelope = Envelope.model_validate(found)
@@ -101,10 +113,23 @@ def read_envelope(body: bytes) -> Envelope | None:
     return envelope if "code" in found or read_task_id(envelope) else None
 
 
+def _parsed(body: bytes) -> object:
+    try:
+        return from_json(body)
+    except ValueError:
+        pass
+    try:
+        # A byte-order mark, or one byte that is no UTF-8, hides no task id that was paid for.
+        return json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
 def read_task_id(envelope: Envelope) -> str | None:
     """Return the id of the task that a submit made, or None."""
-    task_id = _Accepted.model_validate(_mapping(envelope.data)).taskId
-    return task_id.strip() or None if task_id is not None else None
+    task_id = (_Accepted.model_validate(_mapping(envelope.data)).taskId or "").strip()
+    # Half a character fits in no URL: nobody could ever look at such a task.
+    return task_id if task_id and not _HALF.search(task_id) else None
 
 
 def read_status(envelope: Envelope) -> Status | None:

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--speed", type=float, default=1.0, help="divides the tasks' durations")
     parser.add_argument("--balance", type=Decimal, default=Decimal(1000), help="USD")
     parser.add_argument("--no-credit", choices=("402", "400"), default="402")
+    parser.add_argument("--models", type=_names, help="such as a,b: others are 404")
     parser.add_argument("--concurrent-tasks", type=int, default=1_000)
     parser.add_argument("--requests-per-minute", type=int, default=10_000)
     parser.add_argument("--retry-after", type=float, help="seconds, for the header of a 429")
@@ -48,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep-log", type=int, default=_KEPT, help="exchanges")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds for each API call")
     return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 async def _serve(options: argparse.Namespace) -> None:

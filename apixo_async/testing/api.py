@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, get_args
@@ -18,7 +18,7 @@ from apixo_async.testing.lifecycles import Durations, SimulatedTask
 from apixo_async.testing.log import Exchange, Log, exchange, most_in_window
 from apixo_async.testing.replies import Call, Kind, Reply, as_json
 from apixo_async.testing.results import Results
-from apixo_async.testing.routes import route
+from apixo_async.testing.routes import known_models, route
 from apixo_async.testing.script import API, Script
 from apixo_async.testing.service import NoCredit, Service
 from apixo_async.testing.tasks import Tasks
@@ -75,6 +75,7 @@ class Api:
         balance: Decimal = Decimal(1000),
         keys: Mapping[str, Decimal] | None = None,
         no_credit: NoCredit = "402",
+        models: Collection[str] | None = None,
         concurrent_tasks: int = CONCURRENT_TASKS,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         retry_after: float | None = None,
@@ -101,6 +102,7 @@ class Api:
             concurrent_tasks=concurrent_tasks,
             requests_per_minute=requests_per_minute,
             retry_after=retry_after,
+            models=None if models is None else known_models(models),
         )
         self.accounts = Accounts({key: balance} if keys is None else keys)
         self.history = History()

@@ -22,11 +22,15 @@ def size_of(aspect_ratio: object, longest: int = 256) -> tuple[int, int]:
     What is no ``W:H`` of small whole numbers, such as ``auto``, counts as ``1:1``.
     """
     parts = aspect_ratio.split(":") if isinstance(aspect_ratio, str) else []
-    if len(parts) != 2 or not all(part.isdecimal() and 0 < int(part) <= 64 for part in parts):
+    if len(parts) != 2 or not all(map(_is_small, parts)):
         return longest, longest
     width, height = map(int, parts)
     unit = max(1, longest // max(width, height))
     return width * unit, height * unit
+
+
+def _is_small(part: str) -> bool:
+    return part.isdecimal() and len(part) <= 2 and 0 < int(part) <= 64
 
 
 def draw(

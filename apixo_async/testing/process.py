@@ -8,10 +8,11 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from typing import IO, TypedDict, Unpack
 
 from apixo_async.testing.api import KEY
+from apixo_async.testing.routes import known_models
 
 KEY_VARIABLE = "APIXO_SIMULATOR_KEY"
 _STARTING = 30.0  # seconds until the second process must have said where it listens
@@ -28,6 +29,7 @@ class ProcessOptions(TypedDict, total=False):
     key: str
     balance: float
     no_credit: str
+    models: Collection[str]
     concurrent_tasks: int
     requests_per_minute: int
     retry_after: float
@@ -46,8 +48,11 @@ def serve_process(**options: Unpack[ProcessOptions]) -> Generator[str, None, Non
 
     Raises:
         RuntimeError: The process ended, or said nothing in 30 s.
+        ValueError: A name in ``models`` could not stand in a path.
     """
     given = dict(options)
+    if "models" in options:
+        given["models"] = ",".join(sorted(known_models(options["models"])))
     key = str(given.pop("key", KEY))
     command = [sys.executable, "-m", "apixo_async.testing", *_arguments(given)]
     environment = {**os.environ, KEY_VARIABLE: key, "PYTHONUNBUFFERED": "1"}

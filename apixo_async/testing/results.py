@@ -14,7 +14,8 @@ _MISSING = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code>'
     b"<Message>The specified key does not exist.</Message></Error>"
 )
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+#: One range: several are ignored, as are numbers longer than any file's.
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class Results:
@@ -74,17 +75,28 @@ def _ranged(content: bytes, task: SimulatedTask, index: int, call: Call) -> Repl
         "accept-ranges": "bytes",
         "etag": tag,
     }
-    wanted = _RANGE.fullmatch(call.headers.get("range", ""))
-    if wanted is None or call.headers.get("if-range", tag) != tag or wanted[0] == "bytes=-":
+    wanted = _wanted(call)
+    if wanted is None or call.headers.get("if-range", tag) != tag:
         return Reply(200, content, headers)
-    start, stop = _bounds(wanted[1], wanted[2], len(content))
+    start, stop = _bounds(*wanted, len(content))
     if start >= stop:
         return Reply(416, b"", {**headers, "content-range": f"bytes */{len(content)}"})
     headers["content-range"] = f"bytes {start}-{stop - 1}/{len(content)}"
     return Reply(206, content[start:stop], headers)
 
 
-def _bounds(first: str, last: str, length: int) -> tuple[int, int]:
-    if not first:
-        return max(0, length - int(last)), length
-    return int(first), min(int(last) + 1 if last else length, length)
+def _wanted(call: Call) -> tuple[int | None, int | None] | None:
+    """Return first and last byte as asked; None where RFC 9110 ignores the header."""
+    match = _RANGE.fullmatch(call.headers.get("range", ""))
+    if match is None or call.method != "GET":
+        return None
+    first, last = (int(number) if number else None for number in match.groups())
+    if first is None:
+        return None if last is None else (first, last)
+    return None if last is not None and last < first else (first, last)
+
+
+def _bounds(first: int | None, last: int | None, length: int) -> tuple[int, int]:
+    if first is None:  # the last so many bytes
+        return max(0, length - (last or 0)), length
+    return first, length if last is None else min(last + 1, length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from apixo_async.testing.replies import Call, Kind
@@ -33,6 +33,20 @@ class Route:
     task_id: str | None = None
     index: int | None = None
     problem: int | None = None
+
+
+def known_models(models: Collection[str]) -> frozenset[str]:
+    """Return the names as a set.
+
+    Raises:
+        ValueError: One of them could not stand in a path, or all came as one text.
+    """
+    if isinstance(models, str):
+        raise ValueError(f"models: {models!r} given; allowed is a collection of names")
+    for model in models:
+        if not _MODEL.fullmatch(model):
+            raise ValueError(f"models: {model!r} given; allowed are names that stand in a path")
+    return frozenset(models)
 
 
 def route(call: Call) -> Route:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,11 +55,13 @@ class Service:
         concurrent_tasks: int,
         requests_per_minute: int,
         retry_after: float | None,
+        models: Collection[str] | None,
     ) -> None:
         self.tasks = tasks
         self.results = results
         self.concurrent_tasks = concurrent_tasks
         self.requests_per_minute = requests_per_minute
+        self._models = models
         self._no_credit = _NO_CREDIT[no_credit]
         retry = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
         self._too_many_requests = Refusal(429, MEANINGS[429], retry)
@@ -89,11 +91,16 @@ class Service:
                 raise Refusal(401, MEANINGS[401])
             if account.requests(now) >= self.requests_per_minute:
                 raise self._too_many_requests
+            self._check_model(route.model)
             request = Request(call, route, account, fault, now, epoch)
             data, task_id = self._calls[route.kind](request)
         except Refusal as refusal:
             return refusal.reply(), route.task_id
         return success(data), task_id
+
+    def _check_model(self, model: str | None) -> None:
+        if model is not None and self._models is not None and model not in self._models:
+            raise Refusal(404, "Model not found")
 
     def _submit(self, request: Request) -> tuple[object, str]:
         task = self._bought(request)

@@ -26,6 +26,7 @@ class Simulator(Api):
         keys: Keys with their balances in USD. Any other key is answered 401.
         no_credit: Which of the documents' forms "no credit" takes: 402, or 400 with the message
             "Insufficient credits".
+        models: The only models there are; any other is answered 404. None knows every name.
         concurrent_tasks: Tasks of one key at once; a submit beyond is answered 429.
         requests_per_minute: Requests of one key in any 60 s, counted at their arrival; one beyond
             is answered 429. Requests answered 429, requests with an unknown key and downloads do

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, cast
+from typing import Literal, NoReturn, cast
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from apixo_async.inputs import DOCUMENTED, Input, InputWarning, from_dict
+from apixo_async.inputs import DOCUMENTED, GptImage1, Input, InputWarning, from_dict
 from apixo_async.testing.replies import Call, Refusal
 
 #: Charged where the documents at hand give no price, in USD.
@@ -24,7 +24,7 @@ FileType = Literal["png", "jpeg", "webp"]
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A submit that the documents allow; ``fields`` is its ``input`` as it came."""
+    """A submit that the documents allow: ``input`` as it came, ``images`` results asked for."""
 
     model: str
     fields: dict[str, object]
@@ -33,12 +33,7 @@ class Submission:
     request_type: str
     callback_url: str | None
     provider: str | None
-
-    @property
-    def images(self) -> int:
-        """How many results are asked for."""
-        asked = self.fields.get("num_images", 1)
-        return asked if isinstance(asked, int) and 1 <= asked <= 16 else 1
+    images: int = 1
 
     @property
     def file_type(self) -> FileType:
@@ -54,7 +49,13 @@ def parse_submission(model: str, call: Call) -> Submission:
     Raises:
         Refusal: 400, naming what the documents do not allow.
     """
-    body = _body(call)
+    try:
+        return _parsed(model, _body(call))
+    except RecursionError:  # the depth at which that happens is the interpreter's
+        raise Refusal(400, "request body is nested too deeply") from None
+
+
+def _parsed(model: str, body: Mapping[str, object]) -> Submission:
     request_type = _choice(body, "request_type", ("async", "callback")) or "async"
     callback_url = _callback_url(body, required=request_type == "callback")
     fields = body.get("input")
@@ -70,6 +71,7 @@ def parse_submission(model: str, call: Call) -> Submission:
         request_type=request_type,
         callback_url=callback_url,
         provider=_choice(body, "provider", ("auto", "value", "official")),
+        images=_images(made, fields),
     )
 
 
@@ -78,12 +80,18 @@ def _body(call: Call) -> dict[str, object]:
     if content_type != "application/json":
         raise Refusal(400, "Content-Type must be application/json")
     try:
-        body = json.loads(call.body)
+        # RFC 8259 has UTF-8 only; Python's parser would take UTF-16, NaN and lone surrogates too.
+        body = json.loads(call.body.decode(), parse_constant=_no_constant)
+        json.dumps(body, ensure_ascii=False).encode()
     except ValueError:
         raise Refusal(400, "request body is not valid JSON") from None
     if not isinstance(body, dict):
         raise Refusal(400, "request body must be a JSON object")
     return cast("dict[str, object]", body)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _choice(body: Mapping[str, object], name: str, allowed: tuple[str, ...]) -> str | None:
@@ -134,11 +142,21 @@ def _validated(model: str, fields: dict[str, object]) -> Input:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)
-            return from_dict(model, fields)
+            made = from_dict(model, fields)
     except ValidationError as exc:
         raise Refusal(400, _sentence(exc)) from None
     except ValueError as exc:
         raise Refusal(400, str(exc)) from None
+    if isinstance(made, GptImage1) and type(fields["num_images"]) is not int:  # such as 4.0
+        raise Refusal(400, "input.num_images: Input should be 1, 2 or 4")
+    return made
+
+
+def _images(made: Input, fields: Mapping[str, object]) -> int:
+    if isinstance(made, GptImage1):
+        return made.num_images
+    asked = fields.get("num_images")  # of other models; a number beyond reason is not served
+    return asked if isinstance(asked, int) and 1 <= asked <= 16 else 1
 
 
 def _check_names(model: str, fields: Mapping[str, object]) -> None:

@@ -19,6 +19,7 @@ from apixo_async.testing.lifecycles import (
 from apixo_async.testing.submissions import Submission
 
 _SAMPLE_LASTED = 41.388  # seconds, as the documents' sample of a success says
+_SAMPLE_IMAGES = {"gpt-image-1": 2}  # one of its pages shows two URLs, the other models' show one
 
 
 class Tasks:
@@ -111,7 +112,7 @@ class Tasks:
                 started=created,
                 ends=created + _SAMPLE_LASTED,
                 cost=_SAMPLE_LASTED,
-                images=2,
+                images=_SAMPLE_IMAGES.get(model, 1),
                 file_type="png",
             ),
         )

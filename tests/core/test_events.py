@@ -18,6 +18,8 @@ from apixo_async._core.events import (
     LookFailed,
     PollerDied,
     ResultDownloaded,
+    ServiceBack,
+    ServiceDown,
     SubmitRefused,
     SubmitUncertain,
     TaskAttached,
@@ -83,6 +85,12 @@ LINES: list[tuple[Event, int, str]] = [
         logging.WARNING,
         "the service answered 429: submits closed, a probe in 1.5 s",
     ),
+    (
+        ServiceDown("HTTP 502"),
+        logging.ERROR,
+        "the service is down, looks are paused and it is probed: HTTP 502",
+    ),
+    (ServiceBack(61.7), logging.INFO, "the service is back after 62 s, looks go on"),
     (ResultDownloaded("m", "1", 2), logging.INFO, "m/1: 2 files saved"),
     (PollerDied("KeyError: 1"), logging.CRITICAL, "the poller died: KeyError: 1"),
 ]
@@ -118,5 +126,5 @@ def test_no_event_has_room_for_a_secret() -> None:
     assert names == {
         *("base_url", "concurrent_tasks", "requests_per_minute", "unfinished"),
         *("model", "task_id", "state", "outcome", "scope", "reason"),
-        *("waited", "again_in", "hold", "looks", "age", "pause", "files"),
+        *("waited", "again_in", "hold", "looks", "age", "pause", "after", "files"),
     }

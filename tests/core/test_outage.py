@@ -33,6 +33,7 @@ def test_few_failures_are_no_outage() -> None:
 
 def test_failures_in_a_row_begin_one() -> None:
     """Five looks in a row that told nothing pause the others for about a second."""
+    assert FAILURES == 5
     outage = down()
     assert outage.is_on
     assert 100.8 <= outage.ready_at(100.0) <= 101.2

@@ -153,9 +153,12 @@ def test_rest_takes_nothing_away() -> None:
 
 def test_attempts_are_no_rest() -> None:
     """While attempts go on, time alone brings nothing back."""
-    quota = RetryQuota(0.0)
-    assert retries(quota, 0.0) == 10
-    assert not any(quota.spend(now) for now in range(0, 3_600, 59))
+    spent, tried = RetryQuota(0.0), RetryQuota(0.0)
+    assert retries(spent, 0.0) == retries(tried, 0.0) == 10
+    assert not any(spent.spend(now) for now in range(0, 3_600, 59))
+    for now in range(0, 3_600, 59):
+        tried.earn(now)
+    assert retries(tried, 3_600.0) == 0
 
 
 def test_pauses_spend_the_quota() -> None:

@@ -57,6 +57,22 @@ def test_a_second_process_serves_with_the_options_given() -> None:
         ask(url)
 
 
+@pytest.mark.parametrize("models", [["gpt-image-1", "sora-2"], {"sora-2"}, ()])
+def test_a_second_process_knows_the_models_given(models: list[str]) -> None:
+    """Any model but those is answered 404; of none there is nothing."""
+    with serve_process(models=models) as url:
+        statuses = [
+            ask(url + path, data=b'{"input":{}}')[0] for path in (SUBMIT, SUBMIT.replace("2", "3"))
+        ]
+    assert statuses == [200 if models else 404, 404]
+
+
+def test_models_are_no_text() -> None:
+    """A name where a collection of names belongs is an error, and starts no process."""
+    with pytest.raises(ValueError, match="collection of names"), serve_process(models="sora-2"):
+        pytest.fail("sora-2 is no collection of names")
+
+
 def test_the_key_is_on_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second process gets its key through the environment."""
     started: list[list[str]] = []
@@ -129,7 +145,7 @@ def test_main_serves_until_it_is_interrupted(
         asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(builtins, "print", print_and_end)
-    main(["--latency", "0.1", "--speed", "10"])
+    main(["--latency", "0.1", "--speed", "10", "--models", "a, b"])
     assert capsys.readouterr().out.splitlines() == seen
     assert seen[0].startswith("http://127.0.0.1:")
 

@@ -148,8 +148,10 @@ async def test_a_submit_as_documented_makes_a_task(
     assert (len(urls), str(simulator.charged)) == (images, price)
 
 
-@pytest.mark.parametrize("model", ["gpt-image-1", "flux-kontext"])
-async def test_a_look_as_documented_shows_the_sample(model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "images"), [("gpt-image-1", 2), ("gpt-image-2", 1), ("flux-kontext", 1)]
+)
+async def test_a_look_as_documented_shows_the_sample(model: str, images: int) -> None:
     """The status command with the documents' own task id answers what the documents show."""
     async with asyncio.timeout(30), serve(Simulator()) as url:
         seen = await look(url, model, "task_12345678")
@@ -162,8 +164,9 @@ async def test_a_look_as_documented_shows_the_sample(model: str) -> None:
             "completeTime",
             "costTime",
         ]
-        (first, _) = json.loads(seen["data"]["resultJson"])["resultUrls"]
-        assert (await curl(first)).startswith(b"\x89PNG")
+        urls = json.loads(seen["data"]["resultJson"])["resultUrls"]
+        assert len(urls) == images
+        assert (await curl(urls[-1])).startswith(b"\x89PNG")
 
 
 async def test_a_submit_without_credit_answers_the_documents_error() -> None:

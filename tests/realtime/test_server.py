@@ -184,3 +184,28 @@ async def test_without_uvicorn_the_extra_is_named(
     with pytest.raises(RuntimeError, match=r"apixo-async\[simulator\]"):
         async with serve(simulator):
             pytest.fail("there was nothing to serve with")
+
+
+async def test_a_body_nested_without_reason_is_a_400_like_any_other(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """What the parser cannot follow is answered with an envelope, logged and counted."""
+    content = b'{"input":{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post(SUBMIT, content=content, headers=headers)
+    assert answer.json() == {
+        "code": 400,
+        "message": "request body is nested too deeply",
+        "data": None,
+    }
+    (record,) = simulator.log
+    assert (record.status, record.code, record.counted) == (400, 400, True)
+
+
+@pytest.mark.parametrize("path", [BALANCE, SUBMIT, "/api/v1/statusTask/sora-2"])
+async def test_other_methods_are_405(client: httpx2.AsyncClient, path: str) -> None:
+    """HEAD and OPTIONS are no calls of the service: an envelope, without its body for HEAD."""
+    options, head = await client.options(path), await client.head(path)
+    assert options.json() == {"code": 405, "message": "Method not allowed", "data": None}
+    assert (head.status_code, head.content) == (405, b"")
+    assert head.headers["content-length"] == str(len(options.content))

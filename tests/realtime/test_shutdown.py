@@ -355,7 +355,7 @@ def test_a_loop_torn_down_under_a_post(start: Start, url: str, runs_on: str) -> 
         "orphan SubmitUncertainError flux-kontext",
         "over",
     ]
-    assert "a task may have been bought" in script.err
+    assert "uncertain, a task may exist" in script.err
     assert "was destroyed" not in script.err
     assert "Traceback" not in script.err
 

@@ -51,8 +51,9 @@ class Books:
         for task in self._simulator.tasks.values():
             made.setdefault(task.prompt, []).append(task.id)
         known = self.known.keys() | {ref.task_id for ref in left}
+        unknown = self.known.keys() - self._simulator.tasks.keys()
         found = [f"{task_id} was told {n} times" for task_id, n in self.known.items() if n > 1]
-        found += [f"{task_id} does not exist" for task_id in known - self._simulator.tasks.keys()]
+        found += [f"{task_id} does not exist" for task_id in unknown]
         for prompt, ids in made.items():
             lost = [task_id for task_id in ids if task_id not in known]
             if len(lost) > self.uncertain[prompt]:

@@ -37,6 +37,7 @@ def body(turn: Turn) -> dict[str, Any]:
         ({"failure_rate": 1.1}, "failure_rate: 1.1 given; allowed is 0 to 1"),
         ({"concurrent_tasks": 0}, "concurrent_tasks: 0 given; allowed is 1 or more"),
         ({"requests_per_minute": 0}, "requests_per_minute: 0 given; allowed is 1 or more"),
+        ({"models": "sora-2"}, "models: 'sora-2' given; allowed is a collection of names"),
     ],
 )
 def test_an_option_out_of_bounds_is_refused(options: dict[str, Any], told: str) -> None:

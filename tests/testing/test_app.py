@@ -62,6 +62,18 @@ async def test_anything_else_is_an_envelope(client: httpx2.AsyncClient) -> None:
     assert (await client.put(BALANCE)).json()["code"] == 405
 
 
+@pytest.mark.parametrize("path", [BALANCE, SUBMIT, "/api/v1/statusTask/gpt-image-1"])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+async def test_other_methods_are_405(
+    simulator: Simulator, client: httpx2.AsyncClient, method: str, path: str
+) -> None:
+    """HEAD and OPTIONS are no calls of the service."""
+    response = await client.request(method, path)
+    (record,) = simulator.log
+    assert (response.status_code, record.status, record.code) == (405, 405, 405)
+    assert (record.kind, record.counted) == ("other", False)
+
+
 async def test_scripted_answers_and_delays_hold(
     simulator: Simulator, client: httpx2.AsyncClient
 ) -> None:

@@ -21,7 +21,20 @@ def test_a_size_has_exactly_the_ratio(ratio: str) -> None:
     assert 240 <= max(width, height) <= 256
 
 
-@pytest.mark.parametrize("ratio", ["auto", None, 5, "a:b", "1:2:3", "0:1", "99:1", ""])
+@pytest.mark.parametrize(
+    "ratio",
+    [
+        "auto",
+        None,
+        5,
+        "a:b",
+        "1:2:3",
+        "0:1",
+        "99:1",
+        pytest.param("9" * 5000 + ":1", id="long"),
+        "",
+    ],
+)
 def test_what_is_no_ratio_is_a_square(ratio: object) -> None:
     """auto, nothing and nonsense count as 1:1."""
     assert size_of(ratio, 100) == (100, 100)

@@ -60,7 +60,9 @@ def test_each_index_is_another_picture() -> None:
         ("bytes=10-", 10, LENGTH),
         ("bytes=10-19", 10, 20),
         ("bytes=10-99999999", 10, LENGTH),
-        ("bytes=-7", LENGTH - 7, LENGTH),
+        ("bytes=5-5", 5, 6),
+        ("Bytes=0-0", 0, 1),
+        ("bytes=-5", LENGTH - 5, LENGTH),
         ("bytes=-99999999", 0, LENGTH),
     ],
 )
@@ -72,7 +74,7 @@ def test_a_range_is_answered_in_part(asked: str, start: int, stop: int) -> None:
     assert reply.headers["content-range"] == f"bytes {start}-{stop - 1}/{LENGTH}"
 
 
-@pytest.mark.parametrize("asked", [f"bytes={LENGTH}-", "bytes=5-4"])
+@pytest.mark.parametrize("asked", [f"bytes={LENGTH}-", f"bytes={LENGTH}-{LENGTH}", "bytes=-0"])
 def test_a_range_of_nothing_is_416(asked: str) -> None:
     """A range outside the file is refused, with the file's length."""
     reply = get(range=asked)
@@ -80,10 +82,34 @@ def test_a_range_of_nothing_is_416(asked: str) -> None:
     assert reply.headers["content-range"] == f"bytes */{LENGTH}"
 
 
-@pytest.mark.parametrize("asked", ["bytes=-", "bytes=0-1,5-6", "lines=1-2"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=-",
+        "bytes=9-3",
+        "bytes=5-4",
+        f"bytes={LENGTH + 9}-{LENGTH + 3}",
+        "bytes=0-1,5-6",
+        "bytes=0-1, -5",
+        "bytes=0-9,",
+        "bytes=a-b",
+        pytest.param("bytes=" + "9" * 5000 + "-", id="long"),
+        "lines=1-2",
+        "",
+    ],
+)
 def test_what_is_no_single_range_brings_the_whole(asked: str) -> None:
-    """Other range headers are ignored."""
-    assert get(range=asked).status == 200
+    """Invalid, several and other ranges are ignored, as RFC 9110 allows or demands."""
+    reply = get(range=asked)
+    assert (reply.status, reply.body) == (200, WHOLE)
+    assert "content-range" not in reply.headers
+
+
+def test_a_range_is_for_get_alone() -> None:
+    """HEAD describes the whole file, whatever range it names."""
+    call = Call("HEAD", "/", headers={"range": "bytes=0-1"})
+    reply = Results(96, 100.0, 404).reply(TASK, 0, call, 30.0)
+    assert (reply.status, reply.body) == (200, WHOLE)
 
 
 def test_a_range_of_another_version_brings_the_whole() -> None:

@@ -178,11 +178,14 @@ def test_a_look_needs_a_known_task_of_the_model() -> None:
 def test_the_documents_sample_task_can_be_looked_at() -> None:
     """task_12345678 answers as in the documents, under each documented model."""
     simulator = Simulator()
-    for model in ("gpt-image-1", "gpt-image-2", "flux-kontext"):
+    for model, images in (("gpt-image-1", 2), ("gpt-image-2", 1), ("flux-kontext", 1)):
         seen = data(look(simulator, "task_12345678", 50.0, model))
         assert (seen["state"], seen["costTime"]) == ("success", 41_388)
-    path = json.loads(seen["resultJson"])["resultUrls"][1].removeprefix("https://r2.apixo.ai")
-    assert ask(simulator, Call("GET", path), 50.0).status == 200
+        urls = json.loads(seen["resultJson"])["resultUrls"]
+        assert len(urls) == images
+        for url in urls:
+            path = url.removeprefix("https://r2.apixo.ai")
+            assert ask(simulator, Call("GET", path), 50.0).status == 200
 
 
 @pytest.mark.parametrize(
@@ -191,6 +194,11 @@ def test_the_documents_sample_task_can_be_looked_at() -> None:
         ("GET", "/api/v1/generateTask/sora-2", 405),
         ("POST", "/api/v1/generateTask/-", 404),
         ("GET", "/api/v2/anything", 404),
+        *(
+            (method, f"/api/v1/{path}", 405)
+            for method in ("HEAD", "OPTIONS", "DELETE")
+            for path in ("generateTask/sora-2", "statusTask/sora-2", "apikeys/current-balance")
+        ),
     ],
 )
 def test_there_are_no_other_calls(method: str, path: str, code: int) -> None:
@@ -204,3 +212,45 @@ def test_any_other_model_is_accepted() -> None:
     data(submit(simulator, model="happyHorse", anything={"at": ["all"]}))
     (task,) = simulator.tasks.values()
     assert (task.model, task.price, task.file_type) == ("happyHorse", Decimal("0.05"), "webp")
+
+
+def test_an_unknown_model_is_404_where_the_models_are_named() -> None:
+    """With models given, any other is answered 404, costs nothing and counts as a request."""
+    simulator = Simulator(models=("gpt-image-1", "sora-2"), requests_per_minute=5)
+    task_id = data(submit(simulator))["taskId"]
+    data(look(simulator, task_id, 0.0))
+    assert message(submit(simulator, model="gpt-image-9"), 404) == "Model not found"
+    assert message(look(simulator, "task_12345678", 0.0, "flux-kontext"), 404) == "Model not found"
+    assert simulator.created == 1
+    assert [(record.kind, record.model, record.status) for record in simulator.log[2:]] == [
+        ("submit", "gpt-image-9", 404),
+        ("look", "flux-kontext", 404),
+    ]
+    data(balance(simulator))
+    message(submit(simulator, model="gpt-image-9"), 429)
+
+
+def test_an_unknown_key_learns_no_model() -> None:
+    """The key is looked at before the model."""
+    simulator = Simulator(models=())
+    message(submit(simulator), 404)
+    path = "/api/v1/generateTask/gpt-image-1"
+    message(ask(simulator, Call("POST", path)), 401)
+
+
+def test_images_and_charge_agree() -> None:
+    """As many results come as are charged, for every documented number."""
+    for asked, price in ((1, "0.35"), (2, "0.70"), (4, "1.40")):
+        simulator = Simulator(durations=1.0)
+        task_id = data(submit(simulator, num_images=asked))["taskId"]
+        seen = data(look(simulator, task_id, 1.0))
+        assert len(json.loads(seen["resultJson"])["resultUrls"]) == asked
+        assert simulator.charged == Decimal(price)
+
+
+def test_a_number_of_images_that_is_no_integer_costs_nothing() -> None:
+    """4.0, true and "4" are no documented numbers of images."""
+    simulator = Simulator()
+    for wrong in (4.0, True, "4"):
+        assert "input.num_images" in message(submit(simulator, num_images=wrong), 400)
+    assert (simulator.created, simulator.charged) == (0, Decimal(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from decimal import Decimal
 
 import pytest
@@ -30,6 +31,7 @@ def parse(model: str, body: object, content_type: str = "application/json") -> S
         ("flux-kontext", FLUX, "flux-kontext", "0.03", 1, "jpeg"),
         ("flux-kontext", {**FLUX, "output_format": "png"}, "flux-kontext", "0.03", 1, "png"),
         ("sora-2", {"anything": [1]}, "sora-2", str(DEFAULT_PRICE), 1, "webp"),
+        ("gpt-image-1", {**IMAGE_1, "num_images": 4}, "gpt-image-1", "1.40", 4, "png"),
         ("midjourney", {"num_images": 4}, "midjourney", str(DEFAULT_PRICE), 4, "webp"),
         ("midjourney", {"num_images": "many"}, "midjourney", str(DEFAULT_PRICE), 1, "webp"),
         ("midjourney", {"num_images": 10**6}, "midjourney", str(DEFAULT_PRICE), 1, "webp"),
@@ -55,6 +57,9 @@ def test_a_submit_is_read(
     [
         (b"{", "not valid JSON"),
         (b"\xff", "not valid JSON"),
+        (b'\xef\xbb\xbf{"input": {}}', "not valid JSON"),
+        (b'{"input": {"mode": NaN}}', "not valid JSON"),
+        pytest.param(b'{"input": ' + b"1" * 5000 + b"}", "not valid JSON", id="long"),
         ([1], "must be a JSON object"),
         ({}, "input is required"),
         ({"input": "p"}, "input is required"),
@@ -64,6 +69,11 @@ def test_a_submit_is_read(
         ({"input": {"prompt": "p"}}, "input.mode is required"),
         ({"input": {**IMAGE_1, "prompt": ""}}, "input.prompt: "),
         ({"input": {**IMAGE_1, "num_images": 3}}, "input.num_images: Input should be 1, 2 or 4"),
+        ({"input": {**IMAGE_1, "num_images": 4.0}}, "input.num_images: Input should be 1, 2 or 4"),
+        ({"input": {**IMAGE_1, "num_images": 1.0}}, "input.num_images: Input should be 1, 2 or 4"),
+        ({"input": {**IMAGE_1, "num_images": True}}, "input.num_images: "),
+        ({"input": {**IMAGE_1, "num_images": "4"}}, "input.num_images: "),
+        ({"input": {**IMAGE_1, "num_images": None}}, "input.num_images: "),
         ({"input": {**IMAGE_1, "aspect_ratio": "4:3"}}, "input.aspect_ratio: "),
         ({"input": {**IMAGE_1, "image_urls": ["ftp://x"]}}, "input.image_urls.0: "),
         ({"input": {**IMAGE_1, "size": 1}}, "input.size is not a parameter of gpt-image-1"),
@@ -89,10 +99,73 @@ def test_what_only_other_pages_bound_passes_without_a_warning() -> None:
     assert parse("flux-kontext", {"input": {**FLUX, "safetyTolerance": 6}}).fields
 
 
-def test_a_value_that_is_no_json_is_refused() -> None:
-    """NaN is no JSON, for any model."""
-    with pytest.raises(Refusal, match=r"NaN|nan"):
-        parse("sora-2", b'{"input": {"x": NaN}}')
+MODELS = ["gpt-image-1", "gpt-image-2", "flux-kontext", "sora-2"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"input": {"x": NaN}}',
+        b'{"input": {"x": -Infinity}}',
+        b'{"input": {"x": "\\ud83d"}}',
+        b'{"input": {"\\udc00": 1}}',
+        b'{"input": {"x": [{"y": "a \\ude00\\ud83d"}]}}',
+        b'{"input": {}, "beside": "\\uDFFF"}',
+        b'{"input": {"x": "\xed\xa0\xbd"}}',
+        b'{"input": {"x": "\xe9"}}',
+        '{"input": {}}'.encode("utf-16"),
+        '{"input": {}}'.encode("utf-16-le"),
+        '{"input": {}}'.encode("utf-32"),
+    ],
+)
+def test_a_body_that_is_no_json_in_utf_8_is_refused(model: str, content: bytes) -> None:
+    """Every model takes the JSON of RFC 8259: UTF-8, no NaN, no half of a surrogate pair."""
+    with pytest.raises(Refusal) as caught:
+        parse(model, content)
+    assert (caught.value.code, caught.value.message) == (400, "request body is not valid JSON")
+
+
+def test_a_number_beyond_floats_is_refused() -> None:
+    """What Python reads as infinite could not be given back as JSON."""
+    with pytest.raises(Refusal, match="sora-2: x"):
+        parse("sora-2", b'{"input": {"x": 1e999}}')
+
+
+def test_a_surrogate_pair_is_one_character() -> None:
+    """Escaped pairs are what JSON writes beyond the first 65,536 characters."""
+    found = parse("sora-2", b'{"input": {"x": "\\ud83d\\ude00", "\xc3\xa9": "\xf0\x9f\x98\x80"}}')
+    assert found.fields == {"x": "\N{GRINNING FACE}", "\u00e9": "\N{GRINNING FACE}"}
+
+
+def nested(depth: int) -> bytes:
+    """Return a submit whose input holds so many lists, each in the other."""
+    return b'{"input":{"x":' + b"[" * depth + b"]" * depth + b"}}"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_body_nested_without_reason_is_refused(model: str) -> None:
+    """A depth that the parser cannot follow is a wrong body like any other."""
+    with pytest.raises(Refusal) as caught:
+        parse(model, nested(100_000))
+    assert caught.value.code == 400
+    assert caught.value.message == "request body is nested too deeply"
+
+
+def test_every_depth_is_read_or_refused() -> None:
+    """Wherever the interpreter's limit lies, below it is a task and above it a refusal."""
+
+    def told(depth: int) -> str:
+        try:
+            return parse("sora-2", nested(depth)).model
+        except Refusal as refusal:
+            return refusal.message
+
+    found = [told(depth) for depth in range(1, 3 * sys.getrecursionlimit() // 2)]
+    accepted = found.count("sora-2")
+    assert accepted > 100
+    refused = ["request body is nested too deeply"] * (len(found) - accepted)
+    assert found == ["sora-2"] * accepted + refused
 
 
 def test_a_submit_needs_the_content_type() -> None:

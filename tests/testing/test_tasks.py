@@ -75,7 +75,11 @@ def test_the_documents_sample_is_there_and_counts_nowhere() -> None:
     assert sample is not None
     assert sample.state(500.0) == "success"
     assert tasks.find(SAMPLE_ID, "gpt-image-1", 900.0) is sample
-    assert tasks.find(SAMPLE_ID, "flux-kontext", 500.0) is not None
+    assert sample.images == 2
+    for model in ("flux-kontext", "gpt-image-2"):
+        other = tasks.find(SAMPLE_ID, model, 500.0)
+        assert other is not None
+        assert (other.images, other.file_type) == (1, "png")
     assert tasks.of_result(SAMPLE_ID, 600.0) is sample
     assert tasks.find(SAMPLE_ID, "sora-2", 500.0) is None
     assert len(tasks.made) == 0

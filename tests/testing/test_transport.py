@@ -283,3 +283,17 @@ async def test_a_thousand_tasks_take_no_time(
     statuses = [response.status_code for response in await asyncio.gather(*made)]
     assert sorted(statuses) == [200] * 1_000 + [429]
     assert simulator.most_concurrent == simulator.most_in_window() == 1_000
+
+
+async def test_a_body_nested_without_reason_is_a_400_like_any_other(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """What the parser cannot follow is answered, logged and counted as a wrong body."""
+    content = b'{"input":{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+    headers = {"Content-Type": "application/json"}
+    answers = [await client.post(SUBMIT, content=body, headers=headers) for body in (content, b"x")]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[0].json()["message"] == "request body is nested too deeply"
+    assert [(record.status, record.code, record.counted) for record in simulator.log] == [
+        (400, 400, True)
+    ] * 2

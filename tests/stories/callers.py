@@ -1,0 +1,155 @@
+"""The callers of a simulated life: they buy, wait, look, attach and are cancelled at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+from apixo_async import (
+    APIStatusError,
+    ApixoError,
+    AsyncClient,
+    Event,
+    FluxKontext,
+    PollerDiedError,
+    SubmitUncertainError,
+    Task,
+)
+from apixo_async.testing import Simulator
+
+from .books import Books
+
+T = TypeVar("T")
+
+MODEL: Final = "flux-kontext"
+
+
+class Crowd:
+    """Everybody who uses a client, and what was noticed of it.
+
+    Attributes:
+        problems: The rules that were broken.
+        met: How often what happened.
+        handles: The tasks that somebody held.
+        books: Who paid for what.
+    """
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.problems: list[str] = []
+        self.met: Counter[str] = Counter()
+        self.handles: list[Task] = []
+        self.books = Books(simulator)
+        self._simulator = simulator
+        self._events = 0
+        self._moments: list[tuple[int, asyncio.Future[None]]] = []
+
+    def noted(self, event: Event) -> None:
+        self._events += 1
+        self.met[type(event).__name__] += 1
+        for number, moment in self._moments:
+            if number == self._events and not moment.done():
+                moment.set_result(None)
+
+    def orphaned(self, orphan: Task | SubmitUncertainError) -> None:
+        self.met[f"orphaned {type(orphan).__name__}"] += 1
+        self.books.orphan(orphan)
+
+    async def moment(self, rng: random.Random, within: float) -> None:
+        """Wait for any time, or for a few steps of the loop after an event of a client."""
+        if rng.random() < 0.5:
+            await asyncio.sleep(rng.uniform(0, within))
+            return
+        moment: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._moments.append((self._events + rng.randint(1, 8), moment))
+        await asyncio.wait((moment,), timeout=within)
+        for _ in range(rng.randrange(5)):
+            await asyncio.sleep(0)
+
+    async def call(self, client: AsyncClient, rng: random.Random) -> None:
+        acts = (self._buy, self._buy, self._generate, self._attach, self._balance)
+        for _ in range(rng.randint(1, 3)):
+            await asyncio.sleep(rng.choice((0.0, rng.uniform(0, 60))))
+            await rng.choice(acts)(client, rng)
+
+    async def do(
+        self, rng: random.Random, work: Coroutine[Any, Any, T], cut: float
+    ) -> T | ApixoError | None:
+        """Do something, cancelled with a probability; return what the caller was told."""
+        loop = asyncio.get_running_loop()
+        caller = loop.create_task(work)
+        if rng.random() < cut:
+            await self.moment(rng, 30)
+            start, cancelled = loop.time(), caller.cancel()
+            await asyncio.wait((caller,))
+            if cancelled:
+                self.met["cancelled"] += 1
+                if not caller.cancelled() or loop.time() != start:
+                    self.problems.append(f"was not cancelled at once: {caller}")
+                    caller.cancelled() or caller.exception()
+                return None
+        await asyncio.wait((caller,))
+        if caller.cancelled():
+            self.problems.append(f"cancelled by nobody: {caller}")
+            return None
+        error = caller.exception()
+        self.met[type(error).__name__] += 1
+        if isinstance(error, PollerDiedError) or not isinstance(error, ApixoError | None):
+            self.problems.append(f"{work} raised {error!r}")
+        return (
+            caller.result() if error is None else error if isinstance(error, ApixoError) else None
+        )
+
+    async def _buy(self, client: AsyncClient, rng: random.Random) -> None:
+        prompt = self.books.new_prompt()
+        castle = FluxKontext(mode="pro", prompt=prompt)
+        self.books.submits[prompt] += 1
+        timeout = rng.choice((None, None, rng.uniform(0, 60)))
+        task = await self.do(rng, client.submit(castle, timeout=timeout), 0.4)
+        self.books.told(prompt, task)
+        if isinstance(task, SubmitUncertainError) and rng.random() < 0.5:
+            self.books.submits[prompt] += 1
+            task = await self.do(rng, client.resubmit(task), 0.2)
+            self.books.told(prompt, task)
+        if isinstance(task, Task) and rng.random() < 0.9:  # else the handle is dropped
+            await self._follow(task, rng)
+
+    async def _generate(self, client: AsyncClient, rng: random.Random) -> None:
+        prompt = self.books.new_prompt()
+        self.books.submits[prompt] += 1
+        castle = FluxKontext(mode="pro", prompt=prompt)
+        timeout = rng.choice((None, rng.uniform(0, 120)))
+        self.books.told(prompt, await self.do(rng, client.generate(castle, timeout=timeout), 0.4))
+
+    async def _attach(self, client: AsyncClient, rng: random.Random) -> None:
+        known = rng.choice((*self._simulator.tasks, "task_unknown"))
+        try:
+            task = client.attach(MODEL, known)
+        except ApixoError as error:
+            self.met[type(error).__name__] += 1
+            return
+        self.met["attached"] += 1
+        await self._follow(task, rng)
+
+    async def _balance(self, client: AsyncClient, rng: random.Random) -> None:
+        await self.do(rng, client.balance(), 0.3)
+
+    async def _follow(self, task: Task, rng: random.Random) -> None:
+        self.handles.append(task)
+        ways = (
+            lambda: task.until(None),
+            lambda: task.wait(rng.uniform(0, 60)),
+            task.refresh,
+            lambda: _watch(task),
+        )
+        for _ in range(rng.randint(1, 3)):
+            told = await self.do(rng, rng.choice(ways)(), 0.3)
+            if isinstance(told, APIStatusError):  # it may be that looks pause until asked for
+                await self.do(rng, task.refresh(), 0.0)
+
+
+async def _watch(task: Task) -> None:
+    async for _ in task.updates():
+        pass

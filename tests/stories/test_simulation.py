@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, deque
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from apixo_async import APIConnectionError
+from apixo_async._core.permits import PermitLog
+from apixo_async._core.verdicts import Refused, SubmitVerdict, Uncertain, judge_submit
+from apixo_async._core.wire import Answer
+from apixo_async._limiter import Slot
+from apixo_async._posts import Posts
+from apixo_async._track import Signal
+from apixo_async.testing import Fault
+
+from .simulation import simulate
+from .trouble import FAULTS
+
+SHORT = 200  # seeds of the quick form; those beyond are heavy
+SEEDS = int(os.environ.get("APIXO_SEEDS", "1000"))
+BLOCK = 50
+
+#: What no block of seeds may do without.
+MET = (
+    "APITimeoutError",
+    "ClientClosedError",
+    "LimitReached",
+    "LookFailed",
+    "NotFoundError",
+    "SubmitUncertainError",
+    "TaskFailedError",
+    "TaskNotFoundError",
+    "WaitTimeoutError",
+    "attached",
+    "cancelled",
+    "closed early",
+    "inherited",
+    "orphaned Task",
+)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=[pytest.mark.heavy] if first >= SHORT else [])
+        for first in range(0, SEEDS, BLOCK)
+    ],
+)
+def test_no_rule_is_broken(first: int) -> None:
+    """Whatever callers, service and close do at whatever moment, nothing is lost or left behind."""
+    reports = [simulate(seed, collect=seed % 25 == 0) for seed in range(first, first + BLOCK)]
+    broken = [str(report) for report in reports if report.problems]
+    assert not broken, "\n".join(broken)
+    met = sum((report.met for report in reports), Counter[str]())
+    assert [word for word in MET if not met[word]] == []
+
+
+@pytest.mark.parametrize("seed", [3, 14, 15, 92, 65])
+def test_same_seed_same_life(seed: int) -> None:
+    """A seed decides every request, its moment and its answer."""
+    first, second = simulate(seed), simulate(seed)
+    assert first.log
+    assert first == second
+
+
+def test_every_kind_of_fault() -> None:
+    """The lives meet every fault that the simulator can make."""
+    made = {name for name, value in vars(Fault).items() if isinstance(value, classmethod)}
+    assert FAULTS.keys() == made
+
+
+# --- the harness finds what is broken ------------------------------------------------------------
+
+
+def slots_are_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slot, "release", lambda _: None)
+
+
+def posts_are_torn(patch: pytest.MonkeyPatch) -> None:
+    bare = SimpleNamespace(**vars(asyncio) | {"shield": lambda awaited: awaited})
+    patch.setattr("apixo_async._posts.asyncio", bare)
+
+
+def permits_are_stamped_at_sending(patch: pytest.MonkeyPatch) -> None:
+    take, answered = PermitLog.take, PermitLog.answered
+
+    def noted(log: PermitLog, now: float) -> None:
+        vars(log).setdefault("sent", deque()).append(now)
+        take(log, now)
+
+    def stamped(log: PermitLog, _: float) -> None:
+        answered(log, vars(log)["sent"].popleft())
+
+    patch.setattr(PermitLog, "take", noted)
+    patch.setattr(PermitLog, "answered", stamped)
+
+
+def uncertain_is_sent_again(patch: pytest.MonkeyPatch) -> None:
+    def judged(answer: Answer, model: str) -> SubmitVerdict:
+        verdict = judge_submit(answer, model)
+        if isinstance(verdict, Uncertain):
+            return Refused(APIConnectionError(verdict.reason), "unavailable")
+        return verdict
+
+    patch.setattr("apixo_async._posts.judge_submit", judged)
+
+
+def orphans_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Posts, "_orphaned", lambda *_: None)
+
+
+def waiters_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Signal, "fire", lambda _: None)
+
+
+def missing_once_is_gone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("apixo_async._ledger.is_gone", lambda *_: True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (slots_are_kept, ("left behind: slots", "never ended", "TimeoutError")),
+        (posts_are_torn, ("not cancelled at once",)),
+        (permits_are_stamped_at_sending, ("requests in a window", "429 within")),
+        (uncertain_is_sent_again, ("bought twice", "lost")),
+        (orphans_are_dropped, ("lost",)),
+        (waiters_are_forgotten, ("never ended",)),
+        (missing_once_is_gone, ("given up after",)),
+    ],
+)
+def test_broken_rule_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+    broken: Callable[[pytest.MonkeyPatch], None],
+    words: tuple[str, ...],
+) -> None:
+    """A client with one rule broken is found out within 100 seeds, and told how to replay it."""
+    broken(monkeypatch)
+    reports = (simulate(seed) for seed in range(100))
+    found = (r for r in reports if any(word in str(r.problems) for word in words))
+    report = next(found, None)
+    assert report is not None
+    assert f"python -m tests.stories.simulation {report.seed}" in str(report)
