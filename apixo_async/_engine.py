@@ -60,7 +60,9 @@ class Engine:
         channel, limiter = settings.channel(), settings.limiter
         limits = limiter.limits
         line = Line(channel, limiter, Gate(limits.requests_per_minute / 60), report)
-        poller = Poller(line, Ledger(settings.polling, limiter, report, rng), report)
+        timeouts = settings.timeouts
+        patience = timeouts.throttled + timeouts.exchange
+        poller = Poller(line, Ledger(settings.polling, limiter, report, rng), report, patience)
 
         def hand_over(ended: Track | SubmitUncertainError) -> None:
             orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
@@ -74,7 +76,7 @@ class Engine:
             line=line,
             poller=poller,
             posts=posts,
-            submitter=Submitter(line, posts, report, settings.timeouts, rng, quota, calls),
+            submitter=Submitter(line, posts, report, timeouts, rng, quota, calls),
             downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
             report=report,
             quota=quota,

@@ -64,6 +64,7 @@ class Line:
         """
         loop = asyncio.get_running_loop()
         began = loop.time() if start is None else start
+        timer: asyncio.TimerHandle
 
         def due() -> float:
             since = self.limiter.closed_since(urgency)

@@ -31,14 +31,16 @@ class Poller:
         line: The way to the service.
         ledger: The tasks, and what looks mean for them.
         report: Where events go.
+        patience: Seconds that `refresh` waits for its look to go out and come back.
     """
 
-    def __init__(self, line: Line, ledger: Ledger, report: Reporter) -> None:
+    def __init__(self, line: Line, ledger: Ledger, report: Reporter, patience: float) -> None:
         self.ledger = ledger
         self.over: ApixoError | None = None
         self.looks = 0
         self._line = line
         self._report = report
+        self._patience = patience
         self._agenda = ledger.agenda
         self._changed = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -83,7 +85,14 @@ class Poller:
         if not track.looking:
             self._agenda.ask(track)
             self._wake()
-        return await future
+        try:
+            async with asyncio.timeout(self._patience):
+                return await future
+        except TimeoutError as exc:
+            if isinstance(exc, ApixoError):
+                raise
+            message = f"{track.ref}: no look got through in {self._patience:.0f} s; it goes on"
+            raise track.error(APITimeoutError(message)) from None
 
     async def aclose(self, reason: ApixoError) -> None:
         """End the poller and every look, and tell the waiters why."""
@@ -144,6 +153,8 @@ class Poller:
         self.looks += 1
         exchange = loop.create_task(self._look(track, permit))
         self._exchanges.add(exchange)
+        # A look that is cancelled before its first step has not said how it ended.
+        exchange.add_done_callback(lambda _: permit.unanswered())
         exchange.add_done_callback(self._finished)
 
     async def _look(self, track: Track, permit: Permit) -> None:

@@ -64,6 +64,24 @@ def test_a_second_loop_beside_the_first() -> None:
             with pytest.raises(ConfigurationError, match="another event loop, which still runs"):
                 second.run(bound(binding))
         assert not first.run(bound(binding))
+        for runner in (None, second):
+            with pytest.raises(ConfigurationError, match="another event loop, which still runs"):
+                checked_by(runner, binding)
+        checked_by(first, binding)
+    checked_by(None, binding)
+    checked_by(None, Binding())
+
+
+def checked_by(runner: asyncio.Runner | None, binding: Binding) -> None:
+    """Ask from a loop, or from outside of any, whether the client lives elsewhere."""
+
+    async def check() -> None:
+        binding.check_elsewhere()
+
+    if runner is None:
+        binding.check_elsewhere()
+    else:
+        runner.run(check())
 
 
 def test_another_process(monkeypatch: pytest.MonkeyPatch) -> None:

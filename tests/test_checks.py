@@ -9,6 +9,7 @@ import pytest
 
 from apixo_async._checks import (
     check_delivery,
+    check_hook,
     check_input,
     check_ref,
     check_timeout,
@@ -176,8 +177,33 @@ def test_no_ref(model: Any, task_id: Any, words: str) -> None:
 
 def test_a_task_of_another_model() -> None:
     """A known id under another model is a slip, and the error says whose it is."""
-    known = {"task_2": "flux-kontext", "task_1": "sora-2"}
+    models = {"task_2": "flux-kontext", "task_1": "sora-2"}
     with pytest.raises(
         ConfigurationError, match="task task_1 is one of sora-2, not of gpt-image-1"
     ):
-        check_ref(REF, None, known)
+        check_ref(REF, None, models)
+
+
+@pytest.mark.parametrize("model", ["..", "a/b", "a b", "sora-2\n", "é"], ids=ascii)
+def test_a_model_that_no_url_holds(model: str) -> None:
+    """A task's model stands in a URL, and what could lead elsewhere is refused."""
+    for given in ((model, "task_1"), (TaskRef(model, "task_1"), None)):
+        with pytest.raises(ConfigurationError, match="a name is letters"):
+            check_ref(*given)
+
+
+def test_a_hook() -> None:
+    """A hook is a plain function, or none."""
+    assert check_hook("on_event", print) is print
+    assert check_hook("on_event", None) is None
+
+
+async def coroutine_function(event: object) -> None:
+    """Do nothing, later."""
+
+
+@pytest.mark.parametrize("hook", ["print", 7, coroutine_function], ids=["str", "int", "async"])
+def test_no_hook(hook: Any) -> None:
+    """What cannot be called, or whose call nobody would await, is refused."""
+    with pytest.raises(ConfigurationError, match=r"on_event: .* given; a plain function of one"):
+        check_hook("on_event", hook)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 import pytest
 
 from apixo_async import (
+    ApixoError,
     AsyncClient,
     AuthenticationError,
     FluxKontext,
     InternalServerError,
+    RateLimitError,
     Snapshot,
     Task,
     TaskAbandonedError,
@@ -161,6 +163,19 @@ async def test_refresh_that_fails(task: Task, simulator: Simulator) -> None:
     with pytest.raises(InternalServerError):
         await task.refresh()
     assert (await task).urls
+
+
+async def test_refresh_while_everything_is_closed(simulator: Simulator, task: Task) -> None:
+    """A refresh that gets no look through, since 429s close everything, ends in bounded time."""
+    simulator.faults.during(0, 1e9, Fault.status(429, retry_after=60.0), "look")
+    with pytest.raises(RateLimitError):
+        await task.refresh()
+    start = asyncio.get_running_loop().time()
+    simulator.faults.look(Fault.repeat(9, Fault.hang()))
+    with pytest.raises(ApixoError) as caught:
+        await task.refresh()
+    assert caught.value.task_id == task.id
+    assert asyncio.get_running_loop().time() - start <= 390.0
 
 
 async def test_cancelled_refresh(task: Task) -> None:

@@ -86,11 +86,11 @@ LINES: list[tuple[Event, int, str]] = [
         "the service answered 429: submits closed, a probe in 1.5 s",
     ),
     (
-        ServiceDown("HTTP 502"),
+        ServiceDown("m", "HTTP 502"),
         logging.ERROR,
-        "the service is down, looks are paused and it is probed: HTTP 502",
+        "m is down, its looks are paused and it is probed: HTTP 502",
     ),
-    (ServiceBack(61.7), logging.INFO, "the service is back after 62 s, looks go on"),
+    (ServiceBack("m", 61.7), logging.INFO, "m is back after 62 s, its looks go on"),
     (ResultDownloaded("m", "1", 2), logging.INFO, "m/1: 2 files saved"),
     (PollerDied("KeyError: 1"), logging.CRITICAL, "the poller died: KeyError: 1"),
 ]

@@ -173,6 +173,21 @@ def test_a_new_episode() -> None:
     assert throttle.ready_at(107.0) == 110.0
 
 
+def test_since_when_it_is_closed() -> None:
+    """The episode began with its first 429, however many probes were refused since."""
+    throttle = gate()
+    assert throttle.since is None
+    throttle.refused(100.0, sent_at=99.0, retry_after=5.0)
+    throttle.passed(105.0)
+    throttle.refused(106.0, sent_at=105.0, retry_after=5.0)
+    assert throttle.since == 100.0
+    throttle.passed(111.0)
+    throttle.answered(sent_at=111.0)
+    assert throttle.since is None
+    throttle.refused(120.0, sent_at=119.0, retry_after=None)
+    assert throttle.since == 120.0
+
+
 def test_what_passes_during_the_pause_is_no_probe() -> None:
     """A request that passes a closed gate all the same leaves the probe to come."""
     throttle = closed(retry_after=5.0)

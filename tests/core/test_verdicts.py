@@ -208,7 +208,7 @@ NO_ENVELOPE = {
     "json-number": b"200",
     "json-without-code": b'{"detail": "Not Found"}',
     "cut": body(200, data={"taskId": "task_1"})[:-4],
-    "not-utf8": b'{"code": 400, "message": "\xff"}',
+    "more-than-json": b'{"code": 400}\xff',
 }
 
 
@@ -253,6 +253,22 @@ def test_an_id_is_bought(code: int | str | None) -> None:
         content = content.replace(', "code": "absent"', "")
     for status in range(100, 600):
         assert judge_submit(Answer(status, content.encode()), MODEL) == Bought("task_12345678")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbf{"code": 200, "data": {"taskId": "task_1"}}',
+        b'{"code": 200, "message": "caf\xe9", "data": {"taskId": "task_1"}}',
+        b'{"code": 200, "message": "\\ud800", "data": {"taskId": "task_1"}}',
+        b'{"code": 1e999, "message": NaN, "data": {"taskId": "task_1"}}',
+        b' \n{"taskId": 7, "data": {"taskId": "task_1", "x": [[[[{}]]]]}}\n ',
+    ],
+    ids=["marked", "latin-1", "half-a-character", "infinite", "without-code"],
+)
+def test_an_id_in_an_odd_body(content: bytes) -> None:
+    """Whatever else is wrong with a body, the id in it is the task that was paid for."""
+    assert judge_submit(Answer(200, content), MODEL) == Bought("task_1")
 
 
 def test_repeats_of_a_503() -> None:

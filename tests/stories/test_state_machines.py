@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import ClassVar
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from apixo_async import Limiter, Limits
+from apixo_async._core.permits import MARGIN, PermitLog
+from apixo_async._core.slots import SlotTable
+from apixo_async._core.throttle import LONGEST_PAUSE, Throttle
+from apixo_async._core.turns import Urgency
+from apixo_async._limiter import Permit, Slot
+from apixo_async.testing import VirtualTimeLoop
+
+WINDOW = 60.0
+DELAYS = st.one_of(st.floats(0.0, 2.0), st.floats(0.0, 90.0), st.just(60.02))
+PICKS = st.integers(0, 1_000)
+SHARES = st.floats(0.0, 1.0)
+
+
+class Arrivals:
+    """When the service counts requests: at the worst moment between sending and answer."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._times: list[float] = []
+
+    def add(self, time: float) -> None:
+        """Count a request."""
+        self._times.append(time)
+
+    def check(self) -> None:
+        """No window of 60 s holds more than the limit."""
+        times = sorted(self._times)
+        for first, beyond in zip(times, times[self._limit :], strict=False):
+            assert beyond - first > WINDOW
+
+
+class SlotMachine(RuleBasedStateMachine):
+    """A slot table against a list of what is taken and a list of what is held."""
+
+    @initialize(limit=st.integers(1, 4))
+    def begin(self, limit: int) -> None:
+        self.table, self.now = SlotTable(limit), 0.0
+        self.taken, self.holds = 0, list[float]()
+
+    @rule()
+    def take(self) -> None:
+        there_is_room = self.taken + len(self.holds) < self.table.limit
+        assert self.table.try_take() is there_is_room
+        self.taken += there_is_room
+
+    @rule()
+    def take_above(self) -> None:
+        self.table.take_above()
+        self.taken += 1
+
+    @precondition(lambda self: self.taken)
+    @rule()
+    def release(self) -> None:
+        self.table.release()
+        self.taken -= 1
+
+    @precondition(lambda self: self.taken)
+    @rule(seconds=DELAYS)
+    def hold(self, seconds: float) -> None:
+        self.table.hold(self.now + seconds)
+        self.taken -= 1
+        self.holds.append(self.now + seconds)
+
+    @rule(seconds=DELAYS)
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.table.expire(self.now)
+        self.holds = [until for until in self.holds if until > self.now]
+
+    @invariant()
+    def counts(self) -> None:
+        assert self.table.used == self.taken + len(self.holds)
+        assert self.table.next_expiry() == min(self.holds, default=float("inf"))
+
+
+class PermitMachine(RuleBasedStateMachine):
+    """A permit log against a service that counts requests at the worst moment."""
+
+    @initialize(limit=st.sampled_from((1, 2, 5, 20, 50)))
+    def begin(self, limit: int) -> None:
+        self.log, self.now = PermitLog(limit), 1_000.0
+        self.arrivals, self.flying = Arrivals(limit), list[float]()
+
+    @rule(most=st.integers(1, 30))
+    def take(self, most: int) -> None:
+        while most and self.log.ready_at(self.now) <= self.now:
+            self.log.take(self.now)
+            self.flying.append(self.now)
+            most -= 1
+
+    @rule(most=st.integers(1, 10))
+    def take_when_promised(self, most: int) -> None:
+        for _ in range(most):
+            ready = self.log.ready_at(self.now)
+            if ready == float("inf"):
+                assert len(self.flying) >= self.log.limit
+                return
+            self.now = max(self.now, ready)
+            assert self.log.ready_at(self.now) <= self.now + 1e-6
+            self.take(1)
+
+    @precondition(lambda self: self.flying)
+    @rule(pick=PICKS, share=SHARES)
+    def answer(self, pick: int, share: float) -> None:
+        sent = self.flying.pop(pick % len(self.flying))
+        self.log.answered(self.now)
+        self.arrivals.add(sent + share * (self.now - sent))
+
+    @precondition(lambda self: self.flying)
+    @rule(pick=PICKS, share=SHARES)
+    def lose(self, pick: int, share: float) -> None:
+        sent = self.flying.pop(pick % len(self.flying))
+        self.log.unanswered(self.now)
+        self.arrivals.add(sent + share * (self.now + MARGIN - sent))
+
+    @precondition(lambda self: self.flying)
+    @rule(pick=PICKS)
+    def not_used(self, pick: int) -> None:
+        self.flying.pop(pick % len(self.flying))
+        self.log.unused()
+
+    @rule()
+    def drain(self) -> None:
+        self.log.drain(self.now)
+
+    @rule(seconds=DELAYS)
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def limit_holds(self) -> None:
+        self.arrivals.check()
+        assert self.log.used(self.now) <= self.log.limit
+        assert self.log.in_flight == len(self.flying)
+
+
+class ThrottleMachine(RuleBasedStateMachine):
+    """A throttle: closed for a bounded time, opened by one probe, never stuck."""
+
+    @initialize(seed=st.integers(0, 9))
+    def begin(self, seed: int) -> None:
+        self.gate, self.now = Throttle(random.Random(seed)), 1_000.0
+        self.flying: list[float] = []
+
+    @rule()
+    def send(self) -> None:
+        if self.gate.ready_at(self.now) <= self.now:
+            self.flying.append(self.now)
+            self.gate.passed(self.now)
+
+    @precondition(lambda self: self.flying)
+    @rule(pick=PICKS, retry_after=st.sampled_from((None, 0.0, 1.0, 30.0, 500.0)))
+    def refuse(self, pick: int, retry_after: float | None) -> None:
+        sent = self.flying.pop(pick % len(self.flying))
+        pause = self.gate.refused(self.now, sent_at=sent, retry_after=retry_after)
+        assert 0.0 <= pause <= LONGEST_PAUSE
+        assert not self.gate.is_open
+
+    @precondition(lambda self: self.flying)
+    @rule(pick=PICKS)
+    def answer(self, pick: int) -> None:
+        closed = not self.gate.is_open
+        if self.gate.answered(sent_at=self.flying.pop(pick % len(self.flying))):
+            assert closed
+            assert self.gate.ready_at(self.now) == self.now
+
+    @precondition(lambda self: self.flying)
+    @rule(pick=PICKS)
+    def lose(self, pick: int) -> None:
+        self.gate.lost(sent_at=self.flying.pop(pick % len(self.flying)))
+
+    @rule(seconds=DELAYS)
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def lets_somebody_through(self) -> None:
+        ready = self.gate.ready_at(self.now)
+        if self.gate.is_open:
+            assert ready == self.now
+        elif not self.flying:
+            assert ready <= self.now + LONGEST_PAUSE
