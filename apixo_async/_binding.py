@@ -33,10 +33,19 @@ class Binding:
         """Refuse to go on where another loop, which still runs, is the one bound to.
 
         Raises:
-            ConfigurationError: It is.
+            ConfigurationError: It is, or this process is a fork.
         """
-        if self._loop is not None and not self.is_here and not self._loop.is_closed():
+        if self._loop is None:
+            return
+        self._check_process()
+        if not self.is_here and not self._loop.is_closed():
             raise ConfigurationError(_OTHER_LOOP)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ConfigurationError(
+                "this client was used before the process forked: make a new one in the child"
+            )
 
     def bind(self, unfinished: int) -> bool:
         """Bind to the running loop; say whether that is a new one.
@@ -52,10 +61,7 @@ class Binding:
         if self._loop is None:
             self._loop, self._pid = loop, os.getpid()
             return True
-        if os.getpid() != self._pid:
-            raise ConfigurationError(
-                "this client was used before the process forked: make a new one in the child"
-            )
+        self._check_process()
         if loop is self._loop:
             return False
         if not self._loop.is_closed():

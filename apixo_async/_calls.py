@@ -27,19 +27,20 @@ class Calls:
             ClientClosedError: The client was closed.
         """
         self.check()
-        async with asyncio.timeout(None) as bound:
-            self._open.add(bound)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    yield
-            except asyncio.CancelledError:
-                if bound.expired():
-                    self.check()
-                raise
-            finally:
-                self._open.discard(bound)
-                if not self._open:
-                    self._empty.set()
+        try:
+            async with asyncio.timeout(None) as bound:
+                self._open.add(bound)
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        yield
+                finally:
+                    self._open.discard(bound)
+                    if not self._open:
+                        self._empty.set()
+        except TimeoutError:
+            if bound.expired():
+                self.check()
+            raise
 
     def check(self) -> None:
         """Raise what closed the client, if it is closed."""

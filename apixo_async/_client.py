@@ -24,7 +24,7 @@ from apixo_async._checks import (
 )
 from apixo_async._config import Timeouts
 from apixo_async._core import events
-from apixo_async._core.errors import ApixoError
+from apixo_async._core.errors import ApixoError, ConfigurationError
 from apixo_async._core.schedule import Polling
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import (
@@ -93,27 +93,33 @@ class AsyncClient:
         on_orphan: Callable[[Orphan], None] | None = None,
         seed: int | None = None,
     ) -> None:
-        self._settings = Settings.checked(
-            api_key,
-            base_url=base_url,
-            limits=limits,
-            polling=polling,
-            limiter=limiter,
-            transport=transport,
-            timeout=timeout,
-            proxy=proxy,
-            verify=verify,
-            seed=seed,
-        )
-        self._report = Reporter(check_hook("on_event", on_event))
-        self._on_orphan = check_hook("on_orphan", on_orphan)
-        self._rng = random.Random(seed)
-        self._life = Life(
-            self._wired,
-            transport=self._settings.transport,
-            report=self._report,
-            patience=self._settings.timeouts.exchange,
-        )
+        try:
+            self._settings = Settings.checked(
+                api_key,
+                base_url=base_url,
+                limits=limits,
+                polling=polling,
+                limiter=limiter,
+                transport=transport,
+                timeout=timeout,
+                proxy=proxy,
+                verify=verify,
+                seed=seed,
+            )
+            self._report = Reporter(check_hook("on_event", on_event))
+            self._on_orphan = check_hook("on_orphan", on_orphan)
+            self._rng = random.Random(seed)
+            self._life = Life(
+                self._wired,
+                transport=self._settings.transport,
+                report=self._report,
+                patience=self._settings.timeouts.exchange,
+            )
+        except ConfigurationError as error:
+            # The frames below hold the key as text, as this one does, and some reporters of
+            # crashes show the locals of frames.
+            api_key = None
+            raise error.with_traceback(None) from None
 
     # --- tasks ---------------------------------------------------------------------------
 
@@ -274,6 +280,8 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_life"):
+            return "<AsyncClient that was refused its settings>"  # Seen in tracebacks only.
         state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
         return f"<AsyncClient {self._settings.base_url} {state}>"
 

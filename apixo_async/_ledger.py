@@ -151,6 +151,8 @@ class Ledger:
             track.halted = reason
             track.answer_refreshers(reason)
             track.wake()
+        # Only now: whatever fails here, all have been told.
+        for track in self.tracks.values():
             track.slot.hold(max(0.0, track.expires - now))
 
     # --- what looks mean together --------------------------------------------------------
@@ -188,10 +190,10 @@ class Ledger:
             self._load += 1 / track.plan.interval
         track.snapshot = verdict.snapshot
         self.agenda.plan(track, self._next_look(track, now))
-        ref = track.ref
-        self._report(events.TaskLooked(ref.model, ref.task_id, verdict.snapshot.state))
         track.answer_refreshers(verdict.snapshot)
         track.wake()
+        ref = track.ref
+        self._report(events.TaskLooked(ref.model, ref.task_id, verdict.snapshot.state))
 
     def _next_look(self, track: Track, now: float) -> float:
         per_second = self._limiter.limits.requests_per_minute / 60
@@ -218,15 +220,15 @@ class Ledger:
     def _settle(self, track: Track, outcome: Result | TaskError, now: float) -> None:
         """Record how a task ended: the only way in which one does."""
         track.outcome, track.halted, track.due = outcome, None, None
+        # Those who wait are told first: whatever fails below, they are not left behind.
+        if isinstance(outcome, TaskError):
+            track.answer_refreshers(outcome)
+        track.wake()
         del self.tracks[track.ref]
         self.model_of.pop(track.ref.task_id, None)
         self.agenda.forget()
         if track.loads:
             self._load -= 1 / track.plan.interval
-        # Those who wait are told first: whatever fails below, they are not left behind.
-        if isinstance(outcome, TaskError):
-            track.answer_refreshers(outcome)
-        track.wake()
         track.slot.release()
         good = isinstance(outcome, Result)
         self.succeeded += good

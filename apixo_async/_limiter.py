@@ -21,11 +21,12 @@ Scope = Literal["submits", "everything"]
 class Permit:
     """The right to send one request; whoever holds it says how the request ended, once."""
 
-    __slots__ = ("_ended", "_limiter", "taken_at", "urgency")
+    __slots__ = ("_ended", "_limiter", "has_place", "taken_at", "urgency")
 
     def __init__(self, limiter: Limiter, urgency: Urgency, now: float) -> None:
         self._limiter = limiter
         self._ended = False
+        self.has_place = False
         self.urgency = urgency
         self.taken_at = now
 
@@ -209,7 +210,14 @@ class Limiter:
 
     def _woken(self) -> None:
         self._timer = None
-        self._pump()
+        try:
+            self._pump()
+        except Exception as exc:
+            # A defect here must not leave anybody waiting for ever.
+            self._slot_queue.fail(exc)
+            for queue in self._queues.values():
+                queue.fail(exc)
+            raise
 
     # --- how requests and tasks ended ----------------------------------------------------
 

@@ -41,6 +41,7 @@ class Line:
         except BaseException:
             permit.unused()
             raise
+        permit.has_place = True
         return permit
 
     async def admit_within(
@@ -87,9 +88,14 @@ class Line:
             timer.cancel()
 
     def dismiss(self, permit: Permit) -> None:
-        """Give back what `admit` gave: nothing will be sent."""
+        """Give back what `admit` gave, unless that was done already: nothing will be sent."""
         permit.unused()
-        self.gate.leave(None)
+        self._leave(permit, None)
+
+    def _leave(self, permit: Permit, took: float | None) -> None:
+        if permit.has_place:
+            permit.has_place = False
+            self.gate.leave(took)
 
     async def get(self, permit: Permit, path: str) -> Answer:
         """Send a GET.
@@ -121,7 +127,7 @@ class Line:
             permit.unanswered()
             raise
         finally:
-            self.gate.leave(took)
+            self._leave(permit, took)
             if took is None:
                 permit.unused()  # Unless it was said to have been sent: the first word counts.
         self._account(permit, answer)

@@ -138,9 +138,11 @@ class Poller:
         urgency = Urgency.ASKED if self._agenda.has_asked else Urgency.SCHEDULED
         expiry = self._agenda.next_expiry()
         try:
-            async with asyncio.timeout_at(expiry if expiry < math.inf else None):
+            async with asyncio.timeout_at(expiry if expiry < math.inf else None) as bound:
                 return await self._line.admit(urgency)
         except TimeoutError:
+            if not bound.expired():
+                raise  # Not ours: going on would spin.
             self.ledger.abandon_expired(asyncio.get_running_loop().time())
             return None
 
@@ -153,8 +155,8 @@ class Poller:
         self.looks += 1
         exchange = loop.create_task(self._look(track, permit))
         self._exchanges.add(exchange)
-        # A look that is cancelled before its first step has not said how it ended.
-        exchange.add_done_callback(lambda _: permit.unanswered())
+        # A look that is cancelled before its first step has given nothing back.
+        exchange.add_done_callback(lambda _: self._line.dismiss(permit))
         exchange.add_done_callback(self._finished)
 
     async def _look(self, track: Track, permit: Permit) -> None:
@@ -176,7 +178,9 @@ class Poller:
         if self.over is not None:
             return
         if task.cancelled():
-            self._die(asyncio.CancelledError("its asyncio.Task was cancelled from outside"))
+            left = ", ".join(map(str, self.ledger.tracks))
+            why = f"cancelled from outside, or its event loop ended; left: {left}"
+            self._die(asyncio.CancelledError(why))
         elif (cause := task.exception()) is not None:
             self._die(cause)
         elif self.ledger.tracks:
@@ -193,8 +197,10 @@ class Poller:
         for task in (self._runner, *self._exchanges):
             if task is not None:
                 task.cancel()
-        self._report(events.PollerDied(reason))
-        self.ledger.halt_all(self.over, asyncio.get_running_loop().time())
+        try:
+            self.ledger.halt_all(self.over, asyncio.get_running_loop().time())
+        finally:
+            self._report(events.PollerDied(reason))
 
 
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:

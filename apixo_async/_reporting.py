@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from apixo_async._core.events import Event
@@ -20,7 +21,8 @@ class Reporter:
         self._on_event = on_event
 
     def __call__(self, event: Event) -> None:
-        if logger.isEnabledFor(event.level):
+        # What a log handler of the caller's raises is not ours to die of.
+        with suppress(Exception):
             logger.log(event.level, "%s", event)
         if self._on_event is not None:
             guarded("on_event", self._on_event, event)
@@ -31,5 +33,6 @@ def guarded(name: str, hook: Callable[[T], None], value: T) -> None:
     try:
         hook(value)
     except Exception:
-        # The arguments are left out of the message: a hook may be handed a caller's input.
-        logger.exception("%s raised; the client goes on", name)
+        with suppress(Exception):
+            # The value is left out of the message: a hook may be handed a caller's input.
+            logger.exception("%s raised; the client goes on", name)

@@ -48,3 +48,8 @@ class Waiters(Generic[T]):
     def hand(self, value: T) -> None:
         """Hand something to the first in line. Only when there is one: when this is true."""
         self._futures.popitem(last=False)[0].set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        """Raise an error for everybody in line: nothing will be handed to them."""
+        while self:
+            self._futures.popitem(last=False)[0].set_exception(error)

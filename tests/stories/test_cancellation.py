@@ -195,7 +195,7 @@ async def test_file_cut_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [path.name for path in found if path.suffix == ".part"] == []
         await scene.check_afterwards()
         points = max(points, cut.points)
-    assert points >= 15
+    assert points >= 12  # three answers, each with files opened, written and looked at, and pauses
 
 
 async def test_close_cut_everywhere() -> None:
