@@ -151,3 +151,13 @@ def lint(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
+def soak(session: nox.Session) -> None:
+    """Run the long forms: ten thousand cancelled requests, every fault 20 times, 3,000 seeds."""
+    install(session, "tests")
+    long = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000", "APIXO_SEEDS": "3000"}
+    suites = ("tests/realtime/test_fault_server.py", "tests/stories/test_simulation.py")
+    env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
+    session.run("pytest", "-q", *suites, *session.posargs, env=env)

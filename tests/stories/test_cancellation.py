@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,7 +138,7 @@ async def test_look_cut_everywhere(way: str) -> None:
     assert points >= (2 if way == "updates" else 1)
 
 
-async def _quietly(work) -> None:
+async def _quietly(work: Coroutine[Any, Any, object]) -> None:
     try:
         await work
     except APIStatusError:
@@ -185,7 +187,7 @@ async def test_file_cut_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         scene.simulator.faults.download(Fault.truncated(0.5), Fault.status(503))
         result = await scene.client.generate(CASTLE)
 
-        async def saved(*given, cut: Cut = cut) -> Path:
+        async def saved(*given: Any, cut: Cut = cut) -> Path:
             return await Stepped(save(*given), cut, victim=cut.ended)
 
         monkeypatch.setattr(Downloader, "_save", saved)
