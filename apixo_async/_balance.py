@@ -13,8 +13,9 @@ from apixo_async._core.errors import (
     APIStatusError,
     APITimeoutError,
     ApixoError,
+    RateLimitError,
 )
-from apixo_async._core.retry import Backoff, RetryQuota
+from apixo_async._core.retry import Patience, Repeat, RetryQuota
 from apixo_async._core.turns import Urgency
 from apixo_async._core.verdicts import decisive_code, status_error
 from apixo_async._core.wire import Answer, read_balance, read_envelope
@@ -38,20 +39,26 @@ async def ask_balance(
     """
     loop = asyncio.get_running_loop()
     quota.earn(loop.time())
-    pauses = Backoff(loop.time(), budget=timeouts.retry, rng=rng, quota=quota)
+    patience = Patience(budget=timeouts.retry, throttled=timeouts.throttled, rng=rng, quota=quota)
     while True:
         found = await _ask_once(line, timeouts.throttled)
         if isinstance(found, Decimal):
             return found
-        asked = 0.0
-        if isinstance(found, APIStatusError):
-            if found.status in _FINAL or found.code in _FINAL:
-                raise found
-            asked = found.retry_after or 0.0
-        pause = pauses.pause(loop.time(), at_least=asked)
+        pause = patience.pause(_repeat(found), loop.time(), _retry_after(found))
         if pause is None:
             raise found
         await asyncio.sleep(pause)
+
+
+def _repeat(error: ApixoError) -> Repeat | None:
+    if isinstance(error, RateLimitError):
+        return "throttled"
+    final = isinstance(error, APIStatusError) and _FINAL & {error.status, error.code}
+    return None if final else "unavailable"
+
+
+def _retry_after(error: ApixoError) -> float | None:
+    return error.retry_after if isinstance(error, APIStatusError) else None
 
 
 async def _ask_once(line: Line, patience: float) -> Decimal | ApixoError:

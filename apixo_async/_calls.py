@@ -27,8 +27,9 @@ class Calls:
             ClientClosedError: The client was closed.
         """
         self.check()
+        bound = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as bound:
+            async with bound:
                 self._open.add(bound)
                 try:
                     async with asyncio.timeout_at(deadline):

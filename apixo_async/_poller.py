@@ -137,8 +137,9 @@ class Poller:
         """Wait for a permit and a place, or until a task expires."""
         urgency = Urgency.ASKED if self._agenda.has_asked else Urgency.SCHEDULED
         expiry = self._agenda.next_expiry()
+        bound = asyncio.timeout_at(expiry if expiry < math.inf else None)
         try:
-            async with asyncio.timeout_at(expiry if expiry < math.inf else None) as bound:
+            async with bound:
                 return await self._line.admit(urgency)
         except TimeoutError:
             if not bound.expired():

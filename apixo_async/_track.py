@@ -18,23 +18,23 @@ class Signal:
     __slots__ = ("_futures",)
 
     def __init__(self) -> None:
-        # Most tasks are watched by nobody, and an empty set is half of what a task weighs.
-        self._futures: set[asyncio.Future[None]] | None = None
+        # A dict, so that they wake in order; none while nobody watches, as most tasks are not.
+        self._futures: dict[asyncio.Future[None], None] | None = None
 
     async def wait(self) -> None:
         """Wait for the next `fire`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._futures is None:
-            self._futures = set()
-        self._futures.add(future)
+            self._futures = {}
+        self._futures[future] = None
         try:
             await future
         finally:
-            self._futures.discard(future)
+            self._futures.pop(future, None)
 
     def fire(self) -> None:
         """Wake those who wait now."""
-        for future in self._futures or ():
+        for future in tuple(self._futures or ()):
             if not future.done():
                 future.set_result(None)
 
