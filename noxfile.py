@@ -97,7 +97,9 @@ def tests(session: nox.Session, *, everything: bool) -> None:
     pytest = ("pytest", "-q", "-rs")
     if everything and not session.posargs:
         session.run("coverage", "erase", env=env)
-        session.run("coverage", "run", "-m", *pytest, env=env)
+        # Tracing makes the heavy suites slow, and they run no line that the others do not.
+        session.run(*pytest, "-m", "heavy", env=env)
+        session.run("coverage", "run", "-m", *pytest, "-m", "not heavy", env=env)
         check_coverage(session, env)
     else:
         session.run(*pytest, *(session.posargs or ("-m", QUICK)), env=env)
