@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from apixo_async._bounds import Bound, bound_after, bound_at
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._track import fresh
 
@@ -14,7 +15,7 @@ class Calls:
     """The calls under way that a close ends: waits for a turn, a balance, downloads."""
 
     def __init__(self) -> None:
-        self._open: set[asyncio.Timeout] = set()
+        self._open: set[Bound] = set()
         self._empty = asyncio.Event()
         self._reason: ClientClosedError | None = None
 
@@ -27,12 +28,12 @@ class Calls:
             ClientClosedError: The client was closed.
         """
         self.check()
-        bound = asyncio.timeout(None)
+        bound = bound_after(None)
         try:
             async with bound:
                 self._open.add(bound)
                 try:
-                    async with asyncio.timeout_at(deadline):
+                    async with bound_at(deadline):
                         yield
                 finally:
                     self._open.discard(bound)

@@ -11,6 +11,7 @@ from typing import Self
 import anyio
 import httpx2
 
+from apixo_async._bounds import bound_after
 from apixo_async._calls import Calls
 from apixo_async._checks import check_ref
 from apixo_async._core.errors import ClientClosedError
@@ -128,7 +129,7 @@ class Engine:
             await self.calls.aclose(
                 ClientClosedError("the client was closed before this was done: make a new one")
             )
-            async with asyncio.timeout(drain):
+            async with bound_after(drain):
                 await self._drained()
         except TimeoutError:
             pass

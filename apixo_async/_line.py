@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from apixo_async._bounds import bound_after
 from apixo_async._core.errors import RateLimitError
 from apixo_async._core.events import LimitReached
 from apixo_async._core.turns import Urgency
@@ -80,7 +81,7 @@ class Line:
 
         timer = loop.call_at(due(), check)
         try:
-            async with asyncio.timeout(None) as bound:
+            async with bound_after(None) as bound:
                 return await self.admit(urgency)
         except TimeoutError:
             raise _throttled_too_long(model, patience) from None

@@ -7,6 +7,7 @@ import contextvars
 import math
 from urllib.parse import quote
 
+from apixo_async._bounds import bound_after, bound_at
 from apixo_async._core import events, verdicts
 from apixo_async._core.errors import (
     APIConnectionError,
@@ -86,7 +87,7 @@ class Poller:
             self._agenda.ask(track)
             self._wake()
         try:
-            async with asyncio.timeout(self._patience):
+            async with bound_after(self._patience):
                 return await future
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
@@ -128,7 +129,7 @@ class Poller:
             self._changed.clear()
             wake = min(self._agenda.next_due(), self._agenda.next_expiry())
             try:
-                async with asyncio.timeout_at(wake if wake < math.inf else None):
+                async with bound_at(wake if wake < math.inf else None):
                     await self._changed.wait()
             except TimeoutError:
                 self.ledger.abandon_expired(loop.time())
@@ -137,7 +138,7 @@ class Poller:
         """Wait for a permit and a place, or until a task expires."""
         urgency = Urgency.ASKED if self._agenda.has_asked else Urgency.SCHEDULED
         expiry = self._agenda.next_expiry()
-        bound = asyncio.timeout_at(expiry if expiry < math.inf else None)
+        bound = bound_at(expiry if expiry < math.inf else None)
         try:
             async with bound:
                 return await self._line.admit(urgency)

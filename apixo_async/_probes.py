@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
+from apixo_async._bounds import bound_at
 from apixo_async._waiters import Waiters
 
 
@@ -35,7 +35,7 @@ class Probes:
         Raises:
             TimeoutError: There was no word in time.
         """
-        async with asyncio.timeout_at(until):
+        async with bound_at(until):
             return await self._waiting[key].join(lambda: None, partial(self._returned, key))
 
     def works(self, key: str) -> None:

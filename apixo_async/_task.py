@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 
+from apixo_async._bounds import bound_after, bound_at
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.states import PENDING
 from apixo_async._core.task_errors import WaitTimeoutError
@@ -98,7 +99,7 @@ class Task:
             ApixoError: As awaiting the task does.
         """
         try:
-            async with asyncio.timeout_at(deadline):
+            async with bound_at(deadline):
                 return await self._wait_for_result()
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
@@ -118,7 +119,7 @@ class Task:
             ApixoError: Nobody looks at the task any more, so that waiting cannot end.
         """
         try:
-            async with asyncio.timeout(timeout):
+            async with bound_after(timeout):
                 while self._track.verdict() is None:
                     await self._track.over.wait()
         except TimeoutError:

@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from apixo_async._bounds import bound_after
 from apixo_async._config import Secret, Timeouts
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.places import MOST
@@ -137,7 +138,7 @@ class Channel:
         retry_after: float | None = None
         failure: BaseException | None = None
         try:
-            async with asyncio.timeout(self._timeouts.exchange):
+            async with bound_after(self._timeouts.exchange):
                 response = await self.transport.handle_async_request(request)
                 status = response.status_code
                 retry_after = parse_retry_after(

@@ -15,6 +15,7 @@ from typing import Final
 import anyio
 import httpx2
 
+from apixo_async._bounds import bound_after
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.retry import Backoff
 from apixo_async._core.task_errors import DownloadError, ResultExpiredError
@@ -174,7 +175,7 @@ class Downloader:
 
     async def _bounded_try(self, job: _Job) -> Path:
         try:
-            async with self._place(), asyncio.timeout(self._timeouts.transfer):
+            async with self._place(), bound_after(self._timeouts.transfer):
                 return await self._try(job)
         except TimeoutError as exc:
             bound = self._timeouts.transfer
