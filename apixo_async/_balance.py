@@ -14,6 +14,7 @@ from apixo_async._core.errors import (
     APITimeoutError,
     ApixoError,
     RateLimitError,
+    retry_after_of,
 )
 from apixo_async._core.retry import Patience, Repeat, RetryQuota
 from apixo_async._core.turns import Urgency
@@ -44,7 +45,7 @@ async def ask_balance(
         found = await _ask_once(line, timeouts.throttled)
         if isinstance(found, Decimal):
             return found
-        pause = patience.pause(_repeat(found), loop.time(), _retry_after(found))
+        pause = patience.pause(_repeat(found), loop.time(), retry_after_of(found))
         if pause is None:
             raise found
         await asyncio.sleep(pause)
@@ -55,10 +56,6 @@ def _repeat(error: ApixoError) -> Repeat | None:
         return "throttled"
     final = isinstance(error, APIStatusError) and _FINAL & {error.status, error.code}
     return None if final else "unavailable"
-
-
-def _retry_after(error: ApixoError) -> float | None:
-    return error.retry_after if isinstance(error, APIStatusError) else None
 
 
 async def _ask_once(line: Line, patience: float) -> Decimal | ApixoError:

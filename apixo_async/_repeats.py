@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from apixo_async._core.errors import APIStatusError, ApixoError
+from apixo_async._core.errors import ApixoError, retry_after_of
 from apixo_async._core.retry import Patience
 from apixo_async._core.verdicts import Refused
 from apixo_async._posts import Ended
@@ -44,7 +44,7 @@ class Repeats:
                 return False
             self._probing = self._key
             now = asyncio.get_running_loop().time()
-        pause = self._patience.pause(refused.repeat, now, _retry_after(refused))
+        pause = self._patience.pause(refused.repeat, now, retry_after_of(refused.error))
         if pause is None or refused.repeat != "throttled":
             report(refused.error, pause)
         if pause is None:
@@ -67,8 +67,3 @@ def _key(ended: Ended, model: str) -> str | None:
     if not isinstance(ended, Refused):
         return None
     return {"unsent": "", "unavailable": model}.get(ended.repeat or "")
-
-
-def _retry_after(refused: Refused) -> float | None:
-    error = refused.error
-    return error.retry_after if isinstance(error, APIStatusError) else None

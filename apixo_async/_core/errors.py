@@ -134,3 +134,8 @@ class RateLimitError(APIStatusError):
 
 class InternalServerError(APIStatusError):
     """The service failed, or says that it is unavailable."""
+
+
+def retry_after_of(error: ApixoError) -> float | None:
+    """Return the seconds that the service asked to wait with this error, or None."""
+    return error.retry_after if isinstance(error, APIStatusError) else None
