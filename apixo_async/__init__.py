@@ -1,5 +1,8 @@
 """Asyncio client for the APIXO generation API: submit a task, await it, download its result."""
 
+from apixo_async._bulk.outcome import Outcome
+from apixo_async._bulk.outcomes import Outcomes
+from apixo_async._bulk.progress import Progress
 from apixo_async._client import AsyncClient
 from apixo_async._config import Timeouts
 from apixo_async._core.errors import (
@@ -19,6 +22,8 @@ from apixo_async._core.errors import (
     RateLimitError,
 )
 from apixo_async._core.events import (
+    CeilingLowered,
+    CeilingRaised,
     ClientClosed,
     ClientOpened,
     Event,
@@ -36,7 +41,7 @@ from apixo_async._core.events import (
     TaskSettled,
     TaskSubmitted,
 )
-from apixo_async._core.schedule import Polling
+from apixo_async._core.polling import Polling
 from apixo_async._core.task_errors import (
     DownloadError,
     ResultExpiredError,
@@ -69,6 +74,8 @@ __all__ = [
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
+    "CeilingLowered",
+    "CeilingRaised",
     "ClientClosed",
     "ClientClosedError",
     "ClientOpened",
@@ -89,10 +96,13 @@ __all__ = [
     "LookFailed",
     "NotFoundError",
     "OtherModel",
+    "Outcome",
+    "Outcomes",
     "PermissionDeniedError",
     "PollerDied",
     "PollerDiedError",
     "Polling",
+    "Progress",
     "RateLimitError",
     "Result",
     "ResultDownloaded",

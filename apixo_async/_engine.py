@@ -60,10 +60,12 @@ class Engine:
         """Wire the parts: the only place where that is done. Needs a running loop."""
         channel, limiter = settings.channel(), settings.limiter
         limits = limiter.limits
-        line = Line(channel, limiter, Gate(limits.requests_per_minute / 60), report)
+        gate = Gate(limits.requests_per_minute / 60)
+        line = Line(channel, limiter, gate, report)
         timeouts = settings.timeouts
         patience = timeouts.throttled + timeouts.exchange
-        poller = Poller(line, Ledger(settings.polling, limiter, report, rng), report, patience)
+        ledger = Ledger(settings.polling, limiter, report, rng, lambda: gate.table.latency)
+        poller = Poller(line, ledger, report, patience)
 
         def hand_over(ended: Track | SubmitUncertainError) -> None:
             orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
@@ -71,6 +73,8 @@ class Engine:
         calls = Calls()
         quota = RetryQuota(asyncio.get_running_loop().time())
         posts = Posts(line, poller, report, hand_over)
+        if report not in limiter.listeners:  # A client that is bound anew has told it before.
+            limiter.listeners.append(report)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
         return cls(
             transport=channel.transport,
@@ -144,6 +148,8 @@ class Engine:
 
     async def _end(self, patience: float) -> None:
         await self.posts.drain(patience)
+        if self.report in self.line.limiter.listeners:
+            self.line.limiter.listeners.remove(self.report)
         with anyio.move_on_after(_CLOSING):
             await self.poller.aclose(
                 ClientClosedError(

@@ -5,75 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from typing import Literal
+from collections.abc import Callable, Coroutine
 
+from apixo_async._core.budget import Budget, Scope
 from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.permits import PermitLog
-from apixo_async._core.slots import SlotTable
-from apixo_async._core.throttle import Throttle
-from apixo_async._core.turns import RateMeter, Turns, Urgency
+from apixo_async._core.events import CeilingLowered, CeilingRaised
+from apixo_async._core.turns import Urgency
 from apixo_async._core.values import Limits
+from apixo_async._grants import Permit, Slot
 from apixo_async._waiters import Waiters
 
-Scope = Literal["submits", "everything"]
-
-
-class Permit:
-    """The right to send one request; whoever holds it says how the request ended, once."""
-
-    __slots__ = ("_ended", "_limiter", "has_place", "taken_at", "urgency")
-
-    def __init__(self, limiter: Limiter, urgency: Urgency, now: float) -> None:
-        self._limiter = limiter
-        self._ended = False
-        self.has_place = False
-        self.urgency = urgency
-        self.taken_at = now
-
-    def answered(self) -> None:
-        """Say that an answer came which was no 429."""
-        if self._end():
-            self._limiter.permit_answered(self)
-
-    def unanswered(self) -> None:
-        """Say that no answer came; the request may still arrive."""
-        if self._end():
-            self._limiter.permit_unanswered(self)
-
-    def unused(self) -> None:
-        """Say that nothing was sent."""
-        if self._end():
-            self._limiter.permit_unused(self)
-
-    def throttled(self, retry_after: float | None) -> tuple[Scope, float]:
-        """Say that the answer was 429; return what that closes, and for how many seconds."""
-        self._end()
-        return self._limiter.permit_throttled(self, retry_after)
-
-    def _end(self) -> bool:
-        ended, self._ended = self._ended, True
-        return not ended
-
-
-class Slot:
-    """The right to have one task at the service; given back once, whoever gives it back."""
-
-    __slots__ = ("_limiter",)
-
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter: Limiter | None = limiter
-
-    def release(self) -> None:
-        """Give the slot back: the task is over, or was never made."""
-        if self._limiter is not None:
-            limiter, self._limiter = self._limiter, None
-            limiter.slot_released()
-
-    def hold(self, seconds: float) -> None:
-        """Give the slot back by itself after a time: nobody knows whether the task exists."""
-        if self._limiter is not None:
-            limiter, self._limiter = self._limiter, None
-            limiter.slot_held(seconds)
+__all__ = ["Limiter", "Permit", "Slot"]
 
 
 class Limiter:
@@ -81,24 +23,42 @@ class Limiter:
 
     Requests in any 60 seconds and tasks at once stay within the limits exactly; waiters are
     served in order, submits before looks, looks with a quarter of the permits to themselves.
+    Where the service grants less than the limits, as repeated 429s show, less is used, until it
+    grants more again.
 
     Args:
         limits: The limits of the account.
         seed: Seeds the jitter of the pauses after a 429, for replays.
+
+    Attributes:
+        listeners: Called with each `CeilingLowered` and `CeilingRaised`; must not raise.
     """
 
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
-        self.limits = limits if limits is not None else Limits()
-        self._rng = random.Random(seed)
-        self._slots = SlotTable(self.limits.concurrent_tasks)
-        self._permits = PermitLog(self.limits.requests_per_minute)
-        self._gates = {"submits": Throttle(self._rng), "everything": Throttle(self._rng)}
-        self._turns = Turns()
-        self._submits = RateMeter()
+        self._budget = Budget(_checked(Limits() if limits is None else limits), random.Random(seed))
+        self._permits = self._budget.permits
         self._slot_queue: Waiters[Slot] = Waiters()
         self._queues: dict[Urgency, Waiters[Permit]] = {urgency: Waiters() for urgency in Urgency}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.listeners: list[Callable[[CeilingLowered | CeilingRaised], None]] = []
+        self._told = (self.slots_ceiling, self.requests_ceiling)
+
+    @property
+    def limits(self) -> Limits:
+        """The configured limits; others may be set at any time.
+
+        Higher ones serve those who wait at once. Lower ones take nothing back: what was sent
+        counts, and nothing is added until there is room.
+        """
+        return self._budget.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._budget.limits = _checked(limits)
+        self._told = (self.slots_ceiling, self.requests_ceiling)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon(self._woken)
 
     async def slot(self) -> Slot:
         """Wait for a slot."""
@@ -106,12 +66,12 @@ class Limiter:
 
     def slot_above(self) -> Slot:
         """Take a slot even above the limit, for a task that exists already."""
-        self._slots.take_above()
-        return Slot(self)
+        self._budget.slots.take_above()
+        return Slot(self, confirmed=True)
 
-    async def permit(self, urgency: Urgency) -> Permit:
+    def permit(self, urgency: Urgency) -> Coroutine[object, object, Permit]:
         """Wait for a permit."""
-        return await self._queues[urgency].join(self._pump, Permit.unused)
+        return self._queues[urgency].join(self._pump, Permit.unused)
 
     def pace(self) -> None:
         """Let permits come evenly from here on, without a burst."""
@@ -119,15 +79,21 @@ class Limiter:
 
     def closed_since(self, urgency: Urgency) -> float | None:
         """Return since when 429s keep such requests back, or None while nothing does."""
-        since = [gate.since for gate in self._gates_of(urgency)]
-        return min((one for one in since if one is not None), default=None)
+        return self._budget.closed_since(urgency)
+
+    # --- how things stand ----------------------------------------------------------------
 
     @property
     def slots_used(self) -> int:
         """Tasks that count against the limit now."""
         if self._loop is not None:
-            self._slots.expire(self._loop.time())
-        return self._slots.used
+            self._budget.slots.expire(self._loop.time())
+        return self._budget.slots.used
+
+    @property
+    def slots_ceiling(self) -> int:
+        """Tasks at once that the service is known to allow: the limit, or less after 429s."""
+        return self._budget.tasks_ceiling.value
 
     @property
     def slots_waiting(self) -> int:
@@ -143,9 +109,23 @@ class Limiter:
         """Return the requests that count against the limit at `now`, on the loop's clock."""
         return self._permits.used(now)
 
+    @property
+    def requests_ceiling(self) -> int:
+        """Requests a minute that the service is known to allow: the limit, or less after 429s."""
+        return self._budget.requests_ceiling.value
+
+    @property
+    def requests_per_second(self) -> float:
+        """The rate that is allowed now: the lower one of the limit's and the ceiling's."""
+        return self._permits.rate
+
+    def reserve(self, now: float) -> float:
+        """Return how many seconds of permits are in reserve: 0 when the next one is yet to come."""
+        return self._permits.reserve(now) / self._permits.rate
+
     def submits_per_second(self, now: float) -> float:
         """Return the recent rate of submits."""
-        return self._submits.per_second(now)
+        return self._budget.submits.per_second(now)
 
     # --- waiting -------------------------------------------------------------------------
 
@@ -158,58 +138,43 @@ class Limiter:
                     "limiter, with a part of the limits, for each loop"
                 )
             # Whatever a former loop left in flight may still arrive.
-            self._permits.rebind(loop.time())
+            self._budget.rebind(loop.time())
             self._loop, self._timer = loop, None
         return loop
 
     def _pump(self) -> None:
-        now = self._bound_loop().time()
-        self._slots.expire(now)
-        while self._slot_queue and self._slots.try_take():
+        loop = self._bound_loop()
+        now, budget, queues = loop.time(), self._budget, self._queues
+        budget.slots.expire(now)
+        while self._slot_queue and budget.try_slot(now):
             self._slot_queue.hand(Slot(self))
-        while (urgency := self._next_class(now)) is not None:
-            self._grant(urgency, now)
-        self._arm(now)
+        waiting = {urgency: bool(queue) for urgency, queue in queues.items()}
+        while (urgency := budget.next_class(now, waiting)) is not None:
+            budget.take(urgency, now)
+            queue = queues[urgency]
+            queue.hand(Permit(self, urgency, now, budget.slots.confirmed))
+            waiting[urgency] = bool(queue)
+        self._arm(loop, now)
+        self._tell()
 
-    def _next_class(self, now: float) -> Urgency | None:
-        if not any(self._queues.values()) or self._permits.ready_at(now) > now:
-            return None
-        served = {u: bool(q) and self._gate_at(u, now) <= now for u, q in self._queues.items()}
-        return self._turns.choose(served)
-
-    def _gate_at(self, urgency: Urgency, now: float) -> float:
-        return max(gate.ready_at(now) for gate in self._gates_of(urgency))
-
-    def _gates_of(self, urgency: Urgency) -> list[Throttle]:
-        everything = self._gates["everything"]
-        return [everything, self._gates["submits"]] if urgency is Urgency.SUBMIT else [everything]
-
-    def _grant(self, urgency: Urgency, now: float) -> None:
-        self._permits.take(now)
-        self._turns.served(urgency)
-        for gate in self._gates_of(urgency):
-            gate.passed(now)
-        if urgency is Urgency.SUBMIT:
-            self._submits.count(now)
-        self._queues[urgency].hand(Permit(self, urgency, now))
-
-    def _arm(self, now: float) -> None:
-        wakes = [self._slots.next_expiry()] if self._slot_queue else []
-        waiting = [urgency for urgency, queue in self._queues.items() if queue]
-        if waiting:
-            ready = self._permits.ready_at(now)
-            wakes += [max(ready, self._gate_at(urgency, now)) for urgency in waiting]
-        wake = min(wakes, default=math.inf)
+    def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        submits, asked, scheduled = self._queues.values()
+        looks = len(asked) + len(scheduled)
+        wake = self._budget.wake_at(
+            now, slots=len(self._slot_queue), submits=len(submits), looks=looks
+        )
         if self._timer is not None:
             if now < self._timer.when() <= wake:
                 return  # It wakes early enough, and arms itself anew.
             self._timer.cancel()
             self._timer = None
         if wake < math.inf:
-            self._timer = self._bound_loop().call_at(wake, self._woken)
+            self._timer = loop.call_at(wake, self._woken)
 
     def _woken(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         try:
             self._pump()
         except Exception as exc:
@@ -219,50 +184,77 @@ class Limiter:
                 queue.fail(exc)
             raise
 
+    def _tell(self) -> None:
+        tasks, requests = self._told
+        self._told = (self.slots_ceiling, self.requests_ceiling)
+        limits = self.limits
+        for scope, before, limit, now in (
+            ("slots", tasks, limits.concurrent_tasks, self._told[0]),
+            ("requests", requests, limits.requests_per_minute, self._told[1]),
+        ):
+            if now != before:
+                record = CeilingLowered if now < before else CeilingRaised
+                for listener in tuple(self.listeners):
+                    listener(record(scope, now, limit))
+
     # --- how requests and tasks ended ----------------------------------------------------
 
     def permit_answered(self, permit: Permit) -> None:
         """Stamp a permit whose answer has come; `Permit.answered` calls this."""
         now = self._bound_loop().time()
-        self._permits.answered(now)
-        opened = [gate.answered(sent_at=permit.taken_at) for gate in self._gates_of(permit.urgency)]
-        if any(opened):
-            self._permits.drain(now)
-        self._pump()
+        more = self._budget.answered(permit.urgency, now, sent_at=permit.taken_at)
+        # A stamp instead of a request in flight makes no room; where a timer runs, it serves.
+        if more or self._timer is None:
+            self._serve_after(permit)
 
     def permit_unanswered(self, permit: Permit) -> None:
         """Stamp a permit whose request ended without an answer."""
-        self._permits.unanswered(self._bound_loop().time())
-        self._probe_lost(permit)
+        now = self._bound_loop().time()
+        self._budget.unanswered(permit.urgency, now, sent_at=permit.taken_at)
+        self._serve_after(permit)
 
     def permit_unused(self, permit: Permit) -> None:
         """Take back a permit with which nothing was sent."""
-        self._permits.unused()
-        self._probe_lost(permit)
-
-    def _probe_lost(self, permit: Permit) -> None:
-        for gate in self._gates_of(permit.urgency):
-            gate.lost(sent_at=permit.taken_at)
+        self._budget.unused(permit.urgency, sent_at=permit.taken_at)
         self._pump()
 
     def permit_throttled(self, permit: Permit, retry_after: float | None) -> tuple[Scope, float]:
         """Close what a 429 closes; return that, and the seconds until a probe goes out."""
         now = self._bound_loop().time()
-        self._permits.answered(now)
-        scope: Scope = "submits" if permit.urgency is Urgency.SUBMIT else "everything"
-        gate = self._gates[scope]
-        pause = gate.refused(now, sent_at=permit.taken_at, retry_after=retry_after)
-        if scope == "submits":
-            self._gates["everything"].lost(sent_at=permit.taken_at)
-        self._pump()
-        return scope, pause
+        closed = self._budget.throttled(
+            permit.urgency,
+            now,
+            sent_at=permit.taken_at,
+            known=permit.known_tasks,
+            retry_after=retry_after,
+        )
+        self._serve_after(permit)
+        return closed
 
-    def slot_released(self) -> None:
+    def _serve_after(self, permit: Permit) -> None:
+        if permit.urgency is Urgency.SUBMIT:
+            # Within this step of the loop its slot is told what came of it. Serving others
+            # before that would put another submit into the room of the task just made.
+            self._bound_loop().call_soon(self._woken)
+        else:
+            self._pump()
+
+    def slot_confirmed(self) -> None:
+        """Count a task that exists."""
+        self._budget.slots.confirm()
+
+    def slot_released(self, *, confirmed: bool) -> None:
         """Take back a slot."""
-        self._slots.release()
+        self._budget.slots.release(confirmed=confirmed)
         self._pump()
 
-    def slot_held(self, seconds: float) -> None:
+    def slot_held(self, seconds: float, *, confirmed: bool) -> None:
         """Take back a slot after so many seconds."""
-        self._slots.hold(self._bound_loop().time() + seconds)
+        self._budget.slots.hold(self._bound_loop().time() + seconds, confirmed=confirmed)
         self._pump()
+
+
+def _checked(limits: object) -> Limits:
+    if not isinstance(limits, Limits):
+        raise ConfigurationError(f"limits={limits!r}; a Limits(…)")
+    return limits

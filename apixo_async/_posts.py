@@ -45,6 +45,12 @@ class Purchase:
     called_at: float
     orphaned: bool = False
 
+    @property
+    def kind(self) -> str:
+        """What drives how long the task takes: the input, and the route that it takes."""
+        kind, provider = self.input.kind, self.delivery.provider
+        return kind if provider is None else f"{kind}/{provider}"
+
 
 class Posts:
     """Run each POST in an asyncio.Task of the client's, and act on how it ended.
@@ -113,16 +119,17 @@ class Posts:
 
     def _bought(self, purchase: Purchase, task_id: str) -> Track:
         self.bought += 1
+        purchase.slot.confirm()
         ref = TaskRef(purchase.input.model, task_id)
         waited = asyncio.get_running_loop().time() - purchase.called_at
         self._report(events.TaskSubmitted(ref.model, task_id, waited))
-        return self._poller.track(ref, purchase.input.kind, purchase.slot)
+        return self._poller.track(ref, purchase.kind, purchase.slot)
 
     def _uncertain(
         self, purchase: Purchase, verdict: Uncertain, sent_at: datetime
     ) -> SubmitUncertainError:
         self.uncertain += 1
-        model, hold = purchase.input.model, timing(purchase.input.kind).longest
+        model, hold = purchase.input.model, timing(purchase.kind).longest
         purchase.slot.hold(hold)
         self._report(events.SubmitUncertain(model, verdict.reason, hold))
         return SubmitUncertainError(

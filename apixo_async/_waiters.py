@@ -31,12 +31,15 @@ class Waiters(Generic[T]):
         """Wait in line.
 
         Args:
-            arrange: Serves the line; called once this waiter stands in it.
+            arrange: Serves the line; called once this waiter stands in it, unless somebody stands
+                before: what can be handed to nobody else cannot be handed to the last one either.
             give_back: Takes what was handed over in the instant in which the waiter was cancelled.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        is_first = not self
         self._futures[future] = None
-        arrange()
+        if is_first:
+            arrange()
         try:
             return await future
         except asyncio.CancelledError:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from apixo_async import Limiter, Limits
+from apixo_async import CeilingLowered, CeilingRaised, ConfigurationError, Limiter, Limits
 from apixo_async._core.turns import Urgency
 from apixo_async._limiter import Permit
 
@@ -74,15 +74,6 @@ async def test_unused_permit_is_free_again() -> None:
     limiter = Limiter(Limits(requests_per_minute=1))
     (await taken(limiter)).unused()
     await taken(limiter)
-    assert limiter.requests_used(now()) == 1
-
-
-async def test_permit_ends_once() -> None:
-    """Only the first word on how a request ended counts."""
-    limiter = Limiter(Limits(requests_per_minute=2))
-    permit = await taken(limiter)
-    permit.answered()
-    permit.unused()
     assert limiter.requests_used(now()) == 1
 
 
@@ -249,3 +240,202 @@ def test_one_limiter_on_loops_in_turn() -> None:
     assert asyncio.run(take(2)) == 2
     assert asyncio.run(take(0)) == 2
     assert asyncio.run(asyncio.wait_for(take(0), 1)) == 2
+
+
+# --- other limits ----------------------------------------------------------------------------
+
+
+async def test_higher_limits_serve_at_once() -> None:
+    """Whoever waits for a slot or a permit gets it in the instant in which the limits rise."""
+    limiter = Limiter(Limits(1, 10))
+    start = now()
+    await limiter.slot()
+    (await taken(limiter)).answered()
+    waiters = [asyncio.create_task(limiter.slot()) for _ in range(3)]
+    looks = [asyncio.create_task(limiter.permit(Urgency.ASKED)) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    assert not any(task.done() for task in (*waiters, *looks))
+    limiter.limits = Limits(3, 1_200)
+    await asyncio.gather(*looks, *waiters[:2])
+    assert now() - start == 0.5
+    await asyncio.sleep(1_000)
+    assert not waiters[2].done()
+    waiters[2].cancel()
+
+
+async def test_lower_limits_take_nothing_back() -> None:
+    """What was sent counts against a lower limit, and what waits goes when there is room."""
+    limiter = Limiter(Limits(5, 600))
+    start = now()
+    slots = [await limiter.slot() for _ in range(5)]
+    for _ in range(20):
+        (await taken(limiter, Urgency.ASKED)).answered()
+    limiter.limits = Limits(2, 12)
+    look = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    slot = asyncio.create_task(limiter.slot())
+    await look
+    assert now() - start == pytest.approx(60.02)
+    for one in slots[:3]:
+        one.release()
+    await asyncio.sleep(1)
+    assert not slot.done()
+    slots[3].release()
+    await slot
+    assert limiter.slots_used == 2
+
+
+async def test_the_timer_follows_the_limits() -> None:
+    """Whoever waited by the pace of a low limit goes by the pace of the higher one."""
+    limiter = Limiter(Limits(requests_per_minute=1))
+    (await taken(limiter)).answered()
+    look = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    await asyncio.sleep(10)
+    limiter.limits = Limits(requests_per_minute=60)
+    await asyncio.wait_for(look, 0.1)
+
+
+def test_limits_before_the_first_use() -> None:
+    """Limits can be set before there is a loop, and after it is closed."""
+    limiter = Limiter(Limits(1, 1))
+
+    async def burst() -> int:
+        permits = [asyncio.create_task(limiter.permit(Urgency.ASKED)) for _ in range(50)]
+        await asyncio.sleep(0.01)
+        return sum(permit.done() for permit in permits)
+
+    limiter.limits = Limits(1, 60)
+    assert asyncio.run(burst()) == 6
+    limiter.limits = Limits(1, 100)
+    assert limiter.limits == Limits(1, 100)
+    assert asyncio.run(burst()) <= 1  # A closed loop has left six in the minute.
+
+
+@pytest.mark.parametrize("limits", [None, 10, (10, 10), {"concurrent_tasks": 1}])
+def test_limits_that_are_none(limits: object) -> None:
+    """What is no `Limits` is refused, with what it should be, and changes nothing."""
+    limiter = Limiter(Limits(7, 7))
+    with pytest.raises(ConfigurationError, match=r"limits=.*Limits\("):
+        limiter.limits = limits  # type: ignore[assignment]
+    assert limiter.limits == Limits(7, 7)
+    assert (limiter.slots_ceiling, limiter.requests_ceiling) == (7, 7)
+
+
+# --- what is in reserve, and the ceilings ----------------------------------------------------
+
+
+async def test_reserve() -> None:
+    """The reserve is what the burst still holds, in seconds of permits, and 0 when it is empty."""
+    limiter = Limiter(Limits(requests_per_minute=600))
+    assert limiter.requests_per_second == 10.0
+    assert limiter.reserve(now()) == 6.0
+    for _ in range(30):
+        (await taken(limiter, Urgency.ASKED)).answered()
+    assert limiter.reserve(now()) == pytest.approx(3.0)
+    limiter.pace()
+    await taken(limiter, Urgency.ASKED)
+    assert limiter.reserve(now()) == 0.0
+
+
+async def test_a_reserve_ends_with_the_limit() -> None:
+    """Where the minute is full, nothing is in reserve."""
+    limiter = Limiter(Limits(requests_per_minute=10))
+    for _ in range(10):
+        (await limiter.permit(Urgency.ASKED)).answered()
+    await asyncio.sleep(4)
+    assert limiter.reserve(now()) == 0.0
+
+
+async def test_ceilings_are_told() -> None:
+    """Whoever listens is told of each change, with the configured limit beside it."""
+    limiter = Limiter(Limits(200, 3_000), seed=1)
+    told: list[CeilingLowered | CeilingRaised] = []
+    limiter.listeners.append(told.append)
+    slots = [await limiter.slot() for _ in range(4)]
+    for slot in slots[:3]:
+        slot.confirm()
+    (await taken(limiter)).throttled(1.0)
+    assert told == []
+    (await limiter.permit(Urgency.SUBMIT)).throttled(1.0)
+    await asyncio.sleep(0)
+    assert told == [CeilingLowered("slots", 3, 200)]
+    assert (limiter.slots_ceiling, limiter.requests_ceiling) == (3, 3_000)
+    (await taken(limiter, Urgency.ASKED)).throttled(1.0)
+    (await limiter.permit(Urgency.ASKED)).throttled(1.0)
+    assert told[1:] == [CeilingLowered("requests", 30, 3_000)]
+    assert limiter.requests_per_second == 0.5
+    waiter = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
+    await asyncio.sleep(30)
+    assert not waiter.done()
+    slots[0].release()
+    (await waiter).answered()
+    slots[3].confirm()
+    waiter = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
+    await waiter
+    assert told[2:] == [CeilingRaised("slots", 4, 200)]
+    limiter.limits = Limits(200, 3_001)
+    await asyncio.sleep(0)
+    assert (limiter.slots_ceiling, limiter.requests_ceiling) == (4, 3_001)
+    assert told[3:] == []  # Whoever set the limits knows.
+
+
+async def test_an_accepted_submit_makes_no_room() -> None:
+    """Between the answer to a submit and the word that its task exists, no other one slips in."""
+    limiter = Limiter(Limits(concurrent_tasks=1))
+    slot = await limiter.slot()
+    permit = await taken(limiter)
+    next_one = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
+    await asyncio.sleep(0)
+    permit.answered()
+    slot.confirm()
+    await asyncio.sleep(100)
+    assert not next_one.done()
+    slot.release()
+    await asyncio.wait_for(next_one, 0.1)
+
+
+async def test_a_crowd_shares_timers() -> None:
+    """At 10,000 a minute a timer serves a handful; a thousand waiters still need six seconds."""
+    limiter, loop = Limiter(), asyncio.get_running_loop()
+    limiter.pace()
+    start, steps = now(), set[float]()
+
+    async def look() -> None:
+        (await limiter.permit(Urgency.SCHEDULED)).answered()
+        steps.add(loop.time())
+
+    await asyncio.gather(*(look() for _ in range(1_000)))
+    assert now() - start == pytest.approx(999 * 60 / 10_000, abs=0.01)
+    assert len(steps) <= 130
+
+
+async def test_the_first_stamp_sets_the_timer_anew() -> None:
+    """With all permits in flight, an answer tells when the next goes, whoever waits for a slot."""
+    limiter = Limiter(Limits(1, 1))
+    start = now()
+    (await limiter.slot()).hold(500.0)
+    permit = await taken(limiter, Urgency.ASKED)
+    waiters = [
+        asyncio.create_task(limiter.slot()),
+        asyncio.create_task(limiter.permit(Urgency.ASKED)),
+    ]
+    await asyncio.sleep(1)
+    permit.answered()
+    await waiters[1]
+    assert now() - start == pytest.approx(61.02)
+    await waiters[0]
+    assert now() - start == pytest.approx(500.0)
+
+
+async def test_the_next_of_the_first_submits_goes_at_once() -> None:
+    """Of those who wait for word of the first submits, one goes with each answer."""
+    limiter = Limiter()
+    (await limiter.slot()).hold(500.0)  # A timer runs, and is not what they wait for.
+    first = [await taken(limiter) for _ in range(16)]
+    others = [asyncio.create_task(limiter.permit(Urgency.SUBMIT)) for _ in range(3)]
+    await asyncio.sleep(1)
+    assert not any(other.done() for other in others)
+    for n in range(2):
+        first[n].answered()
+        await asyncio.wait_for(others[n], 0.1)
+        assert not others[n + 1].done()
+    others[2].cancel()

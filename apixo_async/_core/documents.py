@@ -99,12 +99,11 @@ def medium(model: str) -> str:
 
 
 def timing(kind: str) -> Timing:
-    """Return the documented times of a kind of task: a model name, or `model/tier`."""
-    known = TIMINGS.get(kind)
-    if known is not None:
-        return known
-    model = kind.partition("/")[0]
+    """Return the documented times of a kind of task: a model name, with or without `/` and more."""
+    known = kind
+    while known not in TIMINGS and "/" in known:
+        known = known.rpartition("/")[0]
+    if known in TIMINGS:
+        return TIMINGS[known]
     # A gpt-image-2 task attached by id alone has no known tier: its shortest plan, longest time.
-    if model == "gpt-image-2":
-        return TIMINGS["gpt-image-2/1k"]
-    return _MEDIA[medium(model)]
+    return TIMINGS["gpt-image-2/1k"] if known == "gpt-image-2" else _MEDIA[medium(known)]

@@ -193,6 +193,44 @@ class LimitReached:
 
 
 @dataclass(frozen=True, slots=True)
+class CeilingLowered:
+    """Repeated 429s showed that the service grants less than the configured limit.
+
+    Attributes:
+        scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
+        ceiling: What is used from now on.
+        limit: The configured limit.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    scope: str
+    ceiling: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"repeated 429s: {self.ceiling} of {self.limit} {self.scope} are used from now on"
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingRaised:
+    """After `CeilingLowered`, the service is asked for more again.
+
+    Attributes:
+        scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
+        ceiling: What is used from now on.
+        limit: The configured limit.
+    """
+
+    level: ClassVar[int] = logging.DEBUG
+    scope: str
+    ceiling: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.ceiling} of {self.limit} {self.scope} are tried from now on"
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceDown:
     """Look after look at tasks of a model told nothing: from now on only probes go out.
 
@@ -260,6 +298,8 @@ Event: TypeAlias = (
     | LookFailed
     | TaskSettled
     | LimitReached
+    | CeilingLowered
+    | CeilingRaised
     | ServiceDown
     | ServiceBack
     | ResultDownloaded

@@ -5,7 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Final, cast
+
+#: What drives how long a task takes goes by these names, some of which mean the same.
+TIME_FIELDS: Final = (
+    "mode",
+    "resolution",
+    "quality",
+    "size",
+    "duration",
+    "seconds",
+    "n_frames",
+    "num_images",
+    "nVariants",
+    "max_images",
+    "n",
+)
 
 
 class OtherModel:
@@ -29,8 +44,10 @@ class OtherModel:
 
     @property
     def kind(self) -> str:
-        """What drives the duration of the task, as far as it is known: the model."""
-        return self.model
+        """What drives how long the task takes: the model, and its fields of `TIME_FIELDS`."""
+        payload = self.payload()
+        driven_by = [f"{name}={payload[name]!s:.32}" for name in TIME_FIELDS if name in payload]
+        return "/".join([self.model, *driven_by])
 
     @property
     def price(self) -> None:

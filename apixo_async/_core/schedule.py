@@ -1,125 +1,108 @@
-"""When to look at a task: the documented plan, its jitter, and its stretching under load."""
+"""Who says when to look: a schedule. The one here goes by plans; `learned` has the other."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Protocol
 
-from apixo_async._core.documents import timing
-from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.values import as_seconds
-
-#: Looks come up to this share of the interval later than planned, so that crowds disperse.
-JITTER: Final = 0.1
-
-#: A look that failed is repeated after its interval, doubled up to this many seconds.
-FAULT_CEILING: Final = 60.0
-
-#: Looks that answer 404, and the seconds that they must span, until a task counts as gone.
-MISSES: Final = 5
-MISSES_SPAN: Final = 10.0
-
-#: The part of all requests that looks may use, however many submits there are.
-LOOKS_SHARE: Final = 0.25
+from apixo_async._core.plans import Plan, first_look, next_look, stretching
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """When to look at one task.
+class Room:
+    """What room looks have at one moment.
 
     Attributes:
-        first: Seconds from creation to the first look.
-        interval: Seconds from one look to the next.
+        requests: Requests a second that the limit allows.
+        submits: Submits a second of late.
+        reserve: Seconds of permits that nobody used, up to those of the burst.
+        slots_wanted: Whether submits wait for slots.
+        latency: Seconds of an exchange of late.
     """
 
-    first: float
-    interval: float
+    requests: float
+    submits: float
+    reserve: float
+    slots_wanted: bool
+    latency: float
 
 
-@dataclass(frozen=True, slots=True)
-class Polling:
-    """How a client looks at its tasks. Build one with `documented()` or `fixed(...)`.
+class Schedule(Protocol):
+    """When to look at each task of a client. Times are those of one monotonic clock."""
 
-    Attributes:
-        plan: The plan for every task, or None for the plan that the documents give its kind.
-    """
+    #: Whether first looks move as durations are learned.
+    learns: ClassVar[bool]
 
-    plan: Plan | None = None
+    def opened(self, kind: str, task: Hashable, /) -> None:
+        """Note a new task."""
+        ...
 
-    @classmethod
-    def documented(cls) -> Polling:
-        """Look when the documents say: by model, and for gpt-image-2 by resolution."""
-        return cls()
+    def running(self, kind: str, task: Hashable, age: float, /, *, first: bool) -> None:
+        """Note that a look found a task running, so many seconds old; say if it is the first."""
+        ...
 
-    @classmethod
-    def fixed(cls, first: float, interval: float) -> Polling:
-        """Look at every task `first` seconds after its creation, then every `interval` seconds.
+    def closed(self, kind: str, *, waited: bool) -> None:
+        """Note that a task is over, and whether a look had found it running before."""
+        ...
 
-        Raises:
-            ConfigurationError: `first` is negative, `interval` is not above zero, or either is
-                no finite number.
+    def learn(self, kind: str, task: Hashable, lasted: float | None, /) -> bool:
+        """Learn how many seconds a task lasted that is over, if anybody knows.
+
+        Returns:
+            Whether first looks at tasks of this kind move with it.
         """
-        return cls(Plan(_seconds("first", first, 0.0), _seconds("interval", interval, 0.001)))
+        ...
 
-    def plan_for(self, kind: str) -> Plan:
-        """Return the plan for a kind of task, such as "gpt-image-2/4k"."""
-        if self.plan is not None:
-            return self.plan
-        times = timing(kind)
-        return Plan(times.first, times.interval)
+    def first(self, kind: str, created: float) -> float:
+        """Return when to look at a task for the first time."""
+        ...
 
-
-def _seconds(name: str, value: object, low: float) -> float:
-    seconds = as_seconds(value)
-    if seconds is None or seconds < low:
-        raise ConfigurationError(
-            f"Polling.fixed: {name}={value!r}; a number of seconds, {low:g} or more"
-        )
-    return seconds
+    def again(self, kind: str, created: float, now: float, room: Room) -> float:
+        """Return when to look again at a task that was running when looked at."""
+        ...
 
 
-def next_look(
-    plan: Plan, *, created: float, now: float, stretch: float, rng: random.Random
-) -> float:
-    """Return when to look next at a task that still runs.
+class Planned:
+    """Look by plans, stretched while looks and submits would not fit the limit.
 
     Args:
-        plan: The plan of the task.
-        created: When the task was created.
-        now: The present.
-        stretch: From `stretching`; 1 or more.
+        plan_for: Gives the plan of a kind of task.
         rng: The source of the jitter.
     """
-    interval = plan.interval * stretch
-    late = interval * JITTER * rng.random()
-    return max(created + plan.first, now + interval) + late
 
+    learns: ClassVar[bool] = False
 
-def first_look(plan: Plan, *, created: float, rng: random.Random) -> float:
-    """Return when to look at a task for the first time."""
-    return created + plan.first + plan.interval * JITTER * rng.random()
+    def __init__(self, plan_for: Callable[[str], Plan], rng: random.Random) -> None:
+        self._plan_for = plan_for
+        self._rng = rng
+        # Looks a second that the tasks past their first look ask for together.
+        self.load = 0.0
 
+    def opened(self, *_: object) -> None:
+        """Do nothing: a new task asks for no looks yet."""
 
-def after_fault(plan: Plan, *, faults: int, now: float, rng: random.Random) -> float:
-    """Return when to look again after so many looks in a row that told nothing."""
-    doubled = plan.interval * 2.0 ** min(faults - 1, 16)
-    pause = min(doubled, max(FAULT_CEILING, plan.interval))
-    return now + pause * (1 + JITTER * rng.random())
+    def running(self, kind: str, *_: object, first: bool) -> None:
+        """Count the task's looks in the load, from the first one on."""
+        if first:
+            self.load += 1 / self._plan_for(kind).interval
 
+    def closed(self, kind: str, *, waited: bool) -> None:
+        """Count the task's looks no longer."""
+        if waited:
+            self.load -= 1 / self._plan_for(kind).interval
 
-def stretching(load: float, submits: float, requests: float) -> float:
-    """Return the factor by which intervals grow so that looks and submits fit the limit.
+    def learn(self, *_: object) -> bool:
+        """Learn nothing: the plan stays."""
+        return False
 
-    Args:
-        load: Looks a second that all plans together ask for, the sum of 1 / interval.
-        submits: Submits a second of late.
-        requests: Requests a second that the limit allows.
-    """
-    room = max(requests * LOOKS_SHARE, requests - submits)
-    return max(1.0, load / room)
+    def first(self, kind: str, created: float) -> float:
+        """Return when to look at a task for the first time."""
+        return first_look(self._plan_for(kind), created=created, rng=self._rng)
 
-
-def is_gone(misses: int, span: float) -> bool:
-    """Say whether a task that answered 404 so often, over so many seconds, counts as gone."""
-    return misses >= MISSES and span >= MISSES_SPAN
+    def again(self, kind: str, created: float, now: float, room: Room) -> float:
+        """Return when to look again."""
+        stretch = stretching(self.load, room.submits, room.requests)
+        plan = self._plan_for(kind)
+        return next_look(plan, created=created, now=now, stretch=stretch, rng=self._rng)

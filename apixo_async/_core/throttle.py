@@ -46,6 +46,11 @@ class Throttle:
         """When the next probe may go, while the gate is closed."""
         return self._opens_at
 
+    @property
+    def refused_probes(self) -> int:
+        """How many probes of this episode were refused."""
+        return max(0, self._pauses - 1)
+
     def ready_at(self, now: float) -> float:
         """Return when a request may pass: `now`, a later time, or infinity during a probe."""
         if self._closed_at is None:

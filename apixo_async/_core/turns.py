@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
@@ -14,6 +13,9 @@ class Urgency(Enum):
     SUBMIT = "submit"
     ASKED = "asked"
     SCHEDULED = "scheduled"
+
+    # Members are singletons; hashing their names would cost as much as a permit.
+    __hash__ = object.__hash__
 
 
 #: Out of so many permits in a row, one is for a look if any waits.
@@ -26,13 +28,14 @@ class Turns:
     def __init__(self) -> None:
         self._submits_in_a_row = 0
 
-    def choose(self, waiting: Mapping[Urgency, bool]) -> Urgency | None:
+    def choose(self, *, submit: bool, asked: bool, scheduled: bool) -> Urgency | None:
         """Return the class to serve among those that may be served, or None."""
-        look = next((u for u in (Urgency.ASKED, Urgency.SCHEDULED) if waiting.get(u)), None)
-        if not waiting.get(Urgency.SUBMIT):
-            return look
-        looks_turn = self._submits_in_a_row >= _TURN - 1
-        return look if look is not None and looks_turn else Urgency.SUBMIT
+        looks_turn = (asked or scheduled) and self._submits_in_a_row >= _TURN - 1
+        if submit and not looks_turn:
+            return Urgency.SUBMIT
+        if asked:
+            return Urgency.ASKED
+        return Urgency.SCHEDULED if scheduled else None
 
     def served(self, urgency: Urgency) -> None:
         """Note that a permit went to this class."""

@@ -17,6 +17,7 @@ from apixo_async._core.wire import (
     Envelope,
     Status,
     created_epoch,
+    lasted,
     read_envelope,
     read_result,
     read_status,
@@ -158,10 +159,11 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """The task has ended."""
+    """The task has ended. `lasted` is what the service says it took, in seconds, or None."""
 
     snapshot: Snapshot
     outcome: Result | TaskFailedError
+    lasted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +244,9 @@ def _judge_state(status: Status, envelope: Envelope, ref: TaskRef) -> Over | Run
     snapshot = Snapshot(ref.task_id, ref.model, state, envelope.data)
     word = state.strip().lower()
     if word == SUCCESS:
-        return Over(snapshot, read_result(status, ref))
+        return Over(snapshot, read_result(status, ref), lasted(status))
     if word == FAILED:
-        return Over(snapshot, _failure(status, ref))
+        return Over(snapshot, _failure(status, ref), lasted(status))
     return Running(snapshot, created_epoch(status))
 
 

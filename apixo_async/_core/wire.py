@@ -169,6 +169,18 @@ def created_epoch(status: Status) -> float | None:
     return _seconds(status.createTime)
 
 
+def lasted(status: Status) -> float | None:
+    """Return how many seconds a task took: by its stamps, else by its `costTime`, or None.
+
+    `costTime` leaves out the time in which the task waited for its turn.
+    """
+    created, completed = _seconds(status.createTime), _seconds(status.completeTime)
+    if created and completed and completed >= created:
+        return completed - created
+    cost = _seconds(status.costTime)
+    return cost if cost is not None and cost > 0 else None
+
+
 def encode_submit(task_input: TaskInput, delivery: Delivery) -> bytes:
     """Build the body of a submit; `request_type` is always sent, `provider` only when set."""
     body: dict[str, object] = {"request_type": "callback" if delivery.callback_url else "async"}

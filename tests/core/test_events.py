@@ -11,6 +11,8 @@ import pytest
 
 from apixo_async._core import events
 from apixo_async._core.events import (
+    CeilingLowered,
+    CeilingRaised,
     ClientClosed,
     ClientOpened,
     Event,
@@ -86,6 +88,16 @@ LINES: list[tuple[Event, int, str]] = [
         "the service answered 429: submits closed, a probe in 1.5 s",
     ),
     (
+        CeilingLowered("slots", 10, 1_000),
+        logging.WARNING,
+        "repeated 429s: 10 of 1000 slots are used from now on",
+    ),
+    (
+        CeilingRaised("requests", 67, 10_000),
+        logging.DEBUG,
+        "67 of 10000 requests are tried from now on",
+    ),
+    (
         ServiceDown("m", "HTTP 502"),
         logging.ERROR,
         "m is down, its looks are paused and it is probed: HTTP 502",
@@ -127,4 +139,5 @@ def test_no_event_has_room_for_a_secret() -> None:
         *("base_url", "concurrent_tasks", "requests_per_minute", "unfinished"),
         *("model", "task_id", "state", "outcome", "scope", "reason"),
         *("waited", "again_in", "hold", "looks", "age", "pause", "after", "files"),
+        *("ceiling", "limit"),
     }

@@ -70,9 +70,24 @@ def test_a_payload_is_the_callers_own() -> None:
 
 
 def test_what_it_says_of_itself() -> None:
-    """Such an input has a model, a kind of the same name, and no price."""
-    assert (VIDEO.model, VIDEO.kind, VIDEO.price) == ("sora-2", "sora-2", None)
+    """Such an input has a model and no price."""
+    assert (VIDEO.model, VIDEO.price) == ("sora-2", None)
     assert repr(OtherModel("sora-2", n=1, prompt="x")) == "OtherModel('sora-2', n=1, prompt='x')"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"prompt": "x"}, "m"),
+        ({"prompt": "x", "seconds": 8, "mode": "pro"}, "m/mode=pro/seconds=8"),
+        ({"resolution": "1K", "nVariants": 2, "aspect": "16:9"}, "m/resolution=1K/nVariants=2"),
+        ({"size": "x" * 100}, f"m/size={'x' * 32}"),
+    ],
+    ids=["none", "two", "of others", "long"],
+)
+def test_what_drives_its_time(fields: dict[str, object], kind: str) -> None:
+    """Mode, resolution, length and number make another kind of task; the prompt does not."""
+    assert OtherModel("m", **fields).kind == kind
 
 
 def test_equality() -> None:

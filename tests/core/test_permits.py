@@ -310,3 +310,66 @@ def test_a_window_of_another_length() -> None:
     log.take(0.0)
     log.answered(0.0)
     assert log.ready_at(0.5) == 1.0 + SLACK
+
+
+def test_what_the_service_granted() -> None:
+    """Answers of one window are what the service grants; 429s count against the limit only."""
+    log = PermitLog(100)
+    for end in (log.answered, log.answered, log.unanswered, log.refused):
+        log.take(10.0)
+        end(10.0)
+    assert (log.used(10.0), log.granted(10.0)) == (4, 2)
+    assert (log.used(10.0 + KEPT), log.granted(10.0 + KEPT)) == (1, 0)
+
+
+def test_another_limit() -> None:
+    """What was sent counts against a new limit, and the pace is the new one's."""
+    log = PermitLog(600)
+    assert burst(log, 10.0) == 60
+    log.resize(60)
+    assert log.ready_at(10.0) == math.inf
+    for _ in range(60):
+        log.answered(10.0)
+    assert log.ready_at(10.0) == 10.0 + KEPT
+    log.resize(1_200)
+    assert log.ready_at(10.0) == pytest.approx(10.0 + 1 / 20)
+
+
+def test_a_lower_limit_shrinks_the_burst() -> None:
+    """A burst that was saved up is no larger than the new limit's."""
+    log = PermitLog(600)
+    assert log.reserve(5.0) == 60
+    log.resize(100)
+    assert (log.reserve(5.0), burst(log, 5.0), log.reserve(5.0)) == (10, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "waiting", "later"),
+    [
+        (10_000, 1, 0.006),
+        (10_000, 3, 0.018),
+        (10_000, 500, 0.05),
+        (600, 500, 0.1),  # Where a tick is no more than a permit, each has its own time.
+    ],
+)
+def test_a_crowd_is_served_by_the_handful(limit: int, waiting: int, later: float) -> None:
+    """It is worth to wait a tick where more go together then."""
+    log = PermitLog(limit)
+    assert burst(log, 10.0) == limit // 10
+    assert log.worth_waking_at(10.0, waiting) == pytest.approx(10.0 + later)
+
+
+def test_a_crowd_before_a_full_minute() -> None:
+    """Where the minute is full, a crowd is served a tick after the first stamp is old."""
+    log = PermitLog(10_000)
+    for now in range(100):
+        for _ in range(burst(log, float(now))):
+            log.answered(float(now))
+    first = log.worth_waking_at(62.0, 1)
+    assert log.worth_waking_at(62.0, 50) >= first
+    full = PermitLog(2_400)
+    full.take(0.0)
+    for _ in range(2_399):
+        full.take(1.0)
+    full.answered(1.0)
+    assert full.worth_waking_at(2.0, 9) == pytest.approx(1.0 + KEPT + 0.05)

@@ -1,201 +1,39 @@
-"""Looks come when the plan says: late by a little jitter, never early."""
+"""Looks by plans, for all tasks of a client together."""
 
 from __future__ import annotations
 
-import math
 import random
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
-from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.schedule import (
-    Plan,
-    Polling,
-    after_fault,
-    first_look,
-    is_gone,
-    next_look,
-    stretching,
-)
+from apixo_async._core.plans import Plan
+from apixo_async._core.schedule import Planned, Room
 
-LIVELY = settings(max_examples=200, deadline=None, database=None)
-seconds = st.floats(0.0, 1e6)
-plans = st.builds(Plan, st.floats(0.0, 300.0), st.floats(0.001, 300.0))
-sources = st.builds(random.Random, st.integers(0, 2**32))
+ROOM = Room(requests=100.0, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.1)
 
 
-class Latest(random.Random):
-    """A source of chance that always gives the most."""
-
-    def random(self) -> float:
-        """Return nearly 1."""
-        return math.nextafter(1.0, 0.0)
+@pytest.fixture
+def planned() -> Planned:
+    """Return looks after 20 s, then every 2 s."""
+    return Planned(lambda _: Plan(20, 2), random.Random(1))
 
 
-@pytest.mark.parametrize(
-    ("kind", "plan"),
-    [
-        ("gpt-image-1", Plan(20, 3)),
-        ("gpt-image-2", Plan(30, 10)),
-        ("gpt-image-2/1k", Plan(30, 10)),
-        ("gpt-image-2/2k", Plan(60, 10)),
-        ("gpt-image-2/4k", Plan(120, 10)),
-        ("flux-kontext", Plan(20, 3)),
-        ("nano-banana", Plan(5, 3)),
-        ("seedream-4-5", Plan(10, 5)),
-        ("sora-2", Plan(60, 15)),
-        ("suno", Plan(30, 10)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_the_documented_plan(kind: str, plan: Plan) -> None:
-    """Without a word, a task is looked at when the documents say."""
-    assert Polling.documented().plan_for(kind) == plan
-    assert Polling().plan_for(kind) == plan
+def test_looks_follow_the_plan(planned: Planned) -> None:
+    """First and later looks come when the plan says, late by a little jitter."""
+    planned.opened("m", 1)
+    assert 120 <= planned.first("m", 100.0) <= 120.2
+    assert 132 <= planned.again("m", 100.0, 130.0, ROOM) <= 132.2
 
 
-def test_a_plan_of_ones_own() -> None:
-    """A fixed plan is that of every kind of task."""
-    polling = Polling.fixed(0, 2)
-    assert polling.plan_for("gpt-image-2/4k") == polling.plan_for("sora-2") == Plan(0.0, 2.0)
-    assert isinstance(polling.plan_for("x").interval, float)
-
-
-@pytest.mark.parametrize(
-    ("first", "interval", "words"),
-    [
-        (-1, 3, "first=-1; a number of seconds, 0 or more"),
-        (math.nan, 3, "first=nan"),
-        (math.inf, 3, "first=inf"),
-        ("5", 3, "first='5'"),
-        (True, 3, "first=True"),
-        (5, 0, "interval=0; a number of seconds, 0.001 or more"),
-        (5, -3, "interval=-3"),
-        (5, None, "interval=None"),
-        (5, 10**400, "interval=10000"),
-    ],
-    ids=lambda value: repr(value)[:12],
-)
-def test_a_plan_that_is_none(first: float, interval: float, words: str) -> None:
-    """A plan is two numbers of seconds; the error names the one that is not."""
-    with pytest.raises(ConfigurationError, match=words):
-        Polling.fixed(first, interval)
-
-
-@LIVELY
-@given(plan=plans, created=seconds, rng=sources)
-def test_the_first_look_is_never_early(plan: Plan, created: float, rng: random.Random) -> None:
-    """A task is first looked at when its plan says, or up to a tenth of an interval later."""
-    due = first_look(plan, created=created, rng=rng)
-    planned = created + plan.first
-    assert planned <= due <= planned + plan.interval * 0.1 + 1e-9
-
-
-@LIVELY
-@given(plan=plans, created=seconds, age=seconds, stretch=st.floats(1.0, 50.0), rng=sources)
-def test_the_next_look_is_never_early(
-    plan: Plan, created: float, age: float, stretch: float, rng: random.Random
-) -> None:
-    """The next look comes a stretched interval later, and never before the first is planned."""
-    now = created + age
-    due = next_look(plan, created=created, now=now, stretch=stretch, rng=rng)
-    planned = max(created + plan.first, now + plan.interval * stretch)
-    assert planned <= due <= planned + plan.interval * stretch * 0.1 + 1e-9
-
-
-def test_a_task_that_was_looked_at_too_early() -> None:
-    """A task attached to at once is looked at again when its first look is due."""
-    due = next_look(Plan(120, 10), created=0.0, now=1.0, stretch=1.0, rng=Latest())
-    assert due == pytest.approx(121.0)
-
-
-def test_jitter_disperses_and_replays() -> None:
-    """A thousand tasks made at once are looked at over a tenth of an interval; a seed replays."""
-    plan = Plan(20, 10)
-    looks = [[first_look(plan, created=0.0, rng=rng) for _ in range(1_000)] for rng in seeded(7, 7)]
-    assert looks[0] == looks[1]
-    slices = [sum(20 + i / 10 <= look < 20.1 + i / 10 for look in looks[0]) for i in range(10)]
-    assert sum(slices) == 1_000
-    assert min(slices) > 60
-
-
-def seeded(*seeds: int) -> list[random.Random]:
-    """Return a source of chance for each seed."""
-    return [random.Random(seed) for seed in seeds]
-
-
-@pytest.mark.parametrize(
-    ("interval", "pauses"),
-    [
-        (3, [3, 6, 12, 24, 48, 60, 60]),
-        (10, [10, 20, 40, 60, 60, 60, 60]),
-        (90, [90, 90, 90, 90, 90, 90, 90]),
-    ],
-)
-def test_after_looks_that_told_nothing(interval: float, pauses: list[float]) -> None:
-    """Pauses double from the interval to a minute, and are never below the interval."""
-    plan = Plan(0, interval)
-    due = [after_fault(plan, faults=i, now=100.0, rng=Stuck(0)) for i in range(1, 8)]
-    assert [one - 100 for one in due] == pauses
-    late = [after_fault(plan, faults=i, now=100.0, rng=Latest()) for i in range(1, 8)]
-    assert [one - 100 for one in late] == pytest.approx([1.1 * pause for pause in pauses])
-
-
-class Stuck(random.Random):
-    """A source of chance that always gives zero."""
-
-    def random(self) -> float:
-        """Return 0."""
-        return 0.0
-
-
-@LIVELY
-@given(plan=plans, faults=st.integers(1, 10**9), now=seconds, rng=sources)
-def test_after_any_number_of_faults(
-    plan: Plan, faults: int, now: float, rng: random.Random
-) -> None:
-    """However many looks failed, the next one comes within bounds."""
-    due = after_fault(plan, faults=faults, now=now, rng=rng)
-    assert now + plan.interval <= due <= now + max(60.0, plan.interval) * 1.1 + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("load", "submits", "factor"),
-    [
-        (0.0, 0.0, 1.0),
-        (100.0, 0.0, 1.0),
-        (100.0, 60.0, 1.0),
-        (200.0, 0.0, 2.0),
-        (100.0, 50.0, 2.0),
-        (100.0, 75.0, 4.0),
-        (100.0, 99.0, 4.0),
-        (100.0, 500.0, 4.0),
-    ],
-)
-def test_stretching(load: float, submits: float, factor: float) -> None:
-    """Intervals grow as the looks outgrow what submits leave, but for the quarter kept."""
-    requests = 160.0 if submits == 60.0 else 100.0
-    assert stretching(load, submits, requests) == pytest.approx(factor)
-
-
-@LIVELY
-@given(load=st.floats(0.0, 1e5), submits=st.floats(0.0, 1e4), requests=st.floats(1 / 60, 1e4))
-def test_stretched_looks_and_submits_fit_the_limit(
-    load: float, submits: float, requests: float
-) -> None:
-    """Stretched looks fit beside the submits, and shrink for nothing else."""
-    factor = stretching(load, submits, requests)
-    assert factor >= 1.0
-    assume(factor > 1.0)
-    assert load / factor == pytest.approx(max(requests / 4, requests - submits))
-
-
-@pytest.mark.parametrize(
-    ("misses", "span", "gone"),
-    [(5, 10.0, True), (5, 9.9, False), (4, 3_600.0, False), (100, 0.0, False), (6, 11.0, True)],
-)
-def test_a_task_that_is_gone(misses: int, span: float, gone: bool) -> None:
-    """A task is gone after five looks without it, over at least ten seconds."""
-    assert is_gone(misses, span) is gone
+def test_waiting_tasks_stretch_the_plan(planned: Planned) -> None:
+    """400 tasks at one look in 2 s ask for twice what 100 a second allow; over, for nothing."""
+    for task in range(400):
+        planned.running("m", task, 25.0, first=True)
+        planned.running("m", task, 27.0, first=False)
+    assert 134 <= planned.again("m", 100.0, 130.0, ROOM) <= 134.4
+    for task in range(400):
+        planned.closed("m", waited=True)
+        assert not planned.learn("m", task, 30.0)
+    assert planned.load == pytest.approx(0.0)
+    planned.closed("m", waited=False)
+    assert planned.load == pytest.approx(0.0)

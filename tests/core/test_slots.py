@@ -46,6 +46,25 @@ def test_held_slots_expire() -> None:
     assert (table.used, table.next_expiry()) == (0, math.inf)
 
 
+def test_tasks_that_exist() -> None:
+    """Tasks that are known to exist, and those that may, are counted among the slots taken."""
+    table = SlotTable(5)
+    for _ in range(4):
+        assert table.try_take()
+    table.confirm()
+    table.confirm()
+    table.take_above()
+    assert (table.used, table.confirmed, table.existing) == (5, 3, 3)
+    table.hold(100.0)
+    table.hold(100.0, confirmed=True)
+    assert (table.used, table.confirmed, table.existing) == (5, 2, 4)
+    table.release(confirmed=True)
+    table.release()
+    assert (table.used, table.confirmed, table.existing) == (3, 1, 3)
+    table.expire(100.0)
+    assert (table.used, table.confirmed, table.existing) == (1, 1, 1)
+
+
 @settings(max_examples=200, deadline=None, database=None)
 @given(
     limit=st.integers(1, 4),

@@ -188,6 +188,23 @@ def test_since_when_it_is_closed() -> None:
     assert throttle.since == 120.0
 
 
+def test_refused_probes_are_counted() -> None:
+    """The first 429 of an episode was to no probe; each later one is, until the gate opens."""
+    throttle = closed(retry_after=5.0)
+    assert throttle.refused_probes == 0
+    throttle.refused(101.0, sent_at=99.5, retry_after=8.0)
+    assert throttle.refused_probes == 0
+    for probes in (1, 2):
+        now = throttle.opens_at
+        throttle.passed(now)
+        throttle.refused(now + 1, sent_at=now, retry_after=5.0)
+        assert throttle.refused_probes == probes
+    now = throttle.opens_at
+    throttle.passed(now)
+    throttle.answered(sent_at=now)
+    assert throttle.refused_probes == 0
+
+
 def test_what_passes_during_the_pause_is_no_probe() -> None:
     """A request that passes a closed gate all the same leaves the probe to come."""
     throttle = closed(retry_after=5.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import MutableSequence
+from itertools import takewhile
+from operator import itemgetter
 from typing import Final, TypeVar
 
 import hypothesis.strategies as st
@@ -18,21 +20,28 @@ SHARES: Final = st.sampled_from((0.0, 0.5, 1.0))
 
 
 class Arrivals:
-    """When the service counts requests: at the worst moment between sending and answer."""
+    """When the service counts requests: at the worst moment between sending and answer.
+
+    Where the limit changes, a window may hold what the limit allowed when the last of its requests
+    was let go: what had been sent before is not taken back.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._times: list[float] = []
+        self._requests: list[tuple[float, float, int]] = []
 
-    def add(self, time: float) -> None:
+    def add(self, time: float, *, taken_at: float = 0.0, limit: int | None = None) -> None:
         """Count a request."""
-        self._times.append(time)
+        self._requests.append((time, taken_at, self._limit if limit is None else limit))
 
     def check(self) -> None:
         """No window of 60 s holds more than the limit."""
-        times = sorted(self._times)
-        for first, beyond in zip(times, times[self._limit :], strict=False):
-            assert beyond - first > WINDOW
+        requests = sorted(self._requests)
+        for index, (first, _, _) in enumerate(requests):
+            held = list(takewhile(lambda r, end=first + WINDOW: r[0] <= end, requests[index:]))
+            for count in range(2, len(held) + 1):
+                last_let_go = max(held[:count], key=itemgetter(1, 2))
+                assert count <= last_let_go[2]
 
 
 def picked(things: MutableSequence[T], pick: int) -> T:

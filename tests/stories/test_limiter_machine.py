@@ -35,11 +35,13 @@ class LimiterMachine(RuleBasedStateMachine):
         self.slot_line: deque[asyncio.Task[Slot]] = deque()
         self.lines: dict[Urgency, deque[asyncio.Task[Permit]]] = {u: deque() for u in Urgency}
         self.slots, self.holds, self.flying = list[Slot](), list[float](), list[Permit]()
+        self.confirmed = set[Slot]()
 
     @initialize(tasks=st.integers(1, 3), requests=st.sampled_from((1, 3, 10, 40)))
     def begin(self, tasks: int, requests: int) -> None:
         self.limiter = Limiter(Limits(tasks, requests), seed=1)
         self.arrivals = Arrivals(requests)
+        self.granted_under = dict[Permit, int]()
 
     def act(self, *actions: Callable[[], object], seconds: float = 0.0) -> None:
         """Do things in one step of the loop, let time pass, and see what was handed to whom."""
@@ -54,7 +56,9 @@ class LimiterMachine(RuleBasedStateMachine):
         self.runner.run(acted())
         self.slots += handed(self.slot_line)
         for line in self.lines.values():
-            self.flying += handed(line)
+            served = handed(line)
+            self.flying += served
+            self.granted_under |= dict.fromkeys(served, self.limiter.limits.requests_per_minute)
         self.holds = [until for until in self.holds if until > self.loop.time()]
 
     # --- slots ---------------------------------------------------------------------------
@@ -65,7 +69,17 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @rule()
     def take_slot_above(self) -> None:
-        self.act(lambda: self.slots.append(self.limiter.slot_above()))
+        slot = self.limiter.slot_above()
+        self.slots.append(slot)
+        self.confirmed.add(slot)
+        self.act()
+
+    @precondition(lambda self: self.slots)
+    @rule(pick=PICKS)
+    def confirm(self, pick: int) -> None:
+        slot = self.slots[pick % len(self.slots)]
+        self.confirmed.add(slot)
+        self.act(slot.confirm, slot.confirm)
 
     @precondition(lambda self: self.slots)
     @rule(pick=PICKS)
@@ -135,11 +149,18 @@ class LimiterMachine(RuleBasedStateMachine):
         first = next(line for line in self.lines.values() if line)
         self.act(picked(self.flying, pick).unused, first.popleft().cancel)
 
-    @precondition(lambda self: any(self.lines.values()) and not self.flying)
+    @precondition(lambda self: not self.flying and (self.looks_wait or self.a_submit_has_room))
     @rule()
     def wait_without_anything_in_flight(self) -> None:
         self.act(seconds=WINDOW + MARGIN + 1)
         assert self.flying
+
+    @rule(tasks=st.integers(1, 5), requests=st.sampled_from((1, 2, 5, 20, 60)))
+    def change_limits(self, tasks: int, requests: int) -> None:
+        def change() -> None:
+            self.limiter.limits = Limits(tasks, requests)
+
+        self.act(change)
 
     @rule(seconds=DELAYS)
     def advance(self, seconds: float) -> None:
@@ -148,27 +169,36 @@ class LimiterMachine(RuleBasedStateMachine):
     def arrived(self, pick: int, share: float, margin: float = 0.0) -> Permit:
         """End a request which the service counted some time between its sending and its end."""
         permit = picked(self.flying, pick)
-        self.arrivals.add(permit.taken_at + share * (self.loop.time() + margin - permit.taken_at))
+        at = permit.taken_at + share * (self.loop.time() + margin - permit.taken_at)
+        self.arrivals.add(at, taken_at=permit.taken_at, limit=self.granted_under.pop(permit))
         return permit
+
+    @property
+    def looks_wait(self) -> bool:
+        return any(line for urgency, line in self.lines.items() if urgency is not Urgency.SUBMIT)
+
+    @property
+    def a_submit_has_room(self) -> bool:
+        existing = len(self.confirmed.intersection(self.slots)) + len(self.holds)
+        return bool(self.lines[Urgency.SUBMIT]) and existing < self.limiter.slots_ceiling
 
     # --- what holds always ---------------------------------------------------------------
 
     @invariant()
     def slots_agree(self) -> None:
-        limit = self.limiter.limits.concurrent_tasks
+        assert 1 <= self.limiter.slots_ceiling <= self.limiter.limits.concurrent_tasks
         assert self.limiter.slots_used == len(self.slots) + len(self.holds)
         assert self.limiter.slots_waiting == len(self.slot_line)
-        assert not self.slot_line or self.limiter.slots_used >= limit
+        assert not self.slot_line or self.limiter.slots_used >= self.limiter.slots_ceiling
 
     @invariant()
     def permits_agree(self) -> None:
-        self.arrivals.check()
+        assert 1 <= self.limiter.requests_ceiling <= self.limiter.limits.requests_per_minute
         assert self.limiter._permits.in_flight == len(self.flying)
         assert self.limiter.permits_waiting == sum(map(len, self.lines.values()))
-        used = self.limiter.requests_used(self.loop.time())
-        assert used <= self.limiter.limits.requests_per_minute
 
     def teardown(self) -> None:
+        self.arrivals.check()
         waiting = [*self.slot_line, *(task for line in self.lines.values() for task in line)]
         self.slot_line.clear()
         self.lines.clear()

@@ -1,0 +1,110 @@
+"""Where the next look belongs: sequential inspection, after Keller and Barlow and Proschan.
+
+A task has run for some time and is not over. Of the past tasks of its kind, those that lasted
+longer say how it may go on. A look at an age leaves an expected idle time, in which the task is
+over and nobody knows; the next look belongs where that expectation reaches the price of a look,
+which is given in seconds of idle time that one look is worth.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+#: Where no past task lasted as long, a task is looked at after this part of its age.
+GROWTH: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How close and how far apart the looks at one task may be, whatever they cost.
+
+    Attributes:
+        floor: The fewest seconds between two looks, and before the first one.
+        ceiling: The most.
+    """
+
+    floor: float
+    ceiling: float
+
+    def bound(self, age: float, due: float) -> float:
+        """Return the age nearest to `due` at which a task looked at at `age` may be looked at."""
+        return min(max(due, age + self.floor), age + self.ceiling)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a price means for a task of a sample, on the average.
+
+    Attributes:
+        looks: How often it is looked at.
+        delay: How many seconds pass from its end to the news.
+    """
+
+    looks: float
+    delay: float
+
+
+class Sample:
+    """Durations that a task may have, each as likely as any other.
+
+    Args:
+        durations: Seconds, at least one.
+    """
+
+    __slots__ = ("_durations", "_sums")
+
+    def __init__(self, durations: Iterable[float]) -> None:
+        self._durations = sorted(durations)
+        self._sums = [0.0, *accumulate(self._durations)]
+
+    @property
+    def mean(self) -> float:
+        """The mean duration in seconds."""
+        return self._sums[-1] / len(self._durations)
+
+    def looks_by(self, first: float, interval: float) -> float:
+        """Return how many looks a task takes on the average by a plan."""
+        late = (max(0.0, duration - first) for duration in self._durations)
+        return 1 + sum(-(-seconds // interval) for seconds in late) / len(self._durations)
+
+    def next_look(self, age: float, price: float, pace: Pace) -> float:
+        """Return the age at which to look next at a task which is not over at `age`.
+
+        Args:
+            age: Seconds since its creation.
+            price: Seconds of idle time that one look is worth, above zero.
+            pace: The bounds.
+        """
+        over = bisect_right(self._durations, age)
+        longer = len(self._durations) - over
+        if not longer:
+            return pace.bound(age, age * (1 + GROWTH))
+        return pace.bound(age, self._idle_reaches(price * longer, over))
+
+    def _idle_reaches(self, idle: float, over: int) -> float:
+        """Return the age at which those that last longer have been idle for so long in all."""
+        durations, sums = self._durations, self._sums
+
+        def idle_at_end_of(index: int) -> float:
+            return durations[index] * (index - over) - (sums[index] - sums[over])
+
+        ends = range(over + 1, len(durations))
+        index = over + 1 + bisect_left(ends, idle, key=idle_at_end_of)
+        return (idle + sums[index] - sums[over]) / (index - over)
+
+    def course(self, price: float, pace: Pace) -> Course:
+        """Return what looking by a price means for the tasks of this sample."""
+        count = len(self._durations)
+        age = delay = 0.0
+        over = looks = 0
+        while over < count:
+            age = self.next_look(age, price, pace)
+            looks += count - over
+            found = bisect_right(self._durations, age)
+            delay += age * (found - over) - (self._sums[found] - self._sums[over])
+            over = found
+        return Course(looks / count, delay / count)
