@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 from collections import deque
+from collections.abc import Callable
 
 from apixo_async._track import Track
 
@@ -14,10 +15,16 @@ class Agenda:
     """The looks to come and the age limits, of all tasks. Every change is O(log n).
 
     An entry is never searched for: when a track's `due` has changed since, it is stale and
-    skipped.
+    skipped. Tracks of one kind which nobody has looked at yet stand in a line, in the order of
+    their creation; only the first of them has an entry, so that one change moves them all.
+
+    Args:
+        first_look: Says when to look at a track for the first time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_look: Callable[[Track], float]) -> None:
+        self._first_look = first_look
+        self._lines: dict[str, deque[Track]] = {}
         self._looks: list[tuple[float, int, Track]] = []
         self._expiries: list[tuple[float, int, Track]] = []
         self._asked: deque[Track] = deque()
@@ -29,12 +36,13 @@ class Agenda:
         self._expected += 1
         heapq.heappush(self._expiries, (track.expires, next(self._order), track))
 
-    def forget(self) -> None:
-        """Note that one track is over; its entry goes when such entries outnumber the others.
+    def forget(self, track: Track) -> None:
+        """Note that a track is over; its entry goes when such entries outnumber the others.
 
         An age limit is far longer than a task: without this, every task of the last half hour
         would stay in memory with its result.
         """
+        self._leave_line(track)
         self._expected -= 1
         if len(self._expiries) > 2 * self._expected + 64:
             self._expiries = [entry for entry in self._expiries if entry[2].outcome is None]
@@ -44,6 +52,31 @@ class Agenda:
         """Plan the track's next look, in place of any other."""
         track.due = due
         heapq.heappush(self._looks, (due, next(self._order), track))
+
+    def line_up(self, track: Track) -> None:
+        """Plan the track's first look, behind those of its kind that were created before."""
+        line = self._lines.setdefault(track.kind, deque())
+        line.append(track)
+        if len(line) == 1:
+            self.plan(track, self._first_look(track))
+
+    def reconsider(self, kind: str) -> None:
+        """Plan the first looks of a kind anew: more is known of it now."""
+        line = self._lines.get(kind)
+        if line and line[0].due != -math.inf:
+            self.plan(line[0], self._first_look(line[0]))
+
+    def _leave_line(self, track: Track) -> None:
+        """Let the next one step forward, if the track was the first of its line."""
+        line = self._lines.get(track.kind)
+        if not line or line[0] is not track:
+            return
+        while line and (line[0] is track or line[0].looks or line[0].outcome is not None):
+            line.popleft()
+        if not line:
+            del self._lines[track.kind]
+        elif line[0].due is None:
+            self.plan(line[0], self._first_look(line[0]))
 
     def ask(self, track: Track) -> None:
         """Plan a look now, before all that are only scheduled."""
@@ -79,6 +112,7 @@ class Agenda:
         else:
             return None
         track.due = None
+        self._leave_line(track)
         return track
 
     def pop_expired(self, now: float) -> Track | None:

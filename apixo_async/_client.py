@@ -15,6 +15,9 @@ from typing import Self, TypeAlias, overload
 import httpx2
 
 from apixo_async._balance import ask_balance
+from apixo_async._bulk.items import Inputs
+from apixo_async._bulk.outcomes import Outcomes
+from apixo_async._bulk.shop import Shop
 from apixo_async._checks import (
     check_delivery,
     check_hook,
@@ -25,7 +28,7 @@ from apixo_async._checks import (
 from apixo_async._config import Timeouts
 from apixo_async._core import events
 from apixo_async._core.errors import ApixoError, ConfigurationError
-from apixo_async._core.schedule import Polling
+from apixo_async._core.polling import Polling
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import (
     POLLED,
@@ -62,7 +65,7 @@ class AsyncClient:
             takes the service's own. Plain http is for loopback hosts only.
         limits: The limits of the account: by default the documents' 1,000 tasks at once and
             10,000 requests in any 60 s.
-        polling: When to look at tasks: by default when the documents say.
+        polling: When to look at tasks: by default `Polling.adaptive()`, which learns it.
         limiter: One to share with other clients of the key, in place of `limits`.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
@@ -175,6 +178,37 @@ class AsyncClient:
         except asyncio.CancelledError:
             self._orphan(task)
             raise
+
+    def map(
+        self,
+        inputs: Inputs,
+        /,
+        *,
+        ordered: bool = False,
+        attempts: int = 1,
+        provider: str | None = None,
+    ) -> Outcomes:
+        """Buy a task for each of many inputs, and return their outcomes as an async iterator.
+
+        Inputs are read as they are needed, `Outcomes` says how far ahead. One input's failure is
+        its outcome, and touches no other. What would meet every later input ends the buying and
+        is raised once the rest is handed out: a wrong key, an empty account, a closed client, or
+        twenty submits in a row without a task, bad inputs aside. An uncertain submit is never
+        bought again.
+
+        Args:
+            inputs: An iterable, or an async one, of inputs or (key, input) pairs, keys being str.
+                Without a key of yours an input's key is its place, from "0".
+            ordered: Whether outcomes come in the order of the inputs; else as tasks finish.
+            attempts: Tasks bought for an input at most, where the first ones fail in a way that
+                may pass; the service may charge each.
+            provider: The route: "auto", "value" or "official".
+
+        Raises:
+            ConfigurationError: An argument is wrong.
+        """
+        shop = Shop(self._life, self._settings.timeouts, self._rng, self._orphan)
+        return Outcomes(shop, inputs, ordered=ordered, attempts=attempts, provider=provider)
 
     @overload
     def attach(self, model: TaskRef, /) -> Task: ...

@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from apixo_async._agenda import Agenda
 from apixo_async._core import events, verdicts
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ApixoError
-from apixo_async._core.schedule import (
-    Polling,
-    after_fault,
-    first_look,
-    is_gone,
-    next_look,
-    stretching,
-)
+from apixo_async._core.plans import after_fault, is_gone
+from apixo_async._core.polling import Polling
+from apixo_async._core.schedule import Room
 from apixo_async._core.task_errors import (
     TaskAbandonedError,
     TaskError,
@@ -49,22 +45,28 @@ class Ledger:
         limiter: Tells how much room submits leave to looks.
         report: Where events go.
         rng: The source of the jitter.
+        latency: Tells how many seconds an exchange takes of late.
     """
 
     def __init__(
-        self, polling: Polling, limiter: Limiter, report: Reporter, rng: random.Random
+        self,
+        polling: Polling,
+        limiter: Limiter,
+        report: Reporter,
+        rng: random.Random,
+        latency: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.agenda = Agenda()
+        self.schedule = polling.schedule(rng)
+        self.agenda = Agenda(self._first_look)
         self.tracks: dict[TaskRef, Track] = {}
         self.model_of: dict[str, str] = {}
         self.outages = Outages(self.agenda, rng)
         self.succeeded = self.failed = 0
         self._polling = polling
+        self._latency = latency
         self._limiter = limiter
         self._report = report
         self._rng = rng
-        # Looks a second that the tasks past their first look ask for together.
-        self._load = 0.0
 
     def open(self, ref: TaskRef, kind: str, slot: Slot, *, now: float, at_once: bool) -> Track:
         """Take up a task: plan its first look, at once where nobody knows how old it is."""
@@ -77,14 +79,20 @@ class Ledger:
         track = Track(ref, kind, plan, slot, created=now, expires=expires)
         self.tracks[ref] = track
         self.model_of[ref.task_id] = ref.model
+        self.schedule.opened(kind, track)
         self.agenda.expect(track)
         if at_once:
             # Nobody knows its age: it is looked at by its interval until the service tells.
             track.created = -math.inf
             self.agenda.ask(track)
+        elif self.schedule.learns:
+            self.agenda.line_up(track)
         else:
-            self.agenda.plan(track, first_look(plan, created=now, rng=self._rng))
+            self.agenda.plan(track, self._first_look(track))
         return track
+
+    def _first_look(self, track: Track) -> float:
+        return self.schedule.first(track.kind, track.created)
 
     def next_due(self, now: float) -> Track | None:
         """Take the task to look at now, and count the look; None if there is none."""
@@ -117,7 +125,7 @@ class Ledger:
             case verdicts.Over():
                 track.snapshot = verdict.snapshot
                 track.answer_refreshers(verdict.snapshot)
-                self._settle(track, verdict.outcome, now)
+                self._settle(track, verdict.outcome, now, _lasted(track, verdict.lasted, now))
             case verdicts.Running():
                 self._still_running(track, verdict, now)
             case verdicts.Faulty():
@@ -185,9 +193,10 @@ class Ledger:
         track.halted = None
         if track.created == -math.inf and verdict.created is not None:
             track.created = now - max(0.0, time.time() - verdict.created)
-        if not track.loads:
-            track.loads = True
-            self._load += 1 / track.plan.interval
+        track.ran_until = track.looked_at
+        age = track.looked_at - self._known_since(track)
+        self.schedule.running(track.kind, track, age, first=not track.waited)
+        track.waited = True
         track.snapshot = verdict.snapshot
         self.agenda.plan(track, self._next_look(track, now))
         track.answer_refreshers(verdict.snapshot)
@@ -196,9 +205,19 @@ class Ledger:
         self._report(events.TaskLooked(ref.model, ref.task_id, verdict.snapshot.state))
 
     def _next_look(self, track: Track, now: float) -> float:
-        per_second = self._limiter.limits.requests_per_minute / 60
-        stretch = stretching(self._load, self._limiter.submits_per_second(now), per_second)
-        return next_look(track.plan, created=track.created, now=now, stretch=stretch, rng=self._rng)
+        limiter = self._limiter
+        room = Room(
+            requests=limiter.requests_per_second,
+            submits=limiter.submits_per_second(now),
+            reserve=limiter.reserve(now),
+            slots_wanted=limiter.slots_waiting > 0,
+            latency=self._latency(),
+        )
+        return self.schedule.again(track.kind, self._known_since(track), now, room)
+
+    def _known_since(self, track: Track) -> float:
+        """Return when a task was created; one of unknown age is as old as it is known."""
+        return track.created if track.created > -math.inf else track.tracked_at
 
     def _look_failed(self, track: Track, error: ApixoError, now: float, due: float | None) -> None:
         if due is not None:
@@ -215,9 +234,17 @@ class Ledger:
             track.answer_refreshers(verdict.error)
             self._settle(track, _not_found(track, verdict.error), now)
         else:
-            self._look_failed(track, verdict.error, now, self._next_look(track, now))
+            # By its plan: what such tasks take says nothing of one that may not be there.
+            due = after_fault(track.plan, faults=1, now=now, rng=self._rng)
+            self._look_failed(track, verdict.error, now, due)
 
-    def _settle(self, track: Track, outcome: Result | TaskError, now: float) -> None:
+    def _settle(
+        self,
+        track: Track,
+        outcome: Result | TaskError,
+        now: float,
+        lasted: float | None = None,
+    ) -> None:
         """Record how a task ended: the only way in which one does."""
         track.outcome, track.halted, track.due = outcome, None, None
         # Those who wait are told first: whatever fails below, they are not left behind.
@@ -226,9 +253,10 @@ class Ledger:
         track.wake()
         del self.tracks[track.ref]
         self.model_of.pop(track.ref.task_id, None)
-        self.agenda.forget()
-        if track.loads:
-            self._load -= 1 / track.plan.interval
+        self.agenda.forget(track)
+        self.schedule.closed(track.kind, waited=track.waited)
+        if self.schedule.learn(track.kind, track, lasted):
+            self.agenda.reconsider(track.kind)
         track.slot.release()
         good = isinstance(outcome, Result)
         self.succeeded += good
@@ -237,6 +265,14 @@ class Ledger:
         ref, age = track.ref, now - track.tracked_at
         self._report(events.TaskSettled(ref.model, ref.task_id, word, track.looks, age))
         self.outages.checked(track, now)
+
+
+def _lasted(track: Track, said: float | None, now: float) -> float | None:
+    """Return how long a task took: what the service said, within what was seen."""
+    if track.created == -math.inf:
+        return said
+    low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)
+    return min(max((low + high) / 2 if said is None else said, low), high)
 
 
 def _abandoned(track: Track, now: float) -> TaskAbandonedError:

@@ -17,7 +17,7 @@ from apixo_async._config import (
     resolve_timeouts,
 )
 from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.schedule import Polling
+from apixo_async._core.polling import Polling
 from apixo_async._core.values import Limits
 from apixo_async._limiter import Limiter
 from apixo_async._transport import Channel, build_transport, check_transport
@@ -68,7 +68,7 @@ class Settings:
             key=resolve_key(api_key),
             base_url=resolve_base_url(base_url),
             timeouts=resolve_timeouts(timeout),
-            polling=check_type("polling", polling, Polling) or Polling.documented(),
+            polling=check_type("polling", polling, Polling) or Polling.adaptive(),
             limiter=check_type("limiter", limiter, Limiter)
             or Limiter(check_type("limits", limits, Limits), seed=seed),
             transport=None if transport is None else check_transport(transport),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 
 from apixo_async._core.errors import ApixoError
-from apixo_async._core.schedule import Plan
+from apixo_async._core.plans import Plan
 from apixo_async._core.task_errors import TaskError
 from apixo_async._core.values import Result, Snapshot, TaskRef
 from apixo_async._limiter import Slot
@@ -51,9 +52,10 @@ class Track:
         expires: Past this time nobody looks any more.
         tracked_at: When this client took it up, on the loop's clock.
         due: When the next look is due (minus infinity: asked for), or None while none is planned.
-        loads: Whether its looks count in the load of the agenda: past its first look.
         looking: Whether a look is under way.
         looked_at: When the last look went out.
+        ran_until: When the last look went out that found it running.
+        waited: Whether there was one.
         looks: Status requests so far.
         parked: Whether its next look waits for the end of an outage.
         faults: Looks in a row that told nothing.
@@ -75,7 +77,6 @@ class Track:
         "faults",
         "halted",
         "kind",
-        "loads",
         "looked_at",
         "looking",
         "looks",
@@ -85,11 +86,13 @@ class Track:
         "over",
         "parked",
         "plan",
+        "ran_until",
         "ref",
         "refreshers",
         "slot",
         "snapshot",
         "tracked_at",
+        "waited",
     )
 
     def __init__(
@@ -102,9 +105,10 @@ class Track:
         self.created = self.tracked_at = created
         self.expires = expires
         self.due: float | None = None
-        self.loads = self.looking = self.parked = False
+        self.waited = self.looking = self.parked = False
         self.looks = self.faults = self.misses = 0
         self.missing_since = self.looked_at = 0.0
+        self.ran_until = -math.inf
         self.snapshot: Snapshot | None = None
         self.outcome: Result | TaskError | None = None
         self.halted: ApixoError | None = None

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,40 +18,8 @@ import httpx2
 from apixo_async._bounds import bound_after
 from apixo_async._config import Secret, Timeouts
 from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.places import MOST
 from apixo_async._core.wire import Answer, parse_retry_after
-
-#: A transport that declares `phase_aware = True` calls this extension of a request just before
-#: it writes the first byte, and never when it writes none.
-SENDING: Final = "apixo_async.sending"
-
-#: An answer of the API is a few hundred bytes; what is longer than this is cut.
-LONGEST_ANSWER: Final = 4 * 1024 * 1024
-
-
-class Phase:
-    """Whether a request may have reached the server: set just before its first byte is written.
-
-    Args:
-        believed: Whether the transport tells. One that does not tell has always "maybe sent".
-    """
-
-    __slots__ = ("maybe_sent",)
-
-    def __init__(self, *, believed: bool) -> None:
-        self.maybe_sent = not believed
-
-    def mark(self) -> None:
-        """Note that the first byte is about to be written."""
-        self.maybe_sent = True
-
-    async def trace(self, event: str, info: Mapping[str, object]) -> None:
-        """Note it from the `trace` events of httpcore2, for HTTP/1.1 and HTTP/2."""
-        if not event.endswith("send_request_headers.started"):
-            return
-        # A CONNECT opens a tunnel through a proxy; the request itself is yet to come.
-        if getattr(info.get("request"), "method", None) != b"CONNECT":
-            self.maybe_sent = True
+from apixo_async._exchange import Incoming, Outgoing, Phase, exchange_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +59,6 @@ class Channel:
     ) -> None:
         self.transport = transport
         self.user_agent = user_agent
-        self._base_url = base_url
         self._key = key
         self._timeouts = timeouts
         self._common = [
@@ -102,6 +67,7 @@ class Channel:
             (b"User-Agent", user_agent.encode("ascii")),
         ]
         self._believed = tells_phase(transport)
+        self._exchange = exchange_over(transport, base_url, timeouts)
 
     async def get(self, path: str) -> Answer:
         """Send a GET to a path below the base URL.
@@ -109,7 +75,7 @@ class Channel:
         Raises:
             Unanswered: No answer came.
         """
-        return await self._exchange(self._request("GET", path), Phase(believed=False))
+        return await self._answered(path, None, Phase(believed=False))
 
     async def post(self, path: str, body: bytes) -> Answer:
         """Send a POST with a JSON body to a path below the base URL.
@@ -117,56 +83,37 @@ class Channel:
         Raises:
             Unanswered: No answer came; `maybe_sent` says whether the server may have the request.
         """
-        phase = Phase(believed=self._believed)
-        request = self._request("POST", path, body)
-        request.extensions |= {"trace": phase.trace, SENDING: phase.mark}
-        return await self._exchange(request, phase)
+        return await self._answered(path, body, Phase(believed=self._believed))
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> httpx2.Request:
-        content_type = [] if body is None else [(b"Content-Type", b"application/json")]
-        return httpx2.Request(
-            method,
-            self._base_url + path,
-            headers=[*self._common, self._key.authorization(), *content_type],
-            content=body,
-            extensions={"timeout": self._timeouts.extension},
-        )
-
-    async def _exchange(self, request: httpx2.Request, phase: Phase) -> Answer:
-        body = bytearray()
-        status: int | None = None
-        retry_after: float | None = None
+    async def _answered(self, path: str, body: bytes | None, phase: Phase) -> Answer:
+        answer = Incoming()
         failure: BaseException | None = None
         try:
             async with bound_after(self._timeouts.exchange):
-                response = await self.transport.handle_async_request(request)
-                status = response.status_code
-                retry_after = parse_retry_after(
-                    response.headers.get("Retry-After"), datetime.now(UTC)
-                )
-                await _read(response, body)
+                # Headers are no local of a frame that raises: they hold the key.
+                await self._exchange(Outgoing(path, self._headers(body), body, phase), answer)
         except Exception as exc:
             failure = _described(exc, phase)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as exc:
             # The same once more, but for the frames of the HTTP stack: its locals hold the key.
-            status, failure = None, type(exc)(*exc.args)
+            answer.status, failure = None, type(exc)(*exc.args)
         # A broken body still has a status, and may hold what was asked for.
-        if status is not None:
-            return Answer(status, self._key.hidden_in(bytes(body)), retry_after)
+        if answer.status is not None:
+            return Answer(answer.status, self._key.hidden_in(answer.body), _pause(answer))
         assert failure is not None  # Without a status something was raised.
         # Raised outside of the handlers: the foreign exception, its request and its frames stay
         # out of the context of ours.
         raise failure
 
+    def _headers(self, body: bytes | None) -> list[tuple[bytes, bytes]]:
+        content = [] if body is None else [(b"Content-Type", b"application/json")]
+        return [*self._common, self._key.authorization(), *content]
 
-async def _read(response: httpx2.Response, into: bytearray) -> None:
-    try:
-        async for chunk in response.aiter_bytes():
-            into += chunk[: LONGEST_ANSWER - len(into)]
-            if len(into) >= LONGEST_ANSWER:
-                return
-    finally:
-        await response.aclose()
+
+def _pause(answer: Incoming) -> float | None:
+    if answer.retry_after is None:
+        return None
+    return parse_retry_after(answer.retry_after, datetime.now(UTC))
 
 
 def _described(exc: Exception, phase: Phase) -> Unanswered:
@@ -197,11 +144,10 @@ def build_transport(
     if proxy is None:
         proxy = _environment_proxy(base_url)
     try:
-        return httpx2.AsyncHTTPTransport(
-            verify=verify,
-            proxy=proxy or None,
-            limits=httpx2.Limits(max_connections=MOST, max_keepalive_connections=MOST),
-        )
+        # Only now: like httpx2 itself, that imports httpcore2, which takes its time.
+        from apixo_async._pooled import PooledTransport
+
+        return PooledTransport(verify=verify, proxy=proxy or None)
     except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as exc:
         wrong = str(exc)
     # Outside of the handler: the frames of httpx2 hold a half-made proxy that cannot be shown.

@@ -90,6 +90,10 @@ Text: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_encodable)]
 ImageUrl: TypeAlias = Annotated[Text, AfterValidator(_public_url)]
 
 
+def _kind(model: str, tier: object, image_urls: tuple[str, ...]) -> str:
+    return f"{model}/{tier}/edit" if image_urls else f"{model}/{tier}"
+
+
 class _DocumentedInput(BaseModel):
     """What the documented inputs share: frozen, no unknown fields, names of the wire as aliases."""
 
@@ -104,8 +108,8 @@ class _DocumentedInput(BaseModel):
 
     @property
     def kind(self) -> str:
-        """What drives the duration of the task: the model, and its tier where there is one."""
-        return self.model
+        """What drives how long the task takes, the model first."""
+        raise NotImplementedError
 
     @property
     def price(self) -> Decimal | None:
@@ -140,6 +144,11 @@ class GptImage1(_DocumentedInput):
     aspect_ratio: Literal["1:1", "2:3", "3:2"]
     num_images: Annotated[Literal[1, 2, 4], BeforeValidator(_no_bool)]
     image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=5)
+
+    @property
+    def kind(self) -> str:
+        """What drives how long the task takes: the images to make, and whether any are given."""
+        return _kind(self.model, self.num_images, self.image_urls)
 
     @property
     def price(self) -> Decimal:
@@ -194,8 +203,8 @@ class GptImage2(_DocumentedInput):
 
     @property
     def kind(self) -> str:
-        """The model and its resolution: the documents time each resolution by itself."""
-        return f"{self.model}/{self.resolution}"
+        """What drives how long the task takes: the resolution, and whether images are given."""
+        return _kind(self.model, self.resolution, self.image_urls)
 
     @property
     def price(self) -> Decimal:
@@ -263,6 +272,11 @@ class FluxKontext(_DocumentedInput):
         if self.safety_tolerance is not None and not 0 <= self.safety_tolerance <= 2:
             _warn_elsewhere("safety_tolerance", self.safety_tolerance, "0 to 2")
         return self
+
+    @property
+    def kind(self) -> str:
+        """What drives how long the task takes: the mode, and whether images are given."""
+        return _kind(self.model, self.mode, self.image_urls)
 
     @property
     def price(self) -> Decimal:

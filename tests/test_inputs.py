@@ -244,14 +244,14 @@ def test_a_mode_without_its_images() -> None:
 @pytest.mark.parametrize(
     ("made", "price", "kind"),
     [
-        (GptImage1(**(ONE | {"num_images": 1})), "0.35", "gpt-image-1"),
-        (GptImage1(**(ONE | {"num_images": 2})), "0.70", "gpt-image-1"),
-        (GptImage1(**(ONE | {"num_images": 4})), "1.40", "gpt-image-1"),
+        (GptImage1(**(ONE | {"num_images": 1})), "0.35", "gpt-image-1/1"),
+        (GptImage1(**(ONE | {"num_images": 2})), "0.70", "gpt-image-1/2"),
+        (GptImage1(**(ONE | {"num_images": 4})), "1.40", "gpt-image-1/4"),
         (GptImage2(prompt="x"), "0.02", "gpt-image-2/1k"),
         (GptImage2(prompt="x", resolution="2k"), "0.03", "gpt-image-2/2k"),
         (GptImage2(prompt="x", resolution="4k"), "0.04", "gpt-image-2/4k"),
-        (FluxKontext(mode="pro", prompt="x"), "0.03", "flux-kontext"),
-        (FluxKontext(mode="max", prompt="x"), "0.06", "flux-kontext"),
+        (FluxKontext(mode="pro", prompt="x"), "0.03", "flux-kontext/pro"),
+        (FluxKontext(mode="max", prompt="x"), "0.06", "flux-kontext/max"),
     ],
     ids=["1-image", "2-images", "4-images", "1k", "2k", "4k", "pro", "max"],
 )
@@ -259,6 +259,14 @@ def test_prices(made: GptImage1 | GptImage2 | FluxKontext, price: str, kind: str
     """A task costs what the documents say, by images, resolution or mode, exactly."""
     assert (made.price, made.kind) == (Decimal(price), kind)
     assert made.model == kind.partition("/")[0]
+
+
+def test_given_images_make_another_kind() -> None:
+    """A task with images to work on takes a time of its own."""
+    url = "https://example.com/a.png"
+    assert GptImage1(**(ONE | {"num_images": 2, "image_urls": [url]})).kind == "gpt-image-1/2/edit"
+    assert GptImage2(prompt="x", image_urls=(url,)).kind == "gpt-image-2/1k/edit"
+    assert FluxKontext(mode="max", prompt="x", image_urls=(url,)).kind == "flux-kontext/max/edit"
 
 
 MADE = [GptImage1(**ONE), GptImage2(image_urls=(URL,), **TWO), FluxKontext(watermark="w", **FLUX)]

@@ -198,3 +198,95 @@ async def test_halt_tells_everybody(ledger: Ledger) -> None:
     assert track.outcome is None
     # The task goes on at the service, and so does its slot.
     assert ledger._limiter.slots_used == 1
+
+
+# --- what is learned -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def learner(events: list[Event]) -> Ledger:
+    """Return a ledger that learns, and begins with the documents' 20 s and 3 s."""
+    return Ledger(Polling.adaptive(), Limiter(), Reporter(events.append), random.Random(1))
+
+
+def live(ledger: Ledger, name: str, over: verdicts.Over, *, at: float, looks: float) -> Track:
+    """Let a task go from its creation at a time to the look that finds it over."""
+    ref = TaskRef(REF.model, name)
+    track = ledger.open(ref, REF.model, ledger._limiter.slot_above(), now=at, at_once=False)
+    ledger.agenda.ask(track)
+    assert ledger.next_due(at + looks) is track
+    ledger.apply(track, over, at + looks)
+    return track
+
+
+@pytest.mark.parametrize(
+    ("said", "learned"),
+    [(12.0, 12.0), (None, 10.0), (500.0, 20.0), (-3.0, 0.0)],
+    ids=["said", "seen", "too long", "too short"],
+)
+async def test_durations_are_learned(learner: Ledger, said: float | None, learned: float) -> None:
+    """What the service says a task took is believed within what was seen of it."""
+    over = verdicts.Over(snapshot("success"), RESULT, said)
+    for number in range(8):
+        live(learner, str(number), over, at=100.0, looks=20.0)
+    sample = learner.schedule._kinds[REF.model].sample
+    assert sample.mean == pytest.approx(learned)
+
+
+async def test_what_was_seen_running_is_believed(learner: Ledger) -> None:
+    """A task took at least as long as it was seen running, whatever the service says."""
+    for number in range(8):
+        ref = TaskRef(REF.model, str(number))
+        slot = learner._limiter.slot_above()
+        track = learner.open(ref, REF.model, slot, now=100.0, at_once=False)
+        for at, verdict in (
+            (130.0, running()),
+            (140.0, verdicts.Over(snapshot("success"), RESULT, 1.0)),
+        ):
+            learner.agenda.ask(track)
+            assert learner.next_due(at) is track
+            learner.apply(track, verdict, at + 0.2)
+    sample = learner.schedule._kinds[REF.model].sample
+    assert sample.mean == pytest.approx(30.0)
+
+
+async def test_first_looks_move_as_durations_are_learned(learner: Ledger) -> None:
+    """Tasks in flight are looked at as soon as it is known that such tasks are over by then."""
+    waiting = [
+        learner.open(
+            TaskRef(REF.model, f"w{n}"), REF.model, learner._limiter.slot_above(),
+            now=100.0 + n, at_once=False,
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    assert learner.agenda.next_due() == 120.0
+    over = verdicts.Over(snapshot("success"), RESULT, 5.0)
+    for number in range(8):
+        live(learner, str(number), over, at=100.0, looks=6.0)
+    assert learner.agenda.next_due() < 108.0
+    assert [learner.next_due(115.0) for _ in range(4)] == [*waiting, None]
+
+
+async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: Ledger) -> None:
+    """An attached task of which the service gives no creation is looked at again all the same."""
+    for number in range(8):
+        over = verdicts.Over(snapshot("success"), RESULT, 30.0)
+        live(learner, str(number), over, at=100.0, looks=31.0)
+    track = opened(learner, now=200.0, at_once=True)
+    assert learner.next_due(200.0) is track
+    learner.apply(track, running(None), 200.5)
+    assert track.due is not None
+    assert 225 < track.due < 240
+    learner.agenda.ask(track)
+    learner.next_due(210.0)
+    learner.apply(track, verdicts.Over(snapshot("success"), RESULT, None), 210.5)
+    assert learner.schedule._kinds[REF.model].durations.ended == 8
+
+
+async def test_misses_go_by_the_plan(learner: Ledger) -> None:
+    """A task that may not be there is looked for by its plan, whatever such tasks take."""
+    track = opened(learner, at_once=True)
+    assert learner.next_due(0.0) is track
+    learner.apply(track, verdicts.Missing(NotFoundError("x", status=404)), 100.0)
+    assert track.due is not None
+    assert 103 <= track.due <= 103.3

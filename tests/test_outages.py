@@ -6,7 +6,7 @@ import random
 from apixo_async import Limiter, Result, TaskRef
 from apixo_async._agenda import Agenda
 from apixo_async._core.outage import FAILURES
-from apixo_async._core.schedule import Plan
+from apixo_async._core.plans import Plan
 from apixo_async._outages import Outages
 from apixo_async._track import Track
 
@@ -28,7 +28,7 @@ def down(agenda: Agenda, now: float = 100.0) -> Outages:
 
 def test_healthy_model_parks_nothing() -> None:
     """Looks of a model that answers are never held back, whatever another model does."""
-    outages = down(Agenda())
+    outages = down(Agenda(lambda one: one.created))
     other = track("b", "other")
     assert outages.park(other, 100.0) is False
     assert not outages.is_on(other)
@@ -37,7 +37,7 @@ def test_healthy_model_parks_nothing() -> None:
 
 def test_one_probe_and_the_rest_wait() -> None:
     """Of all looks that are due in an outage, one is planned for the end of its pause."""
-    agenda = Agenda()
+    agenda = Agenda(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(5)]
     assert all(outages.park(one, 100.0) for one in tracks)
@@ -48,7 +48,7 @@ def test_one_probe_and_the_rest_wait() -> None:
 
 def test_answered_probe_frees_all() -> None:
     """The look that is answered plans every look that waited for now, and says how long it was."""
-    agenda = Agenda()
+    agenda = Agenda(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(5)]
     for one in tracks:
@@ -66,7 +66,7 @@ def test_answered_probe_frees_all() -> None:
 
 def test_failed_probe_makes_room_for_the_next() -> None:
     """After a probe in vain another of the waiting looks is the next one."""
-    agenda = Agenda()
+    agenda = Agenda(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(3)]
     for one in tracks:
@@ -85,7 +85,7 @@ def test_failed_probe_makes_room_for_the_next() -> None:
 def test_candidate_that_goes_away_is_replaced() -> None:
     """A planned probe whose task ends or is looked at otherwise does not leave the rest waiting."""
     for leave in ("ends", "asked"):
-        agenda = Agenda()
+        agenda = Agenda(lambda one: one.created)
         outages = down(agenda)
         first, second = track("1"), track("2")
         for one in (first, second):
@@ -102,7 +102,7 @@ def test_candidate_that_goes_away_is_replaced() -> None:
 
 def test_unclear_probe() -> None:
     """A probe that met a 429 leaves the outage on, and another probe may go."""
-    agenda = Agenda()
+    agenda = Agenda(lambda one: one.created)
     outages = down(agenda)
     one, two = track("1"), track("2")
     for waiting in (one, two):

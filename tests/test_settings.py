@@ -22,7 +22,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = checked()
     assert settings.base_url == "https://api.apixo.ai/api/v1"
     assert settings.timeouts == Timeouts()
-    assert settings.polling == Polling.documented()
+    assert settings.polling == Polling.adaptive()
     assert settings.limiter.limits == Limits(1_000, 10_000)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from apixo_async import APIConnectionError, Limiter, Result, Snapshot, TaskAbandonedError, TaskRef
-from apixo_async._core.schedule import Plan
+from apixo_async._core.plans import Plan
 from apixo_async._track import Signal, Track, fresh
 
 pytestmark = pytest.mark.anyio

@@ -3,18 +3,15 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 
 import httpx2
 import pytest
 
 from apixo_async import ConfigurationError, Timeouts
 from apixo_async._config import Secret
+from apixo_async._exchange import LONGEST_ANSWER, SENDING, Exchange, Incoming, Outgoing
 from apixo_async._transport import (
-    LONGEST_ANSWER,
-    SENDING,
     Channel,
-    Phase,
     Unanswered,
     build_transport,
     check_transport,
@@ -40,6 +37,31 @@ class Scripted(httpx2.AsyncBaseTransport):
 
 class Aware(Scripted):
     phase_aware = True
+
+
+class Own(httpx2.AsyncBaseTransport):
+    """A transport with a way of its own."""
+
+    phase_aware = True
+
+    def __init__(self, error: Exception | None, status: int | None = None) -> None:
+        self.error = error
+        self.status = 429 if error is None else status
+        self.seen: list[Outgoing] = []
+
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+        assert (base_url, timeouts.exchange) == (BASE, 20.0)
+        return self.exchange
+
+    async def exchange(self, request: Outgoing, answer: Incoming) -> None:
+        self.seen.append(request)
+        request.phase.mark()
+        if self.status is not None:
+            answer.status, answer.retry_after = self.status, "7"
+            answer.take(b"a")
+            answer.take(b"b")
+        if self.error is not None:
+            raise self.error
 
 
 class Body(httpx2.AsyncByteStream):
@@ -162,6 +184,42 @@ async def test_foreign_exception_stays_out() -> None:
     assert caught.value.__context__ is None
 
 
+async def test_no_frame_of_an_error_holds_the_key() -> None:
+    """The locals of the frames that an error passed hold no header, whatever way it took."""
+    with pytest.raises(Unanswered) as caught:
+        await channel(Own(ERRORS[0])).get("/x")
+    shown = "".join(
+        traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    )
+    assert "canary" not in shown
+    assert "_answered" in shown
+
+
+async def test_own_way_of_a_transport() -> None:
+    """A transport with a way of its own is asked for nothing else; what it filled in is read."""
+    transport = Own(None)
+    answer = await channel(transport).post("/x", b"{}")
+    assert (answer.status, answer.body, answer.retry_after) == (429, b"ab", 7.0)
+    assert await channel(transport).get("/y") == answer
+    post, get = transport.seen
+    assert (post.method, post.path, post.body) == ("POST", "/x", b"{}")
+    assert (get.method, get.path, get.body) == ("GET", "/y", None)
+    assert dict(post.headers) == {
+        b"Accept": b"application/json",
+        b"Accept-Encoding": b"identity",
+        b"User-Agent": b"apixo-async/1",
+        b"Authorization": b"Bearer canary",
+        b"Content-Type": b"application/json",
+    }
+    assert b"Content-Type" not in dict(get.headers)
+
+
+async def test_what_came_before_the_end_is_kept() -> None:
+    """A way of its own that ends early leaves an answer once its status has come."""
+    answer = await channel(Own(httpx2.ReadError("reset"), status=200)).post("/x", b"{}")
+    assert (answer.status, answer.body) == (200, b"ab")
+
+
 async def test_exchange_is_bounded() -> None:
     """A transport that ignores timeouts is ended by the bound of the exchange."""
     start = asyncio.get_running_loop().time()
@@ -176,18 +234,6 @@ async def test_exchange_is_bounded() -> None:
     assert asyncio.get_running_loop().time() - start == pytest.approx(20.0)
 
 
-async def test_trace_events_of_httpcore() -> None:
-    """The request's own headers mark the phase; connecting and a proxy's CONNECT do not."""
-    phase = Phase(believed=True)
-    post, connect = SimpleNamespace(method=b"POST"), SimpleNamespace(method=b"CONNECT")
-    await phase.trace("connection.connect_tcp.started", {})
-    await phase.trace("http11.send_request_headers.started", {"request": connect})
-    await phase.trace("http2.send_connection_init.started", {"request": post})
-    assert not phase.maybe_sent
-    await phase.trace("http2.send_request_headers.started", {"request": post})
-    assert phase.maybe_sent
-
-
 def test_which_transports_tell() -> None:
     """httpx2's own transport tells, a subclass of it and a mock do not unless they say so."""
 
@@ -195,6 +241,7 @@ def test_which_transports_tell() -> None:
         pass
 
     assert tells_phase(httpx2.AsyncHTTPTransport())
+    assert tells_phase(build_transport(BASE, proxy="", verify=True))
     assert tells_phase(Aware(answering()))
     assert not tells_phase(Sub())
     assert not tells_phase(httpx2.MockTransport(lambda _: httpx2.Response(200)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from apixo_async import ApixoError, AsyncClient, Input, Polling, Task, TaskFailedError
 from apixo_async._cli.prompts import Wish
-from apixo_async._core.schedule import Plan
+from apixo_async._core.plans import Plan
 
 
 @dataclass(slots=True, eq=False)

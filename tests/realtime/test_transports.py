@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -14,7 +16,16 @@ import pytest
 
 from apixo_async import AsyncClient, FluxKontext, Polling, SubmitUncertainError, Timeouts
 from apixo_async._config import Secret
-from apixo_async._transport import Channel, Unanswered
+from apixo_async._exchange import (
+    LONGEST_ANSWER,
+    Exchange,
+    Incoming,
+    Outgoing,
+    Phase,
+    UsualExchange,
+    exchange_over,
+)
+from apixo_async._transport import Channel, Unanswered, build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Simulator, serve
 
@@ -25,6 +36,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 TRANSPORTS: dict[str, Callable[[], httpx2.AsyncBaseTransport]] = {
     "plain": httpx2.AsyncHTTPTransport,
+    "default": lambda: build_transport("http://127.0.0.1", proxy="", verify=True),
     "aiohttp": AiohttpTransport,
 }
 
@@ -164,10 +176,19 @@ async def test_unknown_host(transport: httpx2.AsyncBaseTransport) -> None:
     assert caught.value.maybe_sent is False
 
 
-async def test_mark_comes_before_the_first_byte(transport: httpx2.AsyncBaseTransport) -> None:
+WAYS: dict[str, Callable[[httpx2.AsyncBaseTransport, str, Timeouts], Exchange]] = {
+    "own": exchange_over,
+    "usual": UsualExchange,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_mark_comes_before_the_first_byte(
+    transport: httpx2.AsyncBaseTransport, way: str
+) -> None:
     """Whenever the server has seen a byte, the phase is marked: pinned over a warm connection."""
+    phases: list[Phase] = []
     marks: list[bool] = []
-    phases: list[object] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -176,25 +197,104 @@ async def test_mark_comes_before_the_first_byte(transport: httpx2.AsyncBaseTrans
             except asyncio.IncompleteReadError:
                 writer.close()
                 return
-            marks.append(len(phases) == len(marks) + 1)
+            marks.append(phases[-1].maybe_sent)
             writer.write(answer(GOOD))
 
     async with asyncio.timeout(BOUND), server(handle) as url:
-        one = channel(transport, url)
+        exchange = WAYS[way](transport, url, Timeouts())
         for _ in range(3):
-            request = one._request("POST", "/x", b"{}")
-            request.extensions["apixo_async.sending"] = lambda: phases.append(None)
-
-            async def trace(event: str, _: object) -> None:
-                if event.endswith("send_request_headers.started"):
-                    phases.append(None)
-
-            request.extensions["trace"] = trace
-            response = await transport.handle_async_request(request)
-            await response.aread()
-            await response.aclose()
+            phases.append(Phase(believed=True))
+            got = Incoming()
+            await exchange(Outgoing("/x", [], b"{}", phases[-1]), got)
+            assert (got.status, got.body) == (200, GOOD)
         await transport.aclose()
     assert marks == [True, True, True]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_errors_are_those_of_httpx2(transport: httpx2.AsyncBaseTransport, way: str) -> None:
+    """A reset raises an error of httpx2; ours leads to no other, whose frames hold the key."""
+    async with asyncio.timeout(BOUND), server(reset_after_request) as url:
+        exchange = WAYS[way](transport, url, Timeouts())
+        with pytest.raises(httpx2.ReadError) as caught:
+            await exchange(Outgoing("/x", [], b"{}", Phase(believed=True)), Incoming())
+    if way == "own" and type(transport) is not httpx2.AsyncHTTPTransport:
+        assert caught.value.__context__ is caught.value.__cause__ is None
+
+
+async def test_request_on_the_wire(transport: httpx2.AsyncBaseTransport) -> None:
+    """The server sees target, host, key and length, each once, and nothing of a stack's own."""
+    heads: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer(GOOD, status="200 OK\r\nRetry-After: 7"))
+
+    async with asyncio.timeout(BOUND), server(handle) as url:
+        one = channel(transport, f"{url}/api/v1")
+        got = await one.get("/statusTask/m?taskId=a%2Fb%20c")
+        assert (got.status, got.body, got.retry_after) == (200, GOOD, 7.0)
+    [head] = heads
+    first, *lines = head.decode().strip().split("\r\n")
+    assert first == "GET /api/v1/statusTask/m?taskId=a%2Fb%20c HTTP/1.1"
+    sent = sorted(line.lower() for line in lines)
+    assert sent == [
+        "accept-encoding: identity",
+        "accept: application/json",
+        "authorization: bearer canary",
+        f"host: {url.removeprefix('http://')}",
+        "user-agent: test",
+    ]
+
+
+async def test_packed_answer(transport: httpx2.AsyncBaseTransport) -> None:
+    """An answer that is packed although nobody asked for it is unpacked: a task may be in it."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer(gzip.compress(GOOD), status="200 OK\r\nContent-Encoding: gzip"))
+
+    async with asyncio.timeout(BOUND), server(handle) as url:
+        got = await channel(transport, url).post("/x", b"{}")
+    assert (got.status, got.body) == (200, GOOD)
+
+
+async def test_endless_answer_is_cut(transport: httpx2.AsyncBaseTransport) -> None:
+    """An answer without end is cut, and its connection is of no more use."""
+    visits = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal visits
+        visits += 1
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+
+    async with asyncio.timeout(BOUND), server(handle) as url:
+        one = channel(transport, url)
+        one._timeouts = Timeouts()
+        for number in (1, 2):
+            got = await one.get("/x")
+            assert (got.status, len(got.body), visits) == (200, LONGEST_ANSWER, number)
+
+
+async def test_silence_is_bounded(transport: httpx2.AsyncBaseTransport) -> None:
+    """A body that stops is given up after the read timeout; what came of it is the answer."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer(GOOD[:20], claim=1_000))
+        await reader.read()
+        writer.close()
+
+    async with asyncio.timeout(BOUND), server(handle) as url:
+        start = time.monotonic()
+        got = await channel(transport, url).get("/x")
+    assert (got.status, got.body) == (200, GOOD[:20])
+    assert 0.25 < time.monotonic() - start < 0.9
 
 
 async def test_truncated_body_with_an_id(transport: httpx2.AsyncBaseTransport) -> None:

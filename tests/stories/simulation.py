@@ -77,7 +77,7 @@ class Life:
         self.clients: list[AsyncClient] = []
         self.slowest = rng.choice((0.05, 0.5, 1.5))
         fixed = Polling.fixed(rng.uniform(0, 10), rng.uniform(1, 10))
-        self.polling = rng.choice((Polling.documented(), fixed))
+        self.polling = rng.choice((Polling.adaptive(), Polling.documented(), fixed))
 
     async def live(self) -> None:
         """Live to the end, and leave in `problems` whatever broke a rule."""

@@ -23,6 +23,8 @@ from apixo_async import (
 from apixo_async import _poller as poller_module
 from apixo_async._agenda import Agenda
 from apixo_async._core import verdicts
+from apixo_async._core.learned import Learned
+from apixo_async._core.schedule import Planned
 from apixo_async._gate import Gate
 from apixo_async._ledger import Ledger
 from apixo_async._limiter import Limiter, Permit
@@ -85,6 +87,11 @@ PLACES: Final = [
     Place(Agenda, "pop_expired", lasts=LONG, asked=False),
     Place(Agenda, "expect", lasts=LONG, asked=False),
     Place(Agenda, "forget", lasts=10.0, asked=False),
+    Place(Agenda, "_leave_line"),
+    # What is learned.
+    Place(Learned, "again"),
+    Place(Learned, "learn", lasts=10.0, asked=False),
+    Place(Planned, "running"),
     # The ledger.
     Place(Ledger, "next_due"),
     Place(Ledger, "apply"),
@@ -101,7 +108,7 @@ PLACES: Final = [
     Place(Line, "get"),
     Place(Line, "_account"),
     Place(Limiter, "permit"),
-    Place(Limiter, "_grant"),
+    Place(Limiter, "_pump"),
     Place(Limiter, "permit_answered"),
     Place(Limiter, "permit_throttled", looks=Fault.status(429)),
     Place(Limiter, "permit_unanswered", looks=Fault.reset_after()),

@@ -1,0 +1,116 @@
+"""The inputs of a map: read one by one from any iterable, each with a key of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from apixo_async._bulk.outcome import Outcome
+from apixo_async._checks import check_input
+from apixo_async._core.errors import ApixoError, ConfigurationError
+from apixo_async._core.task_errors import TaskFailedError
+from apixo_async._core.values import Result
+from apixo_async._task import Task
+from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
+
+Entry: TypeAlias = Input | tuple[str, Input]
+Inputs: TypeAlias = Iterable[Entry] | AsyncIterable[Entry]
+
+
+@dataclass(slots=True)
+class Item:
+    """One input on its way through a map.
+
+    Attributes:
+        number: Its place among those read, from 0.
+        key: The caller's, or that place.
+        input: What to buy; None where what was given is no input.
+        refused: What is wrong with it, or None.
+        task: The last task bought for it.
+        purchases: Tasks bought for it.
+        failure: How that task failed, while another one is tried.
+    """
+
+    number: int
+    key: str
+    input: Input | None
+    refused: ConfigurationError | None = None
+    task: Task | None = None
+    purchases: int = 0
+    failure: TaskFailedError | None = None
+
+    def outcome(self, ended: Result | ApixoError) -> Outcome:
+        """Return what became of it."""
+        if isinstance(ended, Result):
+            return Outcome(self.key, self.input, self.task, ended, None, self.purchases)
+        return Outcome(self.key, self.input, self.task, None, ended, self.purchases)
+
+
+def check_inputs(given: object) -> Inputs:
+    """Return what was given if inputs can be read from it.
+
+    Raises:
+        ConfigurationError: They cannot, or it is one input where many are expected.
+    """
+    if isinstance(given, GptImage1 | GptImage2 | FluxKontext | OtherModel):
+        raise ConfigurationError("map takes many inputs: `submit` buys one")
+    if isinstance(given, Mapping):
+        raise ConfigurationError("map: a mapping given; its .items() are (key, input) pairs")
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable | AsyncIterable):
+        raise ConfigurationError(
+            f"map: a {type(given).__name__} given; it takes an iterable, or an async one, of "
+            "inputs or (key, input) pairs"
+        )
+    return cast("Inputs", given)
+
+
+async def items(inputs: Inputs) -> AsyncGenerator[Item]:
+    """Yield the inputs as items; a generator among the iterables is closed in the end."""
+    number = 0
+    async with aclosing(_entries(inputs)) as entries:
+        async for entry in entries:
+            yield _item(number, entry)
+            number += 1
+
+
+async def _entries(inputs: Inputs) -> AsyncGenerator[object]:
+    if isinstance(inputs, AsyncIterable):
+        source = aiter(inputs)
+        try:
+            async for entry in source:
+                yield entry
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+        return
+    plain = iter(inputs)
+    try:
+        for entry in plain:
+            yield entry
+    finally:
+        if isinstance(plain, Generator):
+            plain.close()
+
+
+def _item(number: int, entry: object) -> Item:
+    key: object = str(number)
+    given = entry
+    if isinstance(entry, tuple):
+        pair = cast("tuple[object, ...]", entry)
+        if len(pair) != 2:
+            return _refused(number, f"a tuple of {len(pair)} given; a (key, input) pair has two")
+        key, given = pair
+    if not isinstance(key, str):
+        return _refused(
+            number, f"key: {key!r:.200} given; a key is a str, such as {str(key)!r:.200}"
+        )
+    try:
+        return Item(number, key, check_input(given))
+    except ConfigurationError as error:
+        return Item(number, key, None, error.with_traceback(None))
+
+
+def _refused(number: int, why: str) -> Item:
+    return Item(number, str(number), None, ConfigurationError(why))

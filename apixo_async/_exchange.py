@@ -1,0 +1,146 @@
+"""One exchange, as the channel and a transport see it: what goes out, and what has come in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias, cast
+
+import httpx2
+
+from apixo_async._config import Timeouts
+
+#: A transport that declares `phase_aware = True` calls this extension of a request just before
+#: it writes the first byte, and never when it writes none.
+SENDING: Final = "apixo_async.sending"
+
+#: An answer of the API is a few hundred bytes; what is longer than this is cut.
+LONGEST_ANSWER: Final = 4 * 1024 * 1024
+
+
+class Phase:
+    """Whether a request may have reached the server: set just before its first byte is written.
+
+    Args:
+        believed: Whether the transport tells. One that does not tell has always "maybe sent".
+    """
+
+    __slots__ = ("maybe_sent",)
+
+    def __init__(self, *, believed: bool) -> None:
+        self.maybe_sent = not believed
+
+    def mark(self) -> None:
+        """Note that the first byte is about to be written."""
+        self.maybe_sent = True
+
+    async def trace(self, event: str, info: Mapping[str, object]) -> None:
+        """Note it from the `trace` events of httpcore2, for HTTP/1.1 and HTTP/2."""
+        if not event.endswith("send_request_headers.started"):
+            return
+        # A CONNECT opens a tunnel through a proxy; the request itself is yet to come.
+        if getattr(info.get("request"), "method", None) != b"CONNECT":
+            self.maybe_sent = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request.
+
+    Attributes:
+        path: What follows the base URL: ASCII, and quoted.
+        headers: All but Host and Content-Length.
+        body: What is posted, or None for a GET.
+        phase: Told just before the first byte of a POST is written.
+    """
+
+    path: str
+    headers: list[tuple[bytes, bytes]] = field(repr=False)  # the key is among them
+    body: bytes | None
+    phase: Phase
+
+    @property
+    def method(self) -> str:
+        """GET or POST."""
+        return "GET" if self.body is None else "POST"
+
+
+class Incoming:
+    """An answer, as far as it has come.
+
+    Attributes:
+        status: The HTTP status, or None before its head has come.
+        retry_after: The `Retry-After` header.
+        body: What came of the body, cut at the longest answer.
+    """
+
+    __slots__ = ("body", "retry_after", "status")
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.retry_after: str | None = None
+        self.body = b""
+
+    def take(self, chunk: bytes) -> bool:
+        """Add to the body; say whether it is full."""
+        self.body += chunk[: LONGEST_ANSWER - len(self.body)]
+        return len(self.body) >= LONGEST_ANSWER
+
+
+#: Sends a request and fills in its answer; raises what ends it early, and closes behind itself.
+Exchange: TypeAlias = Callable[[Outgoing, Incoming], Awaitable[None]]
+
+
+class Direct(Protocol):
+    """A transport that does exchanges without the request and response objects of httpx2."""
+
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+        """Prepare exchanges with one service, each in the hands of one caller at a time."""
+        ...
+
+
+def exchange_over(
+    transport: httpx2.AsyncBaseTransport, base_url: str, timeouts: Timeouts
+) -> Exchange:
+    """Return how to do exchanges over a transport: its own way if its class has one.
+
+    What a subclass changes of the usual way is respected: it does not inherit the other one.
+    """
+    if "exchange_with" in vars(type(transport)):
+        return cast("Direct", transport).exchange_with(base_url, timeouts)
+    return UsualExchange(transport, base_url, timeouts)
+
+
+class UsualExchange:
+    """Exchanges over any transport of httpx2."""
+
+    def __init__(
+        self, transport: httpx2.AsyncBaseTransport, base_url: str, timeouts: Timeouts
+    ) -> None:
+        self._transport = transport
+        self._base_url = base_url
+        self._timeouts = timeouts
+
+    async def __call__(self, request: Outgoing, answer: Incoming) -> None:
+        """Do one exchange."""
+        response = await self._transport.handle_async_request(self._built(request))
+        answer.status = response.status_code
+        answer.retry_after = response.headers.get("Retry-After")
+        try:
+            async for chunk in response.aiter_bytes():
+                if answer.take(chunk):
+                    return
+        finally:
+            await response.aclose()
+
+    def _built(self, request: Outgoing) -> httpx2.Request:
+        extensions: dict[str, object] = {"timeout": self._timeouts.extension}
+        if request.body is not None:
+            extensions |= {"trace": request.phase.trace, SENDING: request.phase.mark}
+        return httpx2.Request(
+            request.method,
+            self._base_url + request.path,
+            headers=request.headers,
+            content=request.body,
+            extensions=extensions,
+        )

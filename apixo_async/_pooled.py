@@ -1,0 +1,168 @@
+"""The default transport: httpx2's own, with a direct way to its connections.
+
+The pool of httpx2 walks over every connection, and asks the socket of every idle one, twice in
+each exchange: with the 85 connections that 167 looks a second keep, that is half of the CPU of a
+look. Here the last connection that was given back is the next one taken, and no other is asked.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import ClassVar, Final
+
+import httpcore2
+import httpx2
+
+from apixo_async._config import Timeouts
+from apixo_async._core.places import MOST
+from apixo_async._exchange import Exchange, Incoming, Outgoing
+
+#: Seconds that a connection is kept without being used; servers close them soon after.
+LONGEST_REST: Final = 5.0
+
+#: Each has a namesake in httpx2.
+_ERRORS: Final = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    httpcore2.UnsupportedProtocol,
+)
+
+_PLAIN: Final = (b"", b"identity")
+
+
+class PooledTransport(httpx2.AsyncHTTPTransport):
+    """Keep as many connections as requests were in flight of late.
+
+    Args:
+        verify: Whether to check certificates, or the context that does.
+        proxy: A proxy's URL, or None.
+    """
+
+    phase_aware: ClassVar[bool] = True
+
+    def __init__(self, *, verify: ssl.SSLContext | bool, proxy: str | None) -> None:
+        limits = httpx2.Limits(
+            max_connections=MOST,
+            max_keepalive_connections=MOST,
+            keepalive_expiry=LONGEST_REST,
+        )
+        super().__init__(verify=verify, proxy=proxy, limits=limits)
+        self._services: list[_Service] = []
+
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+        """Prepare exchanges with one service; who calls bounds how many there are at once."""
+        self._services.append(_Service(self._pool, httpx2.URL(base_url), timeouts))
+        return self._services[-1].exchange
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for service in self._services:
+            await service.aclose()
+        await super().aclose()
+
+
+class _Service:
+    """The connections to one service, made as the pool makes them: by a proxy, if there is one."""
+
+    def __init__(
+        self, pool: httpcore2.AsyncConnectionPool, base: httpx2.URL, timeouts: Timeouts
+    ) -> None:
+        self._pool = pool
+        self._url = httpcore2.URL(
+            scheme=base.raw_scheme, host=base.raw_host, port=base.port, target=base.raw_path
+        )
+        self._host = (b"Host", base.netloc)
+        self._timeouts = timeouts.extension
+        # Since when each rests, the longest first.
+        self._idle: deque[tuple[float, httpcore2.AsyncConnectionInterface]] = deque()
+        self._open: set[httpcore2.AsyncConnectionInterface] = set()
+
+    async def exchange(self, request: Outgoing, answer: Incoming) -> None:
+        """Do one exchange; errors are those of httpx2."""
+        try:
+            await self._exchange(request, answer)
+        except _ERRORS as exc:
+            failure: Exception = getattr(httpx2, type(exc).__name__)(str(exc))
+        else:
+            return
+        raise failure
+
+    async def _exchange(self, request: Outgoing, answer: Incoming) -> None:
+        connection = await self._taken()
+        try:
+            response = await connection.handle_async_request(self._built(request))
+            try:
+                await _read(response, answer)
+            finally:
+                await response.aclose()
+        finally:
+            await self._put_back(connection)
+
+    async def aclose(self) -> None:
+        """Close the connections, those in use as well."""
+        while self._open:
+            await self._open.pop().aclose()
+
+    def _built(self, request: Outgoing) -> httpcore2.Request:
+        base, body = self._url, request.body
+        headers = [self._host, *request.headers]
+        extensions: dict[str, object] = {"timeout": self._timeouts}
+        if body is not None:
+            headers.append((b"Content-Length", b"%d" % len(body)))
+            extensions["trace"] = request.phase.trace
+        target = base.target + request.path.encode("ascii")
+        url = httpcore2.URL(scheme=base.scheme, host=base.host, port=base.port, target=target)
+        return httpcore2.Request(
+            request.method, url, headers=headers, content=body, extensions=extensions
+        )
+
+    async def _taken(self) -> httpcore2.AsyncConnectionInterface:
+        while self._idle:
+            _, connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await self._closed(connection)
+        connection = self._pool.create_connection(self._url.origin)
+        self._open.add(connection)
+        return connection
+
+    async def _put_back(self, connection: httpcore2.AsyncConnectionInterface) -> None:
+        now = time.monotonic()
+        if connection.is_available() and connection in self._open:
+            self._idle.append((now, connection))
+        else:
+            await self._closed(connection)
+        if self._idle and self._idle[0][0] + LONGEST_REST < now:
+            await self._closed(self._idle.popleft()[1])
+
+    async def _closed(self, connection: httpcore2.AsyncConnectionInterface) -> None:
+        self._open.discard(connection)
+        await connection.aclose()
+
+
+async def _read(response: httpcore2.Response, answer: Incoming) -> None:
+    answer.status = response.status
+    head = {name.lower(): value for name, value in response.headers}
+    if b"retry-after" in head:
+        answer.retry_after = head[b"retry-after"].decode("ascii", "replace")
+    chunks = response.aiter_stream()
+    if head.get(b"content-encoding", b"") not in _PLAIN:
+        # Nobody asked for it; but a task id that was paid for may be inside.
+        coded = httpx2.Response(200, headers=response.headers, stream=_Coded(chunks))
+        chunks = coded.aiter_bytes()
+    async for chunk in chunks:
+        if answer.take(chunk):
+            return
+
+
+class _Coded(httpx2.AsyncByteStream):
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks

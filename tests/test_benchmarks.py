@@ -1,0 +1,208 @@
+"""The framework of the benchmarks: the table, the questions, and processes that end."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+# Behind everything that is installed, so that the package stays the installed one.
+sys.path.append(str(Path(__file__).parents[1]))
+
+import benchmarks.__main__ as command
+from benchmarks import Options, Row, tasks_at_once
+from benchmarks.measuring import cpu_of, in_child, interleaved, median, metered
+from benchmarks.peers.clients import PEERS
+from benchmarks.tasks_at_once import Outcome
+
+OPTIONS = Options(tasks=10)
+GOOD = Outcome(
+    returned=10,
+    created=10,
+    requests=30,
+    submitted=0.5,
+    wall=21.0,
+    cpu=1.0,
+    freeze=0.05,
+    server_cpu=1.0,
+    errors="",
+)
+
+
+def question(*rows: Row, **names: object) -> SimpleNamespace:
+    """Return a question that answers with these rows, and notes how it was asked."""
+    asked: list[Options] = []
+
+    def run(options: Options) -> Iterator[Row]:
+        asked.append(options)
+        yield from rows
+
+    return SimpleNamespace(run=run, asked=asked, **names)
+
+
+def test_table() -> None:
+    """A question is told once, a bar is escaped, and what was not reached stands out."""
+    rows = [
+        Row("Fast?", "a | b", "0.5x", "1 against 2 s", "at most 1x", True),
+        Row("Fast?", "c", "2.0x", "4 against 2 s", "at most 1x", False),
+        Row("Small?", "d", "-", "3 kB"),
+    ]
+    lines = list(command.table(rows))
+    assert lines[0].count("|") == lines[1].count("|") == 7
+    assert lines[2:] == [
+        "| Fast? | a \\| b | 0.5x | 1 against 2 s | at most 1x | yes |",
+        "|  | c | 2.0x | 4 against 2 s | at most 1x | **no** |",
+        "| Small? | d | - | 3 kB |  |  |",
+    ]
+
+
+def test_an_unknown_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A name that is no question ends at once, and tells those that are."""
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["nothing", "--out", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert "there is no nothing" in said
+    assert "tasks_at_once" in said.rpartition("there is")[2]
+
+
+@pytest.mark.parametrize("option", ["--rounds=-1", "--rounds=0", "--tasks=0", "--seconds=0"])
+def test_a_number_that_makes_no_sense(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is measured zero times."""
+    monkeypatch.setattr(command, "find_questions", dict)
+    with pytest.raises(SystemExit, match="2"):
+        command.main([option])
+    assert "above zero" in capsys.readouterr().err
+
+
+def test_questions_are_the_modules_that_run() -> None:
+    """A module of the package is a question when it has a `run`."""
+    assert "tasks_at_once" in command.find_questions()
+    assert not {"measuring", "plots", "peers", "__main__"} & command.find_questions().keys()
+
+
+def test_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The named question is asked, its rows are printed, and the file holds the same."""
+    asked, other = question(Row("Fast?", "a", "1x", "1 s")), question()
+    monkeypatch.setattr(command, "find_questions", lambda: {"asked": asked, "other": other})
+    command.main(["asked", "--rounds", "3", "--out", str(tmp_path / "new")])
+    printed = capsys.readouterr()
+    assert "| Fast? | a | 1x | 1 s |" in printed.out
+    assert (tmp_path / "new" / "table.md").read_text("utf-8") == printed.out
+    assert asked.asked == [Options(rounds=3, out=tmp_path / "new")]
+    assert other.asked == []
+    assert "asked: 0 s" in printed.err
+
+
+def test_rounds() -> None:
+    """A question has its own number of rounds until another is asked for."""
+    short, usual = question(ROUNDS=1), question()
+    list(command.answers({"short": short, "usual": usual}, OPTIONS, None))
+    list(command.answers({"short": short}, OPTIONS, 7))
+    assert [options.rounds for options in short.asked + usual.asked] == [1, 7, 5]
+
+
+def test_a_module_that_is_missing() -> None:
+    """What is not installed gives a row that says so, and the next question is asked."""
+
+    def run(_options: Options) -> Iterator[Row]:
+        yield Row("Fast?", "a", "1x", "1 s")
+        raise ModuleNotFoundError("No module named 'peer'", name="peer")
+
+    after = question(Row("Small?", "b", "1x", "1 kB"))
+    rows = list(command.answers({"fast": SimpleNamespace(run=run), "small": after}, OPTIONS, None))
+    assert [row.measured for row in rows] == ["a", "peer is not installed", "b"]
+    assert rows[1].reached is None
+
+
+def test_a_peer_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are measured without it; targets are judged against those that are there."""
+    outcomes = {"ours": [GOOD], "fal-client": [replace(GOOD, cpu=4.0, returned=0)]}
+    monkeypatch.setattr(
+        tasks_at_once, "is_installed", lambda module: module in ("apixo_async", "fal_client")
+    )
+    monkeypatch.setattr(tasks_at_once.importlib.metadata, "version", lambda _name: "1.0")
+    monkeypatch.setattr(tasks_at_once, "interleaved", lambda _rounds, asked: pick(outcomes, asked))
+    monkeypatch.setattr(tasks_at_once, "_draw", lambda *_args: None)
+    rows = list(tasks_at_once.run(OPTIONS))
+    assert [row.reached for row in rows[:4]] == [True, True, True, True]
+    assert [row.ratio for row in rows[:4]] == ["1.00x", "1.05x", "0.50x", "0.25x"]
+    assert [row.measured for row in rows[4:6]] == [
+        "httpx-aiohttp is not installed",
+        "openai is not installed",
+    ]
+    assert (rows[6].ratio, rows[6].reached) == ("-", None)
+
+
+def pick(outcomes: dict[str, list[Outcome]], asked: dict[str, object]) -> dict[str, list[Outcome]]:
+    """Return the outcomes of those that were asked, and of no others."""
+    assert outcomes.keys() == asked.keys() <= PEERS.keys()
+    return outcomes
+
+
+def test_targets_that_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One lost result, a late one, a long freeze and more CPU than a peer are each a miss."""
+    bad = replace(GOOD, returned=9, wall=22.1, freeze=0.11, cpu=4.1)
+    outcomes = {name: [bad, GOOD, bad] for name in PEERS}
+    outcomes["openai"] = outcomes["fal-client"] = [replace(GOOD, cpu=4.0)]
+    monkeypatch.setattr(tasks_at_once, "is_installed", lambda _module: True)
+    monkeypatch.setattr(tasks_at_once.importlib.metadata, "version", lambda _name: "1.0")
+    monkeypatch.setattr(tasks_at_once, "interleaved", lambda _rounds, asked: pick(outcomes, asked))
+    monkeypatch.setattr(tasks_at_once, "_draw", lambda *_args: None)
+    rows = list(tasks_at_once.run(OPTIONS))
+    assert [row.reached for row in rows] == [False] * 8 + [None] * 2
+
+
+def test_rounds_are_interleaved() -> None:
+    """Each candidate is measured once a round, and another one first in each."""
+    order: list[str] = []
+    candidates = {name: lambda name=name: order.append(name) or len(order) for name in "abc"}
+    measured = interleaved(2, candidates)
+    assert order == ["a", "b", "c", "b", "c", "a"]
+    assert measured == {"a": [1, 6], "b": [2, 4], "c": [3, 5]}
+    assert median(measured["a"]) == 3.5
+
+
+def test_cpu_is_not_time() -> None:
+    """CPU is what a call computes, not how long it waits."""
+    assert cpu_of(lambda: time.sleep(0.1)) < 0.05
+    assert cpu_of(lambda: sum(range(1_000_000))) > 0.001
+
+
+def test_a_frozen_loop() -> None:
+    """The meter tells how long the event loop stood still, even when nothing came after."""
+
+    async def freeze(seconds: float) -> float:
+        async with metered() as meter:
+            await asyncio.sleep(0.02)
+            time.sleep(seconds)  # noqa: ASYNC251 - a loop that stands still is the case
+        return meter.freeze
+
+    assert 0.15 <= asyncio.run(freeze(0.2)) < 2.0
+
+
+@pytest.mark.realtime
+def test_a_child() -> None:
+    """What a function returns in a process of its own comes back; what it raises is told."""
+    assert in_child(30.0, operator.add, 1, 2) == 3
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        in_child(30.0, operator.truediv, 1, 0)
+
+
+@pytest.mark.realtime
+def test_a_child_that_hangs() -> None:
+    """A process that says nothing in time is killed."""
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        in_child(0.1, time.sleep, 60.0)
+    assert time.monotonic() - started < 10.0
