@@ -1,173 +1,244 @@
-"""Many tasks at once on real sockets: does every result come, how soon, and at what cost?
+"""1,000 tasks at once, 20 s each: does every result come, how late, and at what cost?
 
-The simulator has a process of its own. Tasks take it, and the client's plan of looks gives them,
-the documents' times, both divided by one speed. The ideal is a client that hears of each task at
-the moment at which it is over.
+Every client creates all tasks in one gather with its own default settings, in a process of its
+own, against a small server in another process that speaks its API. No task can be over before
+20 s: that is the ideal wall time. What is not back after 60 s counts as not handed back. A round
+of all clients takes more than two minutes, so one is the default; the long form is
+``python -m benchmarks tasks_at_once --rounds 5``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import json
+import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 
-import httpx2
+from benchmarks import Options, Row, plots, unanswered
+from benchmarks.measuring import (
+    in_child,
+    interleaved,
+    is_installed,
+    median,
+    metered,
+    received,
+    serving,
+)
+from benchmarks.peers.clients import PEERS
 
-from apixo_async import AsyncClient, GptImage1, Polling, Result, Statistics
-from apixo_async._core.documents import timing
-from apixo_async._transport import build_transport
-from apixo_async.aiohttp import AiohttpTransport
-from apixo_async.testing import serve_process
-from benchmarks import Answer, Options
+ROUNDS = 1
 
-KEY = "benchmark-key"
-DOCUMENTED = 30.0  # seconds that a task of gpt-image-1 takes, about
-PLAN = timing("gpt-image-1")  # first look and interval of such a task
-TICK = 0.005  # seconds between two looks at the clock
-
-#: What carries the requests to a URL, by name.
-TRANSPORTS: dict[str, Callable[[str], httpx2.AsyncBaseTransport]] = {
-    "httpx2": lambda url: build_transport(url, proxy="", verify=True),
-    "aiohttp": lambda _: AiohttpTransport(),
-}
-
-
-class CountingTransport(httpx2.AsyncBaseTransport):
-    """Pass requests on, and count how many wait for an answer at once."""
-
-    phase_aware = True  # as both transports inside are
-
-    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
-        self._inner = inner
-        self._in_flight = 0
-        self.most = 0
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request."""
-        self._in_flight += 1
-        self.most = max(self.most, self._in_flight)
-        try:
-            return await self._inner.handle_async_request(request)
-        finally:
-            self._in_flight -= 1
-
-    async def aclose(self) -> None:
-        """Close the transport inside."""
-        await self._inner.aclose()
-
-
-@dataclass
-class Meter:
-    """The cost of what runs beside it.
-
-    Attributes:
-        cpu: Seconds of this process, the ticks' own included.
-        freeze: The most seconds by which a tick came late.
-    """
-
-    cpu: float = 0.0
-    freeze: float = 0.0
-
-    async def tick(self) -> None:
-        """Look at the clock again and again; whatever holds the loop makes a tick late."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + TICK
-            await asyncio.sleep(TICK)
-            self.freeze = max(self.freeze, loop.time() - due)
-
-
-@asynccontextmanager
-async def metered() -> AsyncGenerator[Meter]:
-    """Measure what happens inside of the context."""
-    meter = Meter()
-    started = time.process_time()
-    async with asyncio.TaskGroup() as group:
-        ticking = group.create_task(meter.tick())
-        yield meter
-        ticking.cancel()
-    meter.cpu = time.process_time() - started
+LATEST = 3.0  # what is not back after so many times the ideal, is not handed back
+ENDING = 90.0  # seconds that a client may take beyond that, to start and to give up
+SLOWEST = 1.1  # wall time against the ideal
+FREEZE = 0.1  # seconds for which the event loop may stand still
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one run gave.
+class Outcome:
+    """What one client did.
 
     Attributes:
-        results: Those that came.
-        submitted: Seconds until the last task was created.
-        wall: Seconds until the last result came.
-        ideal: Seconds until the last task was over at the service.
-        delay: Mean seconds from the end of a task to its result here.
+        returned: Distinct results handed back in time.
+        created: Tasks that the server made.
+        requests: Requests that the server had.
+        submitted: Seconds until the last task was made.
+        wall: Seconds until the last result, or until time was up.
+        cpu: Seconds of CPU of the client's process.
+        freeze: The longest time in seconds for which its event loop stood still.
+        server_cpu: Seconds of CPU of the server's process.
+        errors: What the others ended with, and how many of them.
     """
 
-    results: list[Result]
+    returned: int
+    created: int
+    requests: int
     submitted: float
     wall: float
-    ideal: float
-    delay: float
-    meter: Meter
-    statistics: Statistics
-    most: int
+    cpu: float
+    freeze: float
+    server_cpu: float
+    errors: str
 
 
-async def generate_all(url: str, inner: httpx2.AsyncBaseTransport, tasks: int, speed: float) -> Run:
-    """Generate so many images at once."""
-    transport = CountingTransport(inner)
-    heard: list[float] = []
-    polling = Polling.fixed(PLAN.first / speed, PLAN.interval / speed)
-    async with AsyncClient(KEY, base_url=url, transport=transport, polling=polling) as client:
+@dataclass(frozen=True)
+class _Heard:
+    ids: list[str]
+    started: float
+    wall: float
+    cpu: float
+    freeze: float
+    errors: str
 
-        async def generate(number: int) -> Result:
-            wanted = GptImage1(prompt=f"cafe {number}", aspect_ratio="1:1", num_images=1)
-            result = await client.generate(wanted)
-            heard.append(time.time() - unix(result.completed_at))
-            return result
 
-        started = time.time()
+def run(options: Options) -> Iterator[Row]:
+    """Measure each client that is installed."""
+    question = f"{options.tasks:,} tasks at once, {options.seconds:g} s each"
+    installed = [name for name, peer in PEERS.items() if is_installed(peer.module)]
+    measured = interleaved(
+        options.rounds, {name: partial(measure, name, options) for name in installed}
+    )
+    for name in PEERS:
+        if name not in measured:
+            yield unanswered(question, PEERS[name].distribution)
+        elif PEERS[name].is_ours:
+            yield from _our_rows(question, name, measured, options)
+        else:
+            yield _peer_row(question, name, measured[name], options)
+    _draw(measured, options)
+
+
+def measure(name: str, options: Options) -> Outcome:
+    """Let one client work on all tasks, and ask its server what it saw."""
+    from benchmarks.peers.servers import serve
+
+    latest = LATEST * options.seconds
+    with serving(serve, PEERS[name].shape, options.seconds) as said:
+        url: str = received(said)
+        heard = in_child(latest + ENDING, ask_all, name, url, options.tasks, latest)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            f"{url}/counts", timeout=30
+        ) as answer:
+            counts = json.load(answer)
+    return Outcome(
+        returned=len(set(heard.ids)),
+        created=len(counts["created"]),
+        requests=counts["requests"],
+        submitted=max(counts["created"], default=heard.started) - heard.started,
+        wall=heard.wall,
+        cpu=heard.cpu,
+        freeze=heard.freeze,
+        server_cpu=counts["cpu"],
+        errors=heard.errors,
+    )
+
+
+def ask_all(name: str, url: str, tasks: int, latest: float) -> _Heard:
+    """Be the process of one client."""
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    return asyncio.run(_ask_all(name, url, tasks, latest))
+
+
+async def _ask_all(name: str, url: str, tasks: int, latest: float) -> _Heard:
+    last = 0.0
+    loop = asyncio.get_running_loop()
+    async with PEERS[name].connect(url) as ask:
+
+        async def note(number: int) -> str:
+            nonlocal last
+            task_id = await ask(number)
+            last = loop.time()
+            return task_id
+
+        started, began = time.time(), loop.time()
         async with metered() as meter:
-            results = await asyncio.gather(*map(generate, range(tasks)))
-        return Run(
-            results,
-            submitted=max(unix(result.created_at) for result in results) - started,
-            wall=time.time() - started,
-            ideal=max(unix(result.completed_at) for result in results) - started,
-            delay=sum(heard) / tasks,
-            meter=meter,
-            statistics=client.statistics(),
-            most=transport.most,
+            asking = [asyncio.create_task(note(number)) for number in range(tasks)]
+            done, late = await asyncio.wait(asking, timeout=latest)
+        wall = latest if late else last - began
+        failed = Counter(type(task.exception()).__name__ for task in done if task.exception())
+        for task in late:
+            task.cancel()
+        return _Heard(
+            ids=[task.result() for task in done if not task.exception()],
+            started=started,
+            wall=wall,
+            cpu=meter.cpu,
+            freeze=meter.freeze,
+            errors=", ".join(f"{count} {name}" for name, count in failed.items()),
         )
 
 
-def unix(stamp: datetime | None) -> float:
-    """Return a stamp of the service in Unix time; its clock is this machine's."""
-    assert stamp is not None
-    return stamp.timestamp()
+def _our_rows(
+    question: str, name: str, measured: Mapping[str, Sequence[Outcome]], options: Options
+) -> Iterator[Row]:
+    outcomes = measured[name]
+    returned, created = min(_of(outcomes, "returned")), max(_of(outcomes, "created"))
+    yield Row(
+        question,
+        f"{name}: results handed back, against tasks asked for",
+        f"{returned / options.tasks:.2f}x",
+        f"{returned:,.0f}; {created:,.0f} tasks created, {_looks(outcomes):.2f} looks a task",
+        "every one, once",
+        returned == created == options.tasks,
+    )
+    wall = median(_of(outcomes, "wall")) / options.seconds
+    submitted = median(_of(outcomes, "submitted"))
+    yield Row(
+        question,
+        f"{name}: wall, against the ideal",
+        f"{wall:.2f}x",
+        f"{wall * options.seconds:.1f} s; last task created after {submitted:.1f} s",
+        f"at most {SLOWEST}x",
+        wall <= SLOWEST,
+    )
+    freeze = median(_of(outcomes, "freeze"))
+    yield Row(
+        question,
+        f"{name}: worst freeze of the event loop",
+        f"{freeze / FREEZE:.2f}x",
+        f"{freeze * 1000:.0f} ms",
+        f"at most {FREEZE * 1000:.0f} ms",
+        freeze <= FREEZE,
+    )
+    yield from _cpu_row(question, name, measured)
 
 
-def figures(run: Run, tasks: int, created: int) -> Iterator[tuple[str, str]]:
-    """Yield the figures of one run, by name."""
-    distinct = len({result.task_id for result in run.results})
-    yield "results, of tasks created", f"{distinct:,} of {created:,}"
-    yield "last task created", f"after {run.submitted:.1f} s"
-    yield "wall, against the ideal", f"{run.wall:.1f} s, {run.ideal:.1f} s"
-    yield "mean delay of the news", f"{run.delay:.2f} s"
-    yield "looks a task", f"{run.statistics.looks / tasks:.2f}"
-    yield "CPU of the client", f"{run.meter.cpu:.2f} s"
-    yield "worst freeze of the loop", f"{run.meter.freeze * 1000:.0f} ms"
-    yield "most requests in flight", f"{run.most}"
+def _cpu_row(question: str, name: str, measured: Mapping[str, Sequence[Outcome]]) -> Iterator[Row]:
+    spent = {of: median(_of(outcomes, "cpu")) for of, outcomes in measured.items()}
+    peers = {of: cpu for of, cpu in spent.items() if not PEERS[of].is_ours}
+    if peers:
+        best = min(peers, key=peers.__getitem__)
+        yield Row(
+            question,
+            f"{name}: CPU of the client, against {best}",
+            f"{spent[name] / peers[best]:.2f}x",
+            f"{spent[name]:.1f} against {peers[best]:.1f} s",
+            "less than any peer",
+            spent[name] < peers[best],
+        )
 
 
-def run(options: Options) -> Iterator[Answer]:
-    """Measure with each of the two transports."""
-    speed = DOCUMENTED / options.seconds
-    for name, make in TRANSPORTS.items():
-        with serve_process(key=KEY, speed=speed) as url:
-            done = asyncio.run(generate_all(url, make(url), options.tasks, speed))
-            seen = httpx2.get(f"{url}/_simulator/statistics", trust_env=False)
-            created: int = seen.json()["created"]
-        question = f"{options.tasks:,} tasks at once, about {options.seconds:g} s each, {name}"
-        yield Answer(question, dict(figures(done, options.tasks, created)))
+def _peer_row(question: str, name: str, outcomes: Sequence[Outcome], options: Options) -> Row:
+    version = importlib.metadata.version(PEERS[name].distribution)
+    returned, wall, freeze, cpu, created = (
+        median(_of(outcomes, figure)) for figure in ("returned", "wall", "freeze", "cpu", "created")
+    )
+    figures = (
+        f"{returned:,.0f} results of {created:,.0f} created in {wall:.0f} s; "
+        f"CPU {cpu:.0f} s, freeze {freeze:.1f} s, {_looks(outcomes):.1f} looks a task"
+    )
+    errors = "; ".join(sorted({outcome.errors for outcome in outcomes if outcome.errors}))
+    return Row(
+        question,
+        f"{name} {version}: wall, against the ideal",
+        f"{wall / options.seconds:.2f}x" if returned == options.tasks else "-",
+        f"{figures}; {errors}" if errors else figures,
+    )
+
+
+def _of(outcomes: Sequence[Outcome], figure: str) -> list[float]:
+    return [getattr(outcome, figure) for outcome in outcomes]
+
+
+def _looks(outcomes: Sequence[Outcome]) -> float:
+    """Return requests a task, but for the one that made it."""
+    return median(outcome.requests / max(1, outcome.created) - 1 for outcome in outcomes)
+
+
+def _draw(measured: Mapping[str, Sequence[Outcome]], options: Options) -> None:
+    figure, panels = plots.new(f"{options.tasks:,} tasks at once, {options.seconds:g} s each", 3)
+    shown = [
+        ("wall", "seconds until the last result, or until time was up", "{:,.1f}", False),
+        ("cpu", "seconds of CPU of the client", "{:,.1f}", False),
+        ("freeze", "seconds of the worst freeze of its loop", "{:,.2f}", True),
+    ]
+    for panel, (name, title, form, log) in zip(panels, shown, strict=True):
+        heights = {of: median(_of(outcomes, name)) for of, outcomes in measured.items()}
+        plots.bars(panel, heights, title, form, log=log)
+    plots.save(figure, options, "tasks_at_once")

@@ -1,0 +1,86 @@
+"""How long does ``import apixo_async`` take, against importing what it stands on?
+
+A fresh interpreter for each, interleaved, and the time that the import statement takes in it.
+Bytecode is compiled by a first round that does not count. ``import pydantic`` alone loads next to
+nothing of pydantic, so there are two baselines: the two import statements as they stand, and the
+names that somebody needs who sends requests and describes one model.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import benchmarks
+from benchmarks import Options, Row
+from benchmarks.measuring import interleaved, median
+
+QUESTION: Final = "Import: how long does it take?"
+ROUNDS: Final = 11
+TARGET: Final = 1.25
+PATIENCE: Final = 30.0  # seconds for one interpreter
+
+OURS: Final = "import apixo_async; apixo_async.AsyncClient"
+BASELINES: Final[Mapping[str, str]] = {
+    "`import httpx2, pydantic`": "import httpx2, pydantic",
+    "`httpx2`, `asyncio` and one `pydantic.BaseModel`": (
+        "import asyncio, httpx2, pydantic\n"
+        "httpx2.AsyncHTTPTransport\n"
+        "class Model(pydantic.BaseModel):\n"
+        "    number: int\n"
+    ),
+}
+
+_CLOCKED: Final = """
+import time
+started = time.perf_counter()
+{}
+print(time.perf_counter() - started)
+"""
+
+
+def run(options: Options) -> Iterator[Row]:
+    """Import each in interpreters of its own."""
+    with tempfile.TemporaryDirectory() as cache:
+        candidates = {
+            name: partial(seconds, statement, cache)
+            for name, statement in {"ours": OURS, **BASELINES}.items()
+        }
+        for compile_all in candidates.values():
+            compile_all()
+        measured = interleaved(max(ROUNDS, options.rounds), candidates)
+    took = {name: median(each) * 1000 for name, each in measured.items()}
+    for baseline in BASELINES:
+        ratio = took["ours"] / took[baseline]
+        yield Row(
+            QUESTION,
+            f"`import apixo_async`, against {baseline}",
+            f"{ratio:.2f}x",
+            f"{took['ours']:.0f} against {took[baseline]:.0f} ms",
+            f"at most {TARGET}x",
+            ratio <= TARGET,
+        )
+
+
+def seconds(statement: str, cache: str) -> float:
+    """Return the seconds that a statement takes in a fresh interpreter, bytecode being cached."""
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    # The package next to this one, as in this process, wherever it was started.
+    beside = str(Path(benchmarks.__path__[0]).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", _CLOCKED.format(statement)],
+        env=environment | {"PYTHONPYCACHEPREFIX": cache, "PYTHONPATH": beside},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    return float(done.stdout)

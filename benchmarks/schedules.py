@@ -1,0 +1,97 @@
+"""Ways to decide when to look, to be compared: each is a `Polling` that builds its schedule."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+from apixo_async import Polling
+from apixo_async._core.inspection import Pace
+from apixo_async._core.learned import Learned
+from apixo_async._core.plans import Plan
+from apixo_async._core.schedule import Planned, Room, Schedule
+
+
+class Loop:
+    """Look as a loop of one's own does for each task: a first wait, then wait after wait.
+
+    Args:
+        first: Seconds to the first look.
+        interval: Seconds from an answer to the next look.
+    """
+
+    learns: ClassVar[bool] = False
+
+    def __init__(self, first: float, interval: float) -> None:
+        self._first = first
+        self._interval = interval
+
+    def opened(self, *_: object) -> None:
+        """Do nothing: every task has a loop of its own."""
+
+    def running(self, *_: object, first: bool) -> None:
+        """Do nothing."""
+
+    def closed(self, kind: str, *, waited: bool) -> None:
+        """Do nothing."""
+
+    def learn(self, *_: object) -> bool:
+        """Learn nothing."""
+        return False
+
+    def first(self, kind: str, created: float) -> float:
+        """Return when to look for the first time."""
+        del kind
+        return created + self._first
+
+    def again(self, kind: str, created: float, now: float, room: Room) -> float:
+        """Return when to look again."""
+        del kind, created, room
+        return now + self._interval
+
+
+class Priced(Learned):
+    """Look by the same rule at one price for ever, once enough is known."""
+
+    def __init__(self, plan: Plan, price: float, pace: Pace) -> None:
+        super().__init__(lambda _: plan, Planned(lambda _: plan, random.Random(0)), pace)
+        self._always = price
+
+    def _price(self, known: object) -> float:
+        del known
+        return self._always
+
+
+#: The documents' plan of gpt-image-1 and flux-kontext.
+PLAN = Plan(20.0, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Polling):
+    """One way to look at tasks whose plan is known.
+
+    Attributes:
+        documented: The plan.
+        documented_plan: The plan.
+        way: "ours", "documented", "to the letter" or "priced".
+        price: The price of "priced".
+    """
+
+    documented_plan: Plan = PLAN
+    way: str = "ours"
+    price: float = 0.0
+
+    def plan_for(self, kind: str) -> Plan:
+        """Return the workload's plan, whatever the kind."""
+        del kind
+        return self.documented_plan
+
+    def schedule(self, rng: random.Random) -> Schedule:
+        """Build what says when to look."""
+        plan, pace = self.documented_plan, Pace(self.floor, self.ceiling)
+        if self.way in ("documented", "to the letter"):
+            return Loop(plan.first, plan.interval)
+        if self.way == "priced":
+            return Priced(plan, self.price, pace)
+        return Learned(self.plan_for, Planned(self.plan_for, rng), pace)
