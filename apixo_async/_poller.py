@@ -7,6 +7,7 @@ import contextvars
 import math
 from urllib.parse import quote
 
+from apixo_async._alarm import Alarm
 from apixo_async._bounds import bound_after, bound_at
 from apixo_async._core import events, verdicts
 from apixo_async._core.errors import (
@@ -43,7 +44,7 @@ class Poller:
         self._report = report
         self._patience = patience
         self._agenda = ledger.agenda
-        self._changed = asyncio.Event()
+        self._alarm = Alarm()
         self._runner: asyncio.Task[None] | None = None
         self._exchanges: set[asyncio.Task[None]] = set()
 
@@ -105,7 +106,7 @@ class Poller:
         self.ledger.halt_all(reason, asyncio.get_running_loop().time())
 
     def _wake(self) -> None:
-        self._changed.set()
+        self._alarm.wake()
         if self._runner is None and self.over is None:
             # An empty context: no caller's context variables leak into the looks.
             self._runner = asyncio.get_running_loop().create_task(
@@ -126,13 +127,8 @@ class Poller:
         """Wait until a look is due or no task is left, giving up meanwhile what expires."""
         loop = asyncio.get_running_loop()
         while self.ledger.tracks and self._agenda.next_due() > loop.time():
-            self._changed.clear()
-            wake = min(self._agenda.next_due(), self._agenda.next_expiry())
-            try:
-                async with bound_at(wake if wake < math.inf else None):
-                    await self._changed.wait()
-            except TimeoutError:
-                self.ledger.abandon_expired(loop.time())
+            await self._alarm.sleep(min(self._agenda.next_due(), self._agenda.next_expiry()))
+            self.ledger.abandon_expired(loop.time())
 
     async def _admitted(self) -> Permit | None:
         """Wait for a permit and a place, or until a task expires."""
@@ -171,7 +167,8 @@ class Poller:
         else:
             verdict = verdicts.judge_look(answer, ref)
         self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
-        self._changed.set()
+        # The runner sleeps on, unless it has to look earlier than it thought, or to end.
+        self._alarm.need(self._agenda.next_due() if self.ledger.tracks else -math.inf)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)

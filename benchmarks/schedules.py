@@ -74,7 +74,7 @@ class Candidate(Polling):
     Attributes:
         documented: The plan.
         documented_plan: The plan.
-        way: "ours", "documented", "to the letter" or "priced".
+        way: "ours", "documented" or "priced".
         price: The price of "priced".
     """
 
@@ -90,7 +90,7 @@ class Candidate(Polling):
     def schedule(self, rng: random.Random) -> Schedule:
         """Build what says when to look."""
         plan, pace = self.documented_plan, Pace(self.floor, self.ceiling)
-        if self.way in ("documented", "to the letter"):
+        if self.way == "documented":
             return Loop(plan.first, plan.interval)
         if self.way == "priced":
             return Priced(plan, self.price, pace)

@@ -21,8 +21,8 @@ PACKAGE = "apixo_async"
 LAYERS = {
     "core": "_core.* _version",
     "inputs": "inputs",
-    "edges": "_bounds _config _waiters _exchange _pooled _transport _grants _limiter _gate _line "
-    "_reporting _checks _binding _balance _downloads.* aiohttp",
+    "edges": "_alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter _gate "
+    "_line _reporting _checks _binding _balance _downloads.* aiohttp",
     "engine": "_agenda _track _outages _ledger _poller _posts _probes _repeats _calls _submits "
     "_task _settings _engine _life",
     "bulk": "_bulk.*",

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
-from apixo_async import ClientClosedError
+from apixo_async import ClientClosedError, Limiter
 from apixo_async._calls import Calls
 
 pytestmark = pytest.mark.anyio
-CLOSED = ClientClosedError("closed")
+CLOSED, STOPPED = ClientClosedError("closed"), ClientClosedError("stopped")
 
 
 async def hang(calls: Calls, deadline: float | None = None) -> None:
@@ -87,3 +89,99 @@ async def test_close_waits_for_the_clean_up() -> None:
     assert cleaned == [True]
     with pytest.raises(ClientClosedError):
         await waiting
+
+
+# --- those who queue -------------------------------------------------------------------------
+
+
+async def stand(calls: Calls) -> None:
+    """Queue for a slot that never comes."""
+    place = calls.queue()
+    try:
+        await place
+    finally:
+        calls.unqueue(place)
+
+
+async def test_close_ends_those_who_queue() -> None:
+    """Everybody in a queue gets an error of his own, and the close waits until they have left."""
+    calls = Calls()
+    waiting = [asyncio.create_task(stand(calls)) for _ in range(3)]
+    await asyncio.sleep(1)
+    await calls.aclose(CLOSED)
+    assert all(task.done() for task in waiting)
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(error) for error in errors] == ["closed"] * 3
+    assert len({id(error) for error in errors} | {id(CLOSED)}) == 4
+    with pytest.raises(ClientClosedError):
+        calls.queue()
+
+
+async def test_close_in_the_instant_of_a_hand_over() -> None:
+    """Whoever was served in the instant of the close keeps what was handed over."""
+    calls, limiter = Calls(), Limiter()
+    place, slot = calls.queue(), await limiter.slot()
+    place.set_result(slot)
+    calls.end(CLOSED)
+    assert await place is slot
+    calls.unqueue(place)
+    await calls.aclose(CLOSED)
+
+
+async def test_cancelled_in_the_instant_of_the_close() -> None:
+    """Whoever is cancelled in the instant of the close gets his CancelledError."""
+    calls = Calls()
+    waiting = [asyncio.create_task(stand(calls)) for _ in range(2)]
+    await asyncio.sleep(1)
+    waiting[0].cancel()
+    calls.end(CLOSED)
+    waiting[1].cancel()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+async def test_end_of_a_part() -> None:
+    """The end of a part ends what is open in it, and refuses what comes; the whole goes on."""
+    whole = Calls()
+    part, other = Calls(whole), Calls(whole)
+    waiting = [asyncio.create_task(wait(part)) for wait in (hang, stand)]
+    going_on = [
+        asyncio.create_task(wait(calls)) for calls in (whole, other) for wait in (hang, stand)
+    ]
+    await asyncio.sleep(1)
+    part.end(STOPPED)
+    ends = await asyncio.gather(*waiting, hang(part), stand(part), return_exceptions=True)
+    assert [str(end) for end in ends] == ["stopped"] * 4
+    await asyncio.sleep(1)
+    assert not any(task.done() for task in going_on)
+    await whole.aclose(CLOSED)
+    assert all(task.done() for task in going_on)
+    ends = await asyncio.gather(*going_on, return_exceptions=True)
+    assert [str(end) for end in ends] == ["closed"] * 4
+
+
+async def test_first_reason_stays() -> None:
+    """A part keeps the reason of its own end; one that is made later has that of the whole."""
+    whole = Calls()
+    part = Calls(whole)
+    waiting = [asyncio.create_task(wait(part)) for wait in (hang, stand)]
+    await asyncio.sleep(1)
+    part.end(STOPPED)
+    await whole.aclose(CLOSED)
+    assert all(task.done() for task in waiting)
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(end) for end in ends] == ["stopped"] * 2
+    with pytest.raises(ClientClosedError, match="closed"):
+        Calls(whole).check()
+
+
+async def test_part_that_is_gone() -> None:
+    """The whole does not keep its parts."""
+    whole = Calls()
+    part = weakref.ref(Calls(whole))
+    gc.collect()
+    assert part() is None
+    await whole.aclose(CLOSED)

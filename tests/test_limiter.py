@@ -439,3 +439,29 @@ async def test_the_next_of_the_first_submits_goes_at_once() -> None:
         await asyncio.wait_for(others[n], 0.1)
         assert not others[n + 1].done()
     others[2].cancel()
+
+
+async def test_one_who_looks_again_and_again_keeps_a_quarter() -> None:
+    """Looks asked for one after the other keep their quarter against a crowd of submits."""
+    limiter = Limiter(Limits(requests_per_minute=6_000))
+    loop = asyncio.get_running_loop()
+    served: list[Urgency] = []
+
+    async def submit() -> None:
+        (await limiter.permit(Urgency.SUBMIT)).answered()
+        served.append(Urgency.SUBMIT)
+
+    async def look_on() -> None:
+        while True:
+            (await limiter.permit(Urgency.SCHEDULED)).answered()
+            served.append(Urgency.SCHEDULED)
+
+    submits = [loop.create_task(submit()) for _ in range(2_000)]
+    looking = loop.create_task(look_on())
+    await asyncio.sleep(1.0)
+    served.clear()  # The burst went to those who stood there first.
+    await asyncio.sleep(10.0)
+    assert 0.24 <= served.count(Urgency.SCHEDULED) / len(served) <= 0.27
+    for task in (looking, *submits):
+        task.cancel()
+    await asyncio.gather(looking, *submits, return_exceptions=True)

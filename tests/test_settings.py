@@ -45,5 +45,5 @@ def test_channel() -> None:
     mock = httpx2.MockTransport(lambda _: httpx2.Response(200))
     assert checked(transport=mock).channel().transport is mock
     channel = checked(proxy="").channel()
-    assert type(channel.transport) is httpx2.AsyncHTTPTransport
+    assert isinstance(channel.transport, httpx2.AsyncHTTPTransport)
     assert channel.user_agent == USER_AGENT == f"apixo-async/{__version__}"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +14,7 @@ from apixo_async import (
     ClientClosedError,
     FluxKontext,
     InternalServerError,
+    Limiter,
     Limits,
     RateLimitError,
     SubmitRefused,
@@ -167,6 +170,98 @@ async def test_close_sends_waiters_away(simulator: Simulator, client_of: ClientO
     assert all(end.bought is False for end in ends if isinstance(end, ClientClosedError))
     assert len({id(end) for end in ends}) == 3
     assert now() - start < 1
+
+
+async def test_close_while_a_thousand_wait_for_a_slot(client_of: ClientOf) -> None:
+    """All who wait for a slot leave at once; those of another client stay, and are served."""
+    simulator, limiter = Simulator(seed=1), Limiter(Limits(concurrent_tasks=1))
+    client, other = (client_of(simulator, limiter=limiter) for _ in range(2))
+    held, start = await limiter.slot(), now()
+    waiting = [asyncio.create_task(client.submit(CASTLE)) for _ in range(1_000)]
+    await asyncio.sleep(0)
+    behind = asyncio.create_task(other.submit(CASTLE))
+    await asyncio.sleep(0)
+    assert client.statistics().slots_waiting == 1_001
+    await client.aclose()
+    assert all(waiter.done() for waiter in waiting)
+    assert (now(), limiter.slots_waiting) == (start, 1)
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    told = [end for end in ends if isinstance(end, ClientClosedError)]
+    assert len({id(end) for end in told}) == 1_000
+    assert {end.bought for end in told} == {False}
+    held.release()
+    assert [(await behind).id] == [*simulator.tasks]
+
+
+async def test_close_in_the_instant_of_a_hand_over(client_of: ClientOf) -> None:
+    """A slot that was handed to a submit in the instant of the close is free again."""
+    simulator, limiter = Simulator(seed=1), Limiter(Limits(concurrent_tasks=1))
+    client, held = client_of(simulator, limiter=limiter), await limiter.slot()
+    waiting = [asyncio.create_task(client.submit(CASTLE)) for _ in range(2)]
+    await asyncio.sleep(1)
+    held.release()
+    assert limiter.slots_used == 1
+    await client.aclose()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [ClientClosedError] * 2
+    assert (limiter.slots_used, limiter.slots_waiting, simulator.created) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("handed", [True, False], ids=["handed over", "still waiting"])
+async def test_cancelled_in_the_instant_of_the_close(client_of: ClientOf, handed: bool) -> None:
+    """A submit that is cancelled in the instant of the close is cancelled, and holds no slot."""
+    simulator, limiter = Simulator(seed=1), Limiter(Limits(concurrent_tasks=1))
+    client, held = client_of(simulator, limiter=limiter), await limiter.slot()
+    before, after = (asyncio.create_task(client.submit(CASTLE)) for _ in range(2))
+    await asyncio.sleep(1)
+    if handed:
+        held.release()
+    before.cancel()
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0)
+    after.cancel()
+    await closing
+    ends = await asyncio.gather(before, after, return_exceptions=True)
+    assert isinstance(ends[0], asyncio.CancelledError)
+    assert isinstance(ends[1], asyncio.CancelledError)
+    held.release()
+    assert (limiter.slots_used, limiter.slots_waiting, simulator.created) == (0, 0, 0)
+
+
+async def test_error_of_a_close_is_free_of_cycles(client_of: ClientOf) -> None:
+    """Who is sent away leaves nothing to the garbage collector, however many there are."""
+    limiter = Limiter(Limits(concurrent_tasks=1))
+    client, _held = client_of(Simulator(seed=1), limiter=limiter), await limiter.slot()
+    waiting = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(1)
+    gc.disable()
+    try:
+        await client.aclose()
+        with pytest.raises(ClientClosedError) as caught:
+            await waiting
+        error = weakref.ref(caught.value)
+        del caught, waiting
+        await asyncio.sleep(1)
+        assert error() is None
+    finally:
+        gc.enable()
+
+
+async def test_body_that_cannot_be_built(
+    simulator: Simulator, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input whose body cannot be built leaves its slot free."""
+
+    def payload(_: FluxKontext) -> dict[str, object]:
+        return {"prompt": object()}
+
+    client = client_of(simulator, limits=Limits(concurrent_tasks=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(FluxKontext, "payload", payload)
+        with pytest.raises(TypeError, match="JSON"):
+            await client.submit(CASTLE)
+    assert client.statistics().slots_used == 0
+    assert (await client.submit(CASTLE, timeout=1.0)).id in simulator.tasks
 
 
 async def test_cancelled_waiter_leaves_nothing(simulator: Simulator, client_of: ClientOf) -> None:

@@ -113,6 +113,11 @@ class Budget:
             return None
         return self._turns.choose(submit=submit, asked=asked, scheduled=scheduled)
 
+    @property
+    def is_looks_turn(self) -> bool:
+        """Whether a look would be next, if one waited."""
+        return self._turns.is_looks_turn
+
     def wake_at(self, now: float, *, slots: int, submits: int, looks: int) -> float:
         """Return when those who wait are to be served next, if nothing happens before.
 

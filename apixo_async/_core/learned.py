@@ -18,6 +18,10 @@ MOST_KINDS: Final = 256
 #: Seconds for which a price that clears the requests stays, since finding it takes work.
 _PRICED_FOR: Final = 0.5
 
+#: Slots count as wanted for so many seconds after somebody waited for one: where many become
+#: free at once nobody waits for a moment, and as many do in the next.
+_WANTED_FOR: Final = 10.0
+
 #: The reserve of permits that prices leave, in seconds, and by how many seconds less it has to
 #: be for prices to grow by e. Too eager a correction swings, as looks follow it late; with these
 #: two 98 % of the limit were used, without a swing, by tasks of 6 to 30 s.
@@ -75,6 +79,7 @@ class Learned:
         self._pace = pace
         self._kinds: dict[str, _Kind] = {}
         self._slots_wanted = False
+        self._wanted_at = -math.inf
         self._latency = 0.0
         self._clearing = 0.0
         self._strain = 1.0
@@ -147,14 +152,17 @@ class Learned:
 
         What is known of the tasks gives it at once; what is left of the reserve corrects it.
         """
-        self._slots_wanted, self._latency = room.slots_wanted, room.latency
+        self._latency = room.latency
+        if room.slots_wanted:
+            self._wanted_at = now
+        self._slots_wanted = now - self._wanted_at < _WANTED_FOR
         self._strain = math.exp((_RESERVE - room.reserve) / _YIELDING)
         if now - self._priced_at < _PRICED_FOR:
             return
         self._priced_at = now
         kinds = self._kinds.values()
         tracked = ((one.tracked, one.prices) for one in kinds if one.prices is not None)
-        if room.slots_wanted:
+        if self._slots_wanted:
             self._clearing = clearing_price(tracked, room.requests, submits=1)
         else:
             looks = max(room.requests * LOOKS_SHARE, room.requests - room.submits)

@@ -28,9 +28,14 @@ class Turns:
     def __init__(self) -> None:
         self._submits_in_a_row = 0
 
+    @property
+    def is_looks_turn(self) -> bool:
+        """Whether so many submits went in a row that a look is next, if one waits."""
+        return self._submits_in_a_row >= _TURN - 1
+
     def choose(self, *, submit: bool, asked: bool, scheduled: bool) -> Urgency | None:
         """Return the class to serve among those that may be served, or None."""
-        looks_turn = (asked or scheduled) and self._submits_in_a_row >= _TURN - 1
+        looks_turn = (asked or scheduled) and self.is_looks_turn
         if submit and not looks_turn:
             return Urgency.SUBMIT
         if asked:

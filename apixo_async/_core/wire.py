@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
 )
@@ -63,15 +63,35 @@ Lenient: TypeAlias = Annotated[T | None, Wrap(_or_none)]
 Words: TypeAlias = Annotated[str, AfterValidator(lambda words: _HALF.sub("\ufffd", words))]
 
 
-class _Wire(BaseModel):
+class _Wire:
+    __slots__ = ()
     # A numeric id or fail code is still an id or a fail code.
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(coerce_numbers_to_str=True)
 
 
+Part = TypeVar("Part", bound=_Wire)
+
+
+#: Filled by the first answers, not at import. Threads that build the same one at a time get one
+#: each: a model with `defer_build` they would share half built, before pydantic 2.14.
+_ADAPTERS: Final[dict[type[_Wire], TypeAdapter[Any]]] = {}
+
+
+def _read(part: type[Part], given: object) -> Part:
+    """Read a part of an answer; what is no object holds nothing."""
+    adapter = _ADAPTERS.get(part)
+    if adapter is None:
+        adapter = _ADAPTERS[part] = TypeAdapter(part)
+    read: Part = adapter.validate_python(given if isinstance(given, dict) else {})
+    return read
+
+
+@dataclass(slots=True)
 class _Refusal(_Wire):
     error: Lenient[Words] = None
 
 
+@dataclass(slots=True)
 class Envelope(_Wire):
     """`{"code": ..., "message": ..., "data": ...}`, each part possibly missing."""
 
@@ -82,11 +102,12 @@ class Envelope(_Wire):
     @property
     def words(self) -> str:
         """The service's own words on an error: `message` and `data.error`, on one line."""
-        inner = _Refusal.model_validate(_mapping(self.data)).error
+        inner = _read(_Refusal, self.data).error
         said = [" ".join(part.split()) for part in (self.message, inner) if isinstance(part, str)]
         return ": ".join(dict.fromkeys(part for part in said if part))[:_MOST_WORDS]
 
 
+@dataclass(slots=True)
 class Status(_Wire):
     """A status object, in the wire's names; every part may be missing."""
 
@@ -99,6 +120,7 @@ class Status(_Wire):
     costTime: Lenient[float] = None  # noqa: N815
 
 
+@dataclass(slots=True)
 class _Accepted(_Wire):
     taskId: Lenient[str] = None  # noqa: N815
 
@@ -108,7 +130,7 @@ def read_envelope(body: bytes) -> Envelope | None:
     found = _parsed(body)
     if not isinstance(found, dict):
         return None
-    envelope = Envelope.model_validate(found)
+    envelope = _read(Envelope, cast("object", found))
     # A task id is never thrown away for want of a code: it was paid for.
     return envelope if "code" in found or read_task_id(envelope) else None
 
@@ -127,14 +149,14 @@ def _parsed(body: bytes) -> object:
 
 def read_task_id(envelope: Envelope) -> str | None:
     """Return the id of the task that a submit made, or None."""
-    task_id = (_Accepted.model_validate(_mapping(envelope.data)).taskId or "").strip()
+    task_id = (_read(_Accepted, envelope.data).taskId or "").strip()
     # Half a character fits in no URL: nobody could ever look at such a task.
     return task_id if task_id and not _HALF.search(task_id) else None
 
 
 def read_status(envelope: Envelope) -> Status | None:
     """Return the status object, or None where `data` holds none with a state."""
-    status = Status.model_validate(_mapping(envelope.data))
+    status = _read(Status, envelope.data)
     return status if status.state else None
 
 
@@ -208,10 +230,6 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (aware - now).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _decoded(result_json: object) -> Mapping[str, object]:

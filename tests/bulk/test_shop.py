@@ -10,13 +10,13 @@ from apixo_async import (
     AuthenticationError,
     ClientClosedError,
     Event,
+    Limiter,
     Limits,
     SubmitUncertainError,
     Task,
     TaskOrphaned,
 )
-from apixo_async._bulk.shop import Counter, StoppedError, Turns
-from apixo_async._calls import Calls
+from apixo_async._bulk.shop import Counter, StoppedError
 from apixo_async._core.values import POLLED, Delivery
 from apixo_async.testing import Fault, Simulator
 
@@ -24,56 +24,7 @@ from .mapped import castle, shop_of
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
-
-
-async def waiting(turns: Turns) -> None:
-    async with turns.open():
-        await asyncio.sleep(100)
-
-
-async def test_stop_ends_the_waits() -> None:
-    """A stop ends the waits of its map at once, and those that come later."""
-    turns, loop = Turns(Calls()), asyncio.get_running_loop()
-    waits = [asyncio.create_task(waiting(turns)) for _ in range(3)]
-    await asyncio.sleep(1)
-    start = loop.time()
-    turns.stop()
-    turns.stop()
-    ends = await asyncio.gather(*waits, waiting(turns), return_exceptions=True)
-    assert [type(end) for end in ends] == [StoppedError] * 4
-    assert loop.time() == start
-
-
-async def test_close_of_the_client_ends_the_waits() -> None:
-    """The close of the client ends the waits of its maps, and is not taken for their stop."""
-    calls = Calls()
-    wait = asyncio.create_task(waiting(Turns(calls)))
-    await asyncio.sleep(1)
-    await calls.aclose(ClientClosedError("closed"))
-    with pytest.raises(ClientClosedError, match="closed") as caught:
-        await wait
-    assert not isinstance(caught.value, StoppedError)
-
-
-async def test_stop_and_close_at_once() -> None:
-    """A wait that the stop and the close end in one instant ends once."""
-    calls = Calls()
-    turns = Turns(calls)
-    wait = asyncio.create_task(waiting(turns))
-    await asyncio.sleep(1)
-    turns.stop()
-    await calls.aclose(ClientClosedError("closed"))
-    with pytest.raises(ClientClosedError):
-        await wait
-    assert not wait.cancelled()
-
-
-async def test_deadline_of_a_wait() -> None:
-    """A deadline ends a wait of a map with a TimeoutError, as any other wait."""
-    turns = Turns(Calls())
-    with pytest.raises(TimeoutError):
-        async with turns.open(asyncio.get_running_loop().time() + 1):
-            await asyncio.sleep(100)
+CASTLE = castle(0)
 
 
 async def test_bought_after_a_pause(simulator: Simulator, client_of: ClientOf) -> None:
@@ -100,6 +51,59 @@ async def test_stop_never_ends_a_post(simulator: Simulator, client_of: ClientOf)
             await unbought
         assert caught.value.bought is False
     assert (await sent).id in simulator.tasks
+    assert simulator.created == 1
+
+
+async def test_stop_of_one_map_while_many_wait(client_of: ClientOf) -> None:
+    """A stop ends all waits of its map, for slots or in a pause, and none of another caller."""
+    limiter = Limiter(Limits(concurrent_tasks=1))
+    client, held = client_of(Simulator(seed=1), limiter=limiter), await limiter.slot()
+    counter, other = Counter(shop_of(client), POLLED), Counter(shop_of(client), POLLED)
+    waits = [asyncio.create_task(counter.buy(castle(1), n % 2 * 60.0)) for n in range(1_000)]
+    others = [
+        asyncio.create_task(one) for one in (other.buy(castle(2), 0.0), client.submit(CASTLE))
+    ]
+    await asyncio.sleep(1)
+    start = asyncio.get_running_loop().time()
+    counter.stop()
+    counter.stop()
+    ends = await asyncio.gather(*waits, counter.buy(castle(3), 0.0), return_exceptions=True)
+    assert {type(end) for end in ends} == {StoppedError}
+    assert {end.bought for end in ends if isinstance(end, StoppedError)} == {False}
+    assert asyncio.get_running_loop().time() == start
+    assert limiter.slots_waiting == 2
+    held.release()
+    assert len({task.id for task in await asyncio.gather(*others)}) == 2
+
+
+async def test_stop_in_the_instant_of_a_hand_over(client_of: ClientOf) -> None:
+    """A slot that was handed to a purchase in the instant of the stop is free again."""
+    simulator, limiter = Simulator(seed=1), Limiter(Limits(concurrent_tasks=1))
+    client, held = client_of(simulator, limiter=limiter), await limiter.slot()
+    counter = Counter(shop_of(client), POLLED)
+    waits = [asyncio.create_task(counter.buy(castle(1), 0.0)) for _ in range(2)]
+    behind = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(1)
+    held.release()
+    counter.stop()
+    ends = await asyncio.gather(*waits, return_exceptions=True)
+    assert [type(end) for end in ends] == [StoppedError] * 2
+    assert [(await behind).id] == [*simulator.tasks]
+
+
+async def test_close_of_the_client_while_many_wait(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """The close of the client ends the waits of its maps, and is not taken for their stop."""
+    client = client_of(simulator, limits=Limits(concurrent_tasks=1))
+    await client.submit(CASTLE)
+    counter = Counter(shop_of(client), POLLED)
+    waits = [asyncio.create_task(counter.buy(castle(1), n % 2 * 60.0)) for n in range(1_000)]
+    await asyncio.sleep(1)
+    await client.aclose()
+    assert all(wait.done() for wait in waits)
+    ends = await asyncio.gather(*waits, return_exceptions=True)
+    assert {type(end) for end in ends} == {ClientClosedError}
     assert simulator.created == 1
 
 

@@ -96,7 +96,11 @@ def test_slots_that_are_waited_for_lower_the_price() -> None:
         schedule.opened("m", ("now", task))
     at_rest = schedule.again("m", 0.0, 11.0, PLENTY)
     wanted = Room(requests=166.7, submits=1.0, reserve=6.0, slots_wanted=True, latency=0.0)
-    assert schedule.again("m", 0.0, 11.0 + 1.0, wanted) - 1.0 < at_rest
+    hurried = schedule.again("m", 10.0, 21.0, wanted)
+    assert hurried - 10.0 < at_rest
+    # For a while nobody waits, as several slots became free at once.
+    assert schedule.again("m", 20.0, 31.0 - 0.1, PLENTY) - 20.0 < at_rest - 0.5
+    assert schedule.again("m", 21.0, 31.0 + 1.0, PLENTY) - 21.0 == pytest.approx(at_rest)
 
 
 def test_looks_leave_earlier_by_the_latency() -> None:

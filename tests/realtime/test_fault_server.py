@@ -23,7 +23,7 @@ from apixo_async import (
     Timeouts,
 )
 from apixo_async._config import Secret
-from apixo_async._transport import Channel
+from apixo_async._transport import Channel, build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Simulator, serve
 
@@ -36,6 +36,7 @@ ROUNDS = int(os.environ.get("APIXO_FAULT_ROUNDS", "2"))
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 TRANSPORTS: dict[str, Callable[[], httpx2.AsyncBaseTransport]] = {
     "plain": httpx2.AsyncHTTPTransport,
+    "default": lambda: build_transport("http://127.0.0.1", proxy="", verify=True),
     "aiohttp": AiohttpTransport,
 }
 

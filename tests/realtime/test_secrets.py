@@ -46,6 +46,7 @@ from apixo_async import (
 )
 from apixo_async._cli import app, session
 from apixo_async._ledger import Ledger
+from apixo_async._transport import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Fault, Simulator, serve, serve_process
 
@@ -60,6 +61,7 @@ TIMEOUTS: Final = Timeouts(read=1.0, exchange=10.0, retry=0.2, throttled=0.2)
 
 TRANSPORTS: Final[dict[str, Callable[[], httpx2.AsyncBaseTransport]]] = {
     "plain": httpx2.AsyncHTTPTransport,
+    "default": lambda: build_transport("http://127.0.0.1", proxy="", verify=True),
     "aiohttp": AiohttpTransport,
 }
 
