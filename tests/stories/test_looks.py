@@ -1,0 +1,131 @@
+"""Looks that follow what tasks take, through the whole client."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from apixo_async import AsyncClient, Event, FluxKontext, Limits, Polling, TaskSettled
+from apixo_async.testing import Simulator
+
+pytestmark = pytest.mark.anyio
+ClientOf = Callable[..., AsyncClient]
+CASTLE = FluxKontext(mode="pro", prompt="a castle")
+
+
+@dataclass(frozen=True)
+class News:
+    """What the news of some tasks took, on the average."""
+
+    looks: float
+    delay: float
+
+
+def lasting(mean: float, spread: float) -> Callable[..., float]:
+    """Return what draws the durations of tasks."""
+
+    def draw(_model: str, _given: object, source: random.Random) -> float:
+        return mean * source.lognormvariate(0.0, spread)
+
+    return draw
+
+
+async def stream(client: AsyncClient, tasks: int, at_once: int) -> dict[str, float]:
+    """Run so many tasks, so many at once; return how long each took the service."""
+    numbers, took = iter(range(tasks)), {}
+
+    async def generate_all(number: int) -> None:
+        await asyncio.sleep(number)  # not all in step
+        for _ in numbers:
+            result = await client.generate(CASTLE)
+            assert result.completed_at is not None
+            assert result.created_at is not None
+            took[result.task_id] = (result.completed_at - result.created_at).total_seconds()
+
+    await asyncio.gather(*map(generate_all, range(at_once)))
+    return took
+
+
+def news(events: list[Event], took: dict[str, float], last: int) -> News:
+    """Return what the news of the last tasks took."""
+    settled = [event for event in events if isinstance(event, TaskSettled)][-last:]
+    delays = [event.age - took[event.task_id] for event in settled]
+    return News(sum(event.looks for event in settled) / last, sum(delays) / last)
+
+
+@pytest.mark.parametrize(
+    ("polling", "low", "high"),
+    [(Polling.documented(), 1.3, 1.8), (Polling.adaptive(), 0.5, 0.9)],
+    ids=["documented", "adaptive"],
+)
+async def test_news_comes_earlier_for_no_more_looks(
+    client_of: ClientOf, events: list[Event], polling: Polling, low: float, high: float
+) -> None:
+    """News of tasks of 30 s and 12 % is half as late as by the plan, for less than five looks."""
+    simulator = Simulator(seed=1, durations=lasting(30.0, 0.12))
+    took = await stream(client_of(simulator, latency=0.002, polling=polling), 500, 50)
+    heard = news(events, took, last=300)
+    assert heard.looks < 4.95
+    assert low < heard.delay < high
+
+
+async def test_a_busy_account_wastes_nothing(client_of: ClientOf) -> None:
+    """With an endless queue, requests and slots are used up and never exceeded."""
+    simulator = Simulator(
+        seed=1, durations=lasting(12.0, 0.3), concurrent_tasks=50, requests_per_minute=500
+    )
+    client = client_of(simulator, limits=Limits(50, 500))
+
+    async def generate_for_ever() -> None:
+        while True:
+            await client.generate(CASTLE)
+
+    busy = [asyncio.create_task(generate_for_ever()) for _ in range(70)]
+    await asyncio.sleep(120.0)
+    before, over = len(simulator.log), client.statistics().succeeded
+    await asyncio.sleep(300.0)
+    requests, done = len(simulator.log) - before, client.statistics().succeeded - over
+    assert client.statistics().throttled == 0
+    assert 0.95 * 2_500 <= requests <= 2_500
+    # The plan would take 5.6 requests a task and get 890 of them done in this time.
+    assert done > 950
+    for one in busy:
+        one.cancel()
+    await asyncio.gather(*busy, return_exceptions=True)
+
+
+async def test_a_service_that_becomes_slower(client_of: ClientOf, events: list[Event]) -> None:
+    """After a hundred tasks that take twice as long, looks come when such tasks end."""
+    slow = False
+
+    def draw(_model: str, _given: object, source: random.Random) -> float:
+        return (60.0 if slow else 30.0) * source.lognormvariate(0.0, 0.1)
+
+    simulator = Simulator(seed=1, durations=draw)
+    client = client_of(simulator)
+    quick = news(events, await stream(client, 300, 30), last=150)
+    slow = True
+    await stream(client, 130, 30)
+    later = news(events, await stream(client, 100, 30), last=100)
+    assert quick.looks < 5.2
+    # By the plan such a task takes 14 looks, and its news is 1.5 s late.
+    assert later.looks <= 14.5
+    assert later.delay < 1.0
+
+
+async def test_limits_that_change_while_running(client_of: ClientOf) -> None:
+    """Tasks that wait for a slot go as soon as the limit is raised."""
+    simulator = Simulator(seed=1)
+    client = client_of(simulator, limits=Limits(2, 600))
+    tasks = [asyncio.create_task(client.submit(CASTLE)) for _ in range(10)]
+    await asyncio.sleep(1.0)
+    assert simulator.created == 2
+    client.limits = Limits(10, 600)
+    await asyncio.sleep(1.0)
+    assert simulator.created == 10
+    assert (client.limits, client.statistics().slots_limit) == (Limits(10, 600), 10)
+    await asyncio.gather(*tasks)
