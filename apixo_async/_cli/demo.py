@@ -25,6 +25,7 @@ from apixo_async._cli.demo_run import Hastened, Piece, Run
 from apixo_async._cli.exits import one_line
 from apixo_async._cli.prompts import wishes
 from apixo_async._cli.simulate import check_installed
+from apixo_async._core.polling import FLOOR
 
 #: Limits of the demo's account, small enough that one sees them fill up.
 LIMITS: Final = Limits(concurrent_tasks=12, requests_per_minute=1_000)
@@ -114,7 +115,7 @@ async def _client(plan: Plan, pieces: Sequence[Piece]) -> AsyncGenerator[AsyncCl
             _KEY,
             base_url=url,
             limits=LIMITS,
-            polling=Hastened(speed=plan.speed),
+            polling=Hastened(floor=FLOOR / plan.speed, speed=plan.speed),
             proxy="",  # Whatever the environment says: this address is of this machine.
             seed=plan.seed,
         ) as client,

@@ -117,7 +117,8 @@ class Learned:
         self._consider(room, now)
         known = self._of(kind)
         if known.sample is None:
-            return self._planned.again(kind, created, now, room)
+            due = self._planned.again(kind, created, now, room)
+            return created + self._pace.bound(now - created, due - created)
         return self._due(known, known.sample, created, now - created)
 
     def _due(self, known: _Kind, sample: Sample, created: float, age: float) -> float:

@@ -80,7 +80,11 @@ class Polling:
         if self.plan is not None:
             return self.plan
         times = timing(kind)
-        return Plan(times.first, times.interval)
+        if not self.learns:
+            return Plan(times.first, times.interval)
+        # Before anything is learned, and after looks that told nothing, the bounds hold too.
+        pace = Pace(self.floor, self.ceiling)
+        return Plan(pace.bound(0.0, times.first), pace.bound(0.0, times.interval))
 
     def schedule(self, rng: random.Random) -> Schedule:
         """Build what says when to look; `rng` is the source of its jitter."""

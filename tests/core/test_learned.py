@@ -49,6 +49,15 @@ def test_a_cold_start_goes_by_the_plan() -> None:
     assert schedule.first("m", 100.0) != 120.0
 
 
+def test_a_stretched_plan_keeps_to_the_ceiling() -> None:
+    """However many tasks wait for looks, none is looked at later than the ceiling says."""
+    schedule = looking()
+    for task in range(100_000):
+        schedule.opened("m", task)
+        schedule.running("m", task, 25.0, first=True)
+    assert schedule.again("m", 100.0, 130.0, PLENTY) == 250.0
+
+
 def test_news_is_learned_at_once_and_later_in_steps() -> None:
     """Each of the first durations counts by itself; of the window's full 128, each sixteenth."""
     moved = teach(looking(), drawn(400))

@@ -90,6 +90,15 @@ def test_equal_bounds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("floor", "ceiling", "plan"),
+    [(0.5, 120, Plan(60, 10)), (12, 30, Plan(30, 12)), (90, 100, Plan(90, 90)), (5, 8, Plan(8, 8))],
+)
+def test_bounds_hold_before_anything_is_learned(floor: float, ceiling: float, plan: Plan) -> None:
+    """The plan that adaptive polling begins with keeps to floor and ceiling."""
+    assert Polling.adaptive(floor=floor, ceiling=ceiling).plan_for("gpt-image-2/2k") == plan
+
+
+@pytest.mark.parametrize(
     ("polling", "cls"),
     [
         (Polling.adaptive(), Learned),
