@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from weakref import WeakSet
 
 from apixo_async._bounds import Bound, bound_after, bound_at
 from apixo_async._core.errors import ClientClosedError
-from apixo_async._track import fresh
+from apixo_async._limiter import Slot
+from apixo_async._track import Signal, fresh
 
 
 class Calls:
-    """The calls under way that a close ends: waits for a turn, a balance, downloads."""
+    """The calls under way that a close ends: waits for a turn, a balance, downloads.
 
-    def __init__(self) -> None:
+    Args:
+        whole: The calls of which these are a part: their end ends these as well.
+    """
+
+    def __init__(self, whole: Calls | None = None) -> None:
         self._open: set[Bound] = set()
-        self._empty = asyncio.Event()
-        self._reason: ClientClosedError | None = None
+        self._queueing: set[asyncio.Future[Slot]] = set()
+        self._parts: WeakSet[Calls] = WeakSet()
+        self._left: Signal = Signal() if whole is None else whole._left
+        self._reason: ClientClosedError | None = None if whole is None else whole._reason
+        if whole is not None:
+            whole._parts.add(self)
 
     @asynccontextmanager
     async def open(self, deadline: float | None = None) -> AsyncGenerator[None]:
@@ -37,24 +47,55 @@ class Calls:
                         yield
                 finally:
                     self._open.discard(bound)
-                    if not self._open:
-                        self._empty.set()
+                    self._left.fire()
         except TimeoutError:
             if bound.expired():
                 self.check()
             raise
+
+    def queue(self) -> asyncio.Future[Slot]:
+        """Return what a call without a deadline waits for its slot with; a close fails it.
+
+        100,000 calls may wait so, and `open` would keep 1.3 KB more for each. `unqueue` follows.
+
+        Raises:
+            ClientClosedError: The client was closed.
+        """
+        self.check()
+        place: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        self._queueing.add(place)
+        return place
+
+    def unqueue(self, place: asyncio.Future[Slot]) -> None:
+        """Say that the call waits no longer, however that ended."""
+        self._queueing.discard(place)
+        self._left.fire()
 
     def check(self) -> None:
         """Raise what closed the client, if it is closed."""
         if self._reason is not None:
             raise fresh(self._reason)
 
-    async def aclose(self, reason: ClientClosedError) -> None:
-        """End what is open, and wait until it has ended."""
-        self._reason = reason
+    def end(self, reason: ClientClosedError) -> None:
+        """End what is open, each with an error of its own, and refuse what comes.
+
+        The first reason stays.
+        """
+        self._reason = self._reason or reason
         for bound in self._open:
             if not bound.expired():
                 bound.reschedule(0.0)
-        self._empty.clear()
-        while self._open:
-            await self._empty.wait()
+        for place in self._queueing:
+            if not place.done():
+                place.set_exception(fresh(self._reason))
+        for part in self._parts:
+            part.end(reason)
+
+    async def aclose(self, reason: ClientClosedError) -> None:
+        """End what is open, and wait until it has ended."""
+        self.end(reason)
+        while self._is_busy():
+            await self._left.wait()
+
+    def _is_busy(self) -> bool:
+        return bool(self._open or self._queueing) or any(part._is_busy() for part in self._parts)

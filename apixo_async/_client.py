@@ -8,49 +8,32 @@ import random
 import ssl
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeAlias, overload
+from typing import Self, overload
 
 import httpx2
 
 from apixo_async._balance import ask_balance
 from apixo_async._bulk.items import Inputs
 from apixo_async._bulk.outcomes import Outcomes
-from apixo_async._bulk.shop import Shop
-from apixo_async._checks import (
-    check_delivery,
-    check_hook,
-    check_input,
-    check_timeout,
-    require,
-)
+from apixo_async._bulk.shop import Orphan, Shop
+from apixo_async._checks import check_delivery, check_hook, check_input, check_timeout, require
 from apixo_async._config import Timeouts
 from apixo_async._core import events
-from apixo_async._core.errors import ApixoError, ConfigurationError
+from apixo_async._core.errors import ClientClosedError, ConfigurationError
 from apixo_async._core.polling import Polling
 from apixo_async._core.task_errors import SubmitUncertainError
-from apixo_async._core.values import (
-    POLLED,
-    Delivery,
-    Estimate,
-    Limits,
-    Result,
-    Statistics,
-    TaskInput,
-    TaskRef,
-    estimate,
-)
+from apixo_async._core.values import Estimate, Limits, Result, Statistics, TaskRef, estimate
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._engine import Engine
 from apixo_async._life import Life
 from apixo_async._limiter import Limiter
 from apixo_async._reporting import Reporter, guarded
 from apixo_async._settings import Settings
+from apixo_async._submits import Submitter
 from apixo_async._task import Task
 from apixo_async.inputs import Input
-
-Orphan: TypeAlias = Task | SubmitUncertainError
 
 
 class AsyncClient:
@@ -63,8 +46,7 @@ class AsyncClient:
         api_key: The key; None reads the environment variable APIXO_API_KEY.
         base_url: Where the API is, with or without `/api/v1`; None reads APIXO_BASE_URL, else
             takes the service's own. Plain http is for loopback hosts only.
-        limits: The limits of the account: by default the documents' 1,000 tasks at once and
-            10,000 requests in any 60 s.
+        limits: By default the documented ones: 1,000 tasks at once, 10,000 requests in any 60 s.
         polling: When to look at tasks: by default `Polling.adaptive()`, which learns it.
         limiter: One to share with other clients of the key, in place of `limits`.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
@@ -72,8 +54,7 @@ class AsyncClient:
         proxy: A proxy's URL; None takes the environment's, "" none.
         verify: Whether to check certificates, or the `ssl.SSLContext` that does.
         on_event: Called with every event record; must not block.
-        on_orphan: Called with the `Task`, or the `SubmitUncertainError`, of a submit whose
-            caller was cancelled: what was paid for and nobody holds.
+        on_orphan: Called with the `Task` or `SubmitUncertainError` of a submit that was cancelled.
         seed: Seeds every jitter, for replays.
 
     Raises:
@@ -109,22 +90,19 @@ class AsyncClient:
                 verify=verify,
                 seed=seed,
             )
-            self._report = Reporter(check_hook("on_event", on_event))
+            report = Reporter(check_hook("on_event", on_event))
             self._on_orphan = check_hook("on_orphan", on_orphan)
             self._rng = random.Random(seed)
             self._life = Life(
-                self._wired,
+                partial(Engine.wired, self._settings, report, self._rng, self._orphan),
                 transport=self._settings.transport,
-                report=self._report,
+                report=report,
                 patience=self._settings.timeouts.exchange,
             )
         except ConfigurationError as error:
-            # The frames below hold the key as text, as this one does, and some reporters of
-            # crashes show the locals of frames.
+            # This frame and those below hold the key as text; some reporters of crashes show it.
             api_key = None
             raise error.with_traceback(None) from None
-
-    # --- tasks ---------------------------------------------------------------------------
 
     async def submit(
         self,
@@ -155,7 +133,7 @@ class AsyncClient:
         check_input(input)
         check_timeout(timeout)
         delivery = check_delivery(callback_url, provider)
-        return await self._submit(input, delivery, timeout)
+        return await self._submitter().submit(input, delivery, timeout)
 
     async def generate(self, input: Input, /, *, timeout: float | None = None) -> Result:
         """Buy one task and wait for its result.
@@ -169,10 +147,9 @@ class AsyncClient:
             TaskFailedError: The service gave up on it.
             ApixoError: As `submit` does.
         """
-        check_input(input)
         check_timeout(timeout)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        task = await self._submit(input, POLLED, timeout)
+        task = await self.submit(input, timeout=timeout)
         try:
             return await task.until(deadline)
         except asyncio.CancelledError:
@@ -232,14 +209,10 @@ class AsyncClient:
             error: What `submit` raised; input and options are those of that submit.
         """
         error = require("resubmit", error, SubmitUncertainError)
-        return await self._submit(error.input, error.delivery, None)
+        return await self._submitter().submit(error.input, error.delivery)
 
     async def download(
-        self,
-        result: Result,
-        target: str | os.PathLike[str],
-        *,
-        max_bytes: int = DEFAULT_MAX_BYTES,
+        self, result: Result, target: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES
     ) -> list[Path]:
         """Save every file of a result; see `Downloader.download` for names and rules.
 
@@ -256,7 +229,7 @@ class AsyncClient:
         engine = self._life.engine()
         async with engine.calls.open():
             paths = await engine.downloader.download(result, target, max_bytes=max_bytes)
-        self._report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
+        engine.report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
         return paths
 
     # --- account and counts --------------------------------------------------------------
@@ -277,11 +250,21 @@ class AsyncClient:
 
     def statistics(self) -> Statistics:
         """Return the counts of this instant."""
-        engine = self._life.engine_here
-        if engine is None:
-            limits = self._settings.limiter.limits
-            return Statistics(limits.concurrent_tasks, limits.requests_per_minute)
-        return engine.statistics()
+        if (engine := self._life.engine_here) is not None:
+            return engine.statistics()
+        return Statistics(self.limits.concurrent_tasks, self.limits.requests_per_minute)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the account, for all clients of the limiter; may be set while they run.
+
+        Higher ones serve those who wait at once; lower ones let nothing out until there is room.
+        """
+        return self._settings.limiter.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._settings.limiter.limits = limits
 
     @property
     def unfinished(self) -> tuple[TaskRef, ...]:
@@ -305,12 +288,7 @@ class AsyncClient:
         self._life.engine()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
@@ -319,21 +297,13 @@ class AsyncClient:
         state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
         return f"<AsyncClient {self._settings.base_url} {state}>"
 
-    # --- wiring --------------------------------------------------------------------------
-
-    async def _submit(self, input: TaskInput, delivery: Delivery, timeout: float | None) -> Task:
+    def _submitter(self) -> Submitter:
         try:
-            engine = self._life.engine()
-            engine.poller.check()
-            return Task(await engine.submitter.submit(input, delivery, timeout), engine.poller)
-        except ApixoError as error:
-            if not isinstance(error, SubmitUncertainError):
-                error.bought = False
+            return self._life.engine().submitter
+        except ClientClosedError as error:
+            error.bought = False
             raise
 
     def _orphan(self, orphan: Orphan) -> None:
         if self._on_orphan is not None:
             guarded("on_orphan", self._on_orphan, orphan)
-
-    def _wired(self) -> Engine:
-        return Engine.wired(self._settings, self._report, self._rng, self._orphan)

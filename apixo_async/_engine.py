@@ -6,9 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import anyio
 import httpx2
 
 from apixo_async._bounds import bound_after
@@ -19,7 +18,6 @@ from apixo_async._core.events import ClientOpened, TaskAttached
 from apixo_async._core.retry import RetryQuota
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Statistics, TaskRef
-from apixo_async._downloads import Downloader
 from apixo_async._gate import Gate
 from apixo_async._ledger import Ledger
 from apixo_async._line import Line
@@ -30,6 +28,9 @@ from apixo_async._settings import Settings
 from apixo_async._submits import Submitter
 from apixo_async._task import Task
 from apixo_async._track import Track
+
+if TYPE_CHECKING:
+    from apixo_async._downloads.downloader import Downloader
 
 #: Seconds that the connections get to close.
 _CLOSING = 5.0
@@ -58,9 +59,12 @@ class Engine:
         orphan: Callable[[Task | SubmitUncertainError], None],
     ) -> Self:
         """Wire the parts: the only place where that is done. Needs a running loop."""
+        # Not needed to import the package, and large.
+        from apixo_async._downloads.downloader import Downloader
+
         channel, limiter = settings.channel(), settings.limiter
         limits = limiter.limits
-        gate = Gate(limits.requests_per_minute / 60)
+        gate = Gate(lambda: limiter.limits.requests_per_minute / 60)
         line = Line(channel, limiter, gate, report)
         timeouts = settings.timeouts
         patience = timeouts.throttled + timeouts.exchange
@@ -81,7 +85,7 @@ class Engine:
             line=line,
             poller=poller,
             posts=posts,
-            submitter=Submitter(line, posts, report, timeouts, rng, quota, calls),
+            submitter=Submitter(line, posts, poller, report, timeouts, rng, quota, calls),
             downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
             report=report,
             quota=quota,
@@ -107,9 +111,11 @@ class Engine:
         return Statistics(
             slots_used=limiter.slots_used,
             slots_limit=limiter.limits.concurrent_tasks,
+            slots_ceiling=limiter.slots_ceiling,
             slots_waiting=limiter.slots_waiting,
             requests_in_window=limiter.requests_used(asyncio.get_running_loop().time()),
             requests_limit=limiter.limits.requests_per_minute,
+            requests_ceiling=limiter.requests_ceiling,
             requests_waiting=limiter.permits_waiting,
             tasks_tracked=len(ledger.tracks),
             submits=self.posts.bought,
@@ -150,6 +156,8 @@ class Engine:
         await self.posts.drain(patience)
         if self.report in self.line.limiter.listeners:
             self.line.limiter.listeners.remove(self.report)
+        import anyio  # Late: nothing before the end needs it, and an import is to be quick.
+
         with anyio.move_on_after(_CLOSING):
             await self.poller.aclose(
                 ClientClosedError(
@@ -164,6 +172,8 @@ async def _to_its_end(ending: Coroutine[object, object, None]) -> None:
 
     A second cancellation hurries the end.
     """
+    import anyio  # Late, as above.
+
     task = asyncio.ensure_future(ending)
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):

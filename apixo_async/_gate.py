@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from apixo_async._core.places import PlaceTable
 from apixo_async._waiters import Waiters
 
@@ -13,11 +15,12 @@ class Gate:
     exchange is bounded, and so is the wait for a place.
 
     Args:
-        requests_per_second: What the limit allows.
+        requests_per_second: Tells what the limit allows, which may change.
     """
 
-    def __init__(self, requests_per_second: float) -> None:
-        self.table = PlaceTable(requests_per_second)
+    def __init__(self, requests_per_second: Callable[[], float]) -> None:
+        self.table = PlaceTable()
+        self._requests_per_second = requests_per_second
         self._waiting: dict[bool, Waiters[None]] = {True: Waiters(), False: Waiters()}
 
     async def enter(self, *, for_submit: bool) -> None:
@@ -26,7 +29,7 @@ class Gate:
 
     def leave(self, took: float | None) -> None:
         """Give a place back; `took` is the latency of an exchange that was answered."""
-        self.table.leave(took)
+        self.table.leave(took, self._requests_per_second())
         self._admit()
 
     def _admit(self) -> None:

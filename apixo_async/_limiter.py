@@ -60,9 +60,9 @@ class Limiter:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon(self._woken)
 
-    async def slot(self) -> Slot:
-        """Wait for a slot."""
-        return await self._slot_queue.join(self._pump, Slot.release)
+    def slot(self, place: asyncio.Future[Slot] | None = None) -> Coroutine[object, object, Slot]:
+        """Wait for a slot, on `place` if the caller wants to be able to leave; see `Waiters`."""
+        return self._slot_queue.join(self._pump, Slot.release, place)
 
     def slot_above(self) -> Slot:
         """Take a slot even above the limit, for a task that exists already."""
@@ -149,7 +149,15 @@ class Limiter:
         while self._slot_queue and budget.try_slot(now):
             self._slot_queue.hand(Slot(self))
         waiting = {urgency: bool(queue) for urgency, queue in queues.items()}
+        looked = False
         while (urgency := budget.next_class(now, waiting)) is not None:
+            if urgency is not Urgency.SUBMIT:
+                looked = True
+            elif looked and budget.is_looks_turn:
+                # Whoever sends looks asks for one after the other: it is given the time to ask
+                # for the next, which would find that submits have taken all.
+                loop.call_soon(self._woken)
+                break
             budget.take(urgency, now)
             queue = queues[urgency]
             queue.hand(Permit(self, urgency, now, budget.slots.confirmed))

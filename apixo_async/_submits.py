@@ -11,21 +11,20 @@ from typing import TypeVar
 from apixo_async._calls import Calls
 from apixo_async._config import Timeouts
 from apixo_async._core import events
-from apixo_async._core.errors import (
-    APITimeoutError,
-    ApixoError,
-)
+from apixo_async._core.errors import APITimeoutError, ApixoError
 from apixo_async._core.retry import Patience, RetryQuota
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.turns import Urgency
 from apixo_async._core.values import Delivery, TaskInput
 from apixo_async._core.wire import encode_submit
-from apixo_async._limiter import Limiter, Permit
+from apixo_async._limiter import Limiter, Permit, Slot
 from apixo_async._line import Line
+from apixo_async._poller import Poller
 from apixo_async._posts import Posts, Purchase
 from apixo_async._probes import Probes
 from apixo_async._repeats import Repeats
 from apixo_async._reporting import Reporter
+from apixo_async._task import Task
 from apixo_async._track import Track
 
 T = TypeVar("T")
@@ -37,6 +36,7 @@ class Submitter:
     Args:
         line: The way to the service.
         posts: Sends the POSTs.
+        poller: Looks at what was bought; without it nothing is bought.
         report: Where events go.
         timeouts: The budgets of repeats.
         rng: The source of the jitter.
@@ -48,6 +48,7 @@ class Submitter:
         self,
         line: Line,
         posts: Posts,
+        poller: Poller,
         report: Reporter,
         timeouts: Timeouts,
         rng: random.Random,
@@ -56,6 +57,7 @@ class Submitter:
     ) -> None:
         self._line = line
         self._posts = posts
+        self._poller = poller
         self._report = report
         self._timeouts = timeouts
         self._rng = rng
@@ -64,28 +66,68 @@ class Submitter:
         self._probes = Probes()
 
     async def submit(
-        self, task_input: TaskInput, delivery: Delivery, timeout: float | None
-    ) -> Track:
-        """Buy one task.
+        self,
+        task_input: TaskInput,
+        delivery: Delivery,
+        timeout: float | None = None,
+        *,
+        pause: float = 0.0,
+    ) -> Task:
+        """Buy one task, and return its handle.
 
         Args:
             task_input: What to buy.
             delivery: The options of the submit.
             timeout: Seconds to wait for slot and permit at most; never bounds the POST.
+            pause: Seconds before all that.
 
         Raises:
             ApixoError: Nothing was bought, or nobody can know: `SubmitUncertainError`.
         """
-        now = asyncio.get_running_loop().time()
-        deadline = None if timeout is None else now + timeout
-        body = encode_submit(task_input, delivery)
-        slot = await self._in_time(self._line.limiter.slot, deadline, task_input)
-        purchase = Purchase(task_input, delivery, body, slot, now)
         try:
+            if pause:
+                await self._paused(pause)
+            self._poller.check()
+            now = asyncio.get_running_loop().time()
+            deadline = None if timeout is None else now + timeout
+            if deadline is None:
+                # Written out, as every frame here is kept by each of thousands who wait.
+                place = self._calls.queue()
+                try:
+                    slot = await self._line.limiter.slot(place)
+                finally:
+                    self._calls.unqueue(place)
+                    del place
+            else:
+                slot = await self._in_time(self._line.limiter.slot, deadline, task_input.model)
+            track = await self._with(slot, task_input, delivery, now, deadline)
+            return Task(track, self._poller)
+        except ApixoError as error:
+            if not isinstance(error, SubmitUncertainError):
+                error.bought = False
+            raise
+
+    async def _paused(self, pause: float) -> None:
+        async with self._calls.open():
+            await asyncio.sleep(pause)
+
+    async def _with(
+        self,
+        slot: Slot,
+        task_input: TaskInput,
+        delivery: Delivery,
+        called_at: float,
+        deadline: float | None,
+    ) -> Track:
+        purchase: Purchase | None = None
+        try:
+            # Nobody who waits for a slot keeps a body.
+            body = encode_submit(task_input, delivery)
+            purchase = Purchase(task_input, delivery, body, slot, called_at)
             return await self._until_settled(purchase, deadline)
         except BaseException:
             # The slot of an orphan stays with its POST; a held or released one is not touched.
-            if not purchase.orphaned:
+            if purchase is None or not purchase.orphaned:
                 slot.release()
             raise
 
@@ -100,19 +142,20 @@ class Submitter:
         )
         repeats = Repeats(self._probes, patience)
         refused: ApixoError | None = None
+        model = purchase.input.model
         try:
             while True:
-                admit = partial(self._admit, start, purchase.input.model)
-                permit = await self._in_time(admit, deadline, purchase, refused)
+                admit = partial(self._admit, start, model)
+                permit = await self._in_time(admit, deadline, model, refused)
                 ended = await self._posts.send(purchase, permit)
-                repeats.note(ended, purchase.input.model)
+                repeats.note(ended, model)
                 if isinstance(ended, Track):
                     return ended
                 if isinstance(ended, SubmitUncertainError):
                     raise ended
                 refused = ended.error
-                again = partial(repeats.again, ended, partial(self._refused, purchase))
-                if not await self._in_time(again, deadline, purchase, refused):
+                again = partial(repeats.again, ended, partial(self._refused, model))
+                if not await self._in_time(again, deadline, model, refused):
                     raise refused
         finally:
             repeats.end()
@@ -126,10 +169,9 @@ class Submitter:
         self,
         wait_for: Callable[[], Awaitable[T]],
         deadline: float | None,
-        purchase: Purchase | TaskInput,
+        model: str,
         refused: ApixoError | None = None,
     ) -> T:
-        model = purchase.input.model if isinstance(purchase, Purchase) else purchase.model
         try:
             async with self._calls.open(deadline):
                 return await wait_for()
@@ -138,8 +180,8 @@ class Submitter:
                 raise
             raise _waited_too_long(model, self._line.limiter) from refused
 
-    def _refused(self, purchase: Purchase, error: ApixoError, again_in: float | None) -> None:
-        self._report(events.SubmitRefused(purchase.input.model, str(error), again_in))
+    def _refused(self, model: str, error: ApixoError, again_in: float | None) -> None:
+        self._report(events.SubmitRefused(model, str(error), again_in))
 
 
 def _waited_too_long(model: str, limiter: Limiter) -> APITimeoutError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import threading
 import warnings
 from collections.abc import Mapping
 from decimal import Decimal
@@ -94,12 +95,22 @@ def _kind(model: str, tier: object, image_urls: tuple[str, ...]) -> str:
     return f"{model}/{tier}/edit" if image_urls else f"{model}/{tier}"
 
 
+_BUILDING: Final = threading.RLock()  # before 2.14, pydantic has none of its own
+
+
 class _DocumentedInput(BaseModel):
     """What the documented inputs share: frozen, no unknown fields, names of the wire as aliases."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # Each class is built at its first use, so that importing the package is cheap.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     model_id: ClassVar[str]
+
+    @classmethod
+    def model_rebuild(cls, **options: Any) -> bool | None:
+        """Build the class; pydantic calls this at its first use."""
+        with _BUILDING:
+            return super().model_rebuild(**options)
 
     @property
     def model(self) -> str:
@@ -284,10 +295,6 @@ class FluxKontext(_DocumentedInput):
         return self.price_of_mode[self.mode]
 
 
-def _is_mapping(given: object) -> bool:
-    return isinstance(given, Mapping)
-
-
 Input: TypeAlias = GptImage1 | GptImage2 | FluxKontext | OtherModel
 
 DOCUMENTED: Final[Mapping[str, type[GptImage1 | GptImage2 | FluxKontext]]] = {
@@ -307,7 +314,7 @@ def from_dict(model: str, fields: Mapping[str, Any]) -> Input:
         TypeError: `fields` is no mapping, or `model` no string.
     """
     check_model_name(model)
-    if not _is_mapping(fields):
+    if not isinstance(cast("object", fields), Mapping):
         raise TypeError(f"fields: {fields!r:.200} given; the input of {model} is a mapping")
     cls = DOCUMENTED.get(model)
     return OtherModel(model, **fields) if cls is None else cls.model_validate(dict(fields))

@@ -1,9 +1,10 @@
 """How long does ``import apixo_async`` take, against importing what it stands on?
 
 A fresh interpreter for each, interleaved, and the time that the import statement takes in it.
-Bytecode is compiled by a first round that does not count. ``import pydantic`` alone loads next to
-nothing of pydantic, so there are two baselines: the two import statements as they stand, and the
-names that somebody needs who sends requests and describes one model.
+Bytecode is compiled by a first round that does not count. There are two baselines: the two import
+statements as they stand, and the names that somebody needs who sends requests and describes one
+model. The target is about the second one, as ``import pydantic`` alone loads next to nothing of
+pydantic, and no package that defines a model can come near it.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ TARGET: Final = 1.25
 PATIENCE: Final = 30.0  # seconds for one interpreter
 
 OURS: Final = "import apixo_async; apixo_async.AsyncClient"
+AIMED_AT: Final = "`httpx2`, `asyncio` and one `pydantic.BaseModel`"
 BASELINES: Final[Mapping[str, str]] = {
     "`import httpx2, pydantic`": "import httpx2, pydantic",
-    "`httpx2`, `asyncio` and one `pydantic.BaseModel`": (
+    AIMED_AT: (
         "import asyncio, httpx2, pydantic\n"
         "httpx2.AsyncHTTPTransport\n"
         "class Model(pydantic.BaseModel):\n"
@@ -63,8 +65,8 @@ def run(options: Options) -> Iterator[Row]:
             f"`import apixo_async`, against {baseline}",
             f"{ratio:.2f}x",
             f"{took['ours']:.0f} against {took[baseline]:.0f} ms",
-            f"at most {TARGET}x",
-            ratio <= TARGET,
+            f"at most {TARGET}x" if baseline == AIMED_AT else "",
+            ratio <= TARGET if baseline == AIMED_AT else None,
         )
 
 

@@ -19,7 +19,6 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -27,10 +26,9 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Final, TypeAlias, TypeVar
 
-from apixo_async import AsyncClient, ClientClosedError, GptImage1, Polling
-from apixo_async._bulk.outcomes import Outcomes
+from apixo_async import ClientClosedError, GptImage1, Polling
 from apixo_async.testing import VirtualTimeLoop
 from benchmarks import Options, Row
 from benchmarks.counting_service import client_of
@@ -176,15 +174,6 @@ async def _queue_of(length: int) -> dict[str, float]:
 # --- many inputs -----------------------------------------------------------------------------
 
 
-@runtime_checkable
-class Mapper(Protocol):
-    """A client that has `map`."""
-
-    def map(self, inputs: Iterable[GptImage1], /) -> Outcomes:
-        """Buy them all."""
-        ...
-
-
 def map_of(inputs: int, early: int) -> tuple[int, int]:
     """Map so many inputs; return the resident bytes after an early one's outcome and at the end."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -194,7 +183,6 @@ def map_of(inputs: int, early: int) -> tuple[int, int]:
 async def _map_of(inputs: int, early: int) -> tuple[int, int]:
     client = client_of(SLOTS, duration=3.0, polling=Polling.fixed(4.0, 4.0))
     at_first = taken = 0
-    assert isinstance(client, Mapper)
     async with client, client.map(INPUT for _ in range(inputs)) as outcomes:
         async for outcome in outcomes:
             assert outcome.ok
@@ -210,13 +198,11 @@ async def _map_of(inputs: int, early: int) -> tuple[int, int]:
 def run(_: Options) -> Iterator[Row]:
     """Answer, with the one long run beside the many short ones."""
     with ThreadPoolExecutor(1) as beside:
-        has_map = issubclass(AsyncClient, Mapper)
-        mapping = beside.submit(in_child, DEADLINE, map_of, INPUTS, EARLY) if has_map else None
+        mapping = beside.submit(in_child, DEADLINE, map_of, INPUTS, EARLY)
         yield from _kept()
         yield from _queue()
-        if mapping is not None:
-            progress(f"  {INPUTS:,} inputs through a map")
-            yield _mapped(*mapping.result())
+        progress(f"  {INPUTS:,} inputs through a map")
+        yield _mapped(*mapping.result())
 
 
 def _kept() -> Iterator[Row]:

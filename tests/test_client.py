@@ -259,6 +259,10 @@ async def test_use_after_close(simulator: Simulator, client_of: ClientOf) -> Non
     for call in calls:
         with pytest.raises(ClientClosedError, match="make a new one"):
             await call()
+    for call in calls[:2]:
+        with pytest.raises(ClientClosedError) as caught:
+            await call()
+        assert caught.value.bought is False
     with pytest.raises(ClientClosedError):
         client.attach("m", "t")
 
@@ -326,6 +330,31 @@ async def test_close_before_use() -> None:
 
     await AsyncClient("k", transport=Transport(lambda _: httpx2.Response(200))).aclose()
     assert closed == [True]
+
+
+async def test_limits_raised_while_submits_wait(simulator: Simulator, client_of: ClientOf) -> None:
+    """Higher limits let those who wait go at once, and the statistics show them."""
+    client = client_of(simulator, limits=Limits(concurrent_tasks=1, requests_per_minute=600))
+    await client.submit(CASTLE)
+    waiting = [asyncio.create_task(client.submit(CASTLE)) for _ in range(3)]
+    await asyncio.sleep(1)
+    client.limits = Limits(concurrent_tasks=3, requests_per_minute=6_000)
+    await asyncio.sleep(0.1)
+    assert [waiter.done() for waiter in waiting] == [True, True, False]
+    counts = client.statistics()
+    assert (counts.slots_limit, counts.slots_waiting, counts.requests_limit) == (3, 1, 6_000)
+    assert client.limits == Limits(concurrent_tasks=3, requests_per_minute=6_000)
+    await waiting[2]
+
+
+def test_limits_set_before_the_first_use() -> None:
+    """Limits may be set before there is a loop; what is none is refused."""
+    client = AsyncClient("test-key", transport=Simulator().transport())
+    client.limits = Limits(concurrent_tasks=7)
+    assert client.statistics().slots_limit == 7
+    with pytest.raises(ConfigurationError, match="Limits"):
+        client.limits = 7  # type: ignore[assignment]  # the point
+    assert client.limits == Limits(concurrent_tasks=7)
 
 
 async def test_two_clients_on_one_limiter(client_of: ClientOf) -> None:

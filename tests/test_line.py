@@ -29,7 +29,7 @@ def line(simulator: Simulator, events: list[Event]) -> Line:
         timeouts=Timeouts(read=5.0),
         user_agent="test",
     )
-    return Line(channel, Limiter(seed=1), Gate(1), Reporter(events.append))
+    return Line(channel, Limiter(seed=1), Gate(lambda: 1), Reporter(events.append))
 
 
 def counts(line: Line) -> tuple[int, int]:

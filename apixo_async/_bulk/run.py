@@ -14,8 +14,6 @@ from contextlib import aclosing
 from functools import partial
 from typing import Final
 
-import anyio
-
 from apixo_async._bulk.ends import ended_by, error_of, not_bought
 from apixo_async._bulk.items import Inputs, Item, items
 from apixo_async._bulk.outcome import Outcome
@@ -251,6 +249,8 @@ class Run:
 
     async def settled(self) -> None:
         """Wait until nothing is being bought; who is cancelled here leaves that to the client."""
+        import anyio  # Late: an import of the package is to be quick.
+
         with anyio.CancelScope(shield=True):
             try:
                 while owned := self._owned():

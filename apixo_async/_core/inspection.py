@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Where no past task lasted as long, a task is looked at after this part of its age.
 GROWTH: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """How close and how far apart the looks at one task may be, whatever they cost.
 
     Attributes:
@@ -35,8 +33,7 @@ class Pace:
         return min(max(due, age + self.floor), age + self.ceiling)
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(NamedTuple):
     """What a price means for a task of a sample, on the average.
 
     Attributes:

@@ -26,14 +26,9 @@ def gate_size(requests_per_second: float, latency: float) -> int:
 
 
 class PlaceTable:
-    """The count of requests in flight, and the measured latency that sizes the gate.
+    """The count of requests in flight, and the measured latency that sizes the gate."""
 
-    Args:
-        requests_per_second: What the limit allows.
-    """
-
-    def __init__(self, requests_per_second: float) -> None:
-        self._rate = requests_per_second
+    def __init__(self) -> None:
         self.latency = 0.0
         self.used = 0
         self.size = FEWEST
@@ -47,11 +42,16 @@ class PlaceTable:
         """Take a place."""
         self.used += 1
 
-    def leave(self, took: float | None) -> None:
-        """Give a place back; `took` is the latency of an exchange that was answered."""
+    def leave(self, took: float | None, requests_per_second: float) -> None:
+        """Give a place back.
+
+        Args:
+            took: The latency of an exchange that was answered, else None.
+            requests_per_second: What the limit allows now.
+        """
         self.used -= 1
         if took is None:
             return
         weight = _WEIGHT if self.latency else 1.0
         self.latency += weight * (took - self.latency)
-        self.size = gate_size(self._rate, self.latency)
+        self.size = gate_size(requests_per_second, self.latency)

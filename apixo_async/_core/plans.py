@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Looks come up to this share of the interval later than planned, so that crowds disperse.
 JITTER: Final = 0.1
@@ -20,8 +19,7 @@ MISSES_SPAN: Final = 10.0
 LOOKS_SHARE: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """When to look at one task.
 
     Attributes:

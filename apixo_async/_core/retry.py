@@ -6,8 +6,6 @@ import math
 import random
 from typing import Final, Literal
 
-import backoff
-
 #: Why a submit was refused in a way that allows to send it again.
 Repeat = Literal["throttled", "unavailable", "unsent"]
 
@@ -84,6 +82,8 @@ class Backoff:
         self._deadline = now + budget
         self._rng = rng
         self._quota = quota
+        import backoff  # Where nothing is ever repeated, nobody needs it.
+
         self._spans = backoff.expo(base=2, factor=base, max_value=ceiling)
         next(self._spans)  # The first value is a placeholder, by the generator's own protocol.
 

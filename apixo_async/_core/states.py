@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 #: The states that end a task. Every other word, known or not, means that it still runs.
 SUCCESS: Final = "success"
@@ -13,8 +12,7 @@ FAILED: Final = "failed"
 PENDING: Final = "pending"
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """What a group of fail codes is about, and whether a new task may fare better.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -163,6 +162,8 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Show the images in a notebook."""
+        import html  # Nobody else needs it.
+
         shown = (
             f'<a href="{html.escape(url)}"><img src="{html.escape(url)}" loading="lazy" '
             f'style="max-width: 256px; max-height: 256px; margin: 4px"></a>'
@@ -194,9 +195,11 @@ class Statistics:
     Attributes:
         slots_used: Tasks that count against `concurrent_tasks`, uncertain submits included.
         slots_limit: The limit on them.
+        slots_ceiling: What of it the service grants, as 429s have shown.
         slots_waiting: Submits that wait for a slot.
         requests_in_window: Requests that count against the limit now.
         requests_limit: Requests allowed in any 60 seconds.
+        requests_ceiling: What of it the service grants, as 429s have shown.
         requests_waiting: Requests that wait for a permit.
         tasks_tracked: Tasks that are looked at.
         submits: Answered with a task so far.
@@ -211,6 +214,8 @@ class Statistics:
 
     slots_limit: int
     requests_limit: int
+    slots_ceiling: int = 0
+    requests_ceiling: int = 0
     slots_used: int = 0
     slots_waiting: int = 0
     requests_in_window: int = 0

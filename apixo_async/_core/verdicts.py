@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from apixo_async._core import errors
 from apixo_async._core.retry import Repeat
@@ -30,14 +29,13 @@ _REFUSING: Final = frozenset({400, 401, 402, 403, 404, 422, 429, 503})
 #: 4xx answers that say so even without an envelope; these two leave it open.
 _OPEN_4XX: Final = frozenset({408, 409})
 
-_NO_CREDIT: Final = re.compile(
-    r"insufficient.{0,20}(credit|balance|fund|quota)|(not enough|no|out of) (credit|balance|fund)",
-    re.IGNORECASE,
+_NO_CREDIT: Final = (
+    r"(?i)insufficient.{0,20}(credit|balance|fund|quota)"
+    r"|(not enough|no|out of) (credit|balance|fund)"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorRow:
+class ErrorRow(NamedTuple):
     """How one error code is raised.
 
     Attributes:
@@ -91,7 +89,7 @@ def status_error(
     code = decisive_code(answer, envelope)
     words = envelope.words if envelope is not None else ""
     row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
-    if row is _BAD_REQUEST and _NO_CREDIT.search(words):
+    if row is _BAD_REQUEST and re.search(_NO_CREDIT, words):
         row = _NO_BALANCE
     about = " ".join(part for part in (model, task_id) if part) or "the API"
     said = f": {words}" if words else ""
@@ -109,23 +107,20 @@ def status_error(
 # --- submits ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Bought:
+class Bought(NamedTuple):
     """A task was made, and here is its id."""
 
     task_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """No task was made. `repeat` says for what it may be sent again by itself."""
 
     error: errors.ApixoError
     repeat: Repeat | None
 
 
-@dataclass(frozen=True, slots=True)
-class Uncertain:
+class Uncertain(NamedTuple):
     """Nobody can know whether a task was made."""
 
     reason: str
@@ -157,8 +152,7 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
 # --- looks -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(NamedTuple):
     """The task has ended. `lasted` is what the service says it took, in seconds, or None."""
 
     snapshot: Snapshot
@@ -166,37 +160,32 @@ class Over:
     lasted: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """The task goes on. `created` is its creation in seconds since the Unix epoch, or None."""
 
     snapshot: Snapshot
     created: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Faulty:
+class Faulty(NamedTuple):
     """The look told nothing; the agenda looks again later."""
 
     error: errors.ApixoError
 
 
-@dataclass(frozen=True, slots=True)
-class Throttled:
+class Throttled(NamedTuple):
     """The look was refused for the limits."""
 
     error: errors.ApixoError
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """The service does not know the task, or not under this model."""
 
     error: errors.APIStatusError
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(NamedTuple):
     """The key may not look."""
 
     error: errors.APIStatusError

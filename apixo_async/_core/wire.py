@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -37,8 +37,7 @@ _MOST_WORDS: Final = 500
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An HTTP answer: its status and what arrived of its body.
 
     Attributes:
@@ -87,11 +86,6 @@ def _read(part: type[Part], given: object) -> Part:
 
 
 @dataclass(slots=True)
-class _Refusal(_Wire):
-    error: Lenient[Words] = None
-
-
-@dataclass(slots=True)
 class Envelope(_Wire):
     """`{"code": ..., "message": ..., "data": ...}`, each part possibly missing."""
 
@@ -102,27 +96,24 @@ class Envelope(_Wire):
     @property
     def words(self) -> str:
         """The service's own words on an error: `message` and `data.error`, on one line."""
-        inner = _read(_Refusal, self.data).error
+        inner = _read(Status, self.data).error
         said = [" ".join(part.split()) for part in (self.message, inner) if isinstance(part, str)]
         return ": ".join(dict.fromkeys(part for part in said if part))[:_MOST_WORDS]
 
 
 @dataclass(slots=True)
 class Status(_Wire):
-    """A status object, in the wire's names; every part may be missing."""
+    """What `data` holds, in the wire's names: a task's id or status, or an error's words."""
 
+    taskId: Lenient[str] = None  # noqa: N815 - the wire's name
+    error: Lenient[Words] = None
     state: Lenient[Words] = None
-    resultJson: Any = None  # noqa: N815 - the wire's name
+    resultJson: Any = None  # noqa: N815
     failCode: Lenient[Words] = None  # noqa: N815
     failMsg: Lenient[Words] = None  # noqa: N815
     createTime: Lenient[float] = None  # noqa: N815
     completeTime: Lenient[float] = None  # noqa: N815
     costTime: Lenient[float] = None  # noqa: N815
-
-
-@dataclass(slots=True)
-class _Accepted(_Wire):
-    taskId: Lenient[str] = None  # noqa: N815
 
 
 def read_envelope(body: bytes) -> Envelope | None:
@@ -149,7 +140,7 @@ def _parsed(body: bytes) -> object:
 
 def read_task_id(envelope: Envelope) -> str | None:
     """Return the id of the task that a submit made, or None."""
-    task_id = (_read(_Accepted, envelope.data).taskId or "").strip()
+    task_id = (_read(Status, envelope.data).taskId or "").strip()
     # Half a character fits in no URL: nobody could ever look at such a task.
     return task_id if task_id and not _HALF.search(task_id) else None
 

@@ -1,5 +1,7 @@
 """Saving the files of a result."""
 
-from apixo_async._downloads.downloader import DEFAULT_MAX_BYTES, Downloader, DownloadTimeouts
+from typing import Final
 
-__all__ = ["DEFAULT_MAX_BYTES", "DownloadTimeouts", "Downloader"]
+#: Bytes that each file may have. Here, as a client names it long before it saves anything: the
+#: modules of this package are imported when its engine is wired.
+DEFAULT_MAX_BYTES: Final = 512 * 1_048_576

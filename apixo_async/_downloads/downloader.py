@@ -21,11 +21,10 @@ from apixo_async._core.retry import Backoff
 from apixo_async._core.task_errors import DownloadError, ResultExpiredError
 from apixo_async._core.values import Result
 from apixo_async._core.wire import parse_retry_after
+from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan
 from apixo_async._downloads.source import Again, Source
 from apixo_async._downloads.transfer import Transfer, finish, receive
-
-DEFAULT_MAX_BYTES: Final = 512 * 1_048_576
 
 _TRANSIENT: Final = frozenset({408, 425, 429})  # and every 5xx
 _GONE: Final = frozenset({404, 410})

@@ -17,7 +17,7 @@ from apixo_async._bulk.shop import Shop
 
 def mapped(client: AsyncClient, inputs: Inputs, **options: Any) -> Outcomes:
     """Map inputs over a client."""
-    return Outcomes(shop_of(client), inputs, **options)
+    return client.map(inputs, **options)
 
 
 def shop_of(client: AsyncClient) -> Shop:

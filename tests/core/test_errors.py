@@ -142,9 +142,10 @@ def _drawn() -> dict[str, str | None]:
 
 def test_the_tree_is_drawn_as_it_is() -> None:
     """The module's docstring shows every error, below the one that it derives from."""
+    # One ends a map's waits and is caught there; loaded or not, nobody else sees it.
+    public = [cls for cls in tree(ApixoError) if cls.__name__ != "StoppedError"]
     real = {
-        cls.__name__: None if cls is ApixoError else cls.__bases__[0].__name__
-        for cls in tree(ApixoError)
+        cls.__name__: None if cls is ApixoError else cls.__bases__[0].__name__ for cls in public
     }
-    assert {cls.__module__ for cls in tree(ApixoError)} == {errors.__name__, task_errors.__name__}
+    assert {cls.__module__ for cls in public} == {errors.__name__, task_errors.__name__}
     assert _drawn() == real

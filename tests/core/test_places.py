@@ -41,7 +41,7 @@ def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
 
 def test_places_are_kept_for_submits() -> None:
     """Looks leave a quarter of the gate to submits, and submits may fill it."""
-    table = PlaceTable(RATE)
+    table = PlaceTable()
     looks = submits = 0
     while table.has_place(for_submit=False):
         table.enter()
@@ -51,18 +51,18 @@ def test_places_are_kept_for_submits() -> None:
         submits += 1
     assert (looks, submits, table.used) == (24, 8, 32)
     for used in range(31, 22, -1):
-        table.leave(None)
+        table.leave(None, RATE)
         assert table.has_place(for_submit=True)
         assert table.has_place(for_submit=False) is (used < 24)
 
 
 def test_latency_is_that_of_answers() -> None:
     """The first answer sets the latency, later ones move it a little, and no answer none."""
-    table = PlaceTable(RATE)
+    table = PlaceTable()
     seen = []
     for took in (0.4, None, 0.4, 1.4):
         table.enter()
-        table.leave(took)
+        table.leave(took, RATE)
         seen.append(table.latency)
     assert seen == pytest.approx([0.4, 0.4, 0.4, 0.45])
     assert table.size == gate_size(RATE, table.latency) == 150
@@ -71,12 +71,12 @@ def test_latency_is_that_of_answers() -> None:
 
 def test_one_slow_answer_does_not_open_the_gate() -> None:
     """A crowd of slow answers widens the gate, one of them does not, and quick ones narrow it."""
-    table = PlaceTable(RATE)
+    table = PlaceTable()
 
     def sized(took: float, times: int) -> int:
         for _ in range(times):
             table.enter()
-            table.leave(took)
+            table.leave(took, RATE)
         return table.size
 
     assert sized(0.05, 50) == 32

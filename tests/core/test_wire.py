@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -293,3 +295,30 @@ def test_any_input_can_be_sent() -> None:
     fields = {"z": "\ud800", "a": 1, "b": 1.0, "c": [None, {"d": 10**20}]}
     body = encode_submit(OtherModel("sora-2", **fields), POLLED)
     assert json.dumps(json.loads(body)["input"]) == json.dumps(fields)
+
+
+FIRST_ANSWERS = """
+import sys, threading
+from apixo_async._core.wire import read_envelope, read_task_id
+def read():
+    barrier.wait()
+    ids.append(read_task_id(read_envelope(b'{"code": 200, "data": {"taskId": "task_1"}}')))
+sys.setswitchinterval(1e-6)
+barrier, ids = threading.Barrier(8), []
+threads = [threading.Thread(target=read) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(*ids)
+"""
+
+
+def test_first_answers_may_come_in_several_threads() -> None:
+    """No task id is lost where several clients, each in its thread, get their first answers."""
+    ran = subprocess.run(
+        [sys.executable, "-c", FIRST_ANSWERS],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ran.stdout.split() == ["task_1"] * 8

@@ -16,7 +16,8 @@ import pytest
 
 from apixo_async._core.task_errors import DownloadError
 from apixo_async._core.values import Result
-from apixo_async._downloads import DEFAULT_MAX_BYTES, Downloader, DownloadTimeouts
+from apixo_async._downloads import DEFAULT_MAX_BYTES
+from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
 
 pytestmark = pytest.mark.anyio
 

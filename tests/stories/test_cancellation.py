@@ -21,7 +21,7 @@ from apixo_async import (
     Task,
 )
 from apixo_async._core.turns import Urgency
-from apixo_async._downloads import Downloader
+from apixo_async._downloads.downloader import Downloader
 from apixo_async.testing import Fault, Simulator
 
 from .stepping import Cut, Stepped, cuts

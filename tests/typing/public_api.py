@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +20,8 @@ from apixo_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    CeilingLowered,
+    CeilingRaised,
     ClientClosed,
     ClientClosedError,
     ClientOpened,
@@ -40,10 +42,13 @@ from apixo_async import (
     LookFailed,
     NotFoundError,
     OtherModel,
+    Outcome,
+    Outcomes,
     PermissionDeniedError,
     PollerDied,
     PollerDiedError,
     Polling,
+    Progress,
     RateLimitError,
     Result,
     ResultDownloaded,
@@ -152,6 +157,38 @@ async def main_job(client: AsyncClient, wanted: Input, folder: Path) -> Result:
         return result
 
 
+async def many(client: AsyncClient, wanted: Input) -> list[Result]:
+    """Map inputs, pairs, mappings and async iterables, with and without options."""
+
+    async def rows() -> AsyncIterator[tuple[str, Input]]:
+        yield "first", wanted
+
+    results: list[Result] = []
+    async with client.map([wanted, wanted], ordered=True, attempts=2, provider="auto") as outcomes:
+        assert_type(outcomes, Outcomes)
+        async for outcome in outcomes:
+            assert_type(outcome, Outcome)
+            results += [] if outcome.result is None else [outcome.result]
+            read(outcome)
+        outcomes.stop()
+        count(outcomes.progress)
+    assert_type(await anext(client.map({"a": wanted}.items())), Outcome)
+    assert_type(await anext(client.map(rows())), Outcome)
+    return results
+
+
+def read(outcome: Outcome) -> None:
+    """Read what an outcome holds."""
+    assert_type((outcome.key, outcome.input, outcome.ok), tuple[str, Input | None, bool])
+    assert_type((outcome.result, outcome.error), tuple[Result | None, ApixoError | None])
+    assert_type((outcome.task, outcome.purchases), tuple[Task | None, int])
+
+
+def count(progress: Progress) -> None:
+    """Read the counts of a map."""
+    assert_type((progress.read, progress.in_progress, progress.succeeded), tuple[int, int, int])
+
+
 async def handle(task: Task) -> None:
     """Ask a handle for everything it tells."""
     assert_type(await task.wait(), bool)
@@ -173,6 +210,8 @@ async def account(client: AsyncClient, wanted: Input) -> None:
     assert_type((estimate.priced, estimate.unpriced), tuple[int, int])
     assert_type(client.statistics(), Statistics)
     assert_type(client.statistics().slots_used, int)
+    client.limits = Limits(concurrent_tasks=client.limits.concurrent_tasks + 1)
+    assert_type(client.limits, Limits)
 
 
 def values(result: Result, snapshot: Snapshot, ref: TaskRef) -> None:
@@ -249,6 +288,8 @@ def headline(event: Event) -> str:
             return f"{event.outcome} after {event.looks} looks"
         case LimitReached():
             return f"{event.scope} for {event.pause}"
+        case CeilingLowered() | CeilingRaised():
+            return f"{event.scope}: {event.ceiling} of {event.limit}"
         case ResultDownloaded():
             return f"{event.files} files"
     assert_never(event)
