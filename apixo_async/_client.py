@@ -252,7 +252,8 @@ class AsyncClient:
         """Return the counts of this instant."""
         if (engine := self._life.engine_here) is not None:
             return engine.statistics()
-        return Statistics(self.limits.concurrent_tasks, self.limits.requests_per_minute)
+        tasks, requests = self.limits.concurrent_tasks, self.limits.requests_per_minute
+        return Statistics(tasks, requests, slots_ceiling=tasks, requests_ceiling=requests)
 
     @property
     def limits(self) -> Limits:
