@@ -112,8 +112,8 @@ async def test_a_service_that_becomes_slower(client_of: ClientOf, events: list[E
     await stream(client, 130, 30)
     later = news(events, await stream(client, 100, 30), last=100)
     assert quick.looks < 5.2
-    # By the plan such a task takes 14 looks, and its news is 1.5 s late.
-    assert later.looks <= 14.5
+    # By the plan such a task takes 15 looks, and its news is 1.5 s late.
+    assert later.looks < 17
     assert later.delay < 1.0
 
 

@@ -13,6 +13,7 @@ from apixo_async.testing.submissions import DEFAULT_PRICE, Submission, parse_sub
 
 IMAGE_1 = {"mode": "gpt-image-1", "prompt": "p", "aspect_ratio": "3:2", "num_images": 2}
 IMAGE_2 = {"mode": "text-to-image", "prompt": "p"}
+PRICE = str(DEFAULT_PRICE)
 FLUX = {"mode": "pro", "prompt": "p"}
 
 
@@ -26,15 +27,15 @@ def parse(model: str, body: object, content_type: str = "application/json") -> S
 @pytest.mark.parametrize(
     ("model", "fields", "kind", "price", "images", "file_type"),
     [
-        ("gpt-image-1", IMAGE_1, "gpt-image-1", "0.70", 2, "png"),
+        ("gpt-image-1", IMAGE_1, "gpt-image-1/2", "0.70", 2, "png"),
         ("gpt-image-2", {**IMAGE_2, "resolution": "4k"}, "gpt-image-2/4k", "0.04", 1, "png"),
-        ("flux-kontext", FLUX, "flux-kontext", "0.03", 1, "jpeg"),
-        ("flux-kontext", {**FLUX, "output_format": "png"}, "flux-kontext", "0.03", 1, "png"),
-        ("sora-2", {"anything": [1]}, "sora-2", str(DEFAULT_PRICE), 1, "webp"),
-        ("gpt-image-1", {**IMAGE_1, "num_images": 4}, "gpt-image-1", "1.40", 4, "png"),
-        ("midjourney", {"num_images": 4}, "midjourney", str(DEFAULT_PRICE), 4, "webp"),
-        ("midjourney", {"num_images": "many"}, "midjourney", str(DEFAULT_PRICE), 1, "webp"),
-        ("midjourney", {"num_images": 10**6}, "midjourney", str(DEFAULT_PRICE), 1, "webp"),
+        ("flux-kontext", FLUX, "flux-kontext/pro", "0.03", 1, "jpeg"),
+        ("flux-kontext", {**FLUX, "output_format": "png"}, "flux-kontext/pro", "0.03", 1, "png"),
+        ("sora-2", {"anything": [1]}, "sora-2", PRICE, 1, "webp"),
+        ("gpt-image-1", {**IMAGE_1, "num_images": 4}, "gpt-image-1/4", "1.40", 4, "png"),
+        ("midjourney", {"num_images": 4}, "midjourney/num_images=4", PRICE, 4, "webp"),
+        ("midjourney", {"num_images": "many"}, "midjourney/num_images=many", PRICE, 1, "webp"),
+        ("midjourney", {"num_images": 10**6}, "midjourney/num_images=1000000", PRICE, 1, "webp"),
     ],
 )
 def test_a_submit_is_read(
