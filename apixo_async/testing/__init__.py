@@ -7,6 +7,7 @@ images need the extra ``apixo-async[simulator]``.
 from __future__ import annotations
 
 from apixo_async.testing.api import Statistics
+from apixo_async.testing.callbacks import Attempt, Callback, CallbackCounts
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.lifecycles import SimulatedTask
 from apixo_async.testing.log import Exchange
@@ -17,6 +18,9 @@ from apixo_async.testing.transport import SimulatorTransport
 from apixo_async.testing.virtual_time import StuckError, VirtualTimeLoop
 
 __all__ = [
+    "Attempt",
+    "Callback",
+    "CallbackCounts",
     "Exchange",
     "Fault",
     "SimulatedTask",

@@ -1,4 +1,4 @@
-"""The APIXO service as one plain object: no sockets, no asyncio, and the time passed in."""
+"""The APIXO service as one object: requests arrive, and their answers are logged and counted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Literal, get_args
 
 from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
 from apixo_async.testing.accounts import WINDOW, Accounts
+from apixo_async.testing.callbacks import CallbackCounts, Callbacks, check_parts
+from apixo_async.testing.deliveries import Deliveries
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.history import History
 from apixo_async.testing.lifecycles import Durations, SimulatedTask
 from apixo_async.testing.log import Exchange, Log, exchange, most_in_window
-from apixo_async.testing.replies import Call, Kind, Reply, as_json
+from apixo_async.testing.replies import Call, Kind, Reply, as_json, status_object, success
 from apixo_async.testing.results import Results
 from apixo_async.testing.routes import known_models, route
 from apixo_async.testing.script import API, Script
@@ -28,10 +30,17 @@ KEY = "test-key"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A request that arrived: its number in the log and, where there is one, its answer."""
+    """A request that arrived.
+
+    Attributes:
+        number: Its number in the log.
+        reply: Its answer, where there is one.
+        after: Set once the answer may leave; None where nothing comes before it.
+    """
 
     number: int
     reply: Reply
+    after: asyncio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,8 @@ class Statistics:
         charged: What they cost, in USD.
         most_requests: The most counted requests of one key in any 60 s.
         most_tasks: The most tasks of one key at once.
-        turns_left: Scripted turns that no request has taken yet.
+        turns_left: Scripted turns that no request, or no task's callbacks, have taken yet.
+        callbacks: What became of the callbacks.
     """
 
     requests: Mapping[Kind, int]
@@ -55,6 +65,7 @@ class Statistics:
     most_requests: int
     most_tasks: int
     turns_left: int
+    callbacks: CallbackCounts
 
 
 class Api:
@@ -81,6 +92,12 @@ class Api:
         retry_after: float | None = None,
         durations: Durations | None = None,
         failure_rate: float = 0.0,
+        lost_callbacks: float = 0.0,
+        early_callbacks: float = 0.0,
+        duplicate_callbacks: float = 0.0,
+        processing_callbacks: float = 0.0,
+        callback_delay: float = 0.0,
+        callback_spread: float = 0.0,
         result_lifetime: float = RESULT_LIFETIME,
         expired_status: Literal[404, 410] = 404,
         longest_side: int = 256,
@@ -89,15 +106,38 @@ class Api:
         epoch: float | None = None,
     ) -> None:
         _check(speed > 0, "speed", speed, "above 0")
-        _check(0 <= failure_rate <= 1, "failure_rate", failure_rate, "0 to 1")
+        parts = {
+            "lost_callbacks": lost_callbacks,
+            "early_callbacks": early_callbacks,
+            "duplicate_callbacks": duplicate_callbacks,
+        }
+        others = {"failure_rate": failure_rate, "processing_callbacks": processing_callbacks}
+        for name, part in {**parts, **others}.items():
+            _check(0 <= part <= 1, name, part, "0 to 1")
+        check_parts(parts)
+        _check(callback_delay >= 0, "callback_delay", callback_delay, "0 or more")
+        _check(callback_spread >= 0, "callback_spread", callback_spread, "0 or more")
         _check(concurrent_tasks >= 1, "concurrent_tasks", concurrent_tasks, "1 or more")
         _check(requests_per_minute >= 1, "requests_per_minute", requests_per_minute, "1 or more")
         self.seed = seed
         #: The script of faults.
         self.faults = Script()
+        #: The script of callbacks, and their log.
+        self.callbacks = Callbacks(
+            seed,
+            lost=lost_callbacks,
+            early=early_callbacks,
+            duplicate=duplicate_callbacks,
+            processing=processing_callbacks,
+            delay=callback_delay,
+            spread=callback_spread,
+            keep_log=keep_log,
+        )
+        self.deliveries = Deliveries(self.callbacks, speed, self.now)
         self.service = Service(
             Tasks(seed, speed, durations, failure_rate),
             Results(longest_side, result_lifetime, expired_status),
+            self.callbacks,
             no_credit=no_credit,
             concurrent_tasks=concurrent_tasks,
             requests_per_minute=requests_per_minute,
@@ -131,9 +171,11 @@ class Api:
         now = self.now() if now is None else now
         found = route(call)
         account = self.accounts.of(call.headers.get("authorization"))
-        own, task_id = None, found.task_id
+        own, task_id, after = None, found.task_id, None
         if fault.carried_out:
             own, task_id = self.service.answer(call, found, account, fault, now, self._zero(now))
+            if found.kind == "submit" and task_id is not None:
+                after = self._announce(self.tasks[task_id], call, now)
         reply = fault.reply or (_altered(own, fault) if own else _NOTHING)
         counted = found.kind in API and (own or reply).status != 429
         if account is not None and counted:
@@ -149,7 +191,7 @@ class Api:
             code=reply.code if answers else None,
             counted=counted and account is not None,
         )
-        return Turn(self._log.add(record), reply)
+        return Turn(self._log.add(record), reply, after)
 
     def answered(self, turn: Turn, now: float | None = None) -> None:
         """Log that the answer of a turn leaves now."""
@@ -199,8 +241,15 @@ class Api:
             charged=self.charged,
             most_requests=max((account.most_requests for account in self.accounts), default=0),
             most_tasks=self.most_concurrent,
-            turns_left=self.faults.left,
+            turns_left=self.faults.left + self.callbacks.left,
+            callbacks=self.callbacks.counts,
         )
+
+    def _announce(self, task: SimulatedTask, call: Call, now: float) -> asyncio.Event | None:
+        def content(moment: float) -> bytes:
+            return success(status_object(task, moment, self._zero(now), call.result_base)).body
+
+        return self.deliveries.start(task, content, now)
 
     def _zero(self, now: float) -> float:
         if self._epoch is None:

@@ -31,7 +31,8 @@ CONNECTION = "apixo_async.connection"
 def make_app(simulator: Api) -> Starlette:
     """Return the app: the service's calls, ``/`` to watch, ``/_simulator/...`` to ask.
 
-    ``/_simulator/log`` and ``/_simulator/statistics`` are JSON for tests of served simulators.
+    ``/_simulator/log``, ``/_simulator/callbacks`` and ``/_simulator/statistics`` are JSON for tests
+    of served simulators.
 
     Raises:
         RuntimeError: Starlette is missing; the message names the extra that brings it.
@@ -66,6 +67,8 @@ class _Served:
         turn = self._simulator.arrive(call, fault)
         if await exchange.is_gone_after(fault.wait):
             return
+        if turn.after is not None:
+            await turn.after.wait()
         if fault.end == "answer":
             self._simulator.answered(turn)
         await exchange.finish(fault, turn.reply)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from apixo_async._core.documents import timing
+from apixo_async.testing.callbacks import Callback
 
 State = Literal["pending", "processing", "success", "failed"]
 Durations: TypeAlias = float | Callable[[str, dict[str, object], random.Random], float]
@@ -68,7 +69,8 @@ class SimulatedTask:
         images: How many result URLs a success has.
         file_type: ``png``, ``jpeg`` or ``webp``.
         request_type: ``async`` or ``callback``.
-        callback_url: None in async mode.
+        callback_url: Where to post callbacks to, if it is in callback mode.
+        callback: What becomes of these callbacks; None in async mode.
         provider: None where the submit did not say.
     """
 
@@ -88,6 +90,7 @@ class SimulatedTask:
     file_type: Literal["png", "jpeg", "webp"] = "webp"
     request_type: str = "async"
     callback_url: str | None = None
+    callback: Callback | None = None
     provider: str | None = None
 
     def state(self, now: float) -> State:

@@ -48,9 +48,14 @@ def page_routes(simulator: Api) -> list[Route]:
         Route("/", page),
         Route("/_simulator/state", asked(lambda: state(simulator))),
         Route("/_simulator/log", asked(lambda: [asdict(record) for record in simulator.log])),
+        Route("/_simulator/callbacks", asked(lambda: _attempts(simulator))),
         Route("/_simulator/statistics", asked(lambda: asdict(simulator.statistics()))),
         Route("/_simulator/picture{path:path}", picture),
     ]
+
+
+def _attempts(simulator: Api) -> list[dict[str, object]]:
+    return [asdict(attempt) for attempt in simulator.callbacks.log]
 
 
 def state(simulator: Api) -> dict[str, object]:

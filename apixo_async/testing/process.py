@@ -34,6 +34,12 @@ class ProcessOptions(TypedDict, total=False):
     requests_per_minute: int
     retry_after: float
     failure_rate: float
+    lost_callbacks: float
+    early_callbacks: float
+    duplicate_callbacks: float
+    processing_callbacks: float
+    callback_delay: float
+    callback_spread: float
     result_lifetime: float
     keep_log: int
     latency: float
@@ -43,7 +49,8 @@ class ProcessOptions(TypedDict, total=False):
 def serve_process(**options: Unpack[ProcessOptions]) -> Generator[str, None, None]:
     """Run ``python -m apixo_async.testing`` for as long as the context lasts; yield its base URL.
 
-    ``GET /_simulator/log`` and ``/_simulator/statistics`` there tell what it saw. ``latency`` is
+    ``GET /_simulator/log``, ``/_simulator/callbacks`` and ``/_simulator/statistics`` there tell
+    what it saw. ``latency`` is
     in seconds, for every call of the API; the other options are those of `Simulator`.
 
     Raises:

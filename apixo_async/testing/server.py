@@ -23,8 +23,9 @@ async def serve(
 ) -> AsyncGenerator[str, None]:
     """Serve ``simulator`` for as long as the context lasts; yield its base URL.
 
-    Port 0 takes a free one. At the end every connection is cut, hanging ones too. Needs a loop
-    that really waits, not a `VirtualTimeLoop`.
+    Port 0 takes a free one. Callbacks are posted over real sockets, unless `Simulator.deliver_to`
+    named another way. At the end every connection is cut, hanging ones too, and callbacks that are
+    still due are dropped. Needs a loop that really waits, not a `VirtualTimeLoop`.
 
     Raises:
         OSError: The port cannot be taken.
@@ -36,7 +37,8 @@ async def serve(
     running = asyncio.create_task(server.serve([listening]))
     try:
         await server.ready.wait()
-        yield _url(listening)
+        async with simulator.deliveries.on_sockets():
+            yield _url(listening)
     finally:
         server.should_exit = True
         with anyio.move_on_after(_CLOSING, shield=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from apixo_async.testing.accounts import Account
+from apixo_async.testing.callbacks import Callbacks
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.lifecycles import SimulatedTask
 from apixo_async.testing.replies import (
@@ -50,6 +51,7 @@ class Service:
         self,
         tasks: Tasks,
         results: Results,
+        callbacks: Callbacks,
         *,
         no_credit: NoCredit,
         concurrent_tasks: int,
@@ -61,6 +63,7 @@ class Service:
         self.results = results
         self.concurrent_tasks = concurrent_tasks
         self.requests_per_minute = requests_per_minute
+        self._callbacks = callbacks
         self._models = models
         self._no_credit = _NO_CREDIT[no_credit]
         retry = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
@@ -113,7 +116,12 @@ class Service:
             raise self._no_credit
         if account.tasks(now) >= self.concurrent_tasks:
             raise self._too_many_tasks
-        task = self.tasks.make(submission, account.name, now, lasts=fault.lasts, fails=fault.fails)
+        in_callback_mode = submission.request_type == "callback"
+        callback = self._callbacks.of_next_task() if in_callback_mode else None
+        lasts = 0.0 if fault.lasts is None and callback and callback.early else fault.lasts
+        task = self.tasks.make(
+            submission, account.name, now, lasts=lasts, fails=fault.fails, callback=callback
+        )
         account.buy(task.price, task.ends, now)
         return task
 

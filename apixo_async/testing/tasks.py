@@ -8,6 +8,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from apixo_async.inputs import DOCUMENTED
+from apixo_async.testing.callbacks import Callback
 from apixo_async.testing.lifecycles import (
     SAMPLE_ID,
     Durations,
@@ -48,6 +49,7 @@ class Tasks:
         *,
         lasts: float | None = None,
         fails: tuple[str, str] | None = None,
+        callback: Callback | None = None,
     ) -> SimulatedTask:
         """Make the task of a submit; ``lasts`` (before speed) and ``fails`` override its fate."""
         serial = len(self._made) + 1
@@ -72,6 +74,7 @@ class Tasks:
             file_type=submission.file_type,
             request_type=submission.request_type,
             callback_url=submission.callback_url,
+            callback=callback,
             provider=submission.provider,
         )
         self._made[task.id] = task

@@ -112,6 +112,8 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
             _settle(answer, exc)
             return
         await asyncio.sleep(fault.wait)
+        if turn.after is not None:
+            await turn.after.wait()
         if fault.end == "answer":
             self._simulator.answered(turn)
         await asyncio.sleep(latency / 2)

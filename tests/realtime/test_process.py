@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -55,6 +59,45 @@ def test_a_second_process_serves_with_the_options_given() -> None:
     assert (statistics["created"], statistics["charged"]) == (1, "0.05")
     with pytest.raises(urllib.error.URLError):
         ask(url)
+
+
+def test_a_second_process_posts_callbacks() -> None:
+    """Callbacks come from the second process, as often as its options say."""
+    told: Counter[str] = Counter()
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            told[json.loads(content)["data"]["taskId"]] += 1
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    class Server(http.server.ThreadingHTTPServer):
+        request_queue_size = 100
+
+    with Server(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hook = f"http://127.0.0.1:{server.server_port}/hook"
+        order = {"request_type": "callback", "callback_url": hook, "input": {}}
+        with serve_process(
+            speed=1000.0, lost_callbacks=0.5, duplicate_callbacks=0.5, callback_spread=100.0
+        ) as url:
+            bought = [ask(url + SUBMIT, data=json.dumps(order).encode())[1] for _ in range(20)]
+            deadline = time.monotonic() + BOUND
+            counts = ask(url + "/_simulator/statistics")[1]["callbacks"]
+            while counts["delivered"] < 2 * (20 - counts["lost"]) and time.monotonic() < deadline:
+                counts = ask(url + "/_simulator/statistics")[1]["callbacks"]
+            log = ask(url + "/_simulator/callbacks")[1]
+        server.shutdown()
+    assert 0 < counts["lost"] < 20
+    assert counts["tasks"] == counts["lost"] + counts["duplicated"] == 20
+    assert told.keys() < {one["data"]["taskId"] for one in bought}
+    assert list(told.values()) == [2] * (20 - counts["lost"])
+    assert Counter(one["task_id"] for one in log) == told
 
 
 @pytest.mark.parametrize("models", [["gpt-image-1", "sora-2"], {"sora-2"}, ()])

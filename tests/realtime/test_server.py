@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
 import pytest
 
-from apixo_async.testing import Fault, Simulator, serve
+from apixo_async.testing import Callback, Fault, Simulator, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -209,3 +211,148 @@ async def test_other_methods_are_405(client: httpx2.AsyncClient, path: str) -> N
     assert options.json() == {"code": 405, "message": "Method not allowed", "data": None}
     assert (head.status_code, head.content) == (405, b"")
     assert head.headers["content-length"] == str(len(options.content))
+
+
+class Receiver:
+    """A server that takes posts, answers with the next of these statuses, and then with 200."""
+
+    def __init__(self, *statuses: int | None) -> None:
+        self.url = ""
+        self.heads: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self._statuses = list(statuses)
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Listen; yield the URL."""
+        server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield f"http://127.0.0.1:{port}/hook/abc?x=1"
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.heads.append(head)
+                length = next(
+                    line for line in head.lower().splitlines() if "content-length" in line
+                )
+                content = await reader.readexactly(int(length.partition(":")[2]))
+                self.bodies.append(json.loads(content))
+                status = self._statuses.pop(0) if self._statuses else 200
+                if status is None:
+                    await reader.read()  # until the simulator gives up
+                    return
+                writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n".encode())
+
+
+async def order(client: httpx2.AsyncClient, url: str) -> str:
+    """Submit a task in callback mode; return its id."""
+    body = {"request_type": "callback", "callback_url": url, "input": {"prompt": "p"}}
+    answer = await client.post(SUBMIT, json=body)
+    return str(answer.json()["data"]["taskId"])
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for what the simulator or a receiver will have seen."""
+    while not happened():  # noqa: ASYNC110  # both are plain: no events
+        await asyncio.sleep(0.01)
+
+
+async def test_a_callback_is_posted_over_sockets(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """Served, a task's end is posted to its URL, with results that the server has."""
+    receiver = Receiver()
+    async with receiver.listening() as url:
+        task_id = await order(client, url)
+        await until(lambda: bool(simulator.callbacks.log))
+        (body,) = receiver.bodies
+        assert receiver.heads[0].startswith("POST /hook/abc?x=1 HTTP/1.1\r\n")
+        assert "content-type: application/json" in receiver.heads[0].lower()
+        look = await client.get("/api/v1/statusTask/sora-2", params={"taskId": task_id})
+        assert body == look.json()
+        (picture,) = json.loads(body["data"]["resultJson"])["resultUrls"]
+        assert (await client.get(picture)).status_code == 200
+        told = (await client.get("/_simulator/callbacks")).json()
+        seen = (await client.get("/_simulator/statistics")).json()["callbacks"]
+    assert [(one["task_id"], one["status"], one["error"]) for one in told] == [(task_id, 200, None)]
+    assert (seen["tasks"], seen["delivered"], seen["failed"], seen["given_up"]) == (1, 1, 0, 0)
+    assert simulator.log[0].answered_at is not None
+    assert told[0]["at"] >= simulator.tasks[task_id].ends
+
+
+async def test_a_callback_is_posted_again_over_sockets(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """A receiver that fails, and one that is not there, are tried four times, with speed."""
+    receiver = Receiver(500, 204, 302)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        gone = f"http://127.0.0.1:{nobody.getsockname()[1]}/"
+    async with receiver.listening() as url:
+        there = await order(client, url)
+        missing = await order(client, gone)
+        await until(lambda: len(simulator.callbacks.log) == 8)
+    statuses = {
+        task_id: [one.status for one in simulator.callbacks.log if one.task_id == task_id]
+        for task_id in (there, missing)
+    }
+    assert statuses == {there: [500, 204, 302, 200], missing: [None] * 4}
+    failed = [one for one in simulator.callbacks.log if one.task_id == missing]
+    assert all((one.error or "").startswith("ConnectError") for one in failed)
+    gaps = [after.at - before.ended_at for before, after in itertools.pairwise(failed)]
+    assert all(0 <= gap - wanted < 2 for gap, wanted in zip(gaps, (0.03, 0.12, 0.6), strict=True))
+    assert simulator.callbacks.counts.given_up == 1
+
+
+async def test_a_silent_receiver_is_given_up_after_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A receiver that does not answer in time has its connection closed, and another attempt."""
+    monkeypatch.setattr("apixo_async.testing.deliveries.SHORTEST_LIMIT", 0.3)
+    simulator = Simulator(speed=1000.0)
+    receiver = Receiver(None)
+    async with (
+        asyncio.timeout(BOUND),
+        receiver.listening() as url,
+        serve(simulator) as base,
+        httpx2.AsyncClient(base_url=base, headers=HEADERS) as client,
+    ):
+        await order(client, url)
+        await until(lambda: any(one.delivered for one in simulator.callbacks.log))
+    silent = simulator.callbacks.log[0]
+    assert silent.error == "no answer within 0.3 s"
+    assert 0.29 <= silent.ended_at - silent.at < 5
+
+
+async def test_an_early_callback_over_sockets(
+    simulator: Simulator, client: httpx2.AsyncClient
+) -> None:
+    """The receiver has the callback before the submit has its answer."""
+    receiver = Receiver()
+    simulator.callbacks.next(Callback(early=True))
+    async with receiver.listening() as url:
+        task_id = await order(client, url)
+        assert [body["data"]["taskId"] for body in receiver.bodies] == [task_id]
+
+
+async def test_the_end_drops_callbacks(simulator: Simulator) -> None:
+    """Leaving the context waits for no receiver, no redelivery and no task; nothing is left."""
+    before = asyncio.all_tasks()
+    simulator.faults.submit(None, None, Fault.task_lasts(1e6))
+    simulator.callbacks.next(Callback(), Callback(early=True), Callback(early=True))
+    receiver = Receiver(None, None)
+    async with asyncio.timeout(BOUND), receiver.listening() as url:
+        async with (
+            serve(simulator) as base,
+            httpx2.AsyncClient(base_url=base, headers=HEADERS, timeout=None) as client,
+        ):
+            await order(client, url)
+            held = [asyncio.create_task(order(client, url)) for _ in range(2)]
+            await until(lambda: len(receiver.bodies) == 2 and simulator.created == 3)
+        assert simulator.callbacks.log == []
+        for one in held:
+            with pytest.raises(httpx2.TransportError):
+                await one
+    assert asyncio.all_tasks() == before

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from apixo_async.testing.api import Turn
+from apixo_async.testing.callbacks import Callback, CallbackCounts
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.replies import Call
 from apixo_async.testing.simulator import Simulator
@@ -37,6 +39,16 @@ def body(turn: Turn) -> dict[str, Any]:
         ({"failure_rate": 1.1}, "failure_rate: 1.1 given; allowed is 0 to 1"),
         ({"concurrent_tasks": 0}, "concurrent_tasks: 0 given; allowed is 1 or more"),
         ({"requests_per_minute": 0}, "requests_per_minute: 0 given; allowed is 1 or more"),
+        ({"lost_callbacks": -0.1}, r"lost_callbacks: -0\.1 given; allowed is 0 to 1"),
+        ({"early_callbacks": 2}, "early_callbacks: 2 given; allowed is 0 to 1"),
+        ({"duplicate_callbacks": float("nan")}, "duplicate_callbacks: nan given"),
+        ({"processing_callbacks": 1.1}, r"processing_callbacks: 1\.1 given; allowed is 0 to 1"),
+        (
+            {"lost_callbacks": 0.5, "early_callbacks": 0.3, "duplicate_callbacks": 0.3},
+            r"lost_callbacks \+ early_callbacks \+ duplicate_callbacks: 1\.1 given",
+        ),
+        ({"callback_delay": -1.0}, r"callback_delay: -1\.0 given; allowed is 0 or more"),
+        ({"callback_spread": -1.0}, r"callback_spread: -1\.0 given; allowed is 0 or more"),
         ({"models": "sora-2"}, "models: 'sora-2' given; allowed is a collection of names"),
     ],
 )
@@ -178,6 +190,24 @@ def test_statistics_sum_up() -> None:
     assert found.requests == {"submit": 1, "look": 0, "balance": 1, "download": 0, "other": 0}
     assert (found.created, found.charged, found.refused) == (1, Decimal("0.05"), 0)
     assert (found.most_requests, found.most_tasks, found.turns_left) == (2, 1, 2)
+    assert found.callbacks == CallbackCounts()
+    simulator.callbacks.next(Callback(lost=True), None)
+    assert simulator.statistics().turns_left == 4
+
+
+def test_a_task_knows_what_becomes_of_its_callbacks() -> None:
+    """Options and script reach the tasks in callback mode; without a way out nothing is posted."""
+    simulator = Simulator(lost_callbacks=1.0)
+    simulator.callbacks.next(Callback(early=True))
+    order = {"request_type": "callback", "callback_url": "https://a.example/x", "input": {}}
+    call = replace(SUBMIT, body=json.dumps(order).encode())
+    turns = [take(simulator, one, 5.0) for one in (call, call, SUBMIT)]
+    early, lost, polled = simulator.tasks.values()
+    assert [turn.after for turn in turns] == [None] * 3
+    assert (early.callback, early.ends) == (Callback(early=True), 5.0)
+    assert (lost.callback, lost.ends > 5.0) == (Callback(lost=True), True)
+    assert polled.callback is None
+    assert simulator.statistics().callbacks == CallbackCounts(tasks=2, early=1, lost=1)
 
 
 def test_stamps_are_wall_times_unless_told_otherwise() -> None:

@@ -13,7 +13,6 @@ from apixo_async.testing.submissions import DEFAULT_PRICE, Submission, parse_sub
 
 IMAGE_1 = {"mode": "gpt-image-1", "prompt": "p", "aspect_ratio": "3:2", "num_images": 2}
 IMAGE_2 = {"mode": "text-to-image", "prompt": "p"}
-PRICE = str(DEFAULT_PRICE)
 FLUX = {"mode": "pro", "prompt": "p"}
 
 
@@ -31,11 +30,25 @@ def parse(model: str, body: object, content_type: str = "application/json") -> S
         ("gpt-image-2", {**IMAGE_2, "resolution": "4k"}, "gpt-image-2/4k", "0.04", 1, "png"),
         ("flux-kontext", FLUX, "flux-kontext/pro", "0.03", 1, "jpeg"),
         ("flux-kontext", {**FLUX, "output_format": "png"}, "flux-kontext/pro", "0.03", 1, "png"),
-        ("sora-2", {"anything": [1]}, "sora-2", PRICE, 1, "webp"),
+        ("sora-2", {"anything": [1]}, "sora-2", str(DEFAULT_PRICE), 1, "webp"),
         ("gpt-image-1", {**IMAGE_1, "num_images": 4}, "gpt-image-1/4", "1.40", 4, "png"),
-        ("midjourney", {"num_images": 4}, "midjourney/num_images=4", PRICE, 4, "webp"),
-        ("midjourney", {"num_images": "many"}, "midjourney/num_images=many", PRICE, 1, "webp"),
-        ("midjourney", {"num_images": 10**6}, "midjourney/num_images=1000000", PRICE, 1, "webp"),
+        ("midjourney", {"num_images": 4}, "midjourney/num_images=4", str(DEFAULT_PRICE), 4, "webp"),
+        (
+            "midjourney",
+            {"num_images": "many"},
+            "midjourney/num_images=many",
+            str(DEFAULT_PRICE),
+            1,
+            "webp",
+        ),
+        (
+            "midjourney",
+            {"num_images": 10**6},
+            "midjourney/num_images=1000000",
+            str(DEFAULT_PRICE),
+            1,
+            "webp",
+        ),
     ],
 )
 def test_a_submit_is_read(
