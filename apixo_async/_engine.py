@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _CLOSING = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Engine:
     """Everything that a client runs on one loop."""
 

@@ -43,7 +43,7 @@ class Phase:
             self.maybe_sent = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Outgoing:
     """A request.
 

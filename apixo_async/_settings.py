@@ -26,7 +26,7 @@ from apixo_async._version import __version__
 USER_AGENT = f"apixo-async/{__version__}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Settings:
     """The checked settings of a client; `AsyncClient` says what each of them means."""
 

@@ -60,7 +60,8 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     phase_aware: ClassVar[bool] = True
 
     def __init__(self, *, verify: ssl.SSLContext | bool = True) -> None:
-        self._verify = verify
+        # Here and not in the loop, which it would hold up for 40 ms.
+        self._context = httpx2.create_ssl_context(verify=verify)
         self._sessions: _Sessions | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -108,7 +109,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         if self._sessions is None or loop is not self._loop:
             self._loop = loop
-            self._sessions = _Sessions.opened(self._verify)
+            self._sessions = _Sessions.opened(self._context)
         return self._sessions
 
 
@@ -127,8 +128,7 @@ class _Sessions:
     adapter: Adapter
 
     @classmethod
-    def opened(cls, verify: ssl.SSLContext | bool) -> Self:
-        context = httpx2.create_ssl_context(verify=verify)
+    def opened(cls, context: ssl.SSLContext) -> Self:
         connector = aiohttp.TCPConnector(limit=MOST, ssl=context, keepalive_timeout=30.0)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_about_to_send)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from apixo_async._calls import Calls
 from apixo_async._config import Timeouts
@@ -21,8 +20,7 @@ from apixo_async._task import Task
 Orphan: TypeAlias = Task | SubmitUncertainError
 
 
-@dataclass(frozen=True, slots=True)
-class Shop:
+class Shop(NamedTuple):
     """What a map needs of its client.
 
     Attributes:

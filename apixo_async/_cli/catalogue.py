@@ -69,5 +69,5 @@ def _document(model: str) -> dict[str, object]:
 
 
 def _tier_document(tier: Tier) -> dict[str, object]:
-    times = dataclasses.asdict(tier.times)
+    times = tier.times._asdict()
     return {"option": tier.option or None, "price": tier.price, **times}

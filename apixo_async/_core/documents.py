@@ -5,8 +5,7 @@ Prices and the bounds of inputs stand beside the inputs, in `apixo_async.inputs`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Account limits of the documents: tasks at once, and requests in any 60 seconds.
 CONCURRENT_TASKS: Final = 1_000
@@ -17,8 +16,7 @@ WINDOW: Final = 60.0
 RESULT_LIFETIME: Final = 15 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """The documented times of one kind of task, in seconds.
 
     Attributes:

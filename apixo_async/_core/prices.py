@@ -19,8 +19,8 @@ _CHEAPEST: Final = 0.01
 #: Halvings that find the plan's price between two tried ones, to about a hundredth.
 _HALVINGS: Final = 5
 
-#: A task is looked at no more often than by the plan, though what is learned is never exact.
-_MARGIN: Final = 0.998
+#: A task is looked at a little less often than by the plan: what is learned is never exact.
+_MARGIN: Final = 0.99
 
 
 class Tried(NamedTuple):
