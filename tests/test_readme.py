@@ -34,12 +34,11 @@ SPEED = 100  # of the simulator, and of the documents' plan of looks
 
 #: Runs at the start of each Python: looks come as much sooner as tasks end.
 HASTE = f"""
-from dataclasses import replace
 from apixo_async._core import documents
 for table in (documents.TIMINGS, documents._MEDIA):
     for kind, plan in table.items():
         sooner = {{"first": plan.first / {SPEED}, "interval": plan.interval / {SPEED}}}
-        table[kind] = replace(plan, **sooner)
+        table[kind] = plan._replace(**sooner)
 """
 
 
