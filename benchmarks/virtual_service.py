@@ -113,12 +113,10 @@ class VirtualService(httpx2.AsyncBaseTransport):
         self._latency = latency
         self._rng = random.Random(seed)
         self.works: list[Work] = []
-        self.requests = 0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         loop = asyncio.get_running_loop()
-        self.requests += 1
         await asyncio.sleep(self._latency / 2)
         data = self._submitted if request.method == "POST" else self._looked_at
         body = json.dumps({"code": 200, "message": "success", "data": data(request, loop.time())})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.inspection import Pace
-from apixo_async._core.learned import Learned
+from apixo_async._core.learned import MOST_KINDS, Learned
 from apixo_async._core.plans import Plan
 from apixo_async._core.schedule import Planned, Schedule
 from apixo_async._core.values import as_seconds
@@ -88,10 +89,12 @@ class Polling:
 
     def schedule(self, rng: random.Random) -> Schedule:
         """Build what says when to look; `rng` is the source of its jitter."""
-        planned = Planned(self.plan_for, rng)
+        # Every look asks for its plan, which stays.
+        plan_for = lru_cache(maxsize=MOST_KINDS)(self.plan_for)
+        planned = Planned(plan_for, rng)
         if not self.learns:
             return planned
-        return Learned(self.plan_for, planned, Pace(self.floor, self.ceiling))
+        return Learned(plan_for, planned, Pace(self.floor, self.ceiling))
 
 
 def _seconds(method: str, low: float = 0.01, **given: object) -> float:
