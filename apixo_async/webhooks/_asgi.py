@@ -1,0 +1,85 @@
+"""The receiver as an ASGI application, without a framework."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Final, TypeAlias, cast
+
+from apixo_async.webhooks._body import Chunk, Disconnected
+
+#: Method, token, declared length and body of a request make the status to answer it with.
+Answer: TypeAlias = Callable[[str, str, int | None, Chunk], Awaitable[int]]
+
+Scope: TypeAlias = Mapping[str, object]
+Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
+Send: TypeAlias = Callable[[dict[str, object]], Awaitable[None]]
+
+
+class CallbackApp:
+    """Answer callbacks. It may be mounted anywhere: the last part of the path is the token."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        serve = _SERVED.get(str(scope["type"]))
+        if serve is None:
+            raise RuntimeError(f"ASGI: a scope of type {scope['type']!r} is not served here")
+        await serve(self._answer, scope, receive, send)
+
+
+async def _http(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    token = str(scope["path"]).rpartition("/")[2]
+    declared = _declared(cast("Iterable[tuple[bytes, bytes]]", scope["headers"]))
+    try:
+        status = await answer(str(scope["method"]), token, declared, _body_of(receive))
+    except Disconnected:
+        return
+    with suppress(OSError):  # The sender left; it sends again, or a scheduled look finds out.
+        headers = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _lifespan(_answer: Answer, _scope: Scope, receive: Receive, send: Send) -> None:
+    while True:
+        phase = str((await receive())["type"])  # lifespan.startup, then lifespan.shutdown
+        await send({"type": f"{phase}.complete"})
+        if phase == "lifespan.shutdown":
+            return
+
+
+async def _websocket(_answer: Answer, _scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 1000})
+
+
+_SERVED: Final = {"http": _http, "lifespan": _lifespan, "websocket": _websocket}
+
+
+def _declared(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Return the length that the request says its body has, or None; the server checks it."""
+    for name, value in headers:
+        if name.lower() == b"content-length" and value.isdigit():
+            return int(value[:20])
+    return None
+
+
+def _body_of(receive: Receive) -> Chunk:
+    more = True
+
+    async def chunk() -> bytes:
+        nonlocal more
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            more = bool(message.get("more_body"))
+            part = message.get("body")
+            if isinstance(part, bytes) and part:
+                return part
+        return b""
+
+    return chunk

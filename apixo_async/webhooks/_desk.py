@@ -1,0 +1,143 @@
+"""One client's side of a receiver: the submits that await callbacks, and whom to tell of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeAlias
+
+from apixo_async._reporting import guarded
+
+#: Told, on the client's loop, that a callback came: look now. The argument is the task's id that
+#: the body claims, or None; only a look proves it.
+Look: TypeAlias = Callable[[str | None], None]
+
+#: Makes the id and the URL of an intent: of a model, for so many seconds, with a known id or not.
+Issue: TypeAlias = Callable[[str, float, str | None], tuple[str, str]]
+
+#: Seconds between two looks at one task that callbacks cause.
+SPACING: Final = 1.0
+#: Looks at one task that callbacks may cause; after that it has its scheduled ones.
+MOST: Final = 20
+
+
+def next_look(caused: int, last: float, now: float) -> float | None:
+    """Return when a callback may cause a look, or None if its task had enough of them.
+
+    Args:
+        caused: Looks that callbacks caused so far.
+        last: When the last of them was.
+        now: The time.
+    """
+    return None if caused >= MOST else max(now, last + SPACING)
+
+
+class Ticket:
+    """One submit's place for callbacks, until it is closed.
+
+    Attributes:
+        id: The intent's id; another process that opens it again is told of later callbacks.
+        url: The `callback_url` of the submit.
+    """
+
+    __slots__ = ("_caused", "_claimed", "_desk", "_last", "_look", "_timer", "id", "url")
+
+    def __init__(self, desk: Desk, look: Look, intent_id: str, url: str) -> None:
+        self.id = intent_id
+        self.url = url
+        self._desk = desk
+        self._look = look
+        self._claimed: str | None = None
+        self._caused = 0
+        self._last = -SPACING
+        self._timer: asyncio.TimerHandle | None = None
+
+    def tell(self, task_id: str | None) -> None:
+        """Pass a callback on, from any thread. Returns at once."""
+        loop = self._desk.loop
+        if _is_running(loop):
+            self._called(task_id)
+        else:
+            with suppress(RuntimeError):  # Its loop is closed: nobody awaits the task there.
+                loop.call_soon_threadsafe(self._called, task_id)
+
+    def belongs_to(self, desk: Desk) -> bool:
+        """Say whether this desk opened it."""
+        return self._desk is desk
+
+    def close(self) -> None:
+        """Have later callbacks answered, and nothing else. Closing twice does nothing more."""
+        if self._desk.tickets.get(self.id) is self:
+            del self._desk.tickets[self.id]
+        self._caused = MOST  # For callbacks that are on their way from another thread.
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _called(self, task_id: str | None) -> None:
+        self._claimed = task_id or self._claimed
+        if self._timer is not None:
+            return  # The look that waits serves this callback, too.
+        now = self._desk.loop.time()
+        due = next_look(self._caused, self._last, now)
+        if due is None:
+            return
+        if due <= now:
+            self._look_now()
+        else:
+            self._timer = self._desk.loop.call_at(due, self._look_now)
+
+    def _look_now(self) -> None:
+        self._timer = None
+        self._caused += 1
+        self._last = self._desk.loop.time()
+        guarded("the look for a callback", self._look, self._claimed)
+
+    def __repr__(self) -> str:
+        return f"<Ticket {self.id[:8]}, {self._caused} looks>"  # Neither its URL nor its token.
+
+
+class Desk:
+    """The open tickets of one client, on its loop.
+
+    Args:
+        tickets: Those of every client of the receiver, by intent.
+        issue: Makes ids and URLs.
+    """
+
+    def __init__(self, tickets: dict[str, Ticket], issue: Issue) -> None:
+        self.tickets = tickets
+        self.loop = asyncio.get_running_loop()
+        self._issue = issue
+
+    def open(
+        self, model: str, lifetime: float, look: Look, *, intent_id: str | None = None
+    ) -> Ticket:
+        """Open a place for the callbacks of one submit.
+
+        Args:
+            model: The model's name.
+            lifetime: Seconds for which its URL holds.
+            look: Called for callbacks, at most `MOST` times and once in `SPACING` seconds; must
+                not block.
+            intent_id: The id of a ticket of an earlier process, to be told of what comes for it.
+
+        Raises:
+            ConfigurationError: The name does not fit in a URL, or the lifetime is none.
+        """
+        intent_id, url = self._issue(model, lifetime, intent_id)
+        ticket = self.tickets[intent_id] = Ticket(self, look, intent_id, url)
+        return ticket
+
+    def close(self) -> None:
+        """Close every ticket of this client."""
+        for ticket in tuple(self.tickets.values()):
+            if ticket.belongs_to(self):
+                ticket.close()
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

@@ -1,0 +1,177 @@
+"""The receiver: what it signs, what it takes for a callback, and what it does about one."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from apixo_async._checks import check_hook
+from apixo_async._core import tokens
+from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.other_model import check_model_name
+from apixo_async._core.values import TaskRef, as_seconds
+from apixo_async._reporting import guarded
+from apixo_async.webhooks._address import checked_public_url
+from apixo_async.webhooks._asgi import CallbackApp
+from apixo_async.webhooks._body import Chunk, check_length, read_body, task_id_in
+from apixo_async.webhooks._desk import Desk, Ticket
+from apixo_async.webhooks._errors import CallbackError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+#: Bytes; a shorter secret could be found by trying.
+_SHORTEST_SECRET: Final = 16
+#: Bytes of an intent's id by which a receiver knows its own.
+_MARK_BYTES: Final = 4
+
+
+class WebhookReceiver:
+    """Receive the callbacks of tasks, and have each task looked at when one comes.
+
+    The service signs nothing, so nothing that a callback says is believed: its URL holds a token
+    that only this secret makes, and the news comes from a look over the client's own channel. A
+    callback is answered before that look. One receiver serves any number of clients; processes
+    that have the same URL and secret may answer for each other, and what is not their own is
+    left to the owner's scheduled look.
+
+    Args:
+        public_url: The https URL under which the service reaches `asgi()` or `aiohttp_routes()`,
+            whatever the path is that a proxy makes of it. Plain http is for loopback hosts only.
+        secret: 16 bytes or more that nobody guesses, the same for all processes:
+            `secrets.token_urlsafe(32)` makes one. It is never shown.
+        previous_secrets: Those that made the URLs which may still be called.
+        on_unknown: Called with the `TaskRef` of each callback for a task that is not of this
+            process, as its body claims it; must not block.
+
+    Raises:
+        ConfigurationError: The URL is not public, or a secret is too short.
+    """
+
+    def __init__(
+        self,
+        public_url: str,
+        secret: str | bytes,
+        *,
+        previous_secrets: Sequence[str | bytes] = (),
+        on_unknown: Callable[[TaskRef], None] | None = None,
+    ) -> None:
+        try:
+            self.public_url: Final = checked_public_url(public_url)
+            self._signers = _signers(secret, previous_secrets)
+            self._on_unknown = check_hook("on_unknown", on_unknown)
+        except ConfigurationError as error:
+            # Some reporters of crashes show the locals of frames: this one's, and those below.
+            secret, previous_secrets = b"", ()
+            raise error.with_traceback(None) from None
+        self._tickets: dict[str, Ticket] = {}
+        self._mark = b""
+
+    def asgi(self) -> CallbackApp:
+        """Return an ASGI application, to be served as it is or mounted at any path."""
+        return CallbackApp(self._answer)
+
+    def aiohttp_routes(self, path: str | None = None) -> list[web.RouteDef]:
+        """Return what `aiohttp.web.Application.add_routes` takes.
+
+        Args:
+            path: Where the application is called; None takes the path of `public_url`.
+
+        Raises:
+            ConfigurationError: aiohttp is not installed; the message names the extra.
+        """
+        from apixo_async.webhooks._aiohttp import routes
+
+        inner = urlsplit(self.public_url).path if path is None else path
+        return routes(inner.rstrip("/"), self._answer)
+
+    def parse(self, token: str, body: bytes) -> TaskRef:
+        """Return the task that a callback is about; for applications that only record it.
+
+        The model is proved by the token. The task's id is what the body claims: look at the task
+        to know more.
+
+        Args:
+            token: The last part of the path that was called.
+            body: The body of the request.
+
+        Raises:
+            CallbackError: The token or the body is wrong; `status` is what to answer.
+        """
+        intent = self._intent(token)
+        if intent is None:
+            raise CallbackError(404)
+        task_id = task_id_in(body)
+        if task_id is None:
+            raise CallbackError(400)
+        return TaskRef(intent.model, task_id)
+
+    def desk(self) -> Desk:
+        """Return a client's side of this receiver, for the running loop."""
+        return Desk(self._tickets, self._issue)
+
+    def _issue(self, model: str, lifetime: float, intent_id: str | None) -> tuple[str, str]:
+        if not (as_seconds(lifetime) or 0.0) > 0:
+            raise ConfigurationError(f"lifetime: {lifetime!r} given; seconds above 0")
+        # Drawn at the first use: processes that were forked before it differ.
+        self._mark = self._mark or secrets.token_bytes(_MARK_BYTES)
+        fresh = self._mark + secrets.token_bytes(tokens.ID_BYTES - _MARK_BYTES)
+        expires = tokens.expiry(time.time(), lifetime)
+        try:
+            check_model_name(model)
+            intent = tokens.Intent(intent_id or fresh.hex(), model, expires)
+            return intent.id, f"{self.public_url}/{tokens.seal(intent, self._signers[0])}"
+        except ValueError as exc:
+            raise ConfigurationError(str(exc)) from None
+
+    def _intent(self, token: str) -> tokens.Intent | None:
+        return tokens.unseal(token, self._signers, time.time())
+
+    async def _answer(self, method: str, token: str, declared: int | None, chunk: Chunk) -> int:
+        """Return the status that a request is answered with; act on it if it is a callback."""
+        intent = self._intent(token) if method == "POST" else None
+        if intent is None:
+            return 404
+        try:
+            check_length(declared or 0)
+            self._called(intent, task_id_in(await read_body(chunk)))
+        except CallbackError as error:
+            return error.status
+        return 200
+
+    def _called(self, intent: tokens.Intent, task_id: str | None) -> None:
+        ticket = self._tickets.get(intent.id)
+        if ticket is not None:
+            ticket.tell(task_id)
+        elif self._on_unknown is not None and task_id is not None and not self._is_own(intent):
+            guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
+
+    def _is_own(self, intent: tokens.Intent) -> bool:
+        """Say whether an intent was opened here; one that is known no more is over."""
+        return bool(self._mark) and intent.id.startswith(self._mark.hex())
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_tickets"):
+            return "<WebhookReceiver that was refused its settings>"  # Seen in tracebacks only.
+        return f"<WebhookReceiver {self.public_url}, {len(self._tickets)} tasks await callbacks>"
+
+
+def _signers(secret: object, previous: Sequence[object]) -> tuple[tokens.Signer, ...]:
+    if isinstance(previous, str | bytes):
+        raise ConfigurationError("previous_secrets: a sequence of secrets, such as a tuple")
+    return tuple(tokens.Signer(_checked(given)) for given in (secret, *previous))
+
+
+def _checked(secret: object) -> bytes:
+    value = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+    if not isinstance(value, bytes):
+        raise ConfigurationError(f"secret: a {type(secret).__name__} given; str or bytes")
+    if len(value) < _SHORTEST_SECRET:
+        raise ConfigurationError(
+            f"secret: {len(value)} bytes given; {_SHORTEST_SECRET} or more that nobody guesses, "
+            "such as secrets.token_urlsafe(32) makes"
+        )
+    return value

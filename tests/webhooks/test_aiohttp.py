@@ -1,0 +1,109 @@
+"""The routes for aiohttp: where they stand, and what they make of a request in process."""
+
+from __future__ import annotations
+
+import asyncio
+from unittest.mock import Mock
+
+import pytest
+from aiohttp import StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
+
+from apixo_async.webhooks import WebhookReceiver
+from apixo_async.webhooks._body import PATIENCE
+
+from .requests import BODY, METHODS, SECRET, Watched
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def watched() -> Watched:
+    """Open a ticket on a receiver that is watched."""
+    made = Watched()
+    made.open()
+    return made
+
+
+async def call(watched: Watched, content: StreamReader, method: str = "POST") -> int:
+    """Return the status of what the route answers."""
+    (route,) = watched.receiver.aiohttp_routes()
+    handler = route.handler
+    request = make_mocked_request(
+        method, "/x", match_info={"token": watched.token}, payload=content
+    )
+    response = await handler(request)
+    assert isinstance(response, web.Response)
+    assert not response.body
+    return response.status
+
+
+def content(*parts: bytes, ended: bool = True) -> StreamReader:
+    """Return the body of a request."""
+    loop = asyncio.get_running_loop()
+    protocol = BaseProtocol(loop)
+    protocol.transport = Mock()
+    reader = StreamReader(protocol, 2**16, loop=loop)
+    for part in parts:
+        reader.feed_data(part)
+    if ended:
+        reader.feed_eof()
+    return reader
+
+
+async def test_a_callback(watched: Watched) -> None:
+    """A right token and a readable body: 200, and one look told at once."""
+    assert await call(watched, content(BODY[:9], BODY[9:])) == 200
+    assert watched.looks == ["task_1"]
+
+
+@pytest.mark.parametrize("method", [one for one in METHODS if one != "POST"])
+async def test_other_methods(watched: Watched, method: str) -> None:
+    """What is no POST meets the same 404 as a wrong token."""
+    assert await call(watched, content(BODY), method) == 404
+    assert not watched.told
+
+
+async def test_a_body_that_is_too_long(watched: Watched) -> None:
+    """A body that grows too long is refused where it does."""
+    assert await call(watched, content(b"x" * 70_000, ended=False)) == 413
+    assert not watched.told
+
+
+async def test_a_body_that_stops(watched: Watched) -> None:
+    """A body that stops half-way is answered 400 when its time is over."""
+    start = asyncio.get_running_loop().time()
+    assert await call(watched, content(BODY[:5], ended=False)) == 400
+    assert asyncio.get_running_loop().time() - start == PATIENCE
+    assert not watched.told
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [web.RequestPayloadError("cut"), ConnectionResetError("gone"), web.PayloadAccessError()],
+)
+async def test_a_body_that_breaks(watched: Watched, failure: Exception) -> None:
+    """A body that breaks off, or is not encoded as it says, causes nothing."""
+    body = content(BODY[:5], ended=False)
+    body.set_exception(failure)
+    assert await call(watched, body) == 400
+    assert not watched.told
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "expected"),
+    [
+        ("https://app.example.com/apixo", None, "/apixo/{token}"),
+        ("https://app.example.com/a/b/", None, "/a/b/{token}"),
+        ("https://app.example.com", None, "/{token}"),
+        ("https://app.example.com/apixo", "/inner", "/inner/{token}"),
+        ("https://app.example.com/apixo", "/inner/", "/inner/{token}"),
+        ("https://app.example.com/apixo", "", "/{token}"),
+    ],
+)
+def test_where_they_stand(url: str, path: str | None, expected: str) -> None:
+    """The routes stand at the path of the public URL, unless a proxy makes another of it."""
+    (route,) = WebhookReceiver(url, SECRET).aiohttp_routes(path)
+    assert (route.method, route.path) == ("*", expected)
+    web.Application().add_routes([route])
