@@ -1,5 +1,7 @@
 """Asyncio client for the APIXO generation API: submit a task, await it, download its result."""
 
+from typing import TYPE_CHECKING
+
 from apixo_async._bulk.outcome import Outcome
 from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._bulk.progress import Progress
@@ -22,17 +24,12 @@ from apixo_async._core.errors import (
     RateLimitError,
 )
 from apixo_async._core.events import (
-    CeilingLowered,
-    CeilingRaised,
     ClientClosed,
     ClientOpened,
     Event,
-    LimitReached,
     LookFailed,
-    PollerDied,
     ResultDownloaded,
-    ServiceBack,
-    ServiceDown,
+    SubmitFound,
     SubmitRefused,
     SubmitUncertain,
     TaskAttached,
@@ -42,8 +39,19 @@ from apixo_async._core.events import (
     TaskSubmitted,
 )
 from apixo_async._core.polling import Polling
+from apixo_async._core.service_events import (
+    CallbacksBack,
+    CallbacksSilent,
+    CeilingLowered,
+    CeilingRaised,
+    LimitReached,
+    PollerDied,
+    ServiceBack,
+    ServiceDown,
+)
 from apixo_async._core.task_errors import (
     DownloadError,
+    PresumedNotBoughtError,
     ResultExpiredError,
     SubmitUncertainError,
     TaskAbandonedError,
@@ -66,6 +74,9 @@ from apixo_async.inputs import (
     from_dict,
 )
 
+if TYPE_CHECKING:
+    from apixo_async.webhooks import CallbackError, WebhookReceiver
+
 __all__ = [
     "APIConnectionError",
     "APIStatusError",
@@ -74,6 +85,9 @@ __all__ = [
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
+    "CallbackError",
+    "CallbacksBack",
+    "CallbacksSilent",
     "CeilingLowered",
     "CeilingRaised",
     "ClientClosed",
@@ -102,6 +116,7 @@ __all__ = [
     "PollerDied",
     "PollerDiedError",
     "Polling",
+    "PresumedNotBoughtError",
     "Progress",
     "RateLimitError",
     "Result",
@@ -111,6 +126,7 @@ __all__ = [
     "ServiceDown",
     "Snapshot",
     "Statistics",
+    "SubmitFound",
     "SubmitRefused",
     "SubmitUncertain",
     "SubmitUncertainError",
@@ -127,6 +143,16 @@ __all__ = [
     "TaskSubmitted",
     "Timeouts",
     "WaitTimeoutError",
+    "WebhookReceiver",
     "__version__",
     "from_dict",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Few programs receive callbacks, and what that needs takes time to import.
+    if name in ("CallbackError", "WebhookReceiver"):
+        from apixo_async import webhooks
+
+        return getattr(webhooks, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from apixo_async._config import is_loopback
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.other_model import check_model_name
+from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, TaskRef, as_seconds
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
@@ -46,6 +47,21 @@ def check_input(given: object) -> Input:
         f"a {type(given).__name__} given; an input is a GptImage1, GptImage2, FluxKontext or "
         "OtherModel: `from_dict(model, {...})` builds one from a mapping"
     )
+
+
+def check_resubmit(error: SubmitUncertainError) -> SubmitUncertainError:
+    """Return what an uncertain submit raised, unless it is known by now to have bought a task.
+
+    Raises:
+        ConfigurationError: It is, or something else was given.
+    """
+    error = require("resubmit", error, SubmitUncertainError)
+    if error.task is not None and error.task.named:
+        raise ConfigurationError(
+            f"resubmit: a callback found what this submit bought, {error.task.ref}, and it would "
+            "be bought twice: await `error.task`"
+        )
+    return error
 
 
 def check_timeout(given: object) -> None:

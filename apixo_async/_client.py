@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
 
 import httpx2
 
@@ -18,7 +18,14 @@ from apixo_async._balance import ask_balance
 from apixo_async._bulk.items import Inputs
 from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._bulk.shop import Orphan, Shop
-from apixo_async._checks import check_delivery, check_hook, check_input, check_timeout, require
+from apixo_async._checks import (
+    check_delivery,
+    check_hook,
+    check_input,
+    check_resubmit,
+    check_timeout,
+    require,
+)
 from apixo_async._config import Timeouts
 from apixo_async._core import events
 from apixo_async._core.errors import ClientClosedError, ConfigurationError
@@ -35,6 +42,9 @@ from apixo_async._submits import Submitter
 from apixo_async._task import Task
 from apixo_async.inputs import Input
 
+if TYPE_CHECKING:
+    from apixo_async.webhooks import WebhookReceiver
+
 
 class AsyncClient:
     """A client of the APIXO generation API, for one event loop and any number of coroutines.
@@ -49,6 +59,7 @@ class AsyncClient:
         limits: By default the documented ones: 1,000 tasks at once, 10,000 requests in any 60 s.
         polling: When to look at tasks: by default `Polling.adaptive()`, which learns it.
         limiter: One to share with other clients of the key, in place of `limits`.
+        webhooks: Has callbacks tell when a task is over, in place of looks.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
         proxy: A proxy's URL; None takes the environment's, "" none.
@@ -69,6 +80,7 @@ class AsyncClient:
         limits: Limits | None = None,
         polling: Polling | None = None,
         limiter: Limiter | None = None,
+        webhooks: WebhookReceiver | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         timeout: float | Timeouts | None = None,
         proxy: str | None = None,
@@ -84,6 +96,7 @@ class AsyncClient:
                 limits=limits,
                 polling=polling,
                 limiter=limiter,
+                webhooks=webhooks,
                 transport=transport,
                 timeout=timeout,
                 proxy=proxy,
@@ -207,8 +220,12 @@ class AsyncClient:
 
         Args:
             error: What `submit` raised; input and options are those of that submit.
+
+        Raises:
+            ConfigurationError: A callback has found the task meanwhile: await `error.task`.
+            ApixoError: As `submit` does.
         """
-        error = require("resubmit", error, SubmitUncertainError)
+        error = check_resubmit(error)
         return await self._submitter().submit(error.input, error.delivery)
 
     async def download(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import httpx2
 
 from apixo_async._bounds import bound_after
+from apixo_async._callbacks import Callbacks
 from apixo_async._calls import Calls
 from apixo_async._checks import check_ref
 from apixo_async._core.errors import ClientClosedError
@@ -49,6 +50,7 @@ class Engine:
     report: Reporter
     quota: RetryQuota
     calls: Calls
+    callbacks: Callbacks | None
 
     @classmethod
     def wired(
@@ -76,7 +78,10 @@ class Engine:
 
         calls = Calls()
         quota = RetryQuota(asyncio.get_running_loop().time())
-        posts = Posts(line, poller, report, hand_over)
+        callbacks = None
+        if settings.webhooks is not None:
+            callbacks = Callbacks(settings.webhooks.desk(), poller, timeouts.exchange)
+        posts = Posts(line, poller, report, hand_over, callbacks)
         if report not in limiter.listeners:  # A client that is bound anew has told it before.
             limiter.listeners.append(report)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
@@ -90,12 +95,13 @@ class Engine:
             report=report,
             quota=quota,
             calls=calls,
+            callbacks=callbacks,
         )
 
     def attach(self, model: str | TaskRef, task_id: str | None) -> Task:
         """Return the handle of a task that exists already; look at it at once if it is new here."""
         ledger, limiter = self.poller.ledger, self.line.limiter
-        ref = check_ref(model, task_id, ledger.model_of)
+        ref = check_ref(model, task_id, ledger.register.model_of)
         self.poller.check()
         track = ledger.tracks.get(ref)
         if track is None:
@@ -128,6 +134,11 @@ class Engine:
             places=places.size,
         )
 
+    def forget_callbacks(self) -> None:
+        """Act on callbacks no more; they are still answered."""
+        if self.callbacks is not None:
+            self.callbacks.close()
+
     async def aclose(self, *, drain: float, patience: float) -> None:
         """End everything in bounded time; what is unfinished stays in the poller's ledger.
 
@@ -154,6 +165,7 @@ class Engine:
 
     async def _end(self, patience: float) -> None:
         await self.posts.drain(patience)
+        self.forget_callbacks()
         if self.report in self.line.limiter.listeners:
             self.line.limiter.listeners.remove(self.report)
         import anyio  # Late: nothing before the end needs it, and an import is to be quick.

@@ -83,9 +83,16 @@ class Slot:
 
     __slots__ = ("_confirmed", "_issuer")
 
-    def __init__(self, issuer: Issuer, *, confirmed: bool = False) -> None:
-        self._issuer: Issuer | None = issuer
+    def __init__(self, issuer: Issuer | None, *, confirmed: bool = False) -> None:
+        self._issuer = issuer
         self._confirmed = confirmed
+
+    def handed_on(self) -> Slot:
+        """Return this slot for another owner, whose task exists or may; none is left here."""
+        self.confirm()
+        slot = Slot(self._issuer, confirmed=self._confirmed)
+        self._issuer = None
+        return slot
 
     def confirm(self) -> None:
         """Say that the task exists: what a 429 to a submit means is read from how many do."""

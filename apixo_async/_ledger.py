@@ -6,35 +6,30 @@ import math
 import random
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apixo_async._agenda import Agenda
-from apixo_async._core import events, verdicts
+from apixo_async._claims import Claims
+from apixo_async._core import events, service_events, verdicts
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ApixoError
-from apixo_async._core.plans import after_fault, is_gone
+from apixo_async._core.plans import after_fault, is_gone, late_again
 from apixo_async._core.polling import Polling
 from apixo_async._core.schedule import Room
-from apixo_async._core.task_errors import (
-    TaskAbandonedError,
-    TaskError,
-    TaskFailedError,
-    TaskNotFoundError,
-)
+from apixo_async._core.task_errors import TaskError
 from apixo_async._core.values import Result, TaskRef
+from apixo_async._endings import abandoned, lasted, not_found, word_of
 from apixo_async._limiter import Limiter, Slot
 from apixo_async._outages import Outages
+from apixo_async._register import Register
 from apixo_async._reporting import Reporter
 from apixo_async._track import Track
 
+if TYPE_CHECKING:
+    from apixo_async.webhooks._desk import Ticket
+
 #: A last look may still be under way when a task reaches its age limit.
 EXPIRY_GRACE: Final = 30.0
-
-_WORDS: Final[dict[type[ApixoError], str]] = {
-    TaskFailedError: "failed",
-    TaskNotFoundError: "not found",
-    TaskAbandonedError: "abandoned",
-}
 
 
 class Ledger:
@@ -58,8 +53,9 @@ class Ledger:
     ) -> None:
         self.schedule = polling.schedule(rng)
         self.agenda = Agenda(self._first_look)
-        self.tracks: dict[TaskRef, Track] = {}
-        self.model_of: dict[str, str] = {}
+        self.register = Register(self.schedule, self.agenda)
+        self.tracks = self.register.tracks
+        self.claims = Claims(self.register, report)
         self.outages = Outages(self.agenda, rng)
         self.succeeded = self.failed = 0
         self._polling = polling
@@ -68,28 +64,57 @@ class Ledger:
         self._report = report
         self._rng = rng
 
-    def open(self, ref: TaskRef, kind: str, slot: Slot, *, now: float, at_once: bool) -> Track:
-        """Take up a task: plan its first look, at once where nobody knows how old it is."""
+    def open(
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        *,
+        now: float,
+        at_once: bool = False,
+        ticket: Ticket | None = None,
+    ) -> Track:
+        """Take up a task: plan its first look, at once where nobody knows how old it is.
+
+        Where a callback is to tell of it, that look only makes up for one that is lost.
+        """
         existing = self.tracks.get(ref)
         if existing is not None:
             slot.release()
+            existing.ticket = existing.ticket or ticket
             return existing
-        plan = self._polling.plan_for(kind)
-        expires = now + timing(kind).age_limit + EXPIRY_GRACE
-        track = Track(ref, kind, plan, slot, created=now, expires=expires)
-        self.tracks[ref] = track
-        self.model_of[ref.task_id] = ref.model
-        self.schedule.opened(kind, track)
-        self.agenda.expect(track)
+        track = self._new(ref, kind, slot, now)
+        track.ticket = ticket
+        self.register.enter(track)
         if at_once:
             # Nobody knows its age: it is looked at by its interval until the service tells.
             track.created = -math.inf
             self.agenda.ask(track)
+        elif self.claims.is_awaited_for(track):
+            self.agenda.plan(track, self.schedule.late(kind, now))
         elif self.schedule.learns:
             self.agenda.line_up(track)
         else:
             self.agenda.plan(track, self._first_look(track))
         return track
+
+    def await_callback(
+        self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket, now: float
+    ) -> Track:
+        """Take up an uncertain submit, whose task only a callback can name."""
+        track = self._new(ref, kind, slot, now)
+        self.claims.wait_for(track, ticket)
+        return track
+
+    def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> Track:
+        plan = self._polling.plan_for(kind)
+        expires = now + timing(kind).age_limit + EXPIRY_GRACE
+        return Track(ref, kind, plan, slot, created=now, expires=expires)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any task is not over, or may exist."""
+        return bool(self.tracks or self.claims.unnamed)
 
     def _first_look(self, track: Track) -> float:
         return self.schedule.first(track.kind, track.created)
@@ -102,7 +127,7 @@ class Ledger:
             if track is None:
                 return None
             # It may have been settled, or looked at, since somebody asked.
-            if track.outcome is not None or track.looking:
+            if track.outcome is not None or track.looking or track.unnamed:
                 continue
             if asked or not self.outages.park(track, now):
                 break
@@ -116,8 +141,13 @@ class Ledger:
         """Act on what a look said."""
         track.looking = False
         self._weigh(track, verdict, now)
+        if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
+            self.claims.prove(track, now)
         if track.outcome is None:
             self._act(track, verdict, now)
+        if track.again and track.verdict() is None:
+            self.agenda.ask(track)
+        track.again = False
         self.outages.checked(track, now)
 
     def _act(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
@@ -125,7 +155,7 @@ class Ledger:
             case verdicts.Over():
                 track.snapshot = verdict.snapshot
                 track.answer_refreshers(verdict.snapshot)
-                self._settle(track, verdict.outcome, now, _lasted(track, verdict.lasted, now))
+                self._settle(track, verdict.outcome, now, lasted(track, verdict.lasted, now))
             case verdicts.Running():
                 self._still_running(track, verdict, now)
             case verdicts.Faulty():
@@ -144,10 +174,17 @@ class Ledger:
     def abandon_expired(self, now: float) -> None:
         """Give up the tasks that are past their age limit, unless a look is under way."""
         while (track := self.agenda.pop_expired(now)) is not None:
+            if track.expires > now:
+                continue  # A callback has named it since, and its limit is another one now.
+            if track.unnamed:
+                given_up = self.claims.despair(track, now)
+                if given_up is not None:
+                    self._settle(track, given_up, now)
+                continue
             track.expires = now + EXPIRY_GRACE
             self.agenda.expect(track)
             if not track.looking:
-                self._settle(track, _abandoned(track, now), now)
+                self._settle(track, abandoned(track, now), now)
 
     def halt_all(self, reason: ApixoError, now: float) -> None:
         """Tell every waiter that nobody looks any more, and why.
@@ -155,12 +192,13 @@ class Ledger:
         The tasks go on at the service: in a limiter that others share, each keeps its slot until
         its age limit.
         """
-        for track in self.tracks.values():
+        everything = (*self.tracks.values(), *self.claims.unnamed)
+        for track in everything:
             track.halted = reason
             track.answer_refreshers(reason)
             track.wake()
         # Only now: whatever fails here, all have been told.
-        for track in self.tracks.values():
+        for track in everything:
             track.slot.hold(max(0.0, track.expires - now))
 
     # --- what looks mean together --------------------------------------------------------
@@ -169,7 +207,7 @@ class Ledger:
         match verdict:
             case verdicts.Faulty():
                 if self.outages.failed(track, now):
-                    self._report(events.ServiceDown(track.ref.model, str(verdict.error)))
+                    self._report(service_events.ServiceDown(track.ref.model, str(verdict.error)))
             case verdicts.Throttled():
                 self.outages.unclear(track)
             case _:
@@ -177,7 +215,7 @@ class Ledger:
                 if lasted is not None:
                     # What is overdue now goes out evenly, and not all at once.
                     self._limiter.pace()
-                    self._report(events.ServiceBack(track.ref.model, lasted))
+                    self._report(service_events.ServiceBack(track.ref.model, lasted))
 
     def _after_fault(self, track: Track, now: float) -> float:
         if self.outages.is_on(track):
@@ -198,11 +236,17 @@ class Ledger:
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
         track.snapshot = verdict.snapshot
-        self.agenda.plan(track, self._next_look(track, now))
+        self.agenda.plan(track, self._due_again(track, age, now))
         track.answer_refreshers(verdict.snapshot)
         track.wake()
         ref = track.ref
         self._report(events.TaskLooked(ref.model, ref.task_id, verdict.snapshot.state))
+
+    def _due_again(self, track: Track, age: float, now: float) -> float:
+        if not self.claims.is_awaited_for(track):
+            return self._next_look(track, now)
+        late = self.schedule.late(track.kind, self._known_since(track))
+        return max(late, late_again(track.plan, age=age, now=now))
 
     def _next_look(self, track: Track, now: float) -> float:
         limiter = self._limiter
@@ -232,7 +276,10 @@ class Ledger:
             track.missing_since = now
         if is_gone(track.misses, now - track.missing_since):
             track.answer_refreshers(verdict.error)
-            self._settle(track, _not_found(track, verdict.error), now)
+            if track.found:
+                self._settle(track, not_found(track, verdict.error), now)
+            else:
+                self.claims.unname(track)
         else:
             # By its plan: what such tasks take says nothing of one that may not be there.
             due = after_fault(track.plan, faults=1, now=now, rng=self._rng)
@@ -243,7 +290,7 @@ class Ledger:
         track: Track,
         outcome: Result | TaskError,
         now: float,
-        lasted: float | None = None,
+        seconds: float | None = None,
     ) -> None:
         """Record how a task ended: the only way in which one does."""
         track.outcome, track.halted, track.due = outcome, None, None
@@ -251,43 +298,23 @@ class Ledger:
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)
         track.wake()
-        del self.tracks[track.ref]
-        self.model_of.pop(track.ref.task_id, None)
         self.agenda.forget(track)
-        self.schedule.closed(track.kind, waited=track.waited)
-        if self.schedule.learn(track.kind, track, lasted):
-            self.agenda.reconsider(track.kind)
+        if track.unnamed:
+            self.claims.forget(track)
+        else:
+            self.register.leave(track, seconds)
         track.slot.release()
+        if track.ticket is not None and self.claims.is_silence(track):
+            self._look_unasked(now)
         good = isinstance(outcome, Result)
         self.succeeded += good
         self.failed += not good
-        word = "success" if isinstance(outcome, Result) else _WORDS[type(outcome)]
-        ref, age = track.ref, now - track.tracked_at
+        ref, age, word = track.ref, now - track.tracked_at, word_of(outcome)
         self._report(events.TaskSettled(ref.model, ref.task_id, word, track.looks, age))
         self.outages.checked(track, now)
 
-
-def _lasted(track: Track, said: float | None, now: float) -> float | None:
-    """Return how long a task took: what the service said, within what was seen."""
-    if track.created == -math.inf:
-        return said
-    low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)
-    return min(max((low + high) / 2 if said is None else said, low), high)
-
-
-def _abandoned(track: Track, now: float) -> TaskAbandonedError:
-    return TaskAbandonedError(
-        f"{track.ref} was not over after {now - track.tracked_at:.0f} s, its age limit; nobody "
-        "looks at it any more and its slot is free: `attach` looks again",
-        ref=track.ref,
-    )
-
-
-def _not_found(track: Track, cause: ApixoError) -> TaskNotFoundError:
-    lost = TaskNotFoundError(
-        f"{track.ref}: the service did not find it in {track.misses} looks; check the task id, "
-        "that it is a task of this model, and the key",
-        ref=track.ref,
-    )
-    lost.__cause__ = cause
-    return lost
+    def _look_unasked(self, now: float) -> None:
+        """Look at the tasks of which callbacks were to tell as if there were none."""
+        for track in self.tracks.values():
+            if track.ticket is not None and not (track.told or track.looking or track.parked):
+                self.agenda.plan(track, max(now, self._first_look(track)))

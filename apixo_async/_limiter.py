@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 
 from apixo_async._core.budget import Budget, Scope
 from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.events import CeilingLowered, CeilingRaised
+from apixo_async._core.service_events import CeilingLowered, CeilingRaised
 from apixo_async._core.turns import Urgency
 from apixo_async._core.values import Limits
 from apixo_async._grants import Permit, Slot

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from apixo_async._bounds import bound_after
 from apixo_async._core.errors import RateLimitError
-from apixo_async._core.events import LimitReached
+from apixo_async._core.service_events import LimitReached
 from apixo_async._core.turns import Urgency
 from apixo_async._core.verdicts import says_throttled
 from apixo_async._core.wire import Answer

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from apixo_async._alarm import Alarm
 from apixo_async._bounds import bound_after, bound_at
-from apixo_async._core import events, verdicts
+from apixo_async._core import service_events, verdicts
 from apixo_async._core.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -24,6 +25,9 @@ from apixo_async._line import Line
 from apixo_async._reporting import Reporter
 from apixo_async._track import Track, fresh
 from apixo_async._transport import Unanswered
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._desk import Ticket
 
 
 class Poller:
@@ -53,16 +57,44 @@ class Poller:
         if self.over is not None:
             raise fresh(self.over)
 
-    def track(self, ref: TaskRef, kind: str, slot: Slot, *, at_once: bool = False) -> Track:
+    def track(
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        *,
+        at_once: bool = False,
+        ticket: Ticket | None = None,
+    ) -> Track:
         """Look at a task from now on; its slot is given back when it is over."""
         now = asyncio.get_running_loop().time()
-        track = self.ledger.open(ref, kind, slot, now=now, at_once=at_once)
+        return self._started(
+            self.ledger.open(ref, kind, slot, now=now, at_once=at_once, ticket=ticket), now
+        )
+
+    def await_callback(self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket) -> Track:
+        """Wait for the callback that names the task of an uncertain submit."""
+        now = asyncio.get_running_loop().time()
+        return self._started(self.ledger.await_callback(ref, kind, slot, ticket, now), now)
+
+    def _started(self, track: Track, now: float) -> Track:
         if self.over is not None:
             # What was bought while the poller died is not lost: its waiters are told.
             track.halted = self.over
             track.slot.hold(max(0.0, track.expires - now))
         self._wake()
         return track
+
+    def called(self, track: Track, named: str | None = None) -> None:
+        """Look at a task of which a callback told, with a look that goes out from now on."""
+        self.ledger.claims.came(track, named, asyncio.get_running_loop().time())
+        if track.unnamed or track.verdict() is not None:
+            return  # Nobody knows which task it is; or it is over; or its looks pause.
+        if track.looking:
+            track.again = True
+        else:
+            self._agenda.ask(track)
+            self._wake()
 
     def look_now(self, track: Track) -> None:
         """Look at a task now, whatever kept its looks back."""
@@ -82,6 +114,13 @@ class Poller:
             assert isinstance(track.outcome, ApixoError)  # A result comes with a snapshot.
             raise track.error(track.outcome)
         self.check()
+        if track.unnamed:
+            raise track.error(
+                ApixoError(
+                    f"{track.ref.model}: no callback has named the task of this uncertain submit, "
+                    "so that there is nothing to look at; await it"
+                )
+            )
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         track.refreshers.append(future)
         if not track.looking:
@@ -116,7 +155,7 @@ class Poller:
 
     async def _run(self) -> None:
         # Without tasks there is no poller: a client that nobody closes leaves nothing pending.
-        while self.ledger.tracks:
+        while self.ledger.is_busy:
             await self._until_due()
             if self._agenda.next_due() <= asyncio.get_running_loop().time():
                 permit = await self._admitted()
@@ -126,7 +165,7 @@ class Poller:
     async def _until_due(self) -> None:
         """Wait until a look is due or no task is left, giving up meanwhile what expires."""
         loop = asyncio.get_running_loop()
-        while self.ledger.tracks and self._agenda.next_due() > loop.time():
+        while self.ledger.is_busy and self._agenda.next_due() > loop.time():
             await self._alarm.sleep(min(self._agenda.next_due(), self._agenda.next_expiry()))
             self.ledger.abandon_expired(loop.time())
 
@@ -168,7 +207,7 @@ class Poller:
             verdict = verdicts.judge_look(answer, ref)
         self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
         # The runner sleeps on, unless it has to look earlier than it thought, or to end.
-        self._alarm.need(self._agenda.next_due() if self.ledger.tracks else -math.inf)
+        self._alarm.need(self._agenda.next_due() if self.ledger.is_busy else -math.inf)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
@@ -182,7 +221,7 @@ class Poller:
             self._die(asyncio.CancelledError(why))
         elif (cause := task.exception()) is not None:
             self._die(cause)
-        elif self.ledger.tracks:
+        elif self.ledger.is_busy:
             self._wake()  # A task came in the instant in which the poller ended.
 
     def _die(self, cause: BaseException) -> None:
@@ -199,7 +238,7 @@ class Poller:
         try:
             self.ledger.halt_all(self.over, asyncio.get_running_loop().time())
         finally:
-            self._report(events.PollerDied(reason))
+            self._report(service_events.PollerDied(reason))
 
 
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:

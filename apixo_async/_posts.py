@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 from urllib.parse import quote
 
+from apixo_async._callbacks import Callbacks, Expected
 from apixo_async._core import events
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import APIConnectionError, APITimeoutError
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, TaskInput, TaskRef
 from apixo_async._core.verdicts import Bought, Refused, SubmitVerdict, Uncertain, judge_submit
+from apixo_async._core.wire import encode_submit
 from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
 from apixo_async._poller import Poller
 from apixo_async._reporting import Reporter
+from apixo_async._task import Task
 from apixo_async._track import Track
 from apixo_async._transport import Unanswered
 
@@ -36,6 +39,7 @@ class Purchase:
         slot: Belongs to the task as soon as there may be one.
         called_at: When the caller asked, on the loop's clock.
         orphaned: Whether its caller was cancelled.
+        expected: The callbacks of the POST, where they are waited for.
     """
 
     input: TaskInput
@@ -44,6 +48,7 @@ class Purchase:
     slot: Slot
     called_at: float
     orphaned: bool = False
+    expected: Expected | None = None
 
     @property
     def kind(self) -> str:
@@ -60,6 +65,7 @@ class Posts:
         poller: Takes up what was bought.
         report: Where events go.
         orphan: Told of a track or an uncertain submit whose caller was cancelled.
+        callbacks: Waits for the callbacks of every submit that has no URL of the caller's own.
     """
 
     def __init__(
@@ -68,7 +74,9 @@ class Posts:
         poller: Poller,
         report: Reporter,
         orphan: Callable[[Track | SubmitUncertainError], None],
+        callbacks: Callbacks | None = None,
     ) -> None:
+        self._callbacks = callbacks
         self._line = line
         self._poller = poller
         self._report = report
@@ -81,7 +89,12 @@ class Posts:
 
         A cancelled caller leaves at once; the POST ends by itself and is handed to `orphan`.
         """
-        post = asyncio.get_running_loop().create_task(self._exchange(purchase, permit))
+        try:
+            body = self._body(purchase)
+        except BaseException:
+            self._line.dismiss(permit)
+            raise
+        post = asyncio.get_running_loop().create_task(self._exchange(purchase, body, permit))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)
         try:
@@ -91,13 +104,19 @@ class Posts:
             post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
             raise
 
-    async def _exchange(self, purchase: Purchase, permit: Permit) -> Ended:
+    def _body(self, purchase: Purchase) -> bytes:
+        """Return what is sent: with webhooks, a URL that only this POST has."""
+        if self._callbacks is None or purchase.delivery.callback_url is not None:
+            return purchase.body
+        purchase.expected = self._callbacks.expect(purchase.input.model, purchase.kind)
+        called_back = replace(purchase.delivery, callback_url=purchase.expected.ticket.url)
+        return encode_submit(purchase.input, called_back)
+
+    async def _exchange(self, purchase: Purchase, body: bytes, permit: Permit) -> Ended:
         model = purchase.input.model
         sent_at = datetime.now(UTC)
         try:
-            answer = await self._line.post(
-                permit, f"/generateTask/{quote(model, safe='')}", purchase.body
-            )
+            answer = await self._line.post(permit, f"/generateTask/{quote(model, safe='')}", body)
         except Unanswered as exc:
             verdict: SubmitVerdict = _unanswered(model, exc)
         except asyncio.CancelledError:
@@ -115,7 +134,17 @@ class Posts:
             case Uncertain():
                 return self._uncertain(purchase, verdict, sent_at)
             case Refused():
-                return verdict
+                return self._refused(purchase, verdict, sent_at)
+
+    def _refused(self, purchase: Purchase, verdict: Refused, sent_at: datetime) -> Ended:
+        expected = purchase.expected
+        if expected is not None:
+            if expected.came:
+                # Only the service knows the URL: whatever its answer says, it has made a task.
+                doubt = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
+                return self._uncertain(purchase, doubt, sent_at)
+            expected.ticket.close()
+        return verdict
 
     def _bought(self, purchase: Purchase, task_id: str) -> Track:
         self.bought += 1
@@ -123,30 +152,49 @@ class Posts:
         ref = TaskRef(purchase.input.model, task_id)
         waited = asyncio.get_running_loop().time() - purchase.called_at
         self._report(events.TaskSubmitted(ref.model, task_id, waited))
-        return self._poller.track(ref, purchase.kind, purchase.slot)
+        if self._callbacks is None or purchase.expected is None:
+            return self._poller.track(ref, purchase.kind, purchase.slot)
+        ticket = purchase.expected.ticket
+        track = self._poller.track(ref, purchase.kind, purchase.slot, ticket=ticket)
+        self._callbacks.bought(purchase.expected, track)
+        return track
 
     def _uncertain(
         self, purchase: Purchase, verdict: Uncertain, sent_at: datetime
     ) -> SubmitUncertainError:
         self.uncertain += 1
         model, hold = purchase.input.model, timing(purchase.kind).longest
+        task = self._task_of(purchase)
         purchase.slot.hold(hold)
         self._report(events.SubmitUncertain(model, verdict.reason, hold))
-        return SubmitUncertainError(
+        advice = "look at your account, then" if task is None else "await `error.task` to know;"
+        error = SubmitUncertainError(
             f"{model}: a task may have been bought ({verdict.reason}); it is not sent again by "
-            "itself: look at your account, then `client.resubmit(error)` buys anew",
+            f"itself: {advice} `client.resubmit(error)` buys anew",
             model=model,
             input=purchase.input,
             sent_at=sent_at,
             body_head=verdict.body_head,
             delivery=purchase.delivery,
         )
+        error.task = task
+        return error
+
+    def _task_of(self, purchase: Purchase) -> Task | None:
+        """Return the task that a callback may name; its slot is the poller's then."""
+        if self._callbacks is None or purchase.expected is None:
+            return None
+        model, slot = purchase.input.model, purchase.slot.handed_on()
+        track = self._callbacks.uncertain(purchase.expected, model, purchase.kind, slot)
+        return Task(track, self._poller)
 
     def _orphaned(self, purchase: Purchase, permit: Permit, post: asyncio.Task[Ended]) -> None:
         if post.cancelled():
             # Cancelled before its first step: nothing was sent.
             self._line.dismiss(permit)
             purchase.slot.release()
+            if purchase.expected is not None:
+                purchase.expected.ticket.close()
             return
         ended = post.result()
         if isinstance(ended, Refused):

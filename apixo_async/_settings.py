@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import httpx2
 
@@ -23,6 +23,9 @@ from apixo_async._limiter import Limiter
 from apixo_async._transport import Channel, build_transport, check_transport
 from apixo_async._version import __version__
 
+if TYPE_CHECKING:
+    from apixo_async.webhooks import WebhookReceiver
+
 USER_AGENT = f"apixo-async/{__version__}"
 
 
@@ -39,6 +42,7 @@ class Settings:
     proxy: str | None
     verify: ssl.SSLContext | bool
     seed: int | None
+    webhooks: WebhookReceiver | None
 
     @classmethod
     def checked(
@@ -54,6 +58,7 @@ class Settings:
         proxy: str | None,
         verify: ssl.SSLContext | bool,
         seed: int | None,
+        webhooks: WebhookReceiver | None = None,
     ) -> Self:
         """Check every setting, fill in the environment's and the defaults.
 
@@ -75,6 +80,7 @@ class Settings:
             proxy=proxy,
             verify=verify,
             seed=seed,
+            webhooks=_check_receiver(webhooks),
         )
 
     def channel(self) -> Channel:
@@ -89,3 +95,12 @@ class Settings:
             timeouts=self.timeouts,
             user_agent=USER_AGENT,
         )
+
+
+def _check_receiver(given: WebhookReceiver | None) -> WebhookReceiver | None:
+    if given is None:
+        return None
+    # Late: few clients have one, and what it needs takes time to import.
+    from apixo_async.webhooks import WebhookReceiver
+
+    return check_type("webhooks", given, WebhookReceiver)

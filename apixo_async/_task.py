@@ -49,6 +49,14 @@ class Task:
         snapshot = self._track.snapshot
         return PENDING if snapshot is None else snapshot.state
 
+    @property
+    def named(self) -> bool:
+        """Whether the service's id is known: with webhooks, that of an uncertain submit is not.
+
+        It becomes known when a callback names the task and a look finds it.
+        """
+        return self._track.found
+
     def done(self) -> bool:
         """Say whether the task is over: succeeded, failed, not found or abandoned."""
         return self._track.outcome is not None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+from typing import TYPE_CHECKING
 
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.plans import Plan
 from apixo_async._core.task_errors import TaskError
 from apixo_async._core.values import Result, Snapshot, TaskRef
 from apixo_async._limiter import Slot
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._desk import Ticket
 
 
 class Signal:
@@ -67,14 +71,21 @@ class Track:
         over: Fires when `outcome` or `halted` is set.
         changed: Fires at every telling look, and when `over` does.
         refreshers: Those who asked for a look and wait for what it says.
+        ticket: Where its callbacks come in, or None where none are waited for.
+        told: Whether one came.
+        again: Whether news came during a look, which may have been answered before it.
+        unnamed: Whether only a callback can say which task this is: its submit was uncertain.
+        found: Whether a look found the task that a callback named.
     """
 
     __slots__ = (
+        "again",
         "changed",
         "created",
         "due",
         "expires",
         "faults",
+        "found",
         "halted",
         "kind",
         "looked_at",
@@ -91,7 +102,10 @@ class Track:
         "refreshers",
         "slot",
         "snapshot",
+        "ticket",
+        "told",
         "tracked_at",
+        "unnamed",
         "waited",
     )
 
@@ -106,6 +120,9 @@ class Track:
         self.expires = expires
         self.due: float | None = None
         self.waited = self.looking = self.parked = False
+        self.told = self.again = self.unnamed = False
+        self.found = True
+        self.ticket: Ticket | None = None
         self.looks = self.faults = self.misses = 0
         self.missing_since = self.looked_at = 0.0
         self.ran_until = -math.inf
@@ -123,7 +140,9 @@ class Track:
     def error(self, error: ApixoError) -> ApixoError:
         """Return an error for one waiter: a copy that names this task, which was bought."""
         own = fresh(error)
-        own.model, own.task_id, own.bought = self.ref.model, self.ref.task_id, True
+        own.model, own.task_id = self.ref.model, self.ref.task_id
+        if self.found:
+            own.bought = True
         return own
 
     def wake(self) -> None:

@@ -50,6 +50,10 @@ class Loop:
         del kind, created, room
         return now + self._interval
 
+    def late(self, kind: str, created: float) -> float:
+        """Return when to look where callbacks are awaited: as always, such a loop knows none."""
+        return self.first(kind, created)
+
 
 class Priced(Learned):
     """Look by the same rule at one price for ever, once enough is known."""

@@ -31,6 +31,7 @@ from apixo_async._cli import exits
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._core import events
+from apixo_async._core.service_events import LimitReached
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ def remark(screen: Screen, event: events.Event) -> None:
     repeated = (
         isinstance(event, events.SubmitRefused | events.LookFailed) and event.again_in is not None
     )
-    if repeated or isinstance(event, events.LimitReached):
+    if repeated or isinstance(event, LimitReached):
         screen.note(str(event), style="yellow")
 
 

@@ -19,7 +19,8 @@ ApixoError
 │   ├── TaskFailedError            the service gave up on the task
 │   ├── TaskNotFoundError          the service does not know the task
 │   ├── WaitTimeoutError           the wait ended, the task goes on (a TimeoutError)
-│   └── TaskAbandonedError         older than its age limit
+│   ├── TaskAbandonedError         older than its age limit
+│   └── PresumedNotBoughtError     no callback told of an uncertain submit
 └── DownloadError
     └── ResultExpiredError
 """

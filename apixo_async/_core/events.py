@@ -9,6 +9,17 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from apixo_async._core.service_events import (
+    CallbacksBack,
+    CallbacksSilent,
+    CeilingLowered,
+    CeilingRaised,
+    LimitReached,
+    PollerDied,
+    ServiceBack,
+    ServiceDown,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ClientOpened:
@@ -176,90 +187,23 @@ class TaskSettled:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitReached:
-    """The service answered 429.
+class SubmitFound:
+    """A callback named the task of an uncertain submit, and a look found it: it was bought.
 
     Attributes:
-        scope: What is closed: "submits" or "everything".
-        pause: Seconds until a probe goes out.
+        after: Seconds since the submit turned out to be uncertain.
     """
 
     level: ClassVar[int] = logging.WARNING
-    scope: str
-    pause: float
-
-    def __str__(self) -> str:
-        return f"the service answered 429: {self.scope} closed, a probe in {self.pause:.1f} s"
-
-
-@dataclass(frozen=True, slots=True)
-class CeilingLowered:
-    """Repeated 429s showed that the service grants less than the configured limit.
-
-    Attributes:
-        scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
-        ceiling: What is used from now on.
-        limit: The configured limit.
-    """
-
-    level: ClassVar[int] = logging.WARNING
-    scope: str
-    ceiling: int
-    limit: int
-
-    def __str__(self) -> str:
-        return f"repeated 429s: {self.ceiling} of {self.limit} {self.scope} are used from now on"
-
-
-@dataclass(frozen=True, slots=True)
-class CeilingRaised:
-    """After `CeilingLowered`, the service is asked for more again.
-
-    Attributes:
-        scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
-        ceiling: What is used from now on.
-        limit: The configured limit.
-    """
-
-    level: ClassVar[int] = logging.DEBUG
-    scope: str
-    ceiling: int
-    limit: int
-
-    def __str__(self) -> str:
-        return f"{self.ceiling} of {self.limit} {self.scope} are tried from now on"
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceDown:
-    """Look after look at tasks of a model told nothing: from now on only probes go out.
-
-    Attributes:
-        reason: What the last of them met.
-    """
-
-    level: ClassVar[int] = logging.ERROR
     model: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.model} is down, its looks are paused and it is probed: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceBack:
-    """A probe was answered: looks go on.
-
-    Attributes:
-        after: Seconds that the outage lasted here.
-    """
-
-    level: ClassVar[int] = logging.INFO
-    model: str
+    task_id: str
     after: float
 
     def __str__(self) -> str:
-        return f"{self.model} is back after {self.after:.0f} s, its looks go on"
+        return (
+            f"an uncertain submit of {self.model} had bought {self.task_id}: "
+            f"a callback told after {self.after:.1f} s"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,17 +217,6 @@ class ResultDownloaded:
 
     def __str__(self) -> str:
         return f"{self.model}/{self.task_id}: {self.files} files saved"
-
-
-@dataclass(frozen=True, slots=True)
-class PollerDied:
-    """A defect ended the poller; every waiter was told."""
-
-    level: ClassVar[int] = logging.CRITICAL
-    reason: str
-
-    def __str__(self) -> str:
-        return f"the poller died: {self.reason}"
 
 
 Event: TypeAlias = (
@@ -302,6 +235,9 @@ Event: TypeAlias = (
     | CeilingRaised
     | ServiceDown
     | ServiceBack
+    | SubmitFound
+    | CallbacksSilent
+    | CallbacksBack
     | ResultDownloaded
     | PollerDied
 )

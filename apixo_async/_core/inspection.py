@@ -63,6 +63,11 @@ class Sample:
         """The mean duration in seconds."""
         return self._sums[-1] / len(self._durations)
 
+    @property
+    def longest(self) -> float:
+        """The longest duration in seconds."""
+        return self._durations[-1]
+
     def looks_by(self, first: float, interval: float) -> float:
         """Return how many looks a task takes on the average by a plan."""
         late = (max(0.0, duration - first) for duration in self._durations)

@@ -28,6 +28,9 @@ _WANTED_FOR: Final = 10.0
 _RESERVE: Final = 1.0
 _YIELDING: Final = 3.0
 
+#: Times the longest of the durations that were seen, after which a callback counts as lost.
+_BEYOND: Final = 1.1
+
 
 class _Kind:
     """What is known of one kind of task."""
@@ -120,6 +123,13 @@ class Learned:
             due = self._planned.again(kind, created, now, room)
             return created + self._pace.bound(now - created, due - created)
         return self._due(known, known.sample, created, now - created)
+
+    def late(self, kind: str, created: float) -> float:
+        """Return when a callback that is not here counts as lost."""
+        sample = self._of(kind).sample
+        if sample is None:
+            return self._planned.late(kind, created)
+        return created + max(self._pace.floor, _BEYOND * sample.longest)
 
     def _due(self, known: _Kind, sample: Sample, created: float, age: float) -> float:
         due = created + sample.next_look(age, self._price(known), self._pace)

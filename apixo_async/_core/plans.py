@@ -11,6 +11,10 @@ JITTER: Final = 0.1
 #: A look that failed is repeated after its interval, doubled up to this many seconds.
 FAULT_CEILING: Final = 60.0
 
+#: Intervals beyond the plan's first look after which a callback counts as lost. By the documents
+#: nearly every task is over then: 50 s for gpt-image-1, 210 s for videos.
+LATE: Final = 10
+
 #: Looks that answer 404, and the seconds that they must span, until a task counts as gone.
 MISSES: Final = 5
 MISSES_SPAN: Final = 10.0
@@ -51,6 +55,16 @@ def next_look(
 def first_look(plan: Plan, *, created: float, rng: random.Random) -> float:
     """Return when to look at a task for the first time."""
     return created + plan.first + plan.interval * JITTER * rng.random()
+
+
+def late_look(plan: Plan, created: float) -> float:
+    """Return when to look for the first time at a task of which a callback is to tell."""
+    return created + plan.first + LATE * plan.interval
+
+
+def late_again(plan: Plan, *, age: float, now: float) -> float:
+    """Return when to look again at such a task that was running, so many seconds old."""
+    return now + max(plan.interval, age / 2)
 
 
 def after_fault(plan: Plan, *, faults: int, now: float, rng: random.Random) -> float:

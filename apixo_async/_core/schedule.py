@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Hashable
 from typing import ClassVar, NamedTuple, Protocol
 
-from apixo_async._core.plans import Plan, first_look, next_look, stretching
+from apixo_async._core.plans import Plan, first_look, late_look, next_look, stretching
 
 
 class Room(NamedTuple):
@@ -61,6 +61,10 @@ class Schedule(Protocol):
         """Return when to look again at a task that was running when looked at."""
         ...
 
+    def late(self, kind: str, created: float) -> float:
+        """Return when nearly every task is over: a callback that is not here is lost."""
+        ...
+
 
 class Planned:
     """Look by plans, stretched while looks and submits would not fit the limit.
@@ -104,3 +108,7 @@ class Planned:
         stretch = stretching(self.load, room.submits, room.requests)
         plan = self._plan_for(kind)
         return next_look(plan, created=created, now=now, stretch=stretch, rng=self._rng)
+
+    def late(self, kind: str, created: float) -> float:
+        """Return when a callback that is not here counts as lost."""
+        return late_look(self._plan_for(kind), created)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from apixo_async._core.errors import ApixoError
-from apixo_async._core.values import POLLED, Delivery, TaskInput, TaskRef
+from apixo_async._core.values import POLLED, Delivery, TaskHandle, TaskInput, TaskRef
 
 
 class SubmitUncertainError(ApixoError):
@@ -21,7 +22,12 @@ class SubmitUncertainError(ApixoError):
         sent_at: When, in UTC.
         body_head: The beginning of an unreadable answer, or None where no answer came.
         delivery: The options of the submit, for `client.resubmit`.
+        task: With webhooks, the task that a callback may still name: await it, to learn what was
+            made or that nothing was. Until then its id is made up. None without, and in copies
+            that were pickled.
     """
+
+    task: TaskHandle | None = None
 
     def __init__(
         self,
@@ -38,6 +44,16 @@ class SubmitUncertainError(ApixoError):
         self.sent_at = sent_at
         self.body_head = body_head
         self.delivery = delivery
+
+    def __reduce__(self) -> tuple[object, ...]:
+        rebuild, args, state = super().__reduce__()
+        assert isinstance(state, dict)
+        return rebuild, args, {**state, "task": None}
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__)
+        return twin
 
 
 class TaskError(ApixoError):
@@ -94,6 +110,16 @@ class WaitTimeoutError(TaskError, TimeoutError):
 
 class TaskAbandonedError(TaskError):
     """The task was not over at its age limit; nobody looks at it any more. Attach to look."""
+
+
+class PresumedNotBoughtError(TaskError):
+    """No callback told of the task of an uncertain submit in the time in which one would have.
+
+    `bought` is False; it is None where no callback of any task came in that time, so that none may
+    have got through.
+    """
+
+    bought: bool | None = False  # type: ignore[assignment]
 
 
 class DownloadError(ApixoError):

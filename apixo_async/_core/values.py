@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -41,6 +41,32 @@ class TaskInput(Protocol):
 
     def payload(self) -> dict[str, object]:
         """Return the `input` object as it goes over the wire."""
+        ...
+
+
+class TaskHandle(Protocol):
+    """What an error knows of the `Task` that it carries."""
+
+    @property
+    def ref(self) -> TaskRef:
+        """The reference from which any process can attach to the task."""
+        ...
+
+    @property
+    def named(self) -> bool:
+        """Whether the service's id of the task is known."""
+        ...
+
+    def done(self) -> bool:
+        """Say whether the task is over."""
+        ...
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the task is over, and say whether it is."""
+        ...
+
+    def __await__(self) -> Generator[object, None, Result]:
+        """Wait for the result."""
         ...
 
 

@@ -20,6 +20,8 @@ from apixo_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    CallbacksBack,
+    CallbacksSilent,
     CeilingLowered,
     CeilingRaised,
     ClientClosed,
@@ -57,6 +59,7 @@ from apixo_async import (
     ServiceDown,
     Snapshot,
     Statistics,
+    SubmitFound,
     SubmitRefused,
     SubmitUncertain,
     SubmitUncertainError,
@@ -290,6 +293,8 @@ def headline(event: Event) -> str:
             return f"{event.scope} for {event.pause}"
         case CeilingLowered() | CeilingRaised():
             return f"{event.scope}: {event.ceiling} of {event.limit}"
+        case SubmitFound() | CallbacksSilent() | CallbacksBack():
+            return str(event)
         case ResultDownloaded():
             return f"{event.files} files"
     assert_never(event)

@@ -1,0 +1,87 @@
+"""What callbacks say of a POST before its outcome is known, and of tasks from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from apixo_async._core.documents import timing
+from apixo_async._core.tokens import REDELIVERY
+from apixo_async._endings import placeholder
+from apixo_async._limiter import Slot
+from apixo_async._poller import Poller
+from apixo_async._track import Track
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._desk import Desk, Ticket
+
+
+class Expected:
+    """The callbacks of one POST: kept until it is known how that ended, then passed on.
+
+    Attributes:
+        ticket: Where they come in.
+        came: Whether one came.
+        named: The task's id that the last one claimed, or None.
+    """
+
+    __slots__ = ("_act", "came", "named", "ticket")
+    ticket: Ticket
+
+    def __init__(self) -> None:
+        self._act: Callable[[str | None], None] | None = None
+        self.came = False
+        self.named: str | None = None
+
+    def look(self, task_id: str | None) -> None:
+        """Note a callback, and act on it once it is known how the POST ended."""
+        self.came, self.named = True, task_id or self.named
+        if self._act is not None:
+            self._act(self.named)
+
+    def ended(self, act: Callable[[str | None], None]) -> None:
+        """Say what callbacks cause from now on, those included that came already."""
+        self._act = act
+        if self.came:
+            act(self.named)
+
+
+class Callbacks:
+    """Wait for the callbacks of one client's submits.
+
+    Args:
+        desk: The client's side of a receiver.
+        poller: Looks at what they tell of.
+        patience: Seconds that a POST takes at most.
+    """
+
+    def __init__(self, desk: Desk, poller: Poller, patience: float) -> None:
+        self._desk = desk
+        self._poller = poller
+        self._patience = patience
+
+    def expect(self, model: str, kind: str) -> Expected:
+        """Open a place for the callbacks of a POST that is about to be sent.
+
+        Raises:
+            ConfigurationError: The model's name does not fit in a URL.
+        """
+        expected = Expected()
+        lifetime = self._patience + timing(kind).age_limit + REDELIVERY
+        expected.ticket = self._desk.open(model, lifetime, expected.look)
+        return expected
+
+    def bought(self, expected: Expected, track: Track) -> None:
+        """Have callbacks cause looks at a task."""
+        expected.ended(lambda _: self._poller.called(track))
+
+    def uncertain(self, expected: Expected, model: str, kind: str, slot: Slot) -> Track:
+        """Return what stands for the task of an uncertain submit until a callback names it."""
+        ref = placeholder(model, expected.ticket)
+        track = self._poller.await_callback(ref, kind, slot, expected.ticket)
+        expected.ended(lambda named: self._poller.called(track, named))
+        return track
+
+    def close(self) -> None:
+        """Have later callbacks answered, and nothing else."""
+        self._desk.close()

@@ -1,0 +1,120 @@
+"""What callbacks say of tasks: that there is news, and which task an uncertain submit made.
+
+A callback is never believed. It names a task, and a look proves that name or takes it back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from apixo_async._core.callbacks import SILENT_AFTER, Trust
+from apixo_async._core.documents import timing
+from apixo_async._core.events import SubmitFound
+from apixo_async._core.service_events import CallbacksBack, CallbacksSilent
+from apixo_async._core.task_errors import TaskError
+from apixo_async._core.tokens import REDELIVERY
+from apixo_async._core.values import TaskRef
+from apixo_async._endings import placeholder, presumed_not_bought
+from apixo_async._register import Register
+from apixo_async._reporting import Reporter
+from apixo_async._track import Track
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._desk import Ticket
+
+
+class Claims:
+    """Act on what callbacks claim.
+
+    Args:
+        register: The tasks that have a name.
+        report: Where events go.
+
+    Attributes:
+        unnamed: What stands for the tasks that uncertain submits may have made.
+    """
+
+    def __init__(self, register: Register, report: Reporter) -> None:
+        self.unnamed: set[Track] = set()
+        self._register = register
+        self._report = report
+        self._trust = Trust()
+
+    def is_awaited_for(self, track: Track) -> bool:
+        """Say whether a callback is to be expected for a task."""
+        return track.ticket is not None and not self._trust.is_silent
+
+    def came(self, track: Track, named: str | None, now: float) -> None:
+        """Note that a callback told of a task; of which one, it may have to say itself."""
+        track.told = True
+        if self._trust.came(now):
+            self._report(CallbacksBack())
+        if track.unnamed and named is not None:
+            self._name(track, TaskRef(track.ref.model, named))
+
+    def is_silence(self, track: Track) -> bool:
+        """Note that a task is over; say whether it is one too many that no callback told of."""
+        assert track.ticket is not None
+        track.ticket.close()
+        if track.told or track.unnamed or not self._trust.missed():
+            return False
+        self._report(CallbacksSilent(SILENT_AFTER))
+        return True
+
+    # --- uncertain submits ---------------------------------------------------------------
+
+    def wait_for(self, track: Track, ticket: Ticket) -> None:
+        """Take up an uncertain submit, whose task only a callback can name.
+
+        Its slot is given back after the task's longest time, when the task is over if there was
+        one; a callback may come until the last redelivery.
+        """
+        track.created, track.ticket, track.found = -math.inf, ticket, False
+        self._wait(track)
+
+    def _wait(self, track: Track) -> None:
+        track.expires = track.tracked_at + timing(track.kind).longest
+        track.unnamed = True
+        self.unnamed.add(track)
+        self._register.agenda.expect(track)
+
+    def _name(self, track: Track, ref: TaskRef) -> None:
+        if ref in self._register.tracks:
+            return  # That is another submit's: the claim is wrong.
+        self.unnamed.discard(track)
+        track.unnamed, track.ref = False, ref
+        track.expires = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
+        self._register.enter(track)
+
+    def unname(self, track: Track) -> None:
+        """Take back a name under which the service knows no task."""
+        assert track.ticket is not None  # Only callbacks name.
+        self._register.leave(track)
+        track.ref, track.misses, track.due = placeholder(track.ref.model, track.ticket), 0, None
+        self._wait(track)
+
+    def prove(self, track: Track, now: float) -> None:
+        """Note that a look found the task that a callback had named."""
+        track.found = True
+        ref, after = track.ref, now - track.tracked_at
+        self._report(SubmitFound(ref.model, ref.task_id, after))
+
+    def despair(self, track: Track, now: float) -> TaskError | None:
+        """Give up, at its time, the slot of a task without a name, and later the hope for one.
+
+        Returns:
+            What waiters are told in the end.
+        """
+        last = track.tracked_at + timing(track.kind).longest + REDELIVERY
+        track.slot.release()
+        track.expires = max(last, now)
+        self._register.agenda.expect(track)
+        if now < last:
+            return None
+        come = self._trust.came_at >= track.tracked_at
+        return presumed_not_bought(track, now, callbacks_come=come)
+
+    def forget(self, track: Track) -> None:
+        """Wait no more for the callback of an uncertain submit."""
+        self.unnamed.discard(track)
