@@ -45,7 +45,7 @@ class Agenda:
         self._leave_line(track)
         self._expected -= 1
         if len(self._expiries) > 2 * self._expected + 64:
-            self._expiries = [entry for entry in self._expiries if entry[2].outcome is None]
+            self._expiries = list(filter(_counts, self._expiries))
             heapq.heapify(self._expiries)
 
     def plan(self, track: Track, due: float) -> None:
@@ -99,7 +99,7 @@ class Agenda:
 
     def next_expiry(self) -> float:
         """Return when the next track expires, or infinity."""
-        while self._expiries and self._expiries[0][2].outcome is not None:
+        while self._expiries and not _counts(self._expiries[0]):
             heapq.heappop(self._expiries)
         return self._expiries[0][0] if self._expiries else math.inf
 
@@ -121,3 +121,9 @@ class Agenda:
             return None
         self._expected -= 1
         return heapq.heappop(self._expiries)[2]
+
+
+def _counts(expiry: tuple[float, int, Track]) -> bool:
+    """Say whether an entry is that of a track which goes on, with the age limit that it has."""
+    expires, _, track = expiry
+    return track.outcome is None and track.expires == expires

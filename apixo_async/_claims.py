@@ -82,7 +82,7 @@ class Claims:
     def _name(self, track: Track, ref: TaskRef) -> None:
         if ref in self._register.tracks:
             return  # That is another submit's: the claim is wrong.
-        self.unnamed.discard(track)
+        self.forget(track)
         track.unnamed, track.ref = False, ref
         track.expires = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
         self._register.enter(track)
@@ -118,3 +118,4 @@ class Claims:
     def forget(self, track: Track) -> None:
         """Wait no more for the callback of an uncertain submit."""
         self.unnamed.discard(track)
+        self._register.agenda.forget(track)

@@ -174,8 +174,6 @@ class Ledger:
     def abandon_expired(self, now: float) -> None:
         """Give up the tasks that are past their age limit, unless a look is under way."""
         while (track := self.agenda.pop_expired(now)) is not None:
-            if track.expires > now:
-                continue  # A callback has named it since, and its limit is another one now.
             if track.unnamed:
                 given_up = self.claims.despair(track, now)
                 if given_up is not None:
@@ -298,7 +296,6 @@ class Ledger:
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)
         track.wake()
-        self.agenda.forget(track)
         if track.unnamed:
             self.claims.forget(track)
         else:

@@ -37,6 +37,7 @@ class Register:
         """Let a task go; learn how many seconds it lasted, if anybody knows."""
         del self.tracks[track.ref]
         self.model_of.pop(track.ref.task_id, None)
+        self.agenda.forget(track)
         self.schedule.closed(track.kind, waited=track.waited)
         if self.schedule.learn(track.kind, track, seconds):
             self.agenda.reconsider(track.kind)

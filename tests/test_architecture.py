@@ -23,10 +23,10 @@ LAYERS = {
     "inputs": "inputs",
     "edges": "_alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter _gate "
     "_line _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
-    "engine": "_agenda _track _endings _register _claims _outages _ledger _poller _callbacks _posts _probes _repeats _calls _submits "
-    "_task _settings _engine _life",
+    "engine": "_agenda _track _endings _register _claims _outages _ledger _poller _callbacks "
+    "_posts _probes _repeats _calls _submits _task _settings _engine _life",
     "bulk": "_bulk.*",
-    "client": "_client __init__",
+    "client": "_session _client __init__",
     "surface": "_cli.* testing.* __main__",
 }
 
@@ -46,6 +46,7 @@ IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random
 TESTED_BY = {
     "__main__": "cli/test_app.py",
     "aiohttp": "test_transports.py",
+    "_session": "test_client.py",
     "_core.service_events": "core/test_events.py",
     "_cli.account": "cli/test_tasks_and_balance.py",
     "_cli.catalogue": "cli/test_figures.py",

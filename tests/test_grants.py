@@ -83,3 +83,14 @@ async def test_an_attached_task_exists() -> None:
     assert limiter._budget.slots.confirmed == 1
     slot.release()
     assert limiter._budget.slots.confirmed == 0
+
+
+async def test_a_slot_that_is_handed_on() -> None:
+    """It counts as that of a task, and only its new owner gives it back."""
+    limiter = Limiter()
+    slot = await limiter.slot()
+    other = slot.handed_on()
+    slot.release()
+    assert (limiter.slots_used, limiter._budget.slots.existing) == (1, 1)
+    other.release()
+    assert (limiter.slots_used, limiter._budget.slots.existing) == (0, 0)

@@ -61,6 +61,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.APIStatusError, ExitCode.REFUSED),
     (errors.APIConnectionError, ExitCode.NO_ANSWER),
     (task_errors.SubmitUncertainError, ExitCode.UNCERTAIN),
+    (task_errors.PresumedNotBoughtError, ExitCode.UNCERTAIN),
     (task_errors.TaskFailedError, ExitCode.FAILED),
     (task_errors.TaskNotFoundError, ExitCode.REFUSED),
     (task_errors.TaskError, ExitCode.NO_ANSWER),

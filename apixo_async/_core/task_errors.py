@@ -46,9 +46,9 @@ class SubmitUncertainError(ApixoError):
         self.delivery = delivery
 
     def __reduce__(self) -> tuple[object, ...]:
-        rebuild, args, state = super().__reduce__()
-        assert isinstance(state, dict)
-        return rebuild, args, {**state, "task": None}
+        # A task belongs to its loop: it is neither pickled nor copied deeply.
+        *rebuild, _ = super().__reduce__()
+        return *rebuild, {name: value for name, value in vars(self).items() if name != "task"}
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self), *self.args)

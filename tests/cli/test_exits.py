@@ -14,6 +14,7 @@ from apixo_async._cli import exits
 from apixo_async._cli.exits import ExitCode
 from apixo_async._core import errors, task_errors
 from apixo_async._core.values import TaskRef
+from apixo_async.webhooks import CallbackError
 
 REF = TaskRef("gpt-image-1", "task_1")
 
@@ -60,6 +61,8 @@ CODES = [
     (task_errors.TaskNotFoundError("gone", ref=REF), ExitCode.REFUSED),
     (task_errors.WaitTimeoutError("late", ref=REF), ExitCode.NO_ANSWER),
     (task_errors.TaskAbandonedError("old", ref=REF), ExitCode.NO_ANSWER),
+    (task_errors.PresumedNotBoughtError("nothing", ref=REF), ExitCode.UNCERTAIN),
+    (CallbackError(404), ExitCode.DEFECT),
     (task_errors.DownloadError("disk"), ExitCode.NOT_SAVED),
     (task_errors.ResultExpiredError("expired"), ExitCode.NOT_SAVED),
     (FileNotFoundError(2, "No such file or directory", "key.txt"), ExitCode.USAGE),

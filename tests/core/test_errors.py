@@ -18,6 +18,7 @@ from apixo_async._core.errors import (
     ApixoError,
     ConfigurationError,
 )
+from apixo_async.webhooks import CallbackError
 
 
 def tree(root: type[ApixoError]) -> Iterator[type[ApixoError]]:
@@ -147,5 +148,6 @@ def test_the_tree_is_drawn_as_it_is() -> None:
     real = {
         cls.__name__: None if cls is ApixoError else cls.__bases__[0].__name__ for cls in public
     }
-    assert {cls.__module__ for cls in public} == {errors.__name__, task_errors.__name__}
+    modules = {errors.__name__, task_errors.__name__, CallbackError.__module__}
+    assert {cls.__module__ for cls in public} == modules
     assert _drawn() == real

@@ -9,19 +9,14 @@ from typing import get_args
 
 import pytest
 
-from apixo_async._core import events
+from apixo_async._core import events, service_events
 from apixo_async._core.events import (
-    CeilingLowered,
-    CeilingRaised,
     ClientClosed,
     ClientOpened,
     Event,
-    LimitReached,
     LookFailed,
-    PollerDied,
     ResultDownloaded,
-    ServiceBack,
-    ServiceDown,
+    SubmitFound,
     SubmitRefused,
     SubmitUncertain,
     TaskAttached,
@@ -29,6 +24,16 @@ from apixo_async._core.events import (
     TaskOrphaned,
     TaskSettled,
     TaskSubmitted,
+)
+from apixo_async._core.service_events import (
+    CallbacksBack,
+    CallbacksSilent,
+    CeilingLowered,
+    CeilingRaised,
+    LimitReached,
+    PollerDied,
+    ServiceBack,
+    ServiceDown,
 )
 
 URL = "https://api.apixo.ai/api/v1"
@@ -103,6 +108,20 @@ LINES: list[tuple[Event, int, str]] = [
         "m is down, its looks are paused and it is probed: HTTP 502",
     ),
     (ServiceBack("m", 61.7), logging.INFO, "m is back after 62 s, its looks go on"),
+    (
+        SubmitFound("m", "1", 31.25),
+        logging.WARNING,
+        "an uncertain submit of m had bought 1: a callback told after 31.2 s",
+    ),
+    (
+        CallbacksSilent(8),
+        logging.WARNING,
+        (
+            "8 tasks in a row were over and no callback had come: tasks are looked at as without "
+            "webhooks until one comes; can the service reach the public_url?"
+        ),
+    ),
+    (CallbacksBack(), logging.INFO, "a callback came: they are waited for again"),
     (ResultDownloaded("m", "1", 2), logging.INFO, "m/1: 2 files saved"),
     (PollerDied("KeyError: 1"), logging.CRITICAL, "the poller died: KeyError: 1"),
 ]
@@ -120,15 +139,17 @@ def test_the_line_of_an_event(event: Event, level: int, line: str) -> None:
 @pytest.mark.parametrize("event", [event for event, _, _ in LINES], ids=lambda e: type(e).__name__)
 def test_events_are_values(event: Event) -> None:
     """An event cannot be changed, can be a key, and travels to another process."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(event, dataclasses.fields(event)[0].name, "other")
+    for field in dataclasses.fields(event):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(event, field.name, "other")
     assert pickle.loads(pickle.dumps(event)) == event
     assert len({event, pickle.loads(pickle.dumps(event))}) == 1
 
 
 def test_every_event_is_tried() -> None:
     """The table above and the public union hold every record of the module."""
-    records = {cls for cls in vars(events).values() if dataclasses.is_dataclass(cls)}
+    modules = {**vars(events), **vars(service_events)}
+    records = {cls for cls in modules.values() if dataclasses.is_dataclass(cls)}
     assert {type(event) for event, _, _ in LINES} == records == set(get_args(Event))
 
 
@@ -139,5 +160,5 @@ def test_no_event_has_room_for_a_secret() -> None:
         *("base_url", "concurrent_tasks", "requests_per_minute", "unfinished"),
         *("model", "task_id", "state", "outcome", "scope", "reason"),
         *("waited", "again_in", "hold", "looks", "age", "pause", "after", "files"),
-        *("ceiling", "limit"),
+        *("ceiling", "limit", "tasks"),
     }

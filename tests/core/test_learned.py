@@ -181,3 +181,13 @@ def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
     for n in range(1_000):
         schedule.again("m", 0.0, 100 + n / 100, PLENTY)
     assert len(found) == 20
+
+
+def test_a_late_callback() -> None:
+    """It counts as lost by the plan at first, then a tenth beyond the longest that was seen."""
+    schedule = looking()
+    assert schedule.late("m", 100.0) == 150.0
+    teach(schedule, [10.0] * 20)
+    assert schedule.late("m", 100.0) == pytest.approx(111.0)
+    teach(schedule, [0.01] * 20, kind="quick")
+    assert schedule.late("quick", 100.0) == 100.5

@@ -14,6 +14,8 @@ from apixo_async._core.plans import (
     after_fault,
     first_look,
     is_gone,
+    late_again,
+    late_look,
     next_look,
     stretching,
 )
@@ -147,3 +149,11 @@ def test_stretched_looks_and_submits_fit_the_limit(
 def test_a_task_that_is_gone(misses: int, span: float, gone: bool) -> None:
     """A task is gone after five looks without it, over at least ten seconds."""
     assert is_gone(misses, span) is gone
+
+
+@pytest.mark.parametrize(("age", "due"), [(1.0, 103.0), (6.0, 103.0), (50.0, 125.0)])
+def test_a_task_that_a_callback_is_to_tell_of(age: float, due: float) -> None:
+    """It is looked at after ten intervals more, and then after half of its age each time."""
+    plan = Plan(20, 3)
+    assert late_look(plan, 100.0) == 150.0
+    assert late_again(plan, age=age, now=100.0) == due

@@ -37,3 +37,8 @@ def test_waiting_tasks_stretch_the_plan(planned: Planned) -> None:
     assert planned.load == pytest.approx(0.0)
     planned.closed("m", waited=False)
     assert planned.load == pytest.approx(0.0)
+
+
+def test_a_late_callback(planned: Planned) -> None:
+    """A callback counts as lost ten intervals after the plan's first look."""
+    assert planned.late("m", 100.0) == 140.0

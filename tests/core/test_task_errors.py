@@ -14,6 +14,7 @@ from apixo_async._core import task_errors
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.task_errors import (
     DownloadError,
+    PresumedNotBoughtError,
     ResultExpiredError,
     SubmitUncertainError,
     TaskAbandonedError,
@@ -61,6 +62,7 @@ SAMPLES: dict[type[ApixoError], Callable[[], ApixoError]] = {
     TaskNotFoundError: lambda: TaskNotFoundError("lost", ref=REF),
     WaitTimeoutError: lambda: WaitTimeoutError("not over", ref=REF),
     TaskAbandonedError: lambda: TaskAbandonedError("too old", ref=REF),
+    PresumedNotBoughtError: lambda: PresumedNotBoughtError("no callback", ref=REF),
     DownloadError: lambda: DownloadError(
         "disk full", model=REF.model, task_id=REF.task_id, saved=SAVED
     ),
@@ -111,7 +113,7 @@ def test_a_task_error_holds_the_way_back(cls: type[ApixoError]) -> None:
     error = SAMPLES[cls]()
     assert isinstance(error, TaskError)
     assert (error.ref, error.model, error.task_id) == (REF, REF.model, REF.task_id)
-    assert error.bought is True
+    assert error.bought is not isinstance(error, PresumedNotBoughtError)
 
 
 def test_a_failure_says_why() -> None:

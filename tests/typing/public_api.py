@@ -20,6 +20,7 @@ from apixo_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    CallbackError,
     CallbacksBack,
     CallbacksSilent,
     CeilingLowered,
@@ -50,6 +51,7 @@ from apixo_async import (
     PollerDied,
     PollerDiedError,
     Polling,
+    PresumedNotBoughtError,
     Progress,
     RateLimitError,
     Result,
@@ -76,6 +78,7 @@ from apixo_async import (
     TaskSubmitted,
     Timeouts,
     WaitTimeoutError,
+    WebhookReceiver,
     __version__,
     from_dict,
 )
@@ -217,6 +220,19 @@ async def account(client: AsyncClient, wanted: Input) -> None:
     assert_type(client.limits, Limits)
 
 
+def receive(token: str, body: bytes) -> TaskRef | None:
+    """Receive callbacks, in a client or for a record only."""
+    receiver = WebhookReceiver("https://app.example.com/apixo", secret="0123456789abcdef")
+    client = AsyncClient("test-key", webhooks=receiver)
+    assert_type(client.unfinished, tuple[TaskRef, ...])
+    assert_type(receiver.public_url, str)
+    try:
+        return assert_type(receiver.parse(token, body), TaskRef)
+    except CallbackError as exc:
+        assert_type(exc.status, int)
+        return None
+
+
 def values(result: Result, snapshot: Snapshot, ref: TaskRef) -> None:
     """Read what clients and tasks hand out."""
     assert_type((result.task_id, result.model), tuple[str, str])
@@ -237,6 +253,11 @@ async def recover(client: AsyncClient, wanted: Input) -> Result | None:
     except SubmitUncertainError as exc:
         assert_type(exc.sent_at, datetime)
         assert_type(exc.body_head, bytes | None)
+        if exc.task is not None:
+            try:
+                return assert_type(await exc.task, Result)
+            except PresumedNotBoughtError as none:
+                assert_type(none.bought, bool | None)
         return await (await client.resubmit(exc))
     except TaskFailedError as exc:
         assert_type((exc.fail_code, exc.fail_msg), tuple[str | None, str | None])

@@ -60,6 +60,11 @@ async def test_recovery_runs(public_api: ModuleType, simulator: Simulator) -> No
     assert simulator.created == 2
 
 
+def test_receiving_runs(public_api: ModuleType) -> None:
+    """What no receiver signed names no task."""
+    assert public_api.receive("a token", b"{}") is None
+
+
 def test_inputs_are_accepted(public_api: ModuleType) -> None:
     """What the type checkers accept as an input is one."""
     made = public_api.inputs({"prompt": "a cafe"})
