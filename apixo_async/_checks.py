@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from apixo_async._config import is_loopback
+from apixo_async._config import is_loopback, is_public
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.other_model import check_model_name
 from apixo_async._core.task_errors import SubmitUncertainError
@@ -91,9 +91,9 @@ def _may_be_called(given: object) -> bool:
         host = parts.hostname or ""
     except ValueError:
         return False
-    return bool(host) and (
-        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    )
+    if is_loopback(host):
+        return parts.scheme in ("http", "https")
+    return parts.scheme == "https" and is_public(host)
 
 
 def check_ref(

@@ -148,6 +148,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def is_public(host: str) -> bool:
+    """Say whether a host may be anywhere on the internet. Names are not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        # A name without a dot is one of some house; 127.1 and 0x7f.1 are numbers after all.
+        name, dot, last = host.rstrip(".").rpartition(".")
+        return bool(name and dot) and not last[:1].isdigit()
+
+
 def resolve_timeouts(timeout: object) -> Timeouts:
     """Return the timeouts given; a bare number bounds each exchange as a whole."""
     if timeout is None:

@@ -104,6 +104,7 @@ def test_no_timeout(given: object) -> None:
         "http://localhost:8000/hook",
         "http://127.0.0.1/hook",
         "https://[::1]/hook",
+        "https://1.1.1.1/hook",
     ],
 )
 def test_a_callback_url(url: str) -> None:
@@ -123,6 +124,13 @@ def test_a_callback_url(url: str) -> None:
         "https:///hook",
         "https://[::1/hook",
         "http://localhost.example.com",
+        "https://10.0.0.1/hook",
+        "https://192.168.1.4/hook",
+        "https://169.254.169.254/hook",
+        "https://[fd00::1]/hook",
+        "https://0.0.0.0/hook",
+        "https://intranet/hook",
+        "https://127.1/hook",
         b"https://example.com",
         7,
     ],

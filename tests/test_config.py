@@ -16,6 +16,7 @@ from apixo_async._config import (
     Secret,
     Timeouts,
     is_loopback,
+    is_public,
     resolve_base_url,
     resolve_key,
     resolve_timeouts,
@@ -295,3 +296,28 @@ def test_timeouts_that_are_none(given: object) -> None:
     """Anything else is refused."""
     with pytest.raises(ConfigurationError, match=r"^timeout: .*seconds"):
         resolve_timeouts(given)
+
+
+@pytest.mark.parametrize(
+    ("host", "public"),
+    [
+        ("example.com", True),
+        ("a.b.example.com.", True),
+        ("1.1.1.1", True),
+        ("2606:4700::1111", True),
+        ("intranet", False),
+        ("intranet.", False),
+        (".intranet.", False),
+        ("", False),
+        ("10.0.0.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("0.0.0.0", False),
+        ("fd00::1", False),
+        ("127.1", False),
+        ("0x7f.0x1", False),
+    ],
+)
+def test_a_public_host(host: str, public: bool) -> None:
+    """Addresses of some house's own are not public, nor are names that only it knows."""
+    assert is_public(host) is public

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from apixo_async._config import is_loopback
+from apixo_async._config import is_loopback, is_public
 from apixo_async._core.errors import ConfigurationError
 
 #: No user, query or fragment, and nothing that a URL cannot hold.
@@ -36,11 +35,4 @@ def _may_be_called(url: str) -> bool:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return False
-    return is_loopback(host) or (parts.scheme == "https" and _is_public(host))
-
-
-def _is_public(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." in host.strip(".")
+    return is_loopback(host) or (parts.scheme == "https" and is_public(host))
