@@ -1,7 +1,8 @@
 """Every code block of the README is run as it stands, by people's means, against a simulator.
 
 A comment before a block says how: `<!-- run: script -->`, `<!-- run: pytest -->`,
-`<!-- run: fastapi METHOD /path -->`, `<!-- run: shell -->` or `<!-- run: not, because ... -->`.
+`<!-- run: fastapi METHOD /path -->`, `<!-- run: aiohttp METHOD /path -->`, `<!-- run: shell -->` or
+`<!-- run: not, because ... -->`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -96,6 +99,12 @@ class Sandbox:
             "PATH": os.pathsep.join((str(tools), str(Path(sys.executable).parent), os.defpath)),
         }
 
+    def callbacks_delivered(self) -> int:
+        """Return how many callbacks the service has delivered."""
+        url = self.environment["APIXO_BASE_URL"] + "/_simulator/callbacks"
+        answer = httpx2.get(url, trust_env=False, timeout=BOUND)
+        return sum(attempt["status"] == 200 for attempt in answer.json())
+
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command here, its two outputs in one."""
         return subprocess.Popen(
@@ -140,31 +149,63 @@ def run_pytest(sandbox: Sandbox, block: Block, argument: str) -> None:
 
 def run_fastapi(sandbox: Sandbox, block: Block, argument: str) -> None:
     """Serve Python as an app under uvicorn, and send the request twice at once."""
-    method, path = argument.split()
-    (sandbox.folder / "example.py").write_text(block.text, "utf-8")
-    server = (sys.executable, "-m", "uvicorn", "example:app", "--port", "0", "--app-dir", ".")
-    with sandbox.start(*server) as process, ThreadPoolExecutor(2) as pool:
-        watchdog = threading.Timer(BOUND, process.kill)
-        watchdog.start()
-        try:
-            url = _url_of(process) + path
-            answers = list(pool.map(_body, [method] * 2, [url] * 2))
-        finally:
-            process.terminate()
-            printed, _ = process.communicate()
-            watchdog.cancel()
-    assert len(set(answers)) == 2, f"two requests at once made {answers}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port, descriptor = listener.getsockname()[1], listener.fileno()
+        server = ("-m", "uvicorn", "example:app", "--fd", str(descriptor), "--app-dir", ".")
+        printed = serve(sandbox, block, argument, server, port, pass_fds=(descriptor,))
     assert "Application shutdown complete" in printed
     assert "ERROR" not in printed
 
 
-def _url_of(process: subprocess.Popen[str]) -> str:
+def run_aiohttp(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Run Python that serves an app of aiohttp at $PORT, and send the request twice at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    printed = serve(sandbox, block, argument, ("-u", "example.py"), port)
+    assert "Error" not in printed
+
+
+def serve(
+    sandbox: Sandbox,
+    block: Block,
+    argument: str,
+    server: tuple[str, ...],
+    port: int,
+    **options: Any,
+) -> str:
+    """Serve Python on a port of its own, send the request twice at once, and end it."""
+    method, path = argument.split()
+    here = f"http://127.0.0.1:{port}"
+    (sandbox.folder / "example.py").write_text(block.text, "utf-8")
+    sandbox.environment |= {"PORT": str(port), "PUBLIC_URL": f"{here}/apixo"}
+    sandbox.environment["WEBHOOK_SECRET"] = "a secret of the readme"
+    before = sandbox.callbacks_delivered()
+    with (
+        sandbox.start(sys.executable, *server, **options) as process,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        watchdog = threading.Timer(BOUND, process.kill)
+        watchdog.start()
+        try:
+            _until_running(process)
+            answers = list(pool.map(_body, [method] * 2, [here + path] * 2))
+        finally:
+            process.send_signal(signal.SIGINT)
+            printed, _ = process.communicate()
+            watchdog.cancel()
+    assert len(set(answers)) == 2, f"two requests at once made {answers}"
+    awaited = 2 if "WebhookReceiver" in block.text else 0
+    assert sandbox.callbacks_delivered() - before == awaited
+    return printed
+
+
+def _until_running(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     printed: list[str] = []
     for line in process.stdout:
         printed.append(line)
-        if running := re.search(r"running on (http://\S+)", line):
-            return running[1]
+        if re.search(r"running on", line, re.IGNORECASE):
+            return
     raise AssertionError("".join(printed))
 
 
@@ -195,6 +236,7 @@ HOW = {
     "script": run_script,
     "pytest": run_pytest,
     "fastapi": run_fastapi,
+    "aiohttp": run_aiohttp,
     "shell": run_shell,
     "not,": run_not,
 }
@@ -282,6 +324,7 @@ def test_broken_markdown_is_an_error(markdown: str) -> None:
         ("shell", "apixo status gpt-image-1 nothing\ntrue"),
         ("shell", "python -m pip install 'apixo-async[everything]'"),
         ("fastapi GET /", "raise RuntimeError"),
+        ("aiohttp GET /", "raise RuntimeError"),
     ],
 )
 def test_a_block_that_fails_is_seen(sandbox: Sandbox, how: str | None, text: str) -> None:
