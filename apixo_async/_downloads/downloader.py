@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from apixo_async._core.values import Result
 from apixo_async._core.wire import parse_retry_after
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan
+from apixo_async._downloads.leftovers import sweep
 from apixo_async._downloads.source import Again, Source
 from apixo_async._downloads.transfer import Transfer, finish, receive
 
@@ -31,6 +33,7 @@ _GONE: Final = frozenset({404, 410})
 _USABLE: Final = frozenset({200, 206, 416})
 _SHORTER_LIFETIME: Final = timedelta(hours=24)  # one page says so, where the others say 15 days
 _LONGEST_RETRY_AFTER: Final = 60.0
+_SWEPT: Final = 64  # directories that a downloader remembers to have swept
 _CLEANING: Final = 10.0  # seconds that a cancelled download waits for its files to be removed
 _ADVICE: Final = "attach to the task for fresh URLs; if they fail too, generate it again"
 
@@ -104,6 +107,7 @@ class Downloader:
         self._concurrency = concurrency
         self._now = now
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._swept: deque[Path] = deque(maxlen=_SWEPT)
 
     async def download(
         self,
@@ -121,7 +125,8 @@ class Downloader:
 
         Files appear under their names only when whole; one of the same name is replaced. But in a
         directory, an image or video that an earlier call left whole, after the task was created, is
-        kept and not asked for again, so a call can be repeated for the files that failed.
+        kept and not asked for again, so a call can be repeated for the files that failed. The first
+        call for a directory removes the hidden `.part` files that killed processes left in it.
 
         Args:
             result: What a task made.
@@ -141,10 +146,16 @@ class Downloader:
                 task_id=result.task_id,
             )
         places = await off_loop(partial(plan, result.task_id, target, len(result.urls)))
+        await self._sweep_once(places[0].directory)
         pairs = zip(result.urls, places, strict=True)
         return await _gather(
             result, [asyncio.create_task(self._save(result, *pair, max_bytes)) for pair in pairs]
         )
+
+    async def _sweep_once(self, directory: Path) -> None:
+        if directory not in self._swept:
+            self._swept.append(directory)
+            await off_loop(partial(sweep, directory))
 
     async def _save(
         self, result: Result, url: str, destination: Destination, max_bytes: int
@@ -153,7 +164,6 @@ class Downloader:
             return kept
         part = Part(destination)
         try:
-            await off_loop(part.open)
             return await self._repeat(_Job(result, url, part, max_bytes, Transfer()))
         finally:
             part.discard()
@@ -165,6 +175,8 @@ class Downloader:
             try:
                 return await self._bounded_try(job)
             except Again as again:
+                if not job.part.size:
+                    job.part.discard()  # files that wait are many in an outage, open ones are few
                 budget = self._timeouts.retry
                 backoff = backoff or Backoff(loop.time(), budget=budget, rng=self._rng)
                 pause = backoff.pause(loop.time(), at_least=again.after)
@@ -187,6 +199,8 @@ class Downloader:
         return self._places[1]
 
     async def _try(self, job: _Job) -> Path:
+        # Before anything is asked for, and not before it is this file's turn.
+        await off_loop(job.part.open)
         conditions = job.transfer.conditions(job.part.size)
         async with self._source.ask(job.url, conditions) as response:
             self._check_status(response, job.result)

@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
@@ -19,17 +18,24 @@ from typing import Final, TypeVar
 
 from apixo_async._core.media import HEAD, SURE, Media, identify
 from apixo_async._core.task_errors import DownloadError
+from apixo_async._downloads.leftovers import hold, name_of
 
 T = TypeVar("T")
 
 _STEM: Final = 64  # characters of a task id in a file's name
+_ROOM: Final = "make room and download again"
+_ELSEWHERE: Final = "choose another target"
 _WORDS: Final = {
-    errno.EEXIST: "a file of that name is in the way",
-    errno.ENOTDIR: "a part of the path is a file, not a directory",
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is larger than the system allows",
-    errno.EROFS: "the file system is read-only",
+    errno.EACCES: f"Permission denied; {_ELSEWHERE}",
+    errno.EEXIST: f"a file of that name is in the way; {_ELSEWHERE}",
+    errno.ENOTDIR: f"a part of the path is a file, not a directory; {_ELSEWHERE}",
+    errno.EISDIR: f"a directory of that name is in the way; {_ELSEWHERE}",
+    errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
+    errno.ENOENT: "its directory was removed meanwhile, or its unfinished file; download again",
+    errno.ENOSPC: f"the disk is full; {_ROOM}",
+    errno.EDQUOT: f"the disk quota is used up; {_ROOM}",
+    errno.EFBIG: "the file is larger than the system allows; see ulimit -f",
+    errno.EROFS: f"the file system is read-only; {_ELSEWHERE}",
 }
 
 
@@ -51,6 +57,11 @@ class Destination:
         """Return the path of a file of that type."""
         suffix = f".{media.extension}" if self.suffix is None else self.suffix
         return self.directory / f"{self.stem}{suffix}"
+
+    @property
+    def shown(self) -> Path:
+        """The path for people, before the file's type is known."""
+        return self.directory / f"{self.stem}{self.suffix or ''}"
 
     def find_whole(self, created_at: datetime | None) -> Path | None:
         """Return the file that an earlier download left here, if it is provably whole.
@@ -98,35 +109,46 @@ class Part:
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
-        name = f".{destination.stem[:32]}.{secrets.token_hex(6)}.part"
-        self._path = destination.directory / name
+        self._path = destination.directory
         self._file: io.FileIO | None = None
         self.size = 0
 
     def open(self) -> None:
-        """Create the file, and its directory where it is missing."""
-        with _disk(self._path.parent):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("x+b", buffering=0)
+        """Create the file, and its directory where it is missing; an open one stays as it is."""
+        if self._file is not None:
+            return
+        directory = self._destination.directory
+        with _disk(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        with _disk(self._destination.shown) as shown:
+            with contextlib.suppress(FileNotFoundError):
+                shown.lstat()  # a name that is too long is refused here, and not after the transfer
+            while not self._create(directory / name_of(self._destination.stem)):
+                self.discard()
+
+    def _create(self, path: Path) -> bool:
+        self._path = path
+        self._file = path.open("x+b", buffering=0)
+        return hold(self._file, path)
 
     def write(self, pieces: Iterable[bytes], max_bytes: int) -> None:
         """Append pieces, each counted before it is written."""
         for piece in pieces:
             check_size(self.size + len(piece), max_bytes)
-            with _disk(self._path.parent):
+            with _disk(self._destination.shown):
                 _write_all(self._opened(), piece)
             self.size += len(piece)
 
     def restart(self) -> None:
         """Begin anew with an empty file."""
-        with _disk(self._path.parent):
+        with _disk(self._destination.shown):
             self._opened().seek(0)
             self._opened().truncate()
         self.size = 0
 
     def examine(self) -> tuple[Media, bool]:
         """Return the type of what has been written, and whether it is whole."""
-        with _disk(self._path.parent):
+        with _disk(self._destination.shown):
             return _examine(self._opened(), self.size)
 
     def finish(self, media: Media) -> Path:
@@ -134,8 +156,10 @@ class Part:
         path = self._destination.path(media)
         with _disk(path):
             os.fsync(self._opened().fileno())
-            self._opened().close()
+            if os.name == "nt":  # elsewhere it is held until it has its name
+                self._opened().close()
             self._path.replace(path)
+            self._opened().close()
             _sync_directory(path.parent)
         self._file = None
         return path
@@ -148,6 +172,7 @@ class Part:
             with contextlib.suppress(OSError):
                 self._path.unlink()
             self._file = None
+            self.size = 0
 
     def _opened(self) -> io.FileIO:
         if self._file is None:
@@ -177,10 +202,10 @@ async def off_loop(work: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Generator[None]:
+def _disk(path: Path) -> Generator[Path]:
     # ValueError: what no path may hold, such as a NUL.
     try:
-        yield
+        yield path
     except (OSError, ValueError) as exc:
         code = exc.errno if isinstance(exc, OSError) else None
         words = _WORDS.get(code or 0) or (exc.strerror if isinstance(exc, OSError) else str(exc))

@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import re
+import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from apixo_async._core.task_errors import DownloadError, ResultExpiredError
 from apixo_async._core.values import Result
 from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
 from apixo_async._downloads.files import Part
+from apixo_async._downloads.leftovers import name_of
 
 pytestmark = pytest.mark.anyio
 
@@ -523,6 +525,37 @@ async def test_a_file_that_pauses_gives_its_place_to_another(tmp_path: Path) -> 
     assert server.times == [0, 1, 15]
 
 
+async def test_files_that_wait_for_their_turn_are_not_open(tmp_path: Path) -> None:
+    """A thousand downloads at once hold no more open files than come at once."""
+    server = Server(a=Reply(body=PNG, delay=10))
+    load = downloader(server, concurrency=3)
+    calls = [
+        asyncio.create_task(load.download(result("a", task_id=f"t{number}"), tmp_path))
+        for number in range(12)
+    ]
+    for files in (3, 6, 9, 12):
+        await asyncio.sleep(9)
+        names = listed(tmp_path)
+        assert [len(names), sum(name.endswith(".part") for name in names)] == [files, 3]
+        await asyncio.sleep(1)
+    await asyncio.gather(*calls)
+
+
+async def test_files_that_pause_without_a_byte_are_not_open(tmp_path: Path) -> None:
+    """In an outage all files pause, and only what can be resumed keeps its temporary file."""
+    busy = Reply(503, headers={"retry-after": "15"})
+    half = broken(PNG, 1_000, etag='"1"')
+    half.headers["retry-after"] = "15"
+    server = Server(a=[busy, sized(PNG)], b=[half, busy, rest(PNG, 1_000, etag='"1"')])
+    task = asyncio.create_task(saved(server, tmp_path))
+    await asyncio.sleep(10)
+    (part,) = listed(tmp_path)
+    assert (tmp_path / part).stat().st_size == 1_000
+    paths = await task
+    assert [path.read_bytes() for path in paths] == [PNG, PNG]
+    assert listed(tmp_path) == ["t-1.png", "t-2.png"]
+
+
 def test_another_loop_may_go_on_with_the_same_downloader(tmp_path: Path) -> None:
     """Nothing is bound to a loop before its first use, nor to one that is over."""
     server = Server(a=sized(PNG), b=sized(PNG), c=sized(PNG))
@@ -536,17 +569,23 @@ def test_another_loop_may_go_on_with_the_same_downloader(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [Reply(delay=1e6), Reply(body=PNG, interval=12), Reply(503, headers={"retry-after": "50"})],
+    ("reply", "files"),
+    [
+        (Reply(delay=1e6), 3),
+        (Reply(body=PNG, interval=12), 3),
+        (Reply(503, headers={"retry-after": "50"}), 1),
+    ],
     ids=["no answer", "half a body", "a pause"],
 )
-async def test_a_cancelled_download_leaves_nothing(reply: Reply, tmp_path: Path) -> None:
+async def test_a_cancelled_download_leaves_nothing(
+    reply: Reply, files: int, tmp_path: Path
+) -> None:
     """Every file of the call ends with it, and no temporary file stays."""
     server = Server(a=reply, b=sized(PNG), c=reply)
     before = asyncio.all_tasks()
     task = asyncio.create_task(saved(server, tmp_path))
     await asyncio.sleep(30)
-    assert len(listed(tmp_path)) == 3
+    assert len(listed(tmp_path)) == files
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -686,6 +725,78 @@ async def test_a_full_disk_at_the_last_moment_leaves_nothing(
         await saved(Server(a=sized(PNG)), tmp_path)
     assert isinstance(caught.value.__cause__, OSError)
     assert listed(tmp_path) == []
+
+
+async def test_a_name_that_is_too_long_is_refused_before_anything_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """A whole transfer is not spent on a name that the file system cannot hold."""
+    server = Server(a=sized(PNG))
+    with pytest.raises(DownloadError, match="choose a shorter one"):
+        await downloader(server).download(result("a"), tmp_path / f"{'x' * 300}.png")
+    assert server.requests == []
+    assert listed(tmp_path) == []
+
+
+async def test_a_directory_that_vanishes_is_a_clear_error(tmp_path: Path) -> None:
+    """What was removed under a download is named, and a repeated call makes it anew."""
+    out = tmp_path / "out"
+    load = downloader(Server(a=Reply(body=PNG, delay=10), b=sized(PNG)))
+    task = asyncio.create_task(load.download(result("a"), out))
+    await asyncio.sleep(5)
+    shutil.rmtree(out)
+    with pytest.raises(DownloadError, match=r"out/t-1\.png': .* removed meanwhile.*again"):
+        await task
+    assert listed(tmp_path) == []
+    assert await load.download(result("b"), out) == [out / "t-1.png"]
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+async def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """The first download into a directory clears it of unfinished files; the next ones need not."""
+    load = downloader(Server(a=sized(PNG)))
+    for directory in (tmp_path / "x", tmp_path / "y"):
+        directory.mkdir()
+        left = directory / name_of("other-7")
+        left.write_bytes(PNG[:100])
+        await load.download(result("a"), directory)
+        assert listed(directory) == ["t-1.png"]
+    left.touch()
+    await load.download(result("a", task_id="u"), left.parent)
+    assert listed(left.parent) == [left.name, "t-1.png", "u-1.png"]
+
+
+async def test_two_results_for_one_name_do_not_mix(tmp_path: Path) -> None:
+    """A file that two downloads write at once is one of the two, whole: the last to end."""
+    other = PNG[:-12] + b"other" + PNG[-12:]
+    load = downloader(Server(a=Reply(body=PNG, interval=1), b=Reply(body=other, interval=2)))
+    target = tmp_path / "cat.png"
+    first, second = (
+        asyncio.create_task(load.download(result(name, task_id=name), target)) for name in "ab"
+    )
+    assert await first == [target]
+    assert target.read_bytes() == PNG
+    assert await second == [target]
+    assert target.read_bytes() == other
+    assert listed(tmp_path) == ["cat.png"]
+
+
+async def test_a_sweep_spares_what_others_are_writing(tmp_path: Path) -> None:
+    """Two downloaders save the same file into one directory at once, and both succeed."""
+    slow = downloader(Server(a=Reply(body=PNG, interval=1)))
+    first = asyncio.create_task(slow.download(result("a"), tmp_path))
+    await asyncio.sleep(1.5)
+    (part,) = listed(tmp_path)
+    second = downloader(Server(a=Reply(body=PNG, delay=9)))
+    second_task = asyncio.create_task(second.download(result("a"), tmp_path))
+    await asyncio.sleep(0.1)
+    assert part in listed(tmp_path)
+    assert len(listed(tmp_path)) == 2
+    assert await first == await second_task == [tmp_path / "t-1.png"]
+    assert (tmp_path / "t-1.png").read_bytes() == PNG
+    assert listed(tmp_path) == ["t-1.png"]
 
 
 async def test_a_defect_of_a_transport_is_told_at_once(tmp_path: Path) -> None:
