@@ -162,9 +162,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
 def soak(session: nox.Session) -> None:
-    """Run the long forms: ten thousand cancelled requests, every fault 20 times, 3,000 seeds."""
+    """Run the long forms: 10,000 cancelled requests, faults 20 times, 3,000 seeds, 200 kills."""
     install(session, "tests")
-    long = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000", "APIXO_SEEDS": "3000"}
-    suites = ("tests/realtime/test_fault_server.py", "tests/stories/test_simulation.py")
+    rounds = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000"}
+    long = {**rounds, "APIXO_SEEDS": "3000", "APIXO_KILLS": "200"}
+    realtime = ("tests/realtime/test_fault_server.py", "tests/realtime/test_download_kills.py")
+    suites = (*realtime, "tests/stories/test_simulation.py")
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
     session.run("pytest", "-q", *suites, *session.posargs, env=env)
