@@ -43,9 +43,12 @@ def picture(side):
 # 31 kB, 271 kB and 751 kB
 PICTURES = {f"/{side}": picture(side) for side in (100, 300, 500)}
 asked = []
+others = 0  # files that are saved before the largest is sent, which fills the disk for them all
 
-def answer(request):
+async def answer(request):
     asked.append(request.url.path)
+    while request.url.path == "/500" and len(list(out.glob("*.png"))) < others:
+        await asyncio.sleep(0.01)
     return httpx2.Response(200, content=PICTURES[request.url.path])
 
 def result(name, *sides):
@@ -139,6 +142,8 @@ def test_a_full_disk_costs_only_what_does_not_fit(on_small_disk: Program) -> Non
     """What was saved stays and is kept by the repeated call, which asks for the rest alone."""
     told = on_small_disk("""
 async def main(client):
+    global others
+    others = 2
     (out / "ballast").write_bytes(bytes(700_000))
     steps = [await tried(client, result("a", 100, 500, 100), out), sizes()]
     (out / "ballast").unlink()
@@ -161,7 +166,7 @@ def test_a_full_disk_spares_the_file_that_was_there(on_small_disk: Program) -> N
     told = on_small_disk("""
 async def main(client):
     steps = [await tried(client, result("a", 500), out / "cat.png")]
-    return [*steps, await tried(client, result("b", 300, ), out / "cat.png"), sizes(),
+    return [*steps, await tried(client, result("b", 300), out / "cat.png"), sizes(),
             await tried(client, result("c", 500), out / "cat.png"),
             await tried(client, result("d", 500), out / "dog.png"), sizes()]
 
