@@ -21,6 +21,7 @@ PACKAGE = "apixo_async"
 LAYERS = {
     "core": "_core.* _version",
     "inputs": "inputs",
+    "journal": "_journal.*",  # It knows nothing of clients, tasks and engines.
     "edges": "_alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter _gate "
     "_line _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
     "engine": "_agenda _track _endings _register _claims _outages _ledger _poller _callbacks "

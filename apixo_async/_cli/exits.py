@@ -11,6 +11,7 @@ A code is a promise to scripts; the table below is also shown by `apixo --help`.
     6    uncertain submit: a task may have been bought; it is not sent again
     7    the result could not be saved
     8    rate-limited for longer than apixo waits
+    9    the journal of a run could not be read or written
     130  ended by Ctrl-C or SIGTERM
 """
 
@@ -37,6 +38,7 @@ class ExitCode(IntEnum):
     UNCERTAIN = 6
     NOT_SAVED = 7
     RATE_LIMITED = 8
+    JOURNAL = 9
     INTERRUPTED = 130
 
 
@@ -50,6 +52,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.UNCERTAIN: "uncertain submit: a task may have been bought; it is not sent again",
     ExitCode.NOT_SAVED: "the result could not be saved",
     ExitCode.RATE_LIMITED: "rate-limited for longer than apixo waits",
+    ExitCode.JOURNAL: "the journal of a run could not be read or written",
     ExitCode.INTERRUPTED: "ended by Ctrl-C or SIGTERM",
 }
 
@@ -66,6 +69,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (task_errors.TaskNotFoundError, ExitCode.REFUSED),
     (task_errors.TaskError, ExitCode.NO_ANSWER),
     (task_errors.DownloadError, ExitCode.NOT_SAVED),
+    (errors.JournalError, ExitCode.JOURNAL),
     (errors.ApixoError, ExitCode.DEFECT),
     (ValidationError, ExitCode.USAGE),
     (OSError, ExitCode.USAGE),

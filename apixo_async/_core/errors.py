@@ -14,6 +14,7 @@ ApixoError
 │   ├── NotFoundError              404
 │   ├── RateLimitError             429
 │   └── InternalServerError        5xx
+├── JournalError                   the journal of a bulk run cannot be used
 ├── SubmitUncertainError           nobody can know whether a task was bought
 ├── TaskError
 │   ├── TaskFailedError            the service gave up on the task
@@ -72,6 +73,18 @@ class ClientClosedError(ApixoError):
 
 class PollerDiedError(ApixoError):
     """A defect ended the poller; the cause is attached. Paid tasks can still be attached."""
+
+
+class JournalError(ApixoError):
+    """The journal of a bulk run cannot be read or written; what it holds stays as it is.
+
+    The message names the file and says what to do. `bought` is False where nothing was sent for
+    this reason.
+    """
+
+
+class JournalWarning(UserWarning):
+    """The journal of a bulk run lies where writes may be lost, such as on a network share."""
 
 
 class APIConnectionError(ApixoError):

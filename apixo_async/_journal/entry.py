@@ -1,0 +1,144 @@
+"""One item of a journal, as its readers are given it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from apixo_async._core.amounts import from_micro
+from apixo_async._core.errors import ApixoError, JournalError
+from apixo_async._core.values import Result
+from apixo_async._journal.error_forms import About, error_of
+from apixo_async._journal.forms import files_of, input_of, result_of
+from apixo_async.inputs import Input
+
+State: TypeAlias = Literal["new", "intent", "submitted", "success", "failed", "uncertain"]
+
+#: Every state, in the order in which an item goes through them.
+STATES: Final[tuple[State, ...]] = (
+    "new",
+    "intent",
+    "submitted",
+    "success",
+    "failed",
+    "uncertain",
+)
+
+
+class Row(NamedTuple):
+    """The columns of an item, as SQLite gives them."""
+
+    row: int
+    key: str
+    model: str
+    provider: str | None
+    payload: str
+    state: State = "new"
+    purchases: int = 0
+    cost: int = 0
+    unpriced: int = 0
+    intent_id: str | None = None
+    intent_at: float | None = None
+    submitted_at: float | None = None
+    ended_at: float | None = None
+    task_id: str | None = None
+    result: str | None = None
+    error: str | None = None
+    files: str | None = None
+
+
+class Entry(NamedTuple):
+    """One item, as it was when it was read.
+
+    Attributes:
+        row: Its place in the order of first entry, from 1.
+        key: The caller's, or the one made from its input.
+        model: The model's name.
+        provider: The route, or None.
+        payload: The `input` object of the wire, as canonical JSON.
+        state: How far it is.
+        purchases: Submits that were begun and not refused, uncertain ones included.
+        cost: USD of those whose price is known.
+        unpriced: How many of them have no known price.
+        intent_id: What the last submit was marked with, in callback mode.
+        intent_at: When the last submit was begun (aware UTC).
+        submitted_at: When the last task was made (aware UTC).
+        ended_at: When that task was known to be over (aware UTC).
+        task_id: The last task; where a later submit is uncertain, not the one of that submit.
+        result: What it made, or None.
+        error: How it ended otherwise, or why it is uncertain, or None; a fresh one.
+        files: Where the result was saved.
+    """
+
+    row: int
+    key: str
+    model: str
+    provider: str | None
+    payload: str
+    state: State
+    purchases: int
+    cost: Decimal
+    unpriced: int
+    intent_id: str | None
+    intent_at: datetime | None
+    submitted_at: datetime | None
+    ended_at: datetime | None
+    task_id: str | None
+    result: Result | None
+    error: ApixoError | None
+    files: tuple[Path, ...]
+
+    @property
+    def input(self) -> Input:
+        """The input, built anew from its payload."""
+        return input_of(self.model, self.payload)
+
+
+def entry_of(row: Row, path: str) -> Entry:
+    """Build an entry from its columns.
+
+    Raises:
+        JournalError: They hold what nobody wrote there.
+    """
+    try:
+        return _entry(row)
+    except (ValueError, TypeError, OverflowError, RecursionError) as exc:
+        raise JournalError(
+            f"journal {path}: row {row.row} ({row.key!r:.100}) is damaged ({exc}). Mend or remove "
+            "that row, or name another file; a removed item may be bought again"
+        ) from exc
+
+
+def _entry(row: Row) -> Entry:
+    about = About(row.model, row.provider, row.payload, _moment(row.intent_at))
+    return Entry(
+        row=row.row,
+        key=row.key,
+        model=row.model,
+        provider=row.provider,
+        payload=row.payload,
+        state=row.state,
+        purchases=row.purchases,
+        cost=from_micro(row.cost),
+        unpriced=row.unpriced,
+        intent_id=row.intent_id,
+        intent_at=about.intent_at,
+        submitted_at=_moment(row.submitted_at),
+        ended_at=_moment(row.ended_at),
+        task_id=row.task_id,
+        result=_result(row),
+        error=None if row.error is None else error_of(row.error, about),
+        files=() if row.files is None else files_of(row.files),
+    )
+
+
+def _result(row: Row) -> Result | None:
+    if row.result is None or row.task_id is None:
+        return None
+    return result_of(row.result, row.model, row.task_id)
+
+
+def _moment(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)

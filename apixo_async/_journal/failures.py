@@ -1,0 +1,83 @@
+"""What went wrong with the file, in sentences that say what to do next."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+from apixo_async._core.errors import JournalError
+
+#: Seconds that opening waits for another process to let go of the file.
+PATIENCE: Final = 1.0
+
+_SAFE: Final = "What it holds is safe"
+
+_DAMAGED: Final = (
+    "Keep it, and restore a copy or save what can be saved (sqlite3 FILE .recover): with an empty "
+    "one in its place all would be bought again"
+)
+
+#: What each family of SQLite's result codes means, and what helps.
+_MEANINGS: Final[Mapping[int, tuple[str, str]]] = {
+    sqlite3.SQLITE_FULL: (
+        "the disk is full",
+        f"{_SAFE}: free some space, and run the same again",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "it cannot be written: the file or its directory is read-only",
+        f"{_SAFE}: allow writing to both, or name another file",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "it cannot be opened, or the files beside it cannot be made",
+        "Check that its directory exists and that you may write there",
+    ),
+    sqlite3.SQLITE_BUSY: (
+        f"another run is using it, and did not let go within {PATIENCE:g} s",
+        "Wait for that run, or end it: two runs never share a journal",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "the disk reports an error",
+        f"{_SAFE}: check the disk and its free space, and run the same again",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        "it is something else than a journal, and was left as it is",
+        "Name another file",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        "it is damaged",
+        _DAMAGED,
+    ),
+}
+
+
+class Refusal(Exception):
+    """A write was refused and changed nothing; the others beside it are not touched."""
+
+
+def journal_error(path: str, exc: BaseException) -> JournalError:
+    """Return the error for what happened to the file, with its cause."""
+    if isinstance(exc, JournalError):
+        return exc
+    error = JournalError(f"journal {path}: {_sentence(exc)}")
+    error.__cause__ = exc
+    return error
+
+
+def again(error: JournalError) -> JournalError:
+    """Return the same error to be raised another time, without the frames of the first."""
+    twin = JournalError(str(error))
+    twin.__cause__ = error.__cause__
+    return twin
+
+
+def _sentence(exc: BaseException) -> str:
+    if isinstance(exc, Refusal):
+        return str(exc)
+    code: object = getattr(exc, "sqlite_errorcode", None)
+    # The low byte is the family; the rest tells apart what is the same to the reader.
+    meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
+    if meaning is None:
+        return f"{type(exc).__name__}: {exc}. {_SAFE}: run the same again"
+    what, next_step = meaning
+    return f"{what} ({exc}). {next_step}"

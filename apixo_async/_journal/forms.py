@@ -1,0 +1,76 @@
+"""Results and inputs as the texts of a journal, and back."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+from apixo_async._core.values import Result, as_seconds
+from apixo_async._journal.fields import fields_of, inner, moment, texts
+from apixo_async.inputs import Input, OtherModel, from_dict
+
+
+def result_text(result: Result) -> str:
+    """Return a result as JSON; its task and model are in the row."""
+    return json.dumps(
+        {
+            "urls": result.urls,
+            "raw": result.raw,
+            "created_at": _iso(result.created_at),
+            "completed_at": _iso(result.completed_at),
+            "cost_time": result.cost_time,
+        }
+    )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def result_of(stored: str, model: str, task_id: str) -> Result:
+    """Read a result.
+
+    Raises:
+        ValueError: The text is no JSON object.
+    """
+    fields = fields_of(stored)
+    return Result(
+        task_id=task_id,
+        model=model,
+        urls=texts(fields, "urls"),
+        raw=inner(fields, "raw"),
+        created_at=moment(fields, "created_at"),
+        completed_at=moment(fields, "completed_at"),
+        cost_time=as_seconds(fields.get("cost_time")),
+    )
+
+
+def input_of(model: str, payload: str) -> Input:
+    """Rebuild an input from its payload, without the warnings that it had the first time.
+
+    Raises:
+        ValueError: The payload is no JSON object.
+    """
+    fields = fields_of(payload)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return from_dict(model, fields)
+    except ValueError:  # Another version of this package had other bounds.
+        return OtherModel(model, **fields)
+
+
+def files_text(paths: tuple[Path, ...]) -> str:
+    """Return the paths of files as JSON."""
+    return json.dumps({"files": [str(path) for path in paths]})
+
+
+def files_of(stored: str) -> tuple[Path, ...]:
+    """Read the paths of files.
+
+    Raises:
+        ValueError: The text is no JSON object.
+    """
+    return tuple(map(Path, texts(fields_of(stored), "files")))

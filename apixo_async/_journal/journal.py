@@ -1,0 +1,270 @@
+"""The journal of a bulk run: every item from its first sight to its files, durable in time.
+
+`intend` stands between the permit and the POST: what it has confirmed survives the death of the
+process and of the machine. All else is written behind the caller's back, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import warnings
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from functools import partial
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Final, Self
+
+from apixo_async._core.amounts import from_micro, to_micro
+from apixo_async._core.errors import ApixoError, JournalError, JournalWarning
+from apixo_async._core.keys import identity
+from apixo_async._core.task_errors import SubmitUncertainError
+from apixo_async._core.values import Result, TaskInput
+from apixo_async._journal import moves, reads
+from apixo_async._journal.entry import Entry, State, entry_of
+from apixo_async._journal.error_forms import error_text, uncertain_text
+from apixo_async._journal.failures import Refusal, again, journal_error
+from apixo_async._journal.forms import files_text, result_text
+from apixo_async._journal.shares import warning_of
+from apixo_async._journal.store import Hook, Store
+from apixo_async._journal.writer import Writer
+from apixo_async._version import __version__
+
+#: Seconds for which closing waits for the disk.
+_PATIENCE: Final = 30.0
+
+
+class Journal:
+    """The items of a run and of those before it, in one file: `await Journal.open("run.db")`.
+
+    It belongs to the event loop on which it was opened. After a write has failed it is broken:
+    whatever is called then raises that error, and all that was durable is in the file.
+
+    Attributes:
+        path: The file, as it was named.
+    """
+
+    def __init__(self, path: str, writer: Writer, clock: Callable[[], float]) -> None:
+        self.path = path
+        self._writer = writer
+        self._clock = clock
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        on_broken: Callable[[JournalError], None] | None = None,
+        clock: Callable[[], float] = time.time,
+        hook: Hook | None = None,
+    ) -> Self:
+        """Open a journal, or make one; what an earlier run left as an intent is uncertain then.
+
+        Args:
+            path: The file.
+            on_broken: Called once on the loop, when the first write fails.
+            clock: Seconds since the Unix epoch.
+            hook: For tests: called in the journal's thread, as `Store` says.
+
+        Raises:
+            JournalError: It cannot be used; the file is left as it is. Another run that uses it is
+                waited for up to a second.
+        """
+        name = fspath(path)
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="apixo_async journal")
+        store = Store(name, hook)
+        try:
+            warning = await loop.run_in_executor(thread, warning_of, name)
+            if warning is not None:
+                warnings.warn(JournalWarning(warning), stacklevel=2)
+            await loop.run_in_executor(thread, store.open, clock(), __version__)
+        except BaseException:
+            thread.submit(store.close)  # Whoever was cancelled here has left an open file behind.
+            thread.shutdown(wait=False)
+            raise
+        return cls(name, Writer(store, thread, on_broken), clock)
+
+    @property
+    def broken(self) -> JournalError | None:
+        """Why nothing can be written any more, or None."""
+        return None if self._writer.broken is None else again(self._writer.broken)
+
+    # --- before a purchase ---------------------------------------------------------------------
+
+    async def enter(
+        self, key: str | None, task_input: TaskInput, provider: str | None = None
+    ) -> Entry:
+        """Look an item up, or note a new one.
+
+        Args:
+            key: The caller's; None makes one of the input and of how often it occurred.
+            task_input: What is to be bought.
+            provider: By which route.
+
+        Raises:
+            JournalError: The key was used in this run already, or belongs to another input.
+        """
+        with _nothing_sent():
+            given = identity(task_input, provider)
+            if key is not None:
+                self._check_key(key)
+            asked = self._writer.ask("enter", lambda file: moves.enter(file, key, given))
+            return entry_of(await asked, self.path)
+
+    def _check_key(self, key: str) -> None:
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise journal_error(
+                self.path, Refusal(f"the key {key!r:.100} holds half a character. Give another")
+            ) from None
+
+    async def intend(self, entry: Entry, intent_id: str | None, price: Decimal | None) -> None:
+        """Make durable that a submit is about to be sent; its price is reserved.
+
+        Whoever is cancelled here sends nothing, and the journal takes the intent back by itself.
+
+        Args:
+            entry: The item.
+            intent_id: What marks the submit, in callback mode; no other submit has the same.
+            price: USD, or None where it is unknown.
+
+        Raises:
+            JournalError: It cannot be written: nothing may be sent.
+            ValueError: The price is no amount of money.
+        """
+        micro = None if price is None else to_micro(price)
+        values = (micro, intent_id, self._clock(), entry.row)
+        written: list[bool] = []
+
+        def intend(file: sqlite3.Connection) -> None:
+            moves.move(file, "intend", values)
+            written.append(True)
+
+        def take_back(file: sqlite3.Connection) -> None:
+            if written:
+                moves.move(file, "refused", (entry.row,))
+
+        with _nothing_sent():
+            asked = self._writer.ask("intend", intend)
+            try:
+                await asked
+            except asyncio.CancelledError:
+                with suppress(JournalError):  # Then it is uncertain when it is opened again.
+                    self._writer.tell("refused", take_back)
+                raise
+
+    # --- what became of it: written in this order, without waiting -------------------------------
+
+    def refused(self, entry: Entry) -> None:
+        """Note that nothing was bought: the item is what it was before the intent."""
+        self._tell("refused", (entry.row,))
+
+    def submitted(self, entry: Entry, task_id: str) -> None:
+        """Note the task that was bought."""
+        self._tell("submitted", (task_id, self._clock(), entry.row))
+
+    def uncertain(self, entry: Entry, reason: str | ApixoError) -> None:
+        """Note that nobody can know whether a task was bought, and why."""
+        if isinstance(reason, SubmitUncertainError):
+            text = error_text(reason)
+        else:
+            text = uncertain_text(str(reason))
+        self._tell("uncertain", (text, entry.row))
+
+    def resolved(self, mark: str | Entry, task_id: str) -> None:
+        """Note which task an uncertain submit made; a mark that nobody waits for is left alone.
+
+        Args:
+            mark: The intent's `intent_id`, or the item.
+            task_id: The task.
+        """
+        now = self._clock()
+        if isinstance(mark, Entry):
+            self._tell("submitted", (task_id, now, mark.row))
+        else:
+            self._writer.tell("resolved", lambda file: moves.resolve(file, mark, task_id, now))
+
+    def succeeded(self, entry: Entry, result: Result) -> None:
+        """Note what the task made."""
+        self._tell("succeeded", (result_text(result), self._clock(), entry.row))
+
+    def failed(self, entry: Entry, error: ApixoError) -> None:
+        """Note how the task ended otherwise, or why none can be bought."""
+        self._tell("failed", (error_text(error), self._clock(), entry.row))
+
+    def downloaded(self, entry: Entry, paths: Iterable[Path]) -> None:
+        """Note where the result was saved."""
+        self._tell("downloaded", (files_text(tuple(paths)), entry.row))
+
+    def _tell(self, name: str, values: moves.Values) -> None:
+        self._writer.tell(name, lambda file: moves.move(file, name, values))
+
+    # --- asking --------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Wait until all that was noted so far is durable."""
+        await self._writer.ask("flush", lambda _: None)
+
+    async def counts(self) -> dict[State, int]:
+        """Return how many items are in each state; together they are all items."""
+        return await self._writer.ask("read", reads.counts)
+
+    async def spent(self) -> tuple[Decimal, int]:
+        """Return the USD of all purchases, and how many purchases have no known price.
+
+        Intents and uncertain submits are among them.
+        """
+        cost, unpriced = await self._writer.ask("read", reads.spent)
+        return from_micro(cost), unpriced
+
+    def entries(self) -> AsyncGenerator[Entry]:
+        """Iterate over all items in the order of their first entry, a few hundred at a time."""
+        return self._pages(pending=False)
+
+    async def pending(self) -> list[Entry]:
+        """Return the submitted and uncertain items that were not entered in this run."""
+        return [entry async for entry in self._pages(pending=True)]
+
+    async def _pages(self, *, pending: bool) -> AsyncGenerator[Entry]:
+        after = 0
+        reading = partial(reads.page, pending=pending)
+        while rows := await self._writer.ask("read", partial(reading, after=after)):
+            for row in rows:
+                yield entry_of(row, self.path)
+            after = rows[-1].row
+
+    # --- the end -------------------------------------------------------------------------------
+
+    async def aclose(self, timeout: float = _PATIENCE) -> None:
+        """Write what waits, and let go of the file: one file is left, without a log beside it.
+
+        Args:
+            timeout: Seconds for which the disk is waited for.
+
+        Raises:
+            JournalError: A write has failed, now or earlier, or the disk does not answer.
+        """
+        closing = self._writer.close()
+        await asyncio.wait({closing}, timeout=timeout)
+        if not closing.done():
+            why = f"the disk has not answered for {timeout:g} s. What was confirmed is safe"
+            raise journal_error(self.path, Refusal(why))
+        failed = self._writer.broken or closing.exception()
+        if failed is not None:
+            raise again(journal_error(self.path, failed))
+
+
+@contextmanager
+def _nothing_sent() -> Generator[None]:
+    """Mark errors of the journal with what they mean for the submit that they prevent."""
+    try:
+        yield
+    except JournalError as exc:
+        exc.bought = False
+        raise

@@ -1,0 +1,143 @@
+"""What is written for each thing that happens to an item; every move names where it may start."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final, TypeAlias, cast
+
+from apixo_async._core.keys import Identity, canonical, key_of, short_forms
+from apixo_async._journal.entry import Row
+from apixo_async._journal.failures import Refusal
+from apixo_async._journal.schema import COLUMNS
+
+Values: TypeAlias = Sequence[str | int | float | None]
+
+_INTEND: Final = """
+UPDATE item SET
+    prior_state = state, prior_intent_id = intent_id, prior_intent_at = intent_at,
+    state = 'intent', purchases = purchases + 1, price = ?1,
+    cost = cost + coalesce(?1, 0), unpriced = unpriced + (?1 IS NULL),
+    intent_id = ?2, intent_at = ?3
+WHERE row = ?4 AND state IN ('new', 'failed', 'uncertain')
+"""
+_REFUSED: Final = """
+UPDATE item SET
+    state = prior_state, purchases = purchases - 1,
+    cost = cost - coalesce(price, 0), unpriced = unpriced - (price IS NULL),
+    intent_id = prior_intent_id, intent_at = prior_intent_at
+WHERE row = ? AND state = 'intent'
+"""
+_SUBMITTED: Final = """
+UPDATE item SET
+    state = 'submitted', task_id = ?1, submitted_at = ?2,
+    ended_at = NULL, result = NULL, error = NULL, files = NULL
+WHERE row = ?3 AND state IN ('intent', 'uncertain', 'submitted')
+"""
+_UNCERTAIN: Final = """
+UPDATE item SET state = 'uncertain', error = ? WHERE row = ? AND state IN ('intent', 'uncertain')
+"""
+_SUCCEEDED: Final = """
+UPDATE item SET state = 'success', result = ?, ended_at = ?, error = NULL
+WHERE row = ? AND state IN ('submitted', 'success', 'failed') AND task_id IS NOT NULL
+"""
+_FAILED: Final = """
+UPDATE item SET state = 'failed', error = ?, ended_at = ?
+WHERE row = ? AND state IN ('new', 'submitted', 'failed')
+"""
+_FIND: Final = f"""
+SELECT entered.row, item.digest, {COLUMNS} FROM item LEFT JOIN entered USING (row) WHERE key = ?
+"""
+_DOWNLOADED: Final = "UPDATE item SET files = ? WHERE row = ? AND state = 'success'"
+
+#: By the name of the move; the last value is always the row.
+MOVES: Final = {
+    "intend": _INTEND,
+    "refused": _REFUSED,
+    "submitted": _SUBMITTED,
+    "uncertain": _UNCERTAIN,
+    "succeeded": _SUCCEEDED,
+    "failed": _FAILED,
+    "downloaded": _DOWNLOADED,
+}
+
+
+def move(connection: sqlite3.Connection, name: str, values: Values) -> None:
+    """Write what happened to an item.
+
+    Raises:
+        Refusal: It is in no state in which this can happen, or its mark is another's.
+    """
+    try:
+        cursor = connection.execute(MOVES[name], values)
+    except sqlite3.IntegrityError as exc:
+        raise Refusal(f"{name}: {exc}. Every submit is marked with a text of its own") from exc
+    if cursor.rowcount != 1:
+        raise _misplaced(connection, name, values[-1])
+
+
+def _misplaced(connection: sqlite3.Connection, name: str, row: object) -> Refusal:
+    found = connection.execute("SELECT key, state FROM item WHERE row = ?", (row,)).fetchone()
+    if found is None:
+        return Refusal(f"{name}: it has no row {row}; the entry is of another journal")
+    key, state = cast("tuple[str, str]", found)
+    return Refusal(f"{name}: the item {key!r:.100} is {state!r}, where this cannot happen")
+
+
+def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: float) -> None:
+    """Write which task an uncertain submit made; a mark that nobody waits for changes nothing."""
+    rows = connection.execute(
+        "SELECT row FROM item WHERE intent_id = ? AND state IN ('intent', 'uncertain')",
+        (intent_id,),
+    ).fetchall()
+    for (row,) in cast("list[tuple[int]]", rows):
+        move(connection, "submitted", (task_id, now, row))
+
+
+def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> Row:
+    """Return the row of an item, a new one if there is none.
+
+    Raises:
+        Refusal: The key was used in this run already, or belongs to another input.
+    """
+    if key is None:
+        key = key_of(given.digest, _occurrence(connection, given.digest))
+    found = connection.execute(_FIND, (key,)).fetchone()
+    row = _insert(connection, key, given) if found is None else _known(found, given)
+    connection.execute("INSERT INTO entered VALUES (?)", (row.row,))
+    return row
+
+
+def _occurrence(connection: sqlite3.Connection, digest: str) -> int:
+    connection.execute(
+        "INSERT INTO seen VALUES (?, 1) ON CONFLICT (digest) DO UPDATE SET count = count + 1",
+        (digest,),
+    )
+    found = connection.execute("SELECT count FROM seen WHERE digest = ?", (digest,)).fetchone()
+    return cast("tuple[int]", found)[0]
+
+
+def _insert(connection: sqlite3.Connection, key: str, given: Identity) -> Row:
+    cursor = connection.execute(
+        "INSERT INTO item (key, digest, model, provider, payload) VALUES (?, ?, ?, ?, ?)",
+        (key, given.digest, given.model, given.provider, given.payload),
+    )
+    assert cursor.lastrowid is not None  # It has just inserted one.
+    return Row(cursor.lastrowid, key, given.model, given.provider, given.payload)
+
+
+def _known(found: tuple[object, ...], given: Identity) -> Row:
+    entered, digest, *columns = found
+    row = Row(*columns)  # type: ignore[arg-type]  # as the table's columns are declared
+    if entered is not None:
+        raise Refusal(
+            f"the key {row.key!r:.100} was given twice in this run. Give every input a key of "
+            "its own, or none at all: then equal inputs are counted"
+        )
+    if digest != given.digest:
+        kept, new = short_forms(canonical(row.model, row.provider, row.payload), given.text)
+        raise Refusal(
+            f"the key {row.key!r:.100} belongs to another input: {kept} is kept under it, {new} "
+            "was given. Give a changed input a new key, or begin a new journal"
+        )
+    return row

@@ -1,0 +1,117 @@
+"""The tables of a journal, and whether a file holds them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final, cast
+
+from apixo_async._journal.entry import STATES, Row
+from apixo_async._journal.error_forms import CUT_OFF, uncertain_text
+from apixo_async._journal.failures import Refusal
+
+#: "apxj": tells a journal from every other SQLite database.
+APPLICATION_ID: Final = 0x6170786A
+VERSION: Final = 1
+
+COLUMNS: Final = ", ".join(f"item.{name}" for name in Row._fields)
+
+_STATES: Final = ", ".join(f"'{state}'" for state in STATES)
+
+#: `row` is also the order of first entry. `price` and `prior_…` are what a refusal takes back.
+_ITEM: Final = f"""
+CREATE TABLE item (
+    row INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    model TEXT NOT NULL,
+    provider TEXT,
+    payload TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'new' CHECK (state IN ({_STATES})),
+    purchases INTEGER NOT NULL DEFAULT 0,
+    cost INTEGER NOT NULL DEFAULT 0,
+    unpriced INTEGER NOT NULL DEFAULT 0,
+    price INTEGER,
+    prior_state TEXT,
+    prior_intent_id TEXT,
+    prior_intent_at REAL,
+    intent_id TEXT,
+    intent_at REAL,
+    submitted_at REAL,
+    ended_at REAL,
+    task_id TEXT,
+    result TEXT,
+    error TEXT,
+    files TEXT
+)
+"""
+_TABLES: Final = (
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+    _ITEM,
+    # It holds all that the counts and sums need, so that they read no inputs.
+    "CREATE INDEX item_state ON item (state, cost, unpriced)",
+    "CREATE UNIQUE INDEX item_intent ON item (intent_id) WHERE intent_id IS NOT NULL",
+    "CREATE TABLE run (number INTEGER PRIMARY KEY, opened_at REAL NOT NULL, version TEXT NOT NULL)",
+)
+#: What one run remembers of itself; not in Python, so that memory stays flat.
+_OF_THIS_RUN: Final = (
+    "CREATE TEMP TABLE seen (digest TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TEMP TABLE entered (row INTEGER PRIMARY KEY)",
+)
+
+
+def is_new(connection: sqlite3.Connection) -> bool:
+    """Say whether the file is empty, and not a journal yet; change nothing.
+
+    Raises:
+        Refusal: It is something else, or a journal that this version cannot read.
+    """
+    application_id = _number(connection, "PRAGMA application_id")
+    version = _number(connection, "PRAGMA user_version")
+    if not application_id and not _number(connection, "SELECT count(*) FROM sqlite_master"):
+        return True
+    if application_id != APPLICATION_ID:
+        raise Refusal(
+            "it is the database of another program, and was left as it is. Name another file"
+        )
+    if version != VERSION:
+        raise Refusal(
+            f"it has version {version}, and this apixo-async knows version {VERSION}: "
+            "update apixo-async (python -m pip install -U apixo-async), or name another file"
+        )
+    connection.execute(f"SELECT {COLUMNS} FROM item, run LIMIT 0")
+    return False
+
+
+def begin_run(connection: sqlite3.Connection, *, new: bool, now: float, version: str) -> None:
+    """Make the tables of a new file, note this run, and settle what the last one left open.
+
+    An intent of an earlier run is uncertain: nobody can know whether it was sent.
+    """
+    for statement in _TABLES if new else ():
+        connection.execute(statement)
+    connection.execute("INSERT INTO run (opened_at, version) VALUES (?, ?)", (now, version))
+    connection.execute(
+        "UPDATE item SET state = 'uncertain', error = ? WHERE state = 'intent'",
+        (uncertain_text(CUT_OFF),),
+    )
+    for statement in _OF_THIS_RUN:
+        connection.execute(statement)
+
+
+def check_pages(connection: sqlite3.Connection) -> None:
+    """Look for damage in every page.
+
+    Raises:
+        sqlite3.DatabaseError: There is some.
+    """
+    (found,) = cast("tuple[str]", connection.execute("PRAGMA quick_check(1)").fetchone())
+    if found != "ok":
+        damage = sqlite3.DatabaseError(found)
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
+
+
+def _number(connection: sqlite3.Connection, sql: str) -> int:
+    (number,) = cast("tuple[int]", connection.execute(sql).fetchone())
+    return number
