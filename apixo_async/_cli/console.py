@@ -67,26 +67,36 @@ class Screen:
         """Print one JSON document in one line."""
         self._write(json.dumps(value, default=_plain, ensure_ascii=False))
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table to a person, or its rows as lines with tabs into a pipe."""
-        if not self.out.is_terminal:
+    def table(
+        self, head: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False
+    ) -> None:
+        """Print a table to a person, or its rows as lines with tabs into a pipe.
+
+        Args:
+            head: The names of the columns.
+            rows: The cells.
+            aside: Print it beside the results, on stderr.
+        """
+        console = self.err if aside else self.out
+        if not console.is_terminal:
             for row in (head, *rows):
-                self._write("\t".join(one_line(cell) for cell in row))
+                self._write("\t".join(one_line(cell) for cell in row), console)
             return
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
         for name in head:
             table.add_column(name, overflow="fold")
         for row in rows:
             table.add_row(*(Text(one_line(cell)) for cell in row))
-        self.out.print(table)
+        console.print(table)
 
-    def _write(self, line: str) -> None:
+    def _write(self, line: str, console: Console | None = None) -> None:
         # Not through rich, which would turn tabs into spaces.
+        console = console or self.out
         try:
-            self.out.file.write(f"{line}\n")
-            self.out.file.flush()
+            console.file.write(f"{line}\n")
+            console.file.flush()
         except BrokenPipeError:
-            self.out.on_broken_pipe()
+            console.on_broken_pipe()
 
 
 def debugging() -> bool:

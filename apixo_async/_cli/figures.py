@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
 from apixo_async._core.documents import Timing, timing
-from apixo_async.inputs import DOCUMENTED, from_dict
+from apixo_async.inputs import DOCUMENTED, Input, from_dict
 
 #: What the documents require and a person seldom cares about: the command's own defaults.
 DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
@@ -70,6 +70,26 @@ def tiers(model: str) -> list[Tier]:
 def _tier(model: str, field: str, choice: object) -> Tier:
     sample = from_dict(model, {"prompt": "x", **DEFAULTS.get(model, {}), field: choice})
     return Tier(model, f"{field} {choice}", sample.price, timing(sample.kind))
+
+
+def option_of(made: Input) -> str:
+    """Return the choice that makes the price of an input, as `Tier` words it."""
+    field = _TIER_FIELD.get(made.model)
+    return f"{field} {getattr(made, field)}" if field else ""
+
+
+def fields_of(model: str) -> Mapping[str, frozenset[str]]:
+    """Return the JSON types that each field of a documented model takes, by both its names."""
+    taken: dict[str, frozenset[str]] = {}
+    for by_alias in (False, True):
+        schema = DOCUMENTED[model].model_json_schema(by_alias=by_alias)
+        taken |= {name: frozenset(_types(field)) for name, field in schema["properties"].items()}
+    return taken
+
+
+def _types(schema: _Schema) -> Iterator[str]:
+    for branch in schema.get("anyOf", [schema]):
+        yield branch["type"]
 
 
 def bounds(model: str) -> list[Bound]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from apixo_async import ConfigurationError, Input, InputWarning, Result, Task, from_dict
+from apixo_async import Input, Result, Task
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, dollars
-from apixo_async._cli.figures import DEFAULTS
+from apixo_async._cli.fields import build_input, parse_sets, read_prompt
 from apixo_async._cli.progress import watch
 
 
@@ -67,50 +62,6 @@ def generate(
         # Before anything is bought: a file of that name, or a disk that is read-only, ends here.
         out.mkdir(parents=True, exist_ok=True)
     session.run(_order(order, session.Access(key_file, base_url), screen))
-
-
-def read_prompt(prompt: str) -> str:
-    """Return the prompt, read from stdin where it is given as `-`."""
-    return sys.stdin.read().strip() if prompt == "-" else prompt
-
-
-def parse_sets(pairs: Sequence[str]) -> dict[str, object]:
-    """Read `NAME=VALUE` pairs; a value is JSON where it is JSON, else text.
-
-    Raises:
-        ConfigurationError: A pair has no name, or no `=`.
-    """
-    return dict(_parse_set(pair) for pair in pairs)
-
-
-def _parse_set(pair: str) -> tuple[str, object]:
-    name, equals, text = pair.partition("=")
-    if not equals or not name:
-        raise ConfigurationError(f"--set {pair}: give NAME=VALUE")
-    try:
-        return name, json.loads(text)
-    except ValueError:
-        return name, text
-
-
-def build_input(model: str, fields: Mapping[str, object], screen: Screen) -> Input:
-    """Build the input of a model, its required fields filled in from `DEFAULTS`.
-
-    Raises:
-        pydantic.ValidationError: Fields of a documented model are wrong.
-        ConfigurationError: The model's name cannot be one, or a value is not JSON.
-    """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", InputWarning)
-        try:
-            made = from_dict(model, {**DEFAULTS.get(model, {}), **fields})
-        except ValidationError:
-            raise
-        except ValueError as exc:
-            raise ConfigurationError(str(exc)) from exc
-    for warning in caught:
-        screen.warning(str(warning.message))
-    return made
 
 
 async def _order(order: Order, access: session.Access, screen: Screen) -> None:
