@@ -67,6 +67,12 @@ def test_a_table_is_lines_with_tabs_in_a_pipe(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == f"name\tvalue\na\t1 | 2\nb c\t{'x' * 200}\n"
 
 
+def test_a_table_can_stand_beside_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no result goes to stderr, tables as well."""
+    Screen(as_json=True).table(("name",), [("a",)], aside=True)
+    assert capsys.readouterr() == ("", "name\na\n")
+
+
 def test_a_table_is_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal gets aligned columns with a rule under the head."""
     terminal = Terminal()

@@ -31,6 +31,13 @@ def test_a_value_is_json_where_it_is_json(pair: str, value: object) -> None:
     assert parse_sets([pair]) == {"n": value}
 
 
+@pytest.mark.parametrize("pair", ["seconds", "=1"])
+def test_a_pair_has_a_name_and_a_value(pair: str) -> None:
+    """What is no pair is refused, and shown."""
+    with pytest.raises(ConfigurationError, match=f"--set {pair}: give NAME=VALUE"):
+        parse_sets([pair])
+
+
 def test_the_prompt_can_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt of `-` is read from stdin, without the line's end."""
     monkeypatch.setattr("sys.stdin", io.StringIO("a fox\nin the snow\n"))

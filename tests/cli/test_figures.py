@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from apixo_async._cli.figures import DEFAULTS, Bound, bounds, tiers
+from apixo_async._cli.figures import DEFAULTS, Bound, bounds, fields_of, option_of, tiers
 from apixo_async.inputs import DOCUMENTED, from_dict
 
 
@@ -69,3 +69,24 @@ def test_the_bounds_of_a_model_are_read_from_its_class() -> None:
     assert flux["safety_tolerance"].takes == "whole number"
     assert flux["watermark"].takes == "any text, true | false"
     assert flux["image_urls"].takes == "URLs"
+
+
+def test_the_option_of_an_input_is_that_of_its_price() -> None:
+    """An input names the choice that makes its price as the list of prices does."""
+    for model in DOCUMENTED:
+        for tier in tiers(model):
+            field, _, choice = tier.option.partition(" ")
+            value = int(choice) if choice.isdigit() else choice
+            made = from_dict(model, {"prompt": "x", **DEFAULTS.get(model, {}), field: value})
+            assert option_of(made) == tier.option
+    assert option_of(from_dict("sora-2", {})) == ""
+
+
+@pytest.mark.parametrize("model", DOCUMENTED)
+def test_the_types_of_all_fields_are_known(model: str) -> None:
+    """Every field is there by the names of Python and of the wire, with a type at least."""
+    types = fields_of(model)
+    for name, field in DOCUMENTED[model].model_fields.items():
+        assert types[name]
+        assert types[field.serialization_alias or name] == types[name]
+    assert types["prompt"] == {"string"}

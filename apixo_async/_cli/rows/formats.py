@@ -1,0 +1,91 @@
+"""The formats that rows come in, told by the name of a file, or by its first line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from apixo_async import ConfigurationError
+from apixo_async._cli.rows.lines import Line, lines
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PLAIN = "plain"
+
+    @property
+    def suffix(self) -> str:
+        """The end of a file's name that stands for it."""
+        return ".txt" if self is Format.PLAIN else f".{self.value}"
+
+
+_OF_SUFFIX: Final[Mapping[str, Format]] = {
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".csv": Format.CSV,
+    ".tsv": Format.CSV,  # whose header is then told to have commas
+    ".txt": Format.PLAIN,
+}
+_UNREADABLE: Final[Mapping[str, str]] = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the sheet as CSV, in UTF-8"),
+    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst"), "unpack it first"),
+    **dict.fromkeys((".parquet", ".feather", ".pkl"), "save the rows as JSON Lines or CSV"),
+}
+
+_ARRAY: Final = re.compile(r"\s*\[\s*([{\]]|$)")
+_HEADER: Final = re.compile(
+    r'\s*"?prompt"?\s*[,;\t]|.*[,;\t]\s*"?prompt"?\s*([,;\t]|$)|\s*prompt\s*$'
+)
+_JSON_LINES: Final = (
+    'python -c "import json,sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]"'
+)
+
+
+def find_format(path: Path, name: str, wanted: Format | None) -> Format:
+    """Return the format of a file: as wanted, by the name's end, or by the first line.
+
+    Args:
+        path: The file.
+        name: What the person knows it by, whose end counts; "-" for stdin.
+        wanted: The format that was asked for, or None.
+
+    Raises:
+        ConfigurationError: Rows cannot be read from it as it is.
+        OSError: The file cannot be read.
+    """
+    suffix = Path(name).suffix.lower()
+    if wanted is None and suffix in _UNREADABLE:
+        raise ConfigurationError(f"{name}: rows are not read from *{suffix}: {_UNREADABLE[suffix]}")
+    known = wanted or _OF_SUFFIX.get(suffix)
+    if known is Format.CSV or known is Format.PLAIN:
+        return known
+    with path.open("rb") as file:
+        first = _first_line(file)
+    if _ARRAY.match(first):
+        raise ConfigurationError(
+            f"{name} is one JSON array; rows are JSON Lines, an object a line. To make them:"
+            f" {_JSON_LINES} < array.json > rows.jsonl"
+        )
+    return known or _sniffed(first, name)
+
+
+def _first_line(file: BinaryIO) -> str:
+    texts = (line.text if isinstance(line, Line) else "?" for line in lines(file))
+    return next((text for text in texts if text.strip()), "")
+
+
+def _sniffed(first: str, name: str) -> Format:
+    if first.lstrip().startswith("{"):
+        return Format.JSONL
+    if _HEADER.match(first):
+        raise ConfigurationError(
+            f"{name}: the first line looks like the header of a CSV file: give --format csv, or"
+            " --format plain to take each line for a prompt"
+        )
+    return Format.PLAIN

@@ -1,0 +1,176 @@
+"""What a first reading of all rows finds: how many of what at which price, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Final, NamedTuple, TypeAlias
+
+from apixo_async import Input
+from apixo_async._cli.figures import option_of
+from apixo_async._cli.rows.lines import Problem
+from apixo_async._cli.rows.row import Row
+from apixo_async._cli.rows.rows import Rows
+
+#: Bad rows that are shown, and doubtful ones.
+SHOWN: Final = 20
+DOUBTS_SHOWN: Final = 5
+
+
+#: Model, option and price of a lot.
+_Kind: TypeAlias = tuple[str, str, Decimal | None]
+
+
+class Lot(NamedTuple):
+    """Rows that cost the same for the same reason.
+
+    Attributes:
+        model: The model.
+        option: The choice that makes the price, such as "resolution 4k"; "" where none does.
+        price: USD a row, or None where nobody knows.
+        rows: How many there are that are not bought yet.
+    """
+
+    model: str
+    option: str
+    price: Decimal | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All rows of a source, added up.
+
+    Attributes:
+        name: What the person knows the source by.
+        rows: Good rows.
+        bought: How many of them were bought before, by the journal of the run.
+        lots: The others, by price.
+        bad: Bad rows.
+        problems: The first of them.
+        doubtful: Rows with something that may be a mistake.
+        doubts: The first of those.
+    """
+
+    name: str
+    rows: int
+    bought: int
+    lots: tuple[Lot, ...]
+    bad: int = 0
+    problems: tuple[Problem, ...] = ()
+    doubtful: int = 0
+    doubts: tuple[Problem, ...] = ()
+
+    @property
+    def to_buy(self) -> int:
+        """Rows that are still to be bought."""
+        return self.rows - self.bought
+
+    @property
+    def total(self) -> Decimal:
+        """USD for the rows that are still to be bought and have a price."""
+        return sum((lot.price * lot.rows for lot in self.lots if lot.price is not None), Decimal(0))
+
+    @property
+    def unpriced(self) -> dict[str, int]:
+        """Rows that are still to be bought and have no known price, by model."""
+        return {lot.model: lot.rows for lot in self.lots if lot.price is None}
+
+    def priced(self, prices: Mapping[str, Decimal]) -> Survey:
+        """Return the same with prices given for models that have none, USD a row."""
+        lots = (
+            lot if lot.price is not None else lot._replace(price=prices.get(lot.model))
+            for lot in self.lots
+        )
+        return replace(self, lots=tuple(lots))
+
+
+def _never(_key: str | None, _made: Input) -> bool:
+    return False
+
+
+def check(rows: Rows, *, is_bought: Callable[[str | None, Input], bool] = _never) -> Survey:
+    """Read all rows once, and add up what they are, what they cost and what is wrong with them.
+
+    Args:
+        rows: The rows.
+        is_bought: Whether a row was bought before, by its key or None and its input; it is asked
+            once for each good row, in their order.
+
+    Raises:
+        ConfigurationError: The file has changed meanwhile.
+        OSError: It cannot be read.
+    """
+    tally = _Tally(is_bought)
+    for row in rows.read():
+        tally.add(row)
+    return tally.survey(rows.source.name)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Adds rows up. Its memory is one number a key, and two a row that has one."""
+
+    is_bought: Callable[[str | None, Input], bool]
+    lots: Counter[_Kind] = field(default_factory=lambda: Counter[_Kind]())
+    rows: int = 0
+    bought: int = 0
+    bad: int = 0
+    problems: list[Problem] = field(default_factory=list[Problem])
+    doubtful: int = 0
+    doubts: list[Problem] = field(default_factory=list[Problem])
+    # The hash of a key, and not the key: a hundred thousand keys may be long.
+    keys: dict[int, int] = field(default_factory=dict[int, int])
+
+    def add(self, row: Row | Problem) -> None:
+        if isinstance(row, Row):
+            row = self._unique(row)
+        if isinstance(row, Problem):
+            self.bad += 1
+            _keep(self.problems, row, SHOWN)
+        else:
+            self._count(row)
+
+    def _unique(self, row: Row) -> Row | Problem:
+        if row.key is None:
+            return row
+        first = self.keys.setdefault(hash(row.key), row.line)
+        if first == row.line:
+            return row
+        why = f"key: {row.key!r:.60} is the key of line {first:,} already; a key names one row"
+        return Problem(row.line, why)
+
+    def _count(self, row: Row) -> None:
+        self.rows += 1
+        if row.doubts:
+            self.doubtful += 1
+            _keep(self.doubts, Problem(row.line, "; ".join(row.doubts)), DOUBTS_SHOWN)
+        if self.is_bought(row.key, row.input):
+            self.bought += 1
+        else:
+            self.lots[row.input.model, option_of(row.input), row.input.price] += 1
+
+    def survey(self, name: str) -> Survey:
+        lots = tuple(Lot(*kind, rows) for kind, rows in sorted(self.lots.items(), key=_place))
+        return Survey(
+            name,
+            self.rows,
+            self.bought,
+            lots,
+            self.bad,
+            tuple(self.problems),
+            self.doubtful,
+            tuple(self.doubts),
+        )
+
+
+def _keep(problems: list[Problem], problem: Problem, most: int) -> None:
+    if len(problems) < most:
+        problems.append(problem)
+
+
+def _place(entry: tuple[_Kind, int]) -> tuple[str, Decimal]:
+    model, _, price = entry[0]
+    return model, price or Decimal(0)

@@ -1,0 +1,199 @@
+"""The question of the price, as a table: what is known, and what follows."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apixo_async._cli.exits import ExitCode
+from apixo_async._cli.rows.lines import Problem
+from apixo_async._cli.rows.question import Ask, Decision, Go, Standing, Stop, Terms, decide
+from apixo_async._cli.rows.survey import Lot, Survey
+
+D: Final = Decimal
+CHEAP = Lot("gpt-image-2", "resolution 1k", D("0.02"), 100)
+DEAR = Lot("gpt-image-1", "num_images 1", D("0.35"), 10)
+UNKNOWN = Lot("sora-2", "", None, 3)
+
+
+def survey(*lots: Lot, bought: int = 0, bad: int = 0) -> Survey:
+    """Make a survey of these lots."""
+    problems = tuple(Problem(line, "no prompt") for line in range(1, min(bad, 2) + 1))
+    rows = sum(lot.rows for lot in lots) + bought
+    return Survey("a.csv", rows, bought, lots, bad, problems)
+
+
+YES = Terms(yes=True)
+ANY = Terms(yes=True, yes_unknown_price=True)
+HERE = Standing(interactive=True)
+AWAY = Standing()
+
+
+def limit(amount: str, terms: Terms = YES) -> Terms:
+    """Return the terms with a limit."""
+    return terms._replace(max_cost=D(amount))
+
+
+NO_YES = "nobody is here to be asked: give --yes to buy at this price"
+UNUSABLE = "rows cannot be used; nothing is bought (apixo models MODEL: what it takes)"
+NO_PRICE = (
+    "no known price: sora-2 (3 rows); give it, such as --price sora-2=0.25, or buy at any price"
+    " with --yes-unknown-price"
+)
+HALF = "is enough for 50 of 100 rows; the run stops there"
+REACHED = "is reached: the cheapest row costs $0.02; no more is bought"
+CASES: dict[str, tuple[Survey, Terms, Standing, Decision]] = {
+    "yes": (survey(CHEAP), YES, AWAY, Go()),
+    "asked": (survey(CHEAP), Terms(), HERE, Ask((), "Buy 100 tasks for $2.00?")),
+    "asked, one": (
+        survey(CHEAP._replace(rows=1)), Terms(), HERE, Ask((), "Buy 1 task for $0.02?")
+    ),
+    "nobody to ask": (survey(CHEAP), Terms(), AWAY, Stop((NO_YES,))),
+    "yes asks nobody": (survey(CHEAP), YES, HERE, Go()),
+    "no rows": (survey(), YES, HERE, Stop(("a.csv holds no rows",))),
+    "bad rows": (
+        survey(CHEAP, bad=2), YES, HERE,
+        Stop((
+            "line 1: no prompt",
+            "line 2: no prompt",
+            f"a.csv: 2 of 102 {UNUSABLE}",
+        )),
+    ),
+    "many bad rows": (
+        survey(bad=1_234), ANY, HERE,
+        Stop((
+            "line 1: no prompt",
+            "line 2: no prompt",
+            "... and 1,232 more",
+            f"a.csv: 1,234 of 1,234 {UNUSABLE}",
+        )),
+    ),
+    "all bought": (
+        survey(bought=7), Terms(), AWAY,
+        Go(("all 7 rows are bought already; nothing is bought now",)),
+    ),
+    "some bought": (
+        survey(CHEAP, bought=7), Terms(), HERE,
+        Ask(("7 of 107 rows are bought already",), "Buy 100 tasks for $2.00?"),
+    ),
+    "no price": (
+        survey(CHEAP, UNKNOWN), YES, HERE,
+        Stop((NO_PRICE,)),
+    ),
+    "no price, nobody to ask": (
+        survey(UNKNOWN), Terms(yes_unknown_price=True), AWAY, Stop((NO_YES,))
+    ),
+    "any price": (survey(CHEAP, UNKNOWN), ANY, AWAY, Go()),
+    "any price, asked": (
+        survey(CHEAP, UNKNOWN), Terms(yes_unknown_price=True), HERE,
+        Ask((), "Buy 100 tasks for $2.00 and 3 tasks at an unknown price?"),
+    ),
+    "unknown only, asked": (
+        survey(UNKNOWN), Terms(yes_unknown_price=True), HERE,
+        Ask((), "Buy 3 tasks at an unknown price?"),
+    ),
+    "a price given": (
+        survey(UNKNOWN), Terms(prices={"sora-2": D(1)}), HERE, Ask((), "Buy 3 tasks for $3.00?")
+    ),
+    "a price of nothing": (
+        survey(UNKNOWN), Terms(prices={"sora-2": D(0)}, max_cost=D(0)), HERE,
+        Ask((), "Buy 3 tasks for $0.00?"),
+    ),
+    "limit above the price": (survey(CHEAP), limit("2"), AWAY, Go()),
+    "limit below the price": (
+        survey(CHEAP), limit("1.01"), AWAY,
+        Go((f"--max-cost 1.01 {HALF}",)),
+    ),
+    "limit, order matters": (
+        survey(CHEAP, DEAR), limit("3.60"), AWAY,
+        Go(("--max-cost 3.60 is enough for 15 to 104 of 110 rows; the run stops there",)),
+    ),
+    "limit, asked": (
+        survey(CHEAP), Terms(max_cost=D(1)), HERE,
+        Ask(
+            (f"--max-cost 1 {HALF}",),
+            "Buy tasks for up to $1.00?",
+        ),
+    ),
+    "limit, nobody to ask": (
+        survey(CHEAP), Terms(max_cost=D(1)), AWAY,
+        Stop((NO_YES,), (f"--max-cost 1 {HALF}",)),
+    ),
+    "limit for nothing": (
+        survey(CHEAP), limit("0.01"), HERE,
+        Stop(("--max-cost 0.01 buys nothing: the cheapest row costs $0.02",)),
+    ),
+    "limit, unknown prices": (
+        survey(UNKNOWN), limit("0", ANY), HERE,
+        Go(("rows without a known price do not count towards --max-cost",)),
+    ),
+    "limit counts what was spent": (
+        survey(CHEAP, bought=10), limit("1.20"), Standing(spent=D("0.20")),
+        Go((
+            "10 of 110 rows are bought already",
+            f"--max-cost 1.20 (spent before: $0.20) {HALF}",
+        )),
+    ),
+    "limit was reached": (
+        survey(CHEAP, bought=10), Terms(max_cost=D("0.20")), Standing(spent=D("0.21")),
+        Go((f"--max-cost 0.20 (spent before: $0.21) {REACHED}",)),
+    ),
+    "balance enough": (survey(CHEAP), YES, Standing(balance=D(2)), Go()),
+    "balance short": (
+        survey(CHEAP), YES, Standing(balance=D("1.5")),
+        Go(("the balance of $1.50 is less than $2.00",)),
+    ),
+    "balance short, asked": (
+        survey(CHEAP), Terms(), Standing(D(0), interactive=True),
+        Ask(("the balance of $0.00 is less than $2.00",), "Buy 100 tasks for $2.00?"),
+    ),
+    "balance enough for the limit": (
+        survey(CHEAP), limit("1"), Standing(balance=D(1)),
+        Go((f"--max-cost 1 {HALF}",)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_follows(case: str) -> None:
+    """What is known decides whether to go on, to ask, or to stop, and in which words."""
+    found, terms, standing, decision = CASES[case]
+    assert decide(found, terms, standing) == decision
+
+
+def test_a_stop_is_wrong_input() -> None:
+    """Whatever stops a run before it begins ends it as wrong usage does."""
+    stops = [decision for *_, decision in CASES.values() if isinstance(decision, Stop)]
+    assert {stop.code for stop in stops} == {ExitCode.USAGE}
+
+
+PRICES = st.none() | st.decimals(0, 5, places=2)
+LOTS = st.lists(st.builds(Lot, st.sampled_from("abc"), st.just(""), PRICES, st.integers(1, 50)))
+
+
+@given(
+    LOTS,
+    st.integers(0, 1),
+    st.builds(Terms, st.booleans(), st.booleans(), PRICES),
+    st.builds(Standing, PRICES, st.decimals(0, 5, places=2), st.booleans()),
+)
+def test_nothing_is_bought_without_a_word(
+    lots: list[Lot], bought: int, terms: Terms, standing: Standing
+) -> None:
+    """Where money may be spent, somebody said --yes or is asked; unknown prices need their own."""
+    found = survey(*lots, bought=bought)
+    decision = decide(found, terms, standing)
+    room = None if terms.max_cost is None else terms.max_cost - standing.spent
+    cheapest = min((lot.price or D(0) for lot in lots), default=None)
+    may_buy = cheapest is not None and (room is None or cheapest <= max(room, D(0)))
+    if isinstance(decision, Go) and may_buy:
+        assert terms.yes
+    if isinstance(decision, Go | Ask) and any(lot.price is None for lot in lots):
+        assert terms.yes_unknown_price
+    if isinstance(decision, Ask):
+        assert standing.interactive
+        assert not terms.yes

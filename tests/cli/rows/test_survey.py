@@ -1,0 +1,99 @@
+"""A first reading adds up rows, prices, faults and doubts."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+from apixo_async import Input
+from apixo_async._cli.rows.lines import Problem
+from apixo_async._cli.rows.row import Defaults
+from apixo_async._cli.rows.rows import Rows, open_rows
+from apixo_async._cli.rows.survey import DOUBTS_SHOWN, SHOWN, Lot, check
+
+MIXED = """\
+model,prompt,num_images,resolution,key
+gpt-image-2,a,,1k,
+gpt-image-2,a,,1k,
+gpt-image-2,b,,4k,x
+gpt-image-1,c,2,,y
+sora-2,d,,,
+gpt-image-2,e,,,
+"""
+
+
+def rows_in(folder: Path, text: str, name: str = "a.csv", model: str | None = None) -> Rows:
+    """Open the rows of a file with this text."""
+    path = folder / name
+    path.write_text(text)
+    return open_rows(str(path), out=folder, defaults=Defaults(model))
+
+
+def test_rows_are_added_up_by_what_makes_their_price(tmp_path: Path) -> None:
+    """Rows of one model and one option are a lot; identical rows count each."""
+    survey = check(rows_in(tmp_path, MIXED))
+    assert survey.lots == (
+        Lot("gpt-image-1", "num_images 2", Decimal("0.70"), 1),
+        Lot("gpt-image-2", "resolution 1k", Decimal("0.02"), 3),
+        Lot("gpt-image-2", "resolution 4k", Decimal("0.04"), 1),
+        Lot("sora-2", "", None, 1),
+    )
+    assert (survey.rows, survey.bought, survey.to_buy, survey.bad) == (6, 0, 6, 0)
+    assert survey.total == Decimal("0.80")
+    assert survey.unpriced == {"sora-2": 1}
+    assert survey.name == str(tmp_path / "a.csv")
+
+
+def test_a_given_price_counts_where_none_is_known(tmp_path: Path) -> None:
+    """A price from the command line fills a gap, and changes nothing else."""
+    survey = check(rows_in(tmp_path, MIXED))
+    priced = survey.priced({"sora-2": Decimal("0.5"), "gpt-image-2": Decimal(9)})
+    assert priced.total == Decimal("1.30")
+    assert priced.unpriced == {}
+    assert survey.priced({}) == survey
+
+
+def test_what_is_bought_already_costs_nothing(tmp_path: Path) -> None:
+    """The journal is asked once for each row, in their order, by key and input."""
+    asked: list[str | None] = []
+
+    def is_bought(key: str | None, made: Input) -> bool:
+        asked.append(key)
+        return made.model == "gpt-image-1" or len(asked) == 1
+
+    survey = check(rows_in(tmp_path, MIXED), is_bought=is_bought)
+    assert asked == [None, None, "x", "y", None, None]
+    assert (survey.rows, survey.bought, survey.to_buy) == (6, 2, 4)
+    assert survey.total == Decimal("0.08")
+
+
+def test_the_first_bad_rows_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+    """A file that is wrong throughout fills neither screen nor memory."""
+    survey = check(rows_in(tmp_path, "{\n" * 50, "a.jsonl"))
+    assert survey.bad == 50
+    assert [problem.line for problem in survey.problems] == [*range(1, SHOWN + 1)]
+    assert (survey.rows, survey.lots) == (0, ())
+
+
+def test_a_key_names_one_row(tmp_path: Path) -> None:
+    """A second row under a key is bad, and told where the first one is."""
+    text = "prompt,key\na,k\nb,j\nc,k\nd,k\n"
+    survey = check(rows_in(tmp_path, text, model="gpt-image-2"))
+    again = "key: 'k' is the key of line 2 already; a key names one row"
+    assert survey.problems == (Problem(4, again), Problem(5, again))
+    assert survey.rows == 2
+
+
+def test_the_first_doubts_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+    """What may be a mistake is told by line, and stops nothing."""
+    text = "prompt,aspect_ratio\n" + "x,5:4\n" * 9
+    survey = check(rows_in(tmp_path, text, model="flux-kontext"))
+    assert (survey.rows, survey.doubtful) == (9, 9)
+    assert [doubt.line for doubt in survey.doubts] == [*range(2, DOUBTS_SHOWN + 2)]
+    assert survey.doubts[0].why.startswith("aspect_ratio: '5:4'")
+
+
+def test_an_empty_file_is_no_rows(tmp_path: Path) -> None:
+    """Nothing is neither good nor bad."""
+    survey = check(rows_in(tmp_path, "", model="sora-2"))
+    assert (survey.rows, survey.bad, survey.total, survey.unpriced) == (0, 0, Decimal(0), {})
