@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, NoReturn, cast
 
@@ -63,10 +64,14 @@ def _object(line: Line) -> Raw | Problem:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = _repeated(name for name, _ in pairs)
         raise ValueError(f"{twice!r:.60} is given twice; which one is meant?")
     return fields
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    """Return a name that is there twice, in one pass: a line may hold 100,000 of them."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -177,9 +182,8 @@ def _head_fault(names: list[str]) -> str | None:
                 f"{name!r:.60} is no name of a column; the first line is the header, such as"
                 " prompt,model,aspect_ratio"
             )
-        if name and names.count(name) > 1:
-            return f"two columns are called {name!r}"
-    return None
+    twice = _repeated(filter(None, names))
+    return f"two columns are called {twice!r:.60}" if twice else None
 
 
 def _named(line: int, cells: list[str], names: list[str]) -> Raw | Problem:

@@ -87,6 +87,8 @@ def _copied(stream: BinaryIO, name: str, out: Path, wanted: Format | None) -> So
     try:
         with os.fdopen(number, "wb") as file:
             digest = _copy(stream, file)
+        if not Path(part).stat().st_size:
+            raise ConfigurationError(f"{name} is empty: no rows came through it")
         form = find_format(Path(part), name, wanted)
         path = out / f"rows-{digest}{form.suffix}"
         Path(part).replace(path)

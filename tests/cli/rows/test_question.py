@@ -178,7 +178,7 @@ LOTS = st.lists(st.builds(Lot, st.sampled_from("abc"), st.just(""), PRICES, st.i
 @given(
     LOTS,
     st.integers(0, 1),
-    st.builds(Terms, st.booleans(), st.booleans(), PRICES),
+    st.builds(Terms, st.booleans(), st.booleans(), PRICES, st.just({})),
     st.builds(Standing, PRICES, st.decimals(0, 5, places=2), st.booleans()),
 )
 def test_nothing_is_bought_without_a_word(

@@ -70,6 +70,10 @@ def test_a_copy_that_fails_leaves_nothing_behind(
     with pytest.raises(ConfigurationError, match="stdin is one JSON array"):
         find_source("-", tmp_path)
 
+    pipe(monkeypatch, b"")
+    with pytest.raises(ConfigurationError, match="stdin is empty"):
+        find_source("-", tmp_path)
+
     def full(_number: int) -> None:
         raise OSError(28, "No space left on device")
 
