@@ -10,6 +10,7 @@ from apixo_async._core.tokens import REDELIVERY
 from apixo_async._endings import placeholder
 from apixo_async._limiter import Slot
 from apixo_async._poller import Poller
+from apixo_async._record import Record
 from apixo_async._track import Track
 
 if TYPE_CHECKING:
@@ -60,25 +61,52 @@ class Callbacks:
         self._poller = poller
         self._patience = patience
 
-    def expect(self, model: str, kind: str) -> Expected:
+    def expect(self, model: str, kind: str, record: Record | None = None) -> Expected:
         """Open a place for the callbacks of a POST that is about to be sent.
+
+        A record is told what a callback claims before the service is told that it was received.
 
         Raises:
             ConfigurationError: The model's name does not fit in a URL.
         """
+        return self._open(model, kind, record, None)
+
+    def reopen(
+        self, model: str, slot: Slot, mark: str, *, age: float, record: Record
+    ) -> Track:
+        """Go on waiting for the callback of an uncertain submit of an earlier process.
+
+        Args:
+            model: Its model.
+            slot: Given back after the model's longest time.
+            mark: The id of its ticket.
+            age: Seconds since its POST.
+            record: Told of what callbacks claim, and of the task that is found.
+        """
+        expected = self._open(model, model, record, mark)
+        track = self.uncertain(expected, model, model, slot, age=age)
+        track.when_found = record.bought
+        return track
+
+    def _open(self, model: str, kind: str, record: Record | None, mark: str | None) -> Expected:
         expected = Expected()
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
-        expected.ticket = self._desk.open(model, lifetime, expected.look)
+        note = None if record is None else record.claimed
+        expected.ticket = self._desk.open(
+            model, lifetime, expected.look, intent_id=mark, note=note
+        )
         return expected
 
     def bought(self, expected: Expected, track: Track) -> None:
         """Have callbacks cause looks at a task."""
         expected.ended(lambda _: self._poller.called(track))
 
-    def uncertain(self, expected: Expected, model: str, kind: str, slot: Slot) -> Track:
+    def uncertain(
+        self, expected: Expected, model: str, kind: str, slot: Slot, *, age: float = 0.0
+    ) -> Track:
         """Return what stands for the task of an uncertain submit until a callback names it."""
         ref = placeholder(model, expected.ticket)
-        track = self._poller.await_callback(ref, kind, slot, expected.ticket)
+        track = self._poller.await_callback(ref, kind, slot, expected.ticket, age)
         expected.ended(lambda named: self._poller.called(track, named))
         return track
 

@@ -98,6 +98,8 @@ class Claims:
         """Note that a look found the task that a callback had named."""
         track.found = True
         ref, after = track.ref, now - track.tracked_at
+        if track.when_found is not None:
+            track.when_found(ref.task_id)
         self._report(SubmitFound(ref.model, ref.task_id, after))
 
     def despair(self, track: Track, now: float) -> TaskError | None:

@@ -99,10 +99,10 @@ class Ledger:
         return track
 
     def await_callback(
-        self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket, now: float
+        self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket, sent: float
     ) -> Track:
         """Take up an uncertain submit, whose task only a callback can name."""
-        track = self._new(ref, kind, slot, now)
+        track = self._new(ref, kind, slot, sent)
         self.claims.wait_for(track, ticket)
         return track
 

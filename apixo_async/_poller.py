@@ -72,10 +72,12 @@ class Poller:
             self.ledger.open(ref, kind, slot, now=now, at_once=at_once, ticket=ticket), now
         )
 
-    def await_callback(self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket) -> Track:
-        """Wait for the callback that names the task of an uncertain submit."""
+    def await_callback(
+        self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket, age: float = 0.0
+    ) -> Track:
+        """Wait for the callback that names the task of an uncertain submit of so long ago."""
         now = asyncio.get_running_loop().time()
-        return self._started(self.ledger.await_callback(ref, kind, slot, ticket, now), now)
+        return self._started(self.ledger.await_callback(ref, kind, slot, ticket, now - age), now)
 
     def _started(self, track: Track, now: float) -> Track:
         if self.over is not None:

@@ -20,6 +20,7 @@ from apixo_async._core.wire import encode_submit
 from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
 from apixo_async._poller import Poller
+from apixo_async._record import Record
 from apixo_async._reporting import Reporter
 from apixo_async._task import Task
 from apixo_async._track import Track
@@ -38,6 +39,7 @@ class Purchase:
         body: What is sent.
         slot: Belongs to the task as soon as there may be one.
         called_at: When the caller asked, on the loop's clock.
+        record: Where it is noted, or None.
         orphaned: Whether its caller was cancelled.
         expected: The callbacks of the POST, where they are waited for.
     """
@@ -47,6 +49,7 @@ class Purchase:
     body: bytes
     slot: Slot
     called_at: float
+    record: Record | None = None
     orphaned: bool = False
     expected: Expected | None = None
 
@@ -55,6 +58,11 @@ class Purchase:
         """What drives how long the task takes: the input, and the route that it takes."""
         kind, provider = self.input.kind, self.delivery.provider
         return kind if provider is None else f"{kind}/{provider}"
+
+    @property
+    def mark(self) -> str | None:
+        """What its callbacks are known by."""
+        return None if self.expected is None else self.expected.ticket.id
 
 
 class Posts:
@@ -91,8 +99,11 @@ class Posts:
         """
         try:
             body = self._body(purchase)
+            if purchase.record is not None:
+                await purchase.record.intend(purchase.mark)
         except BaseException:
             self._line.dismiss(permit)
+            _forget(purchase)
             raise
         post = asyncio.get_running_loop().create_task(self._exchange(purchase, body, permit))
         self._under_way.add(post)
@@ -108,7 +119,9 @@ class Posts:
         """Return what is sent: with webhooks, a URL that only this POST has."""
         if self._callbacks is None or purchase.delivery.callback_url is not None:
             return purchase.body
-        purchase.expected = self._callbacks.expect(purchase.input.model, purchase.kind)
+        purchase.expected = self._callbacks.expect(
+            purchase.input.model, purchase.kind, purchase.record
+        )
         called_back = replace(purchase.delivery, callback_url=purchase.expected.ticket.url)
         return encode_submit(purchase.input, called_back)
 
@@ -137,18 +150,20 @@ class Posts:
                 return self._refused(purchase, verdict, sent_at)
 
     def _refused(self, purchase: Purchase, verdict: Refused, sent_at: datetime) -> Ended:
-        expected = purchase.expected
-        if expected is not None:
-            if expected.came:
+        if purchase.expected is not None and purchase.expected.came:
                 # Only the service knows the URL: whatever its answer says, it has made a task.
                 doubt = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
                 return self._uncertain(purchase, doubt, sent_at)
-            expected.ticket.close()
+        _forget(purchase)
+        if purchase.record is not None:
+            purchase.record.refused()
         return verdict
 
     def _bought(self, purchase: Purchase, task_id: str) -> Track:
         self.bought += 1
         purchase.slot.confirm()
+        if purchase.record is not None:
+            purchase.record.bought(task_id)
         ref = TaskRef(purchase.input.model, task_id)
         waited = asyncio.get_running_loop().time() - purchase.called_at
         self._report(events.TaskSubmitted(ref.model, task_id, waited))
@@ -163,6 +178,8 @@ class Posts:
         self, purchase: Purchase, verdict: Uncertain, sent_at: datetime
     ) -> SubmitUncertainError:
         self.uncertain += 1
+        if purchase.record is not None:
+            purchase.record.uncertain(verdict.reason)
         model, hold = purchase.input.model, timing(purchase.kind).longest
         task = self._task_of(purchase)
         purchase.slot.hold(hold)
@@ -186,6 +203,8 @@ class Posts:
             return None
         model, slot = purchase.input.model, purchase.slot.handed_on()
         track = self._callbacks.uncertain(purchase.expected, model, purchase.kind, slot)
+        if purchase.record is not None:
+            track.when_found = purchase.record.bought
         return Task(track, self._poller)
 
     def _orphaned(self, purchase: Purchase, permit: Permit, post: asyncio.Task[Ended]) -> None:
@@ -193,8 +212,9 @@ class Posts:
             # Cancelled before its first step: nothing was sent.
             self._line.dismiss(permit)
             purchase.slot.release()
-            if purchase.expected is not None:
-                purchase.expected.ticket.close()
+            _forget(purchase)
+            if purchase.record is not None:
+                purchase.record.refused()
             return
         ended = post.result()
         if isinstance(ended, Refused):
@@ -217,6 +237,12 @@ class Posts:
         for post in self._under_way:
             post.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
+
+
+def _forget(purchase: Purchase) -> None:
+    """Wait for no callback: nothing was bought."""
+    if purchase.expected is not None:
+        purchase.expected.ticket.close()
 
 
 def _unanswered(model: str, exc: Unanswered) -> Refused | Uncertain:

@@ -23,6 +23,7 @@ from apixo_async._poller import Poller
 from apixo_async._posts import Posts, Purchase
 from apixo_async._probes import Probes
 from apixo_async._repeats import Repeats
+from apixo_async._record import Record
 from apixo_async._reporting import Reporter
 from apixo_async._task import Task
 from apixo_async._track import Track
@@ -72,6 +73,7 @@ class Submitter:
         timeout: float | None = None,
         *,
         pause: float = 0.0,
+        record: Record | None = None,
     ) -> Task:
         """Buy one task, and return its handle.
 
@@ -80,6 +82,7 @@ class Submitter:
             delivery: The options of the submit.
             timeout: Seconds to wait for slot and permit at most; never bounds the POST.
             pause: Seconds before all that.
+            record: Where each POST is noted, before and after.
 
         Raises:
             ApixoError: Nothing was bought, or nobody can know: `SubmitUncertainError`.
@@ -100,7 +103,7 @@ class Submitter:
                     del place
             else:
                 slot = await self._in_time(self._line.limiter.slot, deadline, task_input.model)
-            track = await self._with(slot, task_input, delivery, now, deadline)
+            track = await self._with(slot, task_input, delivery, now, deadline, record)
             return Task(track, self._poller)
         except ApixoError as error:
             if not isinstance(error, SubmitUncertainError):
@@ -118,12 +121,13 @@ class Submitter:
         delivery: Delivery,
         called_at: float,
         deadline: float | None,
+        record: Record | None,
     ) -> Track:
         purchase: Purchase | None = None
         try:
             # Nobody who waits for a slot keeps a body.
             body = encode_submit(task_input, delivery)
-            purchase = Purchase(task_input, delivery, body, slot, called_at)
+            purchase = Purchase(task_input, delivery, body, slot, called_at, record)
             return await self._until_settled(purchase, deadline)
         except BaseException:
             # The slot of an orphan stays with its POST; a held or released one is not touched.

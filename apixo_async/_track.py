@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from apixo_async._core.errors import ApixoError
@@ -76,6 +77,7 @@ class Track:
         again: Whether news came during a look, which may have been answered before it.
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
         found: Whether a look found the task that a callback named.
+        when_found: Called with its id when one did, or None.
     """
 
     __slots__ = (
@@ -107,6 +109,7 @@ class Track:
         "tracked_at",
         "unnamed",
         "waited",
+        "when_found",
     )
 
     def __init__(
@@ -123,6 +126,7 @@ class Track:
         self.told = self.again = self.unnamed = False
         self.found = True
         self.ticket: Ticket | None = None
+        self.when_found: Callable[[str], None] | None = None
         self.looks = self.faults = self.misses = 0
         self.missing_since = self.looked_at = 0.0
         self.ran_until = -math.inf

@@ -15,6 +15,7 @@ ApixoError
 │   ├── RateLimitError             429
 │   └── InternalServerError        5xx
 ├── JournalError                   the journal of a bulk run cannot be used
+├── BudgetExceededError            the next purchase would cost more than max_cost
 ├── SubmitUncertainError           nobody can know whether a task was bought
 ├── TaskError
 │   ├── TaskFailedError            the service gave up on the task
@@ -29,6 +30,7 @@ ApixoError
 
 from __future__ import annotations
 
+from decimal import Decimal
 
 def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
     error = cls.__new__(cls, *args)
@@ -81,6 +83,24 @@ class JournalError(ApixoError):
     The message names the file and says what to do. `bought` is False where nothing was sent for
     this reason.
     """
+
+
+class BudgetExceededError(ApixoError):
+    """The next purchase of a bulk run would cost more than it may; it was not made.
+
+    Attributes:
+        max_cost: USD that all purchases may cost.
+        spent: USD of those that were made, or may have been.
+        price: USD of the next one.
+    """
+
+    bought = False
+
+    def __init__(self, message: str, *, max_cost: Decimal, spent: Decimal, price: Decimal) -> None:
+        super().__init__(message)
+        self.max_cost = max_cost
+        self.spent = spent
+        self.price = price
 
 
 class JournalWarning(UserWarning):

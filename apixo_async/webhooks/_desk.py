@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from typing import Final, TypeAlias
 
-from apixo_async._reporting import guarded
+import anyio
+
+from apixo_async._reporting import guarded, logger
 
 #: Told, on the client's loop, that a callback came: look now. The argument is the task's id that
 #: the body claims, or None; only a look proves it.
 Look: TypeAlias = Callable[[str | None], None]
+
+#: Awaited, on the client's loop, before the service is told that a callback was received: what it
+#: claims is durable then. What this raises has the service send it again.
+Note: TypeAlias = Callable[[str | None], Coroutine[object, object, None]]
 
 #: Makes the id and the URL of an intent: of a model, for so many seconds, with a known id or not.
 Issue: TypeAlias = Callable[[str, float, str | None], tuple[str, str]]
 
 #: Seconds between two looks at one task that callbacks cause.
 SPACING: Final = 1.0
+#: Seconds for which a callback's answer waits until what it claims is durable.
+NOTING: Final = 10.0
 #: Looks at one task that callbacks may cause; after that it has its scheduled ones.
 MOST: Final = 20
 
@@ -41,9 +49,12 @@ class Ticket:
         url: The `callback_url` of the submit.
     """
 
-    __slots__ = ("_caused", "_claimed", "_desk", "_last", "_look", "_timer", "id", "url")
+    __slots__ = ("_caused", "_claimed", "_desk", "_last", "_look", "_note", "_timer", "id", "url")
 
-    def __init__(self, desk: Desk, look: Look, intent_id: str, url: str) -> None:
+    def __init__(
+        self, desk: Desk, look: Look, intent_id: str, url: str, note: Note | None = None
+    ) -> None:
+        self._note = note
         self.id = intent_id
         self.url = url
         self._desk = desk
@@ -61,6 +72,18 @@ class Ticket:
         else:
             with suppress(RuntimeError):  # Its loop is closed: nobody awaits the task there.
                 loop.call_soon_threadsafe(self._called, task_id)
+
+    async def noted(self, task_id: str | None) -> bool:
+        """Have a callback noted, from any thread; say whether the service need not send it again."""
+        if self._note is None or self._desk.loop.is_closed():
+            return True
+        try:
+            with anyio.fail_after(NOTING):
+                await _on_loop(self._desk.loop, self._note(task_id))
+        except Exception as exc:
+            logger.warning("a callback could not be noted, it is to come again: %r", exc)
+            return False
+        return True
 
     def belongs_to(self, desk: Desk) -> bool:
         """Say whether this desk opened it."""
@@ -103,15 +126,25 @@ class Desk:
     Args:
         tickets: Those of every client of the receiver, by intent.
         issue: Makes ids and URLs.
+        early: What callbacks claimed for intents that nobody had opened here.
     """
 
-    def __init__(self, tickets: dict[str, Ticket], issue: Issue) -> None:
+    def __init__(
+        self, tickets: dict[str, Ticket], issue: Issue, early: MutableMapping[str, str]
+    ) -> None:
         self.tickets = tickets
+        self._early = early
         self.loop = asyncio.get_running_loop()
         self._issue = issue
 
     def open(
-        self, model: str, lifetime: float, look: Look, *, intent_id: str | None = None
+        self,
+        model: str,
+        lifetime: float,
+        look: Look,
+        *,
+        intent_id: str | None = None,
+        note: Note | None = None,
     ) -> Ticket:
         """Open a place for the callbacks of one submit.
 
@@ -121,12 +154,16 @@ class Desk:
             look: Called for callbacks, at most `MOST` times and once in `SPACING` seconds; must
                 not block.
             intent_id: The id of a ticket of an earlier process, to be told of what comes for it.
+            note: Awaited with what a callback claims, before that is answered with 200.
 
         Raises:
             ConfigurationError: The name does not fit in a URL, or the lifetime is none.
         """
         intent_id, url = self._issue(model, lifetime, intent_id)
-        ticket = self.tickets[intent_id] = Ticket(self, look, intent_id, url)
+        ticket = self.tickets[intent_id] = Ticket(self, look, intent_id, url, note)
+        claimed = self._early.pop(intent_id, None)
+        if claimed is not None:
+            self.loop.call_soon(ticket.tell, claimed)
         return ticket
 
     def close(self) -> None:
@@ -134,6 +171,15 @@ class Desk:
         for ticket in tuple(self.tickets.values()):
             if ticket.belongs_to(self):
                 ticket.close()
+
+
+async def _on_loop(
+    loop: asyncio.AbstractEventLoop, noting: Coroutine[object, object, None]
+) -> None:
+    if _is_running(loop):
+        await noting
+    else:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(noting, loop))
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:

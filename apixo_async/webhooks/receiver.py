@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Bytes; a shorter secret could be found by trying.
 _SHORTEST_SECRET: Final = 16
+#: Callbacks for intents of nobody here, of which the last ones are remembered.
+_MOST_EARLY: Final = 10_000
 #: Bytes of an intent's id by which a receiver knows its own.
 _MARK_BYTES: Final = 4
 
@@ -68,6 +71,7 @@ class WebhookReceiver:
             secret, previous_secrets = b"", ()
             raise error.with_traceback(None) from None
         self._tickets: dict[str, Ticket] = {}
+        self._early: OrderedDict[str, str] = OrderedDict()
         self._mark = b""
 
     def asgi(self) -> CallbackApp:
@@ -111,7 +115,7 @@ class WebhookReceiver:
 
     def desk(self) -> Desk:
         """Return a client's side of this receiver, for the running loop."""
-        return Desk(self._tickets, self._issue)
+        return Desk(self._tickets, self._issue, self._early)
 
     def _issue(self, model: str, lifetime: float, intent_id: str | None) -> tuple[str, str]:
         if not (as_seconds(lifetime) or 0.0) > 0:
@@ -137,16 +141,25 @@ class WebhookReceiver:
             return 404
         try:
             check_length(declared or 0)
-            self._called(intent, task_id_in(await read_body(chunk)))
+            task_id = task_id_in(await read_body(chunk))
         except CallbackError as error:
             return error.status
-        return 200
-
-    def _called(self, intent: tokens.Intent, task_id: str | None) -> None:
         ticket = self._tickets.get(intent.id)
-        if ticket is not None:
-            ticket.tell(task_id)
-        elif self._on_unknown is not None and task_id is not None and not self._is_own(intent):
+        if ticket is None:
+            self._note_unknown(intent, task_id)
+            return 200
+        is_noted = await ticket.noted(task_id)
+        ticket.tell(task_id)
+        return 200 if is_noted else 503
+
+    def _note_unknown(self, intent: tokens.Intent, task_id: str | None) -> None:
+        if task_id is None or self._is_own(intent):
+            return
+        # A restarted process may open it in a moment: the service sends what it knows only once.
+        self._early[intent.id] = task_id
+        while len(self._early) > _MOST_EARLY:
+            self._early.popitem(last=False)
+        if self._on_unknown is not None:
             guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
 
     def _is_own(self, intent: tokens.Intent) -> bool:

@@ -1,0 +1,91 @@
+"""One purchase as a map keeps it: its money, and its place in the journal."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from apixo_async._core.errors import JournalError
+from apixo_async._core.spending import Spending
+
+if TYPE_CHECKING:
+    from apixo_async._journal.entry import Entry
+    from apixo_async._journal.journal import Journal
+
+
+class Record:
+    """Note one purchase, and its repeats where nothing was bought.
+
+    A journal that fails after the POST changes nothing of what was bought: the run hears of it
+    from the journal, and stops.
+
+    Args:
+        spending: Counts the money.
+        price: USD, or None where nobody knows.
+        journal: Where the item is, or None.
+        entry: The item.
+    """
+
+    __slots__ = ("_entry", "_is_reserved", "_journal", "_price", "_spending")
+
+    def __init__(
+        self,
+        spending: Spending,
+        price: Decimal | None,
+        journal: Journal | None = None,
+        entry: Entry | None = None,
+    ) -> None:
+        self._spending = spending
+        self._price = price
+        self._journal = journal
+        self._entry = entry
+        self._is_reserved = False
+
+    async def intend(self, mark: str | None) -> None:
+        """Reserve the money and make the intent durable; what this raises prevents the POST."""
+        self._spending.reserve(self._price)
+        self._is_reserved = True
+        if self._journal is None or self._entry is None:
+            return
+        try:
+            await self._journal.intend(self._entry, mark, self._price)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def refused(self) -> None:
+        """Note that nothing was bought."""
+        self._give_back()
+        if self._journal is not None and self._entry is not None:
+            with suppress(JournalError):
+                self._journal.refused(self._entry)
+
+    def bought(self, task_id: str) -> None:
+        """Note the task."""
+        if self._journal is not None and self._entry is not None:
+            with suppress(JournalError):
+                self._journal.submitted(self._entry, task_id)
+
+    def uncertain(self, reason: str) -> None:
+        """Note that nobody can know whether there is a task."""
+        if self._journal is not None and self._entry is not None:
+            with suppress(JournalError):
+                self._journal.uncertain(self._entry, reason)
+
+    async def claimed(self, task_id: str | None) -> None:
+        """Make durable what is known of the task, and what a callback claims of it.
+
+        Raises:
+            JournalError: It cannot be written; the callback has to come again.
+        """
+        if self._journal is None or self._entry is None:
+            return
+        if task_id is not None:
+            self._journal.claimed(self._entry, task_id)
+        await self._journal.flush()
+
+    def _give_back(self) -> None:
+        if self._is_reserved:
+            self._is_reserved = False
+            self._spending.give_back(self._price)

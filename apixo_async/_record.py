@@ -1,0 +1,33 @@
+"""What somebody keeps of a submit: asked before its POST, told what came of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Record(Protocol):
+    """Where a submit is noted. Only `intend` and `claimed` are waited for."""
+
+    async def intend(self, mark: str | None) -> None:
+        """Note that a POST is about to be sent; whatever this raises prevents it.
+
+        Args:
+            mark: What its callbacks are known by, with webhooks.
+        """
+        ...
+
+    def refused(self) -> None:
+        """Note that nothing was bought."""
+        ...
+
+    def bought(self, task_id: str) -> None:
+        """Note the task that was made: by the answer, or later by a callback."""
+        ...
+
+    def uncertain(self, reason: str) -> None:
+        """Note that nobody can know whether a task was made."""
+        ...
+
+    async def claimed(self, task_id: str | None) -> None:
+        """Note the task that a callback names, durably: the service then sends no other."""
+        ...
