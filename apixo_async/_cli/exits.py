@@ -23,6 +23,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from apixo_async._cli.report.replacing import ReportError
 from apixo_async._core import errors, task_errors
 
 
@@ -72,6 +73,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.JournalError, ExitCode.JOURNAL),
     (errors.ApixoError, ExitCode.DEFECT),
     (ValidationError, ExitCode.USAGE),
+    (ReportError, ExitCode.NOT_SAVED),
     (OSError, ExitCode.USAGE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
 )

@@ -1,0 +1,1 @@
+"""What a bulk run leaves behind: `results.jsonl`, `report.json` and the sheet `index.html`."""

@@ -1,0 +1,94 @@
+"""The report as a whole: three files in one pass, from records that are never all in memory."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from apixo_async._cli.report.records import Record
+from apixo_async._cli.report.replacing import ReportError
+from apixo_async._cli.report.write import PAGE, REPORT, RESULTS, write_report
+
+from .records import failed, record, run, sample
+
+NAMES = {RESULTS, REPORT, PAGE}
+
+
+def test_three_files_in_one_pass(tmp_path: Path) -> None:
+    """An iterator that can be read but once is enough for all three."""
+    run_ = run(samples=[sample(0), sample(9, 2)], estimated=Decimal("0.07"))
+    document = write_report(tmp_path, iter([record(1), failed(2)]), run_)
+    results = (tmp_path / RESULTS).read_text("utf-8").splitlines()
+    assert [json.loads(line)["state"] for line in results] == ["downloaded", "failed"]
+    report = json.loads((tmp_path / REPORT).read_text("utf-8"))
+    assert set(report) == set(document)
+    assert list(report)[-1] == "samples"
+    assert report["money"]["estimated"] == 0.07
+    assert len(report["samples"]["rows"]) == 2
+    assert "key-1" in (tmp_path / PAGE).read_text("utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == NAMES
+
+
+def test_people_read_report_json_too(tmp_path: Path) -> None:
+    """Its figures stand in a line each, its samples in one."""
+    write_report(tmp_path, [record()], run(samples=[sample(0)] * 50, versions={"狐": "\ud800"}))
+    text = (tmp_path / REPORT).read_text("utf-8")
+    assert '\n    "total": 1,\n' in text
+    assert '"狐": "\\ud800"' in text
+    assert len(text.splitlines()) < 80
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("the journal is gone")])
+def test_records_that_end_early_change_nothing(
+    tmp_path: Path, error: BaseException | type[BaseException]
+) -> None:
+    """Ctrl-C or an error of the source in the middle leaves the report of before, whole."""
+    write_report(tmp_path, [record(1)], run())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def broken() -> Iterator[Record]:
+        yield record(2)
+        raise error
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # checked in the next line
+        write_report(tmp_path, broken(), run())
+    assert not isinstance(caught.value, ReportError)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
+    """The error names the one of the three that it is about; no draft stays behind."""
+    (tmp_path / name / "inside").mkdir(parents=True)
+    with pytest.raises(ReportError) as caught:
+        write_report(tmp_path, [record()], run())
+    assert caught.value.filename == str(tmp_path / name)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:
+    """Twenty times as many records take no more memory."""
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        write_report(tmp_path, (record(number) for number in range(count)), run())
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    peak(10)
+    assert peak(4_000) < 1.1 * peak(200) + 50_000
+
+
+def test_ten_thousand_records_are_written_in_a_moment(tmp_path: Path) -> None:
+    """The report of 10,000 items takes less than three seconds."""
+    records = [record(number) for number in range(10_000)]
+    began = time.perf_counter()
+    write_report(tmp_path, records, run())
+    assert time.perf_counter() - began < 3
