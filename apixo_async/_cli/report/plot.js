@@ -1,7 +1,7 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const number = (value, digits = 0) => value.toLocaleString("en-US", { maximumFractionDigits: digits });
-const percent = (share) => `${number(share * 100, share < 0.1 ? 1 : 0)} %`;
+const percent = (share) => `${number(share * 100, share < 0.1 ? 1 : 0)}\u00a0%`;
 const dollars = (value) => (value < 0 ? "−$" : "$") + Math.abs(value).toLocaleString("en-US",
   { minimumFractionDigits: 2, maximumFractionDigits: Math.abs(value) < 10 ? 4 : 2 });
 
@@ -93,7 +93,7 @@ class Plot {
       draw("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, words));
     for (let value = 0; value <= top; value += every) level(this.yPace(value), number(value, 1));
     for (const value of [0, 0.5]) level(this.yShare(value), percent(value));
-    level(this.yShare(1), "100 %", "full");
+    level(this.yShare(1), percent(1), "full");
     const tick = clockStep(this.end, Math.max(2, Math.floor(width / 110)));
     for (let at = 0; at <= this.end; at += tick) {
       const last = this.x(at) > width - 40;

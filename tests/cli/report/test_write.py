@@ -92,3 +92,19 @@ def test_ten_thousand_records_are_written_in_a_moment(tmp_path: Path) -> None:
     began = time.perf_counter()
     write_report(tmp_path, records, run())
     assert time.perf_counter() - began < 3
+
+
+def test_a_disk_that_fills_up_in_the_middle(tmp_path: Path) -> None:
+    """What the system no longer takes is an error of that file; the report of before stays."""
+    resource = pytest.importorskip("resource")
+    write_report(tmp_path, [record()], run())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, usual[1]))
+    try:
+        with pytest.raises(ReportError, match="the report was not written") as caught:
+            write_report(tmp_path, map(record, range(5_000)), run())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert caught.value.filename == str(tmp_path / RESULTS)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

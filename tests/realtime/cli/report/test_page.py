@@ -533,7 +533,7 @@ def test_the_plot_shows_throughput_and_both_limits(browser: Browser, many: Writt
     curves = browser.ask("""[...document.querySelectorAll("#plot .curve")].map((one) =>
       [one.className.baseVal, one.getAttribute("d").split("L").length])""")
     assert curves == [["curve pace", 601], ["curve requests", 601], ["curve tasks", 601]]
-    legend = browser.ask("document.getElementById('legend').innerText")
+    legend = browser.ask("document.getElementById('legend').innerText").replace("\xa0", " ")
     assert "Items a minute 500, peak 50" in legend
     assert "Tasks in flight 95 % of 1,000, peak 100 %" in legend
     assert "Requests a minute 60 % of 10,000, peak 65 %" in legend
