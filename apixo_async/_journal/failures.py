@@ -13,7 +13,8 @@ PATIENCE: Final = 1.0
 
 _SAFE: Final = "What it holds is safe"
 
-_DAMAGED: Final = (
+#: What to do with a damaged file.
+RESCUE: Final = (
     "Keep it, and restore a copy or save what can be saved (sqlite3 FILE .recover): with an empty "
     "one in its place all would be bought again"
 )
@@ -46,13 +47,20 @@ _MEANINGS: Final[Mapping[int, tuple[str, str]]] = {
     ),
     sqlite3.SQLITE_CORRUPT: (
         "it is damaged",
-        _DAMAGED,
+        RESCUE,
     ),
 }
 
 
 class Refusal(Exception):
     """A write was refused and changed nothing; the others beside it are not touched."""
+
+
+def as_sqlite(code: int, words: str) -> sqlite3.DatabaseError:
+    """Return an error as SQLite would raise it, for what it says in a wrong way or too late."""
+    error = sqlite3.DatabaseError(words)
+    error.sqlite_errorcode = code
+    return error
 
 
 def journal_error(path: str, exc: BaseException) -> JournalError:

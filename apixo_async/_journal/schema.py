@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from apixo_async._journal.entry import STATES, Row
 from apixo_async._journal.error_forms import CUT_OFF, uncertain_text
-from apixo_async._journal.failures import Refusal
+from apixo_async._journal.failures import RESCUE, Refusal, as_sqlite
 
 #: "apxj": tells a journal from every other SQLite database.
 APPLICATION_ID: Final = 0x6170786A
@@ -79,7 +79,10 @@ def is_new(connection: sqlite3.Connection) -> bool:
             f"it has version {version}, and this apixo-async knows version {VERSION}: "
             "update apixo-async (python -m pip install -U apixo-async), or name another file"
         )
-    connection.execute(f"SELECT {COLUMNS} FROM item, run LIMIT 0")
+    has = connection.execute("SELECT name FROM pragma_table_info('item')").fetchall()
+    lacks = sorted({*Row._fields} - {name for (name,) in cast("list[tuple[str]]", has)})
+    if lacks:
+        raise Refusal(f"it is damaged: it lacks item.{lacks[0]}. {RESCUE}")
     return False
 
 
@@ -107,9 +110,7 @@ def check_pages(connection: sqlite3.Connection) -> None:
     """
     (found,) = cast("tuple[str]", connection.execute("PRAGMA quick_check(1)").fetchone())
     if found != "ok":
-        damage = sqlite3.DatabaseError(found)
-        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damage
+        raise as_sqlite(sqlite3.SQLITE_CORRUPT, found)
 
 
 def _number(connection: sqlite3.Connection, sql: str) -> int:

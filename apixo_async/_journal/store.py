@@ -7,12 +7,13 @@ every other process out from the first read to the end.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from apixo_async._journal.failures import PATIENCE, Refusal, journal_error
+from apixo_async._journal.failures import PATIENCE, Refusal, as_sqlite, journal_error
 from apixo_async._journal.schema import begin_run, check_pages, is_new
 
 #: Up to this size a file is looked through for damage when it is opened: a fraction of a second.
@@ -127,10 +128,20 @@ def _checked(path: str) -> Path:
 
     Raises:
         Refusal: It is a directory, or has none.
+        sqlite3.Error: It is read-only, or too short for a database.
     """
     file = Path(path).absolute()
     if file.is_dir():
         raise Refusal(f"it is a directory. Name a file in it, such as {Path(path) / 'run.db'}")
     if not file.parent.is_dir():
         raise Refusal(f"there is no directory {file.parent}. Make it, or name another file")
+    if not file.exists():
+        return file
+    if not os.access(file, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        # SQLite would open it for reading, and then speak of an error of the disk.
+        raise as_sqlite(sqlite3.SQLITE_READONLY, "no permission to write")
+    if file.stat().st_size == 1:
+        # To SQLite such a file is an empty database. It is looked at without being opened: closing
+        # it would take away the lock of a journal that this process has open.
+        raise as_sqlite(sqlite3.SQLITE_NOTADB, "one byte")
     return file

@@ -47,6 +47,7 @@ CODES = [
     (errors.ConfigurationError("no key"), ExitCode.USAGE),
     (errors.ClientClosedError("closed"), ExitCode.DEFECT),
     (errors.PollerDiedError("died"), ExitCode.DEFECT),
+    (errors.JournalError("the disk is full"), ExitCode.JOURNAL),
     (errors.APIConnectionError("no answer"), ExitCode.NO_ANSWER),
     (errors.APITimeoutError("too late"), ExitCode.NO_ANSWER),
     (status_error(errors.BadRequestError, 400), ExitCode.REFUSED),

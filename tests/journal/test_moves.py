@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from apixo_async._core.keys import identity
+from apixo_async._journal.entry import STATES
+from apixo_async._journal.failures import Refusal
+from apixo_async._journal.moves import MOVES, enter, move, resolve
+
+from .journals import castle, in_memory, known
+
+
+@pytest.fixture
+def file() -> Iterator[sqlite3.Connection]:
+    connection = in_memory()
+    yield connection
+    connection.close()
+
+
+def columns(file: sqlite3.Connection, names: str, row: int = 1) -> tuple[Any, ...]:
+    found: tuple[Any, ...] = file.execute(f"SELECT {names} FROM item WHERE row = {row}").fetchone()
+    return found
+
+
+def next_run(file: sqlite3.Connection) -> None:
+    file.execute("DELETE FROM seen")
+    file.execute("DELETE FROM entered")
+
+
+def test_equal_inputs_are_counted(file: sqlite3.Connection) -> None:
+    """Without a key, an input's key is its digest and how often it has occurred in this run."""
+    digest = known().digest[:16]
+    keys = [enter(file, None, known(number)).key for number in (0, 1, 0, 0)]
+    assert keys == [
+        f"{digest}-1",
+        f"{known(1).digest[:16]}-1",
+        f"{digest}-2",
+        f"{digest}-3",
+    ]
+
+
+def test_another_run_finds_them_again(file: sqlite3.Connection) -> None:
+    """In the next run the same inputs have the same rows, whatever is inserted above them."""
+    first = [enter(file, None, known(number)) for number in (0, 0, 1)]
+    next_run(file)
+    second = [enter(file, None, known(number)) for number in (9, 0, 1, 0)]
+    assert [row.row for row in second] == [4, 1, 3, 2]
+    assert second[1:] == [first[0], first[2], first[1]]
+
+
+def test_what_is_known_of_an_item_is_returned(file: sqlite3.Connection) -> None:
+    """An item of an earlier run comes with all that was written of it."""
+    enter(file, "k", known())
+    move(file, "intend", (20_000, "mark", 5.0, 1))
+    move(file, "submitted", ("task_1", 6.0, 1))
+    next_run(file)
+    row = enter(file, "k", known())
+    assert (row.state, row.purchases, row.cost, row.unpriced) == ("submitted", 1, 20_000, 0)
+    assert (row.intent_id, row.intent_at, row.submitted_at) == ("mark", 5.0, 6.0)
+    assert row.task_id == "task_1"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_key_is_given_once_in_a_run(file: sqlite3.Connection, number: int) -> None:
+    """The same key twice in one run is refused, for an equal input as well."""
+    enter(file, "k", known())
+    with pytest.raises(Refusal, match="the key 'k' was given twice in this run"):
+        enter(file, "k", known(number))
+
+
+@pytest.mark.parametrize(
+    "other", [known(1), known(0, "value"), identity(castle(0), "official")], ids=str
+)
+def test_a_key_belongs_to_one_input(file: sqlite3.Connection, other: Any) -> None:
+    """Another input or route under an old key is refused, with both in short."""
+    enter(file, "k", known())
+    next_run(file)
+    with pytest.raises(Refusal, match="the key 'k' belongs to another input: ") as caught:
+        enter(file, "k", other)
+    kept, new = str(caught.value).split(" is kept under it, ")
+    assert kept.split(": ", 1)[1] not in new
+    assert "Give a changed input a new key" in new
+    next_run(file)
+    assert enter(file, "k", known()).row == 1
+
+
+def test_an_intent_reserves_and_a_refusal_takes_back(file: sqlite3.Connection) -> None:
+    """A refusal leaves nothing of the intent: state, money, count and mark are as before."""
+    names = "state, purchases, cost, unpriced, intent_id, intent_at"
+    enter(file, "k", known())
+    before = columns(file, names)
+    move(file, "intend", (20_000, "a", 5.0, 1))
+    assert columns(file, names) == ("intent", 1, 20_000, 0, "a", 5.0)
+    move(file, "refused", (1,))
+    assert columns(file, names) == before == ("new", 0, 0, 0, None, None)
+    move(file, "intend", (None, None, 6.0, 1))
+    assert columns(file, names) == ("intent", 1, 0, 1, None, 6.0)
+    move(file, "refused", (1,))
+    assert columns(file, names) == before
+
+
+@pytest.mark.parametrize("state", ["failed", "uncertain"])
+def test_a_refused_second_attempt(file: sqlite3.Connection, state: str) -> None:
+    """An item that is tried again and refused is what the first attempt made of it."""
+    names = "state, purchases, cost, unpriced, intent_id, intent_at, task_id, error"
+    enter(file, "k", known())
+    move(file, "intend", (20_000, "a", 5.0, 1))
+    if state == "failed":
+        move(file, "submitted", ("task_1", 6.0, 1))
+        move(file, "failed", ("{}", 7.0, 1))
+    else:
+        move(file, "uncertain", ("{}", 1))
+    before = columns(file, names)
+    move(file, "intend", (30_000, "b", 8.0, 1))
+    assert columns(file, "state, purchases, cost, intent_id") == ("intent", 2, 50_000, "b")
+    move(file, "refused", (1,))
+    assert columns(file, names) == before
+
+
+def test_another_task_takes_the_place_of_the_first(file: sqlite3.Connection) -> None:
+    """A task bought again is the item's task; how the first one ended is over."""
+    enter(file, "k", known())
+    move(file, "intend", (20_000, None, 5.0, 1))
+    move(file, "submitted", ("task_1", 6.0, 1))
+    move(file, "failed", ('{"class": "x"}', 7.0, 1))
+    move(file, "intend", (20_000, None, 8.0, 1))
+    move(file, "submitted", ("task_2", 9.0, 1))
+    assert columns(file, "state, task_id, submitted_at, ended_at, error, purchases, cost") == (
+        "submitted",
+        "task_2",
+        9.0,
+        None,
+        None,
+        2,
+        40_000,
+    )
+    move(file, "succeeded", ("{}", 10.0, 1))
+    move(file, "downloaded", ('{"files": []}', 1))
+    assert columns(file, "state, result, ended_at, files") == (
+        "success",
+        "{}",
+        10.0,
+        '{"files": []}',
+    )
+
+
+ALLOWED = {
+    "intend": {"new", "failed", "uncertain"},
+    "refused": {"intent"},
+    "submitted": {"intent", "uncertain", "submitted"},
+    "uncertain": {"intent", "uncertain"},
+    "succeeded": {"submitted", "success", "failed"},
+    "failed": {"new", "submitted", "failed"},
+    "downloaded": {"success"},
+}
+VALUES: dict[str, tuple[Any, ...]] = {
+    "intend": (None, None, 1.0),
+    "refused": (),
+    "submitted": ("t", 1.0),
+    "uncertain": ("{}",),
+    "succeeded": ("{}", 1.0),
+    "failed": ("{}", 1.0),
+    "downloaded": ("{}",),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", MOVES)
+def test_where_each_move_may_start(file: sqlite3.Connection, name: str, state: str) -> None:
+    """A move from a state where it cannot happen is refused, named, and changes nothing."""
+    enter(file, "k", known())
+    file.execute("UPDATE item SET state = ?, prior_state = 'new', task_id = 't'", (state,))
+    before = columns(file, "*")
+    if state in ALLOWED[name]:
+        move(file, name, (*VALUES[name], 1))
+        return
+    with pytest.raises(Refusal, match=f"{name}: the item 'k' is '{state}', where this cannot"):
+        move(file, name, (*VALUES[name], 1))
+    assert columns(file, "*") == before
+
+
+def test_an_entry_of_another_journal(file: sqlite3.Connection) -> None:
+    """A row that is not there is refused as such."""
+    with pytest.raises(Refusal, match="refused: it has no row 7; the entry is of another journal"):
+        move(file, "refused", (7,))
+
+
+def test_a_mark_belongs_to_one_submit(file: sqlite3.Connection) -> None:
+    """Two submits with one mark are refused: its callback could not be told apart."""
+    for key in "ab":
+        enter(file, key, known())
+    move(file, "intend", (1, "mark", 5.0, 1))
+    with pytest.raises(Refusal, match="Every submit is marked with a text of its own"):
+        move(file, "intend", (1, "mark", 5.0, 2))
+    assert columns(file, "state", 2) == ("new",)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_mark_resolves_what_is_uncertain(file: sqlite3.Connection, state: str) -> None:
+    """A mark tells the task of an open submit; later news of it change nothing."""
+    enter(file, "k", known())
+    file.execute("UPDATE item SET state = ?, intent_id = 'mark'", (state,))
+    resolve(file, "another", "task_9", 3.0)
+    assert columns(file, "state, task_id") == (state, None)
+    resolve(file, "mark", "task_1", 4.0)
+    resolve(file, "mark", "task_2", 5.0)
+    is_open = state in {"intent", "uncertain"}
+    assert columns(file, "state, task_id, submitted_at") == (
+        ("submitted", "task_1", 4.0) if is_open else (state, None, None)
+    )

@@ -1,0 +1,150 @@
+"""Journals of other processes: in use, and killed in the middle of their writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from apixo_async import JournalError
+from apixo_async._journal.journal import Journal
+
+ITEMS, KILLS, LINES = 20_000, 5, 300
+
+#: Buy items, and say of each what is durable: that it was meant to be bought, and its task.
+BUYER = textwrap.dedent(
+    """
+    import asyncio, os, sys
+    from decimal import Decimal
+    from apixo_async import GptImage2, Result
+    from apixo_async._journal.journal import Journal
+
+    def say(what, key):
+        os.write(1, f"{what} {key}\\n".encode())
+
+    async def buy(journal, numbers):
+        for number in numbers:
+            entry = await journal.enter(str(number), GptImage2(prompt=f"castle {number}"))
+            if entry.state != "new":
+                continue
+            await journal.intend(entry, f"mark {number}", Decimal("0.02"))
+            say("intent", entry.key)
+            journal.submitted(entry, f"task {number}")
+            await journal.flush()
+            say("submitted", entry.key)
+            journal.succeeded(entry, Result(f"task {number}", "gpt-image-2", ()))
+
+    async def main():
+        journal = await Journal.open(sys.argv[1])
+        say("open", "journal")
+        numbers = iter(range(int(sys.argv[2])))
+        await asyncio.gather(*(buy(journal, numbers) for _ in range(20)))
+
+    asyncio.run(main())
+    """
+)
+
+#: Open a journal, and hold it until the input ends.
+HOLDER = textwrap.dedent(
+    """
+    import asyncio, sys
+    from apixo_async._journal.journal import Journal
+
+    async def main():
+        journal = await Journal.open(sys.argv[1])
+        print("open", flush=True)
+        sys.stdin.read()
+        await journal.aclose()
+
+    asyncio.run(main())
+    """
+)
+
+
+@contextmanager
+def program(text: str, *args: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a program, and end it."""
+    command = [sys.executable, "-c", text, *map(str, args)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def lines_until_the_kill(path: Path, lines: int) -> list[str]:
+    """Kill a buyer after so many lines, and return all that it has said."""
+    with program(BUYER, path, ITEMS) as buyer:
+        assert buyer.stdout is not None
+        said = [buyer.stdout.readline() for _ in range(lines)]
+        buyer.kill()
+        # The last line may be cut off in the middle.
+        said += [line for line in buyer.stdout.read().splitlines(keepends=True) if "\n" in line]
+    return [line.strip() for line in said]
+
+
+def test_another_process_uses_it(tmp_path: Path) -> None:
+    """A journal that another process has open is refused within seconds, and untouched."""
+    path = tmp_path / "run.db"
+    with program(HOLDER, path) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(JournalError, match="another run is using it, and did not let go"):
+            asyncio.run(Journal.open(path))
+        holder.communicate("", timeout=30)
+        assert holder.returncode == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["run.db"]
+    asyncio.run(open_and_close(path))
+
+
+async def open_and_close(path: Path) -> None:
+    await (await Journal.open(path)).aclose()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL is one of POSIX")
+def test_kills_lose_nothing_that_was_confirmed(tmp_path: Path) -> None:
+    """After each SIGKILL the file is whole, all that was confirmed is in it, nothing is twice."""
+    path = tmp_path / "run.db"
+    confirmed = Counter[str]()
+    for kill in range(KILLS):
+        said = lines_until_the_kill(path, LINES + 7 * kill)
+        confirmed.update(line for line in said if not line.startswith("open"))
+        found = items(path)
+        for line, times in confirmed.items():
+            what, key = line.split()
+            assert times == 1, f"{line}: bought twice"
+            state, purchases, task_id = found[key]
+            assert purchases == 1
+            if what == "submitted":
+                assert (state, task_id) in {
+                    ("submitted", f"task {key}"),
+                    ("success", f"task {key}"),
+                }
+            else:
+                assert state in {"intent", "uncertain", "submitted", "success"}
+    assert len(confirmed) > KILLS * LINES // 2
+    states = Counter(state for state, *_ in items(path).values())
+    assert states["success"] > 0
+    asyncio.run(open_and_close(path))
+    assert "intent" not in {state for state, *_ in items(path).values()}
+
+
+def items(path: Path) -> dict[str, tuple[str, int, str | None]]:
+    """Return what a file holds, which must be whole."""
+    connection = sqlite3.connect(path)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        rows = connection.execute("SELECT key, state, purchases, task_id FROM item").fetchall()
+        return {key: (state, purchases, task_id) for key, state, purchases, task_id in rows}
+    finally:
+        connection.close()
