@@ -26,13 +26,20 @@ class Expected:
         named: The task's id that the last one claimed, or None.
     """
 
-    __slots__ = ("_act", "came", "named", "ticket")
+    __slots__ = ("_act", "_record", "came", "named", "ticket")
     ticket: Ticket
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record | None = None) -> None:
+        self._record = record
         self._act: Callable[[str | None], None] | None = None
         self.came = False
         self.named: str | None = None
+
+    async def note(self, task_id: str | None) -> None:
+        """Have a record know what a callback claims, before the service is told it was received."""
+        self.came, self.named = True, task_id or self.named
+        if self._record is not None:
+            await self._record.claimed(task_id)
 
     def look(self, task_id: str | None) -> None:
         """Note a callback, and act on it once it is known how the POST ended."""
@@ -89,9 +96,9 @@ class Callbacks:
         return track
 
     def _open(self, model: str, kind: str, record: Record | None, mark: str | None) -> Expected:
-        expected = Expected()
+        expected = Expected(record)
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
-        note = None if record is None else record.claimed
+        note = None if record is None else expected.note
         expected.ticket = self._desk.open(
             model, lifetime, expected.look, intent_id=mark, note=note
         )

@@ -27,7 +27,7 @@ class Record:
         entry: The item.
     """
 
-    __slots__ = ("_entry", "_is_reserved", "_journal", "_price", "_spending")
+    __slots__ = ("_entry", "_is_claimed", "_is_reserved", "_journal", "_price", "_spending")
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Record:
         self._price = price
         self._journal = journal
         self._entry = entry
-        self._is_reserved = False
+        self._is_reserved = self._is_claimed = False
 
     async def intend(self, mark: str | None) -> None:
         """Reserve the money and make the intent durable; what this raises prevents the POST."""
@@ -68,8 +68,8 @@ class Record:
                 self._journal.submitted(self._entry, task_id)
 
     def uncertain(self, reason: str) -> None:
-        """Note that nobody can know whether there is a task."""
-        if self._journal is not None and self._entry is not None:
+        """Note that nobody can know whether there is a task, unless a callback has named it."""
+        if self._journal is not None and self._entry is not None and not self._is_claimed:
             with suppress(JournalError):
                 self._journal.uncertain(self._entry, reason)
 
@@ -82,6 +82,7 @@ class Record:
         if self._journal is None or self._entry is None:
             return
         if task_id is not None:
+            self._is_claimed = True
             self._journal.claimed(self._entry, task_id)
         await self._journal.flush()
 

@@ -177,6 +177,11 @@ class Journal:
             text = uncertain_text(str(reason))
         self._tell("uncertain", (text, entry.row))
 
+    def claimed(self, entry: Entry, task_id: str) -> None:
+        """Note which task a callback names, unless it is known already."""
+        now, row = self._clock(), entry.row
+        self._writer.tell("claimed", lambda file: moves.claim(file, task_id, now, row))
+
     def resolved(self, mark: str | Entry, task_id: str) -> None:
         """Note which task an uncertain submit made; a mark that nobody waits for is left alone.
 

@@ -94,6 +94,13 @@ def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: f
         move(connection, "submitted", (task_id, now, row))
 
 
+def claim(connection: sqlite3.Connection, task_id: str, now: float, row: int) -> None:
+    """Write which task a callback names; where that is known already, nothing changes."""
+    known = connection.execute("SELECT state FROM item WHERE row = ?", (row,)).fetchone()
+    if known in (("intent",), ("uncertain",)):
+        move(connection, "submitted", (task_id, now, row))
+
+
 def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> Row:
     """Return the row of an item, a new one if there is none.
 
