@@ -139,16 +139,16 @@ class Journal:
             ValueError: The price is no amount of money.
         """
         micro = None if price is None else to_micro(price)
-        values = (micro, intent_id, self._clock(), entry.row)
+        now = self._clock()
         written: list[bool] = []
 
         def intend(file: sqlite3.Connection) -> None:
-            moves.move(file, "intend", values)
+            moves.move(file, "intend", entry.row, price=micro, mark=intent_id, at=now)
             written.append(True)
 
         def take_back(file: sqlite3.Connection) -> None:
             if written:
-                moves.move(file, "refused", (entry.row,))
+                moves.move(file, "refused", entry.row)
 
         with _nothing_sent():
             asked = self._writer.ask("intend", intend)
@@ -163,11 +163,11 @@ class Journal:
 
     def refused(self, entry: Entry) -> None:
         """Note that nothing was bought: the item is what it was before the intent."""
-        self._tell("refused", (entry.row,))
+        self._tell("refused", entry)
 
     def submitted(self, entry: Entry, task_id: str) -> None:
         """Note the task that was bought."""
-        self._tell("submitted", (task_id, self._clock(), entry.row))
+        self._tell("submitted", entry, task_id=task_id, at=self._clock())
 
     def uncertain(self, entry: Entry, reason: str | ApixoError) -> None:
         """Note that nobody can know whether a task was bought, and why."""
@@ -175,7 +175,7 @@ class Journal:
             text = error_text(reason)
         else:
             text = uncertain_text(str(reason))
-        self._tell("uncertain", (text, entry.row))
+        self._tell("uncertain", entry, error=text)
 
     def claimed(self, entry: Entry, task_id: str) -> None:
         """Note which task a callback names, unless it is known already."""
@@ -189,26 +189,26 @@ class Journal:
             mark: The intent's `intent_id`, or the item.
             task_id: The task.
         """
-        now = self._clock()
         if isinstance(mark, Entry):
-            self._tell("submitted", (task_id, now, mark.row))
+            self.submitted(mark, task_id)
         else:
+            now = self._clock()
             self._writer.tell("resolved", lambda file: moves.resolve(file, mark, task_id, now))
 
     def succeeded(self, entry: Entry, result: Result) -> None:
         """Note what the task made."""
-        self._tell("succeeded", (result_text(result), self._clock(), entry.row))
+        self._tell("succeeded", entry, result=result_text(result), at=self._clock())
 
     def failed(self, entry: Entry, error: ApixoError) -> None:
         """Note how the task ended otherwise, or why none can be bought."""
-        self._tell("failed", (error_text(error), self._clock(), entry.row))
+        self._tell("failed", entry, error=error_text(error), at=self._clock())
 
     def downloaded(self, entry: Entry, paths: Iterable[Path]) -> None:
         """Note where the result was saved."""
-        self._tell("downloaded", (files_text(tuple(paths)), entry.row))
+        self._tell("downloaded", entry, files=files_text(tuple(paths)))
 
-    def _tell(self, name: str, values: moves.Values) -> None:
-        self._writer.tell(name, lambda file: moves.move(file, name, values))
+    def _tell(self, name: str, entry: Entry, **values: moves.Value) -> None:
+        self._writer.tell(name, lambda file: moves.move(file, name, entry.row, **values))
 
     # --- asking --------------------------------------------------------------------------------
 

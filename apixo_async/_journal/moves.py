@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from typing import Final, TypeAlias, cast
 
 from apixo_async._core.keys import Identity, canonical, key_of, short_forms
@@ -11,46 +10,48 @@ from apixo_async._journal.entry import Row
 from apixo_async._journal.failures import Refusal
 from apixo_async._journal.schema import COLUMNS
 
-Values: TypeAlias = Sequence[str | int | float | None]
+Value: TypeAlias = str | int | float | None
 
 _INTEND: Final = """
 UPDATE item SET
     prior_state = state, prior_intent_id = intent_id, prior_intent_at = intent_at,
-    state = 'intent', purchases = purchases + 1, price = ?1,
-    cost = cost + coalesce(?1, 0), unpriced = unpriced + (?1 IS NULL),
-    intent_id = ?2, intent_at = ?3
-WHERE row = ?4 AND state IN ('new', 'failed', 'uncertain')
+    state = 'intent', purchases = purchases + 1, price = :price,
+    cost = cost + coalesce(:price, 0), unpriced = unpriced + (:price IS NULL),
+    intent_id = :mark, intent_at = :at
+WHERE row = :row AND state IN ('new', 'failed', 'uncertain')
 """
 _REFUSED: Final = """
 UPDATE item SET
     state = prior_state, purchases = purchases - 1,
     cost = cost - coalesce(price, 0), unpriced = unpriced - (price IS NULL),
     intent_id = prior_intent_id, intent_at = prior_intent_at
-WHERE row = ? AND state = 'intent'
+WHERE row = :row AND state = 'intent'
 """
 _SUBMITTED: Final = """
 UPDATE item SET
-    state = 'submitted', task_id = ?1, submitted_at = ?2,
+    state = 'submitted', task_id = :task_id, submitted_at = :at,
     ended_at = NULL, result = NULL, error = NULL, files = NULL
-WHERE row = ?3 AND state IN ('intent', 'uncertain', 'submitted')
+WHERE row = :row AND state IN ('intent', 'uncertain', 'submitted')
 """
 _UNCERTAIN: Final = """
-UPDATE item SET state = 'uncertain', error = ? WHERE row = ? AND state IN ('intent', 'uncertain')
+UPDATE item SET state = 'uncertain', error = :error
+WHERE row = :row AND state IN ('intent', 'uncertain')
 """
 _SUCCEEDED: Final = """
-UPDATE item SET state = 'success', result = ?, ended_at = ?, error = NULL
-WHERE row = ? AND state IN ('submitted', 'success', 'failed') AND task_id IS NOT NULL
+UPDATE item SET state = 'success', result = :result, ended_at = :at, error = NULL
+WHERE row = :row AND state IN ('submitted', 'success', 'failed') AND task_id IS NOT NULL
 """
 _FAILED: Final = """
-UPDATE item SET state = 'failed', error = ?, ended_at = ?
-WHERE row = ? AND state IN ('new', 'submitted', 'failed')
+UPDATE item SET state = 'failed', error = :error, ended_at = :at
+WHERE row = :row AND state IN ('new', 'submitted', 'failed')
 """
+_DOWNLOADED: Final = "UPDATE item SET files = :files WHERE row = :row AND state = 'success'"
+
 _FIND: Final = f"""
 SELECT entered.row, item.digest, {COLUMNS} FROM item LEFT JOIN entered USING (row) WHERE key = ?
 """
-_DOWNLOADED: Final = "UPDATE item SET files = ? WHERE row = ? AND state = 'success'"
 
-#: By the name of the move; the last value is always the row.
+#: By the name of the move.
 MOVES: Final = {
     "intend": _INTEND,
     "refused": _REFUSED,
@@ -62,21 +63,21 @@ MOVES: Final = {
 }
 
 
-def move(connection: sqlite3.Connection, name: str, values: Values) -> None:
+def move(connection: sqlite3.Connection, name: str, row: int, **values: Value) -> None:
     """Write what happened to an item.
 
     Raises:
         Refusal: It is in no state in which this can happen, or its mark is another's.
     """
     try:
-        cursor = connection.execute(MOVES[name], values)
+        cursor = connection.execute(MOVES[name], {"row": row, **values})
     except sqlite3.IntegrityError as exc:
         raise Refusal(f"{name}: {exc}. Every submit is marked with a text of its own") from exc
     if cursor.rowcount != 1:
-        raise _misplaced(connection, name, values[-1])
+        raise _misplaced(connection, name, row)
 
 
-def _misplaced(connection: sqlite3.Connection, name: str, row: object) -> Refusal:
+def _misplaced(connection: sqlite3.Connection, name: str, row: int) -> Refusal:
     found = connection.execute("SELECT key, state FROM item WHERE row = ?", (row,)).fetchone()
     if found is None:
         return Refusal(f"{name}: it has no row {row}; the entry is of another journal")
@@ -91,7 +92,7 @@ def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: f
         (intent_id,),
     ).fetchall()
     for (row,) in cast("list[tuple[int]]", rows):
-        move(connection, "submitted", (task_id, now, row))
+        move(connection, "submitted", row, task_id=task_id, at=now)
 
 
 def claim(connection: sqlite3.Connection, task_id: str, now: float, row: int) -> None:

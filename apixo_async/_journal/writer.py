@@ -165,7 +165,7 @@ class Writer:
         lost = next((write.lost for write in batch if write.lost), None)
         if lost is not None:
             self._break(lost, [])
-        elif self._waiting and not self._batches:
+        elif self._waiting:
             self._begin()
 
     def _break(self, cause: BaseException, batch: list[Pending]) -> None:

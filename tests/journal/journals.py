@@ -11,6 +11,7 @@ from apixo_async import GptImage2, Result, TaskFailedError, TaskRef
 from apixo_async._core.keys import Identity, identity
 from apixo_async._journal.entry import Entry
 from apixo_async._journal.journal import Journal
+from apixo_async._journal.moves import move
 from apixo_async._journal.schema import begin_run, is_new
 
 
@@ -47,6 +48,24 @@ def in_memory() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     begin_run(connection, new=is_new(connection), now=1.0, version="test")
     return connection
+
+
+#: What each move is told, beside the row.
+VALUES = {
+    "intend": ("price", "mark", "at"),
+    "refused": (),
+    "submitted": ("task_id", "at"),
+    "uncertain": ("error",),
+    "succeeded": ("result", "at"),
+    "failed": ("error", "at"),
+    "downloaded": ("files",),
+}
+
+
+def moved(file: sqlite3.Connection, name: str, values: tuple[Any, ...]) -> None:
+    """Write a move, given its values in their order and then the row."""
+    *others, row = values
+    move(file, name, row, **dict(zip(VALUES[name], others, strict=True)))
 
 
 def shown(path: Path, columns: str = "key, state", table: str = "item") -> list[tuple[Any, ...]]:

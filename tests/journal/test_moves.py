@@ -9,9 +9,9 @@ import pytest
 from apixo_async._core.keys import identity
 from apixo_async._journal.entry import STATES
 from apixo_async._journal.failures import Refusal
-from apixo_async._journal.moves import MOVES, enter, move, resolve
+from apixo_async._journal.moves import MOVES, enter, resolve
 
-from .journals import castle, in_memory, known
+from .journals import castle, in_memory, known, moved
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_another_run_finds_them_again(file: sqlite3.Connection) -> None:
 def test_what_is_known_of_an_item_is_returned(file: sqlite3.Connection) -> None:
     """An item of an earlier run comes with all that was written of it."""
     enter(file, "k", known())
-    move(file, "intend", (20_000, "mark", 5.0, 1))
-    move(file, "submitted", ("task_1", 6.0, 1))
+    moved(file, "intend", (20_000, "mark", 5.0, 1))
+    moved(file, "submitted", ("task_1", 6.0, 1))
     next_run(file)
     row = enter(file, "k", known())
     assert (row.state, row.purchases, row.cost, row.unpriced) == ("submitted", 1, 20_000, 0)
@@ -93,13 +93,13 @@ def test_an_intent_reserves_and_a_refusal_takes_back(file: sqlite3.Connection) -
     names = "state, purchases, cost, unpriced, intent_id, intent_at"
     enter(file, "k", known())
     before = columns(file, names)
-    move(file, "intend", (20_000, "a", 5.0, 1))
+    moved(file, "intend", (20_000, "a", 5.0, 1))
     assert columns(file, names) == ("intent", 1, 20_000, 0, "a", 5.0)
-    move(file, "refused", (1,))
+    moved(file, "refused", (1,))
     assert columns(file, names) == before == ("new", 0, 0, 0, None, None)
-    move(file, "intend", (None, None, 6.0, 1))
+    moved(file, "intend", (None, None, 6.0, 1))
     assert columns(file, names) == ("intent", 1, 0, 1, None, 6.0)
-    move(file, "refused", (1,))
+    moved(file, "refused", (1,))
     assert columns(file, names) == before
 
 
@@ -108,27 +108,27 @@ def test_a_refused_second_attempt(file: sqlite3.Connection, state: str) -> None:
     """An item that is tried again and refused is what the first attempt made of it."""
     names = "state, purchases, cost, unpriced, intent_id, intent_at, task_id, error"
     enter(file, "k", known())
-    move(file, "intend", (20_000, "a", 5.0, 1))
+    moved(file, "intend", (20_000, "a", 5.0, 1))
     if state == "failed":
-        move(file, "submitted", ("task_1", 6.0, 1))
-        move(file, "failed", ("{}", 7.0, 1))
+        moved(file, "submitted", ("task_1", 6.0, 1))
+        moved(file, "failed", ("{}", 7.0, 1))
     else:
-        move(file, "uncertain", ("{}", 1))
+        moved(file, "uncertain", ("{}", 1))
     before = columns(file, names)
-    move(file, "intend", (30_000, "b", 8.0, 1))
+    moved(file, "intend", (30_000, "b", 8.0, 1))
     assert columns(file, "state, purchases, cost, intent_id") == ("intent", 2, 50_000, "b")
-    move(file, "refused", (1,))
+    moved(file, "refused", (1,))
     assert columns(file, names) == before
 
 
 def test_another_task_takes_the_place_of_the_first(file: sqlite3.Connection) -> None:
     """A task bought again is the item's task; how the first one ended is over."""
     enter(file, "k", known())
-    move(file, "intend", (20_000, None, 5.0, 1))
-    move(file, "submitted", ("task_1", 6.0, 1))
-    move(file, "failed", ('{"class": "x"}', 7.0, 1))
-    move(file, "intend", (20_000, None, 8.0, 1))
-    move(file, "submitted", ("task_2", 9.0, 1))
+    moved(file, "intend", (20_000, None, 5.0, 1))
+    moved(file, "submitted", ("task_1", 6.0, 1))
+    moved(file, "failed", ('{"class": "x"}', 7.0, 1))
+    moved(file, "intend", (20_000, None, 8.0, 1))
+    moved(file, "submitted", ("task_2", 9.0, 1))
     assert columns(file, "state, task_id, submitted_at, ended_at, error, purchases, cost") == (
         "submitted",
         "task_2",
@@ -138,8 +138,8 @@ def test_another_task_takes_the_place_of_the_first(file: sqlite3.Connection) -> 
         2,
         40_000,
     )
-    move(file, "succeeded", ("{}", 10.0, 1))
-    move(file, "downloaded", ('{"files": []}', 1))
+    moved(file, "succeeded", ("{}", 10.0, 1))
+    moved(file, "downloaded", ('{"files": []}', 1))
     assert columns(file, "state, result, ended_at, files") == (
         "success",
         "{}",
@@ -176,26 +176,26 @@ def test_where_each_move_may_start(file: sqlite3.Connection, name: str, state: s
     file.execute("UPDATE item SET state = ?, prior_state = 'new', task_id = 't'", (state,))
     before = columns(file, "*")
     if state in ALLOWED[name]:
-        move(file, name, (*VALUES[name], 1))
+        moved(file, name, (*VALUES[name], 1))
         return
     with pytest.raises(Refusal, match=f"{name}: the item 'k' is '{state}', where this cannot"):
-        move(file, name, (*VALUES[name], 1))
+        moved(file, name, (*VALUES[name], 1))
     assert columns(file, "*") == before
 
 
 def test_an_entry_of_another_journal(file: sqlite3.Connection) -> None:
     """A row that is not there is refused as such."""
     with pytest.raises(Refusal, match="refused: it has no row 7; the entry is of another journal"):
-        move(file, "refused", (7,))
+        moved(file, "refused", (7,))
 
 
 def test_a_mark_belongs_to_one_submit(file: sqlite3.Connection) -> None:
     """Two submits with one mark are refused: its callback could not be told apart."""
     for key in "ab":
         enter(file, key, known())
-    move(file, "intend", (1, "mark", 5.0, 1))
+    moved(file, "intend", (1, "mark", 5.0, 1))
     with pytest.raises(Refusal, match="Every submit is marked with a text of its own"):
-        move(file, "intend", (1, "mark", 5.0, 2))
+        moved(file, "intend", (1, "mark", 5.0, 2))
     assert columns(file, "state", 2) == ("new",)
 
 

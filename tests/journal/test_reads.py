@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 
 from apixo_async._journal.entry import STATES
-from apixo_async._journal.moves import enter, move
+from apixo_async._journal.moves import enter
 from apixo_async._journal.reads import PAGE, counts, page, spent
 
-from .journals import in_memory, known
+from .journals import in_memory, known, moved
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def test_counts_are_all_items(file: sqlite3.Connection) -> None:
     """Every item is counted in the state that it is in."""
     for number in range(5):
         enter(file, None, known(number))
-    move(file, "intend", (1, None, 5.0, 1))
-    move(file, "intend", (1, None, 5.0, 2))
-    move(file, "uncertain", ("{}", 2))
+    moved(file, "intend", (1, None, 5.0, 1))
+    moved(file, "intend", (1, None, 5.0, 2))
+    moved(file, "uncertain", ("{}", 2))
     assert counts(file) == dict.fromkeys(STATES, 0) | {"new": 3, "intent": 1, "uncertain": 1}
 
 
@@ -41,11 +41,11 @@ def test_what_was_spent(file: sqlite3.Connection) -> None:
     """The money of every purchase is summed up, and those without a price are counted."""
     for number in range(3):
         enter(file, None, known(number))
-    move(file, "intend", (20_000, None, 5.0, 1))
-    move(file, "intend", (None, None, 5.0, 2))
-    move(file, "intend", (350_000, None, 5.0, 3))
+    moved(file, "intend", (20_000, None, 5.0, 1))
+    moved(file, "intend", (None, None, 5.0, 2))
+    moved(file, "intend", (350_000, None, 5.0, 3))
     assert spent(file) == (370_000, 1)
-    move(file, "refused", (2,))
+    moved(file, "refused", (2,))
     assert spent(file) == (370_000, 0)
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from apixo_async import JournalError
 from apixo_async._journal.failures import Refusal
-from apixo_async._journal.moves import enter, move
+from apixo_async._journal.moves import enter
 from apixo_async._journal.schema import VERSION
 from apixo_async._journal.store import Store
 from apixo_async._journal.writer import Write
 
-from .journals import Failing, change, full, known, shown
+from .journals import Failing, change, full, known, moved, shown
 
 Make = Callable[..., Store]
 
@@ -72,7 +72,7 @@ def test_how_it_is_written(store: Make) -> None:
 def test_an_intent_is_uncertain_after_opening(store: Make, tmp_path: Path) -> None:
     """What was an intent when the file was let go is uncertain as soon as it is opened."""
     one = filled(store(), "a")
-    one.write([Write("intend", lambda file: move(file, "intend", (1, "mark", 5.0, 1)))])
+    one.write([Write("intend", lambda file: moved(file, "intend", (1, "mark", 5.0, 1)))])
     one.close()
     assert shown(tmp_path / "run.db") == [("a", "intent")]
     filled(store()).close()
@@ -85,7 +85,7 @@ def test_an_intent_is_uncertain_after_opening(store: Make, tmp_path: Path) -> No
 def test_a_refusal_touches_nothing_else(store: Make, tmp_path: Path) -> None:
     """One operation that is refused leaves the others of its batch as they are."""
     one = filled(store(), "a")
-    refused = Write("move", lambda file: move(file, "refused", (1,)))
+    refused = Write("move", lambda file: moved(file, "refused", (1,)))
     one.write([refused, Write("enter", lambda file: enter(file, "b", known()))])
     assert isinstance(refused.refused, Refusal)
     one.close()

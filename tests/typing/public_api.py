@@ -39,6 +39,8 @@ from apixo_async import (
     InputWarning,
     InsufficientBalanceError,
     InternalServerError,
+    JournalError,
+    JournalWarning,
     Limiter,
     LimitReached,
     Limits,
@@ -84,7 +86,7 @@ from apixo_async import (
 )
 
 VERSION: str = __version__
-WARNING: type[UserWarning] = InputWarning
+WARNINGS: tuple[type[UserWarning], ...] = (InputWarning, JournalWarning)
 
 
 def inputs(row: dict[str, Any]) -> list[Input]:
@@ -291,7 +293,7 @@ def describe(error: ApixoError) -> str:
             return f"{len(assert_type(error.saved, tuple[Path, ...]))} files are saved"
         case TaskError():
             return str(assert_type(error.ref, TaskRef))
-        case ConfigurationError() | ClientClosedError() | PollerDiedError():
+        case ConfigurationError() | ClientClosedError() | PollerDiedError() | JournalError():
             return str(error)
         case _:
             return f"bought: {assert_type(error.bought, bool | None)}"
