@@ -83,6 +83,8 @@ def _sentence(exc: BaseException) -> str:
     if isinstance(exc, Refusal):
         return str(exc)
     code: object = getattr(exc, "sqlite_errorcode", None)
+    if isinstance(exc, PermissionError):
+        code = sqlite3.SQLITE_CANTOPEN
     # The low byte is the family; the rest tells apart what is the same to the reader.
     meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
     if meaning is None:

@@ -48,6 +48,7 @@ class Store:
         self.path = path
         self._hook = hook
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[Path, tuple[int, int] | None] = Path(path), None
         self._is_broken = False
 
     def open(self, now: float, version: str) -> None:
@@ -62,6 +63,7 @@ class Store:
             self._connection = connection = sqlite3.connect(
                 file, timeout=PATIENCE, isolation_level=None
             )
+            self._file = file, _inode(file)
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             new = is_new(connection)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -89,6 +91,7 @@ class Store:
             raise journal_error(self.path, Refusal("an earlier write failed"))
         names = tuple(dict.fromkeys(operation.name for operation in batch))
         try:
+            self._check_file()
             with _transaction(connection):
                 for operation in batch:
                     operation.run(connection)
@@ -97,6 +100,15 @@ class Store:
         except Exception as exc:
             self._is_broken = True
             raise journal_error(self.path, exc) from exc
+
+    def _check_file(self) -> None:
+        """Refuse to write on into a file that nobody will find again."""
+        file, inode = self._file
+        if _inode(file) != inode:
+            raise Refusal(
+                "it was removed, moved or replaced while it was in use. What was bought since then "
+                "is known to this run alone: look at your account before you run the same again"
+            )
 
     def _tell(self, names: Sequence[str], when: str) -> None:
         if self._hook is not None:
@@ -108,6 +120,14 @@ class Store:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager

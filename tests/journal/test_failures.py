@@ -39,6 +39,7 @@ def test_what_is_said_already() -> None:
     said = journal_error("run.db", Refusal("no such thing. Do this"))
     assert str(said) == "journal run.db: no such thing. Do this"
     assert journal_error("run.db", said) is said
+    assert "you may write there" in str(journal_error("run.db", PermissionError("denied")))
     assert "MemoryError" in str(journal_error("run.db", MemoryError()))
 
 

@@ -142,6 +142,20 @@ def test_it_stays_broken_where_sqlite_has_rolled_back(store: Make, tmp_path: Pat
     assert shown(tmp_path / "run.db") == [("a", "new")]
 
 
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_file_that_goes_away(store: Make, tmp_path: Path, how: str) -> None:
+    """A journal that is taken away while it is in use is not written on into the void."""
+    one, path = filled(store(), "a"), tmp_path / "run.db"
+    if how == "removed":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "other.db")
+    if how == "replaced":
+        path.touch()
+    with pytest.raises(JournalError, match=r"removed, moved or replaced.*look at your account"):
+        one.write([Write("enter", lambda file: enter(file, "b", known()))])
+
+
 # --- what cannot be opened -------------------------------------------------------------------
 
 
@@ -295,6 +309,15 @@ def test_a_read_only_directory(outdoors: Path, there: bool) -> None:
     with pytest.raises(JournalError, match=r"cannot be opened|read-only") as caught:
         one.open(1.0, "test")
     assert "that you may write there" in str(caught.value) or "allow writing" in str(caught.value)
+
+
+def test_a_directory_that_cannot_be_entered(outdoors: Path) -> None:
+    """A directory whose files cannot be seen is an error that says what to check."""
+    closed = outdoors / "closed"
+    closed.mkdir(mode=0)
+    with pytest.raises(JournalError, match=r"cannot be opened|there is no directory"):
+        Store(str(closed / "run.db")).open(1.0, "test")
+    closed.chmod(0o755)
 
 
 def left_by_a_run(path: Path, *, closed: bool) -> None:
