@@ -10,12 +10,12 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from apixo_async import JournalError
+from apixo_async import JournalError, OtherModel
 from apixo_async._journal.journal import Journal
 
 ITEMS, KILLS, LINES = 20_000, 5, 300
@@ -107,6 +107,57 @@ def test_another_process_uses_it(tmp_path: Path) -> None:
     asyncio.run(open_and_close(path))
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=10)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("nobody but root mounts a disk, and that on Linux")
+    yield place
+    subprocess.run(["umount", str(place)], check=True, timeout=10)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    """On a disk without room a run ends with an error, and goes on when there is room again."""
+    path, ballast = small_disk / "run.db", small_disk / "ballast"
+    ballast.write_bytes(b"x" * (500 << 10))
+    confirmed: list[str] = []
+    with pytest.raises(JournalError, match=r"the disk is full .*free some space"):
+        asyncio.run(fill(path, confirmed))
+    before = bought(path)
+    assert before == confirmed
+    ballast.unlink()
+    with pytest.raises(JournalError, match="the disk is full"):
+        asyncio.run(fill(path, confirmed))
+    assert bought(path) == confirmed
+    assert len(confirmed) > len(before) > 20
+
+
+def bought(path: Path) -> list[str]:
+    """Return the keys of what was begun to be bought, each once."""
+    found = [(key, purchases) for key, (_, purchases, _) in items(path).items() if purchases]
+    assert {purchases for _, purchases in found} == {1}
+    return [key for key, _ in found]
+
+
+async def fill(path: Path, confirmed: list[str]) -> None:
+    """Note one intent after the other, until there is no room."""
+    journal = await Journal.open(path)
+    try:
+        for number in range(10_000):
+            entry = await journal.enter(f"{number}", OtherModel("m", prompt="x" * 500))
+            if entry.state == "new":
+                await journal.intend(entry, None, None)
+                confirmed.append(entry.key)
+    finally:
+        with suppress(JournalError):
+            await journal.aclose()
+
+
 async def open_and_close(path: Path) -> None:
     await (await Journal.open(path)).aclose()
 
@@ -143,6 +194,8 @@ def items(path: Path) -> dict[str, tuple[str, int, str | None]]:
     """Return what a file holds, which must be whole."""
     connection = sqlite3.connect(path)
     try:
+        # Otherwise SQLite needs room for a file that processes share.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         rows = connection.execute("SELECT key, state, purchases, task_id FROM item").fetchall()
         return {key: (state, purchases, task_id) for key, state, purchases, task_id in rows}
