@@ -78,9 +78,7 @@ class Callbacks:
         """
         return self._open(model, kind, record, None)
 
-    def reopen(
-        self, model: str, slot: Slot, mark: str, *, age: float, record: Record
-    ) -> Track:
+    def reopen(self, model: str, slot: Slot, mark: str, *, age: float, record: Record) -> Track:
         """Go on waiting for the callback of an uncertain submit of an earlier process.
 
         Args:
@@ -99,9 +97,7 @@ class Callbacks:
         expected = Expected(record)
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
         note = None if record is None else expected.note
-        expected.ticket = self._desk.open(
-            model, lifetime, expected.look, intent_id=mark, note=note
-        )
+        expected.ticket = self._desk.open(model, lifetime, expected.look, intent_id=mark, note=note)
         return expected
 
     def bought(self, expected: Expected, track: Track) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, overload
 import httpx2
 
 from apixo_async._bulk.items import Inputs
+from apixo_async._bulk.options import Amount, Options, StrPath
 from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._bulk.shop import Orphan, Shop
 from apixo_async._checks import (
@@ -176,6 +177,11 @@ class AsyncClient(Session):
         ordered: bool = False,
         attempts: int = 1,
         provider: str | None = None,
+        journal: StrPath | None = None,
+        resubmit_uncertain: bool = False,
+        max_cost: Amount | None = None,
+        prices: Mapping[str, Amount] | None = None,
+        download_to: StrPath | None = None,
     ) -> Outcomes:
         """Buy a task for each of many inputs, and return their outcomes as an async iterator.
 
@@ -192,12 +198,32 @@ class AsyncClient(Session):
             attempts: Tasks bought for an input at most, where the first ones fail in a way that
                 may pass; the service may charge each.
             provider: The route: "auto", "value" or "official".
+            journal: A file that remembers every item, so that the same call goes on where an
+                earlier one ended, however that died: what it finished comes from the file, what
+                it bought is looked at, and nothing is bought twice. Without keys of yours, equal
+                inputs are told apart by their number. One run at a time uses it.
+            resubmit_uncertain: Whether to buy anew what nobody can know to have been bought by an
+                earlier run: your word that it may be paid for twice.
+            max_cost: USD that all purchases may cost, those of earlier runs of the journal too;
+                checked before each one by the documents' prices.
+            prices: USD of a task by model, where the documents give no price.
+            download_to: A directory to save every result in; `Outcome.paths` has the files.
 
         Raises:
             ConfigurationError: An argument is wrong.
         """
+        options = Options.checked(
+            ordered=ordered,
+            attempts=attempts,
+            provider=provider,
+            journal=journal,
+            resubmit_uncertain=resubmit_uncertain,
+            max_cost=max_cost,
+            prices=prices,
+            download_to=download_to,
+        )
         shop = Shop(self._life, self._settings.timeouts, self._rng, self._orphan)
-        return Outcomes(shop, inputs, ordered=ordered, attempts=attempts, provider=provider)
+        return Outcomes(shop, inputs, options)
 
     @overload
     def attach(self, model: TaskRef, /) -> Task: ...

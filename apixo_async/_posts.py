@@ -151,9 +151,9 @@ class Posts:
 
     def _refused(self, purchase: Purchase, verdict: Refused, sent_at: datetime) -> Ended:
         if purchase.expected is not None and purchase.expected.came:
-                # Only the service knows the URL: whatever its answer says, it has made a task.
-                doubt = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
-                return self._uncertain(purchase, doubt, sent_at)
+            # Only the service knows the URL: whatever its answer says, it has made a task.
+            doubt = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
+            return self._uncertain(purchase, doubt, sent_at)
         _forget(purchase)
         if purchase.record is not None:
             purchase.record.refused()
@@ -229,6 +229,11 @@ class Posts:
         """Wait for the POSTs under way."""
         while self._under_way:
             await asyncio.wait(self._under_way)
+
+    async def ended(self) -> None:
+        """Wait for the POSTs that are under way now."""
+        if self._under_way:
+            await asyncio.wait(tuple(self._under_way))
 
     async def drain(self, timeout: float) -> None:
         """Wait for the POSTs under way, at most so many seconds, then cancel them."""

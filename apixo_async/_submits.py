@@ -22,8 +22,8 @@ from apixo_async._line import Line
 from apixo_async._poller import Poller
 from apixo_async._posts import Posts, Purchase
 from apixo_async._probes import Probes
-from apixo_async._repeats import Repeats
 from apixo_async._record import Record
+from apixo_async._repeats import Repeats
 from apixo_async._reporting import Reporter
 from apixo_async._task import Task
 from apixo_async._track import Track

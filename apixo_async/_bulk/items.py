@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from apixo_async._bulk.outcome import Outcome
 from apixo_async._checks import check_input
 from apixo_async._core.errors import ApixoError, ConfigurationError
-from apixo_async._core.task_errors import TaskFailedError
+from apixo_async._core.task_errors import SubmitUncertainError, TaskFailedError
 from apixo_async._core.values import Result
 from apixo_async._task import Task
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
-Entry: TypeAlias = Input | tuple[str, Input]
-Inputs: TypeAlias = Iterable[Entry] | AsyncIterable[Entry]
+if TYPE_CHECKING:
+    from apixo_async._journal.entry import Entry
+
+#: A key of None is none.
+Given: TypeAlias = Input | tuple[str | None, Input]
+Inputs: TypeAlias = Iterable[Given] | AsyncIterable[Given]
 
 
 @dataclass(slots=True)
@@ -25,27 +30,44 @@ class Item:
 
     Attributes:
         number: Its place among those read, from 0.
-        key: The caller's, or that place.
+        given_key: The caller's, or None.
+        key: The caller's, or that place; with a journal, the one that it has there.
         input: What to buy; None where what was given is no input.
         refused: What is wrong with it, or None.
         task: The last task bought for it.
         purchases: Tasks bought for it.
         failure: How that task failed, while another one is tried.
+        doubt: How its submit was uncertain, while a callback may still tell.
+        entry: Its place in the journal, or None.
+        resumed: Whether an earlier run bought it.
+        paths: Where the result was saved.
     """
 
     number: int
+    given_key: str | None
     key: str
     input: Input | None
     refused: ConfigurationError | None = None
     task: Task | None = None
     purchases: int = 0
     failure: TaskFailedError | None = None
+    doubt: SubmitUncertainError | None = None
+    entry: Entry | None = None
+    resumed: bool = False
+    paths: tuple[Path, ...] = ()
 
-    def outcome(self, ended: Result | ApixoError) -> Outcome:
+    def outcome(self, result: Result | None, error: ApixoError | None) -> Outcome:
         """Return what became of it."""
-        if isinstance(ended, Result):
-            return Outcome(self.key, self.input, self.task, ended, None, self.purchases)
-        return Outcome(self.key, self.input, self.task, None, ended, self.purchases)
+        return Outcome(
+            key=self.key,
+            input=self.input,
+            task=self.task,
+            result=result,
+            error=error,
+            purchases=self.purchases,
+            paths=self.paths,
+            resumed=self.resumed,
+        )
 
 
 def check_inputs(given: object) -> Inputs:
@@ -95,22 +117,24 @@ async def _entries(inputs: Inputs) -> AsyncGenerator[object]:
 
 
 def _item(number: int, entry: object) -> Item:
-    key: object = str(number)
+    key: object = None
     given = entry
     if isinstance(entry, tuple):
         pair = cast("tuple[object, ...]", entry)
         if len(pair) != 2:
             return _refused(number, f"a tuple of {len(pair)} given; a (key, input) pair has two")
         key, given = pair
-    if not isinstance(key, str):
-        return _refused(
-            number, f"key: {key!r:.200} given; a key is a str, such as {str(key)!r:.200}"
-        )
+        if key is not None and not isinstance(key, str):
+            return _refused(
+                number, f"key: {key!r:.200} given; a key is a str, such as {str(key)!r:.200}"
+            )
+    given_key = key if isinstance(key, str) else None
+    shown = str(number) if given_key is None else given_key
     try:
-        return Item(number, key, check_input(given))
+        return Item(number, given_key, shown, check_input(given))
     except ConfigurationError as error:
-        return Item(number, key, None, error.with_traceback(None))
+        return Item(number, given_key, shown, None, error.with_traceback(None))
 
 
 def _refused(number: int, why: str) -> Item:
-    return Item(number, str(number), None, ConfigurationError(why))
+    return Item(number, None, str(number), None, ConfigurationError(why))

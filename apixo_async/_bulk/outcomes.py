@@ -9,12 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from apixo_async._bulk.items import Inputs, check_inputs
+from apixo_async._bulk.options import Options
 from apixo_async._bulk.outcome import Outcome
 from apixo_async._bulk.progress import Progress
 from apixo_async._bulk.run import Run
 from apixo_async._bulk.shop import Counter, Shop
-from apixo_async._checks import check_delivery
-from apixo_async._core.errors import ConfigurationError
 
 
 class Outcomes:
@@ -41,22 +40,9 @@ class Outcomes:
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __init__(
-        self,
-        shop: Shop,
-        inputs: Inputs,
-        *,
-        ordered: bool = False,
-        attempts: int = 1,
-        provider: str | None = None,
-    ) -> None:
-        delivery = check_delivery(None, provider)
+    def __init__(self, shop: Shop, inputs: Inputs, options: Options) -> None:
         self._run = Run(
-            check_inputs(inputs),
-            partial(Counter, shop, delivery),
-            shop.rng,
-            ordered=_check_ordered(ordered),
-            attempts=_check_attempts(attempts),
+            check_inputs(inputs), partial(Counter, shop, options.delivery), shop.rng, options
         )
 
     @property
@@ -102,7 +88,7 @@ class Outcomes:
             if exc_type is None:
                 await run.drained()
         finally:
-            await run.settled()
+            await run.close()
 
     def __del__(self) -> None:
         loop = self._loop
@@ -123,15 +109,3 @@ class Outcomes:
             f"<Outcomes {counts.read} read, {counts.in_progress} in progress, "
             f"{counts.succeeded} succeeded>"
         )
-
-
-def _check_ordered(given: object) -> bool:
-    if not isinstance(given, bool):
-        raise ConfigurationError(f"ordered: {given!r} given; True or False")
-    return given
-
-
-def _check_attempts(given: object) -> int:
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise ConfigurationError(f"attempts: {given!r} given; a whole number from 1 up")
-    return given

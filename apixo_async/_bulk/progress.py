@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from apixo_async._core.errors import ApixoError
-from apixo_async._core.task_errors import SubmitUncertainError
+from apixo_async._core.spending import Spending
+from apixo_async._core.task_errors import DownloadError, SubmitUncertainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,10 @@ class Progress:
         failed: Inputs whose last task ended otherwise, or is looked at no more.
         uncertain: Inputs of which nobody can know whether a task was bought.
         unbought: Inputs for which nothing was bought.
+        resumed: Inputs for which an earlier run of the same journal had bought a task.
+        spent: USD of all purchases by the documents' prices and those given, of those under way
+            too and of those that may have been made; earlier runs of the same journal count.
+        unpriced: Purchases whose price nobody knows.
     """
 
     read: int = 0
@@ -29,15 +35,28 @@ class Progress:
     failed: int = 0
     uncertain: int = 0
     unbought: int = 0
+    resumed: int = 0
+    spent: Decimal = Decimal(0)
+    unpriced: int = 0
 
 
 class Tally:
     """The counts of a map while they change."""
 
-    __slots__ = ("_failed", "_succeeded", "_unbought", "_uncertain", "bought", "read")
+    __slots__ = (
+        "_failed",
+        "_spending",
+        "_succeeded",
+        "_unbought",
+        "_uncertain",
+        "bought",
+        "read",
+        "resumed",
+    )
 
-    def __init__(self) -> None:
-        self.read = self.bought = 0
+    def __init__(self, spending: Spending | None = None) -> None:
+        self._spending = spending or Spending()
+        self.read = self.bought = self.resumed = 0
         self._succeeded = self._failed = self._uncertain = self._unbought = 0
 
     @property
@@ -48,7 +67,7 @@ class Tally:
 
     def ended(self, error: ApixoError | None, purchases: int) -> None:
         """Count what became of an input for which so many tasks were bought."""
-        if error is None:
+        if error is None or isinstance(error, DownloadError):
             self._succeeded += 1
         elif isinstance(error, SubmitUncertainError):
             self._uncertain += 1
@@ -69,4 +88,7 @@ class Tally:
             failed=self._failed,
             uncertain=self._uncertain,
             unbought=self._unbought,
+            resumed=self.resumed,
+            spent=self._spending.spent,
+            unpriced=self._spending.unpriced,
         )

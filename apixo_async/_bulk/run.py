@@ -1,9 +1,4 @@
-"""A map at work: one reader, a purchase for each input in turn, and what became of them.
-
-An input goes from the reader into a purchase, from there to the client, which looks at the task,
-and ends on the shelf. Only a purchase has an asyncio.Task of this module's: a bought task calls
-back when it is over.
-"""
+"""A map at work: one reader, the work on each input, and the outcomes on their shelf."""
 
 from __future__ import annotations
 
@@ -11,17 +6,18 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import aclosing
-from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from apixo_async._bulk.ends import ended_by, error_of, not_bought
+from apixo_async._bulk.book import Book
+from apixo_async._bulk.ends import ended_by, not_bought
 from apixo_async._bulk.items import Inputs, Item, items
+from apixo_async._bulk.options import Options
 from apixo_async._bulk.outcome import Outcome
 from apixo_async._bulk.progress import Tally
 from apixo_async._bulk.shelf import Shelf
-from apixo_async._bulk.shop import Counter, StoppedError
-from apixo_async._core.errors import ApixoError
-from apixo_async._core.purchases import Luck, ends_buying, is_worth_another, pause_before
+from apixo_async._bulk.shop import Counter
+from apixo_async._bulk.work import Work
+from apixo_async._core.errors import ApixoError, JournalError
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Result
 from apixo_async._task import Task
@@ -31,16 +27,18 @@ from apixo_async._track import Signal
 #: More would only stand in the way of the client's other callers.
 AHEAD: Final = 32
 
+#: Inputs that the journal is asked for at once: enough to share a transaction.
+_ASKED: Final = 256
+
 
 class Run:
-    """Buy for every input, hand out every outcome.
+    """See every input through, hand out every outcome.
 
     Args:
         inputs: What to buy.
         open_counter: Opens where to buy; called at the start.
         rng: The source of the jitter.
-        ordered: Whether outcomes are handed out in the order of the inputs.
-        attempts: Tasks that may be bought for one input.
+        options: How.
     """
 
     def __init__(
@@ -48,26 +46,22 @@ class Run:
         inputs: Inputs,
         open_counter: Callable[[], Counter],
         rng: random.Random,
-        *,
-        ordered: bool,
-        attempts: int,
+        options: Options,
     ) -> None:
         self._inputs = inputs
         self._open_counter = open_counter
         self._rng = rng
-        self._attempts = attempts
-        self._shelf = Shelf(ordered=ordered)
-        self._luck = Luck()
-        self._opened: Counter | None = None
+        self._options = options
+        self._book = Book(options, self.fail)
+        self._shelf = Shelf(ordered=options.ordered)
+        self._opened: tuple[Counter, Work] | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._purchases: set[asyncio.Task[Task]] = set()
-        self._tasks: dict[asyncio.Future[Result], Item] = {}
         self._reason: ApixoError | None = None
         self._failure: BaseException | None = None
         self._room = Signal()
         self._news = Signal()
         self._is_read = self._is_given_away = False
-        self.tally = Tally()
+        self.tally = Tally(options.spending)
         self.stopped = False
 
     @property
@@ -83,7 +77,12 @@ class Run:
     @property
     def _counter(self) -> Counter:
         assert self._opened is not None  # From the start on.
-        return self._opened
+        return self._opened[0]
+
+    @property
+    def _work(self) -> Work:
+        assert self._opened is not None  # From the start on.
+        return self._opened[1]
 
     # --- handing out ---------------------------------------------------------------------
 
@@ -96,14 +95,18 @@ class Run:
         """
         while (outcome := self._shelf.take()) is None:
             if self.is_over:
-                raise self._end()
+                raise await self._end()
             await self._news.wait()
         self._room.fire()
         return outcome
 
-    def _end(self) -> BaseException:
+    async def _end(self) -> BaseException:
+        try:
+            await self._book.aclose()
+        except JournalError as error:
+            self._failure = self._failure or error
         reason, self._reason = self._reason, None
-        if reason is not None and self._failure is None:
+        if reason is not None and (self._failure is None or isinstance(reason, JournalError)):
             self._failure = ended_by(reason, self.tally.progress())
         failure, self._failure = self._failure, None
         return StopAsyncIteration() if failure is None else failure
@@ -117,7 +120,8 @@ class Run:
             ApixoError: The client is closed, or cannot be used here.
         """
         if self._reader is None and not self.stopped:
-            self._opened = self._open_counter()
+            counter = self._open_counter()
+            self._opened = counter, Work(counter, self._book, self._rng, self._options, self)
             self._reader = asyncio.get_running_loop().create_task(
                 self._read_all(), name="apixo_async map"
             )
@@ -125,6 +129,7 @@ class Run:
 
     async def _read_all(self) -> None:
         async with aclosing(items(self._inputs)) as found:
+            await self._work.resume()
             await self._room_for_one()
             async for item in found:
                 self._begin(item)
@@ -139,12 +144,13 @@ class Run:
             await self._room.wait()
 
     def _has_room(self) -> bool:
-        tasks = self._counter.limiter.limits.concurrent_tasks
+        work, tasks = self._work, self._counter.limiter.limits.concurrent_tasks
         ahead = min(tasks, AHEAD)
-        held = self.tally.in_progress + len(self._shelf)
-        if self.tally.in_progress >= tasks + ahead or held >= 2 * tasks + ahead:
+        held = self.tally.in_progress + len(self._shelf) - work.doubtful
+        busy = self.tally.in_progress - work.doubtful - work.downloads
+        if busy >= tasks + ahead or held >= 2 * tasks + ahead or work.entering >= _ASKED:
             return False
-        return len(self._purchases) < ahead or not self._counter.is_crowded(ahead)
+        return work.purchases < ahead or not self._counter.is_crowded(ahead)
 
     def _has_read(self, reader: asyncio.Task[None]) -> None:
         self._inputs = ()  # A long list need not stay until the last outcome.
@@ -155,73 +161,42 @@ class Run:
             self._failure = asyncio.CancelledError("the reading of the inputs was cancelled")
         self._news.fire()
 
-    # --- buying --------------------------------------------------------------------------
-
     def _begin(self, item: Item) -> None:
         self.tally.read += 1
         if item.refused is not None:
-            self._finish(item, item.refused)
+            self.finish(item, None, item.refused)
         else:
-            self._buy(item)
+            self._work.take(item)
 
-    def _buy(self, item: Item, pause: float = 0.0) -> None:
-        assert item.input is not None  # Otherwise it was refused.
-        purchase = asyncio.get_running_loop().create_task(self._counter.buy(item.input, pause))
-        self._purchases.add(purchase)
-        purchase.add_done_callback(partial(self._has_bought, item))
+    # --- what the work tells -------------------------------------------------------------
 
-    def _has_bought(self, item: Item, purchase: asyncio.Task[Task]) -> None:
-        self._purchases.discard(purchase)
-        error = error_of(purchase)
-        if error is None:
-            self._luck.bought()
-            self.tally.bought += 1
-            item.purchases += 1
-            item.task = purchase.result()
-            self._watch(item, item.task)
-            return
-        if isinstance(error, StoppedError):
-            error = not_bought(self._reason)
-        elif self._luck.ended(error):
-            self._fail(error)
-        if isinstance(error, SubmitUncertainError):
-            self._finish(item, error)
-        else:
-            # Another purchase that came to nothing leaves the input as its last task left it.
-            self._finish(item, item.failure or error)
+    def bought(self) -> None:
+        """Count a task that was bought."""
+        self.tally.bought += 1
 
-    def _watch(self, item: Item, task: Task) -> None:
-        over = task.as_future()
-        self._tasks[over] = item
-        over.add_done_callback(self._is_settled)
+    def moved(self) -> None:
+        """See whether there is room for another item."""
         self._room.fire()
         if self._is_given_away:
             self.give_away()
 
-    def _is_settled(self, over: asyncio.Future[Result]) -> None:
-        item = self._tasks.pop(over, None)
-        if item is None:
-            return  # It was given away.
-        error = error_of(over)
-        if error is None:
-            self._finish(item, over.result())
-            return
-        if ends_buying(error):
-            self._fail(error)
-        if is_worth_another(error, item.purchases, self._attempts):
-            item.failure = error
-            self._buy(item, pause_before(error, item.purchases, self._rng))
-        else:
-            self._finish(item, error)
-
-    def _finish(self, item: Item, ended: Result | ApixoError) -> None:
-        error = ended if isinstance(ended, ApixoError) else None
+    def finish(self, item: Item, result: Result | None, error: ApixoError | None) -> None:
+        """Lay down what an item came to."""
         self.tally.ended(error, item.purchases)
-        self._shelf.put(item.number, item.outcome(ended))
+        self.tally.resumed += item.resumed
+        self._shelf.put(item.number, item.outcome(result, error))
         self._news.fire()
-        self._room.fire()
-        if self._is_given_away:
-            self.give_away()
+        self.moved()
+
+    def fail(self, error: ApixoError) -> None:
+        """Stop, and raise this in the end; the first such error speaks for all."""
+        if not self.stopped:
+            self._reason = error
+            self.stop()
+
+    def not_bought(self) -> ApixoError:
+        """Return the error of an item that had no turn."""
+        return not_bought(self._reason)
 
     # --- stopping ------------------------------------------------------------------------
 
@@ -233,14 +208,8 @@ class Run:
         else:
             self._reader.cancel()
         if self._opened is not None:
-            self._opened.stop()
+            self._counter.stop()
         self._news.fire()
-
-    def _fail(self, error: ApixoError) -> None:
-        """Stop, and raise this in the end; the first such error speaks for all."""
-        if not self.stopped:
-            self._reason = error
-            self.stop()
 
     async def drained(self) -> None:
         """Wait until every input that was read has an outcome."""
@@ -259,9 +228,25 @@ class Run:
                 self._cut()
                 raise
 
-    def _owned(self) -> set[asyncio.Task[Task] | asyncio.Task[None]]:
+    async def close(self) -> None:
+        """Let go of the journal, when nothing is being bought; what goes on is for the next run.
+
+        Who is cancelled here leaves that to the client.
+
+        Raises:
+            JournalError: Not everything could be written.
+        """
+        try:
+            await self.settled()
+        except asyncio.CancelledError:
+            self._book.let_go(self._counter.posts_ended())
+            raise
+        await self._book.aclose()
+
+    def _owned(self) -> set[asyncio.Task[Any]]:
         reading = () if self._reader is None or self._reader.done() else (self._reader,)
-        return {*self._purchases, *reading}
+        buying = set[asyncio.Task[Any]]() if self._opened is None else self._work.buying
+        return {*buying, *reading}
 
     def _cut(self) -> None:
         for task in self._owned():
@@ -275,10 +260,7 @@ class Run:
         self._is_given_away = True
         self.stop()
         self._cut()
-        watched, self._tasks = self._tasks, {}
-        for over in watched:
-            over.cancel()
-        tasks = [item.task for item in watched.values()]
+        tasks: list[Task | None] = [*self._work.let_go()]
         for outcome in self._shelf.clear():
             tasks.append(outcome.task)
             if isinstance(outcome.error, SubmitUncertainError):
@@ -286,3 +268,4 @@ class Run:
         for task in tasks:
             if task is not None:
                 self._counter.hand_over(task)
+        self._book.let_go(self._counter.posts_ended())

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+
 def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
     error = cls.__new__(cls, *args)
     # An OSError, as a TimeoutError is one, leaves this to its __init__.

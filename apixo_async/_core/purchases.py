@@ -11,8 +11,10 @@ from apixo_async._core.task_errors import TaskFailedError
 #: What the next purchase would meet as well, whatever its input.
 _ENDING: Final = (
     errors.AuthenticationError,
+    errors.BudgetExceededError,
     errors.ClientClosedError,
     errors.InsufficientBalanceError,
+    errors.JournalError,
     errors.PollerDiedError,
 )
 

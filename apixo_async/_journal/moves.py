@@ -99,7 +99,7 @@ def claim(connection: sqlite3.Connection, task_id: str, now: float, row: int) ->
     """Write which task a callback names; where that is known already, nothing changes."""
     known = connection.execute("SELECT state FROM item WHERE row = ?", (row,)).fetchone()
     if known in (("intent",), ("uncertain",)):
-        move(connection, "submitted", (task_id, now, row))
+        move(connection, "submitted", row, task_id=task_id, at=now)
 
 
 def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> Row:

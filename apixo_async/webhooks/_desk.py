@@ -74,7 +74,7 @@ class Ticket:
                 loop.call_soon_threadsafe(self._called, task_id)
 
     async def noted(self, task_id: str | None) -> bool:
-        """Have a callback noted, from any thread; say whether the service need not send it again."""
+        """Have a callback noted, from any thread; say whether it need not come again."""
         if self._note is None or self._desk.loop.is_closed():
             return True
         try:

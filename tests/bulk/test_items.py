@@ -29,8 +29,9 @@ async def test_keys_are_the_places() -> None:
 
 async def test_keys_of_the_caller() -> None:
     """A pair gives its input a key; pairs and bare inputs may be mixed."""
-    found = await read([("a", castle(0)), castle(1), ("c", OtherModel("sora-2", prompt="x"))])
-    assert [item.key for item in found] == ["a", "1", "c"]
+    found = await read([("a", castle(0)), castle(1), (None, castle(2)), ("d", castle(3))])
+    assert [item.key for item in found] == ["a", "1", "2", "d"]
+    assert [item.given_key for item in found] == ["a", None, None, "d"]
     assert all(item.refused is None for item in found)
 
 
@@ -141,8 +142,8 @@ async def test_what_is_no_iterable_of_inputs(given: object, said: str) -> None:
 
 async def test_outcome_of_an_item() -> None:
     """An item becomes an outcome with a result, or with an error."""
-    item = Item(3, "a", castle(3), purchases=2)
+    item = Item(3, "a", "a", castle(3), purchases=2)
     good, error = Result("task_1", "flux-kontext", ()), ConfigurationError("no")
-    assert item.outcome(good).result is good
-    assert item.outcome(error).error is error
-    assert (item.outcome(error).key, item.outcome(error).purchases) == ("a", 2)
+    assert item.outcome(good, None).result is good
+    assert item.outcome(None, error).error is error
+    assert (item.outcome(None, error).key, item.outcome(None, error).purchases) == ("a", 2)

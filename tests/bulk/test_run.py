@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from apixo_async import AsyncClient, Limits, Polling, SubmitUncertainError, Task
+from apixo_async._bulk.options import Options
 from apixo_async._bulk.run import Run
 from apixo_async._bulk.shop import Counter
 from apixo_async._core.values import POLLED
@@ -21,7 +22,7 @@ ClientOf = Callable[..., AsyncClient]
 
 def run_of(client: AsyncClient, inputs: Any) -> Run:
     shop = shop_of(client)
-    return Run(inputs, partial(Counter, shop, POLLED), shop.rng, ordered=False, attempts=1)
+    return Run(inputs, partial(Counter, shop, POLLED), shop.rng, Options.checked())
 
 
 async def test_a_life(simulator: Simulator, client_of: ClientOf) -> None:
@@ -85,7 +86,7 @@ async def test_bought_in_the_instant_of_the_giving(
     run.start()
     await asyncio.sleep(1)
     assert [type(one) for one in orphans] == [SubmitUncertainError if fault else Task]
-    assert (len(run._tasks), len(run._shelf), run._purchases) == (0, 0, set())
+    assert (len(run._work._tasks), len(run._shelf), run._work.buying) == (0, 0, set())
 
 
 async def test_all_is_given_away(simulator: Simulator, client_of: ClientOf) -> None:
@@ -102,7 +103,7 @@ async def test_all_is_given_away(simulator: Simulator, client_of: ClientOf) -> N
     run = run_of(client, castles(50))
     run.start()
     await asyncio.sleep(6.5)
-    assert (len(run._shelf), len(run._tasks)) == (2, 2)
+    assert (len(run._shelf), len(run._work._tasks)) == (2, 2)
     run.give_away()
     run.give_away()
     await asyncio.sleep(5)

@@ -21,7 +21,12 @@ class Office:
     def __init__(self) -> None:
         numbers = itertools.count()
         self.tickets: dict[str, Ticket] = {}
-        self.desk = Desk(self.tickets, lambda _m, _l, given: (given or f"i{next(numbers)}", "url"))
+        self.early: dict[str, str] = {}
+
+        def issue(_model: str, _lifetime: float, given: str | None) -> tuple[str, str]:
+            return given or f"i{next(numbers)}", "url"
+
+        self.desk = Desk(self.tickets, issue, self.early)
         self.looks: Looks = []
 
     def open(self) -> Ticket:

@@ -1,0 +1,136 @@
+"""What a map keeps: its money always, and every item where there is a journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apixo_async._bulk.items import Item
+from apixo_async._bulk.options import Options
+from apixo_async._bulk.record import Record
+from apixo_async._core.errors import ApixoError, JournalError
+from apixo_async._core.task_errors import TaskFailedError, TaskNotFoundError
+from apixo_async._core.values import Result
+
+if TYPE_CHECKING:
+    from apixo_async._journal.entry import Entry
+    from apixo_async._journal.journal import Journal
+
+
+class Book:
+    """Open the journal when a map begins, and close it when nothing more can come.
+
+    Args:
+        options: Those of the map.
+        fail: Told, once, what makes the journal unusable.
+    """
+
+    def __init__(self, options: Options, fail: Callable[[ApixoError], None]) -> None:
+        self._path = options.journal
+        self._provider = options.delivery.provider
+        self._fail = fail
+        self._journal: Journal | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._is_told = False
+        self._letting_go: asyncio.Task[None] | None = None
+        self.spending = options.spending
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether items are journalled."""
+        return self._path is not None
+
+    async def open(self) -> list[Entry]:
+        """Open the journal, if there is to be one, and count what earlier runs spent.
+
+        Returns:
+            The items whose task was not over when they ended, or may exist.
+
+        Raises:
+            JournalError: It cannot be used; nothing was bought.
+        """
+        if self._path is None:
+            return []
+        # Late: most programs have no journal, and SQLite takes time to import.
+        from apixo_async._journal.journal import Journal
+
+        self._journal = await Journal.open(self._path, on_broken=self._fail)
+        self.spending.carry(*await self._journal.spent())
+        return await self._journal.pending()
+
+    async def enter(self, item: Item) -> Entry:
+        """Look an item up in the journal, and note it there.
+
+        Raises:
+            JournalError: Its key is another's, or the journal cannot be used.
+        """
+        assert self._journal is not None  # It was opened first.
+        assert item.input is not None  # Otherwise it was refused.
+        return await self._journal.enter(item.given_key, item.input, self._provider)
+
+    def record(self, item: Item) -> Record:
+        """Return where the next purchase for an item is noted.
+
+        Raises:
+            ConfigurationError: Nobody knows its price, which has to fit a most.
+        """
+        assert item.input is not None  # Otherwise it was refused.
+        price = self.spending.price_of(item.input)
+        return Record(self.spending, price, self._journal, item.entry)
+
+    def record_of(self, entry: Entry) -> Record:
+        """Return where it is noted what a callback tells of a purchase of an earlier run."""
+        return Record(self.spending, None, self._journal, entry)
+
+    def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
+        """Note how a task ended.
+
+        One that nobody looks at any more has not ended, nor has one that is past its age limit:
+        the next run attaches to it.
+        """
+        if self._journal is None or entry is None:
+            return
+        with suppress(JournalError):  # `fail` was told.
+            if isinstance(ended, Result):
+                self._journal.succeeded(entry, ended)
+            elif isinstance(ended, TaskFailedError | TaskNotFoundError):
+                self._journal.failed(entry, ended)
+
+    def downloaded(self, entry: Entry | None, paths: Iterable[Path]) -> None:
+        """Note where a result was saved."""
+        if self._journal is not None and entry is not None:
+            with suppress(JournalError):
+                self._journal.downloaded(entry, paths)
+
+    def let_go(self, posts_ended: Coroutine[object, object, None]) -> None:
+        """Close the journal by itself, once the POSTs under way have been noted."""
+
+        async def close() -> None:
+            await posts_ended
+            with suppress(JournalError):  # Nobody is there to be told.
+                await self.aclose()
+
+        if self._letting_go is None and self._journal is not None:
+            self._letting_go = asyncio.get_running_loop().create_task(close())
+        else:
+            posts_ended.close()
+
+    async def aclose(self) -> None:
+        """Write what waits, and let go of the file. Whoever is cancelled here leaves it at that.
+
+        Raises:
+            JournalError: Not everything could be written; raised once.
+        """
+        if self._journal is None:
+            return
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._journal.aclose())
+        try:
+            await asyncio.shield(self._closing)
+        except JournalError:
+            if not self._is_told:
+                self._is_told = True
+                raise
