@@ -23,7 +23,7 @@ LAYERS = {
     "inputs": "inputs",
     "journal": "_journal.*",  # It knows nothing of clients, tasks and engines.
     "edges": "_alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter _gate "
-    "_line _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
+    "_line _record _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
     "engine": "_agenda _track _endings _register _claims _outages _ledger _poller _callbacks "
     "_posts _probes _repeats _calls _submits _task _settings _engine _life",
     "bulk": "_bulk.*",
@@ -61,8 +61,8 @@ TESTED_BY = {
     "testing.__main__": "test_process.py",
     "testing.uvicorn_server": "test_server.py",
 }
-#: Modules that state facts and do nothing.
-WITHOUT_TESTS = {"_version"}
+#: Modules that state facts, or say what others do, and do nothing.
+WITHOUT_TESTS = {"_record", "_version"}
 
 LONGEST = 320  # lines of a module
 

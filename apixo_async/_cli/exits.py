@@ -40,6 +40,7 @@ class ExitCode(IntEnum):
     NOT_SAVED = 7
     RATE_LIMITED = 8
     JOURNAL = 9
+    BUDGET = 10
     INTERRUPTED = 130
 
 
@@ -54,6 +55,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.NOT_SAVED: "the result could not be saved",
     ExitCode.RATE_LIMITED: "rate-limited for longer than apixo waits",
     ExitCode.JOURNAL: "the journal of a run could not be read or written",
+    ExitCode.BUDGET: "the next task would have cost more than --max-cost",
     ExitCode.INTERRUPTED: "ended by Ctrl-C or SIGTERM",
 }
 
@@ -71,6 +73,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (task_errors.TaskError, ExitCode.NO_ANSWER),
     (task_errors.DownloadError, ExitCode.NOT_SAVED),
     (errors.JournalError, ExitCode.JOURNAL),
+    (errors.BudgetExceededError, ExitCode.BUDGET),
     (errors.ApixoError, ExitCode.DEFECT),
     (ValidationError, ExitCode.USAGE),
     (ReportError, ExitCode.NOT_SAVED),

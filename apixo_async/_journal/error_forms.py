@@ -162,6 +162,7 @@ _TASK: Final = (
     task_errors.TaskNotFoundError,
     task_errors.WaitTimeoutError,
     task_errors.TaskAbandonedError,
+    task_errors.PresumedNotBoughtError,
 )
 _BUILDERS: Final[Mapping[str, _Build]] = {
     **{cls.__name__: _plain(cls) for cls in _PLAIN},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ CODES = [
     (errors.ClientClosedError("closed"), ExitCode.DEFECT),
     (errors.PollerDiedError("died"), ExitCode.DEFECT),
     (errors.JournalError("the disk is full"), ExitCode.JOURNAL),
+    (
+        errors.BudgetExceededError(
+            "enough", max_cost=Decimal(1), spent=Decimal(1), price=Decimal("0.35")
+        ),
+        ExitCode.BUDGET,
+    ),
     (errors.APIConnectionError("no answer"), ExitCode.NO_ANSWER),
     (errors.APITimeoutError("too late"), ExitCode.NO_ANSWER),
     (status_error(errors.BadRequestError, 400), ExitCode.REFUSED),

@@ -177,7 +177,7 @@ def test_a_callback_after_the_loop() -> None:
     looks: list[str | None] = []
 
     async def opened() -> Ticket:
-        return Desk({}, lambda *_: ("i", "url")).open("m", 60.0, looks.append)
+        return Desk({}, lambda *_: ("i", "url"), {}).open("m", 60.0, looks.append)
 
     asyncio.run(opened()).tell("t")
     assert looks == []
@@ -187,3 +187,61 @@ async def test_what_a_ticket_shows() -> None:
     """A ticket's repr holds no URL: who knows that can call."""
     ticket = Office().desk.open("m", 1.0, lambda _: None, intent_id="0123456789abcdef")
     assert repr(ticket) == "<Ticket 01234567, 0 looks>"
+
+
+# --- what has to be kept before a callback is answered ------------------------------------------
+
+
+async def test_a_note_is_waited_for() -> None:
+    """A callback counts as received when what it claims was noted."""
+    office, noted = Office(), list[str | None]()
+
+    async def note(task_id: str | None) -> None:
+        await asyncio.sleep(3)
+        noted.append(task_id)
+
+    ticket = office.desk.open("m", 1.0, lambda _: None, note=note)
+    start = office.desk.loop.time()
+    assert await ticket.noted("task_1")
+    assert (noted, office.desk.loop.time() - start) == (["task_1"], 3.0)
+
+
+async def test_a_note_that_fails() -> None:
+    """What could not be noted, or not in time, has to come again."""
+    office = Office()
+
+    async def fail(_: str | None) -> None:
+        raise RuntimeError("the disk is full")
+
+    async def hang(_: str | None) -> None:
+        await asyncio.sleep(1_000)
+
+    for note in (fail, hang):
+        assert not await office.desk.open("m", 1.0, lambda _: None, note=note).noted("task_1")
+
+
+async def test_nothing_to_note() -> None:
+    """Without a note a callback is received as it comes."""
+    assert await Office().desk.open("m", 1.0, lambda _: None).noted("task_1")
+
+
+async def test_a_note_on_another_loop() -> None:
+    """A callback that comes in another thread is noted on the client's loop."""
+    office, noted = Office(), list[object]()
+
+    async def note(task_id: str | None) -> None:
+        noted.append((task_id, asyncio.get_running_loop() is office.desk.loop))
+
+    ticket = office.desk.open("m", 1.0, lambda _: None, note=note)
+    assert await asyncio.to_thread(lambda: asyncio.run(ticket.noted("task_1")))
+    assert noted == [("task_1", True)]
+
+
+async def test_a_claim_that_came_too_early() -> None:
+    """What was claimed for an intent before anybody had opened it is told when somebody does."""
+    office, looks = Office(), list[str | None]()
+    office.early["i7"] = "task_7"
+    office.desk.open("m", 1.0, looks.append, intent_id="i7")
+    assert looks == []
+    await asyncio.sleep(0.1)
+    assert (looks, office.early) == (["task_7"], {})

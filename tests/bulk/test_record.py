@@ -1,0 +1,111 @@
+"""What is noted of one purchase: its money, and its place in the journal."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apixo_async import BudgetExceededError, JournalError
+from apixo_async._bulk.record import Record
+from apixo_async._core.spending import Spending
+from apixo_async._journal.journal import Journal
+
+from .mapped import castle
+
+pytestmark = pytest.mark.anyio
+PRICE = Decimal("0.06")
+
+
+async def opened(path: Path, spending: Spending) -> tuple[Journal, Record]:
+    """Open a journal with one item; return where its purchase is noted."""
+    journal = await Journal.open(path / "run.db")
+    entry = await journal.enter("a", castle(0))
+    return journal, Record(spending, PRICE, journal, entry)
+
+
+async def state_of(journal: Journal) -> Any:
+    """Return what the journal says of the item."""
+    [entry] = [entry async for entry in journal.entries()]
+    return entry.state, entry.purchases, entry.cost, entry.task_id
+
+
+async def test_without_a_journal() -> None:
+    """Money alone is counted: reserved before the POST, and given back once if nothing came."""
+    spending = Spending(PRICE)
+    record = Record(spending, PRICE)
+    await record.intend(None)
+    assert spending.spent == PRICE
+    record.refused()
+    record.refused()
+    assert spending.spent == 0
+    await record.intend("mark")
+    record.bought("task_1")
+    record.uncertain("no answer")
+    await record.claimed("task_1")
+    assert spending.spent == PRICE
+    with pytest.raises(BudgetExceededError):
+        await Record(spending, PRICE).intend(None)
+
+
+async def test_a_purchase(tmp_path: Path) -> None:
+    """The intent is in the journal before the POST, and the task after it."""
+    spending = Spending()
+    journal, record = await opened(tmp_path, spending)
+    await record.intend("mark")
+    assert await state_of(journal) == ("intent", 1, PRICE, None)
+    record.refused()
+    assert await state_of(journal) == ("new", 0, 0, None)
+    await record.intend("another")
+    record.bought("task_1")
+    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
+    await journal.aclose()
+
+
+async def test_an_uncertain_purchase(tmp_path: Path) -> None:
+    """What nobody can know stays uncertain until a callback names its task."""
+    journal, record = await opened(tmp_path, Spending())
+    await record.intend("mark")
+    record.uncertain("no answer")
+    assert (await state_of(journal))[0] == "uncertain"
+    await record.claimed(None)
+    assert (await state_of(journal))[0] == "uncertain"
+    await record.claimed("task_1")
+    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
+    await journal.aclose()
+
+
+async def test_a_claim_before_the_answer(tmp_path: Path) -> None:
+    """A callback's word is kept when the answer is lost, and gives way to an answer that came."""
+    journal, record = await opened(tmp_path, Spending())
+    await record.intend("mark")
+    await record.claimed("task_1")
+    record.uncertain("no answer")
+    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
+    record.bought("task_2")
+    assert (await state_of(journal))[3] == "task_2"
+    await journal.aclose()
+
+
+async def test_an_intent_that_cannot_be_written(tmp_path: Path) -> None:
+    """Nothing may be sent then, and the money is given back."""
+    spending = Spending()
+    journal, record = await opened(tmp_path, spending)
+    await journal.aclose()
+    with pytest.raises(JournalError):
+        await record.intend(None)
+    assert spending.spent == 0
+
+
+async def test_a_journal_that_is_closed(tmp_path: Path) -> None:
+    """What was bought is bought, whatever becomes of the journal; a claim has to come again."""
+    journal, record = await opened(tmp_path, Spending())
+    await record.intend(None)
+    await journal.aclose()
+    record.bought("task_1")
+    record.uncertain("no answer")
+    record.refused()
+    with pytest.raises(JournalError):
+        await record.claimed("task_1")
