@@ -79,11 +79,11 @@ class Book:
         """
         assert item.input is not None  # Otherwise it was refused.
         price = self.spending.price_of(item.input)
-        return Record(self.spending, price, self._journal, item.entry)
+        return Record(self.spending, item.input.model, price, self._journal, item.entry)
 
     def record_of(self, entry: Entry) -> Record:
         """Return where it is noted what a callback tells of a purchase of an earlier run."""
-        return Record(self.spending, None, self._journal, entry)
+        return Record(self.spending, entry.model, None, self._journal, entry)
 
     def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
         """Note how a task ended.

@@ -72,10 +72,14 @@ def _attempts(given: object) -> int:
     return given
 
 
-def _path(name: str, given: object) -> str | None:
+def _path(name: str, given: StrPath | None) -> str | None:
     if given is None:
         return None
-    if not isinstance(given, str | os.PathLike) or not isinstance(path := os.fspath(given), str):
+    try:
+        path: object = os.fspath(given)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
         raise ConfigurationError(f"{name}: {given!r} given; a path, as a str or a Path")
     if not path or "\0" in path:
         raise ConfigurationError(f"{name}: {path!r} given; that is no path")

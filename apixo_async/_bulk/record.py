@@ -22,21 +22,32 @@ class Record:
 
     Args:
         spending: Counts the money.
+        model: What is bought.
         price: USD, or None where nobody knows.
         journal: Where the item is, or None.
         entry: The item.
     """
 
-    __slots__ = ("_entry", "_is_claimed", "_is_reserved", "_journal", "_price", "_spending")
+    __slots__ = (
+        "_entry",
+        "_is_claimed",
+        "_is_reserved",
+        "_journal",
+        "_model",
+        "_price",
+        "_spending",
+    )
 
     def __init__(
         self,
         spending: Spending,
+        model: str,
         price: Decimal | None,
         journal: Journal | None = None,
         entry: Entry | None = None,
     ) -> None:
         self._spending = spending
+        self._model = model
         self._price = price
         self._journal = journal
         self._entry = entry
@@ -44,7 +55,7 @@ class Record:
 
     async def intend(self, mark: str | None) -> None:
         """Reserve the money and make the intent durable; what this raises prevents the POST."""
-        self._spending.reserve(self._price)
+        self._spending.reserve(self._price, self._model)
         self._is_reserved = True
         if self._journal is None or self._entry is None:
             return

@@ -12,6 +12,7 @@ A code is a promise to scripts; the table below is also shown by `apixo --help`.
     7    the result could not be saved
     8    rate-limited for longer than apixo waits
     9    the journal of a run could not be read or written
+    10   the next task would have cost more than --max-cost
     130  ended by Ctrl-C or SIGTERM
 """
 

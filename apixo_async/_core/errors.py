@@ -97,8 +97,17 @@ class BudgetExceededError(ApixoError):
 
     bought = False
 
-    def __init__(self, message: str, *, max_cost: Decimal, spent: Decimal, price: Decimal) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        max_cost: Decimal,
+        spent: Decimal,
+        price: Decimal,
+        model: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, model=model, task_id=task_id)
         self.max_cost = max_cost
         self.spent = spent
         self.price = price

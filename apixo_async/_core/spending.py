@@ -48,8 +48,8 @@ class Spending:
         self.spent += spent
         self.unpriced += unpriced
 
-    def reserve(self, price: Decimal | None) -> None:
-        """Count a purchase that is about to be made.
+    def reserve(self, price: Decimal | None, model: str | None = None) -> None:
+        """Count a purchase of a model that is about to be made.
 
         Raises:
             BudgetExceededError: It would cost too much; nothing is counted.
@@ -59,11 +59,12 @@ class Spending:
             return
         if self.max_cost is not None and self.spent + price > self.max_cost:
             raise BudgetExceededError(
-                f"max_cost: the next task costs ${price}, and ${self.spent} of ${self.max_cost} "
-                "are spent or reserved; raise max_cost to go on",
+                f"max_cost: the next task of {model} costs ${price}, and ${self.spent} of "
+                f"${self.max_cost} are spent or reserved; raise max_cost to go on",
                 max_cost=self.max_cost,
                 spent=self.spent,
                 price=price,
+                model=model,
             )
         self.spent += price
 

@@ -23,7 +23,7 @@ async def opened(path: Path, spending: Spending) -> tuple[Journal, Record]:
     """Open a journal with one item; return where its purchase is noted."""
     journal = await Journal.open(path / "run.db")
     entry = await journal.enter("a", castle(0))
-    return journal, Record(spending, PRICE, journal, entry)
+    return journal, Record(spending, "flux-kontext", PRICE, journal, entry)
 
 
 async def state_of(journal: Journal) -> Any:
@@ -35,7 +35,7 @@ async def state_of(journal: Journal) -> Any:
 async def test_without_a_journal() -> None:
     """Money alone is counted: reserved before the POST, and given back once if nothing came."""
     spending = Spending(PRICE)
-    record = Record(spending, PRICE)
+    record = Record(spending, "flux-kontext", PRICE)
     await record.intend(None)
     assert spending.spent == PRICE
     record.refused()
@@ -47,7 +47,7 @@ async def test_without_a_journal() -> None:
     await record.claimed("task_1")
     assert spending.spent == PRICE
     with pytest.raises(BudgetExceededError):
-        await Record(spending, PRICE).intend(None)
+        await Record(spending, "flux-kontext", PRICE).intend(None)
 
 
 async def test_a_purchase(tmp_path: Path) -> None:

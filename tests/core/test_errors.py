@@ -7,6 +7,7 @@ import inspect
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import partial
 
 import pytest
@@ -16,6 +17,7 @@ from apixo_async._core.errors import (
     APIStatusError,
     APITimeoutError,
     ApixoError,
+    BudgetExceededError,
     ConfigurationError,
 )
 from apixo_async.webhooks import CallbackError
@@ -41,6 +43,9 @@ def sample(cls: type[ApixoError]) -> ApixoError:
             model="sora-2",
             task_id="task_1",
         )
+    if issubclass(cls, BudgetExceededError):
+        money = {"max_cost": Decimal(5), "spent": Decimal("4.9"), "price": Decimal("0.35")}
+        return cls("something costs too much", model="sora-2", task_id="task_1", **money)
     return cls("something happened; do this", model="sora-2", task_id="task_1")
 
 
@@ -102,7 +107,8 @@ def test_model_and_task_may_be_unknown() -> None:
 @pytest.mark.parametrize("cls", HERE, ids=lambda cls: cls.__name__)
 def test_only_a_submit_says_what_was_bought(cls: type[ApixoError]) -> None:
     """An error by itself does not say that nothing was bought; one that sent nothing does."""
-    assert sample(cls).bought is (False if cls is ConfigurationError else None)
+    nothing = {ConfigurationError, BudgetExceededError}
+    assert sample(cls).bought is (False if cls in nothing else None)
 
 
 @pytest.mark.parametrize(

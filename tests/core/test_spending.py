@@ -23,7 +23,8 @@ def test_reserved_and_given_back() -> None:
     spending.reserve(price)
     spending.reserve(price)
     with pytest.raises(BudgetExceededError, match=r"costs \$0\.35, and \$0\.70 of \$1") as caught:
-        spending.reserve(price)
+        spending.reserve(price, "gpt-image-1")
+    assert (caught.value.model, caught.value.task_id) == ("gpt-image-1", None)
     assert (caught.value.spent, caught.value.price) == (Decimal("0.70"), price)
     assert (caught.value.max_cost, caught.value.bought) == (Decimal(1), False)
     assert pickle.loads(pickle.dumps(caught.value)).price == price

@@ -20,6 +20,7 @@ from apixo_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     CallbackError,
     CallbacksBack,
     CallbacksSilent,
@@ -182,6 +183,18 @@ async def many(client: AsyncClient, wanted: Input) -> list[Result]:
         count(outcomes.progress)
     assert_type(await anext(client.map({"a": wanted}.items())), Outcome)
     assert_type(await anext(client.map(rows())), Outcome)
+    kept = client.map(
+        [("a", wanted), (None, wanted)],
+        journal=Path("run.db"),
+        resubmit_uncertain=False,
+        max_cost="12.50",
+        prices={"sora-2": Decimal("0.5"), "suno": 1},
+        download_to="out",
+    )
+    async for outcome in kept:
+        assert_type((outcome.paths, outcome.resumed), tuple[tuple[Path, ...], bool])
+    money = kept.progress
+    assert_type((money.spent, money.unpriced, money.resumed), tuple[Decimal, int, int])
     return results
 
 
@@ -293,6 +306,9 @@ def describe(error: ApixoError) -> str:
             return f"{len(assert_type(error.saved, tuple[Path, ...]))} files are saved"
         case TaskError():
             return str(assert_type(error.ref, TaskRef))
+        case BudgetExceededError():
+            money = assert_type((error.spent, error.max_cost), tuple[Decimal, Decimal])
+            return f"{money[0]} of {money[1]}, the next costs {assert_type(error.price, Decimal)}"
         case ConfigurationError() | ClientClosedError() | PollerDiedError() | JournalError():
             return str(error)
         case _:

@@ -11,6 +11,7 @@ import traceback
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 from apixo_async import ConfigurationError, TaskRef
@@ -247,3 +248,41 @@ def test_aiohttp_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(ConfigurationError, match=r"apixo-async\[aiohttp\]"):
         WebhookReceiver(URL, SECRET).aiohttp_routes()
+
+
+# --- what is kept before a callback is answered ---------------------------------------------------
+
+
+async def test_a_callback_that_could_not_be_noted(watched: Watched) -> None:
+    """It is answered with 503, so that it comes again, and causes a look all the same."""
+
+    async def fail(_: str | None) -> None:
+        raise RuntimeError("the disk is full")
+
+    desk = watched.receiver.desk()
+    ticket = desk.open("gpt-image-1", 60.0, watched.looks.append, note=fail)
+    assert (
+        await status_of(watched.receiver.asgi(), f"/{ticket.url.rpartition('/')[2]}", BODY) == 503
+    )
+    assert watched.looks == ["task_1"]
+
+
+async def test_a_restarted_process(watched: Watched) -> None:
+    """What came before a restarted process opened its intents again is told as soon as it does."""
+    again = WebhookReceiver(URL, SECRET)
+    assert await status_of(again.asgi(), f"/{watched.token}", BODY) == 200
+    looks: list[str | None] = []
+    again.desk().open("gpt-image-1", 60.0, looks.append, intent_id=watched.ticket.id)
+    await anyio.sleep(0.1)
+    assert looks == ["task_1"]
+
+
+async def test_only_the_last_unknown_ones_are_kept(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded whatever comes for others."""
+    monkeypatch.setattr("apixo_async.webhooks.receiver._MOST_EARLY", 3)
+    again = WebhookReceiver(URL, SECRET)
+    for ticket in [watched.open() for _ in range(5)]:
+        await status_of(again.asgi(), f"/{ticket.url.rpartition('/')[2]}", BODY)
+    assert len(again._early) == 3
