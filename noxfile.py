@@ -162,11 +162,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
 def soak(session: nox.Session) -> None:
-    """Run the long forms: 10,000 cancelled requests, faults 20 times, 3,000 seeds, 200 kills."""
+    """Run the long forms: of faults, cancelled requests, kills, seeds, forgeries and callbacks."""
     install(session, "tests")
     rounds = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000"}
-    long = {**rounds, "APIXO_SEEDS": "3000", "APIXO_KILLS": "200"}
-    realtime = ("tests/realtime/test_fault_server.py", "tests/realtime/test_download_kills.py")
-    suites = (*realtime, "tests/stories/test_simulation.py")
+    webhooks = {"APIXO_FORGERIES": "10000", "APIXO_WEBHOOK_TASKS": "1000"}
+    long = {**rounds, **webhooks, "APIXO_SEEDS": "3000", "APIXO_KILLS": "200"}
+    realtime = ("fault_server", "download_kills", "webhook_forgeries", "webhook_tasks")
+    suites = [f"tests/realtime/test_{name}.py" for name in realtime]
+    suites.append("tests/stories/test_simulation.py")
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
     session.run("pytest", "-q", *suites, *session.posargs, env=env)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import pytest
@@ -42,6 +43,9 @@ from ..webhooks.requests import BODY, SECRET, URL, parts_of, scope_of
 from .test_webhook_servers import aiohttp_of, connected, fastapi_of
 
 pytestmark = pytest.mark.anyio
+
+#: Requests of each kind; APIXO_FORGERIES=10000 is the long form.
+FORGERIES: Final = int(os.environ.get("APIXO_FORGERIES", "200"))
 
 
 def many(examples: int) -> settings:
@@ -117,14 +121,13 @@ def scene(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> Iterator[
     run(client.aclose())
 
 
-@pytest.mark.parametrize("examples", [200, pytest.param(10_000, marks=pytest.mark.heavy)])
 def test_forged_requests(
-    scene: Scene, run: Callable[..., Any], examples: int, caplog: pytest.LogCaptureFixture
+    scene: Scene, run: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is no callback is refused, a wrong token before its body is read, and causes nothing."""
     seen, before = set[int](), scene.state
 
-    @many(examples)
+    @many(FORGERIES)
     @given(ATTACKS)
     def forge(attack: Attack) -> None:
         status, reads = run(scene.ask(attack))
@@ -148,11 +151,10 @@ def test_every_near_miss(scene: Scene, run: Callable[..., Any]) -> None:
     assert run(scene.ask(Attack("POST", TOKEN, BODY, (), 1_000)))[0] == 200
 
 
-@pytest.mark.parametrize("examples", [200, pytest.param(2_000, marks=pytest.mark.heavy)])
-def test_odd_callbacks(scene: Scene, run: Callable[..., Any], examples: int) -> None:
+def test_odd_callbacks(scene: Scene, run: Callable[..., Any]) -> None:
     """A right token with an odd envelope causes looks, not too many, and tells nothing itself."""
 
-    @many(examples)
+    @many(FORGERIES)
     @given(ODD)
     def forge(body: bytes) -> None:
         assert run(scene.ask(Attack("POST", TOKEN, body, (), 1_000)))[0] == 200
@@ -185,8 +187,7 @@ async def status_of(port: int, parts: list[bytes], *, ends: bool) -> int | None:
 
 
 @pytest.mark.parametrize("server", [fastapi_of, aiohttp_of], ids=["FastAPI", "aiohttp"])
-@pytest.mark.parametrize("examples", [200, pytest.param(2_000, marks=pytest.mark.heavy)])
-def test_forged_requests_on_sockets(server: Callable[..., Any], examples: int) -> None:
+def test_forged_requests_on_sockets(server: Callable[..., Any]) -> None:
     """What is no callback is refused on a wire, too, however its length is declared."""
     seen = set[int | None]()
     with asyncio.Runner() as runner, contextlib.ExitStack() as stack:
@@ -196,7 +197,7 @@ def test_forged_requests_on_sockets(server: Callable[..., Any], examples: int) -
         port = runner.run(served.enter_async_context(server(watched.receiver)))
         stack.callback(lambda: runner.run(served.aclose()))
 
-        @many(examples)
+        @many(FORGERIES)
         @given(ATTACKS, st.sampled_from([*HONEST] * 4 + FRAMINGS))
         def forge(attack: Attack, framing: str) -> None:
             status = runner.run(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import statistics
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -38,6 +39,10 @@ FAST = {"speed": 30.0}
 PATIENT = Polling.fixed(600.0, 10.0)
 
 
+#: Tasks of each application; APIXO_WEBHOOK_TASKS=1000 is the long form.
+TASKS: Final = int(os.environ.get("APIXO_WEBHOOK_TASKS", "200"))
+
+
 def settled(app: App) -> list[TaskSettled]:
     """Return the tasks that are over, each time that one was."""
     return [event for event in app.events if isinstance(event, TaskSettled)]
@@ -63,28 +68,27 @@ def assert_made(number: int, news: News) -> None:
 
 
 @both_apps
-@pytest.mark.heavy
-async def test_a_thousand_tasks(serve: AppOf) -> None:
+async def test_many_tasks(serve: AppOf) -> None:
     """With tenths lost, doubled and early, each task completes once, soon, for 1.3 looks."""
     async with started(serve, simulator=TENTHS, polling=LEARNED) as (app, service, http):
         async with asyncio.timeout(3 * BOUND):
-            made = await paced(app, http, 1_000, rate=80.0)
+            made = await paced(app, http, TASKS, rate=80.0)
         for number, news in enumerate(made):
             assert_made(number, news)
         told = (await service.statistics())["callbacks"]
-        posts = 1_000 - told["lost"] + told["duplicated"]
+        posts = TASKS - told["lost"] + told["duplicated"]
         attempts = await service.until_attempts(posts)
         seen = await service.statistics()
         figures = await measured(app, service, made, 0.0)
         counts = app.client.statistics()
     ids = sorted(news.task_id for news in made)
-    assert len(set(ids)) == 1_000 == seen["created"] == seen["requests"]["submit"]
+    assert len(set(ids)) == TASKS == seen["created"] == seen["requests"]["submit"]
     assert sorted(event.task_id for event in settled(app)) == ids
     assert {event.outcome for event in settled(app)} == {"success"}
     assert (counts.slots_used, counts.uncertain, counts.throttled) == (0, 0, 0)
     assert {attempt["status"] for attempt in attempts} == {200}
     assert seen["callbacks"] == told | {"delivered": posts, "failed": 0}
-    assert min(told["lost"], told["early"], told["duplicated"]) >= 70
+    assert min(told["lost"], told["early"], told["duplicated"]) >= 0.05 * TASKS
     assert len(figures.late) == told["lost"]
     assert statistics.mean(figures.ages) < 0.1
     assert figures.looks <= 1.3
