@@ -21,7 +21,8 @@ ID_BYTES: Final = 16
 #: deliveries of at most 30 s each, and the pauses of 30 s, 2 min and 10 min between them.
 REDELIVERY: Final = 4 * 30.0 + 30.0 + 120.0 + 600.0
 
-_VERSION: Final = 1
+#: By whether the submit is kept in a journal.
+_VERSIONS: Final = {False: 1, True: 2}
 _HEAD: Final = struct.Struct(f">BI{ID_BYTES}s")  # version, expiry, id; then the model's name
 _MAC_BYTES: Final = 32
 _LATEST: Final = 2**32 - 1
@@ -38,11 +39,13 @@ class Intent:
         id: 32 hexadecimal digits.
         model: The model's name.
         expires: Until when the token holds, in whole seconds since the Unix epoch.
+        kept: Whether somebody keeps the submit beyond the end of the process, and waits to be told.
     """
 
     id: str
     model: str
     expires: int
+    kept: bool = False
 
 
 class Signer:
@@ -80,7 +83,7 @@ def seal(intent: Intent, signer: Signer) -> str:
     """
     if not _ID.fullmatch(intent.id):
         raise ValueError(f"intent: {intent.id!r:.100} given; an id is 32 hexadecimal digits")
-    head = _HEAD.pack(_VERSION, intent.expires, bytes.fromhex(intent.id))
+    head = _HEAD.pack(_VERSIONS[intent.kept], intent.expires, bytes.fromhex(intent.id))
     token = _sealed(head + intent.model.encode(), signer).decode()
     if len(token) > LONGEST_TOKEN:
         raise ValueError(f"model: a name of {len(intent.model)} characters does not fit in a URL")
@@ -104,9 +107,10 @@ def unseal(token: str, signers: Sequence[Signer], now: float) -> Intent | None:
     if not any(matches):
         return None
     version, expires, intent_id = _HEAD.unpack_from(payload)
-    if version != _VERSION or now >= expires:
+    if version not in _VERSIONS.values() or now >= expires:
         return None
-    return Intent(intent_id.hex(), payload[_HEAD.size :].decode(), expires)
+    model, kept = payload[_HEAD.size :].decode(), version == _VERSIONS[True]
+    return Intent(intent_id.hex(), model, expires, kept)
 
 
 def _sealed(payload: bytes, signer: Signer) -> bytes:

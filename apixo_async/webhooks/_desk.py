@@ -19,8 +19,9 @@ Look: TypeAlias = Callable[[str | None], None]
 #: claims is durable then. What this raises has the service send it again.
 Note: TypeAlias = Callable[[str | None], Coroutine[object, object, None]]
 
-#: Makes the id and the URL of an intent: of a model, for so many seconds, with a known id or not.
-Issue: TypeAlias = Callable[[str, float, str | None], tuple[str, str]]
+#: Makes the id and the URL of an intent: of a model, for so many seconds, with a known id or not,
+#: kept beyond the end of the process or not.
+Issue: TypeAlias = Callable[[str, float, str | None, bool], tuple[str, str]]
 
 #: Seconds between two looks at one task that callbacks cause.
 SPACING: Final = 1.0
@@ -159,7 +160,7 @@ class Desk:
         Raises:
             ConfigurationError: The name does not fit in a URL, or the lifetime is none.
         """
-        intent_id, url = self._issue(model, lifetime, intent_id)
+        intent_id, url = self._issue(model, lifetime, intent_id, note is not None)
         ticket = self.tickets[intent_id] = Ticket(self, look, intent_id, url, note)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:

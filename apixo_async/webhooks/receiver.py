@@ -39,7 +39,8 @@ class WebhookReceiver:
     that only this secret makes, and the news comes from a look over the client's own channel. A
     callback is answered before that look. One receiver serves any number of clients; processes
     that have the same URL and secret may answer for each other, and what is not their own is
-    left to the owner's scheduled look.
+    left to the owner's scheduled look. Callbacks for submits that a journal keeps are answered 503
+    until they are noted there: the service sends them again.
 
     Args:
         public_url: The https URL under which the service reaches `asgi()` or `aiohttp_routes()`,
@@ -117,7 +118,9 @@ class WebhookReceiver:
         """Return a client's side of this receiver, for the running loop."""
         return Desk(self._tickets, self._issue, self._early)
 
-    def _issue(self, model: str, lifetime: float, intent_id: str | None) -> tuple[str, str]:
+    def _issue(
+        self, model: str, lifetime: float, intent_id: str | None, kept: bool
+    ) -> tuple[str, str]:
         if not (as_seconds(lifetime) or 0.0) > 0:
             raise ConfigurationError(f"lifetime: {lifetime!r} given; seconds above 0")
         # Drawn at the first use: processes that were forked before it differ.
@@ -126,7 +129,7 @@ class WebhookReceiver:
         expires = tokens.expiry(time.time(), lifetime)
         try:
             check_model_name(model)
-            intent = tokens.Intent(intent_id or fresh.hex(), model, expires)
+            intent = tokens.Intent(intent_id or fresh.hex(), model, expires, kept)
             return intent.id, f"{self.public_url}/{tokens.seal(intent, self._signers[0])}"
         except ValueError as exc:
             raise ConfigurationError(str(exc)) from None
@@ -146,15 +149,22 @@ class WebhookReceiver:
             return error.status
         ticket = self._tickets.get(intent.id)
         if ticket is None:
-            self._note_unknown(intent, task_id)
-            return 200
+            return self._unknown(intent, task_id)
         is_noted = await ticket.noted(task_id)
         ticket.tell(task_id)
         return 200 if is_noted else 503
 
-    def _note_unknown(self, intent: tokens.Intent, task_id: str | None) -> None:
-        if task_id is None or self._is_own(intent):
-            return
+    def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
+        """Return the status for a callback that nobody here waits for, or not yet."""
+        if self._is_own(intent):
+            return 200
+        if task_id is not None:
+            self._remember(intent, task_id)
+        # What a journal keeps has to come again until its claim is noted there: this process may
+        # be killed before it has opened the journal, or is another one than the owner.
+        return 503 if intent.kept else 200
+
+    def _remember(self, intent: tokens.Intent, task_id: str) -> None:
         # A restarted process may open it in a moment: the service sends what it knows only once.
         self._early[intent.id] = task_id
         while len(self._early) > _MOST_EARLY:

@@ -31,7 +31,7 @@ NOW = 1_000.0
 
 ids = st.binary(min_size=16, max_size=16).map(bytes.hex)
 models = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,299}", fullmatch=True)
-intents = st.builds(Intent, ids, models, st.integers(0, 2**32 - 1))
+intents = st.builds(Intent, ids, models, st.integers(0, 2**32 - 1), st.booleans())
 
 
 @given(intents)

@@ -23,7 +23,7 @@ class Office:
         self.tickets: dict[str, Ticket] = {}
         self.early: dict[str, str] = {}
 
-        def issue(_model: str, _lifetime: float, given: str | None) -> tuple[str, str]:
+        def issue(_model: str, _lifetime: float, given: str | None, _kept: bool) -> tuple[str, str]:
             return given or f"i{next(numbers)}", "url"
 
         self.desk = Desk(self.tickets, issue, self.early)

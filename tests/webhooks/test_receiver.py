@@ -125,6 +125,23 @@ async def test_a_task_of_another_process(watched: Watched) -> None:
     assert await status_of(WebhookReceiver(URL, SECRET).asgi(), path, BODY) == 200
 
 
+async def test_a_kept_submit_of_another_process(watched: Watched) -> None:
+    """What a journal keeps is to come again, until its claim is noted where it is awaited."""
+
+    async def note(task_id: str | None) -> None:
+        noted.append(task_id)
+
+    noted: list[str | None] = []
+    ticket = watched.receiver.desk().open("sora-2", 60.0, watched.looks.append, note=note)
+    restarted, path = WebhookReceiver(URL, SECRET), "/" + ticket.url.rpartition("/")[2]
+    for body in (BODY, BODY, b'{"code":200}'):
+        assert await status_of(restarted.asgi(), path, body) == 503
+    restarted.desk().open("sora-2", 60.0, watched.looks.append, intent_id=ticket.id, note=note)
+    assert (await status_of(restarted.asgi(), path, BODY), noted) == (200, ["task_1"])
+    ticket.close()
+    assert await status_of(watched.receiver.asgi(), path, BODY) == 200
+
+
 async def test_a_hook_that_fails(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     """What the hook raises is logged; the callback is answered all the same."""
 
