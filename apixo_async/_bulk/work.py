@@ -138,8 +138,9 @@ class Work:
         )
 
     def _is_left_over(self, entry: Entry, over: asyncio.Future[Result]) -> None:
-        if self._left.pop(entry.row, None) is not None:
-            # Nobody has asked for this item in this run, or not yet.
+        if entry.row in self._left:
+            # Nobody has asked for this item in this run, or not yet. It stays: the journal's answer
+            # to who asks now may be on its way, and say that the task is not over.
             self._book.ended(entry, error_of(over) or over.result())
 
     # --- before a purchase ---------------------------------------------------------------
