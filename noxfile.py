@@ -164,11 +164,12 @@ def lint(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run the long forms: of faults, cancelled requests, kills, seeds, forgeries and callbacks."""
     install(session, "tests")
-    rounds = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000"}
+    rounds = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000", "APIXO_SEEDS": "3000"}
+    kills = {"APIXO_KILLS": "200", "APIXO_MAP_KILLS": "40", "APIXO_MAP_ITEMS": "12000"}
     webhooks = {"APIXO_FORGERIES": "10000", "APIXO_WEBHOOK_TASKS": "1000"}
-    long = {**rounds, **webhooks, "APIXO_SEEDS": "3000", "APIXO_KILLS": "200"}
-    realtime = ("fault_server", "download_kills", "webhook_forgeries", "webhook_tasks")
-    suites = [f"tests/realtime/test_{name}.py" for name in realtime]
+    names = ("fault_server", "download_kills", "map_kills", "webhook_forgeries", "webhook_tasks")
+    suites = [f"tests/realtime/test_{name}.py" for name in names]
     suites.append("tests/stories/test_simulation.py")
+    long = {**rounds, **kills, **webhooks}
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
     session.run("pytest", "-q", *suites, *session.posargs, env=env)
