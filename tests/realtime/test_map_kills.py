@@ -181,5 +181,7 @@ def until_resolved(service: Shop, last: Life) -> Sold:
     while True:
         sold = service.sold()
         has_all = last.wait_until("outcome", len(sold.tasks), 1.0)
-        if has_all or time.monotonic() > deadline:
+        assert last.ends(1.0) is None  # In this second nothing more was bought.
+        is_all = has_all and len(service.sold().tasks) == len(sold.tasks)
+        if is_all or time.monotonic() > deadline:
             return sold
