@@ -85,7 +85,7 @@ def test_another_version() -> None:
     """A token of another version is none, even with this secret."""
     payload = base64.urlsafe_b64decode(TOKEN + "==")[:-32]
     assert signed(payload) == TOKEN
-    assert unseal(signed(b"\x02" + payload[1:]), [SIGNER], NOW) is None
+    assert unseal(signed(b"\x03" + payload[1:]), [SIGNER], NOW) is None
 
 
 def test_a_token_that_is_too_long() -> None:
