@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,18 +105,16 @@ class Book:
             with suppress(JournalError):
                 self._journal.downloaded(entry, paths)
 
-    def let_go(self, posts_ended: Coroutine[object, object, None]) -> None:
+    def let_go(self, posts_ended: Callable[[], Awaitable[None]]) -> None:
         """Close the journal by itself, once the POSTs under way have been noted."""
 
         async def close() -> None:
-            await posts_ended
+            await posts_ended()
             with suppress(JournalError):  # Nobody is there to be told.
                 await self.aclose()
 
         if self._letting_go is None and self._journal is not None:
             self._letting_go = asyncio.get_running_loop().create_task(close())
-        else:
-            posts_ended.close()
 
     async def aclose(self) -> None:
         """Write what waits, and let go of the file. Whoever is cancelled here leaves it at that.

@@ -239,7 +239,7 @@ class Run:
         try:
             await self.settled()
         except asyncio.CancelledError:
-            self._book.let_go(self._counter.posts_ended())
+            self._book.let_go(self._counter.posts_ended)
             raise
         await self._book.aclose()
 
@@ -268,4 +268,4 @@ class Run:
         for task in tasks:
             if task is not None:
                 self._counter.hand_over(task)
-        self._book.let_go(self._counter.posts_ended())
+        self._book.let_go(self._counter.posts_ended)

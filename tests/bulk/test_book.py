@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,7 @@ async def test_no_journal() -> None:
     book.ended(None, FAILED)
     book.downloaded(None, [])
     await book.aclose()
-    book.let_go(asyncio.sleep(0))
+    book.let_go(partial(asyncio.sleep, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -119,12 +121,28 @@ async def test_let_go(tmp_path: Path) -> None:
     item.entry = await book.enter(item)
     record = book.record(item)
     await record.intend(None)
-    book.let_go(asyncio.sleep(5))
-    book.let_go(asyncio.sleep(5))
+    book.let_go(partial(asyncio.sleep, 5))
+    book.let_go(partial(asyncio.sleep, 5))
     await asyncio.sleep(4)
     record.bought("task_1")
     await asyncio.sleep(2)
     assert [one.task_id for one in await kept(tmp_path / "run.db")] == ["task_1"]
+
+
+def test_let_go_when_the_loop_ends(tmp_path: Path) -> None:
+    """Where no turn is left in which to close it, nothing is left behind that was never awaited."""
+
+    async def main() -> None:
+        book, _ = book_of(tmp_path / "run.db")
+        await book.open()
+        await book.aclose()
+        # As from an object that goes with the last line of the program.
+        asyncio.get_running_loop().call_soon(book.let_go, partial(asyncio.sleep, 0.0))
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+    assert [str(warning.message) for warning in said] == []
 
 
 async def test_a_broken_journal(tmp_path: Path) -> None:
