@@ -17,12 +17,15 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 import benchmarks.__main__ as command
-from benchmarks import Options, Row, tasks_at_once
+from benchmarks import Options, Row, journal, tasks_at_once
 from benchmarks.measuring import cpu_of, in_child, interleaved, median, metered
 from benchmarks.peers.clients import PEERS
 from benchmarks.tasks_at_once import Outcome
 
 OPTIONS = Options(tasks=10)
+SLOW = journal.Sample(rate=949.0, cpu=0.002, freeze=0.11)
+QUICK = journal.Sample(rate=1000.0, cpu=0.001, freeze=0.05)
+FLAT = journal.Growth(early=50, end=60, cpu=10.0, wall=12.0, freeze=0.1)
 GOOD = Outcome(
     returned=10,
     created=10,
@@ -161,6 +164,43 @@ def test_targets_that_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks_at_once, "_draw", lambda *_args: None)
     rows = list(tasks_at_once.run(OPTIONS))
     assert [row.reached for row in rows] == [False] * 8 + [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("kept", "growth", "reached"),
+    [
+        (QUICK, FLAT, [True, True, None, True, True, True]),
+        (SLOW, FLAT._replace(end=61, freeze=0.11), [False, False, None, False, False, False]),
+    ],
+)
+def test_the_cost_of_a_journal(
+    kept: journal.Sample,
+    growth: journal.Growth,
+    reached: list[bool | None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Throughput, freezes and memory have targets; beyond the machine there is none."""
+    monkeypatch.setattr(journal, "interleaved", lambda *_: {"with": [kept], "without": [QUICK]})
+    monkeypatch.setattr(journal, "in_child", lambda *_: growth)
+    rows = list(journal.run(replace(OPTIONS, out=tmp_path / "new")))
+    assert [row.reached for row in rows] == reached
+    assert rows[0].ratio == f"{kept.rate / 1000:.3f}x"
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.realtime
+def test_maps_with_a_journal(tmp_path: Path) -> None:
+    """All inputs come out of the service once, and out of the journal as often as one likes."""
+    pace = journal.BEYOND._replace(skipped=10, counted=20)
+    for path in (str(tmp_path / "short.db"), None):
+        assert in_child(30.0, journal.mapped, pace, path).rate > 0
+    path = str(tmp_path / "long.db")
+    assert journal.bought(path, 50, 10).freeze == 0
+    for _ in range(2):
+        assert journal.resumed(path, 50, 10).cpu > 0
+    with pytest.raises(AssertionError):  # Nothing is left to be bought.
+        journal.bought(path, 50, 10)
 
 
 def test_rounds_are_interleaved() -> None:
