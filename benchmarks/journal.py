@@ -143,7 +143,7 @@ async def _mapped(pace: Pace, journal: str | None) -> Sample:
 class CoarseTimeLoop(VirtualTimeLoop):
     """Virtual time in steps: what comes within one is journalled together, as on a busy loop."""
 
-    STEP: Final = 0.5
+    STEP: Final = 2.0
 
     def advance(self, delay: float | None) -> None:
         """Move the clock by a step at least."""
