@@ -15,6 +15,7 @@ from apixo_async import __version__
 from apixo_async._cli import account, catalogue, demo, exits, generate, simulate, tasks
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
+from apixo_async._cli.run import command as bulk
 
 _CODES = (f"{code:d}: {meaning}" for code, meaning in exits.MEANINGS.items())
 # Some releases of typer keep the line breaks, others fold them: it reads well either way.
@@ -22,6 +23,7 @@ _EPILOG = "Exit codes:\n" + ";\n".join(_CODES)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     demo.demo,
     generate.generate,
+    bulk.run,
     tasks.status,
     tasks.wait,
     account.balance,

@@ -8,7 +8,7 @@ import shlex
 import signal
 import stat
 import urllib.request
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ import typer
 from apixo_async import (
     AsyncClient,
     ConfigurationError,
+    Limits,
     SubmitUncertainError,
     Task,
     TaskRef,
@@ -68,7 +69,14 @@ class Access:
 
 @asynccontextmanager
 async def connect(
-    access: Access, screen: Screen, *, out: Path | None = None, advise: bool = True
+    access: Access,
+    screen: Screen,
+    *,
+    out: Path | None = None,
+    advise: bool = True,
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    on_event: Callable[[events.Event], None] | None = None,
 ) -> AsyncGenerator[AsyncClient]:
     """Open a client, and close it; for each task that is not over, say how to go on with it.
 
@@ -77,13 +85,17 @@ async def connect(
         screen: Where to say it.
         out: Where the results were to be saved.
         advise: Whether to say it.
+        limits: Those of the account; None takes the documented ones.
+        timeouts: None takes those that suit somebody who waits in front of it.
+        on_event: Told what happens; None has what makes the wait longer said.
     """
     client = AsyncClient(
         find_key(access, screen),
         base_url=access.base_url,
         transport=fastest_transport(),
-        timeout=_TIMEOUTS,
-        on_event=partial(remark, screen),
+        limits=limits,
+        timeout=timeouts or _TIMEOUTS,
+        on_event=on_event or partial(remark, screen),
         on_orphan=partial(orphaned, screen),
     )
     try:
@@ -166,7 +178,7 @@ def run(main: Coroutine[object, object, T], *, interrupted: ExitCode = ExitCode.
     Raises:
         typer.Exit: A signal ended it. What was open has been closed.
     """
-    with _terminated_as_interrupted(), asyncio.Runner() as runner:
+    with terminated_as_interrupted(), asyncio.Runner() as runner:
         try:
             return runner.run(main)
         except KeyboardInterrupt:
@@ -174,7 +186,9 @@ def run(main: Coroutine[object, object, T], *, interrupted: ExitCode = ExitCode.
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Generator[None]:
+def terminated_as_interrupted() -> Generator[None]:
+    """Have SIGTERM do what Ctrl-C does."""
+
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
 

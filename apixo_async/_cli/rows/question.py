@@ -73,8 +73,10 @@ def decide(survey: Survey, terms: Terms, standing: Standing) -> Decision:
         return Stop(errors)
     if not survey.to_buy:
         return Go((f"all {_rows(survey.rows)} are bought already; nothing is bought now",))
+    if survey.unpriced and terms.max_cost is not None:
+        return Stop((f"{_no_price(survey)}: --max-cost could not hold without it",))
     if survey.unpriced and not terms.yes_unknown_price:
-        return Stop((_no_price(survey),))
+        return Stop((f"{_no_price(survey)}, or buy at any price with --yes-unknown-price",))
     cost = _cost(survey.total, terms, standing)
     if not _fitting(survey.lots, cost)[1]:
         return _no_room(survey, terms, standing)
@@ -107,11 +109,7 @@ def _faults(survey: Survey) -> Iterator[str]:
 
 def _no_price(survey: Survey) -> str:
     listed = ", ".join(f"{model} ({_rows(count)})" for model, count in survey.unpriced.items())
-    example = f"--price {next(iter(survey.unpriced))}=0.25"
-    return (
-        f"no known price: {listed}; give it, such as {example}, or buy at any price with"
-        " --yes-unknown-price"
-    )
+    return f"no known price: {listed}; give it, such as --price {next(iter(survey.unpriced))}=0.25"
 
 
 def _no_room(survey: Survey, terms: Terms, standing: Standing) -> Go | Stop:
@@ -135,8 +133,6 @@ def _notes(survey: Survey, cost: Decimal, terms: Terms, standing: Standing) -> I
         fits = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         enough = f"is enough for {fits} of {_rows(survey.to_buy)}"
         yield f"{_limit(terms, standing)} {enough}; the run stops there"
-    if terms.max_cost is not None and survey.unpriced:
-        yield "rows without a known price do not count towards --max-cost"
     if standing.balance is not None and standing.balance < cost:
         yield f"the balance of {dollars(standing.balance)} is less than {dollars(cost)}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeAlias
 
-from apixo_async import Input
+from apixo_async import ConfigurationError
 from apixo_async._cli.figures import option_of
 from apixo_async._cli.rows.lines import Problem
 from apixo_async._cli.rows.row import Row
@@ -87,17 +87,17 @@ class Survey:
         return replace(self, lots=tuple(lots))
 
 
-def _never(_key: str | None, _made: Input) -> bool:
+def _never(_row: Row) -> bool:
     return False
 
 
-def check(rows: Rows, *, is_bought: Callable[[str | None, Input], bool] = _never) -> Survey:
+def check(rows: Rows, *, is_bought: Callable[[Row], bool] = _never) -> Survey:
     """Read all rows once, and add up what they are, what they cost and what is wrong with them.
 
     Args:
         rows: The rows.
-        is_bought: Whether a row was bought before, by its key or None and its input; it is asked
-            once for each good row, in their order.
+        is_bought: Whether a row was bought before; it is asked once for each good row, in their
+            order, and raises `ConfigurationError` for one that its key makes a bad one.
 
     Raises:
         ConfigurationError: The file has changed meanwhile.
@@ -113,7 +113,7 @@ def check(rows: Rows, *, is_bought: Callable[[str | None, Input], bool] = _never
 class _Tally:
     """Adds rows up. Its memory is one number a key, and two a row that has one."""
 
-    is_bought: Callable[[str | None, Input], bool]
+    is_bought: Callable[[Row], bool]
     lots: Counter[_Kind] = field(default_factory=lambda: Counter[_Kind]())
     rows: int = 0
     bought: int = 0
@@ -127,11 +127,11 @@ class _Tally:
     def add(self, row: Row | Problem) -> None:
         if isinstance(row, Row):
             row = self._unique(row)
+        if isinstance(row, Row):
+            row = self._count(row) or row
         if isinstance(row, Problem):
             self.bad += 1
             _keep(self.problems, row, SHOWN)
-        else:
-            self._count(row)
 
     def _unique(self, row: Row) -> Row | Problem:
         if row.key is None:
@@ -142,15 +142,20 @@ class _Tally:
         why = f"key: {row.key!r:.60} is the key of line {first:,} already; a key names one row"
         return Problem(row.line, why)
 
-    def _count(self, row: Row) -> None:
+    def _count(self, row: Row) -> Problem | None:
+        try:
+            is_bought = self.is_bought(row)
+        except ConfigurationError as error:
+            return Problem(row.line, str(error))
         self.rows += 1
         if row.doubts:
             self.doubtful += 1
             _keep(self.doubts, Problem(row.line, "; ".join(row.doubts)), DOUBTS_SHOWN)
-        if self.is_bought(row.key, row.input):
+        if is_bought:
             self.bought += 1
         else:
             self.lots[row.input.model, option_of(row.input), row.input.price] += 1
+        return None
 
     def survey(self, name: str) -> Survey:
         lots = tuple(Lot(*kind, rows) for kind, rows in sorted(self.lots.items(), key=_place))

@@ -40,10 +40,8 @@ def limit(amount: str, terms: Terms = YES) -> Terms:
 
 NO_YES = "nobody is here to be asked: give --yes to buy at this price"
 UNUSABLE = "rows cannot be used; nothing is bought (apixo models MODEL: what it takes)"
-NO_PRICE = (
-    "no known price: sora-2 (3 rows); give it, such as --price sora-2=0.25, or buy at any price"
-    " with --yes-unknown-price"
-)
+GIVE_PRICE = "no known price: sora-2 (3 rows); give it, such as --price sora-2=0.25"
+NO_PRICE = f"{GIVE_PRICE}, or buy at any price with --yes-unknown-price"
 HALF = "is enough for 50 of 100 rows; the run stops there"
 REACHED = "is reached: the cheapest row costs $0.02; no more is bought"
 CASES: dict[str, tuple[Survey, Terms, Standing, Decision]] = {
@@ -129,7 +127,7 @@ CASES: dict[str, tuple[Survey, Terms, Standing, Decision]] = {
     ),
     "limit, unknown prices": (
         survey(UNKNOWN), limit("0", ANY), HERE,
-        Go(("rows without a known price do not count towards --max-cost",)),
+        Stop((f"{GIVE_PRICE}: --max-cost could not hold without it",)),
     ),
     "limit counts what was spent": (
         survey(CHEAP, bought=10), limit("1.20"), Standing(spent=D("0.20")),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from apixo_async import Input
+from apixo_async import ConfigurationError
 from apixo_async._cli.rows.lines import Problem
-from apixo_async._cli.rows.row import Defaults
+from apixo_async._cli.rows.row import Defaults, Row
 from apixo_async._cli.rows.rows import Rows, open_rows
 from apixo_async._cli.rows.survey import DOUBTS_SHOWN, SHOWN, Lot, check
 
@@ -54,17 +54,30 @@ def test_a_given_price_counts_where_none_is_known(tmp_path: Path) -> None:
 
 
 def test_what_is_bought_already_costs_nothing(tmp_path: Path) -> None:
-    """The journal is asked once for each row, in their order, by key and input."""
+    """The journal is asked once for each row, in their order, and no other."""
     asked: list[str | None] = []
 
-    def is_bought(key: str | None, made: Input) -> bool:
-        asked.append(key)
-        return made.model == "gpt-image-1" or len(asked) == 1
+    def is_bought(row: Row) -> bool:
+        asked.append(row.key)
+        return row.input.model == "gpt-image-1" or len(asked) == 1
 
     survey = check(rows_in(tmp_path, MIXED), is_bought=is_bought)
     assert asked == [None, None, "x", "y", None, None]
     assert (survey.rows, survey.bought, survey.to_buy) == (6, 2, 4)
     assert survey.total == Decimal("0.08")
+
+
+def test_what_the_journal_refuses_is_a_bad_row(tmp_path: Path) -> None:
+    """A row whose key is another's in the journal is named by its line, and costs nothing."""
+
+    def is_bought(row: Row) -> bool:
+        if row.key == "x":
+            raise ConfigurationError("the key of another")
+        return False
+
+    survey = check(rows_in(tmp_path, MIXED), is_bought=is_bought)
+    assert survey.problems == (Problem(4, "the key of another"),)
+    assert (survey.rows, survey.bad, survey.total) == (5, 1, Decimal("0.76"))
 
 
 def test_the_first_bad_rows_are_kept_and_all_are_counted(tmp_path: Path) -> None:

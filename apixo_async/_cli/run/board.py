@@ -1,0 +1,122 @@
+"""The live picture of a run on a terminal, and the line that stands for it in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from apixo_async import Progress, Statistics
+from apixo_async._cli.console import dollars
+
+_BAR: Final = 28
+
+
+class Moment(NamedTuple):
+    """One instant of a run.
+
+    Attributes:
+        title: What it is.
+        rows: All rows of the file.
+        progress: The counts of the map.
+        statistics: Those of the client.
+        max_cost: USD that it may cost, or None.
+        per_minute: Rows finished in a minute, or None while nobody can tell.
+        left: Seconds that the rest takes, or None while nobody can tell.
+        ending: Why nothing more is bought, or "".
+    """
+
+    title: str
+    rows: int
+    progress: Progress
+    statistics: Statistics
+    max_cost: Decimal | None = None
+    per_minute: float | None = None
+    left: float | None = None
+    ending: str = ""
+
+    @property
+    def finished(self) -> int:
+        """Rows that are over, those of earlier runs included."""
+        return self.progress.read - self.progress.in_progress
+
+
+def draw(moment: Moment, news: Iterable[Text]) -> RenderableType:
+    """Return the picture: ten to thirteen lines, and the news."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(width=_BAR, no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    done, rows = moment.finished, moment.rows
+    grid.add_row("finished", _bar(done, rows, "green"), f"{done:,} of {rows:,} rows")
+    for word, count, colour in _ends(moment.progress):
+        grid.add_row(f"  {word}", _bar(count, rows, colour), f"{count:,}")
+    counts = moment.statistics
+    used, limit = counts.slots_used, counts.slots_limit
+    grid.add_row("tasks in flight", _bar(used, limit), _share(used, limit))
+    used, limit = counts.requests_in_window, counts.requests_limit
+    grid.add_row("requests in 60 s", _bar(used, limit), _share(used, limit))
+    grid.add_row("rate", "", _pace(moment))
+    grid.add_row("spent", "", _money(moment))
+    ending = [Text(moment.ending, style="yellow")] if moment.ending else []
+    return Group(Text(moment.title, style="bold"), Text(), grid, Text(), *ending, *news)
+
+
+def line(moment: Moment) -> str:
+    """Return the same in one line."""
+    ends = ", ".join(f"{count:,} {word}" for word, count, _ in _ends(moment.progress))
+    counts = moment.statistics
+    return (
+        f"{moment.finished:,} of {moment.rows:,} rows ({ends}); {_pace(moment)};"
+        f" {counts.slots_used:,} tasks in flight; {_money(moment)}"
+    )
+
+
+def _ends(progress: Progress) -> Iterator[tuple[str, int, str]]:
+    """Yield what rows came to, with its colour; what seldom occurs only where it occurs."""
+    yield "succeeded", progress.succeeded, "green"
+    yield "failed", progress.failed, "red"
+    if progress.uncertain:
+        yield "uncertain", progress.uncertain, "magenta"
+    if progress.unbought:
+        yield "not bought", progress.unbought, "yellow"
+
+
+def _bar(part: int, whole: int, colour: str = "blue") -> ProgressBar:
+    return ProgressBar(
+        max(1, whole), part, width=_BAR, complete_style=colour, finished_style=colour
+    )
+
+
+def _share(used: int, limit: int) -> str:
+    return f"{used:,} of {limit:,} ({used / limit:.0%})"
+
+
+def _pace(moment: Moment) -> str:
+    if moment.per_minute is None:
+        return "no rate yet"
+    rate = f"{moment.per_minute:,.0f} rows a minute"
+    return rate if moment.left is None else f"{rate}, about {span(moment.left)} left"
+
+
+def span(seconds: float) -> str:
+    """Write a time that is guessed: `8 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _money(moment: Moment) -> str:
+    progress = moment.progress
+    spent = f"{dollars(progress.spent)} spent"
+    if moment.max_cost is not None:
+        spent = f"{spent} of --max-cost {dollars(moment.max_cost)}"
+    if progress.unpriced:
+        spent = f"{spent}, and {progress.unpriced:,} tasks at unknown prices"
+    return spent

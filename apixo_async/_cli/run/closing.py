@@ -1,0 +1,168 @@
+"""The end of a run: its report, its summary, and what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from apixo_async import BudgetExceededError, JournalError, __version__
+from apixo_async._cli.console import Screen, dollars
+from apixo_async._cli.exits import ExitCode, exit_code, lines
+from apixo_async._cli.report.records import Run
+from apixo_async._cli.report.replacing import ReportError
+from apixo_async._cli.report.write import PAGE, write_report
+from apixo_async._cli.run.advice import Step, steps
+from apixo_async._cli.run.board import span
+from apixo_async._cli.run.items import View
+from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.trip import Trip
+from apixo_async._journal.entry import Entry
+from apixo_async._journal.journal import Journal
+
+#: Items that are read between two turns of the loop.
+_PAGE: Final = 1_000
+
+
+class Closing(NamedTuple):
+    """A run whose buying is over.
+
+    Attributes:
+        order: The run.
+        rows: The file of its rows.
+        total: How many it has.
+        estimated: USD that it was expected to cost in all.
+        trip: What it came to.
+    """
+
+    order: Order
+    rows: Path
+    total: int
+    estimated: Decimal
+    trip: Trip
+
+    def close(self, screen: Screen) -> ExitCode:
+        """Write the report, print the summary and what to do next, and return the exit code."""
+        code, trip = self.trip.code, self.trip
+        if trip.error is not None:
+            _say(trip.error, screen)
+        document: Mapping[str, Any] = {}
+        try:
+            document = self._write()
+        except (JournalError, ReportError) as error:
+            if not isinstance(trip.error, JournalError):  # It would say the same again.
+                _say(error, screen)
+            code = code or exit_code(error)
+        if screen.as_json:
+            screen.document(self._document(document, code))
+        else:
+            for name, value in self._facts(document):
+                screen.line(f"{name:<7}  {value}")
+        for step in self.steps:
+            screen.note(step.why)
+            screen.note(f"  {step.command}", style="bold")
+        return code
+
+    @property
+    def steps(self) -> list[Step]:
+        """What can be done next."""
+        return [*steps(self.order, self.rows, self.estimated, self.trip)]
+
+    # --- the report ----------------------------------------------------------------------
+
+    def _write(self) -> Mapping[str, Any]:
+        order, trip = self.order, self.trip
+        view = View(order.out.absolute(), trip.began_at, trip.lines, trip.failures)
+        with asyncio.Runner() as runner:
+            journal = runner.run(Journal.open(order.journal))
+            try:
+                records = map(view.record, _entries(runner, journal))
+                return write_report(order.out, records, self._run())
+            finally:
+                runner.run(journal.aclose())
+
+    def _run(self) -> Run:
+        trip = self.trip
+        return Run(
+            started_at=trip.began_at,
+            ended_at=datetime.now(UTC),
+            exit_word=trip.exit_word,
+            title=f"apixo run: {self.rows.name}",
+            note=" ".join(f"{step.why} {step.command}" for step in self.steps),
+            estimated=self.estimated,
+            balance_before=trip.balance_before,
+            balance_after=trip.balance_after,
+            samples=trip.recorder.samples,
+            versions={"apixo-async": __version__, "python": platform.python_version()},
+        )
+
+    # --- the summary ---------------------------------------------------------------------
+
+    def _facts(self, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        trip, progress = self.trip, self.trip.progress
+        yield "Rows", f"{self.total:,}: {', '.join(self._counts())}"
+        if progress.resumed:
+            yield "Earlier", f"{progress.resumed:,} of them were bought by earlier runs"
+        seconds = (datetime.now(UTC) - trip.began_at).total_seconds()
+        yield "Time", span(seconds)
+        money = f"{dollars(progress.spent)} by the documents' prices"
+        if trip.balance_before is not None and trip.balance_after is not None:
+            before, after = dollars(trip.balance_before), dollars(trip.balance_after)
+            money += f"; balance {before} before, {after} after"
+        yield "Spent", money
+        if document:
+            yield "Files", f"{document['items']['files']:,} in {self.order.out}"
+            yield "Report", str(self.order.out / PAGE)
+
+    def _counts(self) -> Iterator[str]:
+        progress = self.trip.progress
+        ended = {
+            "succeeded": progress.succeeded,
+            "failed": progress.failed,
+            "uncertain": progress.uncertain,
+            "not bought": progress.unbought,
+            "not over": progress.in_progress,
+            "not reached": self.total - progress.read,
+        }
+        yield from (f"{count:,} {word}" for word, count in ended.items() if count)
+
+    def _document(self, document: Mapping[str, Any], code: ExitCode) -> Mapping[str, object]:
+        return {
+            **{name: value for name, value in document.items() if name != "samples"},
+            "rows": {"total": self.total, "not_reached": self.total - self.trip.progress.read},
+            "folder": str(self.order.out),
+            "exit_code": int(code),
+            "next": [step._asdict() for step in self.steps],
+        }
+
+
+def _say(error: Exception, screen: Screen) -> None:
+    if isinstance(error, BudgetExceededError):
+        words = (
+            f"--max-cost {dollars(error.max_cost)} is reached: {dollars(error.spent)} are spent,"
+            f" and the next task costs {dollars(error.price)}"
+        )
+        screen.error(words)
+        return
+    for line in lines(error):
+        screen.error(line)
+
+
+def _entries(runner: asyncio.Runner, journal: Journal) -> Iterator[Entry]:
+    """Yield the items of a journal outside of its event loop."""
+    entries = journal.entries()
+
+    async def some() -> list[Entry]:
+        found: list[Entry] = []
+        async for entry in entries:
+            found.append(entry)
+            if len(found) == _PAGE:
+                break
+        return found
+
+    while found := runner.run(some()):
+        yield from found

@@ -1,0 +1,158 @@
+"""`apixo run`: from the file of rows to the report."""
+
+from __future__ import annotations
+
+import warnings
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apixo_async import JournalWarning, Limits
+from apixo_async._cli import options, session
+from apixo_async._cli.console import Screen
+from apixo_async._cli.rows import (
+    Format,
+    Standing,
+    Survey,
+    Terms,
+    carry_out,
+    check,
+    decide,
+    is_attended,
+    parse_amount,
+    parse_prices,
+    show,
+)
+from apixo_async._cli.rows.question import Stop
+from apixo_async._cli.run.buying import Buying
+from apixo_async._cli.run.closing import Closing
+from apixo_async._cli.run.history import History, read_history
+from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.service import ask_balance
+from apixo_async._cli.simulate import check_installed
+from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
+
+
+def run(
+    rows: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Rows: JSON Lines, CSV or plain prompts; - for stdin."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Folder of the files, the journal, the report."),
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model of the rows that name none.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A field for rows that lack it. Repeatable."
+        ),
+    ] = None,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="Unless FILE's name or first line tells it.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Buy without a question.")] = False,
+    max_cost: Annotated[
+        str | None,
+        typer.Option(metavar="USD", help="The most that all may cost, earlier runs included."),
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=USD", help="Price of a task, where none is known. Repeatable."),
+    ] = None,
+    yes_unknown_price: Annotated[
+        bool, typer.Option("--yes-unknown-price", help="Buy what has no known price, too.")
+    ] = False,
+    attempts: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Tasks bought for a row at most, if they fail."),
+    ] = 1,
+    resubmit_uncertain: Annotated[
+        bool,
+        typer.Option("--resubmit-uncertain", help="Buy anew what may have been bought already."),
+    ] = False,
+    provider: options.Provider = None,
+    concurrent_tasks: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The account's limit of tasks at once.")
+    ] = CONCURRENT_TASKS,
+    requests_per_minute: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The account's limit of requests.")
+    ] = REQUESTS_PER_MINUTE,
+    simulate: Annotated[
+        bool,
+        typer.Option(
+            "--simulate", help="On the embedded simulator: no key, no network, nothing is bought."
+        ),
+    ] = False,
+    as_json: options.AsJson = False,
+    key_file: options.KeyFile = None,
+    base_url: options.BaseUrl = None,
+) -> None:
+    """Buy all rows of a FILE, and save what comes of it, with a report to look at.
+
+    The same command goes on where an earlier one ended, however that was: nothing is bought
+    twice. Ctrl-C ends the buying and waits for what is bought; a second one leaves at once.
+    """
+    order = Order(
+        rows=rows,
+        out=out,
+        terms=Terms(
+            yes=yes or simulate,  # It is nobody's money.
+            yes_unknown_price=yes_unknown_price,
+            max_cost=None if max_cost is None else parse_amount("--max-cost", max_cost),
+            prices=parse_prices(price or ()),
+        ),
+        limits=Limits(concurrent_tasks, requests_per_minute),
+        access=session.Access(key_file, base_url),
+        form=format_,
+        model=model,
+        sets=tuple(set_ or ()),
+        provider=provider,
+        attempts=attempts,
+        resubmit_uncertain=resubmit_uncertain,
+        simulate=simulate,
+    )
+    with session.terminated_as_interrupted(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", JournalWarning)  # It is said once, as a line.
+        _run(order, Screen(as_json=as_json))
+
+
+def _run(order: Order, screen: Screen) -> None:
+    if order.simulate:
+        check_installed()
+    rows = order.open_rows()
+    history = session.run(read_history(order, screen))
+    survey = check(rows, is_bought=history.is_bought)
+    show(rows.source, survey.priced(order.terms.prices), screen)
+    balance = _agree(order, survey, history, screen)
+    estimated = history.spent + survey.priced(order.terms.prices).total
+    buying = Buying(order, rows, survey, history, screen)
+    try:
+        trip = session.run(buying.buy(balance))
+    except typer.Exit:
+        screen.note("Nothing is lost, and no report was written. To go on, run the same again:")
+        screen.note(f"  {order.command(rows.source.path)}", style="bold")
+        raise
+    closing = Closing(order, rows.source.path, survey.rows, estimated, trip)
+    raise typer.Exit(closing.close(screen))
+
+
+def _agree(order: Order, survey: Survey, history: History, screen: Screen) -> Decimal:
+    """Return the balance, once it is agreed that the run may begin.
+
+    Raises:
+        typer.Exit: It may not.
+        typer.Abort: Somebody was asked, and said no.
+    """
+    standing = Standing(spent=history.spent, interactive=is_attended(screen))
+    before = decide(survey, order.terms, standing)
+    if isinstance(before, Stop):  # It needs no network to say so.
+        carry_out(before, screen)
+    balance = session.run(ask_balance(order, screen))
+    carry_out(decide(survey, order.terms, standing._replace(balance=balance)), screen)
+    return balance
