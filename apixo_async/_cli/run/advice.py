@@ -40,9 +40,9 @@ def steps(order: Order, rows: Path, estimated: Decimal, trip: Trip) -> Iterator[
     """
     if isinstance(trip.error, BudgetExceededError):
         enough = order.terms._replace(max_cost=estimated.quantize(_CENT, ROUND_UP))
-        yield Step("To buy all rows:", order._replace(terms=enough).command(rows))
+        yield Step("To buy all rows:", order._replace(terms=enough).command_to_go_on(rows))
     elif trip.is_cut_short:
-        yield Step("To go on where this ended, run the same again:", order.command(rows))
+        yield Step("To go on where this ended, run the same again:", order.command_to_go_on(rows))
     else:
         yield from _after_all_rows(order, rows, trip)
     if uncertain := trip.codes[ExitCode.UNCERTAIN]:
@@ -56,11 +56,11 @@ def steps(order: Order, rows: Path, estimated: Decimal, trip: Trip) -> Iterator[
 def _after_all_rows(order: Order, rows: Path, trip: Trip) -> Iterator[Step]:
     if any(trip.codes[code] for code in _FREE):
         why = "To fetch what was not saved or not over, at no cost, run the same again:"
-        yield Step(why, order.command(rows))
+        yield Step(why, order.command_to_go_on(rows))
     if trip.retryable:
         more = order._replace(attempts=order.attempts + 1)
         why = f"To buy {count(trip.retryable)} again whose failure may pass:"
-        yield Step(why, more.command(rows))
+        yield Step(why, more.command_to_go_on(rows))
 
 
 def count(rows: int) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from apixo_async import Progress, Statistics
 from apixo_async._cli.console import dollars
 
-_BAR: Final = 28
+_BAR: Final = 24  # so that all fits on 80 columns
 
 
 class Moment(NamedTuple):
@@ -60,11 +60,12 @@ def draw(moment: Moment, news: Iterable[Text]) -> RenderableType:
     used, limit = counts.slots_used, counts.slots_limit
     grid.add_row("tasks in flight", _bar(used, limit), _share(used, limit))
     used, limit = counts.requests_in_window, counts.requests_limit
-    grid.add_row("requests in 60 s", _bar(used, limit), _share(used, limit))
+    grid.add_row("requests / 60 s", _bar(used, limit), _share(used, limit))
     grid.add_row("rate", "", _pace(moment))
     grid.add_row("spent", "", _money(moment))
     ending = [Text(moment.ending, style="yellow")] if moment.ending else []
-    return Group(Text(moment.title, style="bold"), Text(), grid, Text(), *ending, *news)
+    # A short line at the end: terminals write ^C there, which is not to move to the next one.
+    return Group(Text(moment.title, style="bold"), Text(), grid, Text(), *ending, *news, Text())
 
 
 def line(moment: Moment) -> str:
@@ -73,7 +74,7 @@ def line(moment: Moment) -> str:
     counts = moment.statistics
     return (
         f"{moment.finished:,} of {moment.rows:,} rows ({ends}); {_pace(moment)};"
-        f" {counts.slots_used:,} tasks in flight; {_money(moment)}"
+        f" {counts.slots_used:,} tasks in flight; {_money(moment)} spent"
     )
 
 
@@ -100,8 +101,8 @@ def _share(used: int, limit: int) -> str:
 def _pace(moment: Moment) -> str:
     if moment.per_minute is None:
         return "no rate yet"
-    rate = f"{moment.per_minute:,.0f} rows a minute"
-    return rate if moment.left is None else f"{rate}, about {span(moment.left)} left"
+    rate = f"{moment.per_minute:,.0f} a minute"
+    return rate if moment.left is None else f"{rate}, {span(moment.left)} left"
 
 
 def span(seconds: float) -> str:
@@ -114,9 +115,9 @@ def span(seconds: float) -> str:
 
 def _money(moment: Moment) -> str:
     progress = moment.progress
-    spent = f"{dollars(progress.spent)} spent"
+    spent = dollars(progress.spent)
     if moment.max_cost is not None:
-        spent = f"{spent} of --max-cost {dollars(moment.max_cost)}"
+        spent = f"{spent} of {dollars(moment.max_cost)}"
     if progress.unpriced:
-        spent = f"{spent}, and {progress.unpriced:,} tasks at unknown prices"
+        spent = f"{spent}, {progress.unpriced:,} tasks of unknown price"
     return spent

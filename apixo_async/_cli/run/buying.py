@@ -66,7 +66,7 @@ class Buying:
         Raises:
             ApixoError: The client cannot be opened.
         """
-        trip = Trip(self._history.lines, balance)
+        trip = Trip(self._survey.rows, self._history.lines, balance)
         async with open_client(self._order, self._screen, self._news.event) as client:
             await self._take_all(client, self._map(client), trip)
             trip.balance_after = await _balance(client)
@@ -119,8 +119,8 @@ class Buying:
         patience.reschedule(asyncio.get_running_loop().time() + DRAIN[number])
         name = "Ctrl-C" if number is signal.SIGINT else number.name
         self._ending = (
-            f"{name}: buying has ended; bought tasks are waited for, {span(DRAIN[number])} at most."
-            " Again: leave at once, and lose nothing."
+            f"{name}: buying has ended. Bought tasks are waited for, {span(DRAIN[number])} at most;"
+            " Ctrl-C leaves at once, and loses nothing."
         )
         if not self._screen.live:
             self._screen.note(self._ending, style="yellow")

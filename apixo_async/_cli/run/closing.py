@@ -34,14 +34,12 @@ class Closing(NamedTuple):
     Attributes:
         order: The run.
         rows: The file of its rows.
-        total: How many it has.
         estimated: USD that it was expected to cost in all.
         trip: What it came to.
     """
 
     order: Order
     rows: Path
-    total: int
     estimated: Decimal
     trip: Trip
 
@@ -104,12 +102,12 @@ class Closing(NamedTuple):
 
     def _facts(self, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         trip, progress = self.trip, self.trip.progress
-        yield "Rows", f"{self.total:,}: {', '.join(self._counts())}"
+        yield "Rows", f"{self.trip.rows:,}: {', '.join(self._counts())}"
         if progress.resumed:
             yield "Earlier", f"{progress.resumed:,} of them were bought by earlier runs"
         seconds = (datetime.now(UTC) - trip.began_at).total_seconds()
         yield "Time", span(seconds)
-        money = f"{dollars(progress.spent)} by the documents' prices"
+        money = f"{dollars(progress.spent)} in all, by the documents' prices"
         if trip.balance_before is not None and trip.balance_after is not None:
             before, after = dollars(trip.balance_before), dollars(trip.balance_after)
             money += f"; balance {before} before, {after} after"
@@ -126,14 +124,14 @@ class Closing(NamedTuple):
             "uncertain": progress.uncertain,
             "not bought": progress.unbought,
             "not over": progress.in_progress,
-            "not reached": self.total - progress.read,
+            "not reached": self.trip.rows - progress.read,
         }
         yield from (f"{count:,} {word}" for word, count in ended.items() if count)
 
     def _document(self, document: Mapping[str, Any], code: ExitCode) -> Mapping[str, object]:
         return {
             **{name: value for name, value in document.items() if name != "samples"},
-            "rows": {"total": self.total, "not_reached": self.total - self.trip.progress.read},
+            "rows": {"total": self.trip.rows, "not_reached": self.trip.rows - self.trip.progress.read},
             "folder": str(self.order.out),
             "exit_code": int(code),
             "next": [step._asdict() for step in self.steps],

@@ -136,9 +136,9 @@ def _run(order: Order, screen: Screen) -> None:
         trip = session.run(buying.buy(balance))
     except typer.Exit:
         screen.note("Nothing is lost, and no report was written. To go on, run the same again:")
-        screen.note(f"  {order.command(rows.source.path)}", style="bold")
+        screen.note(f"  {order.command_to_go_on(rows.source.path)}", style="bold")
         raise
-    closing = Closing(order, rows.source.path, survey.rows, estimated, trip)
+    closing = Closing(order, rows.source.path, estimated, trip)
     raise typer.Exit(closing.close(screen))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from rich.text import Text
@@ -79,5 +80,7 @@ class News:
         if self._screen.live:
             text = Text(one_line(words), style=style, no_wrap=True, overflow="ellipsis")
             self.shown.append(text)
-        else:
+            return
+        # Nobody may be there to read it any more, which is no reason to buy less.
+        with suppress(BrokenPipeError):
             self._screen.note(words, style=style)

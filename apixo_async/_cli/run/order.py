@@ -71,16 +71,19 @@ class Order(NamedTuple):
         defaults = Defaults(self.model, parse_sets(self.sets))
         return open_rows(self.rows, out=self.out, form=self.form, defaults=defaults)
 
-    def command(self, rows: Path, *extra: str) -> str:
-        """Return the command that goes on with this run, ready to be pasted.
+    def command(self, rows: Path) -> str:
+        """Return the command that asks for this, ready to be pasted.
 
         Args:
             rows: The file of the rows: what came through a pipe was copied to one.
-            extra: Options to add.
         """
         given = str(rows)
         words = ["apixo", "run", f"./{given}" if given.startswith("-") else given]
-        return shlex.join([*words, *self._options(), *extra])
+        return shlex.join([*words, *self._options()])
+
+    def command_to_go_on(self, rows: Path) -> str:
+        """Return the command that goes on with it, whose word to pay twice held only once."""
+        return self._replace(resubmit_uncertain=False).command(rows)
 
     def _options(self) -> Iterator[str]:
         for name, value in self._values():
@@ -97,6 +100,7 @@ class Order(NamedTuple):
         yield from (("--set", pair) for pair in self.sets)
         yield "--provider", self.provider
         yield "--attempts", self.attempts if self.attempts > 1 else None
+        yield "--resubmit-uncertain", self.resubmit_uncertain
         yield "--max-cost", terms.max_cost
         yield from (("--price", f"{model}={usd}") for model, usd in terms.prices.items())
         yield "--yes-unknown-price", terms.yes_unknown_price

@@ -47,10 +47,12 @@ class Trip:
     """One run, from its beginning to its end.
 
     Attributes:
+        rows: How many there are.
         lines: The line of each row, by its key.
         balance_before: USD before it, or None.
         began_at: When it began (aware UTC).
         finished: Rows that were over in this run, and not before.
+        passed_over: Rows that were read and had no turn.
         codes: How rows ended badly, as exit codes.
         failures: Why rows have no result or no files, where the journal does not say it.
         retryable: Rows whose task failed in a way that may pass.
@@ -61,10 +63,12 @@ class Trip:
         balance_after: USD after it, or None.
     """
 
+    rows: int
     lines: Mapping[str, int]
     balance_before: Decimal | None = None
     began_at: datetime = field(default_factory=_now)
     finished: int = 0
+    passed_over: int = 0
     codes: Counter[ExitCode] = field(default_factory=lambda: Counter[ExitCode]())
     failures: dict[str, Failure] = field(default_factory=dict[str, Failure])
     retryable: int = 0
@@ -78,6 +82,7 @@ class Trip:
         """Take in what became of a row, and tell it if it went wrong in this run."""
         error = outcome.error
         if error is not None and _had_no_turn(error):
+            self.passed_over += 1
             return
         is_news = outcome.task is not None or not outcome.resumed
         self.finished += is_news
@@ -95,7 +100,11 @@ class Trip:
     @property
     def is_cut_short(self) -> bool:
         """Whether it ended before all rows were over."""
-        return self.signal is not None or self.error is not None
+        return self.error is not None or (self.signal is not None and self._lacks_rows())
+
+    def _lacks_rows(self) -> bool:
+        progress = self.progress
+        return bool(self.passed_over or progress.in_progress or progress.read < self.rows)
 
     @property
     def exit_word(self) -> str:
@@ -104,19 +113,17 @@ class Trip:
             return "stopped at --max-cost"
         if self.error is not None:
             return "stopped"
-        return "complete" if self.signal is None else "interrupted"
+        return "interrupted" if self.is_cut_short else "complete"
 
     @property
     def code(self) -> ExitCode:
         """What the command ends with."""
         if self.error is not None:
             return exit_code(self.error)
-        if self.signal is not None:
+        if self.is_cut_short:
             return ExitCode.INTERRUPTED
-        return next((code for code in _GRAVEST_FIRST if self.codes[code]), self._other_code())
-
-    def _other_code(self) -> ExitCode:
-        return ExitCode.DEFECT if self.codes.total() else ExitCode.OK
+        other = ExitCode.DEFECT if self.codes.total() else ExitCode.OK
+        return next((code for code in _GRAVEST_FIRST if self.codes[code]), other)
 
 
 def _had_no_turn(error: ApixoError) -> bool:

@@ -1,0 +1,72 @@
+"""What is told of a run while it goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from apixo_async import ApixoError
+from apixo_async._cli.console import Screen
+from apixo_async._cli.run.news import News
+from apixo_async._core import events, service_events
+
+
+class Watched(Screen):
+    """A screen that somebody looks at."""
+
+    __slots__ = ()
+
+    @property
+    def live(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_one_event_of_a_kind_is_told_in_half_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """A thousand tasks that meet the same outage are one line; what ends it is another."""
+    now = [0.0]
+    news = News(Screen(), lambda: now[0])
+    for _ in range(1_000):
+        news.event(service_events.ServiceDown("m", "HTTP 500"))
+    news.event(service_events.ServiceBack("m", 3.0))
+    news.event(events.TaskAttached("m", "t"))
+    news.event(events.SubmitRefused("m", "no credit", None))
+    news.event(events.SubmitRefused("m", "busy", 1.0))
+    now[0] = 30.0
+    news.event(service_events.ServiceDown("m", "HTTP 502"))
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 4
+    assert "HTTP 500" in told[0]
+    assert "busy" in told[2]
+    assert "HTTP 502" in told[3]
+
+
+def test_a_pipe_is_not_filled_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first twenty are lines; then one says where the others will be."""
+    news = News(Screen())
+    for number in range(100):
+        news.failure(f"line {number}", ApixoError("lost"))
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 21
+    assert told[3].startswith("line 3: ")
+    assert "results.jsonl" in told[20]
+
+
+def test_a_person_sees_the_latest(capsys: pytest.CaptureFixture[str]) -> None:
+    """Below the picture are the newest four; nothing is printed beside it."""
+    news = News(Watched())
+    for number in range(100):
+        news.failure(f"line {number}", ApixoError("lost\x1b[2J"))
+    assert [text.plain[:7] for text in news.shown] == ["line 96", "line 97", "line 98", "line 99"]
+    assert "\x1b" not in news.shown[0].plain
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_left_stops_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody reads the lines any more, the run goes on without them."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    screen = Screen()
+    monkeypatch.setattr(screen.err, "print", gone)
+    News(screen).failure("line 1", ApixoError("lost"))
