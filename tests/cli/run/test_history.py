@@ -1,0 +1,122 @@
+"""What the journal knows before a run goes on."""
+
+from __future__ import annotations
+
+import warnings
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from apixo_async import (
+    ConfigurationError,
+    GptImage2,
+    JournalError,
+    JournalWarning,
+    Result,
+    TaskFailedError,
+    TaskRef,
+)
+from apixo_async._cli.console import Screen
+from apixo_async._cli.rows.row import Row
+from apixo_async._cli.run.history import read_history
+from apixo_async._cli.run.order import Order
+from apixo_async._journal import journal as journal_module
+from apixo_async._journal.journal import Journal
+
+pytestmark = pytest.mark.anyio
+
+PRICE = Decimal("0.02")
+
+
+def row(prompt: str, key: str | None = None, line: int = 1) -> Row:
+    """Return a row."""
+    return Row(line, key, GptImage2(prompt=prompt))
+
+
+async def fill(path: Path) -> None:
+    """Leave an item in each state: a success, a task, two failures, an intent and a new one."""
+    journal = await Journal.open(path)
+    entries = {
+        name: await journal.enter(None, GptImage2(prompt=name))
+        for name in ("success", "submitted", "passing", "final", "intent", "new")
+    }
+    for name, entry in entries.items():
+        if name == "new":
+            continue
+        await journal.intend(entry, None, PRICE)
+        if name != "intent":
+            journal.submitted(entry, f"task_{name}")
+    journal.succeeded(entries["success"], Result("task_success", "gpt-image-2", ()))
+    for name in ("passing", "final"):
+        error = TaskFailedError(
+            "failed", ref=TaskRef("gpt-image-2", f"task_{name}"), fail_code="X", fail_msg=None,
+            family="timeout", retryable=name == "passing",
+        )  # fmt: skip
+        journal.failed(entries[name], error)
+    await journal.aclose()
+
+
+@pytest.mark.parametrize(
+    ("options", "to_buy"),
+    [
+        ({}, {"new"}),
+        ({"attempts": 2}, {"new", "passing"}),
+        ({"resubmit_uncertain": True}, {"new", "intent"}),
+    ],
+)
+async def test_what_a_run_still_buys(
+    options: dict[str, bool], to_buy: set[str], tmp_path: Path
+) -> None:
+    """A row is bought if it is new, failed with an attempt left, or uncertain and asked for."""
+    order = Order("a.txt", tmp_path, **options)  # type: ignore[arg-type]  # as the test gives them
+    await fill(order.journal)
+    history = await read_history(order, Screen())
+    names = ("success", "submitted", "passing", "final", "intent", "new")
+    rows = [row(name, line=line) for line, name in enumerate(names, 1)]
+    assert {one.input.prompt for one in rows if not history.is_bought(one)} == to_buy  # type: ignore[union-attr]
+    assert history.spent == 5 * PRICE
+    assert sorted(history.lines.values()) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_equal_rows_are_told_apart_by_their_number(tmp_path: Path) -> None:
+    """The second of two equal rows is another item; a row put before them changes nothing."""
+    order = Order("a.txt", tmp_path)
+    await fill(order.journal)
+    history = await read_history(order, Screen())
+    asked = [history.is_bought(row(name)) for name in ("other", "success", "success")]
+    assert asked == [False, True, False]
+
+
+async def test_a_key_of_another_input_is_refused(tmp_path: Path) -> None:
+    """A row that was changed under its key, or goes another way, is no row to buy."""
+    order = Order("a.txt", tmp_path)
+    journal = await Journal.open(order.journal)
+    await journal.enter("k", GptImage2(prompt="a fox"))
+    await journal.aclose()
+    history = await read_history(order, Screen())
+    assert not history.is_bought(row("a fox", "k"))
+    with pytest.raises(ConfigurationError, match="'k' is the key of another input"):
+        history.is_bought(row("a hen", "k"))
+    other = await read_history(order._replace(provider="value"), Screen())
+    with pytest.raises(ConfigurationError, match="key of another"):
+        other.is_bought(row("a fox", "k"))
+
+
+async def test_a_network_share_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The warning of the journal is a line on stderr, also where warnings are silenced."""
+    monkeypatch.setattr(journal_module, "warning_of", lambda _: "a network file system")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", JournalWarning)
+        await read_history(Order("a.txt", tmp_path), Screen())
+    assert capsys.readouterr().err == "apixo: warning: a network file system\n"
+
+
+async def test_a_foreign_file_is_no_journal(tmp_path: Path) -> None:
+    """What is something else is left alone, before anything is asked or bought."""
+    order = Order("a.txt", tmp_path)
+    order.journal.write_text("not a database, and rather long " * 40)
+    with pytest.raises(JournalError, match="something else than a journal"):
+        await read_history(order, Screen())
