@@ -56,6 +56,7 @@ TESTED_BY = {
     "_cli.generate": "cli/test_orders.py",
     "_cli.options": "cli/test_app.py",
     "_cli.prompts": "cli/test_contact_sheet.py",
+    "_cli.run.service": "cli/run/test_command.py",
     "_cli.simulate": "cli/test_processes.py",
     "_cli.tasks": "cli/test_tasks_and_balance.py",
     "testing.__main__": "test_process.py",

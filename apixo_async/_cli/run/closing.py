@@ -131,7 +131,10 @@ class Closing(NamedTuple):
     def _document(self, document: Mapping[str, Any], code: ExitCode) -> Mapping[str, object]:
         return {
             **{name: value for name, value in document.items() if name != "samples"},
-            "rows": {"total": self.trip.rows, "not_reached": self.trip.rows - self.trip.progress.read},
+            "rows": {
+                "total": self.trip.rows,
+                "not_reached": self.trip.rows - self.trip.progress.read,
+            },
             "folder": str(self.order.out),
             "exit_code": int(code),
             "next": [step._asdict() for step in self.steps],

@@ -76,9 +76,10 @@ def test_a_pipe_has_the_same_in_one_line() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3_900, "65 min"), (9_000, "2 h 30 min")]
-)  # fmt: skip
+SPANS = [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3_900, "65 min"), (9_000, "2 h 30 min")]
+
+
+@pytest.mark.parametrize(("seconds", "said"), SPANS)
 def test_a_span_is_said_as_people_say_it(seconds: float, said: str) -> None:
     """Short ones have seconds, long ones hours."""
     assert span(seconds) == said

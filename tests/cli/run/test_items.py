@@ -100,7 +100,7 @@ async def test_a_result_that_was_not_saved(items: Items) -> None:
 
 
 async def test_other_ends(items: Items) -> None:
-    """A failure, a task that goes on, an uncertain submit and what was not bought are told apart."""
+    """A failure, a task that goes on, an uncertain submit and an unbought item are told apart."""
     failed = await items.submitted("hen")
     error = TaskFailedError(
         "failed", ref=TaskRef("gpt-image-2", "task_hen"), fail_code="NSFW", fail_msg="no",
@@ -117,7 +117,9 @@ async def test_other_ends(items: Items) -> None:
         "hen": "failed", "cow": "unfinished", "pig": "uncertain", "ant": "unbought",
     }  # fmt: skip
     assert records["hen"].failure == Failure("content", "NSFW", "no")
-    assert records["pig"].failure == Failure("submit uncertain", "SubmitUncertainError", "no answer")
+    assert records["pig"].failure == Failure(
+        "submit uncertain", "SubmitUncertainError", "no answer"
+    )
     costs = [records[key].cost for key in ("hen", "cow", "pig", "ant")]
     assert costs == [PRICE, None, PRICE, None]
     assert not records["ant"].resumed

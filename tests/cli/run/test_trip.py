@@ -31,7 +31,9 @@ INPUT = OtherModel("m", prompt="x")
 FAILED = TaskFailedError(
     "failed", ref=TaskRef("m", "t"), fail_code="X", fail_msg=None, family="timeout", retryable=True
 )
-UNCERTAIN = SubmitUncertainError("lost", model="m", input=INPUT, sent_at=datetime(2026, 1, 1, tzinfo=UTC))
+UNCERTAIN = SubmitUncertainError(
+    "lost", model="m", input=INPUT, sent_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
 UNSAVED = DownloadError("the disk is full")
 BAD = BadRequestError("bad", status=400, code=400, message="bad")
 BUDGET = BudgetExceededError("x", max_cost=Decimal(1), spent=Decimal(1), price=Decimal(1))
@@ -99,7 +101,7 @@ def test_an_interrupted_run_has_rows_left() -> None:
 
 
 def test_only_this_run_makes_news(capsys: pytest.CaptureFixture[str]) -> None:
-    """A failure of an earlier run counts, and is not told again; one of this run is, by its line."""
+    """A failure of an earlier run counts, and is not told again; one of this run is told."""
     trip, news = Trip(3, {"k": 3}), News(Screen())
     trip.note(outcome(FAILED, resumed=True), news)
     trip.note(outcome(BUDGET), news)

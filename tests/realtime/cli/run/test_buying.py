@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -158,7 +159,7 @@ def test_two_runs_share_no_journal(start: Start, spawn: Apixo, serve: Serve, row
         assert service.bought().total() == 20
 
 
-def test_a_pipe_gets_plain_lines(start: Start, serve: Serve, rows: Rows) -> None:
+def test_a_pipe_gets_plain_lines(serve: Serve, rows: Rows) -> None:
     """Without a terminal nothing moves: a title, failures, a summary; rows may come from stdin."""
     name = rows(5)
     with serve(failure_rate=1.0) as service:
@@ -173,8 +174,6 @@ def test_a_pipe_gets_plain_lines(start: Start, serve: Serve, rows: Rows) -> None
 
 def shell(command: str) -> CompletedProcess[str]:
     """Run a line of the shell."""
-    import sys
-
     function = f'apixo() {{ {shlex.quote(sys.executable)} -m apixo_async "$@"; }}; '
     return subprocess.run(
         ["bash", "-c", function + command],
