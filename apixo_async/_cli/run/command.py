@@ -95,8 +95,9 @@ def run(
 ) -> None:
     """Buy all rows of a FILE, and save what comes of it, with a report to look at.
 
-    The same command goes on where an earlier one ended, however that was: nothing is bought
-    twice. Ctrl-C ends the buying and waits for what is bought; a second one leaves at once.
+    The same command goes on where an earlier one ended: nothing is bought
+    twice. Ctrl-C ends the buying and waits for what is bought; a second
+    one leaves at once. Nothing is lost in either case.
     """
     order = Order(
         rows=rows,
