@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 from rich.live import Live
@@ -34,10 +34,12 @@ async def watched(look: Callable[[], Moment], news: News, screen: Screen) -> Asy
         yield
     finally:
         watching.cancel()
-        # Nobody may be there to read it any more, which is no reason to buy less.
-        with suppress(asyncio.CancelledError, BrokenPipeError):
-            await watching
+        await asyncio.wait({watching})
         look()
+    # Nobody may be there to read it any more, which is no reason to buy less.
+    failed = None if watching.cancelled() else watching.exception()
+    if failed is not None and not isinstance(failed, BrokenPipeError):
+        raise failed
 
 
 async def _drawn(look: Callable[[], Moment], news: News, screen: Screen) -> None:

@@ -71,3 +71,24 @@ async def test_a_reader_that_left_stops_no_run(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(screen.err, "print", gone)
     run = await watch(screen, 30.0)
     assert run.looks == 2
+
+
+async def test_a_defect_of_the_picture_is_no_secret() -> None:
+    """What goes wrong in the watching is raised once the run is over, and does not end it."""
+    run = Run()
+    ended: list[bool] = []
+
+    def look() -> Moment:
+        if run.looks == 3:
+            run.looks += 1
+            raise ZeroDivisionError
+        return run()
+
+    async def go() -> None:
+        async with watched(look, News(Screen()), Screen()):
+            await asyncio.sleep(10)
+            ended.append(True)
+
+    with pytest.raises(ZeroDivisionError):
+        await go()
+    assert ended == [True]
