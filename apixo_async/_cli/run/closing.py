@@ -104,7 +104,7 @@ class Closing(NamedTuple):
         trip, progress = self.trip, self.trip.progress
         yield "Rows", f"{self.trip.rows:,}: {', '.join(self._counts())}"
         if progress.resumed:
-            yield "Earlier", f"{progress.resumed:,} of them were bought by earlier runs"
+            yield "Earlier", f"{progress.resumed:,} of them come from earlier runs"
         seconds = (datetime.now(UTC) - trip.began_at).total_seconds()
         yield "Time", span(seconds)
         money = f"{dollars(progress.spent)} in all, by the documents' prices"
