@@ -39,7 +39,7 @@ class Expected:
         """Have a record know what a callback claims, before the service is told it was received."""
         self.came, self.named = True, task_id or self.named
         if self._record is not None:
-            await self._record.claimed(task_id)
+            await self._record.claimed(self.ticket.id, task_id)
 
     def look(self, task_id: str | None) -> None:
         """Note a callback, and act on it once it is known how the POST ended."""
@@ -90,7 +90,7 @@ class Callbacks:
         """
         expected = self._open(model, model, record, mark)
         track = self.uncertain(expected, model, model, slot, age=age)
-        track.when_found = record.bought
+        track.when_found, track.reopened = record.bought, age > 0
         return track
 
     def _open(self, model: str, kind: str, record: Record | None, mark: str | None) -> Expected:

@@ -56,10 +56,11 @@ def check_resubmit(error: SubmitUncertainError) -> SubmitUncertainError:
         ConfigurationError: It is, or something else was given.
     """
     error = require("resubmit", error, SubmitUncertainError)
-    if error.task is not None and error.task.named:
+    task = error.task
+    if task is not None and (task.named or (task.told and not task.done())):
         raise ConfigurationError(
-            f"resubmit: a callback found what this submit bought, {error.task.ref}, and it would "
-            "be bought twice: await `error.task`"
+            f"resubmit: a callback told of what this submit bought, {task.ref}, and it would be "
+            "bought twice: await `error.task`"
         )
     return error
 

@@ -73,11 +73,19 @@ def presumed_not_bought(track: Track, now: float, *, callbacks_come: bool) -> Ta
         now: The time.
         callbacks_come: Whether any callback came since the submit; if not, none may have got here.
     """
-    waited = f"{track.ref.model}: no callback told of this uncertain submit in "
-    waited += f"{now - track.tracked_at:.0f} s, the task's longest time and the last redelivery; "
-    doubt = "but no callback of any task came either: look at your account before you buy anew"
+    doubt = "nobody listened for all of that time" if track.reopened else _doubt(track)
+    if not doubt and not callbacks_come:
+        doubt = "no callback of any task came either"
+    presumed = f"but {doubt}: look at your account" if doubt else "it is presumed not bought"
     error = PresumedNotBoughtError(
-        waited + ("it is presumed not bought" if callbacks_come else doubt), ref=track.ref
+        f"{track.ref.model}: no callback named the task of this uncertain submit in "
+        f"{now - track.tracked_at:.0f} s, its longest time and the last redelivery; {presumed}",
+        ref=track.ref,
     )
-    error.bought = False if callbacks_come else None
+    error.bought = None if doubt else False
     return error
+
+
+def _doubt(track: Track) -> str:
+    # Only the service knows the URL that was called.
+    return "one came that named none that can be found" if track.told else ""

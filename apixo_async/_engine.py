@@ -14,6 +14,7 @@ from apixo_async._bounds import bound_after
 from apixo_async._callbacks import Callbacks
 from apixo_async._calls import Calls
 from apixo_async._checks import check_ref
+from apixo_async._core.documents import timing
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._core.events import ClientOpened, TaskAttached
 from apixo_async._core.retry import RetryQuota
@@ -134,6 +135,12 @@ class Engine:
             places=places.size,
         )
 
+    def leave_behind(self) -> None:
+        """Let go of a closed loop's uncertain submits: no callback of theirs is heard any more."""
+        self.forget_callbacks()
+        for track in self.poller.ledger.claims.unnamed:
+            track.slot.hold(timing(track.kind).longest)
+
     def forget_callbacks(self) -> None:
         """Act on callbacks no more; they are still answered."""
         if self.callbacks is not None:
@@ -159,7 +166,8 @@ class Engine:
 
     async def _drained(self) -> None:
         await self.posts.settled()
-        for track in tuple(self.poller.ledger.tracks.values()):
+        ledger = self.poller.ledger
+        for track in (*ledger.tracks.values(), *ledger.claims.unnamed):
             while track.verdict() is None:
                 await track.over.wait()
 

@@ -81,7 +81,10 @@ class Ledger:
         existing = self.tracks.get(ref)
         if existing is not None:
             slot.release()
-            existing.ticket = existing.ticket or ticket
+            if existing.ticket is None:
+                existing.ticket = ticket
+            elif ticket is not None:
+                ticket.close()
             return existing
         track = self._new(ref, kind, slot, now)
         track.ticket = ticket
@@ -112,9 +115,9 @@ class Ledger:
         return Track(ref, kind, plan, slot, created=now, expires=expires)
 
     @property
-    def is_busy(self) -> bool:
-        """Whether any task is not over, or may exist."""
-        return bool(self.tracks or self.claims.unnamed)
+    def held(self) -> int:
+        """How many tasks are not over, or may exist."""
+        return len(self.tracks) + len(self.claims.unnamed)
 
     def _first_look(self, track: Track) -> float:
         return self.schedule.first(track.kind, track.created)

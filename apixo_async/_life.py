@@ -54,7 +54,7 @@ class Life:
         if self._binding.bind(len(self._in_flight())) or self._engine is None:
             if self._engine is not None:
                 self._check_rebindable()
-                self._engine.forget_callbacks()
+                self._engine.leave_behind()
             self._engine = self._wire()
         return self._engine
 

@@ -157,7 +157,7 @@ class Poller:
 
     async def _run(self) -> None:
         # Without tasks there is no poller: a client that nobody closes leaves nothing pending.
-        while self.ledger.is_busy:
+        while self.ledger.held:
             await self._until_due()
             if self._agenda.next_due() <= asyncio.get_running_loop().time():
                 permit = await self._admitted()
@@ -167,7 +167,7 @@ class Poller:
     async def _until_due(self) -> None:
         """Wait until a look is due or no task is left, giving up meanwhile what expires."""
         loop = asyncio.get_running_loop()
-        while self.ledger.is_busy and self._agenda.next_due() > loop.time():
+        while self.ledger.held and self._agenda.next_due() > loop.time():
             await self._alarm.sleep(min(self._agenda.next_due(), self._agenda.next_expiry()))
             self.ledger.abandon_expired(loop.time())
 
@@ -209,7 +209,7 @@ class Poller:
             verdict = verdicts.judge_look(answer, ref)
         self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
         # The runner sleeps on, unless it has to look earlier than it thought, or to end.
-        self._alarm.need(self._agenda.next_due() if self.ledger.is_busy else -math.inf)
+        self._alarm.need(self._agenda.next_due() if self.ledger.held else -math.inf)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
@@ -223,7 +223,7 @@ class Poller:
             self._die(asyncio.CancelledError(why))
         elif (cause := task.exception()) is not None:
             self._die(cause)
-        elif self.ledger.is_busy:
+        elif self.ledger.held:
             self._wake()  # A task came in the instant in which the poller ended.
 
     def _die(self, cause: BaseException) -> None:

@@ -28,6 +28,11 @@ class Record(Protocol):
         """Note that nobody can know whether a task was made."""
         ...
 
-    async def claimed(self, task_id: str | None) -> None:
-        """Note the task that a callback names, durably: the service then sends no other."""
+    async def claimed(self, mark: str, task_id: str | None) -> None:
+        """Note the task that a callback names, durably: the service then sends no other.
+
+        Args:
+            mark: Of which POST, as `intend` was told.
+            task_id: What it names, or None.
+        """
         ...

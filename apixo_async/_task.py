@@ -57,6 +57,11 @@ class Task:
         """
         return self._track.found
 
+    @property
+    def told(self) -> bool:
+        """Whether a callback told of it, with webhooks."""
+        return self._track.told
+
     def done(self) -> bool:
         """Say whether the task is over: succeeded, failed, not found or abandoned."""
         return self._track.outcome is not None

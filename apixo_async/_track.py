@@ -77,6 +77,7 @@ class Track:
         again: Whether news came during a look, which may have been answered before it.
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
         found: Whether a look found the task that a callback named.
+        reopened: Whether nobody listened for its callbacks for a while: its process had ended.
         when_found: Called with its id when one did, or None.
     """
 
@@ -102,6 +103,7 @@ class Track:
         "ran_until",
         "ref",
         "refreshers",
+        "reopened",
         "slot",
         "snapshot",
         "ticket",
@@ -123,7 +125,7 @@ class Track:
         self.expires = expires
         self.due: float | None = None
         self.waited = self.looking = self.parked = False
-        self.told = self.again = self.unnamed = False
+        self.told = self.again = self.unnamed = self.reopened = False
         self.found = True
         self.ticket: Ticket | None = None
         self.when_found: Callable[[str], None] | None = None

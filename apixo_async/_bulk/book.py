@@ -12,7 +12,7 @@ from apixo_async._bulk.items import Item
 from apixo_async._bulk.options import Options
 from apixo_async._bulk.record import Record
 from apixo_async._core.errors import ApixoError, JournalError
-from apixo_async._core.task_errors import TaskFailedError, TaskNotFoundError
+from apixo_async._core.task_errors import TaskFailedError
 from apixo_async._core.values import Result
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Book:
         self._provider = options.delivery.provider
         self._fail = fail
         self._journal: Journal | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._is_told = False
         self._letting_go: asyncio.Task[None] | None = None
         self.spending = options.spending
@@ -88,15 +88,15 @@ class Book:
     def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
         """Note how a task ended.
 
-        One that nobody looks at any more has not ended, nor has one that is past its age limit:
-        the next run attaches to it.
+        One that nobody looks at any more has not ended, nor has one that is past its age limit or
+        was not found: the next run attaches to it.
         """
         if self._journal is None or entry is None:
             return
         with suppress(JournalError):  # `fail` was told.
             if isinstance(ended, Result):
                 self._journal.succeeded(entry, ended)
-            elif isinstance(ended, TaskFailedError | TaskNotFoundError):
+            elif isinstance(ended, TaskFailedError):
                 self._journal.failed(entry, ended)
 
     def downloaded(self, entry: Entry | None, paths: Iterable[Path]) -> None:
@@ -116,6 +116,18 @@ class Book:
         if self._letting_go is None and self._journal is not None:
             self._letting_go = asyncio.get_running_loop().create_task(close())
 
+    def begin_to_close(self) -> asyncio.Future[None]:
+        """Write what waits and let go of the file, by itself; `aclose` tells how that went."""
+        if self._closing is None:
+            loop = asyncio.get_running_loop()
+            closing = self._closing = loop.create_future()
+            if self._journal is None:
+                closing.set_result(None)
+            else:
+                self._closing = loop.create_task(self._journal.aclose())
+                self._closing.add_done_callback(_is_seen)
+        return self._closing
+
     async def aclose(self) -> None:
         """Write what waits, and let go of the file. Whoever is cancelled here leaves it at that.
 
@@ -124,11 +136,15 @@ class Book:
         """
         if self._journal is None:
             return
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._journal.aclose())
         try:
-            await asyncio.shield(self._closing)
+            await asyncio.shield(self.begin_to_close())
         except JournalError:
             if not self._is_told:
                 self._is_told = True
                 raise
+
+
+def _is_seen(closing: asyncio.Future[None]) -> None:
+    """Take note of an error that nobody may ask for: `fail` was told of what broke the journal."""
+    if not closing.cancelled():
+        closing.exception()

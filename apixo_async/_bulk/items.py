@@ -40,6 +40,7 @@ class Item:
         doubt: How its submit was uncertain, while a callback may still tell.
         entry: Its place in the journal, or None.
         resumed: Whether an earlier run bought it.
+        bought_now: Whether this run bought something for it, or may have.
         paths: Where the result was saved.
     """
 
@@ -54,6 +55,7 @@ class Item:
     doubt: SubmitUncertainError | None = None
     entry: Entry | None = None
     resumed: bool = False
+    bought_now: bool = False
     paths: tuple[Path, ...] = ()
 
     def outcome(self, result: Result | None, error: ApixoError | None) -> Outcome:
@@ -66,7 +68,7 @@ class Item:
             error=error,
             purchases=self.purchases,
             paths=self.paths,
-            resumed=self.resumed,
+            resumed=self.resumed and not self.bought_now,
         )
 
 

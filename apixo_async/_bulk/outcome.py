@@ -19,7 +19,8 @@ class Outcome:
         key: The caller's, or the input's place among those read, counted from "0"; with a journal,
             one that is made of the input and of how often it occurred.
         input: What was to be made; None where what was given is no input.
-        task: The last task that was bought for it, or None.
+        task: The last task that was bought for it; None where there is none, and where its end
+            comes from the journal.
         result: What the task made, or None.
         error: Why there is no result, or None. Its `bought` says False when no task was made, and
             None when nobody can know, as in a `SubmitUncertainError`.
@@ -27,7 +28,7 @@ class Outcome:
         purchases: Tasks bought for it, each of which the service may have charged; earlier runs of
             the same journal count.
         paths: Where the result was saved, with `download_to`.
-        resumed: Whether an earlier run of the same journal bought it.
+        resumed: Whether an earlier run of the same journal bought it, and this one nothing more.
     """
 
     key: str

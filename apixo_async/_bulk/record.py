@@ -30,6 +30,7 @@ class Record:
 
     __slots__ = (
         "_entry",
+        "_is_bought",
         "_is_claimed",
         "_is_reserved",
         "_journal",
@@ -51,7 +52,7 @@ class Record:
         self._price = price
         self._journal = journal
         self._entry = entry
-        self._is_reserved = self._is_claimed = False
+        self._is_reserved = self._is_claimed = self._is_bought = False
 
     async def intend(self, mark: str | None) -> None:
         """Reserve the money and make the intent durable; what this raises prevents the POST."""
@@ -77,6 +78,7 @@ class Record:
         if self._journal is not None and self._entry is not None:
             with suppress(JournalError):
                 self._journal.submitted(self._entry, task_id)
+                self._is_bought = True
 
     def uncertain(self, reason: str) -> None:
         """Note that nobody can know whether there is a task, unless a callback has named it."""
@@ -84,7 +86,7 @@ class Record:
             with suppress(JournalError):
                 self._journal.uncertain(self._entry, reason)
 
-    async def claimed(self, task_id: str | None) -> None:
+    async def claimed(self, mark: str, task_id: str | None) -> None:
         """Make durable what is known of the task, and what a callback claims of it.
 
         Raises:
@@ -92,9 +94,11 @@ class Record:
         """
         if self._journal is None or self._entry is None:
             return
-        if task_id is not None:
+        if self._is_bought and self._journal.is_closed:
+            return  # All that was known was written before it was let go of.
+        if task_id is not None and not self._is_bought:
             self._is_claimed = True
-            self._journal.claimed(self._entry, task_id)
+            self._journal.claimed(self._entry, mark, task_id)
         await self._journal.flush()
 
     def _give_back(self) -> None:

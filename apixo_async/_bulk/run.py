@@ -20,7 +20,6 @@ from apixo_async._bulk.work import Work
 from apixo_async._core.errors import ApixoError, JournalError
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Result
-from apixo_async._task import Task
 from apixo_async._track import Signal
 
 #: Inputs read beyond the tasks at once, so that the next one stands ready when a slot comes back.
@@ -60,7 +59,7 @@ class Run:
         self._failure: BaseException | None = None
         self._room = Signal()
         self._news = Signal()
-        self._is_read = self._is_given_away = False
+        self._is_read = self._is_given_away = self._is_cut = False
         self.tally = Tally(options.spending)
         self.stopped = False
 
@@ -159,6 +158,7 @@ class Run:
             self._failure = self._failure or reader.exception()
         elif not self.stopped:
             self._failure = asyncio.CancelledError("the reading of the inputs was cancelled")
+        self._close_in_the_end()
         self._news.fire()
 
     def _begin(self, item: Item) -> None:
@@ -183,8 +183,9 @@ class Run:
     def finish(self, item: Item, result: Result | None, error: ApixoError | None) -> None:
         """Lay down what an item came to."""
         self.tally.ended(error, item.purchases)
-        self.tally.resumed += item.resumed
+        self.tally.resumed += item.resumed and not item.bought_now
         self._shelf.put(item.number, item.outcome(result, error))
+        self._close_in_the_end()
         self._news.fire()
         self.moved()
 
@@ -248,7 +249,14 @@ class Run:
         buying = set[asyncio.Task[Any]]() if self._opened is None else self._work.buying
         return {*buying, *reading}
 
+    def _close_in_the_end(self) -> None:
+        """Let go of the journal, whether or not anybody takes the last outcome."""
+        # After a cut there may be POSTs whose answers are to be noted.
+        if self.is_over and not self._is_cut:
+            self._book.begin_to_close()
+
     def _cut(self) -> None:
+        self._is_cut = True
         for task in self._owned():
             task.cancel()
 
@@ -260,12 +268,12 @@ class Run:
         self._is_given_away = True
         self.stop()
         self._cut()
-        tasks: list[Task | None] = [*self._work.let_go()]
+        orphans = self._work.let_go()
         for outcome in self._shelf.clear():
-            tasks.append(outcome.task)
             if isinstance(outcome.error, SubmitUncertainError):
-                self._counter.hand_over(outcome.error)
-        for task in tasks:
-            if task is not None:
-                self._counter.hand_over(task)
+                orphans.append(outcome.error)
+            elif outcome.task is not None:
+                orphans.append(outcome.task)
+        for orphan in orphans:
+            self._counter.hand_over(orphan)
         self._book.let_go(self._counter.posts_ended)

@@ -17,7 +17,7 @@ from apixo_async._bulk.book import Book
 from apixo_async._bulk.ends import error_of
 from apixo_async._bulk.items import Item
 from apixo_async._bulk.options import Options
-from apixo_async._bulk.shop import Counter, StoppedError
+from apixo_async._bulk.shop import Counter, Orphan, StoppedError
 from apixo_async._core.errors import ApixoError, ConfigurationError
 from apixo_async._core.purchases import Luck, ends_buying, is_worth_another, pause_before
 from apixo_async._core.task_errors import (
@@ -188,6 +188,9 @@ class Work:
                 self._failed(item, error)
             case "uncertain", _, ApixoError() as error if not self._options.resubmit_uncertain:
                 self._manager.finish(item, None, error)
+            case "submitted", _, _ if entry.task_id is not None:
+                item.task = self._counter.attach(entry.model, entry.task_id)
+                self._await(item, item.task.as_future())
             case _:
                 self._buy(item)
 
@@ -208,6 +211,7 @@ class Work:
         if error is None:
             self._luck.bought()
             self._manager.bought()
+            item.bought_now = True
             item.purchases += 1
             item.task = purchase.result()
             self._await(item, item.task.as_future())
@@ -220,6 +224,7 @@ class Work:
             # Another purchase that came to nothing leaves the input as its last task left it.
             self._manager.finish(item, None, item.failure or error)
         elif isinstance(error.task, Task):
+            item.bought_now = True
             item.doubt, item.task = error, error.task
             self._await(item, error.task.as_future())
         else:
@@ -243,7 +248,7 @@ class Work:
                 doubt.__cause__, item.task = error, None
                 self._manager.finish(item, None, doubt)
                 return
-            if not item.resumed:
+            if item.bought_now:  # Otherwise the journal has counted it.
                 item.purchases += 1
                 self._manager.bought()
         if error is None:
@@ -254,7 +259,7 @@ class Work:
             self._failed(item, error)
 
     def _failed(self, item: Item, error: ApixoError) -> None:
-        if ends_buying(error) and not item.resumed:
+        if ends_buying(error) and item.bought_now:
             self._manager.fail(error)
         if is_worth_another(error, item.purchases, self._options.attempts):
             item.failure = error
@@ -293,11 +298,16 @@ class Work:
         for task in self.buying:
             task.cancel()
 
-    def let_go(self) -> list[Task]:
-        """Watch no task any more; return those that were watched."""
+    def let_go(self) -> list[Orphan]:
+        """Watch no task any more; return what was watched: tasks, and submits in doubt."""
         watched, self._tasks = self._tasks, {}
         for over in watched:
             over.cancel()
         for saving in self._downloads:
             saving.cancel()
-        return [item.task for item in watched.values() if item.task is not None]
+        held = [(item.doubt, item.task) for item in watched.values()]
+        return [
+            task if doubt is None or task.named else doubt
+            for doubt, task in held
+            if task is not None
+        ]

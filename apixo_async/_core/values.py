@@ -57,6 +57,11 @@ class TaskHandle(Protocol):
         """Whether the service's id of the task is known."""
         ...
 
+    @property
+    def told(self) -> bool:
+        """Whether a callback told of it."""
+        ...
+
     def done(self) -> bool:
         """Say whether the task is over."""
         ...

@@ -94,6 +94,11 @@ class Journal:
         """Why nothing can be written any more, or None."""
         return None if self._writer.broken is None else again(self._writer.broken)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was let go of with all that had been noted."""
+        return self._writer.is_closed and self._writer.broken is None
+
     # --- before a purchase ---------------------------------------------------------------------
 
     async def enter(
@@ -177,10 +182,10 @@ class Journal:
             text = uncertain_text(str(reason))
         self._tell("uncertain", entry, error=text)
 
-    def claimed(self, entry: Entry, task_id: str) -> None:
-        """Note which task a callback names, unless it is known already."""
+    def claimed(self, entry: Entry, mark: str, task_id: str) -> None:
+        """Note which task a callback names for a submit, unless that is known already."""
         now, row = self._clock(), entry.row
-        self._writer.tell("claimed", lambda file: moves.claim(file, task_id, now, row))
+        self._writer.tell("claimed", lambda file: moves.claim(file, mark, task_id, now, row))
 
     def resolved(self, mark: str | Entry, task_id: str) -> None:
         """Note which task an uncertain submit made; a mark that nobody waits for is left alone.

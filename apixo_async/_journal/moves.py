@@ -95,9 +95,10 @@ def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: f
         move(connection, "submitted", row, task_id=task_id, at=now)
 
 
-def claim(connection: sqlite3.Connection, task_id: str, now: float, row: int) -> None:
+def claim(connection: sqlite3.Connection, mark: str, task_id: str, now: float, row: int) -> None:
     """Write which task a callback names; where that is known already, nothing changes."""
-    known = connection.execute("SELECT state FROM item WHERE row = ?", (row,)).fetchone()
+    asked = "SELECT state FROM item WHERE row = ? AND intent_id = ?"
+    known = connection.execute(asked, (row, mark)).fetchone()
     if known in (("intent",), ("uncertain",)):
         move(connection, "submitted", row, task_id=task_id, at=now)
 

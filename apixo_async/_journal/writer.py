@@ -177,6 +177,11 @@ class Writer:
         if first and self._on_broken is not None:
             self._on_broken(again(error))
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._closing is not None
+
     def close(self) -> asyncio.Future[None]:
         """Write what waits, and let go of the file; the future resolves when that is done."""
         if self._closing is None:

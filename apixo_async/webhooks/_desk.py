@@ -95,6 +95,7 @@ class Ticket:
         if self._desk.tickets.get(self.id) is self:
             del self._desk.tickets[self.id]
         self._caused = MOST  # For callbacks that are on their way from another thread.
+        self._note = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -128,13 +129,19 @@ class Desk:
         tickets: Those of every client of the receiver, by intent.
         issue: Makes ids and URLs.
         early: What callbacks claimed for intents that nobody had opened here.
+        left: The intents that clients left unsettled when they were closed.
     """
 
     def __init__(
-        self, tickets: dict[str, Ticket], issue: Issue, early: MutableMapping[str, str]
+        self,
+        tickets: dict[str, Ticket],
+        issue: Issue,
+        early: MutableMapping[str, str],
+        left: MutableMapping[str, None],
     ) -> None:
         self.tickets = tickets
         self._early = early
+        self._left = left
         self.loop = asyncio.get_running_loop()
         self._issue = issue
 
@@ -162,16 +169,18 @@ class Desk:
         """
         intent_id, url = self._issue(model, lifetime, intent_id, note is not None)
         ticket = self.tickets[intent_id] = Ticket(self, look, intent_id, url, note)
+        self._left.pop(intent_id, None)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:
             self.loop.call_soon(ticket.tell, claimed)
         return ticket
 
     def close(self) -> None:
-        """Close every ticket of this client."""
+        """Close every ticket of this client; what comes for them is as for those of nobody here."""
         for ticket in tuple(self.tickets.values()):
             if ticket.belongs_to(self):
                 ticket.close()
+                self._left[ticket.id] = None
 
 
 async def _on_loop(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Bytes; a shorter secret could be found by trying.
 _SHORTEST_SECRET: Final = 16
-#: Callbacks for intents of nobody here, of which the last ones are remembered.
+#: Callbacks for intents of nobody here, and intents that were left, of which so many are known.
 _MOST_EARLY: Final = 10_000
 #: Bytes of an intent's id by which a receiver knows its own.
 _MARK_BYTES: Final = 4
@@ -73,6 +73,7 @@ class WebhookReceiver:
             raise error.with_traceback(None) from None
         self._tickets: dict[str, Ticket] = {}
         self._early: OrderedDict[str, str] = OrderedDict()
+        self._left: OrderedDict[str, None] = OrderedDict()
         self._mark = b""
 
     def asgi(self) -> CallbackApp:
@@ -116,7 +117,7 @@ class WebhookReceiver:
 
     def desk(self) -> Desk:
         """Return a client's side of this receiver, for the running loop."""
-        return Desk(self._tickets, self._issue, self._early)
+        return Desk(self._tickets, self._issue, self._early, self._left)
 
     def _issue(
         self, model: str, lifetime: float, intent_id: str | None, kept: bool
@@ -150,9 +151,8 @@ class WebhookReceiver:
         ticket = self._tickets.get(intent.id)
         if ticket is None:
             return self._unknown(intent, task_id)
-        is_noted = await ticket.noted(task_id)
         ticket.tell(task_id)
-        return 200 if is_noted else 503
+        return 200 if await ticket.noted(task_id) else 503
 
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback that nobody here waits for, or not yet."""
@@ -167,14 +167,16 @@ class WebhookReceiver:
     def _remember(self, intent: tokens.Intent, task_id: str) -> None:
         # A restarted process may open it in a moment: the service sends what it knows only once.
         self._early[intent.id] = task_id
-        while len(self._early) > _MOST_EARLY:
-            self._early.popitem(last=False)
+        for known in (self._early, self._left):
+            while len(known) > _MOST_EARLY:
+                known.popitem(last=False)
         if self._on_unknown is not None:
             guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
 
     def _is_own(self, intent: tokens.Intent) -> bool:
-        """Say whether an intent was opened here; one that is known no more is over."""
-        return bool(self._mark) and intent.id.startswith(self._mark.hex())
+        """Say whether an intent was opened here and is over, as far as anybody waited for it."""
+        is_of_here = bool(self._mark) and intent.id.startswith(self._mark.hex())
+        return is_of_here and intent.id not in self._left
 
     def __repr__(self) -> str:
         if not hasattr(self, "_tickets"):

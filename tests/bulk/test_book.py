@@ -78,7 +78,7 @@ async def test_no_journal() -> None:
     [
         (Result("task_1", "flux-kontext", ("https://x.example/a.png",)), "success"),
         (FAILED, "failed"),
-        (TaskNotFoundError("lost", ref=REF), "failed"),
+        (TaskNotFoundError("lost", ref=REF), "submitted"),
         (TaskAbandonedError("old", ref=REF), "submitted"),
         (ClientClosedError("closed"), "submitted"),
     ],
@@ -108,7 +108,7 @@ async def test_the_next_run(tmp_path: Path) -> None:
     assert (entry.state, entry.task_id) == ("submitted", "task_1")
     assert second.spending.spent == castle(0).price
     record = second.record_of(entry)
-    await record.claimed("task_2")  # It is known already.
+    await record.claimed("mark", "task_2")  # It is known already.
     await second.aclose()
     assert [one.task_id for one in await kept(tmp_path / "run.db")] == ["task_1"]
 

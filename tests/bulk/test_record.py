@@ -44,7 +44,7 @@ async def test_without_a_journal() -> None:
     await record.intend("mark")
     record.bought("task_1")
     record.uncertain("no answer")
-    await record.claimed("task_1")
+    await record.claimed("mark", "task_1")
     assert spending.spent == PRICE
     with pytest.raises(BudgetExceededError):
         await Record(spending, "flux-kontext", PRICE).intend(None)
@@ -70,9 +70,9 @@ async def test_an_uncertain_purchase(tmp_path: Path) -> None:
     await record.intend("mark")
     record.uncertain("no answer")
     assert (await state_of(journal))[0] == "uncertain"
-    await record.claimed(None)
+    await record.claimed("mark", None)
     assert (await state_of(journal))[0] == "uncertain"
-    await record.claimed("task_1")
+    await record.claimed("mark", "task_1")
     assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
     await journal.aclose()
 
@@ -81,7 +81,7 @@ async def test_a_claim_before_the_answer(tmp_path: Path) -> None:
     """A callback's word is kept when the answer is lost, and gives way to an answer that came."""
     journal, record = await opened(tmp_path, Spending())
     await record.intend("mark")
-    await record.claimed("task_1")
+    await record.claimed("mark", "task_1")
     record.uncertain("no answer")
     assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
     record.bought("task_2")
@@ -108,4 +108,4 @@ async def test_a_journal_that_is_closed(tmp_path: Path) -> None:
     record.uncertain("no answer")
     record.refused()
     with pytest.raises(JournalError):
-        await record.claimed("task_1")
+        await record.claimed("mark", "task_1")

@@ -564,6 +564,9 @@ def test_loop_after_loop(receiver: WebhookReceiver) -> None:
 
     async def again() -> None:
         await client.generate(CASTLE)
+        assert client.statistics().slots_used == 1  # That of the uncertain one, for its time.
+        await asyncio.sleep(120)
+        assert client.statistics().slots_used == 0
         await client.aclose()
 
     for main in (leave, again):

@@ -26,7 +26,8 @@ class Office:
         def issue(_model: str, _lifetime: float, given: str | None, _kept: bool) -> tuple[str, str]:
             return given or f"i{next(numbers)}", "url"
 
-        self.desk = Desk(self.tickets, issue, self.early)
+        self.left: dict[str, None] = {}
+        self.desk = Desk(self.tickets, issue, self.early, self.left)
         self.looks: Looks = []
 
     def open(self) -> Ticket:
@@ -177,7 +178,7 @@ def test_a_callback_after_the_loop() -> None:
     looks: list[str | None] = []
 
     async def opened() -> Ticket:
-        return Desk({}, lambda *_: ("i", "url"), {}).open("m", 60.0, looks.append)
+        return Desk({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, looks.append)
 
     asyncio.run(opened()).tell("t")
     assert looks == []
