@@ -33,7 +33,7 @@ from benchmarks.memory import EARLY, FLAT, INPUTS, SLOTS, resident
 from benchmarks.virtual_service import VirtualService, lognormal
 
 QUESTION: Final = "What does a journal cost?"
-ROUNDS: Final = 1  # a limiter sets the pace: rates differ by less than 1 % from round to round
+ROUNDS: Final = 1  # the request limit sets the pace: rates differ by 1 % from round to round
 LEAST: Final = 0.95
 MOST_FROZEN: Final = 0.1
 DEADLINE: Final = 300.0  # real seconds for one process: the long run takes 60 of CPU
