@@ -96,7 +96,7 @@ class Callbacks:
     def _open(self, model: str, kind: str, record: Record | None, mark: str | None) -> Expected:
         expected = Expected(record)
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
-        note = None if record is None else expected.note
+        note = expected.note if record is not None and record.kept else None
         expected.ticket = self._desk.open(model, lifetime, expected.look, intent_id=mark, note=note)
         return expected
 

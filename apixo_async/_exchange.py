@@ -23,16 +23,22 @@ class Phase:
 
     Args:
         believed: Whether the transport tells. One that does not tell has always "maybe sent".
+        when_sending: Called when it is set; at once, where the transport does not tell.
     """
 
-    __slots__ = ("maybe_sent",)
+    __slots__ = ("_when_sending", "maybe_sent")
 
-    def __init__(self, *, believed: bool) -> None:
-        self.maybe_sent = not believed
+    def __init__(self, *, believed: bool, when_sending: Callable[[], None] | None = None) -> None:
+        self._when_sending = when_sending
+        self.maybe_sent = False
+        if not believed:
+            self.mark()
 
     def mark(self) -> None:
         """Note that the first byte is about to be written."""
         self.maybe_sent = True
+        if self._when_sending is not None:
+            self._when_sending()
 
     async def trace(self, event: str, info: Mapping[str, object]) -> None:
         """Note it from the `trace` events of httpcore2, for HTTP/1.1 and HTTP/2."""
@@ -40,7 +46,7 @@ class Phase:
             return
         # A CONNECT opens a tunnel through a proxy; the request itself is yet to come.
         if getattr(info.get("request"), "method", None) != b"CONNECT":
-            self.maybe_sent = True
+            self.mark()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,13 +106,19 @@ class Line:
         """
         return await self._carry(permit, lambda: self.channel.get(path))
 
-    async def post(self, permit: Permit, path: str, body: bytes) -> Answer:
-        """Send a POST.
+    async def post(
+        self,
+        permit: Permit,
+        path: str,
+        body: bytes,
+        when_sending: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Send a POST; say when its first byte is about to be written.
 
         Raises:
             Unanswered: No answer came.
         """
-        return await self._carry(permit, lambda: self.channel.post(path, body))
+        return await self._carry(permit, lambda: self.channel.post(path, body, when_sending))
 
     async def _carry(self, permit: Permit, exchange: Callable[[], Awaitable[Answer]]) -> Answer:
         loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from apixo_async._callbacks import Callbacks, Expected
@@ -25,6 +25,10 @@ from apixo_async._reporting import Reporter
 from apixo_async._task import Task
 from apixo_async._track import Track
 from apixo_async._transport import Unanswered
+
+#: Journalled POSTs between their durable intent and their first byte. Those that a crash catches
+#: there are uncertain although they were never sent; and one at a time would wait for the disk.
+_AT_ONCE: Final = 4
 
 Ended: TypeAlias = Track | SubmitUncertainError | Refused
 
@@ -65,6 +69,27 @@ class Purchase:
         return None if self.expected is None else self.expected.ticket.id
 
 
+class Turn:
+    """The right to be between an intent and its POST; given back once, whoever says so."""
+
+    __slots__ = ("_has_begun", "_turns")
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns = turns
+        self._has_begun = False
+
+    async def begin(self) -> None:
+        """Wait for it."""
+        await self._turns.acquire()
+        self._has_begun = True
+
+    def end(self) -> None:
+        """Give it back: the POST is being sent, or never will be."""
+        if self._has_begun:
+            self._has_begun = False
+            self._turns.release()
+
+
 class Posts:
     """Run each POST in an asyncio.Task of the client's, and act on how it ended.
 
@@ -89,6 +114,7 @@ class Posts:
         self._poller = poller
         self._report = report
         self._orphan = orphan
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._under_way: set[asyncio.Task[Ended]] = set()
         self.bought = self.uncertain = 0
 
@@ -99,21 +125,34 @@ class Posts:
         """
         try:
             body = self._body(purchase)
-            if purchase.record is not None:
-                await purchase.record.intend(purchase.mark)
+            turn = await self._intended(purchase)
         except BaseException:
             self._line.dismiss(permit)
             _forget(purchase)
             raise
-        post = asyncio.get_running_loop().create_task(self._exchange(purchase, body, permit))
+        post = asyncio.get_running_loop().create_task(self._exchange(purchase, body, permit, turn))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)
         try:
             return await asyncio.shield(post)
         except asyncio.CancelledError:
             purchase.orphaned = True
-            post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
+            post.add_done_callback(lambda done: self._orphaned(purchase, permit, turn, done))
             raise
+
+    async def _intended(self, purchase: Purchase) -> Turn:
+        """Have a record note the intent, at the last moment; what it raises prevents the POST."""
+        turn = Turn(self._turns)
+        if purchase.record is None:
+            return turn
+        if purchase.record.kept:
+            await turn.begin()
+        try:
+            await purchase.record.intend(purchase.mark)
+        except BaseException:
+            turn.end()
+            raise
+        return turn
 
     def _body(self, purchase: Purchase) -> bytes:
         """Return what is sent: with webhooks, a URL that only this POST has."""
@@ -125,11 +164,12 @@ class Posts:
         called_back = replace(purchase.delivery, callback_url=purchase.expected.ticket.url)
         return encode_submit(purchase.input, called_back)
 
-    async def _exchange(self, purchase: Purchase, body: bytes, permit: Permit) -> Ended:
+    async def _exchange(self, purchase: Purchase, body: bytes, permit: Permit, turn: Turn) -> Ended:
         model = purchase.input.model
         sent_at = datetime.now(UTC)
         try:
-            answer = await self._line.post(permit, f"/generateTask/{quote(model, safe='')}", body)
+            path = f"/generateTask/{quote(model, safe='')}"
+            answer = await self._line.post(permit, path, body, turn.end)
         except Unanswered as exc:
             verdict: SubmitVerdict = _unanswered(model, exc)
         except asyncio.CancelledError:
@@ -138,6 +178,8 @@ class Posts:
             verdict = Uncertain("the client was closed, or its event loop ended, during the POST")
         else:
             verdict = judge_submit(answer, model)
+        finally:
+            turn.end()
         return self._settled(purchase, verdict, sent_at)
 
     def _settled(self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime) -> Ended:
@@ -207,10 +249,13 @@ class Posts:
             track.when_found = purchase.record.bought
         return Task(track, self._poller)
 
-    def _orphaned(self, purchase: Purchase, permit: Permit, post: asyncio.Task[Ended]) -> None:
+    def _orphaned(
+        self, purchase: Purchase, permit: Permit, turn: Turn, post: asyncio.Task[Ended]
+    ) -> None:
         if post.cancelled():
             # Cancelled before its first step: nothing was sent.
             self._line.dismiss(permit)
+            turn.end()
             purchase.slot.release()
             _forget(purchase)
             if purchase.record is not None:

@@ -8,6 +8,11 @@ from typing import Protocol
 class Record(Protocol):
     """Where a submit is noted. Only `intend` and `claimed` are waited for."""
 
+    @property
+    def kept(self) -> bool:
+        """Whether what is noted outlives the process."""
+        ...
+
     async def intend(self, mark: str | None) -> None:
         """Note that a POST is about to be sent; whatever this raises prevents it.
 

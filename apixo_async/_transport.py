@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -77,13 +78,21 @@ class Channel:
         """
         return await self._answered(path, None, Phase(believed=False))
 
-    async def post(self, path: str, body: bytes) -> Answer:
+    async def post(
+        self, path: str, body: bytes, when_sending: Callable[[], None] | None = None
+    ) -> Answer:
         """Send a POST with a JSON body to a path below the base URL.
+
+        Args:
+            path: The path.
+            body: The body.
+            when_sending: Called just before the first byte is written, or before that.
 
         Raises:
             Unanswered: No answer came; `maybe_sent` says whether the server may have the request.
         """
-        return await self._answered(path, body, Phase(believed=self._believed))
+        phase = Phase(believed=self._believed, when_sending=when_sending)
+        return await self._answered(path, body, phase)
 
     async def _answered(self, path: str, body: bytes | None, phase: Phase) -> Answer:
         answer = Incoming()

@@ -54,6 +54,11 @@ class Record:
         self._entry = entry
         self._is_reserved = self._is_claimed = self._is_bought = False
 
+    @property
+    def kept(self) -> bool:
+        """Whether there is a journal."""
+        return self._journal is not None
+
     async def intend(self, mark: str | None) -> None:
         """Reserve the money and make the intent durable; what this raises prevents the POST."""
         self._spending.reserve(self._price, self._model)
