@@ -41,8 +41,7 @@ class Job:
         resubmit: Whether to buy anew what is uncertain.
         dies: A fail point such as "intend:after-commit", or None.
         after: How often that has to be passed.
-        swift: Whether aiohttp carries the requests. With httpx2 a POST takes more turns of the loop
-            from its intent to its first byte, and more CPU: several times as many are never sent.
+        swift: Whether aiohttp carries the requests, and not httpx2.
         name: Stands in every prompt.
         rate: Requests a minute.
         tasks: Tasks at once.

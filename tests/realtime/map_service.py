@@ -16,6 +16,8 @@ from apixo_async.testing.replies import Call
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 #: By the first word of the prompt.
 FAULTS: Final = {
@@ -46,8 +48,11 @@ class Service(Simulator):
         from starlette.responses import JSONResponse
         from starlette.routing import Route
 
+        async def sold(_: Request) -> Response:  # On the loop: in a thread the tasks would change.
+            return JSONResponse(self.sold())
+
         app = super().app()
-        app.router.routes.insert(0, Route("/sold", lambda _: JSONResponse(self.sold())))
+        app.router.routes.insert(0, Route("/sold", sold))
         return app
 
     def sold(self) -> dict[str, object]:

@@ -36,6 +36,8 @@ SPEED: Final = 5.0 if LONG else 75.0
 #: Items that nobody waits for before a kill, so that no run ends before its turn.
 _MARGIN: Final = max(100, ITEMS // 10)
 
+only_long = pytest.mark.skipif(not LONG, reason="the short form has one transport")
+
 LOG: Final = logging.getLogger(__name__)
 
 pytestmark = [
@@ -115,10 +117,11 @@ def left_in(path: Path, sold: Sold) -> Left:
     return Left(states, paid.total(), (uncertain - paid).total())
 
 
-def test_nothing_is_bought_twice(service: Shop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("swift", [False, pytest.param(True, marks=only_long)])
+def test_nothing_is_bought_twice(service: Shop, tmp_path: Path, swift: bool) -> None:
     """Whenever a run is killed, the next one buys what is left; few items stay uncertain."""
     path = tmp_path / "run.db"
-    run = Killed(Job(service.url, ITEMS, journal=str(path), swift=True))
+    run = Killed(Job(service.url, ITEMS, journal=str(path), swift=swift))
     run.live(service, random.Random(ITEMS))
     with living(run.job) as last:
         assert last.ends(10 * BOUND) == 0
@@ -154,7 +157,7 @@ def test_callbacks_resolve_what_was_paid_for(service: Shop, tmp_path: Path) -> N
     """With webhooks every task that was paid for is found, whatever was lost meanwhile."""
     path = tmp_path / "run.db"
     words = ("lost", *[""] * 19)
-    job = Job(service.url, ITEMS, words, journal=str(path), port=free_port(), swift=True)
+    job = Job(service.url, ITEMS, words, journal=str(path), port=free_port())
     run = Killed(job)
     run.live(service, random.Random(ITEMS))
     with living(job) as last:
