@@ -64,6 +64,8 @@ CHOSEN = next(iter(PYTHONS), None)
 QUICK = "not heavy and not realtime"
 #: Tests in virtual time know no clock to disturb: they run on several cores.
 PARALLEL = ("-n", "auto", "--maxprocesses", "4")
+#: Those in real time mostly wait, for processes and for each other's answers.
+WAITING = ("-n", "4")
 
 
 @nox.session
@@ -101,10 +103,10 @@ def tests(session: nox.Session, *, everything: bool) -> None:
         session.run("coverage", "erase", env=env)
         # Tracing makes the heavy suites slow, and they run no line that the others do not.
         session.run(*pytest, *PARALLEL, "-m", "heavy and not realtime", env=env)
-        session.run(*pytest, "-m", "heavy and realtime", env=env)
+        session.run(*pytest, *WAITING, "-m", "heavy and realtime", env=env)
         traced = ("coverage", "run", "-m", *pytest)
         session.run(*traced, *PARALLEL, "-m", QUICK, env=env)
-        session.run(*traced, "-m", "realtime and not heavy", env=env)
+        session.run(*traced, *WAITING, "-m", "realtime and not heavy", env=env)
         check_coverage(session, env)
     else:
         session.run(*pytest, *(session.posargs or (*PARALLEL, "-m", QUICK)), env=env)
@@ -167,9 +169,14 @@ def soak(session: nox.Session) -> None:
     rounds = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000", "APIXO_SEEDS": "3000"}
     kills = {"APIXO_KILLS": "200", "APIXO_MAP_KILLS": "40", "APIXO_MAP_ITEMS": "12000"}
     webhooks = {"APIXO_FORGERIES": "10000", "APIXO_WEBHOOK_TASKS": "1000"}
-    names = ("fault_server", "download_kills", "map_kills", "webhook_forgeries", "webhook_tasks")
+    names = ("fault_server", "download_kills", "map_kills", "map_fail_points", "webhook_tasks")
+    forged = (
+        "realtime/test_webhook_servers",
+        "realtime/test_webhook_forgeries",
+        "webhooks/test_asgi",
+    )
     suites = [f"tests/realtime/test_{name}.py" for name in names]
-    suites.append("tests/stories/test_simulation.py")
+    suites += [f"tests/{name}.py" for name in (*forged, "stories/test_simulation")]
     long = {**rounds, **kills, **webhooks}
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
     session.run("pytest", "-q", *suites, *session.posargs, env=env)

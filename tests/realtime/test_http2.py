@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import httpx2
 import pytest
@@ -88,8 +89,8 @@ async def test_mark_comes_before_the_first_byte(monkeypatch: pytest.MonkeyPatch)
     marked: list[bool] = []
     make = Phase.__init__
 
-    def spy(phase: Phase, *, believed: bool) -> None:
-        make(phase, believed=believed)
+    def spy(phase: Phase, *, believed: bool, **more: Any) -> None:
+        make(phase, believed=believed, **more)
         assert phase.maybe_sent is not believed
         phases.append(phase)
 

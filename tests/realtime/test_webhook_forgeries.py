@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
@@ -39,13 +38,10 @@ from ..webhooks.attacks import (
     flipped,
     request_of,
 )
-from ..webhooks.requests import BODY, SECRET, URL, parts_of, scope_of
+from ..webhooks.requests import BODY, FORGERIES, SECRET, URL, parts_of, scope_of
 from .test_webhook_servers import aiohttp_of, connected, fastapi_of
 
 pytestmark = pytest.mark.anyio
-
-#: Requests of each kind; APIXO_FORGERIES=10000 is the long form.
-FORGERIES: Final = int(os.environ.get("APIXO_FORGERIES", "200"))
 
 
 def many(examples: int) -> settings:

@@ -88,7 +88,7 @@ RESPELLED: Final = [
 ]
 #: Signed with the right secret, and still none: another version, stale, nothing in it.
 SIGNED: Final = [
-    *(sealed(bytes([version]) + PAYLOAD[1:]) for version in (0, 2, 127, 255)),
+    *(sealed(bytes([version]) + PAYLOAD[1:]) for version in (0, 3, 127, 255)),
     *(seal(Intent(ID, "gpt-image-1", second), SIGNER) for second in (0, 1, 1_700_000_000)),
     *(sealed(PAYLOAD[:length]) for length in (0, 1, 20, 21)),
 ]

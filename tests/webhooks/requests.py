@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from apixo_async.webhooks._desk import Ticket
 URL = "https://app.example.com/apixo"
 SECRET = "canary-webhook-secret-7391"
 BODY = json.dumps({"code": 200, "data": {"taskId": "task_1", "state": "success"}}).encode()
+#: Requests of each kind that are forged; APIXO_FORGERIES=10000 is the long form.
+FORGERIES = int(os.environ.get("APIXO_FORGERIES", "200"))
 METHODS = ["POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
