@@ -124,6 +124,7 @@ class Book:
             if self._journal is None:
                 closing.set_result(None)
             else:
+                self._journal.begin_to_close()  # The loop may end before the task's first step.
                 self._closing = loop.create_task(self._journal.aclose())
                 self._closing.add_done_callback(_is_seen)
         return self._closing

@@ -223,8 +223,9 @@ class Work:
         if not isinstance(error, SubmitUncertainError):
             # Another purchase that came to nothing leaves the input as its last task left it.
             self._manager.finish(item, None, item.failure or error)
-        elif isinstance(error.task, Task):
-            item.bought_now = True
+            return
+        item.bought_now = True  # Or may have.
+        if isinstance(error.task, Task):
             item.doubt, item.task = error, error.task
             self._await(item, error.task.as_future())
         else:

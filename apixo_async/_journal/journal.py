@@ -251,6 +251,10 @@ class Journal:
 
     # --- the end -------------------------------------------------------------------------------
 
+    def begin_to_close(self) -> None:
+        """Have the journal's thread write what waits and let go of the file, by itself."""
+        self._writer.close()
+
     async def aclose(self, timeout: float = _PATIENCE) -> None:
         """Write what waits, and let go of the file: one file is left, without a log beside it.
 

@@ -164,3 +164,15 @@ async def test_a_broken_journal(tmp_path: Path) -> None:
     await book.aclose()
     assert len(failures) == 1
     assert book.spending.spent > Decimal(0)
+
+
+def test_a_loop_that_ends_at_once(tmp_path: Path) -> None:
+    """The file is let go of although the loop that began to do so is gone."""
+    book, _ = book_of(tmp_path / "run.db")
+
+    async def begin() -> None:
+        await book.open()
+        book.begin_to_close()
+
+    asyncio.run(begin())
+    assert [one.key for one in asyncio.run(kept(tmp_path / "run.db"))] == []

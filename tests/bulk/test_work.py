@@ -104,6 +104,7 @@ async def test_entering(simulator: Simulator, client_of: ClientOf, tmp_path: Pat
     assert len(work.buying) == 1
     await log.ends(1)
     assert (work.entering, simulator.created) == (0, 1)
+    await work._book.aclose()
 
 
 async def test_what_ends_the_buying(simulator: Simulator, client_of: ClientOf) -> None:
