@@ -21,7 +21,17 @@ from uvicorn.lifespan.on import LifespanOn
 from apixo_async.testing.uvicorn_server import SimulatorServer
 from apixo_async.webhooks import WebhookReceiver, _body
 
-from ..webhooks.requests import BODY, FORGERIES, METHODS, SECRET, Forgery, Watched, forgeries
+from ..webhooks.requests import (
+    BODY,
+    FORGERIES,
+    METHODS,
+    REFUSALS,
+    SECRET,
+    SURE,
+    Forgery,
+    Watched,
+    forgeries,
+)
 
 pytestmark = pytest.mark.anyio
 BOUND: Final = 10.0
@@ -306,4 +316,4 @@ def test_forged_and_mutated_requests(server: Callable[..., Any]) -> None:
 
         forge()
         runner.run(stack.aclose())
-    assert seen == {400, 404, 413}
+    assert SURE <= seen <= REFUSALS

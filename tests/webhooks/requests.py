@@ -20,6 +20,9 @@ SECRET = "canary-webhook-secret-7391"
 BODY = json.dumps({"code": 200, "data": {"taskId": "task_1", "state": "success"}}).encode()
 #: Requests of each kind that are forged; APIXO_FORGERIES=10000 is the long form.
 FORGERIES = int(os.environ.get("APIXO_FORGERIES", "200"))
+#: What forged requests are answered with; the rarest answer is sure in the long form only.
+REFUSALS = {400, 404, 413}
+SURE = REFUSALS if FORGERIES >= 2_000 else {400, 404}
 METHODS = ["POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
