@@ -93,6 +93,7 @@ async def test_sixty_requests_a_minute(client_of: ClientOf) -> None:
     assert sum(seen.refused[minute] for minute in range(2, 10)) <= 20
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("begins", [0.0, 40.0])
 async def test_a_short_throttle_is_forgotten(client_of: ClientOf, begins: float) -> None:
     """After half a minute of 429s to submits, the whole limit is in use within a minute."""

@@ -58,6 +58,7 @@ def news(events: list[Event], took: dict[str, float], last: int) -> News:
     return News(sum(event.looks for event in settled) / last, sum(delays) / last)
 
 
+@pytest.mark.heavy
 async def test_news_comes_earlier_for_no_more_looks(
     client_of: ClientOf, events: list[Event]
 ) -> None:
@@ -72,6 +73,7 @@ async def test_news_comes_earlier_for_no_more_looks(
     assert learned.delay < 0.65 * by_plan.delay
 
 
+@pytest.mark.heavy
 async def test_a_busy_account_wastes_nothing(client_of: ClientOf) -> None:
     """With an endless queue, requests and slots are used up and never exceeded."""
     simulator = Simulator(
@@ -97,6 +99,7 @@ async def test_a_busy_account_wastes_nothing(client_of: ClientOf) -> None:
     await asyncio.gather(*busy, return_exceptions=True)
 
 
+@pytest.mark.heavy
 async def test_a_service_that_becomes_slower(client_of: ClientOf, events: list[Event]) -> None:
     """After a hundred tasks that take twice as long, looks come when such tasks end."""
     slow = False

@@ -99,6 +99,7 @@ async def test_async_inputs_as_they_come(client_of: ClientOf) -> None:
         assert 600 * number + 10.5 < at < 600 * number + 12
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("ordered", "count"), [(False, 2_000), (True, 600)])
 async def test_thousands_within_small_limits(
     client_of: ClientOf, ordered: bool, count: int
@@ -344,6 +345,7 @@ async def test_counts_add_up(client_of: ClientOf) -> None:
 # --- memory ----------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 async def test_memory_is_flat() -> None:
     """Two thousand inputs take no more memory than five hundred."""
     # New ids would fill the bounded cache of strings that the JSON parser keeps.

@@ -516,6 +516,7 @@ async def test_a_journal_that_breaks(
     assert simulator.created == 50
 
 
+@pytest.mark.heavy
 async def test_thousands(client_of: ClientOf, journal: Path) -> None:
     """Two thousand items go through a journal with few of them in memory at once."""
     simulator = Simulator(seed=1, durations=1.0)

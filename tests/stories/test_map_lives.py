@@ -144,6 +144,7 @@ def _named(given: object) -> bool:
     return isinstance(given, FluxKontext)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("seeds", [range(30), range(30, 60)], ids=str)
 def test_lives_of_maps(seeds: range) -> None:
     """Whatever the service does and however the map ends, each paid task is known once."""
