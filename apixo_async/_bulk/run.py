@@ -257,8 +257,10 @@ class Run:
 
     def _cut(self) -> None:
         self._is_cut = True
-        for task in self._owned():
-            task.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._opened is not None:
+            self._work.cut()
 
     def give_away(self) -> None:
         """Stop, and hand over all that was bought: nobody is there to take the outcomes.

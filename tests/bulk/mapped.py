@@ -11,6 +11,7 @@ import httpx2
 
 from apixo_async import AsyncClient, FluxKontext
 from apixo_async._bulk.items import Inputs
+from apixo_async._bulk.outcome import Outcome
 from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._bulk.shop import Shop
 
@@ -23,6 +24,17 @@ def mapped(client: AsyncClient, inputs: Inputs, **options: Any) -> Outcomes:
 def shop_of(client: AsyncClient) -> Shop:
     """Return what a map uses of a client."""
     return Shop(client._life, client._settings.timeouts, client._rng, client._orphan)
+
+
+async def until_raised(outcomes: Outcomes) -> tuple[list[Outcome], Exception]:
+    """Take everything; return it and what was raised in the end."""
+    taken: list[Outcome] = []
+    try:
+        async for outcome in outcomes:
+            taken.append(outcome)  # noqa: PERF401  # what came before the exception counts
+    except Exception as error:
+        return taken, error
+    raise AssertionError("nothing was raised")
 
 
 def castle(number: int) -> FluxKontext:

@@ -34,7 +34,7 @@ from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._ledger import Ledger
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
-from ..bulk.mapped import castle, castles, mapped
+from ..bulk.mapped import castle, castles, mapped, until_raised
 from .stepping import cuts
 
 pytestmark = pytest.mark.anyio
@@ -45,17 +45,6 @@ FIVE = {"limits": Limits(concurrent_tasks=5)}
 
 async def all_of(outcomes: Outcomes) -> list[Outcome]:
     return [outcome async for outcome in outcomes]
-
-
-async def until_raised(outcomes: Outcomes) -> tuple[list[Outcome], Exception]:
-    """Take everything; return it and what was raised in the end."""
-    taken: list[Outcome] = []
-    try:
-        async for outcome in outcomes:
-            taken.append(outcome)  # noqa: PERF401  # what came before the exception counts
-    except Exception as error:
-        return taken, error
-    raise AssertionError("nothing was raised")
 
 
 # --- left by the caller ----------------------------------------------------------------------

@@ -25,7 +25,6 @@ from apixo_async import (
     Limits,
     OtherModel,
     Outcome,
-    Outcomes,
     PresumedNotBoughtError,
     SubmitUncertainError,
     TaskAbandonedError,
@@ -35,7 +34,7 @@ from apixo_async._journal.journal import Journal
 from apixo_async.testing import Callback, Fault, Simulator
 from apixo_async.webhooks import WebhookReceiver
 
-from ..bulk.mapped import castle, castles
+from ..bulk.mapped import castle, castles, until_raised
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
@@ -57,17 +56,6 @@ async def mapped(client: AsyncClient, inputs: Any, journal: Path, **options: Any
     """Take all outcomes of a map, in order."""
     async with client.map(inputs, journal=journal, ordered=True, **options) as outcomes:
         return [outcome async for outcome in outcomes]
-
-
-async def until_raised(outcomes: Outcomes) -> tuple[list[Outcome], Exception]:
-    """Take everything; return it and what was raised in the end."""
-    taken: list[Outcome] = []
-    try:
-        async for outcome in outcomes:
-            taken.append(outcome)  # noqa: PERF401  # what came before the exception counts
-    except Exception as error:
-        return taken, error
-    raise AssertionError("nothing was raised")
 
 
 def rows(journal: Path) -> list[tuple[Any, ...]]:
