@@ -172,19 +172,21 @@ class Engine:
                 await track.over.wait()
 
     async def _end(self, patience: float) -> None:
-        await self.posts.drain(patience)
-        self.forget_callbacks()
-        if self.report in self.line.limiter.listeners:
-            self.line.limiter.listeners.remove(self.report)
-        import anyio  # Late: nothing before the end needs it, and an import is to be quick.
+        try:
+            await self.posts.drain(patience)
+        finally:  # Also where a second cancellation hurries the end.
+            self.forget_callbacks()
+            if self.report in self.line.limiter.listeners:
+                self.line.limiter.listeners.remove(self.report)
+            import anyio  # Late: nothing before the end needs it, and an import is to be quick.
 
-        with anyio.move_on_after(_CLOSING):
-            await self.poller.aclose(
-                ClientClosedError(
-                    "the client was closed; `attach` to the task with another one to wait on"
+            with anyio.move_on_after(_CLOSING):
+                await self.poller.aclose(
+                    ClientClosedError(
+                        "the client was closed; `attach` to the task with another one to wait on"
+                    )
                 )
-            )
-            await self.transport.aclose()
+                await self.transport.aclose()
 
 
 async def _to_its_end(ending: Coroutine[object, object, None]) -> None:

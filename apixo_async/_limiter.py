@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import threading
 from collections.abc import Callable, Coroutine
 
 from apixo_async._core.budget import Budget, Scope
@@ -40,6 +41,7 @@ class Limiter:
         self._slot_queue: Waiters[Slot] = Waiters()
         self._queues: dict[Urgency, Waiters[Permit]] = {urgency: Waiters() for urgency in Urgency}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._binding = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self.listeners: list[Callable[[CeilingLowered | CeilingRaised], None]] = []
         self._told = (self.slots_ceiling, self.requests_ceiling)
@@ -58,19 +60,34 @@ class Limiter:
         self._budget.limits = _checked(limits)
         self._told = (self.slots_ceiling, self.requests_ceiling)
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon(self._woken)
+            self._loop.call_soon_threadsafe(self._woken)
 
     def slot(self, place: asyncio.Future[Slot] | None = None) -> Coroutine[object, object, Slot]:
-        """Wait for a slot, on `place` if the caller wants to be able to leave; see `Waiters`."""
+        """Wait for a slot, on `place` if the caller wants to be able to leave; see `Waiters`.
+
+        Raises:
+            ConfigurationError: The limiter belongs to another event loop, which still runs.
+        """
+        self._bound_loop()
         return self._slot_queue.join(self._pump, Slot.release, place)
 
     def slot_above(self) -> Slot:
-        """Take a slot even above the limit, for a task that exists already."""
+        """Take a slot even above the limit, for a task that exists already.
+
+        Raises:
+            ConfigurationError: As `slot` does.
+        """
+        self._bound_loop()
         self._budget.slots.take_above()
         return Slot(self, confirmed=True)
 
     def permit(self, urgency: Urgency) -> Coroutine[object, object, Permit]:
-        """Wait for a permit."""
+        """Wait for a permit.
+
+        Raises:
+            ConfigurationError: As `slot` does.
+        """
+        self._bound_loop()
         return self._queues[urgency].join(self._pump, Permit.unused)
 
     def pace(self) -> None:
@@ -132,14 +149,15 @@ class Limiter:
     def _bound_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise ConfigurationError(
-                    "this limiter belongs to another event loop, which still runs: make one "
-                    "limiter, with a part of the limits, for each loop"
-                )
-            # Whatever a former loop left in flight may still arrive.
-            self._budget.rebind(loop.time())
-            self._loop, self._timer = loop, None
+            with self._binding:  # Loops of several threads may come at once.
+                if self._loop is not None and not self._loop.is_closed():
+                    raise ConfigurationError(
+                        "this limiter belongs to another event loop, which still runs: make one "
+                        "limiter, with a part of the limits, for each loop"
+                    )
+                # Whatever a former loop left in flight may still arrive.
+                self._budget.rebind(loop.time())
+                self._loop, self._timer = loop, None
         return loop
 
     def _pump(self) -> None:

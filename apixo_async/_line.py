@@ -13,7 +13,7 @@ from apixo_async._core.verdicts import says_throttled
 from apixo_async._core.wire import Answer
 from apixo_async._gate import Gate
 from apixo_async._limiter import Limiter, Permit
-from apixo_async._reporting import Reporter
+from apixo_async._reporting import Reporter, logger
 from apixo_async._transport import Channel, Unanswered
 
 
@@ -130,14 +130,18 @@ class Line:
             if exc.maybe_sent:
                 permit.unanswered()
             raise
-        except asyncio.CancelledError:
+        except BaseException:
             permit.unanswered()
             raise
         finally:
             self._leave(permit, took)
             if took is None:
                 permit.unused()  # Unless it was said to have been sent: the first word counts.
-        self._account(permit, answer)
+        try:
+            self._account(permit, answer)
+        except Exception:
+            # The answer may hold the id of a paid task: no defect of the counting loses it.
+            logger.exception("an answer could not be counted; the client goes on")
         return answer
 
     def _account(self, permit: Permit, answer: Answer) -> None:

@@ -10,18 +10,26 @@ from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from apixo_async._callbacks import Callbacks, Expected
+from apixo_async._calls import Calls
 from apixo_async._core import events
 from apixo_async._core.documents import timing
-from apixo_async._core.errors import APIConnectionError, APITimeoutError
+from apixo_async._core.errors import APIConnectionError, APITimeoutError, ApixoError
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, TaskInput, TaskRef
-from apixo_async._core.verdicts import Bought, Refused, SubmitVerdict, Uncertain, judge_submit
-from apixo_async._core.wire import encode_submit
+from apixo_async._core.verdicts import (
+    BODY_HEAD,
+    Bought,
+    Refused,
+    SubmitVerdict,
+    Uncertain,
+    judge_submit,
+)
+from apixo_async._core.wire import Answer, encode_submit
 from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
 from apixo_async._poller import Poller
 from apixo_async._record import Record
-from apixo_async._reporting import Reporter
+from apixo_async._reporting import Reporter, logger
 from apixo_async._task import Task
 from apixo_async._track import Track
 from apixo_async._transport import Unanswered
@@ -44,6 +52,7 @@ class Purchase:
         slot: Belongs to the task as soon as there may be one.
         called_at: When the caller asked, on the loop's clock.
         record: Where it is noted, or None.
+        sending: Whether its POST has begun, so that a task may exist.
         orphaned: Whether its caller was cancelled.
         expected: The callbacks of the POST, where they are waited for.
     """
@@ -54,6 +63,7 @@ class Purchase:
     slot: Slot
     called_at: float
     record: Record | None = None
+    sending: bool = False
     orphaned: bool = False
     expected: Expected | None = None
 
@@ -118,41 +128,59 @@ class Posts:
         self._under_way: set[asyncio.Task[Ended]] = set()
         self.bought = self.uncertain = 0
 
-    async def send(self, purchase: Purchase, permit: Permit) -> Ended:
+    async def send(self, purchase: Purchase, permit: Permit, calls: Calls) -> Ended:
         """Send one POST and return how it ended.
 
-        A cancelled caller leaves at once; the POST ends by itself and is handed to `orphan`.
+        From its permit on a purchase is under way: `drain` waits for it. A close or stop before
+        its first byte ends it, and nothing is sent. A cancelled caller leaves at once: what was
+        not sent never is, and a POST that was sent ends by itself and is handed to `orphan`.
+
+        Raises:
+            ApixoError: Nothing was sent: the client was closed, or the record refused. Or, with
+                `bought` True, a task was bought that this client cannot track.
         """
-        try:
-            body = self._body(purchase)
-            turn = await self._intended(purchase)
-        except BaseException:
-            self._line.dismiss(permit)
-            _forget(purchase)
-            raise
-        post = asyncio.get_running_loop().create_task(self._exchange(purchase, body, permit, turn))
+        post = asyncio.get_running_loop().create_task(self._see_through(purchase, permit, calls))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)
         try:
             return await asyncio.shield(post)
         except asyncio.CancelledError:
             purchase.orphaned = True
-            post.add_done_callback(lambda done: self._orphaned(purchase, permit, turn, done))
+            if not purchase.sending:
+                post.cancel()
+            post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
             raise
 
-    async def _intended(self, purchase: Purchase) -> Turn:
-        """Have a record note the intent, at the last moment; what it raises prevents the POST."""
+    async def _see_through(self, purchase: Purchase, permit: Permit, calls: Calls) -> Ended:
         turn = Turn(self._turns)
-        if purchase.record is None:
-            return turn
-        if purchase.record.kept:
-            await turn.begin()
         try:
-            await purchase.record.intend(purchase.mark)
+            calls.check()
+            body = self._body(purchase)
+            if purchase.record is not None:
+                await self._intend(purchase, purchase.record, turn, calls)
         except BaseException:
             turn.end()
+            self._line.dismiss(permit)
+            _forget(purchase)
             raise
-        return turn
+        # Nothing is awaited between the last check and this: no close comes between.
+        purchase.sending = True
+        return await self._exchange(purchase, body, permit, turn)
+
+    async def _intend(self, purchase: Purchase, record: Record, turn: Turn, calls: Calls) -> None:
+        """Have a record note the intent, at the last moment; what is raised prevents the POST."""
+        noted = False
+        try:
+            async with calls.open():
+                if record.kept:
+                    await turn.begin()
+                await record.intend(purchase.mark)
+                noted = True
+            calls.check()
+        except BaseException:
+            if noted:
+                record.refused()
+            raise
 
     def _body(self, purchase: Purchase) -> bytes:
         """Return what is sent: with webhooks, a URL that only this POST has."""
@@ -165,67 +193,97 @@ class Posts:
         return encode_submit(purchase.input, called_back)
 
     async def _exchange(self, purchase: Purchase, body: bytes, permit: Permit, turn: Turn) -> Ended:
-        model = purchase.input.model
         sent_at = datetime.now(UTC)
+        try:
+            verdict = await self._verdict(purchase.input.model, body, permit, turn)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            # What may have been bought is handed on before the program ends.
+            doubt = Uncertain(f"{type(exc).__name__} was raised during the POST")
+            self._orphan(self._uncertain(purchase, doubt, sent_at)[0])
+            raise
+        finally:
+            turn.end()
+        if isinstance(verdict, Refused) and not (purchase.expected and purchase.expected.came):
+            return self._refused(purchase, verdict)
+        ended, event = self._settled(purchase, verdict, sent_at)
+        try:
+            self._report(event)
+        except BaseException:
+            self._orphan(ended)
+            raise
+        return ended
+
+    async def _verdict(self, model: str, body: bytes, permit: Permit, turn: Turn) -> SubmitVerdict:
+        answer: Answer | None = None
         try:
             path = f"/generateTask/{quote(model, safe='')}"
             answer = await self._line.post(permit, path, body, turn.end)
+            return judge_submit(answer, model)
         except Unanswered as exc:
-            verdict: SubmitVerdict = _unanswered(model, exc)
+            return _unanswered(model, exc)
         except asyncio.CancelledError:
             # Only the client cancels this, or the end of the loop. The caller is told what it
             # must know, that a task may exist, and not that somebody cancelled something.
-            verdict = Uncertain("the client was closed, or its event loop ended, during the POST")
-        else:
-            verdict = judge_submit(answer, model)
-        finally:
-            turn.end()
-        return self._settled(purchase, verdict, sent_at)
+            return Uncertain("the client was closed, or its event loop ended, during the POST")
+        except Exception as exc:
+            # A defect says nothing of what the service has done; its text may hold anything.
+            head = None if answer is None else answer.body[:BODY_HEAD]
+            return Uncertain(f"a defect: {type(exc).__name__}", head)
 
-    def _settled(self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime) -> Ended:
+    def _settled(
+        self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime
+    ) -> tuple[Track | SubmitUncertainError, events.Event]:
         match verdict:
             case Bought(task_id):
                 return self._bought(purchase, task_id)
             case Uncertain():
                 return self._uncertain(purchase, verdict, sent_at)
             case Refused():
-                return self._refused(purchase, verdict, sent_at)
+                # Only the service knows the URL: whatever its answer says, it has made a task.
+                doubt = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
+                return self._uncertain(purchase, doubt, sent_at)
 
-    def _refused(self, purchase: Purchase, verdict: Refused, sent_at: datetime) -> Ended:
-        if purchase.expected is not None and purchase.expected.came:
-            # Only the service knows the URL: whatever its answer says, it has made a task.
-            doubt = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
-            return self._uncertain(purchase, doubt, sent_at)
+    def _refused(self, purchase: Purchase, verdict: Refused) -> Refused:
         _forget(purchase)
         if purchase.record is not None:
             purchase.record.refused()
         return verdict
 
-    def _bought(self, purchase: Purchase, task_id: str) -> Track:
+    def _bought(self, purchase: Purchase, task_id: str) -> tuple[Track, events.TaskSubmitted]:
         self.bought += 1
-        purchase.slot.confirm()
         if purchase.record is not None:
             purchase.record.bought(task_id)
         ref = TaskRef(purchase.input.model, task_id)
         waited = asyncio.get_running_loop().time() - purchase.called_at
-        self._report(events.TaskSubmitted(ref.model, task_id, waited))
-        if self._callbacks is None or purchase.expected is None:
-            return self._poller.track(ref, purchase.kind, purchase.slot)
-        ticket = purchase.expected.ticket
-        track = self._poller.track(ref, purchase.kind, purchase.slot, ticket=ticket)
-        self._callbacks.bought(purchase.expected, track)
-        return track
+        expected, slot = purchase.expected, purchase.slot.handed_on()
+        try:
+            ticket = None if expected is None else expected.ticket
+            track = self._poller.track(ref, purchase.kind, slot, ticket=ticket)
+            if self._callbacks is not None and expected is not None:
+                self._callbacks.bought(expected, track)
+        except Exception as exc:
+            # Nothing un-buys a task whose id is known.
+            slot.hold(timing(purchase.kind).longest)
+            error = ApixoError(
+                f"{ref}: it was bought, but {type(exc).__name__} keeps this client from polling "
+                "it: `attach` to it with another client",
+                model=ref.model,
+                task_id=task_id,
+            )
+            error.bought = True
+            logger.error("%s", error)
+            raise error from exc
+        return track, events.TaskSubmitted(ref.model, task_id, waited)
 
     def _uncertain(
         self, purchase: Purchase, verdict: Uncertain, sent_at: datetime
-    ) -> SubmitUncertainError:
+    ) -> tuple[SubmitUncertainError, events.SubmitUncertain]:
         self.uncertain += 1
         if purchase.record is not None:
             purchase.record.uncertain(verdict.reason)
         model, hold = purchase.input.model, timing(purchase.kind).longest
         task = self._task_of(purchase)
         purchase.slot.hold(hold)
-        self._report(events.SubmitUncertain(model, verdict.reason, hold))
         advice = "look at your account, then" if task is None else "await `error.task` to know;"
         error = SubmitUncertainError(
             f"{model}: a task may have been bought ({verdict.reason}); it is not sent again by "
@@ -237,7 +295,7 @@ class Posts:
             delivery=purchase.delivery,
         )
         error.task = task
-        return error
+        return error, events.SubmitUncertain(model, verdict.reason, hold)
 
     def _task_of(self, purchase: Purchase) -> Task | None:
         """Return the task that a callback may name; its slot is the poller's then."""
@@ -249,17 +307,11 @@ class Posts:
             track.when_found = purchase.record.bought
         return Task(track, self._poller)
 
-    def _orphaned(
-        self, purchase: Purchase, permit: Permit, turn: Turn, post: asyncio.Task[Ended]
-    ) -> None:
-        if post.cancelled():
-            # Cancelled before its first step: nothing was sent.
+    def _orphaned(self, purchase: Purchase, permit: Permit, post: asyncio.Task[Ended]) -> None:
+        if post.cancelled() or post.exception() is not None:
+            # Nothing was sent, or what it bought has been handed on: each may be given back twice.
             self._line.dismiss(permit)
-            turn.end()
             purchase.slot.release()
-            _forget(purchase)
-            if purchase.record is not None:
-                purchase.record.refused()
             return
         ended = post.result()
         if isinstance(ended, Refused):
@@ -281,12 +333,17 @@ class Posts:
             await asyncio.wait(tuple(self._under_way))
 
     async def drain(self, timeout: float) -> None:
-        """Wait for the POSTs under way, at most so many seconds, then cancel them."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=timeout)
-        for post in self._under_way:
-            post.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        """Wait for all that is under way until one deadline, in seconds, then cancel the rest."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        try:
+            while self._under_way and loop.time() < deadline:
+                await asyncio.wait(self._under_way, timeout=deadline - loop.time())
+        finally:
+            while self._under_way:
+                for post in self._under_way:
+                    post.cancel()
+                await asyncio.wait(self._under_way)
 
 
 def _forget(purchase: Purchase) -> None:

@@ -42,7 +42,8 @@ class Submitter:
         timeouts: The budgets of repeats.
         rng: The source of the jitter.
         quota: The retries of the whole client.
-        calls: Ends the waits when the client is closed.
+        calls: Ends the waits for a turn when the client is closed.
+        sends: Ends purchases that have their turn and are not sent; those of `calls` if not given.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Submitter:
         rng: random.Random,
         quota: RetryQuota,
         calls: Calls,
+        sends: Calls | None = None,
     ) -> None:
         self._line = line
         self._posts = posts
@@ -64,6 +66,7 @@ class Submitter:
         self._rng = rng
         self._quota = quota
         self._calls = calls
+        self._sends = sends or calls
         self._probes = Probes()
 
     async def submit(
@@ -106,7 +109,7 @@ class Submitter:
             track = await self._with(slot, task_input, delivery, now, deadline, record)
             return Task(track, self._poller)
         except ApixoError as error:
-            if not isinstance(error, SubmitUncertainError):
+            if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
             raise
 
@@ -151,7 +154,7 @@ class Submitter:
             while True:
                 admit = partial(self._admit, start, model)
                 permit = await self._in_time(admit, deadline, model, refused)
-                ended = await self._posts.send(purchase, permit)
+                ended = await self._posts.send(purchase, permit, self._sends)
                 repeats.note(ended, model)
                 if isinstance(ended, Track):
                     return ended

@@ -4,15 +4,20 @@ import asyncio
 import random
 from collections.abc import Callable
 
+import httpx2
 import pytest
 
 from apixo_async import (
+    ApixoError,
     AsyncClient,
+    Event,
     FluxKontext,
     Limits,
+    SubmitUncertain,
     SubmitUncertainError,
     Task,
     TaskOrphaned,
+    TaskSubmitted,
 )
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
@@ -168,3 +173,108 @@ async def test_raising_hook(
     await asyncio.sleep(4)
     assert "on_orphan raised" in caplog.text
     assert client.statistics().tasks_tracked == 1
+
+
+# --- whatever is raised after the first byte -----------------------------------------------------
+
+
+def broken(*_: object, **__: object) -> None:
+    """Be a defect."""
+    raise LookupError("a defect")
+
+
+async def test_a_defect_in_reading_the_answer(
+    simulator: Simulator, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where reading the answer raises, the submit is uncertain and holds its slot."""
+    client = client_of(simulator)
+    monkeypatch.setattr("apixo_async._posts.judge_submit", broken)
+    with pytest.raises(SubmitUncertainError, match="LookupError") as caught:
+        await client.submit(CASTLE)
+    assert next(iter(simulator.tasks)).encode() in (caught.value.body_head or b"")
+    assert client.statistics().slots_used == 1
+
+
+async def test_a_defect_in_counting_the_answer(
+    simulator: Simulator, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where counting the answer for the limits raises, the task is tracked all the same."""
+    client = client_of(simulator)
+    with monkeypatch.context() as patch:
+        patch.setattr("apixo_async._line.says_throttled", broken)
+        task = await client.submit(CASTLE)
+    assert (await task).task_id == task.id
+
+
+async def test_a_defect_once_the_id_is_known(
+    simulator: Simulator, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be tracked was bought all the same: the error says so, and has the id."""
+    client = client_of(simulator)
+    with monkeypatch.context() as patch:
+        patch.setattr("apixo_async._poller.Poller.track", broken)
+        with pytest.raises(ApixoError, match="attach") as caught:
+            await client.submit(CASTLE)
+    assert caught.value.bought is True
+    assert list(simulator.tasks) == [caught.value.task_id]
+    assert client.statistics().slots_used == 1
+
+
+@pytest.mark.parametrize("event", [TaskSubmitted, SubmitUncertain])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_interrupted_by_a_hook(event: type[Event], interrupt: type[BaseException]) -> None:
+    """Where `on_event` ends the program, what was bought is tracked and handed on first."""
+    simulator, orphans = Simulator(seed=1), list[object]()
+    if event is SubmitUncertain:
+        simulator.faults.submit(Fault.lost_answer())
+
+    def hook(reported: Event) -> None:
+        if isinstance(reported, event):
+            raise interrupt
+
+    client = AsyncClient(
+        "test-key", transport=simulator.transport(), on_event=hook, on_orphan=orphans.append
+    )
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        with pytest.raises(interrupt):
+            runner.run(client.submit(CASTLE))
+        [orphan] = orphans
+        assert isinstance(orphan, SubmitUncertainError | Task)
+        assert [ref.task_id for ref in client.unfinished] == (
+            list(simulator.tasks) if isinstance(orphan, Task) else []
+        )
+        assert client._settings.limiter.slots_used == 1
+
+
+def test_interrupted_during_the_post() -> None:
+    """Where a transport is interrupted, the submit is handed on as uncertain and holds its slot."""
+    orphans: list[object] = []
+
+    class Interrupted(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, _: httpx2.Request) -> httpx2.Response:
+            raise KeyboardInterrupt
+
+    client = AsyncClient("test-key", transport=Interrupted(), on_orphan=orphans.append)
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(client.submit(CASTLE))
+        assert [type(orphan) for orphan in orphans] == [SubmitUncertainError]
+        assert client._settings.limiter.slots_used == 1
+
+
+async def test_closed_in_a_hurry(simulator: Simulator, client_of: ClientOf) -> None:
+    """A close that is cancelled twice still ends POSTs, polls and connections, and at once."""
+    simulator.faults.submit(Fault.hang())
+    client = client_of(simulator)
+    submit = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(1)
+    close = asyncio.create_task(client.aclose())
+    for _ in range(2):
+        await asyncio.sleep(0.1)
+        close.cancel()
+    start = asyncio.get_running_loop().time()
+    with pytest.raises(asyncio.CancelledError):
+        await close
+    with pytest.raises(SubmitUncertainError):
+        await submit
+    assert asyncio.get_running_loop().time() == start

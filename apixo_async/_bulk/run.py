@@ -17,7 +17,7 @@ from apixo_async._bulk.progress import Tally
 from apixo_async._bulk.shelf import Shelf
 from apixo_async._bulk.shop import Counter
 from apixo_async._bulk.work import Work
-from apixo_async._core.errors import ApixoError, JournalError
+from apixo_async._core.errors import ApixoError, BudgetExceededError, JournalError
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Result
 from apixo_async._track import Signal
@@ -193,7 +193,8 @@ class Run:
         """Stop, and raise this in the end; the first such error speaks for all."""
         if not self.stopped:
             self._reason = error
-            self.stop()
+            # What the last of the money was reserved for is still bought.
+            self._stop(queue_only=isinstance(error, BudgetExceededError))
 
     def not_bought(self) -> ApixoError:
         """Return the error of an item that had no turn."""
@@ -203,13 +204,16 @@ class Run:
 
     def stop(self) -> None:
         """Read and buy no more; what was bought goes on, and POSTs under way get their answers."""
+        self._stop(queue_only=False)
+
+    def _stop(self, *, queue_only: bool) -> None:
         self.stopped = True
         if self._reader is None:
             self._is_read = True
         else:
             self._reader.cancel()
         if self._opened is not None:
-            self._counter.stop()
+            self._counter.stop(queue_only=queue_only)
         self._news.fire()
 
     async def drained(self) -> None:

@@ -60,7 +60,8 @@ class Counter:
         self._delivery = delivery
         self._orphan = shop.orphan
         self._report = engine.report
-        self._turns = Calls(engine.calls)
+        self._sends = Calls(engine.calls)
+        self._turns = Calls(self._sends)
         self._submitter = Submitter(
             line=engine.line,
             posts=engine.posts,
@@ -70,6 +71,7 @@ class Counter:
             rng=shop.rng,
             quota=engine.quota,
             calls=self._turns,
+            sends=self._sends,
         )
 
     def buy(
@@ -119,9 +121,14 @@ class Counter:
         """Say whether so many submits and looks, whosever, wait for their turn."""
         return self.limiter.slots_waiting + self.limiter.permits_waiting >= queue
 
-    def stop(self) -> None:
-        """End what waits for its turn, without a purchase; POSTs under way get their answers."""
-        self._turns.end(StoppedError("the map was stopped before its turn came"))
+    def stop(self, *, queue_only: bool = False) -> None:
+        """End what is not sent yet, without a purchase; POSTs that were sent get their answers.
+
+        Args:
+            queue_only: Whether purchases that have their turn, and their money reserved, go on.
+        """
+        calls = self._turns if queue_only else self._sends
+        calls.end(StoppedError("the map was stopped before its turn came"))
 
     def hand_over(self, orphan: Orphan) -> None:
         """Give away what was paid for and nobody will take."""

@@ -127,6 +127,9 @@ class Uncertain(NamedTuple):
     body_head: bytes | None = None
 
 
+#: Bytes of an unreadable answer that are kept for the caller.
+BODY_HEAD: Final = 1024
+
 SubmitVerdict: TypeAlias = Bought | Refused | Uncertain
 
 _REPEATS: Final[Mapping[int, Repeat]] = {429: "throttled", 503: "unavailable"}
@@ -146,7 +149,7 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
     if refused:
         return Refused(status_error(answer, model=model), _REPEATS.get(code))
     kind = "an envelope without a task id" if envelope is not None else "no readable envelope"
-    return Uncertain(f"HTTP {answer.status} with {kind}", answer.body[:1024])
+    return Uncertain(f"HTTP {answer.status} with {kind}", answer.body[:BODY_HEAD])
 
 
 # --- looks -----------------------------------------------------------------------------------

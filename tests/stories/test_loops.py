@@ -5,6 +5,7 @@ import gc
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,9 @@ import apixo_async
 from apixo_async import (
     AsyncClient,
     ClientClosedError,
+    ConfigurationError,
     FluxKontext,
+    Limiter,
     Limits,
     Result,
     SubmitUncertainError,
@@ -387,3 +390,38 @@ def test_a_suite_shares_one_client(
     # What was imported before pytest, as a plugin, cannot be rewritten; that is all that may warn.
     warn = ("-W", "error", "-W", "ignore:Module already imported")
     pytester.runpytest_subprocess("-q", *warn).assert_outcomes(passed=5)
+
+
+def test_shared_with_a_loop_that_still_runs() -> None:
+    """Wherever its own loop stands, a client on another loop is refused before anything is sent."""
+    simulator, limiter = Simulator(seed=1), Limiter(Limits(concurrent_tasks=2))
+
+    def client() -> AsyncClient:
+        return AsyncClient("test-key", limiter=limiter, transport=simulator.transport())
+
+    async def refused() -> None:
+        with pytest.raises(ConfigurationError, match="another event loop") as caught:
+            await client().submit(CASTLE)
+        assert caught.value.bought is False
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            client().attach("flux-kontext", "task_1")
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await client().balance()
+
+    async def shared(step: int) -> None:
+        first = client()
+        submits = [asyncio.create_task(first.submit(CASTLE)) for _ in range(4)]
+        for _ in range(step):  # Waiting for slots, for permits, for answers; two wait for slots.
+            await asyncio.sleep(0)
+        before = simulator.count()
+        with ThreadPoolExecutor(1) as other:
+            other.submit(asyncio.run, refused()).result()
+        assert simulator.count() == before
+        tasks = await asyncio.gather(*submits)
+        assert len({task.id for task in tasks}) == 4
+        await first.aclose()
+
+    for step in range(1, 12):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(shared(step))
+    assert simulator.created == 44
