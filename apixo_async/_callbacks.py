@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from apixo_async._endings import placeholder
 from apixo_async._limiter import Slot
 from apixo_async._poller import Poller
 from apixo_async._record import Record
-from apixo_async._track import Track
+from apixo_async._track import Times, Track
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._desk import Desk, Ticket
@@ -22,14 +23,16 @@ class Expected:
 
     Attributes:
         ticket: Where they come in.
+        opened_at: When it was made, on the loop's clock: before the POST was sent.
         came: Whether one came.
         named: The task's id that the last one claimed, or None.
     """
 
-    __slots__ = ("_act", "_record", "came", "named", "ticket")
+    __slots__ = ("_act", "_record", "came", "named", "opened_at", "ticket")
     ticket: Ticket
 
-    def __init__(self, record: Record | None = None) -> None:
+    def __init__(self, opened_at: float, record: Record | None = None) -> None:
+        self.opened_at = opened_at
         self._record = record
         self._act: Callable[[str | None], None] | None = None
         self.came = False
@@ -78,23 +81,20 @@ class Callbacks:
         """
         return self._open(model, kind, record, None)
 
-    def reopen(self, model: str, slot: Slot, mark: str, *, age: float, record: Record) -> Track:
+    def reopen(self, model: str, slot: Slot, mark: str, times: Times, record: Record) -> Track:
         """Go on waiting for the callback of an uncertain submit of an earlier process.
 
         Args:
             model: Its model.
             slot: Given back after the model's longest time.
             mark: The id of its ticket.
-            age: Seconds since its POST.
-            record: Told of what callbacks claim, and of the task that is found.
+            times: When its POST was under way.
+            record: Told of what callbacks claim.
         """
-        expected = self._open(model, model, record, mark)
-        track = self.uncertain(expected, model, model, slot, age=age)
-        track.when_found, track.reopened = record.bought, age > 0
-        return track
+        return self._await(self._open(model, model, record, mark), model, model, slot, times)
 
     def _open(self, model: str, kind: str, record: Record | None, mark: str | None) -> Expected:
-        expected = Expected(record)
+        expected = Expected(asyncio.get_running_loop().time(), record)
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
         note = expected.note if record is not None and record.kept else None
         expected.ticket = self._desk.open(model, lifetime, expected.look, intent_id=mark, note=note)
@@ -104,12 +104,15 @@ class Callbacks:
         """Have callbacks cause looks at a task."""
         expected.ended(lambda _: self._poller.called(track))
 
-    def uncertain(
-        self, expected: Expected, model: str, kind: str, slot: Slot, *, age: float = 0.0
-    ) -> Track:
+    def uncertain(self, expected: Expected, model: str, kind: str, slot: Slot) -> Track:
         """Return what stands for the task of an uncertain submit until a callback names it."""
-        ref = placeholder(model, expected.ticket)
-        track = self._poller.await_callback(ref, kind, slot, expected.ticket, age)
+        times = Times(expected.opened_at, asyncio.get_running_loop().time())
+        return self._await(expected, model, kind, slot, times)
+
+    def _await(self, expected: Expected, model: str, kind: str, slot: Slot, times: Times) -> Track:
+        ticket = expected.ticket
+        ref = placeholder(model, ticket.id)
+        track = self._poller.await_callback(ref, kind, slot, ticket, times)
         expected.ended(lambda named: self._poller.called(track, named))
         return track
 

@@ -6,16 +6,18 @@ A callback is never believed. It names a task, and a look proves that name or ta
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING
 
-from apixo_async._core.callbacks import SILENT_AFTER, Trust
+from apixo_async._core.callbacks import SILENT_AFTER, Trust, may_be_of
 from apixo_async._core.documents import timing
 from apixo_async._core.events import SubmitFound
 from apixo_async._core.service_events import CallbacksBack, CallbacksSilent
 from apixo_async._core.task_errors import TaskError
 from apixo_async._core.tokens import REDELIVERY
 from apixo_async._core.values import TaskRef
-from apixo_async._endings import placeholder, presumed_not_bought
+from apixo_async._core.verdicts import Over, Running
+from apixo_async._endings import presumed_not_bought
 from apixo_async._register import Register
 from apixo_async._reporting import Reporter
 from apixo_async._track import Track
@@ -48,8 +50,13 @@ class Claims:
     def came(self, track: Track, named: str | None, now: float) -> None:
         """Note that a callback told of a task; of which one, it may have to say itself."""
         track.told = True
-        if self._trust.came(now):
+        is_back = self._trust.came(now)
+        self.claim(track, named)
+        if is_back:
             self._report(CallbacksBack())
+
+    def claim(self, track: Track, named: str | None) -> None:
+        """Have polls find out whether an uncertain submit made this task."""
         if track.unnamed and named is not None:
             self._name(track, TaskRef(track.ref.model, named))
 
@@ -64,13 +71,15 @@ class Claims:
 
     # --- uncertain submits ---------------------------------------------------------------
 
-    def wait_for(self, track: Track, ticket: Ticket) -> None:
+    def wait_for(self, track: Track, ticket: Ticket | None) -> None:
         """Take up an uncertain submit, whose task only a callback can name.
 
         Its slot is given back after the task's longest time, when the task is over if there was
-        one; a callback may come until the last redelivery.
+        one; a callback may come until the last redelivery after the age limit. Without a ticket
+        none comes: what is claimed already is all there is.
         """
         track.created, track.ticket, track.found = -math.inf, ticket, False
+        track.placeholder = track.ref
         self._wait(track)
 
     def _wait(self, track: Track) -> None:
@@ -87,20 +96,33 @@ class Claims:
         track.expires = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
         self._register.enter(track)
 
-    def unname(self, track: Track) -> None:
-        """Take back a name under which the service knows no task."""
-        assert track.ticket is not None  # Only callbacks name.
-        self._register.leave(track)
-        track.ref, track.misses, track.due = placeholder(track.ref.model, track.ticket), 0, None
-        self._wait(track)
+    def unname(self, track: Track, now: float) -> TaskError | None:
+        """Take back a name under which the service knows no task, or not one of this submit.
 
-    def prove(self, track: Track, now: float) -> None:
-        """Note that a look found the task that a callback had named."""
+        Returns:
+            What waiters are told where no other name can come.
+        """
+        self._register.leave(track)
+        track.ref, track.misses, track.due = track.placeholder, 0, None
+        track.created, track.waited, track.snapshot = -math.inf, False, None
+        self._wait(track)
+        return self._given_up(track, now) if track.ticket is None else None
+
+    def prove(self, track: Track, verdict: Over | Running, now: float) -> bool:
+        """Note that a poll found the task that a callback had named.
+
+        Returns:
+            False if that task was created before the submit: it is another one's.
+        """
+        at = time.time() if verdict.at is None else verdict.at
+        if not may_be_of(verdict.created, at, now - track.sent_at):
+            return False
         track.found = True
         ref, after = track.ref, now - track.tracked_at
         if track.when_found is not None:
             track.when_found(ref.task_id)
         self._report(SubmitFound(ref.model, ref.task_id, after))
+        return True
 
     def despair(self, track: Track, now: float) -> TaskError | None:
         """Give up, at its time, the slot of a task without a name, and later the hope for one.
@@ -108,14 +130,15 @@ class Claims:
         Returns:
             What waiters are told in the end.
         """
-        last = track.tracked_at + timing(track.kind).longest + REDELIVERY
+        last = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
         track.slot.release()
         track.expires = max(last, now)
         self._register.agenda.expect(track)
-        if now < last:
-            return None
-        come = self._trust.came_at >= track.tracked_at
-        return presumed_not_bought(track, now, callbacks_come=come)
+        return None if now < last else self._given_up(track, now)
+
+    def _given_up(self, track: Track, now: float) -> TaskError:
+        is_steady = self._trust.is_steady(track.sent_at, now)
+        return presumed_not_bought(track, now, callbacks_come=is_steady)
 
     def forget(self, track: Track) -> None:
         """Wait no more for the callback of an uncertain submit."""

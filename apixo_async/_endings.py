@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.task_errors import (
@@ -15,9 +15,6 @@ from apixo_async._core.task_errors import (
 )
 from apixo_async._core.values import Result, TaskRef
 from apixo_async._track import Track
-
-if TYPE_CHECKING:
-    from apixo_async.webhooks._desk import Ticket
 
 _WORDS: Final[dict[type[ApixoError], str]] = {
     TaskFailedError: "failed",
@@ -32,9 +29,9 @@ def word_of(outcome: Result | TaskError) -> str:
     return "success" if isinstance(outcome, Result) else _WORDS[type(outcome)]
 
 
-def placeholder(model: str, ticket: Ticket) -> TaskRef:
-    """Return the reference that stands for a task of which nobody knows the id yet."""
-    return TaskRef(model, f"unnamed-{ticket.id[:12]}")
+def placeholder(model: str, mark: str) -> TaskRef:
+    """Return the reference that stands for the task of a submit whose id is not known yet."""
+    return TaskRef(model, f"unnamed-{mark[:12]}")
 
 
 def lasted(track: Track, said: float | None, now: float) -> float | None:
@@ -65,27 +62,40 @@ def not_found(track: Track, cause: ApixoError) -> TaskNotFoundError:
     return lost
 
 
+def created_before(track: Track) -> TaskError:
+    """Return the error of a task that a callback names and its submit cannot have made."""
+    return TaskError(
+        f"{track.ref} was created before the submit whose callback names it: it is another one's",
+        ref=track.ref,
+    )
+
+
 def presumed_not_bought(track: Track, now: float, *, callbacks_come: bool) -> TaskError:
     """Return the error of an uncertain submit of which no callback has told.
 
     Args:
         track: What stands for its task.
         now: The time.
-        callbacks_come: Whether any callback came since the submit; if not, none may have got here.
+        callbacks_come: Whether callbacks of other tasks came all the time since the submit, and
+            none went missing; else this one's may have been lost.
     """
-    doubt = "nobody listened for all of that time" if track.reopened else _doubt(track)
-    if not doubt and not callbacks_come:
-        doubt = "no callback of any task came either"
+    doubt = _doubt(track, callbacks_come=callbacks_come)
     presumed = f"but {doubt}: look at your account" if doubt else "it is presumed not bought"
     error = PresumedNotBoughtError(
         f"{track.ref.model}: no callback named the task of this uncertain submit in "
-        f"{now - track.tracked_at:.0f} s, its longest time and the last redelivery; {presumed}",
+        f"{now - track.tracked_at:.0f} s; {presumed}",
         ref=track.ref,
     )
     error.bought = None if doubt else False
     return error
 
 
-def _doubt(track: Track) -> str:
-    # Only the service knows the URL that was called.
-    return "one came that named none that can be found" if track.told else ""
+def _doubt(track: Track, *, callbacks_come: bool) -> str:
+    """Return what speaks against the presumption, or nothing."""
+    if track.told:  # Only the service knows the URL that was called.
+        return "one came that named none that can be found"
+    if track.ticket is None or track.reopened:
+        return "this process did not receive callbacks for all of that time"
+    if track.ticket.is_shared:
+        return "callbacks of another process came here, so that this one may have gone there"
+    return "" if callbacks_come else "callbacks of other tasks stayed away too, or went missing"

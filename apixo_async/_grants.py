@@ -87,6 +87,11 @@ class Slot:
         self._issuer = issuer
         self._confirmed = confirmed
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was neither given back nor handed on."""
+        return self._issuer is not None
+
     def handed_on(self) -> Slot:
         """Return this slot for another owner, whose task exists or may; none is left here."""
         self.confirm()

@@ -18,12 +18,12 @@ from apixo_async._core.polling import Polling
 from apixo_async._core.schedule import Room
 from apixo_async._core.task_errors import TaskError
 from apixo_async._core.values import Result, TaskRef
-from apixo_async._endings import abandoned, lasted, not_found, word_of
+from apixo_async._endings import abandoned, created_before, lasted, not_found, word_of
 from apixo_async._limiter import Limiter, Slot
 from apixo_async._outages import Outages
 from apixo_async._register import Register
 from apixo_async._reporting import Reporter
-from apixo_async._track import Track
+from apixo_async._track import Times, Track
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._desk import Ticket
@@ -102,10 +102,16 @@ class Ledger:
         return track
 
     def await_callback(
-        self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket, sent: float
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        ticket: Ticket | None,
+        times: Times,
     ) -> Track:
         """Take up an uncertain submit, whose task only a callback can name."""
-        track = self._new(ref, kind, slot, sent)
+        track = self._new(ref, kind, slot, times.ended_at)
+        track.sent_at = times.sent_at
         self.claims.wait_for(track, ticket)
         return track
 
@@ -144,8 +150,6 @@ class Ledger:
         """Act on what a look said."""
         track.looking = False
         self._weigh(track, verdict, now)
-        if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
-            self.claims.prove(track, now)
         if track.outcome is None:
             self._act(track, verdict, now)
         if track.again and track.verdict() is None:
@@ -154,6 +158,12 @@ class Ledger:
         self.outages.checked(track, now)
 
     def _act(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
+        if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
+            if not self.claims.prove(track, verdict, now):
+                self._disprove(track, created_before(track), now)
+                return
+            if not track.slot.is_held:  # It was given back while the task was not known to run.
+                track.slot = self._limiter.slot_above()
         match verdict:
             case verdicts.Over():
                 track.snapshot = verdict.snapshot
@@ -276,15 +286,22 @@ class Ledger:
         if track.misses == 1:
             track.missing_since = now
         if is_gone(track.misses, now - track.missing_since):
-            track.answer_refreshers(verdict.error)
             if track.found:
+                track.answer_refreshers(verdict.error)
                 self._settle(track, not_found(track, verdict.error), now)
             else:
-                self.claims.unname(track)
+                self._disprove(track, verdict.error, now)
         else:
             # By its plan: what such tasks take says nothing of one that may not be there.
             due = after_fault(track.plan, faults=1, now=now, rng=self._rng)
             self._look_failed(track, verdict.error, now, due)
+
+    def _disprove(self, track: Track, error: ApixoError, now: float) -> None:
+        """Take back the name that a callback gave to the task of an uncertain submit."""
+        track.answer_refreshers(error)
+        given_up = self.claims.unname(track, now)
+        if given_up is not None:
+            self._settle(track, given_up, now)
 
     def _settle(
         self,

@@ -23,7 +23,7 @@ from apixo_async._ledger import Ledger
 from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
 from apixo_async._reporting import Reporter
-from apixo_async._track import Track, fresh
+from apixo_async._track import Times, Track, fresh
 from apixo_async._transport import Unanswered
 
 if TYPE_CHECKING:
@@ -73,11 +73,24 @@ class Poller:
         )
 
     def await_callback(
-        self, ref: TaskRef, kind: str, slot: Slot, ticket: Ticket, age: float = 0.0
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        ticket: Ticket | None,
+        times: Times,
     ) -> Track:
-        """Wait for the callback that names the task of an uncertain submit of so long ago."""
+        """Wait for the callback that names the task of an uncertain submit.
+
+        Args:
+            ref: What stands for the task.
+            kind: What drives how long it takes.
+            slot: Given back after the longest time of such a task.
+            ticket: Where callbacks come in; None where none can come any more.
+            times: When its POST was under way.
+        """
         now = asyncio.get_running_loop().time()
-        return self._started(self.ledger.await_callback(ref, kind, slot, ticket, now - age), now)
+        return self._started(self.ledger.await_callback(ref, kind, slot, ticket, times), now)
 
     def _started(self, track: Track, now: float) -> Track:
         if self.over is not None:
@@ -90,6 +103,15 @@ class Poller:
     def called(self, track: Track, named: str | None = None) -> None:
         """Look at a task of which a callback told, with a look that goes out from now on."""
         self.ledger.claims.came(track, named, asyncio.get_running_loop().time())
+        self._ask(track)
+
+    def claimed(self, track: Track, named: str) -> None:
+        """Look at what a callback to an earlier process named as the task of its submit."""
+        track.told = True
+        self.ledger.claims.claim(track, named)
+        self._ask(track)
+
+    def _ask(self, track: Track) -> None:
         if track.unnamed or track.verdict() is not None:
             return  # Nobody knows which task it is; or it is over; or its looks pause.
         if track.looking:

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.plans import Plan
@@ -45,6 +45,18 @@ class Signal:
                 future.set_result(None)
 
 
+class Times(NamedTuple):
+    """When an uncertain POST was under way, on the loop's clock.
+
+    Attributes:
+        sent_at: When it was sent at the earliest: no task that is older is its task.
+        ended_at: When the service had it at the latest.
+    """
+
+    sent_at: float
+    ended_at: float
+
+
 class Track:
     """One task as the engine sees it. Changed by the poller only, in synchronous code.
 
@@ -77,7 +89,9 @@ class Track:
         again: Whether news came during a look, which may have been answered before it.
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
         found: Whether a look found the task that a callback named.
-        reopened: Whether nobody listened for its callbacks for a while: its process had ended.
+        placeholder: What stands for its reference until a callback names the task.
+        sent_at: When its submit was sent at the earliest, where that was uncertain.
+        reopened: Whether its submit was sent by a process that has ended.
         when_found: Called with its id when one did, or None.
     """
 
@@ -99,11 +113,13 @@ class Track:
         "outcome",
         "over",
         "parked",
+        "placeholder",
         "plan",
         "ran_until",
         "ref",
         "refreshers",
         "reopened",
+        "sent_at",
         "slot",
         "snapshot",
         "ticket",
@@ -117,11 +133,11 @@ class Track:
     def __init__(
         self, ref: TaskRef, kind: str, plan: Plan, slot: Slot, *, created: float, expires: float
     ) -> None:
-        self.ref = ref
+        self.ref = self.placeholder = ref
         self.kind = kind
         self.plan = plan
         self.slot = slot
-        self.created = self.tracked_at = created
+        self.created = self.tracked_at = self.sent_at = created
         self.expires = expires
         self.due: float | None = None
         self.waited = self.looking = self.parked = False

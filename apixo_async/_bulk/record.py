@@ -31,7 +31,6 @@ class Record:
     __slots__ = (
         "_entry",
         "_is_bought",
-        "_is_claimed",
         "_is_reserved",
         "_journal",
         "_model",
@@ -52,7 +51,7 @@ class Record:
         self._price = price
         self._journal = journal
         self._entry = entry
-        self._is_reserved = self._is_claimed = self._is_bought = False
+        self._is_reserved = self._is_bought = False
 
     @property
     def kept(self) -> bool:
@@ -86,8 +85,8 @@ class Record:
                 self._is_bought = True
 
     def uncertain(self, reason: str) -> None:
-        """Note that nobody can know whether there is a task, unless a callback has named it."""
-        if self._journal is not None and self._entry is not None and not self._is_claimed:
+        """Note that nobody can know whether there is a task."""
+        if self._journal is not None and self._entry is not None:
             with suppress(JournalError):
                 self._journal.uncertain(self._entry, reason)
 
@@ -102,7 +101,6 @@ class Record:
         if self._is_bought and self._journal.is_closed:
             return  # All that was known was written before it was let go of.
         if task_id is not None and not self._is_bought:
-            self._is_claimed = True
             self._journal.claimed(self._entry, mark, task_id)
         await self._journal.flush()
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from apixo_async._calls import Calls
 from apixo_async._config import Timeouts
+from apixo_async._core.documents import timing
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._core.events import ResultDownloaded, TaskOrphaned
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, Result, TaskInput
+from apixo_async._endings import placeholder
 from apixo_async._life import Life
 from apixo_async._record import Record
 from apixo_async._submits import Submitter
 from apixo_async._task import Task
+from apixo_async._track import Times
+
+if TYPE_CHECKING:
+    from apixo_async._journal.entry import Entry
 
 #: What was paid for, or may have been, and nobody holds.
 Orphan: TypeAlias = Task | SubmitUncertainError
@@ -58,6 +65,7 @@ class Counter:
         engine = self._engine = shop.life.engine()
         self.limiter = engine.line.limiter
         self._delivery = delivery
+        self._patience = shop.timeouts.exchange
         self._orphan = shop.orphan
         self._report = engine.report
         self._sends = Calls(engine.calls)
@@ -89,17 +97,35 @@ class Counter:
         """Return the handle of a task that an earlier run bought."""
         return self._engine.attach(model, task_id)
 
-    def reopen(
-        self, model: str, mark: str, sent_at: datetime | None, record: Record
-    ) -> Task | None:
-        """Wait for the callback of an uncertain submit of an earlier run, if there are webhooks."""
-        callbacks = self._engine.callbacks
-        if callbacks is None:
+    def reopen(self, entry: Entry, record: Record, *, await_callback: bool) -> Task | None:
+        """Take up an uncertain submit of an earlier run; its task counts as long as it may run.
+
+        Args:
+            entry: The submit.
+            record: Told of the task that is found.
+            await_callback: Whether to wait for a callback, if there are webhooks; one that came
+                already is followed up in any case.
+
+        Returns:
+            What stands for its task, or None where no callback can name it.
+        """
+        model, mark, claim = entry.model, entry.intent_id, entry.claim
+        now, age = asyncio.get_running_loop().time(), 0.0
+        if entry.intent_at is not None:
+            age = max(0.0, (datetime.now(UTC) - entry.intent_at).total_seconds())
+        times = Times(sent_at=now - age, ended_at=now - max(0.0, age - self._patience))
+        slot, poller = self.limiter.slot_above(), self._engine.poller
+        if mark is not None and await_callback and self._engine.callbacks is not None:
+            track = self._engine.callbacks.reopen(model, slot, mark, times, record)
+        elif mark is not None and claim is not None:
+            track = poller.await_callback(placeholder(model, mark), model, slot, None, times)
+        else:
+            slot.hold(max(0.0, times.ended_at + timing(model).longest - now))
             return None
-        age = 0.0 if sent_at is None else (datetime.now(UTC) - sent_at).total_seconds()
-        slot = self.limiter.slot_above()
-        track = callbacks.reopen(model, slot, mark, age=max(0.0, age), record=record)
-        return Task(track, self._engine.poller)
+        track.when_found, track.reopened = record.bought, True
+        if claim is not None:
+            poller.claimed(track, claim)
+        return Task(track, poller)
 
     async def download(self, result: Result, target: Path) -> list[Path]:
         """Save every file of a result.

@@ -131,10 +131,10 @@ class Work:
     def _task_of(self, entry: Entry) -> Task | None:
         if entry.state == "submitted" and entry.task_id is not None:
             return self._counter.attach(entry.model, entry.task_id)
-        if self._options.resubmit_uncertain or entry.intent_id is None:
-            return None
         return self._counter.reopen(
-            entry.model, entry.intent_id, entry.intent_at, self._book.record_of(entry)
+            entry,
+            self._book.record_of(entry),
+            await_callback=not self._options.resubmit_uncertain,
         )
 
     def _is_left_over(self, entry: Entry, over: asyncio.Future[Result]) -> None:
@@ -247,6 +247,9 @@ class Work:
             doubt, item.doubt = item.doubt, None
             if item.task is None or not item.task.named:
                 doubt.__cause__, item.task = error, None
+                if self._options.resubmit_uncertain and not item.bought_now:
+                    self._buy(item)  # What a callback had named is not of this submit.
+                    return
                 self._manager.finish(item, None, doubt)
                 return
             if item.bought_now:  # Otherwise the journal has counted it.

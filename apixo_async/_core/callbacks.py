@@ -1,40 +1,73 @@
-"""Whether callbacks come at all: a receiver that nobody reaches must not keep the news back."""
+"""Whether callbacks come: a receiver that is not reached delays no result, and proves nothing."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
+from apixo_async._core.documents import RESULT_LIFETIME
+
 #: So many tasks in a row that were over before any callback told of them: nobody reaches the
 #: receiver. Where one callback in ten is lost, this happens once in a hundred million tasks.
 SILENT_AFTER: Final = 8
 
+#: Seconds without any callback after which deliveries may have been lost. By the documents a
+#: callback is sent again after 30 s, 2 min and 10 min: while some callback comes at least as often
+#: as in the second of these pauses, no outage of the receiver swallows all four deliveries.
+LONGEST_PAUSE: Final = 120.0
+
+#: Seconds by which the service's clock and stamps, and this machine's, may disagree.
+CLOCK_ERROR: Final = 60.0
+
 
 class Trust:
-    """What became of the callbacks of late.
+    """What became of the callbacks so far.
 
     Attributes:
         came_at: When the last one came; minus infinity before the first.
     """
 
-    __slots__ = ("_missed", "came_at")
+    __slots__ = ("_missed", "_steady_since", "came_at")
 
     def __init__(self) -> None:
         self._missed = 0
+        self._steady_since = math.inf
         self.came_at = -math.inf
 
     @property
     def is_silent(self) -> bool:
-        """Whether tasks are looked at as if there were no callbacks."""
+        """Whether tasks are polled as if there were no callbacks."""
         return self._missed >= SILENT_AFTER
 
     def came(self, now: float) -> bool:
-        """Note a callback; say whether it ends a silence."""
+        """Note a callback; return True if it ends a silence."""
         was_silent = self.is_silent
+        if now - self.came_at > LONGEST_PAUSE:
+            self._steady_since = math.inf
+        self._steady_since = min(self._steady_since, now)
         self._missed, self.came_at = 0, now
         return was_silent
 
     def missed(self) -> bool:
-        """Note a task that was over before a callback came; say whether a silence begins."""
+        """Note a task that was over before a callback came; return True if a silence begins."""
         self._missed += 1
+        self._steady_since = math.inf
         return self._missed == SILENT_AFTER
+
+    def is_steady(self, since: float, now: float) -> bool:
+        """Return True if none went missing since a time, and no longer pause was without any."""
+        is_early = self._steady_since - since <= LONGEST_PAUSE
+        return is_early and now - self.came_at <= LONGEST_PAUSE
+
+
+def may_be_of(created: float | None, at: float, age: float) -> bool:
+    """Return True if a task may be the one that a submit made.
+
+    Args:
+        created: When it was created, in seconds since the epoch by the service's clock, or None.
+        at: The present by that clock, or by this machine's where the service did not say.
+        age: Seconds since the submit was sent.
+    """
+    if created is None or not at - RESULT_LIFETIME < created <= at + CLOCK_ERROR:
+        return True  # It does not say, or says what cannot be.
+    return at - created <= age + CLOCK_ERROR

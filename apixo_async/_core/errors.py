@@ -23,7 +23,7 @@ ApixoError
 │   ├── WaitTimeoutError           the wait ended, the task goes on (a TimeoutError)
 │   ├── TaskAbandonedError         older than its age limit
 │   └── PresumedNotBoughtError     no callback told of an uncertain submit
-├── CallbackError                  a callback to answer with 400, 404 or 413 (in `webhooks`)
+├── CallbackError                  a callback to answer with 400 or 404 (in `webhooks`)
 └── DownloadError
     └── ResultExpiredError
 """

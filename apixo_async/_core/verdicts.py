@@ -161,6 +161,8 @@ class Over(NamedTuple):
     snapshot: Snapshot
     outcome: Result | TaskFailedError
     lasted: float | None = None
+    created: float | None = None
+    at: float | None = None
 
 
 class Running(NamedTuple):
@@ -168,6 +170,7 @@ class Running(NamedTuple):
 
     snapshot: Snapshot
     created: float | None
+    at: float | None = None
 
 
 class Faulty(NamedTuple):
@@ -236,9 +239,9 @@ def _judge_state(status: Status, envelope: Envelope, ref: TaskRef) -> Over | Run
     snapshot = Snapshot(ref.task_id, ref.model, state, envelope.data)
     word = state.strip().lower()
     if word == SUCCESS:
-        return Over(snapshot, read_result(status, ref), lasted(status))
+        return Over(snapshot, read_result(status, ref), lasted(status), created_epoch(status))
     if word == FAILED:
-        return Over(snapshot, _failure(status, ref), lasted(status))
+        return Over(snapshot, _failure(status, ref), lasted(status), created_epoch(status))
     return Running(snapshot, created_epoch(status))
 
 

@@ -25,12 +25,7 @@ def routes(path: str, answer: Answer) -> list[web.RouteDef]:
             except (web.RequestPayloadError, web.PayloadAccessError, OSError) as exc:
                 raise Disconnected from exc
 
-        token, declared = request.match_info["token"], request.content_length
-        try:
-            status = await answer(request.method, token, declared, chunk)
-        except Disconnected:
-            status = 400
-        return web.Response(status=status)
+        return web.Response(status=await answer(request.method, request.match_info["token"], chunk))
 
     # Every method, so that what is no callback meets the same 404.
     return [web.route("*", path + "/{token}", handle)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from apixo_async.webhooks._body import Chunk, Disconnected
 
-#: Method, token, declared length and body of a request make the status to answer it with.
-Answer: TypeAlias = Callable[[str, str, int | None, Chunk], Awaitable[int]]
+#: Method, token and body of a request make the status to answer it with.
+Answer: TypeAlias = Callable[[str, str, Chunk], Awaitable[int]]
 
 Scope: TypeAlias = Mapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
@@ -32,11 +32,7 @@ class CallbackApp:
 
 async def _http(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     token = str(scope["path"]).rpartition("/")[2]
-    declared = _declared(cast("Iterable[tuple[bytes, bytes]]", scope["headers"]))
-    try:
-        status = await answer(str(scope["method"]), token, declared, _body_of(receive))
-    except Disconnected:
-        return
+    status = await answer(str(scope["method"]), token, _body_of(receive))
     with suppress(OSError):  # The sender left; it sends again, or a scheduled look finds out.
         headers = [(b"content-length", b"0")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -57,14 +53,6 @@ async def _websocket(_answer: Answer, _scope: Scope, receive: Receive, send: Sen
 
 
 _SERVED: Final = {"http": _http, "lifespan": _lifespan, "websocket": _websocket}
-
-
-def _declared(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """Return the length that the request says its body has, or None; the server checks it."""
-    for name, value in headers:
-        if name.lower() == b"content-length" and value.isdigit():
-            return int(value[:20])
-    return None
 
 
 def _body_of(receive: Receive) -> Chunk:

@@ -76,7 +76,7 @@ class Ticket:
 
     async def noted(self, task_id: str | None) -> bool:
         """Have a callback noted, from any thread; say whether it need not come again."""
-        if self._note is None or self._desk.loop.is_closed():
+        if self._note is None:
             return True
         try:
             with anyio.fail_after(NOTING):
@@ -89,6 +89,21 @@ class Ticket:
     def belongs_to(self, desk: Desk) -> bool:
         """Say whether this desk opened it."""
         return self._desk is desk
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its loop is closed, so that this process can act on no callback of it."""
+        return self._desk.loop.is_closed()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether callbacks of another process came here, so that its own may go there."""
+        return self._desk.is_shared()
+
+    def leave(self) -> None:
+        """Close it unsettled: a later run of this process, or of another one, may open it again."""
+        self.close()
+        self._desk.left[self.id] = None
 
     def close(self) -> None:
         """Have later callbacks answered, and nothing else. Closing twice does nothing more."""
@@ -130,6 +145,7 @@ class Desk:
         issue: Makes ids and URLs.
         early: What callbacks claimed for intents that nobody had opened here.
         left: The intents that clients left unsettled when they were closed.
+        is_shared: Tells whether callbacks of another process came to this receiver.
     """
 
     def __init__(
@@ -138,10 +154,12 @@ class Desk:
         issue: Issue,
         early: MutableMapping[str, str],
         left: MutableMapping[str, None],
+        is_shared: Callable[[], bool] = lambda: False,
     ) -> None:
         self.tickets = tickets
+        self.left = left
+        self.is_shared = is_shared
         self._early = early
-        self._left = left
         self.loop = asyncio.get_running_loop()
         self._issue = issue
 
@@ -169,7 +187,7 @@ class Desk:
         """
         intent_id, url = self._issue(model, lifetime, intent_id, note is not None)
         ticket = self.tickets[intent_id] = Ticket(self, look, intent_id, url, note)
-        self._left.pop(intent_id, None)
+        self.left.pop(intent_id, None)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:
             self.loop.call_soon(ticket.tell, claimed)
@@ -179,8 +197,7 @@ class Desk:
         """Close every ticket of this client; what comes for them is as for those of nobody here."""
         for ticket in tuple(self.tickets.values()):
             if ticket.belongs_to(self):
-                ticket.close()
-                self._left[ticket.id] = None
+                ticket.leave()
 
 
 async def _on_loop(

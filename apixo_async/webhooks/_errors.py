@@ -8,8 +8,7 @@ from apixo_async._core.errors import ApixoError
 
 _WORDS: Final = {
     404: "the token of the callback is wrong, stale or signed with another secret",
-    400: "the body of the callback cannot be read, or names no task",
-    413: "the body of the callback is too long",
+    400: "the body of the callback names no task",
 }
 
 
@@ -17,7 +16,7 @@ class CallbackError(ApixoError, ValueError):
     """A callback that nobody should act on: its token or its body is wrong.
 
     Attributes:
-        status: The HTTP status to answer it with: 404, 400 or 413.
+        status: The HTTP status to answer it with: 404 or 400.
     """
 
     def __init__(self, status: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from apixo_async._core.values import TaskRef, as_seconds
 from apixo_async._reporting import guarded
 from apixo_async.webhooks._address import checked_public_url
 from apixo_async.webhooks._asgi import CallbackApp
-from apixo_async.webhooks._body import Chunk, check_length, read_body, task_id_in
+from apixo_async.webhooks._body import Chunk, read_body, task_id_in
 from apixo_async.webhooks._desk import Desk, Ticket
 from apixo_async.webhooks._errors import CallbackError
 
@@ -37,10 +38,10 @@ class WebhookReceiver:
 
     The service signs nothing, so nothing that a callback says is believed: its URL holds a token
     that only this secret makes, and the news comes from a look over the client's own channel. A
-    callback is answered before that look. One receiver serves any number of clients; processes
-    that have the same URL and secret may answer for each other, and what is not their own is
-    left to the owner's scheduled look. Callbacks for submits that a journal keeps are answered 503
-    until they are noted there: the service sends them again.
+    callback is answered before that look, whatever its body is. One receiver serves any number of
+    clients. A callback for a submit of another process, or for one that a journal keeps and has not
+    noted yet, is answered 503: the service sends it again, three times in 13 minutes, and it may
+    reach its owner then.
 
     Args:
         public_url: The https URL under which the service reaches `asgi()` or `aiohttp_routes()`,
@@ -48,8 +49,8 @@ class WebhookReceiver:
         secret: 16 bytes or more that nobody guesses, the same for all processes:
             `secrets.token_urlsafe(32)` makes one. It is never shown.
         previous_secrets: Those that made the URLs which may still be called.
-        on_unknown: Called with the `TaskRef` of each callback for a task that is not of this
-            process, as its body claims it; must not block.
+        on_unknown: Called once with the `TaskRef` of a task that is not of this process, as the
+            body of its callback claims it; must not block.
 
     Raises:
         ConfigurationError: The URL is not public, or a secret is too short.
@@ -75,6 +76,8 @@ class WebhookReceiver:
         self._early: OrderedDict[str, str] = OrderedDict()
         self._left: OrderedDict[str, None] = OrderedDict()
         self._mark = b""
+        self._marked_in = 0
+        self._is_shared = False
 
     def asgi(self) -> CallbackApp:
         """Return an ASGI application, to be served as it is or mounted at any path."""
@@ -117,15 +120,15 @@ class WebhookReceiver:
 
     def desk(self) -> Desk:
         """Return a client's side of this receiver, for the running loop."""
-        return Desk(self._tickets, self._issue, self._early, self._left)
+        return Desk(self._tickets, self._issue, self._early, self._left, lambda: self._is_shared)
 
     def _issue(
         self, model: str, lifetime: float, intent_id: str | None, kept: bool
     ) -> tuple[str, str]:
         if not (as_seconds(lifetime) or 0.0) > 0:
             raise ConfigurationError(f"lifetime: {lifetime!r} given; seconds above 0")
-        # Drawn at the first use: processes that were forked before it differ.
-        self._mark = self._mark or secrets.token_bytes(_MARK_BYTES)
+        if self._marked_in != os.getpid():  # Processes that were forked differ.
+            self._mark, self._marked_in = secrets.token_bytes(_MARK_BYTES), os.getpid()
         fresh = self._mark + secrets.token_bytes(tokens.ID_BYTES - _MARK_BYTES)
         expires = tokens.expiry(time.time(), lifetime)
         try:
@@ -138,17 +141,17 @@ class WebhookReceiver:
     def _intent(self, token: str) -> tokens.Intent | None:
         return tokens.unseal(token, self._signers, time.time())
 
-    async def _answer(self, method: str, token: str, declared: int | None, chunk: Chunk) -> int:
+    async def _answer(self, method: str, token: str, chunk: Chunk) -> int:
         """Return the status that a request is answered with; act on it if it is a callback."""
         intent = self._intent(token) if method == "POST" else None
         if intent is None:
             return 404
-        try:
-            check_length(declared or 0)
-            task_id = task_id_in(await read_body(chunk))
-        except CallbackError as error:
-            return error.status
+        # Only the service knows this URL: whatever the body is, there is something to look at.
+        task_id = task_id_in(await read_body(chunk))
         ticket = self._tickets.get(intent.id)
+        if ticket is not None and ticket.is_left:
+            ticket.leave()
+            ticket = None
         if ticket is None:
             return self._unknown(intent, task_id)
         ticket.tell(task_id)
@@ -156,27 +159,28 @@ class WebhookReceiver:
 
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback that nobody here waits for, or not yet."""
-        if self._is_own(intent):
-            return 200
+        is_own = self._marked_in == os.getpid() and intent.id.startswith(self._mark.hex())
+        if is_own and intent.id not in self._left:
+            return 200  # It is over.
         if task_id is not None:
             self._remember(intent, task_id)
-        # What a journal keeps has to come again until its claim is noted there: this process may
-        # be killed before it has opened the journal, or is another one than the owner.
-        return 503 if intent.kept else 200
+        if is_own:
+            # What a journal keeps has to come again until its claim is noted there.
+            return 503 if intent.kept else 200
+        # Its owner may hear it the next time. As long as two processes answer for each other, no
+        # silence proves anything.
+        self._is_shared = True
+        return 503
 
     def _remember(self, intent: tokens.Intent, task_id: str) -> None:
-        # A restarted process may open it in a moment: the service sends what it knows only once.
+        # A restarted process may open it in a moment, before the service sends it again.
+        is_new = self._early.get(intent.id) != task_id
         self._early[intent.id] = task_id
         for known in (self._early, self._left):
             while len(known) > _MOST_EARLY:
                 known.popitem(last=False)
-        if self._on_unknown is not None:
+        if is_new and self._on_unknown is not None:
             guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
-
-    def _is_own(self, intent: tokens.Intent) -> bool:
-        """Say whether an intent was opened here and is over, as far as anybody waited for it."""
-        is_of_here = bool(self._mark) and intent.id.startswith(self._mark.hex())
-        return is_of_here and intent.id not in self._left
 
     def __repr__(self) -> str:
         if not hasattr(self, "_tickets"):

@@ -22,12 +22,12 @@ from apixo_async.webhooks import receiver as receiver_module
 from apixo_async.webhooks._desk import SPACING
 
 from ..webhooks.attacks import (
+    ANY_BODY,
     ATTACKS,
     FRAMINGS,
     HONEST,
     ID,
     LATEST,
-    ODD,
     RAW,
     RESPELLED,
     SIGNED,
@@ -38,7 +38,7 @@ from ..webhooks.attacks import (
     flipped,
     request_of,
 )
-from ..webhooks.requests import BODY, FORGERIES, REFUSALS, SECRET, SURE, URL, parts_of, scope_of
+from ..webhooks.requests import BODY, FORGERIES, SECRET, URL, parts_of, scope_of
 from .test_webhook_servers import aiohttp_of, connected, fastapi_of
 
 pytestmark = pytest.mark.anyio
@@ -120,20 +120,16 @@ def scene(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> Iterator[
 def test_forged_requests(
     scene: Scene, run: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is no callback is refused, a wrong token before its body is read, and causes nothing."""
-    seen, before = set[int](), scene.state
+    """What is no callback is refused before its body is read, and causes nothing."""
+    before = scene.state
 
     @many(FORGERIES)
     @given(ATTACKS)
     def forge(attack: Attack) -> None:
-        status, reads = run(scene.ask(attack))
-        seen.add(status)
-        assert attack.refuses(status)
-        assert bool(reads) == attack.right
+        assert run(scene.ask(attack)) == (404, 0)
         assert scene.state == before
 
     forge()
-    assert SURE <= seen <= REFUSALS
     assert caplog.records == []
 
 
@@ -148,10 +144,10 @@ def test_every_near_miss(scene: Scene, run: Callable[..., Any]) -> None:
 
 
 def test_odd_callbacks(scene: Scene, run: Callable[..., Any]) -> None:
-    """A right token with an odd envelope causes looks, not too many, and tells nothing itself."""
+    """A right token with any body causes looks, not too many, and tells nothing itself."""
 
     @many(FORGERIES)
-    @given(ODD)
+    @given(ANY_BODY)
     def forge(body: bytes) -> None:
         assert run(scene.ask(Attack("POST", TOKEN, body, (), 1_000)))[0] == 200
         run(asyncio.sleep(SPACING / 4))
@@ -185,7 +181,6 @@ async def status_of(port: int, parts: list[bytes], *, ends: bool) -> int | None:
 @pytest.mark.parametrize("server", [fastapi_of, aiohttp_of], ids=["FastAPI", "aiohttp"])
 def test_forged_requests_on_sockets(server: Callable[..., Any]) -> None:
     """What is no callback is refused on a wire, too, however its length is declared."""
-    seen = set[int | None]()
     with asyncio.Runner() as runner, contextlib.ExitStack() as stack:
         watched = Known()
         runner.run(watched.open_known())
@@ -199,9 +194,8 @@ def test_forged_requests_on_sockets(server: Callable[..., Any]) -> None:
             status = runner.run(
                 status_of(port, request_of(attack, framing), ends=framing not in HONEST)
             )
-            seen.add(status)
-            assert status in {400, 404, 413} or (status is None and framing not in HONEST)
+            # A server refuses by itself, with 400, what is no HTTP.
+            assert status in {400, 404} or (status is None and framing not in HONEST)
             assert watched.untouched
 
         forge()
-    assert seen >= SURE

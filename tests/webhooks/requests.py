@@ -20,9 +20,6 @@ SECRET = "canary-webhook-secret-7391"
 BODY = json.dumps({"code": 200, "data": {"taskId": "task_1", "state": "success"}}).encode()
 #: Requests of each kind that are forged; APIXO_FORGERIES=10000 is the long form.
 FORGERIES = int(os.environ.get("APIXO_FORGERIES", "200"))
-#: What forged requests are answered with; the rarest answer is sure in the long form only.
-REFUSALS = {400, 404, 413}
-SURE = REFUSALS if FORGERIES >= 2_000 else {400, 404}
 METHODS = ["POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -161,7 +158,10 @@ def _foreign() -> st.SearchStrategy[str]:
 
 
 def forgeries(good: str) -> st.SearchStrategy[Forgery]:
-    """Return requests that must cause nothing, given the token of an open ticket."""
+    """Return requests that must cause nothing, given the token of an open ticket.
+
+    Under a right token every body counts: such a request is forged by another method alone.
+    """
     forged = st.one_of(
         _mutated(good),
         _mutated(good),
@@ -176,5 +176,4 @@ def forgeries(good: str) -> st.SearchStrategy[Forgery]:
     return st.one_of(
         st.builds(Forgery, methods, forged, st.just(BODY) | _UNREADABLE),
         st.builds(Forgery, others, st.just(good), st.just(BODY) | _UNREADABLE),
-        st.builds(Forgery, st.just("POST"), st.just(good), _UNREADABLE),
     )

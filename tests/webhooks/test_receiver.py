@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import pickle
@@ -16,6 +17,7 @@ import pytest
 
 from apixo_async import ConfigurationError, TaskRef
 from apixo_async.webhooks import CallbackError, WebhookReceiver
+from apixo_async.webhooks._desk import Ticket
 
 from .requests import BODY, SECRET, URL, Watched, status_of
 
@@ -115,14 +117,51 @@ async def test_a_body_that_names_no_task(watched: Watched) -> None:
 
 
 async def test_a_task_of_another_process(watched: Watched) -> None:
-    """A right token that nobody here waits for: 200, and the hook is told what the body claims."""
+    """It is to come again, as its owner may hear it then; the hook hears of the task once."""
     unknown: list[TaskRef] = []
     elsewhere = WebhookReceiver(URL, SECRET, on_unknown=unknown.append)
     app, path = elsewhere.asgi(), f"/{watched.token}"
-    assert await status_of(app, path, BODY) == 200
-    assert await status_of(app, path, b'{"code":200}') == 200
+    own = elsewhere.desk().open("gpt-image-1", 60.0, print)
+    assert not own.is_shared
+    for body in (BODY, BODY, b'{"code":200}', b"<html>"):
+        assert await status_of(app, path, body) == 503
+    assert own.is_shared
     assert unknown == [TaskRef("gpt-image-1", "task_1")]
-    assert await status_of(WebhookReceiver(URL, SECRET).asgi(), path, BODY) == 200
+
+
+async def test_a_task_of_a_fork(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork knows what its parent had submitted for another process's."""
+    watched.ticket.close()
+    monkeypatch.setattr("apixo_async.webhooks.receiver.os.getpid", lambda: -1)
+    assert await status_of(watched.receiver.asgi(), f"/{watched.token}", BODY) == 503
+    parents = watched.ticket.id
+    assert watched.open().id[:8] != parents[:8]
+
+
+def test_a_loop_that_was_closed() -> None:
+    """What a journal keeps comes again, until a later run opens it; all else is over."""
+    watched, noted = Watched(), list[str | None]()
+
+    async def note(task_id: str | None) -> None:
+        noted.append(task_id)
+
+    async def opened(intent_id: str | None = None) -> Ticket:
+        desk = watched.receiver.desk()
+        return desk.open("sora-2", 60.0, watched.looks.append, intent_id=intent_id, note=note)
+
+    async def called(url: str) -> int:
+        return await status_of(watched.receiver.asgi(), "/" + url.rpartition("/")[2], BODY)
+
+    ticket = asyncio.run(opened())
+    assert [asyncio.run(called(ticket.url)) for _ in range(2)] == [503, 503]
+    assert not watched.looks
+
+    async def again() -> int:
+        await opened(ticket.id)
+        return await called(ticket.url)
+
+    assert asyncio.run(again()) == 200
+    assert noted == watched.looks[:1] == ["task_1"]
 
 
 async def test_a_kept_submit_of_another_process(watched: Watched) -> None:
@@ -149,7 +188,7 @@ async def test_a_hook_that_fails(watched: Watched, caplog: pytest.LogCaptureFixt
         raise RuntimeError(f"a defect with {ref}")
 
     elsewhere = WebhookReceiver(URL, SECRET, on_unknown=fail)
-    assert await status_of(elsewhere.asgi(), f"/{watched.token}", BODY) == 200
+    assert await status_of(elsewhere.asgi(), f"/{watched.token}", BODY) == 503
     assert "on_unknown raised" in caplog.text
     assert watched.token not in caplog.text
 
@@ -181,7 +220,7 @@ async def test_parse(watched: Watched) -> None:
         ("x", b"{", 404),
         ("", b"{", 400),
         ("", b'{"code":200}', 400),
-        ("", BODY + b" " * 65_536, 413),
+        ("", b" " * 65_536 + BODY, 400),
     ],
 )
 async def test_parse_refuses(watched: Watched, damage: str, body: bytes, status: int) -> None:
@@ -287,7 +326,7 @@ async def test_a_callback_that_could_not_be_noted(watched: Watched) -> None:
 async def test_a_restarted_process(watched: Watched) -> None:
     """What came before a restarted process opened its intents again is told as soon as it does."""
     again = WebhookReceiver(URL, SECRET)
-    assert await status_of(again.asgi(), f"/{watched.token}", BODY) == 200
+    assert await status_of(again.asgi(), f"/{watched.token}", BODY) == 503
     looks: list[str | None] = []
     again.desk().open("gpt-image-1", 60.0, looks.append, intent_id=watched.ticket.id)
     await anyio.sleep(0.1)
