@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Final, cast
 
 from apixo_async._core.values import Result, as_seconds
 from apixo_async._journal.fields import fields_of, inner, moment, texts
 from apixo_async.inputs import Input, OtherModel, from_dict
 
+#: Levels of a result's own JSON that are kept: Python reads and writes a thousand at most, fewer
+#: the deeper it is called, and a result that cannot be written or read again would be no result.
+_DEEPEST: Final = 100
+
 
 def result_text(result: Result) -> str:
-    """Return a result as JSON; its task and model are in the row."""
+    """Return a result as JSON, without `raw` if that is nested too deeply.
+
+    Its task and model are in the row.
+    """
     return json.dumps(
         {
             "urls": result.urls,
-            "raw": result.raw,
+            "raw": {} if _is_too_deep(result.raw) else result.raw,
             "created_at": _iso(result.created_at),
             "completed_at": _iso(result.completed_at),
             "cost_time": result.cost_time,
         }
     )
+
+
+def _is_too_deep(raw: Mapping[str, object]) -> bool:
+    level: list[object] = [raw]
+    for _ in range(_DEEPEST):
+        level = [child for one in level for child in _children(one)]
+    return bool(level)
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, object]", value).values()
+    return cast("list[object]", value) if isinstance(value, list | tuple) else ()
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_a_result_with_odd_values() -> None:
     assert result_of(stored, "m", "t") == Result("t", "m", ("a",))
     with pytest.raises(ValueError, match="no JSON object"):
         result_of("[]", "m", "t")
+
+
+@pytest.mark.parametrize("levels", [100, 101, 5000])
+def test_a_result_that_is_nested_too_deeply(levels: int) -> None:
+    """A result nested beyond what Python writes and reads anywhere keeps all but its own JSON."""
+    inner: object = {}
+    for _ in range(levels - 2):
+        inner = [inner]
+    raw = {"in": inner}
+    kept = result_of(result_text(replace(RESULT, raw=raw)), "sora-2", "task_1")
+    assert kept == replace(RESULT, raw=raw if levels <= 100 else {})
 
 
 @pytest.mark.parametrize(
