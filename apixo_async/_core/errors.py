@@ -114,7 +114,7 @@ class BudgetExceededError(ApixoError):
 
 
 class JournalWarning(UserWarning):
-    """The journal of a bulk run lies where writes may be lost, such as on a network share."""
+    """The journal of a bulk run lies where writes or locks may be lost, as on a network share."""
 
 
 class APIConnectionError(ApixoError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Mapping
 from typing import Final
@@ -18,6 +19,15 @@ RESCUE: Final = (
     "Keep it, and restore a copy or save what can be saved (sqlite3 FILE .recover): with an empty "
     "one in its place all would be bought again"
 )
+
+#: What SQLite would say of the errors that the files beside its own raise.
+_ERRNOS: Final[Mapping[int | None, int]] = {
+    errno.EACCES: sqlite3.SQLITE_CANTOPEN,
+    errno.EPERM: sqlite3.SQLITE_CANTOPEN,
+    errno.ENOENT: sqlite3.SQLITE_CANTOPEN,
+    errno.EROFS: sqlite3.SQLITE_READONLY,
+    errno.ENOSPC: sqlite3.SQLITE_FULL,
+}
 
 #: What each family of SQLite's result codes means, and what helps.
 _MEANINGS: Final[Mapping[int, tuple[str, str]]] = {
@@ -83,8 +93,8 @@ def _sentence(exc: BaseException) -> str:
     if isinstance(exc, Refusal):
         return str(exc)
     code: object = getattr(exc, "sqlite_errorcode", None)
-    if isinstance(exc, PermissionError):
-        code = sqlite3.SQLITE_CANTOPEN
+    if isinstance(exc, OSError):
+        code = _ERRNOS.get(exc.errno)
     # The low byte is the family; the rest tells apart what is the same to the reader.
     meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
     if meaning is None:

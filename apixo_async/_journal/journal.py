@@ -83,6 +83,8 @@ class Journal:
             if warning is not None:
                 warnings.warn(JournalWarning(warning), stacklevel=2)
             await loop.run_in_executor(thread, store.open, clock(), __version__)
+            if store.warning is not None:
+                warnings.warn(JournalWarning(store.warning), stacklevel=2)
         except BaseException:
             thread.submit(store.close)  # Whoever was cancelled here has left an open file behind.
             thread.shutdown(wait=False)

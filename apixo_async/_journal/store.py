@@ -1,7 +1,7 @@
 """The file and its one connection, used by one thread only: opened, written batch by batch, closed.
 
-WAL with `synchronous=FULL` makes a commit durable by one sync, and `locking_mode=EXCLUSIVE` keeps
-every other process out from the first read to the end.
+WAL with `synchronous=FULL` makes a commit durable by one sync. `locking_mode=EXCLUSIVE` keeps every
+other process out from the first read to the end, and a lock of our own does where that fails.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from apixo_async._journal.failures import PATIENCE, Refusal, as_sqlite, journal_error
+from apixo_async._journal.lock import FileLock
 from apixo_async._journal.schema import begin_run, check_pages, is_new
 
 #: Up to this size a file is looked through for damage when it is opened: a fraction of a second.
@@ -42,14 +43,19 @@ class Store:
     Args:
         path: The file, as the caller named it.
         hook: For tests: told before and after each commit what is in it.
+
+    Attributes:
+        warning: What to warn of once it is open, or None.
     """
 
     def __init__(self, path: str, hook: Hook | None = None) -> None:
         self.path = path
         self._hook = hook
         self._connection: sqlite3.Connection | None = None
+        self._lock: FileLock | None = None
         self._file: tuple[Path, tuple[int, int] | None] = Path(path), None
         self._is_broken = False
+        self.warning: str | None = None
 
     def open(self, now: float, version: str) -> None:
         """Open the file or make it, and begin a run.
@@ -58,12 +64,18 @@ class Store:
             JournalError: It cannot be used; it is left as it is.
         """
         try:
-            file = _checked(self.path)
-            # The thread's own: `close` gives it back whatever happens here.
+            named = _checked(self.path)
+            # As SQLite does it: what lies beside the file lies where a link leads to.
+            file = named.resolve()
+            # `close` gives back what is taken from here on, whatever happens.
+            self._lock = FileLock(Path(f"{file}-lock"))
+            warning = self._lock.acquire()
+            self.warning = warning and f"journal {self.path}: {warning}"
+            _make(file)
             self._connection = connection = sqlite3.connect(
                 file, timeout=PATIENCE, isolation_level=None
             )
-            self._file = file, _inode(file)
+            self._file = named, _inode(named)
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             new = is_new(connection)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -116,10 +128,21 @@ class Store:
                 self._hook(f"{name}:{when}")
 
     def close(self) -> None:
-        """Let go of the file; SQLite takes the write-ahead log into it."""
+        """Close the file; SQLite copies the log into it, and removes the log."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()  # Not before SQLite is done with the files.
+
+
+def _make(file: Path) -> None:
+    """Make a new file that only its owner can read, as is then what SQLite makes beside it."""
+    # Only a new one: closing one that is there would end SQLite's locks in this process.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _inode(file: Path) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sqlite3
 
 import pytest
@@ -39,7 +40,9 @@ def test_what_is_said_already() -> None:
     said = journal_error("run.db", Refusal("no such thing. Do this"))
     assert str(said) == "journal run.db: no such thing. Do this"
     assert journal_error("run.db", said) is said
-    assert "you may write there" in str(journal_error("run.db", PermissionError("denied")))
+    assert "you may write there" in str(
+        journal_error("run.db", PermissionError(errno.EACCES, "denied"))
+    )
     assert "MemoryError" in str(journal_error("run.db", MemoryError()))
 
 

@@ -440,6 +440,22 @@ async def test_a_share_is_warned_of(open_journal: Open, monkeypatch: pytest.Monk
     assert caught[0].filename == __file__
 
 
+async def test_a_file_system_without_locks(
+    open_journal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal that cannot be locked is opened, with one warning at the caller's line."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(JournalWarning, match=r"^journal .*run\.db: its file system") as caught:
+        journal = await open_journal()
+    assert [one.filename for one in caught] == [__file__]
+    assert (await journal.enter("k", castle())).state == "new"
+
+
 async def test_an_opening_that_is_refused(path: Path) -> None:
     """A file that cannot be used is an error of the journal, and is let go of."""
     with pytest.raises(JournalError, match="it is a directory"):

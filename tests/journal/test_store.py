@@ -268,6 +268,55 @@ def test_another_run_in_this_process(store: Make, tmp_path: Path) -> None:
     assert len(shown(tmp_path / "run.db")) == 2
 
 
+def test_a_link_to_the_file(store: Make, tmp_path: Path) -> None:
+    """A link is the file it leads to: one lock and one log, beside the file itself."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "far/run.db")
+    one = filled(store("link.db"), "a")
+    beside = {path.name for path in (tmp_path / "far").iterdir()}
+    assert beside == {"run.db", "run.db-wal", "run.db-lock"}
+    with pytest.raises(JournalError, match=r"another run is using it.*run\.db-lock is locked"):
+        store("far/run.db").open(1.0, "test")
+    one.close()
+    filled(store("far/run.db"), "b").close()
+    assert {path.name for path in tmp_path.iterdir()} == {"far", "link.db"}
+    assert len(shown(tmp_path / "far/run.db")) == 2
+
+
+def test_a_link_to_no_directory(store: Make, tmp_path: Path) -> None:
+    """A link into a directory that is not there is an error that says what to check."""
+    (tmp_path / "run.db").symlink_to(tmp_path / "far/run.db")
+    refused(store(), "Check that its directory exists")
+
+
+def test_a_directory_that_is_replaced(store: Make, tmp_path: Path) -> None:
+    """A run whose directory was replaced writes no more, and leaves the new one's run alone."""
+    (tmp_path / "out").mkdir()
+    old = filled(store("out/run.db"), "a")
+    (tmp_path / "out").rename(tmp_path / "away")
+    (tmp_path / "out").mkdir()
+    new = filled(store("out/run.db"), "b")
+    with pytest.raises(JournalError, match="removed, moved or replaced"):
+        old.write([Write("enter", lambda file: enter(file, "c", known()))])
+    old.close()
+    new.write([Write("enter", lambda file: enter(file, "d", known()))])
+    with pytest.raises(JournalError, match="another run is using it"):
+        store("out/run.db").open(1.0, "test")
+    new.close()
+    assert shown(tmp_path / "out/run.db") == [("b", "new"), ("d", "new")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_only_the_owner_may_read_it(store: Make, tmp_path: Path) -> None:
+    """New files are their owner's alone; a file that is there keeps its rights."""
+    one = filled(store(), "a")
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    one.close()
+    (tmp_path / "run.db").chmod(0o640)
+    filled(store(), "b").close()
+    assert (tmp_path / "run.db").stat().st_mode & 0o777 == 0o640
+
+
 @pytest.fixture
 def outdoors() -> Iterator[Path]:
     """Be nobody in particular, in a directory of one's own: nothing is read-only to root."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -71,11 +72,11 @@ HOLDER = textwrap.dedent(
 
 
 @contextmanager
-def program(text: str, *args: object) -> Iterator[subprocess.Popen[str]]:
+def program(text: str, *args: object, stderr: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run a program, and end it."""
     command = [sys.executable, "-c", text, *map(str, args)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, text=True) as process:
         try:
             yield process
         finally:
@@ -105,6 +106,22 @@ def test_another_process_uses_it(tmp_path: Path) -> None:
         assert holder.returncode == 0
     assert [one.name for one in tmp_path.iterdir()] == ["run.db"]
     asyncio.run(open_and_close(path))
+
+
+def test_another_process_after_a_copy(tmp_path: Path) -> None:
+    """A copy or a look at the journal in the process that has it open lets no other one in."""
+    path = tmp_path / "run.db"
+
+    async def run() -> None:
+        journal = await Journal.open(path)
+        shutil.copy(path, tmp_path / "copy.db")
+        assert path.read_bytes()
+        with program(HOLDER, path, stderr=subprocess.PIPE) as other:
+            _, said = other.communicate("", timeout=30)
+        assert "another run is using it" in said
+        await journal.aclose()
+
+    asyncio.run(run())
 
 
 @pytest.fixture
