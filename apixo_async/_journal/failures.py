@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sqlite3
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from apixo_async._core.errors import JournalError
@@ -19,6 +22,9 @@ RESCUE: Final = (
     "Keep it, and restore a copy or save what can be saved (sqlite3 FILE .recover): with an empty "
     "one in its place all would be bought again"
 )
+
+#: Takes back a file's mark that it needs its log.
+ACCEPT: Final = "UPDATE run SET needs_log = 0"
 
 #: What SQLite would say of the errors that the files beside its own raise.
 _ERRNOS: Final[Mapping[int | None, int]] = {
@@ -64,6 +70,44 @@ _MEANINGS: Final[Mapping[int, tuple[str, str]]] = {
 
 class Refusal(Exception):
     """A write was refused and changed nothing; the others beside it are not touched."""
+
+
+def file_is_gone(log: Path) -> str:
+    """Return what to do where an open journal was taken away from its log."""
+    return (
+        "it was removed, moved or replaced while it was in use. Let this run end, and put the file "
+        f"back beside its log {log}: the two together hold all that was noted. If it is lost, look "
+        "at your account before you run the same again"
+    )
+
+
+def log_is_gone(log: Path) -> str:
+    """Return what to do where the log was taken away from an open journal."""
+    return (
+        f"its log {log} was removed, moved or replaced while it was in use. What the log holds is "
+        "written into the journal when this run closes it: let the run end, then run the same again"
+    )
+
+
+def file_is_lost(file: Path, log: Path) -> str:
+    """Return what to do where there is a log, and no file that it belongs to."""
+    return (
+        f"{file} is missing or empty, but the log of a run that was killed is there, {log}. Put "
+        f"{file.name} back beside it: the two belong together. To begin anew, remove {log.name} "
+        "too: then all is bought again"
+    )
+
+
+def log_is_lost(file: Path, log: Path, opened_at: float) -> str:
+    """Return what to do where a file lacks the log of a run that began at a time (Unix seconds)."""
+    began = datetime.fromtimestamp(opened_at, UTC)
+    return (
+        f"its log {log} is missing. The run that began at {began:%Y-%m-%d %H:%M:%S} UTC did not "
+        f"close the journal, and what it bought may be in that log alone. Put {log.name} back "
+        "beside it: until a run has ended by itself, the two belong together. If the log is lost, "
+        "look at your account: what was bought since then may be bought again. Then accept the "
+        f'file as it is: sqlite3 {shlex.quote(str(file))} "{ACCEPT}"'
+    )
 
 
 def as_sqlite(code: int, words: str) -> sqlite3.DatabaseError:

@@ -7,11 +7,11 @@ from typing import Final, cast
 
 from apixo_async._journal.entry import STATES, Row
 from apixo_async._journal.error_forms import CUT_OFF, uncertain_text
-from apixo_async._journal.failures import RESCUE, Refusal, as_sqlite
+from apixo_async._journal.failures import ACCEPT, RESCUE, Refusal, as_sqlite
 
 #: "apxj": tells a journal from every other SQLite database.
 APPLICATION_ID: Final = 0x6170786A
-VERSION: Final = 1
+VERSION: Final = 2
 
 COLUMNS: Final = ", ".join(f"item.{name}" for name in Row._fields)
 
@@ -44,6 +44,8 @@ CREATE TABLE item (
     files TEXT
 )
 """
+#: 1 in the file itself as long as a run writes, and always 0 in its log: see `settle`.
+_NEEDS_LOG: Final = "ALTER TABLE run ADD COLUMN needs_log INTEGER NOT NULL DEFAULT 0"
 _TABLES: Final = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
@@ -52,7 +54,12 @@ _TABLES: Final = (
     "CREATE INDEX item_state ON item (state, cost, unpriced)",
     "CREATE UNIQUE INDEX item_intent ON item (intent_id) WHERE intent_id IS NOT NULL",
     "CREATE TABLE run (number INTEGER PRIMARY KEY, opened_at REAL NOT NULL, version TEXT NOT NULL)",
+    _NEEDS_LOG,
 )
+#: Version 1 had no such mark: nothing is known of its log, and its files are taken as they are.
+_FROM_1: Final = (_NEEDS_LOG, f"PRAGMA user_version = {VERSION}")
+
+_MARK: Final = "UPDATE run SET needs_log = 1 WHERE number = (SELECT max(number) FROM run)"
 #: What one run remembers of itself; not in Python, so that memory stays flat.
 _OF_THIS_RUN: Final = (
     "CREATE TEMP TABLE seen (digest TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID",
@@ -74,7 +81,7 @@ def is_new(connection: sqlite3.Connection) -> bool:
         raise Refusal(
             "it is the database of another program, and was left as it is. Name another file"
         )
-    if version != VERSION:
+    if version not in (1, VERSION):
         raise Refusal(
             f"it has version {version}, and this apixo-async knows version {VERSION}: "
             "update apixo-async (python -m pip install -U apixo-async), or name another file"
@@ -91,7 +98,8 @@ def begin_run(connection: sqlite3.Connection, *, new: bool, now: float, version:
 
     An intent of an earlier run is uncertain: nobody can know whether it was sent.
     """
-    for statement in _TABLES if new else ():
+    old = not new and _number(connection, "PRAGMA user_version") == 1
+    for statement in _TABLES if new else _FROM_1 if old else ():
         connection.execute(statement)
     connection.execute("INSERT INTO run (opened_at, version) VALUES (?, ?)", (now, version))
     connection.execute(
@@ -100,6 +108,33 @@ def begin_run(connection: sqlite3.Connection, *, new: bool, now: float, version:
     )
     for statement in _OF_THIS_RUN:
         connection.execute(statement)
+
+
+def settle(connection: sqlite3.Connection) -> None:
+    """Copy the log into the file, which then says by a mark that it needs its log.
+
+    The log takes the mark back at once: only a file that has lost its log shows it. A file into
+    which SQLite has copied all of the log, as any program does that opens both, shows none.
+
+    Raises:
+        sqlite3.Error: It cannot be written, or was not copied whole.
+    """
+    connection.execute(_MARK)
+    try:
+        done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        busy, frames, copied = cast("tuple[int, int, int]", done)
+        if busy or copied != frames:
+            raise as_sqlite(sqlite3.SQLITE_IOERR, f"{copied} of {frames} pages left the log")
+    finally:
+        connection.execute(f"{ACCEPT} WHERE needs_log")
+
+
+def needs_log(connection: sqlite3.Connection) -> float | None:
+    """Return when the run began whose log the file needs, or None if it needs none or is old."""
+    if _number(connection, "PRAGMA user_version") == 1:
+        return None
+    found = connection.execute("SELECT max(opened_at) FROM run WHERE needs_log").fetchone()
+    return cast("tuple[float | None]", found)[0]
 
 
 def check_pages(connection: sqlite3.Connection) -> None:

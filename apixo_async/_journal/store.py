@@ -13,12 +13,29 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from apixo_async._journal.failures import PATIENCE, Refusal, as_sqlite, journal_error
+from apixo_async._journal.failures import (
+    ACCEPT,
+    PATIENCE,
+    Refusal,
+    as_sqlite,
+    file_is_gone,
+    file_is_lost,
+    journal_error,
+    log_is_gone,
+    log_is_lost,
+)
 from apixo_async._journal.lock import FileLock
-from apixo_async._journal.schema import begin_run, check_pages, is_new
+from apixo_async._journal.schema import begin_run, check_pages, is_new, needs_log, settle
 
 #: Up to this size a file is looked through for damage when it is opened: a fraction of a second.
 _MOST_CHECKED: Final = 64 << 20
+
+#: Operations between two copies of the log into the file, which cost four syncs. In the log each
+#: takes about a page of 4 KiB when many are written at once, and a few when it is alone.
+_MOST_UNSETTLED: Final = 3000
+
+#: A log of this size or less holds nothing: SQLite leaves one when it is killed while it opens.
+_LOG_HEADER: Final = 32
 
 #: Called in the journal's thread with "name:before-commit" and "name:after-commit".
 Hook: TypeAlias = Callable[[str], None]
@@ -53,8 +70,9 @@ class Store:
         self._hook = hook
         self._connection: sqlite3.Connection | None = None
         self._lock: FileLock | None = None
-        self._file: tuple[Path, tuple[int, int] | None] = Path(path), None
-        self._is_broken = False
+        self._watched: list[tuple[Path, tuple[int, int] | None, str]] = []
+        self._unsettled = 0
+        self._has_begun = self._is_broken = False
         self.warning: str | None = None
 
     def open(self, now: float, version: str) -> None:
@@ -67,18 +85,14 @@ class Store:
             named = _checked(self.path)
             # As SQLite does it: what lies beside the file lies where a link leads to.
             file = named.resolve()
+            log = Path(f"{file}-wal")
             # `close` gives back what is taken from here on, whatever happens.
             self._lock = FileLock(Path(f"{file}-lock"))
             warning = self._lock.acquire()
             self.warning = warning and f"journal {self.path}: {warning}"
-            _make(file)
-            self._connection = connection = sqlite3.connect(
-                file, timeout=PATIENCE, isolation_level=None
-            )
-            self._file = named, _inode(named)
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            new = is_new(connection)
+            connection, new = self._connect(file, log)
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # macOS: through the disk's own cache.
             if file.stat().st_size <= _MOST_CHECKED:
@@ -86,10 +100,36 @@ class Store:
             with _transaction(connection):
                 begin_run(connection, new=new, now=now, version=version)
                 self._tell(("open",), "before-commit")
+            self._has_begun = True
             self._tell(("open",), "after-commit")
+            # From here on, and before anything is bought, the file says that it needs its log.
+            settle(connection)
+            self._watched = [
+                (named, _inode(named), file_is_gone(log)),
+                (log, _inode(log), log_is_gone(log)),
+            ]
         except Exception as exc:
             self.close()
             raise journal_error(self.path, exc) from exc
+
+    def _connect(self, file: Path, log: Path) -> tuple[sqlite3.Connection, bool]:
+        """Connect to a file that has the log it needs; the second value is True if it is new."""
+        has_log = _size(log) > _LOG_HEADER
+        if has_log and not _size(file):
+            raise Refusal(file_is_lost(file, log))  # SQLite would remove the log.
+        _make(file)
+        self._connection = connection = sqlite3.connect(
+            file, timeout=PATIENCE, isolation_level=None
+        )
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        new = is_new(connection)
+        opened_at = None if new else needs_log(connection)
+        if opened_at is not None:
+            if not has_log:
+                raise Refusal(log_is_lost(file, log, opened_at))
+            # A run was killed while it copied the log: closing would leave the mark alone.
+            connection.execute(ACCEPT)
+        return connection, new
 
     def write(self, batch: Sequence[Operation]) -> None:
         """Do all of a batch in one transaction, durably.
@@ -103,24 +143,25 @@ class Store:
             raise journal_error(self.path, Refusal("an earlier write failed"))
         names = tuple(dict.fromkeys(operation.name for operation in batch))
         try:
-            self._check_file()
+            self._check_files()
+            if self._unsettled >= _MOST_UNSETTLED:
+                settle(connection)
+                self._unsettled = 0
             with _transaction(connection):
                 for operation in batch:
                     operation.run(connection)
                 self._tell(names, "before-commit")
+            self._unsettled += len(batch)
             self._tell(names, "after-commit")
         except Exception as exc:
             self._is_broken = True
             raise journal_error(self.path, exc) from exc
 
-    def _check_file(self) -> None:
-        """Refuse to write on into a file that nobody will find again."""
-        file, inode = self._file
-        if _inode(file) != inode:
-            raise Refusal(
-                "it was removed, moved or replaced while it was in use. What was bought since then "
-                "is known to this run alone: look at your account before you run the same again"
-            )
+    def _check_files(self) -> None:
+        """Refuse to write on into a file that the next run will not find."""
+        for path, inode, words in self._watched:
+            if _inode(path) != inode:
+                raise Refusal(words)
 
     def _tell(self, names: Sequence[str], when: str) -> None:
         if self._hook is not None:
@@ -132,10 +173,22 @@ class Store:
         connection, self._connection = self._connection, None
         try:
             if connection is not None:
+                if self._has_begun:
+                    # All is copied while the mark still stands: what SQLite copies then is the end
+                    # of the mark, in one page. If it fails, the log stays, or at worst the mark.
+                    with contextlib.suppress(sqlite3.Error):
+                        settle(connection)
                 connection.close()
         finally:
             if self._lock is not None:
                 self._lock.release()  # Not before SQLite is done with the files.
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _make(file: Path) -> None:

@@ -124,6 +124,22 @@ def test_another_process_after_a_copy(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL is one of POSIX")
+def test_the_files_of_a_killed_run_belong_together(tmp_path: Path) -> None:
+    """A killed run's file is refused without its log; with it all is there, and nothing locked."""
+    path, log, away = tmp_path / "run.db", tmp_path / "run.db-wal", tmp_path / "away"
+    said = lines_until_the_kill(path, LINES)
+    assert {one.name for one in tmp_path.iterdir()} == {"run.db", "run.db-wal", "run.db-lock"}
+    log.rename(away)
+    for _ in range(2):
+        with pytest.raises(JournalError, match=r"its log .*run\.db-wal is missing"):
+            asyncio.run(open_and_close(path))
+    away.rename(log)
+    asyncio.run(open_and_close(path))
+    assert [one.name for one in tmp_path.iterdir()] == ["run.db"]
+    assert {line.split()[1] for line in said[1:]} <= items(path).keys()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of 1 MiB."""
