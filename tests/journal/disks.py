@@ -1,0 +1,89 @@
+"""Disks for tests of journals: slow ones in virtual time, and one that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from apixo_async._journal.writer import Writer
+
+
+@contextmanager
+def slow_disk(seconds: float | None) -> Iterator[None]:
+    """Have each commit, and each closing, of journals opened here take seconds of the loop's time.
+
+    They go to the journal's thread one after the other, each that much later, so that virtual time
+    passes: a sleep in the thread would stop it. None is a disk that hangs: nothing is done before
+    the context ends. Opening takes no time.
+    """
+    disks: list[_Disk] = []
+    init = Writer.__init__
+
+    def slow(writer: Writer, *args: Any, **options: Any) -> None:
+        init(writer, *args, **options)
+        disk: Any = _Disk(writer._loop, writer._thread, seconds)
+        writer._loop = writer._thread = disk
+        disks.append(disk)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Writer, "__init__", slow)
+        try:
+            yield
+        finally:
+            for disk in disks:
+                disk.end()
+
+
+class _Disk:
+    """The loop and the thread of one writer, with seconds between them."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        thread: ThreadPoolExecutor,
+        seconds: float | None,
+    ) -> None:
+        self._loop, self._thread, self._seconds = loop, thread, seconds
+        self._free_at = 0.0
+        self._waiting: list[Callable[[], object]] = []
+        self.create_future, self.call_soon = loop.create_future, loop.call_soon
+
+    def run_in_executor(
+        self, _: object, act: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append(partial(act, *args))
+        if self._seconds is not None:
+            self._free_at = max(self._free_at, self._loop.time()) + self._seconds
+            self._loop.call_at(self._free_at, self._do, future)
+        return future
+
+    def _do(self, future: asyncio.Future[Any]) -> None:
+        done = self._loop.run_in_executor(self._thread, self._waiting.pop(0))
+        done.add_done_callback(partial(_hand_on, future))
+
+    def shutdown(self, wait: bool) -> None:
+        """Keep the thread for what is still to come."""
+
+    def end(self) -> None:
+        """Do what waits, so that no file stays open."""
+        for act in self._waiting:
+            self._thread.submit(act)
+        self._waiting.clear()
+        self._thread.shutdown()
+
+
+def _hand_on(future: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
+    if future.done():
+        return
+    error = done.exception()
+    if error is None:
+        future.set_result(done.result())
+    else:
+        future.set_exception(error)
