@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +14,7 @@ from apixo_async import (
     Event,
     Polling,
     PresumedNotBoughtError,
+    Snapshot,
     SubmitFound,
     TaskRef,
 )
@@ -20,6 +22,7 @@ from apixo_async._agenda import Agenda
 from apixo_async._claims import Claims
 from apixo_async._core.callbacks import SILENT_AFTER
 from apixo_async._core.plans import Plan
+from apixo_async._core.verdicts import Running
 from apixo_async._grants import Slot
 from apixo_async._register import Register
 from apixo_async._reporting import Reporter
@@ -34,6 +37,7 @@ class Paper:
 
     id: str = "0123456789abcdef0123456789abcdef"
     closed: int = 0
+    is_shared: bool = False
     slots: list[str] = field(default_factory=list)
 
     def close(self) -> None:
@@ -105,9 +109,34 @@ def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
     assert claims._register.tracks == {TaskRef(MODEL, "task_7"): made}
     assert made.expires == 100.0 + 1_800.0 + 870.0
     assert claims.unnamed == set()
-    claims.prove(made, 111.0)
+    assert claims.prove(made, running(None), 111.0)
     assert made.found
     assert events == [SubmitFound(MODEL, "task_7", 11.0)]
+
+
+def running(created: float | None) -> Running:
+    """Return what a poll says at the second 10,000 of the service's clock."""
+    ref = TaskRef(MODEL, "task_7")
+    return Running(Snapshot(ref.task_id, ref.model, "processing", {}), created, 10_000.0)
+
+
+@pytest.mark.parametrize(
+    ("created", "proved"),
+    [
+        (None, True),
+        (9_990.0, True),
+        (9_840.0, True),  # Within what two clocks may differ by.
+        (9_820.0, False),
+        (6_400.0, False),
+        (0.0, False),
+    ],
+)
+def test_a_claim_of_an_older_task(claims: Claims, created: float | None, proved: bool) -> None:
+    """A task that was created before its submit was sent is not its task."""
+    made = unnamed(claims)
+    claims.came(made, "task_7", 210.0)
+    assert claims.prove(made, running(created), 210.0) is proved
+    assert made.found is proved
 
 
 def test_a_claim_of_anothers_task(claims: Claims) -> None:
@@ -123,21 +152,75 @@ def test_a_name_that_is_taken_back(claims: Claims) -> None:
     """Under a name that nobody knows the task leaves, and waits for another one."""
     made = unnamed(claims)
     claims.came(made, "task_of_nobody", 110.0)
-    claims.unname(made)
+    assert claims.unname(made, 112.0) is None
     assert claims._register.tracks == {}
     assert claims.unnamed == {made}
-    assert (made.unnamed, made.due, made.ref.task_id) == (True, None, "unnamed-0123456789ab")
+    assert (made.unnamed, made.due, made.ref.task_id) == (True, None, "unnamed-0")
 
 
-@pytest.mark.parametrize(("callback", "bought"), [(None, None), (99.0, None), (100.0, False)])
-def test_giving_up(claims: Claims, callback: float | None, bought: bool | None) -> None:
-    """The slot goes first, then hope; what that means depends on whether callbacks came at all."""
+def test_a_claim_that_is_all_there_is(claims: Claims) -> None:
+    """Where no callback can come any more, a name that is taken back ends the waiting."""
+    made = track()
+    claims.wait_for(made, None)
+    claims.claim(made, "task_of_nobody")
+    error = claims.unname(made, 112.0)
+    assert isinstance(error, PresumedNotBoughtError)
+    assert error.bought is None
+
+
+SINCE, LAST = 100.0, 100.0 + 1_800.0 + 870.0
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "missed", "shared", "reopened", "bought"),
+    [
+        (range(90, 2_800, 100), None, False, False, False),
+        (range(90, 2_800, 130), None, False, False, None),  # Too seldom for every delivery.
+        ([], None, False, False, None),
+        ([101], None, False, False, None),
+        ([LAST - 1], None, False, False, None),
+        ([*range(90, 1_000, 100), *range(1_800, 2_800, 100)], None, False, False, None),
+        (range(90, 2_800, 100), 500.0, False, False, None),
+        (range(90, 2_800, 100), 50.0, False, False, False),  # Before the submit.
+        (range(90, 2_800, 100), None, True, False, None),
+        (range(90, 2_800, 100), None, False, True, None),
+    ],
+    ids=[
+        "steady",
+        "seldom",
+        "none",
+        "one early",
+        "one late",
+        "an outage of 13 minutes",
+        "one missed",
+        "one missed before",
+        "another process",
+        "reopened",
+    ],
+)
+def test_giving_up(
+    claims: Claims,
+    callbacks: Iterable[float],
+    missed: float | None,
+    shared: bool,
+    reopened: bool,
+    bought: bool | None,
+) -> None:
+    """The slot goes first; "not bought" is said only where no delivery can have been lost."""
     made = unnamed(claims)
-    if callback is not None:
-        claims.came(track("task_8"), None, callback)
+    made.reopened = reopened
+    assert isinstance(made.ticket, Paper)
+    made.ticket.is_shared = shared
     assert claims.despair(made, 220.0) is None
-    assert made.expires == 220.0 + 870.0
-    error = claims.despair(made, 1_090.0)
+    assert made.expires == LAST
+    happen = sorted([(at, True) for at in callbacks if at <= LAST] + [(missed or 0.0, False)])
+    for at, is_callback in happen:
+        if is_callback:
+            claims.came(track("task_8"), None, at)
+        elif missed is not None:
+            claims.is_silence(track("task_9"))
+    assert claims.despair(made, LAST - 1.0) is None
+    error = claims.despair(made, LAST)
     assert isinstance(error, PresumedNotBoughtError)
     assert error.bought is bought
     claims.forget(made)

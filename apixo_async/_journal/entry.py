@@ -41,6 +41,7 @@ class Row(NamedTuple):
     unpriced: int = 0
     intent_id: str | None = None
     intent_at: float | None = None
+    claim: str | None = None
     submitted_at: float | None = None
     ended_at: float | None = None
     task_id: str | None = None
@@ -64,6 +65,7 @@ class Entry(NamedTuple):
         unpriced: How many of them have no known price.
         intent_id: What the last submit was marked with, in callback mode.
         intent_at: When the last submit was begun (aware UTC).
+        claim: The task that a callback named for it, which no poll has proved yet, or None.
         submitted_at: When the last task was made (aware UTC).
         ended_at: When that task was known to be over (aware UTC).
         task_id: The last task; where a later submit is uncertain, not the one of that submit.
@@ -83,6 +85,7 @@ class Entry(NamedTuple):
     unpriced: int
     intent_id: str | None
     intent_at: datetime | None
+    claim: str | None
     submitted_at: datetime | None
     ended_at: datetime | None
     task_id: str | None
@@ -125,6 +128,7 @@ def _entry(row: Row) -> Entry:
         unpriced=row.unpriced,
         intent_id=row.intent_id,
         intent_at=about.intent_at,
+        claim=row.claim,
         submitted_at=_moment(row.submitted_at),
         ended_at=_moment(row.ended_at),
         task_id=row.task_id,

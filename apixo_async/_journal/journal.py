@@ -185,9 +185,8 @@ class Journal:
         self._tell("uncertain", entry, error=text)
 
     def claimed(self, entry: Entry, mark: str, task_id: str) -> None:
-        """Note which task a callback names for a submit, unless that is known already."""
-        now, row = self._clock(), entry.row
-        self._writer.tell("claimed", lambda file: moves.claim(file, mark, task_id, now, row))
+        """Note which task a callback names for a submit, until a poll proves it: `submitted`."""
+        self._writer.tell("claimed", lambda file: moves.claim(file, mark, task_id, entry.row))
 
     def resolved(self, mark: str | Entry, task_id: str) -> None:
         """Note which task an uncertain submit made; a mark that nobody waits for is left alone.

@@ -15,6 +15,7 @@ Value: TypeAlias = str | int | float | None
 _INTEND: Final = """
 UPDATE item SET
     prior_state = state, prior_intent_id = intent_id, prior_intent_at = intent_at,
+    prior_claim = claim, claim = NULL,
     state = 'intent', purchases = purchases + 1, price = :price,
     cost = cost + coalesce(:price, 0), unpriced = unpriced + (:price IS NULL),
     intent_id = :mark, intent_at = :at
@@ -24,12 +25,12 @@ _REFUSED: Final = """
 UPDATE item SET
     state = prior_state, purchases = purchases - 1,
     cost = cost - coalesce(price, 0), unpriced = unpriced - (price IS NULL),
-    intent_id = prior_intent_id, intent_at = prior_intent_at
+    intent_id = prior_intent_id, intent_at = prior_intent_at, claim = prior_claim
 WHERE row = :row AND state = 'intent'
 """
 _SUBMITTED: Final = """
 UPDATE item SET
-    state = 'submitted', task_id = :task_id, submitted_at = :at,
+    state = 'submitted', task_id = :task_id, claim = NULL, submitted_at = :at,
     ended_at = NULL, result = NULL, error = NULL, files = NULL
 WHERE row = :row AND state IN ('intent', 'uncertain', 'submitted')
 """
@@ -95,12 +96,16 @@ def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: f
         move(connection, "submitted", row, task_id=task_id, at=now)
 
 
-def claim(connection: sqlite3.Connection, mark: str, task_id: str, now: float, row: int) -> None:
-    """Write which task a callback names; where that is known already, nothing changes."""
-    asked = "SELECT state FROM item WHERE row = ? AND intent_id = ?"
-    known = connection.execute(asked, (row, mark)).fetchone()
-    if known in (("intent",), ("uncertain",)):
-        move(connection, "submitted", row, task_id=task_id, at=now)
+def claim(connection: sqlite3.Connection, mark: str, task_id: str, row: int) -> None:
+    """Write which task a callback names beside its submit, which stays in doubt.
+
+    Only a poll proves it; where the task is known already, nothing changes.
+    """
+    connection.execute(
+        "UPDATE item SET claim = ?"
+        " WHERE row = ? AND intent_id = ? AND state IN ('intent', 'uncertain')",
+        (task_id, row, mark),
+    )
 
 
 def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> Row:

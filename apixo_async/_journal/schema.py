@@ -34,8 +34,10 @@ CREATE TABLE item (
     prior_state TEXT,
     prior_intent_id TEXT,
     prior_intent_at REAL,
+    prior_claim TEXT,
     intent_id TEXT,
     intent_at REAL,
+    claim TEXT,
     submitted_at REAL,
     ended_at REAL,
     task_id TEXT,
@@ -57,7 +59,13 @@ _TABLES: Final = (
     _NEEDS_LOG,
 )
 #: Version 1 had no such mark: nothing is known of its log, and its files are taken as they are.
-_FROM_1: Final = (_NEEDS_LOG, f"PRAGMA user_version = {VERSION}")
+_FROM_1: Final = (
+    _NEEDS_LOG,
+    "ALTER TABLE item ADD COLUMN claim TEXT",
+    "ALTER TABLE item ADD COLUMN prior_claim TEXT",
+    f"PRAGMA user_version = {VERSION}",
+)
+_NEW_IN_2: Final = frozenset({"claim"})
 
 _MARK: Final = "UPDATE run SET needs_log = 1 WHERE number = (SELECT max(number) FROM run)"
 #: What one run remembers of itself; not in Python, so that memory stays flat.
@@ -87,7 +95,8 @@ def is_new(connection: sqlite3.Connection) -> bool:
             "update apixo-async (python -m pip install -U apixo-async), or name another file"
         )
     has = connection.execute("SELECT name FROM pragma_table_info('item')").fetchall()
-    lacks = sorted({*Row._fields} - {name for (name,) in cast("list[tuple[str]]", has)})
+    needed = {*Row._fields} - (_NEW_IN_2 if version == 1 else set())
+    lacks = sorted(needed - {name for (name,) in cast("list[tuple[str]]", has)})
     if lacks:
         raise Refusal(f"it is damaged: it lacks item.{lacks[0]}. {RESCUE}")
     return False

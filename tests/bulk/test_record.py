@@ -29,7 +29,7 @@ async def opened(path: Path, spending: Spending) -> tuple[Journal, Record]:
 async def state_of(journal: Journal) -> Any:
     """Return what the journal says of the item."""
     [entry] = [entry async for entry in journal.entries()]
-    return entry.state, entry.purchases, entry.cost, entry.task_id
+    return entry.state, entry.purchases, entry.cost, entry.task_id, entry.claim
 
 
 async def test_without_a_journal() -> None:
@@ -55,12 +55,12 @@ async def test_a_purchase(tmp_path: Path) -> None:
     spending = Spending()
     journal, record = await opened(tmp_path, spending)
     await record.intend("mark")
-    assert await state_of(journal) == ("intent", 1, PRICE, None)
+    assert await state_of(journal) == ("intent", 1, PRICE, None, None)
     record.refused()
-    assert await state_of(journal) == ("new", 0, 0, None)
+    assert await state_of(journal) == ("new", 0, 0, None, None)
     await record.intend("another")
     record.bought("task_1")
-    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
+    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1", None)
     await journal.aclose()
 
 
@@ -73,19 +73,36 @@ async def test_an_uncertain_purchase(tmp_path: Path) -> None:
     await record.claimed("mark", None)
     assert (await state_of(journal))[0] == "uncertain"
     await record.claimed("mark", "task_1")
-    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
+    assert await state_of(journal) == ("uncertain", 1, PRICE, None, "task_1")
+    record.bought("task_1")
+    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1", None)
     await journal.aclose()
 
 
 async def test_a_claim_before_the_answer(tmp_path: Path) -> None:
-    """A callback's word is kept when the answer is lost, and gives way to an answer that came."""
+    """A callback's word stands beside the submit, and gives way to an answer that came."""
     journal, record = await opened(tmp_path, Spending())
     await record.intend("mark")
     await record.claimed("mark", "task_1")
+    assert await state_of(journal) == ("intent", 1, PRICE, None, "task_1")
     record.uncertain("no answer")
-    assert await state_of(journal) == ("submitted", 1, PRICE, "task_1")
+    assert await state_of(journal) == ("uncertain", 1, PRICE, None, "task_1")
     record.bought("task_2")
-    assert (await state_of(journal))[3] == "task_2"
+    assert await state_of(journal) == ("submitted", 1, PRICE, "task_2", None)
+    await journal.aclose()
+
+
+async def test_a_claim_of_an_earlier_submit(tmp_path: Path) -> None:
+    """A claim belongs to the POST whose callback made it: it comes back when a later one fails."""
+    journal, record = await opened(tmp_path, Spending())
+    await record.intend("mark")
+    record.uncertain("no answer")
+    await record.claimed("mark", "task_1")
+    await record.intend("another mark")
+    await record.claimed("mark", "task_2")
+    assert await state_of(journal) == ("intent", 2, PRICE * 2, None, None)
+    record.refused()
+    assert await state_of(journal) == ("uncertain", 1, PRICE, None, "task_1")
     await journal.aclose()
 
 

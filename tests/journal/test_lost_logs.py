@@ -22,7 +22,12 @@ from .journals import Failing, change, copied, full, known, shown
 Make = Callable[..., Store]
 
 #: What turns a journal into one of version 1.
-TO_1 = ("ALTER TABLE run DROP COLUMN needs_log", "PRAGMA user_version = 1")
+TO_1 = (
+    "ALTER TABLE run DROP COLUMN needs_log",
+    "ALTER TABLE item DROP COLUMN claim",
+    "ALTER TABLE item DROP COLUMN prior_claim",
+    "PRAGMA user_version = 1",
+)
 
 
 @pytest.fixture

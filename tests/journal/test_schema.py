@@ -65,7 +65,7 @@ def test_tables_that_lack_a_column() -> None:
     with pytest.raises(Refusal, match=r"it is damaged: it lacks item\.files\. Keep it"):
         is_new(connection)
     connection.execute("DROP TABLE item")
-    with pytest.raises(Refusal, match=r"it lacks item\.cost"):
+    with pytest.raises(Refusal, match=r"it lacks item\.claim"):
         is_new(connection)
     connection.close()
 

@@ -14,9 +14,11 @@ from apixo_async import (
     AsyncClient,
     ConfigurationError,
     FluxKontext,
+    Limits,
     PresumedNotBoughtError,
     SubmitUncertainError,
 )
+from apixo_async._journal.entry import Entry
 from apixo_async._journal.journal import Journal
 from apixo_async.testing import Callback, Fault, Simulator
 from apixo_async.webhooks import WebhookReceiver
@@ -149,8 +151,120 @@ async def test_a_claim_for_an_older_purchase(tmp_path: Path) -> None:
     journal.claimed(entry, "second", "task_2")
     await journal.flush()
     [kept] = [one async for one in journal.entries()]
-    assert (kept.state, kept.task_id) == ("submitted", "task_2")
+    assert (kept.state, kept.task_id, kept.claim) == ("uncertain", None, "task_2")
     await journal.aclose()
+
+
+async def doubtful(client: AsyncClient, journal: Path, seconds: float = 3.0) -> None:
+    """Map one input for some seconds, and leave it in doubt."""
+    with contextlib.suppress(ZeroDivisionError):
+        async with client.map(castles(1), journal=journal):
+            await asyncio.sleep(seconds)
+            raise ZeroDivisionError
+    await client.aclose()
+
+
+async def entry_in(journal: Path) -> Entry:
+    """Return the only item of a journal."""
+    opened = await Journal.open(journal)
+    [entry] = [one async for one in opened.entries()]
+    await opened.aclose()
+    return entry
+
+
+async def claimed(receiver: WebhookReceiver, task_id: str, then: float = 0.0) -> None:
+    """Call the URL of the only submit in doubt, and name a task."""
+    await asyncio.sleep(2.0)
+    [ticket] = receiver._tickets.values()
+    body = b'{"code": 200, "data": {"taskId": "%s"}}' % task_id.encode()
+    assert await call(receiver, ticket.url, body) == 200
+    await asyncio.sleep(then)
+
+
+@pytest.mark.parametrize("webhooks", [True, False])
+async def test_a_false_claim(
+    simulator: Simulator,
+    client_of: ClientOf,
+    receiver: WebhookReceiver,
+    tmp_path: Path,
+    webhooks: bool,
+) -> None:
+    """What a callback claims is proved by a poll or is worth nothing: the item stays uncertain."""
+    journal = tmp_path / "run.db"
+    simulator.faults.submit(Fault.reset_before())
+    first = asyncio.create_task(doubtful(client_of(simulator, webhooks=receiver), journal, 60))
+    await claimed(receiver, "task_of_nobody")
+    await first
+    entry = await entry_in(journal)
+    assert (entry.state, entry.task_id, entry.claim) == ("uncertain", None, "task_of_nobody")
+    options = {"webhooks": receiver} if webhooks else {}
+    [again] = [
+        one async for one in client_of(simulator, **options).map(castles(1), journal=journal)
+    ]
+    assert isinstance(again.error, SubmitUncertainError)
+    assert simulator.created == 0
+    [bought] = [
+        one
+        async for one in client_of(simulator, **options).map(
+            castles(1), journal=journal, resubmit_uncertain=True
+        )
+    ]
+    assert bought.ok
+    assert simulator.created == 1
+
+
+@pytest.mark.parametrize("webhooks", [True, False])
+@pytest.mark.parametrize("resubmit", [True, False])
+async def test_a_true_claim(
+    simulator: Simulator,
+    client_of: ClientOf,
+    receiver: WebhookReceiver,
+    tmp_path: Path,
+    webhooks: bool,
+    resubmit: bool,
+) -> None:
+    """What a callback claimed is found by the next run, with webhooks or without."""
+    journal = tmp_path / "run.db"
+    simulator.faults.submit(Fault.lost_answer())
+    simulator.faults.look(Fault.repeat(50, Fault.status(503)))
+    first = asyncio.create_task(doubtful(client_of(simulator, webhooks=receiver), journal, 4))
+    await asyncio.sleep(1.0)
+    [made] = simulator.tasks
+    await claimed(receiver, made)
+    await first
+    assert (await entry_in(journal)).claim == made
+    simulator.faults.clear()
+    options = {"webhooks": receiver} if webhooks else {}
+    [again] = [
+        one
+        async for one in client_of(simulator, **options).map(
+            castles(1), journal=journal, resubmit_uncertain=resubmit
+        )
+    ]
+    assert again.ok
+    assert again.task is not None
+    assert again.task.id == made
+    assert simulator.created == 1
+    assert (await entry_in(journal)).task_id == made
+
+
+@pytest.mark.parametrize("resubmit", [True, False])
+async def test_doubts_of_an_earlier_run_hold_slots(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path, resubmit: bool
+) -> None:
+    """What may run since an earlier run counts against the limit, as long as it may run."""
+    journal, limits = tmp_path / "run.db", Limits(concurrent_tasks=20)
+    simulator = Simulator(seed=1, durations=60.0, concurrent_tasks=100)
+    simulator.faults.submit(*[Fault.lost_answer()] * 7)
+    client = client_of(simulator, limits=limits)
+    async with client.map(castles(7), journal=journal) as outcomes:
+        taken = [one async for one in outcomes]
+    assert [type(one.error) for one in taken] == [SubmitUncertainError] * 7
+    await client.aclose()
+    again = client_of(simulator, limits=limits)
+    outcomes = again.map(castles(60), journal=journal, resubmit_uncertain=resubmit)
+    assert sum([one.ok async for one in outcomes]) == (60 if resubmit else 53)
+    assert simulator.most_concurrent == 20
 
 
 # --- callers ---------------------------------------------------------------------------------
@@ -196,7 +310,7 @@ async def test_nobody_listened_for_a_while(
     cause = zero.error.__cause__
     assert isinstance(cause, PresumedNotBoughtError)
     assert cause.bought is None
-    assert "nobody listened" in str(cause)
+    assert "did not receive callbacks for all of that time" in str(cause)
 
 
 async def test_drain_waits_for_doubts(
