@@ -77,7 +77,8 @@ class Limiter:
         Raises:
             ConfigurationError: As `slot` does.
         """
-        self._bound_loop()
+        if self._loop is not None:
+            self._bound_loop()
         self._budget.slots.take_above()
         return Slot(self, confirmed=True)
 

@@ -104,7 +104,9 @@ class Line:
         Raises:
             Unanswered: No answer came.
         """
-        return await self._carry(permit, lambda: self.channel.get(path))
+        answer = await self._carry(permit, lambda: self.channel.get(path))
+        self._account(permit, answer)
+        return answer
 
     async def post(
         self,
@@ -118,7 +120,13 @@ class Line:
         Raises:
             Unanswered: No answer came.
         """
-        return await self._carry(permit, lambda: self.channel.post(path, body, when_sending))
+        answer = await self._carry(permit, lambda: self.channel.post(path, body, when_sending))
+        try:
+            self._account(permit, answer)
+        except Exception:
+            # The answer may hold the id of a paid task: no defect of the counting loses it.
+            logger.exception("the answer to a submit could not be counted; the client goes on")
+        return answer
 
     async def _carry(self, permit: Permit, exchange: Callable[[], Awaitable[Answer]]) -> Answer:
         loop = asyncio.get_running_loop()
@@ -137,11 +145,6 @@ class Line:
             self._leave(permit, took)
             if took is None:
                 permit.unused()  # Unless it was said to have been sent: the first word counts.
-        try:
-            self._account(permit, answer)
-        except Exception:
-            # The answer may hold the id of a paid task: no defect of the counting loses it.
-            logger.exception("an answer could not be counted; the client goes on")
         return answer
 
     def _account(self, permit: Permit, answer: Answer) -> None:
