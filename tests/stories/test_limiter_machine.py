@@ -69,10 +69,10 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @rule()
     def take_slot_above(self) -> None:
-        slot = self.limiter.slot_above()
-        self.slots.append(slot)
-        self.confirmed.add(slot)
-        self.act()
+        taken: list[Slot] = []
+        self.act(lambda: taken.append(self.limiter.slot_above()))
+        self.slots += taken
+        self.confirmed |= set(taken)
 
     @precondition(lambda self: self.slots)
     @rule(pick=PICKS)
