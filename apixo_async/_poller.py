@@ -19,6 +19,7 @@ from apixo_async._core.errors import (
 )
 from apixo_async._core.turns import Urgency
 from apixo_async._core.values import Snapshot, TaskRef
+from apixo_async._core.wire import Answer
 from apixo_async._ledger import Ledger
 from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
@@ -228,7 +229,7 @@ class Poller:
         except Unanswered as exc:
             verdict: verdicts.LookVerdict = verdicts.Faulty(_no_answer(ref, exc))
         else:
-            verdict = verdicts.judge_look(answer, ref)
+            verdict = _judged(answer, ref)
         self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
         # The runner sleeps on, unless it has to look earlier than it thought, or to end.
         self._alarm.need(self._agenda.next_due() if self.ledger.held else -math.inf)
@@ -263,6 +264,20 @@ class Poller:
             self.ledger.halt_all(self.over, asyncio.get_running_loop().time())
         finally:
             self._report(service_events.PollerDied(reason))
+
+
+def _judged(answer: Answer, ref: TaskRef) -> verdicts.LookVerdict:
+    """Judge an answer; one that raises is no news of its own task, and harms no other."""
+    try:
+        return verdicts.judge_look(answer, ref)
+    except Exception as exc:
+        error = APIConnectionError(
+            f"{ref}: reading what a look said raised {type(exc).__name__}; it is looked at again",
+            model=ref.model,
+            task_id=ref.task_id,
+        )
+        error.__cause__ = exc
+        return verdicts.Faulty(error)
 
 
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:

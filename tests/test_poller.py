@@ -2,11 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 from collections.abc import Callable
 
 import pytest
 
-from apixo_async import AsyncClient, FluxKontext, Limits, PollerDied, PollerDiedError, Task
+from apixo_async import (
+    APIConnectionError,
+    AsyncClient,
+    FluxKontext,
+    Limits,
+    LookFailed,
+    PollerDied,
+    PollerDiedError,
+    Task,
+    TaskRef,
+)
+from apixo_async._core import verdicts
+from apixo_async._core.wire import Answer
 from apixo_async._ledger import Ledger
 from apixo_async._line import Line
 from apixo_async.testing import Fault, Simulator
@@ -143,3 +156,39 @@ async def test_expiry_while_everything_is_closed(client_of: ClientOf) -> None:
     async with asyncio.timeout(2_000):
         await task.wait()
     assert "abandoned" in type(task.exception()).__name__.lower()
+
+
+async def test_an_answer_that_cannot_be_judged(
+    simulator: Simulator, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch, events: list[object]
+) -> None:
+    """A defect in judging one task's answers is no news of that task, and harms no other."""
+    client = client_of(simulator)
+    odd, *others = [await client.submit(CASTLE) for _ in range(3)]
+    working = verdicts.judge_look
+
+    def broken(answer: Answer, ref: TaskRef) -> verdicts.LookVerdict:
+        if ref == odd.ref:
+            raise RuntimeError("a defect")
+        return working(answer, ref)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verdicts, "judge_look", broken)
+        assert len(await asyncio.gather(*others)) == 2
+        with pytest.raises(APIConnectionError, match=f"{odd.id}: .* raised RuntimeError") as caught:
+            await odd.refresh()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert {event.task_id for event in events if isinstance(event, LookFailed)} == {odd.id}
+    await odd
+
+
+async def test_half_an_emoji(simulator: Simulator, client_of: ClientOf) -> None:
+    """A result whose text was cut within an emoji is read, by this client and by later ones."""
+    inner = json.dumps({"resultUrls": ["https://r2.apixo.ai/a.png"], "caption": "\ud83d"})
+    for text in (inner, inner.replace(r"\ud83d", "\ud83d")):
+        status = {"state": "success", "resultJson": text}
+        answer = Fault.raw(200, json.dumps({"code": 200, "data": status}).encode())
+        simulator.faults.look(Fault.repeat(2, answer))
+        result = await client_of(simulator).generate(CASTLE)
+        assert result.urls == ("https://r2.apixo.ai/a.png",)
+        assert result.raw["caption"] == "\ufffd"
+        assert (await client_of(simulator).attach(result.ref)).urls == result.urls

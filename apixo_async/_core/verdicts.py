@@ -18,6 +18,7 @@ from apixo_async._core.wire import (
     created_epoch,
     lasted,
     read_envelope,
+    read_object,
     read_result,
     read_status,
     read_task_id,
@@ -85,9 +86,8 @@ def status_error(
     answer: Answer, *, model: str | None = None, task_id: str | None = None
 ) -> errors.APIStatusError:
     """Build the error of an answer that is one."""
-    envelope = read_envelope(answer.body)
-    code = decisive_code(answer, envelope)
-    words = envelope.words if envelope is not None else ""
+    found = read_object(answer.body)
+    code, words = decisive_code(answer, found), found.words
     row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
     if row is _BAD_REQUEST and re.search(_NO_CREDIT, words):
         row = _NO_BALANCE
@@ -96,7 +96,7 @@ def status_error(
     return row.cls(
         f"{about} answered {code}{said}; {row.advice}",
         status=answer.status,
-        code=envelope.code if envelope is not None else None,
+        code=found.code,
         message=words,
         retry_after=answer.retry_after,
         model=model,

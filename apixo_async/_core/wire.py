@@ -14,13 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar, cast
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    TypeAdapter,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-)
+from pydantic import ConfigDict, TypeAdapter, ValidatorFunctionWrapHandler
 from pydantic import WrapValidator as Wrap
 from pydantic_core import from_json
 
@@ -33,8 +27,21 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Of the service's own words, what an error shows.
 _MOST_WORDS: Final = 500
 
-#: A lone surrogate, which no terminal, log or URL takes.
-_HALF: Final = re.compile("[\ud800-\udfff]")
+#: Stands for what is no character: a byte that is no UTF-8, or half of a surrogate pair.
+_NO_CHARACTER: Final = "\ufffd"
+
+#: In JSON text: an escaped backslash, a surrogate pair, or (the group) half of one. A back-end
+#: that cuts an emoji in two writes such a half, which no terminal, log, journal or URL takes.
+_HALF: Final = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+#: Longer integers are read as floats, mostly infinite ones.
+_MOST_DIGITS: Final = 300
+
+#: USD; a balance above this is a mistake, and arithmetic with one of any size may raise.
+_MOST_BALANCE: Final = Decimal(10) ** 12
 
 
 class Answer(NamedTuple):
@@ -54,12 +61,11 @@ class Answer(NamedTuple):
 def _or_none(value: object, handler: ValidatorFunctionWrapHandler) -> object:
     try:
         return handler(value)
-    except ValidationError:
+    except (ValueError, ArithmeticError):  # The latter from numbers beyond a float.
         return None
 
 
 Lenient: TypeAlias = Annotated[T | None, Wrap(_or_none)]
-Words: TypeAlias = Annotated[str, AfterValidator(lambda words: _HALF.sub("\ufffd", words))]
 
 
 class _Wire:
@@ -77,11 +83,13 @@ _ADAPTERS: Final[dict[type[_Wire], TypeAdapter[Any]]] = {}
 
 
 def _read(part: type[Part], given: object) -> Part:
-    """Read a part of an answer; what is no object holds nothing."""
+    """Read the fields that a part has from an answer; what is no object holds none."""
     adapter = _ADAPTERS.get(part)
     if adapter is None:
         adapter = _ADAPTERS[part] = TypeAdapter(part)
-    read: Part = adapter.validate_python(given if isinstance(given, dict) else {})
+    found = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+    known = {name: found[name] for name in part.__annotations__ if name in found}
+    read: Part = adapter.validate_python(known)
     return read
 
 
@@ -90,7 +98,7 @@ class Envelope(_Wire):
     """`{"code": ..., "message": ..., "data": ...}`, each part possibly missing."""
 
     code: Lenient[int] = None
-    message: Lenient[Words] = None
+    message: Lenient[str] = None
     data: Any = None
 
     @property
@@ -106,43 +114,64 @@ class Status(_Wire):
     """What `data` holds, in the wire's names: a task's id or status, or an error's words."""
 
     taskId: Lenient[str] = None  # noqa: N815 - the wire's name
-    error: Lenient[Words] = None
-    state: Lenient[Words] = None
+    error: Lenient[str] = None
+    state: Lenient[str] = None
     resultJson: Any = None  # noqa: N815
-    failCode: Lenient[Words] = None  # noqa: N815
-    failMsg: Lenient[Words] = None  # noqa: N815
+    failCode: Lenient[str] = None  # noqa: N815
+    failMsg: Lenient[str] = None  # noqa: N815
     createTime: Lenient[float] = None  # noqa: N815
     completeTime: Lenient[float] = None  # noqa: N815
     costTime: Lenient[float] = None  # noqa: N815
 
 
 def read_envelope(body: bytes) -> Envelope | None:
-    """Return the envelope in a body, or None where there is none, such as in an HTML page."""
-    found = _parsed(body)
-    if not isinstance(found, dict):
-        return None
-    envelope = _read(Envelope, cast("object", found))
+    """Return the envelope in a body, or None where there is none, such as in an HTML page.
+
+    Only the API writes an integer `code`: a gateway in front of it writes JSON of its own.
+    """
+    found = read_object(body)
     # A task id is never thrown away for want of a code: it was paid for.
-    return envelope if "code" in found or read_task_id(envelope) else None
+    return found if found.code is not None or read_task_id(found) else None
 
 
-def _parsed(body: bytes) -> object:
+def read_object(body: bytes) -> Envelope:
+    """Return what a body says in the fields of an envelope, be it one or not."""
+    return _read(Envelope, _parsed(body))
+
+
+def _parsed(given: bytes | str) -> object:
+    """Read JSON however odd it is; None where it is none.
+
+    No text in what is read holds half of a surrogate pair.
+    """
     try:
-        return from_json(body)
+        return from_json(given)
     except ValueError:
         pass
+    # A byte-order mark, a raw control character or one byte that is no UTF-8 hides no task id
+    # that was paid for.
+    text = given if isinstance(given, str) else given.decode(errors="replace")
+    whole = _HALF.sub(_whole, text.removeprefix("\ufeff"))
     try:
-        # A byte-order mark, or one byte that is no UTF-8, hides no task id that was paid for.
-        return json.loads(body.decode("utf-8-sig", "replace"))
+        return json.loads(whole, strict=False, parse_int=_number)
     except (ValueError, RecursionError):
         return None
+
+
+def _whole(found: re.Match[str]) -> str:
+    return _NO_CHARACTER if found[1] else found[0]
+
+
+def _number(digits: str) -> float:
+    # Python refuses integers of more than 4,300 digits.
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 
 def read_task_id(envelope: Envelope) -> str | None:
     """Return the id of the task that a submit made, or None."""
     task_id = (_read(Status, envelope.data).taskId or "").strip()
-    # Half a character fits in no URL: nobody could ever look at such a task.
-    return task_id if task_id and not _HALF.search(task_id) else None
+    # An id of which a part is lost is none: no task could be polled under it.
+    return task_id if task_id and _NO_CHARACTER not in task_id else None
 
 
 def read_status(envelope: Envelope) -> Status | None:
@@ -158,9 +187,9 @@ def read_balance(envelope: Envelope) -> Decimal | None:
         return None
     try:
         balance = Decimal(str(data))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):
         return None
-    return balance if balance.is_finite() else None
+    return balance if balance.is_finite() and abs(balance) <= _MOST_BALANCE else None
 
 
 def read_result(status: Status, ref: TaskRef) -> Result:
@@ -225,10 +254,8 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
 
 def _decoded(result_json: object) -> Mapping[str, object]:
     if isinstance(result_json, str):
-        try:
-            result_json = from_json(result_json)
-        except ValueError:
-            return {"resultJson": result_json}
+        found = _parsed(result_json)
+        result_json = result_json if found is None and result_json.strip() != "null" else found
     if isinstance(result_json, list):
         return {"resultUrls": cast("list[object]", result_json)}
     if isinstance(result_json, dict):

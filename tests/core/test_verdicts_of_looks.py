@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ from apixo_async._core.verdicts import (
     Throttled,
     judge_look,
 )
-from apixo_async._core.wire import Answer
+from apixo_async._core.wire import Answer, Status, read_balance, read_envelope
 
 REF = TaskRef("gpt-image-1", "task_12345678")
 URL = "https://r2.apixo.ai/xxx.png"
@@ -218,20 +220,65 @@ def test_a_task_that_failed(data: dict[str, object], words: str) -> None:
     assert f"({error.family};" in words
 
 
-@settings(max_examples=200, deadline=None, database=None)
-@given(
-    status=st.integers(100, 599),
-    content=st.binary(max_size=40)
-    | st.builds(
-        lambda code, data: body(code, data=data),
-        st.none() | st.integers() | st.text(max_size=3),
-        st.none() | st.dictionaries(st.sampled_from(["state", "taskId"]), st.text(max_size=5)),
+HUGE = st.sampled_from([10**4_000, 10**4_299, -(10**400), 1e308, -1e308, math.inf, math.nan])
+TEXTS = st.text(max_size=5) | st.text('\ud83d\ude00\\\x00"a', max_size=6)
+NAMES = st.sampled_from(["code", "message", "data", *Status.__annotations__, "resultUrls"])
+ODD_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | HUGE | TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(NAMES | TEXTS, inner, max_size=5)
+        | inner.map(json.dumps)
     ),
+    max_leaves=8,
 )
+ODD_BODIES = st.builds(
+    lambda code, message, data, digits: (
+        json.dumps({"code": code, "message": message, "data": data, "x": "@"})
+        .replace('"@"', digits)
+        .encode()
+    ),
+    st.sampled_from([200, 404, 429]) | ODD_VALUES,
+    ODD_VALUES,
+    st.dictionaries(NAMES, ODD_VALUES | st.sampled_from(["success", "failed"])) | ODD_VALUES,
+    st.sampled_from(["1", "9" * 5_000, "1e999", "[" * 300 + "]" * 300, '"' + r"\ud83d" + '"', "{"]),
+)
+
+
+def texts_in(found: object) -> Iterator[str]:
+    """Yield every text in what was read, keys too."""
+    if isinstance(found, str):
+        yield found
+    elif isinstance(found, dict):
+        yield from texts_in([*found, *found.values()])
+    elif isinstance(found, list | tuple):
+        for one in found:
+            yield from texts_in(one)
+
+
+@settings(max_examples=600, deadline=None, database=None)
+@given(status=st.integers(100, 599), content=st.binary(max_size=40) | ODD_BODIES)
 def test_no_answer_is_too_odd_to_judge(status: int, content: bytes) -> None:
-    """Whatever comes, a look and a submit have a verdict, and an error has words."""
+    """Whatever comes, it has a verdict, an error has words, and no text is half an emoji."""
     answer = Answer(status, content)
-    assert isinstance(judge_look(answer, REF), LookVerdict)
-    assert isinstance(verdicts.judge_submit(answer, REF.model), verdicts.SubmitVerdict)
-    assert str(verdicts.status_error(answer))
-    assert isinstance(verdicts.says_throttled(answer), bool)
+    read: list[object] = [str(verdicts.status_error(answer)), verdicts.says_throttled(answer)]
+    look, submit = judge_look(answer, REF), verdicts.judge_submit(answer, REF.model)
+    assert isinstance(look, LookVerdict)
+    assert isinstance(submit, verdicts.SubmitVerdict)
+    if isinstance(look, Over | Running):
+        read += [look.snapshot.state, look.snapshot.raw]
+    if isinstance(look, Over) and isinstance(look.outcome, Result):
+        read += [look.outcome.urls, look.outcome.raw]
+        assert all(look.outcome.urls)
+    elif isinstance(look, Over):
+        read += [str(look.outcome)]
+    if isinstance(submit, verdicts.Bought):
+        read += [submit.task_id]
+        assert "\ufffd" not in submit.task_id
+    found = read_envelope(content)
+    if found is not None:
+        balance = read_balance(found)
+        assert balance is None or abs(balance) <= 10**12
+        read += [found.words, found.data]
+    for text in texts_in(read):
+        text.encode()

@@ -45,8 +45,8 @@ def envelope(data: object = None, **parts: object) -> Envelope:
     [
         (b'{"code": 200, "message": "success", "data": null}', 200, "success"),
         (b'{"code": "429", "message": "slow down"}', 429, "slow down"),
-        (b'{"code": null, "message": null, "data": null}', None, ""),
-        (b'{"code": "E1", "message": ["x"], "data": 1}', None, ""),
+        (b'{"code": 1, "message": null, "data": null}', 1, ""),
+        (b'{"code": 1, "message": ["x"], "data": 1}', 1, ""),
         (b'{"code": 400, "data": {"error": "bad ratio"}}', 400, "bad ratio"),
         (b'{"code": 400, "message": "Bad", "data": {"error": "no ratio"}}', 400, "Bad: no ratio"),
         (b'{"code": 400, "message": "Bad", "data": {"error": "Bad"}}', 400, "Bad"),
@@ -60,7 +60,7 @@ def envelope(data: object = None, **parts: object) -> Envelope:
         (b'{"code": 200, "more": {"of": "it"}}', 200, ""),
     ],
 )
-def test_envelope(body: bytes, code: int | None, words: str) -> None:
+def test_envelope(body: bytes, code: int, words: str) -> None:
     """An envelope has a code and words; a part of the wrong type reads as missing."""
     found = read_envelope(body)
     assert found is not None
@@ -78,6 +78,8 @@ def test_envelope(body: bytes, code: int | None, words: str) -> None:
         b"[1]",
         b"{}",
         b'{"message": "Not Found"}',
+        b'{"code": null, "message": "Not Found"}',
+        b'{"code": "E1", "message": "Not Found"}',
         b'{"detail": "Not Found", "data": {"id": 1}}',
         b'{"code": 200, "data": {"taskId": "task_1"',
         b'{"code": 200}\xff',
@@ -88,7 +90,7 @@ def test_envelope(body: bytes, code: int | None, words: str) -> None:
     ids=lambda body: body[:20],
 )
 def test_no_envelope(body: bytes) -> None:
-    """HTML, cut JSON, other JSON and JSON without a code are no envelope."""
+    """HTML, cut JSON, other JSON and JSON without an integer code are no envelope."""
     assert read_envelope(body) is None
 
 
@@ -181,6 +183,7 @@ def test_odd_parts_hide_no_others() -> None:
         (None, [], {}),
         ("null", [], {}),
         ("", [], {"resultJson": ""}),
+        ('\ufeff["https://x/y.png"]', ["https://x/y.png"], {"resultUrls": ["https://x/y.png"]}),
         ('{"resultUrls": [', [], {"resultJson": '{"resultUrls": ['}),
         ('"https://x/y.png"', [], {"resultJson": "https://x/y.png"}),
         (7, [], {"resultJson": 7}),
@@ -236,6 +239,42 @@ def test_cost_time(cost: object, seconds: float | None) -> None:
     assert created_epoch(found) == seconds
 
 
+HALF = r"\ud83d"
+
+
+@pytest.mark.parametrize("half", [HALF, r"\ude00", r"\uD83D\u0041", r"\ud83d\ud83d\ude00"])
+@pytest.mark.parametrize("escaped", [0, 1], ids=["outer", "inner"])
+def test_half_an_emoji_in_a_result(half: str, escaped: int) -> None:
+    """An emoji cut in two hides no URL, at whatever level of JSON the cut was made."""
+    inner = json.dumps({"resultUrls": URLS, "caption": "@", "@": [{"@": 7}]})
+    outer = json.dumps({"code": 200, "data": {"state": "success", "resultJson": inner}})
+    found = read_envelope(outer.replace("@", half.replace("\\", "\\" * (1 + escaped))).encode())
+    assert found is not None
+    status = read_status(found)
+    assert status is not None
+    result = read_result(status, REF)
+    assert result.urls == tuple(URLS)
+    read = repr((result.raw, found.data))
+    assert "\ufffd" in read
+    assert "\\ud" not in read.replace("\\\\", "")
+
+
+def test_what_only_looks_like_half_an_emoji() -> None:
+    """Pairs, and backslashes before such letters, are read as they are."""
+    texts = ["\U0001f600", "\\ud83d", "\\\U0001f600", "\\\\ud83d"]
+    broken = json.dumps({"code": 200, "data": texts, "message": "@"}).replace("@", HALF)
+    found = read_envelope(broken.encode())
+    assert found == Envelope(200, "\ufffd", texts)
+
+
+@pytest.mark.parametrize("more", [rf'"a{HALF}": 1', f'"x": {"9" * 5_000}', '"x": "a\x01b"'])
+def test_odd_keys_and_values_beside_an_id(more: str) -> None:
+    """A key that is half an emoji, a huge number or a control character hides no task id."""
+    found = read_envelope(f'{{"code": 200, "data": {{{more}, "taskId": "task_1"}}}}'.encode())
+    assert found is not None
+    assert read_task_id(found) == "task_1"
+
+
 # --- the balance -----------------------------------------------------------------------------
 
 
@@ -249,7 +288,7 @@ def test_cost_time(cost: object, seconds: float | None) -> None:
         ('"74.87"', "74.87"),
         ("0.1", "0.1"),
         ("1e-3", "0.001"),
-        ("12345678901234567890", "12345678901234567890"),
+        ("1000000000000", "1000000000000"),
     ],
 )
 def test_balance(data: str, balance: str) -> None:
@@ -259,11 +298,16 @@ def test_balance(data: str, balance: str) -> None:
     assert read_balance(found) == Decimal(balance)
 
 
+UNBOUNDED = ["1e999999", "-1e999999", 1e300, 10**13, 10**4_000, -(10**13)]
+
+
 @pytest.mark.parametrize(
-    "data", [None, True, "", "much", "NaN", math.inf, math.nan, {}, {"balance": 1}, [1]], ids=repr
+    "data",
+    [None, True, "", "much", "NaN", math.inf, math.nan, {}, {"balance": 1}, [1], *UNBOUNDED],
+    ids=lambda data: repr(data)[:20],
 )
 def test_no_balance(data: object) -> None:
-    """What is no finite number is no balance."""
+    """What is no finite number, or one with which no sum can be done, is no balance."""
     assert read_balance(envelope(data)) is None
 
 

@@ -22,7 +22,6 @@ from apixo_async import (
 )
 from apixo_async import _poller as poller_module
 from apixo_async._agenda import Agenda
-from apixo_async._core import verdicts
 from apixo_async._core.learned import Learned
 from apixo_async._core.schedule import Planned
 from apixo_async._gate import Gate
@@ -118,7 +117,6 @@ PLACES: Final = [
     Place(Gate, "leave"),
     Place(Channel, "get"),
     # What a look means, and who is told.
-    Place(verdicts, "judge_look"),
     Place(Reporter, "__call__"),
     Place(Reporter, "__call__", looks=DOWN),
     Place(Track, "wake"),
