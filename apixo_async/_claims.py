@@ -80,6 +80,7 @@ class Claims:
         """
         track.created, track.ticket, track.found = -math.inf, ticket, False
         track.placeholder = track.ref
+        track.seen = False
         self._wait(track)
 
     def _wait(self, track: Track) -> None:
@@ -104,7 +105,7 @@ class Claims:
         """
         self._register.leave(track)
         track.ref, track.misses, track.due = track.placeholder, 0, None
-        track.created, track.waited, track.snapshot = -math.inf, False, None
+        track.created, track.waited, track.snapshot, track.seen = -math.inf, False, None, False
         self._wait(track)
         return self._given_up(track, now) if track.ticket is None else None
 

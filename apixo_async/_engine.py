@@ -99,14 +99,23 @@ class Engine:
             callbacks=callbacks,
         )
 
-    def attach(self, model: str | TaskRef, task_id: str | None) -> Task:
-        """Return the handle of a task that exists already; look at it at once if it is new here."""
+    def attach(
+        self, model: str | TaskRef, task_id: str | None = None, *, seen: bool = False
+    ) -> Task:
+        """Return the handle of a task that exists already; look at it at once if it is new here.
+
+        Args:
+            model: Its model, or its reference.
+            task_id: The service's id of it, unless a reference is given.
+            seen: Whether the id surely came from the service, so that it is not mistyped.
+        """
         ledger, limiter = self.poller.ledger, self.line.limiter
         ref = check_ref(model, task_id, ledger.register.model_of)
         self.poller.check()
         track = ledger.tracks.get(ref)
         if track is None:
-            track = self.poller.track(ref, ref.model, limiter.slot_above(), at_once=True)
+            slot = limiter.slot_above()
+            track = self.poller.track(ref, ref.model, slot, at_once=True, seen=seen)
             self.report(TaskAttached(ref.model, ref.task_id))
         elif track.halted is not None:
             self.poller.look_now(track)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from apixo_async._agenda import Agenda
 from apixo_async._claims import Claims
-from apixo_async._core import events, service_events, verdicts
+from apixo_async._core import events, verdicts
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ApixoError
-from apixo_async._core.plans import after_fault, is_gone, late_again
+from apixo_async._core.plans import after_fault, after_miss, late_again
 from apixo_async._core.polling import Polling
 from apixo_async._core.schedule import Room
 from apixo_async._core.task_errors import TaskError
@@ -56,7 +56,7 @@ class Ledger:
         self.register = Register(self.schedule, self.agenda)
         self.tracks = self.register.tracks
         self.claims = Claims(self.register, report)
-        self.outages = Outages(self.agenda, rng)
+        self.outages = Outages(self.agenda, rng, report, limiter.pace)
         self.succeeded = self.failed = 0
         self._polling = polling
         self._latency = latency
@@ -73,21 +73,24 @@ class Ledger:
         now: float,
         at_once: bool = False,
         ticket: Ticket | None = None,
+        seen: bool = True,
     ) -> Track:
         """Take up a task: plan its first look, at once where nobody knows how old it is.
 
-        Where a callback is to tell of it, that look only makes up for one that is lost.
+        Where a callback is to tell of it, that look only makes up for one that is lost. It is
+        `seen` where its id is not in doubt.
         """
         existing = self.tracks.get(ref)
         if existing is not None:
             slot.release()
+            existing.seen |= seen
             if existing.ticket is None:
                 existing.ticket = ticket
             elif ticket is not None:
                 ticket.close()
             return existing
         track = self._new(ref, kind, slot, now)
-        track.ticket = ticket
+        track.ticket, track.seen = ticket, seen
         self.register.enter(track)
         if at_once:
             # Nobody knows its age: it is looked at by its interval until the service tells.
@@ -149,7 +152,7 @@ class Ledger:
     def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
         """Act on what a look said."""
         track.looking = False
-        self._weigh(track, verdict, now)
+        self.outages.weigh(track, verdict, now)
         if track.outcome is None:
             self._act(track, verdict, now)
         if track.again and track.verdict() is None:
@@ -212,21 +215,7 @@ class Ledger:
         for track in everything:
             track.slot.hold(max(0.0, track.expires - now))
 
-    # --- what looks mean together --------------------------------------------------------
-
-    def _weigh(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
-        match verdict:
-            case verdicts.Faulty():
-                if self.outages.failed(track, now):
-                    self._report(service_events.ServiceDown(track.ref.model, str(verdict.error)))
-            case verdicts.Throttled():
-                self.outages.unclear(track)
-            case _:
-                lasted = self.outages.told(track, now)
-                if lasted is not None:
-                    # What is overdue now goes out evenly, and not all at once.
-                    self._limiter.pace()
-                    self._report(service_events.ServiceBack(track.ref.model, lasted))
+    # --- what a look can mean ------------------------------------------------------------
 
     def _after_fault(self, track: Track, now: float) -> float:
         if self.outages.is_on(track):
@@ -235,10 +224,8 @@ class Ledger:
         track.faults += 1
         return after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
 
-    # --- what a look can mean ------------------------------------------------------------
-
     def _still_running(self, track: Track, verdict: verdicts.Running, now: float) -> None:
-        track.faults = track.misses = 0
+        track.faults = 0
         track.halted = None
         if track.created == -math.inf and verdict.created is not None:
             track.created = now - max(0.0, time.time() - verdict.created)
@@ -282,18 +269,15 @@ class Ledger:
         track.answer_refreshers(error)
 
     def _missed(self, track: Track, verdict: verdicts.Missing, now: float) -> None:
-        track.misses += 1
-        if track.misses == 1:
-            track.missing_since = now
-        if is_gone(track.misses, now - track.missing_since):
+        if self.outages.missed(track, now):
             if track.found:
                 track.answer_refreshers(verdict.error)
                 self._settle(track, not_found(track, verdict.error), now)
             else:
                 self._disprove(track, verdict.error, now)
         else:
-            # By its plan: what such tasks take says nothing of one that may not be there.
-            due = after_fault(track.plan, faults=1, now=now, rng=self._rng)
+            seen, misses = track.seen, track.misses
+            due = after_miss(track.plan, misses=misses, seen=seen, now=now, rng=self._rng)
             self._look_failed(track, verdict.error, now, due)
 
     def _disprove(self, track: Track, error: ApixoError, now: float) -> None:

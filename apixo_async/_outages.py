@@ -1,20 +1,38 @@
-"""The looks that wait while a model's part of the service is down, and the one that probes."""
+"""Outages: the looks that wait for the end of one, the one that probes, and tasks lost in one."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 
 from apixo_async._agenda import Agenda
+from apixo_async._core import verdicts
 from apixo_async._core.outage import Outage
+from apixo_async._core.plans import CROWD, is_gone
+from apixo_async._core.service_events import ServiceBack, ServiceDown
+from apixo_async._reporting import Reporter
 from apixo_async._track import Track
 
 
-class _Model:
+class _Group:
+    """The tracks of one model, or of all, whose looks answer 404."""
+
+    def __init__(self) -> None:
+        self.missing: set[Track] = set()
+        self.found_at = -math.inf
+
+    def is_lost(self, since: float) -> bool:
+        """Return True if many tracks are missing, and no track was found since a time."""
+        return len(self.missing) >= CROWD and self.found_at < since
+
+
+class _Model(_Group):
     """The outage of one model, and the tracks whose looks wait for its end."""
 
     def __init__(self, rng: random.Random) -> None:
+        super().__init__()
         self.outage = Outage(rng)
         self.parked: deque[Track] = deque()
         self.candidate: Track | None = None
@@ -27,12 +45,19 @@ class Outages:
     Args:
         agenda: Where the looks are planned.
         rng: The source of the jitter.
+        report: Where events go.
+        pace: Has what is overdue go out evenly, and not all at once.
     """
 
-    def __init__(self, agenda: Agenda, rng: random.Random) -> None:
+    def __init__(
+        self, agenda: Agenda, rng: random.Random, report: Reporter, pace: Callable[[], None]
+    ) -> None:
         self._agenda = agenda
         self._rng = rng
+        self._report = report
+        self._pace = pace
         self._models: dict[str, _Model] = {}
+        self._all = _Group()
 
     def is_on(self, track: Track) -> bool:
         """Say whether the track's model counts as down."""
@@ -73,13 +98,47 @@ class Outages:
                 self._agenda.plan(waiting, now)
         return now - model.since
 
+    def weigh(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
+        """Note what a look says of the service: that it is down, back, or knows its tasks."""
+        match verdict:
+            case verdicts.Faulty():
+                if track.seen:
+                    track.misses = 0
+                if self.failed(track, now):
+                    self._report(ServiceDown(track.ref.model, str(verdict.error)))
+            case verdicts.Throttled():
+                self.unclear(track)
+            case _:
+                lasted = self.told(track, now)
+                if lasted is not None:
+                    self._pace()
+                    self._report(ServiceBack(track.ref.model, lasted))
+        if isinstance(verdict, verdicts.Over | verdicts.Running):
+            track.seen, track.misses = True, 0
+            self._of(track).found_at = self._all.found_at = now
+
+    def missed(self, track: Track, now: float) -> bool:
+        """Note a look that answered 404; return True if its task counts as gone with it."""
+        track.misses += 1
+        if track.misses == 1:
+            track.missing_since = now
+        span, groups = now - track.missing_since, (self._of(track), self._all)
+        crowd = any(group.is_lost(track.missing_since) for group in groups)
+        return is_gone(track.misses, span, seen=track.seen, crowd=crowd)
+
     def unclear(self, track: Track) -> None:
         """Note a look that says nothing of an outage, such as one that met a 429."""
         self._of(track).outage.unclear(sent_at=track.looked_at)
 
     def checked(self, track: Track, now: float) -> None:
         """See that somebody probes; called whenever a track was looked at or is over."""
-        self._ensure_probe(self._of(track), now)
+        model = self._of(track)
+        for group in (model, self._all):
+            if track.misses and track.outcome is None:
+                group.missing.add(track)
+            else:
+                group.missing.discard(track)
+        self._ensure_probe(model, now)
 
     def _of(self, track: Track) -> _Model:
         model = self._models.get(track.ref.model)

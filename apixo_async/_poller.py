@@ -66,11 +66,16 @@ class Poller:
         *,
         at_once: bool = False,
         ticket: Ticket | None = None,
+        seen: bool = True,
     ) -> Track:
-        """Look at a task from now on; its slot is given back when it is over."""
+        """Look at a task from now on; its slot is given back when it is over.
+
+        It is `seen` where its id is not in doubt: then it takes longer to count as gone.
+        """
         now = asyncio.get_running_loop().time()
         return self._started(
-            self.ledger.open(ref, kind, slot, now=now, at_once=at_once, ticket=ticket), now
+            self.ledger.open(ref, kind, slot, now=now, at_once=at_once, ticket=ticket, seen=seen),
+            now,
         )
 
     def await_callback(

@@ -76,6 +76,7 @@ class Track:
         looks: Status requests so far.
         parked: Whether its next look waits for the end of an outage.
         faults: Looks in a row that told nothing.
+        seen: Whether it is known to exist: bought here, or found by a look.
         misses: Looks in a row that answered 404.
         missing_since: When the first of those came.
         snapshot: What the last telling look said, or None.
@@ -119,6 +120,7 @@ class Track:
         "ref",
         "refreshers",
         "reopened",
+        "seen",
         "sent_at",
         "slot",
         "snapshot",
@@ -142,7 +144,7 @@ class Track:
         self.due: float | None = None
         self.waited = self.looking = self.parked = False
         self.told = self.again = self.unnamed = self.reopened = False
-        self.found = True
+        self.found = self.seen = True
         self.ticket: Ticket | None = None
         self.when_found: Callable[[str], None] | None = None
         self.looks = self.faults = self.misses = 0

@@ -46,10 +46,17 @@ async def ledger(events: list[Event]) -> Ledger:
     return Ledger(Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1))
 
 
-def opened(ledger: Ledger, *, now: float = 0.0, at_once: bool = False) -> Track:
+def opened(
+    ledger: Ledger,
+    *,
+    now: float = 0.0,
+    at_once: bool = False,
+    seen: bool = True,
+    ref: TaskRef = REF,
+) -> Track:
     """Take up the task of these tests."""
     slot = ledger._limiter.slot_above()
-    return ledger.open(REF, REF.model, slot, now=now, at_once=at_once)
+    return ledger.open(ref, ref.model, slot, now=now, at_once=at_once, seen=seen)
 
 
 async def test_first_look(ledger: Ledger) -> None:
@@ -102,20 +109,83 @@ async def test_throttled_looks_are_no_faults(ledger: Ledger) -> None:
     assert 103 <= track.due <= 103.31
 
 
+MISSING = verdicts.Missing(NotFoundError("x", status=404))
+FAULTY = verdicts.Faulty(APIConnectionError("x"))
+
+
 async def test_misses_need_five_looks_and_ten_seconds(ledger: Ledger) -> None:
-    """A task counts as gone after five 404s in a row over at least ten seconds."""
-    missing = verdicts.Missing(NotFoundError("x", status=404))
-    track = opened(ledger)
+    """A task never seen counts as gone after five 404s over at least ten seconds."""
+    track = opened(ledger, at_once=True, seen=False)
     for now in (0.0, 1.0, 2.0, 3.0, 9.9):
-        ledger.apply(track, missing, now)
+        ledger.apply(track, MISSING, now)
+        ledger.apply(track, FAULTY, now)
     assert track.outcome is None
-    ledger.apply(track, running(), 10.0)
-    for now in (20.0, 23.0, 26.0, 29.0):
-        ledger.apply(track, missing, now)
-    assert track.outcome is None
-    ledger.apply(track, missing, 30.0)
+    ledger.apply(track, MISSING, 10.0)
     assert isinstance(track.outcome, TaskNotFoundError)
-    assert track.outcome.__cause__ is missing.error
+    assert track.outcome.__cause__ is MISSING.error
+
+
+@pytest.mark.parametrize("how", ["bought", "found"])
+async def test_a_task_that_was_seen_is_missed_for_two_minutes(ledger: Ledger, how: str) -> None:
+    """A task bought here or once found counts as gone after 404s and nothing else for 2 min."""
+    track = opened(ledger, at_once=True, seen=how == "bought")
+    if how == "found":
+        ledger.apply(track, running(), 0.0)
+    for now in (0.0, 10.0, 60.0, 110.0):
+        ledger.apply(track, MISSING, now)
+    ledger.apply(track, FAULTY, 119.0)
+    for now in (120.0, 130.0, 140.0, 150.0, 239.9):
+        ledger.apply(track, MISSING, now)
+    assert track.outcome is None
+    ledger.apply(track, MISSING, 240.0)
+    assert isinstance(track.outcome, TaskNotFoundError)
+
+
+@pytest.mark.parametrize("models", [1, 5])
+async def test_a_crowd_that_is_missing_is_an_outage(ledger: Ledger, models: int) -> None:
+    """Five tasks that are missing at once are kept, of one model or of all of the client."""
+    refs = [TaskRef(f"flux-kontext-{n % models}", str(n)) for n in range(5)]
+    tracks = [opened(ledger, ref=ref) for ref in refs]
+    for now in range(0, 1_500, 30):
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert [track.outcome for track in tracks] == [None] * 5
+    assert ledger._limiter.slots_used == 5
+    # The service knows a task again, so that it is no outage: the others are gone.
+    ledger.apply(tracks[0], running(), 1_500.0)
+    for track in tracks[1:]:
+        ledger.apply(track, MISSING, 1_501.0)
+    assert {type(track.outcome) for track in tracks[1:]} == {TaskNotFoundError}
+    for track in ledger.outages._models.values():
+        assert not track.missing
+    assert not ledger.outages._all.missing
+
+
+async def test_four_that_are_missing_are_no_crowd(ledger: Ledger) -> None:
+    """Few tasks that the service does not know are gone, and many beside one that it knows."""
+    tracks = [opened(ledger, ref=TaskRef(REF.model, str(n))) for n in range(4)]
+    for now in range(0, 125, 5):
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
+    known, *tracks = [opened(ledger, ref=TaskRef(REF.model, f"b{n}")) for n in range(10)]
+    for now in range(0, 125, 5):
+        ledger.apply(known, running(), float(now))
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
+
+
+async def test_many_mistyped_ids_are_told_after_two_minutes(ledger: Ledger) -> None:
+    """Tasks never seen that are missing in a crowd count as gone after two minutes."""
+    tracks = [opened(ledger, ref=TaskRef(REF.model, str(n)), seen=False) for n in range(5)]
+    for now in range(0, 120, 2):
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert [track.outcome for track in tracks] == [None] * 5
+    for track in tracks:
+        ledger.apply(track, MISSING, 120.0)
+    assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
 
 
 async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
@@ -283,10 +353,10 @@ async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: Ledger) -
     assert learner.schedule._kinds[REF.model].durations.ended == 8
 
 
-async def test_misses_go_by_the_plan(learner: Ledger) -> None:
-    """A task that may not be there is looked for by its plan, whatever such tasks take."""
-    track = opened(learner, at_once=True)
+async def test_misses_go_by_no_plan(learner: Ledger) -> None:
+    """A task that may not be there is looked for soon, whatever such tasks take."""
+    track = opened(learner, at_once=True, seen=False)
     assert learner.next_due(0.0) is track
-    learner.apply(track, verdicts.Missing(NotFoundError("x", status=404)), 100.0)
+    learner.apply(track, MISSING, 100.0)
     assert track.due is not None
-    assert 103 <= track.due <= 103.3
+    assert 102.6 <= track.due <= 102.9

@@ -8,6 +8,7 @@ from apixo_async._agenda import Agenda
 from apixo_async._core.outage import FAILURES
 from apixo_async._core.plans import Plan
 from apixo_async._outages import Outages
+from apixo_async._reporting import Reporter
 from apixo_async._track import Track
 
 
@@ -17,9 +18,14 @@ def track(name: str, model: str = "m") -> Track:
     return Track(TaskRef(model, name), model, Plan(1, 1), slot, created=0.0, expires=1e6)
 
 
+def outages_of(agenda: Agenda) -> Outages:
+    """Return outages of which none is on."""
+    return Outages(agenda, random.Random(1), Reporter(None), lambda: None)
+
+
 def down(agenda: Agenda, now: float = 100.0) -> Outages:
     """Return outages of which model m has one since a time."""
-    outages = Outages(agenda, random.Random(1))
+    outages = outages_of(agenda)
     failing = track("failing")
     failing.looked_at = now
     assert [outages.failed(failing, now) for _ in range(FAILURES)][-1]

@@ -95,7 +95,7 @@ class Counter:
 
     def attach(self, model: str, task_id: str) -> Task:
         """Return the handle of a task that an earlier run bought."""
-        return self._engine.attach(model, task_id)
+        return self._engine.attach(model, task_id, seen=True)
 
     def reopen(self, entry: Entry, record: Record, *, await_callback: bool) -> Task | None:
         """Take up an uncertain submit of an earlier run; its task counts as long as it may run.

@@ -15,9 +15,18 @@ FAULT_CEILING: Final = 60.0
 #: nearly every task is over then: 50 s for gpt-image-1, 210 s for videos.
 LATE: Final = 10
 
-#: Looks that answer 404, and the seconds that they must span, until a task counts as gone.
+#: Looks in a row that answer 404, and the seconds that they must span, until a task counts as
+#: gone: a short time where no look ever found it, since its id may be mistyped, and a long one
+#: where it is known to exist.
 MISSES: Final = 5
 MISSES_SPAN: Final = 10.0
+SEEN_SPAN: Final = 120.0
+
+#: Seconds from one such look to the next while the short time runs: it ends within 15 s.
+MISSES_PAUSE: Final = 2.6
+
+#: So many tasks that are missing at once are an outage of the service.
+CROWD: Final = 5
 
 #: The part of all requests that looks may use, however many submits there are.
 LOOKS_SHARE: Final = 0.25
@@ -86,6 +95,25 @@ def stretching(load: float, submits: float, requests: float) -> float:
     return max(1.0, load / room)
 
 
-def is_gone(misses: int, span: float) -> bool:
-    """Say whether a task that answered 404 so often, over so many seconds, counts as gone."""
-    return misses >= MISSES and span >= MISSES_SPAN
+def after_miss(plan: Plan, *, misses: int, seen: bool, now: float, rng: random.Random) -> float:
+    """Return when to look again after so many looks in a row that answered 404."""
+    if seen:
+        return after_fault(plan, faults=misses, now=now, rng=rng)
+    if misses >= MISSES:
+        return after_fault(plan, faults=misses - MISSES + 1, now=now, rng=rng)
+    # Whatever its plan: what such tasks take says nothing of one that may not be there.
+    return now + MISSES_PAUSE * (1 + JITTER * rng.random())
+
+
+def is_gone(misses: int, span: float, *, seen: bool, crowd: bool) -> bool:
+    """Return True if a task that answered 404 counts as gone.
+
+    Args:
+        misses: How often it did, in a row.
+        span: Seconds from the first of these answers to the last.
+        seen: Whether it is known to exist: bought here, or found by a look.
+        crowd: Whether so many tasks are missing with it that it is an outage.
+    """
+    if seen and crowd:
+        return False
+    return misses >= MISSES and span >= (SEEN_SPAN if seen or crowd else MISSES_SPAN)

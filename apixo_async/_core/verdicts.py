@@ -186,13 +186,13 @@ class Throttled(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """The service does not know the task, or not under this model."""
+    """The service itself said that it does not know the task, or not under this model."""
 
     error: errors.APIStatusError
 
 
 class Denied(NamedTuple):
-    """The key may not look."""
+    """The service itself said that the key may not look."""
 
     error: errors.APIStatusError
 
@@ -217,9 +217,12 @@ def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
     code = decisive_code(answer, envelope)
     if code >= 400:
         error = status_error(answer, model=ref.model, task_id=ref.task_id)
-        # No credit, even as a 400, says nothing of a task that was paid for.
-        broke = isinstance(error, errors.InsufficientBalanceError)
-        return Faulty(error) if broke else _LOOK_ROWS.get(code, Faulty)(error)
+        # No credit, even as a 400, says nothing of a task that was paid for; nor does the page
+        # of a gateway whose way to the service is broken for a moment.
+        silent = isinstance(error, errors.InsufficientBalanceError) or (
+            error.code is None and code != 429
+        )
+        return Faulty(error) if silent else _LOOK_ROWS.get(code, Faulty)(error)
     status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
     if status is None or envelope is None or envelope.code != 200:
         return Faulty(_unreadable(answer, ref))

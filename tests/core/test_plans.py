@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from apixo_async._core.plans import (
     Plan,
     after_fault,
+    after_miss,
     first_look,
     is_gone,
     late_again,
@@ -147,8 +148,41 @@ def test_stretched_looks_and_submits_fit_the_limit(
     [(5, 10.0, True), (5, 9.9, False), (4, 3_600.0, False), (100, 0.0, False), (6, 11.0, True)],
 )
 def test_a_task_that_is_gone(misses: int, span: float, gone: bool) -> None:
-    """A task is gone after five looks without it, over at least ten seconds."""
-    assert is_gone(misses, span) is gone
+    """A task never seen is gone after five looks without it, over at least ten seconds."""
+    assert is_gone(misses, span, seen=False, crowd=False) is gone
+    assert is_gone(misses, 12 * span, seen=True, crowd=False) is gone
+
+
+@pytest.mark.parametrize("span", [0.0, 119.9, 120.0, 1e6])
+def test_a_crowd_that_is_missing(span: float) -> None:
+    """Missing in a crowd, a task that was seen is kept, and another one for two minutes."""
+    assert not is_gone(100, span, seen=True, crowd=True)
+    assert is_gone(100, span, seen=False, crowd=True) is (span >= 120.0)
+
+
+@LIVELY
+@given(plan=plans, rng=sources)
+def test_a_mistyped_id_is_told_soon(plan: Plan, rng: random.Random) -> None:
+    """Whatever its plan, five looks at a task never seen span ten seconds and less than 15."""
+    times, misses = [0.0], 1
+    while not is_gone(misses, times[-1], seen=False, crowd=False):
+        times.append(after_miss(plan, misses=misses, seen=False, now=times[-1], rng=rng))
+        misses += 1
+    assert misses == 5
+    assert times[-1] < 14.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "pauses"),
+    [(True, [3, 6, 12, 24, 48, 60, 60]), (False, [2.6, 2.6, 2.6, 2.6, 3, 6, 12])],
+)
+def test_looks_for_a_missing_task_grow_rare(seen: bool, pauses: list[float]) -> None:
+    """Pauses grow to a minute, from the first where a task was seen, else from the fifth."""
+    looks = [
+        after_miss(Plan(20, 3), misses=misses, seen=seen, now=100.0, rng=Stuck(0))
+        for misses in range(1, 8)
+    ]
+    assert [one - 100.0 for one in looks] == pytest.approx(pauses)
 
 
 @pytest.mark.parametrize(("age", "due"), [(1.0, 103.0), (6.0, 103.0), (50.0, 125.0)])

@@ -34,6 +34,7 @@ from apixo_async._core.wire import Answer, Status, read_balance, read_envelope
 REF = TaskRef("gpt-image-1", "task_12345678")
 URL = "https://r2.apixo.ai/xxx.png"
 PAGE = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+GATEWAY = b'{"code": "NO_ROUTE", "message": "No", "data": {"taskId": "task_1"}}'
 RESULT_JSON = json.dumps({"resultUrls": [URL]})
 
 
@@ -66,12 +67,18 @@ CODES: dict[int, type[LookVerdict]] = {
 }
 
 
-@pytest.mark.parametrize("told", ["both", "status", "code", "page"])
+@pytest.mark.parametrize("told", ["both", "status", "code", "page", "gateway"])
 @pytest.mark.parametrize(("code", "cls"), CODES.items(), ids=[str(code) for code in CODES])
 def test_an_error_in_place_of_a_status(code: int, cls: type[LookVerdict], told: str) -> None:
-    """An error tells nothing, that the task is unknown, that the key may not look, or 429."""
+    """An error tells nothing, that the task is unknown, that the key may not look, or 429.
+
+    A page that is no envelope is a gateway's: it tells nothing but a 429.
+    """
+    if told in ("page", "gateway") and cls is not Throttled:
+        cls = Faulty
     content = body(200 if told == "status" else code, "No", data={"state": "success"})
-    answer = Answer(200 if told == "code" else code, PAGE if told == "page" else content)
+    content = {"page": PAGE, "gateway": GATEWAY}.get(told, content)
+    answer = Answer(200 if told == "code" else code, content)
     verdict = judge_look(answer, REF)
     assert type(verdict) is cls
     error = verdict.error  # type: ignore[union-attr]  # every class above has one

@@ -202,15 +202,18 @@ async def test_failed_task(simulator: Simulator, client_of: ClientOf) -> None:
     assert (error.model, error.task_id, error.bought) == ("gpt-image-1", task.id, True)
 
 
-async def test_unknown_task(simulator: Simulator, client_of: ClientOf) -> None:
+@pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-2", "sora-2", "nano-banana"])
+async def test_unknown_task(simulator: Simulator, client_of: ClientOf, model: str) -> None:
     """Five looks over ten seconds that answer 404 tell that there is no such task."""
     client = client_of(simulator)
-    task = client.attach("gpt-image-1", "task_none")
+    attached_at = asyncio.get_running_loop().time()
+    task = client.attach(model, "task_none")
     with pytest.raises(TaskNotFoundError, match="check the task id"):
         await task
     looks = [exchange.at for exchange in simulator.log]
     assert len(looks) == 5
     assert looks[-1] - looks[0] >= 10
+    assert asyncio.get_running_loop().time() - attached_at < 15
     assert client.statistics().slots_used == 0
 
 

@@ -49,6 +49,31 @@ async def test_a_thousand_submits_into_a_dead_service(client_of: ClientOf, fault
     assert client.statistics().slots_used == 0
 
 
+NOT_MEANT = [
+    (15.0, Fault.html(404)),
+    (3.0, Fault.html(403)),
+    (15.0, Fault.raw(401, b'{"detail": "Unauthorized"}')),
+    (15.0, Fault.status(404)),
+    (150.0, Fault.status(404)),
+]
+
+
+@pytest.mark.parametrize(
+    ("lasts", "fault"), NOT_MEANT, ids=lambda value: getattr(value, "name", None)
+)
+async def test_a_gateway_that_knows_no_task(
+    client_of: ClientOf, lasts: float, fault: Fault
+) -> None:
+    """A page that denies or does not find every task ends none, and frees no slot."""
+    simulator = Simulator(seed=1, durations=60.0, concurrent_tasks=30)
+    loop = asyncio.get_running_loop()
+    simulator.faults.during(loop.time() + 61, loop.time() + 61 + lasts, fault, "look")
+    client = client_of(simulator, limits=Limits(concurrent_tasks=30))
+    results = await asyncio.gather(*(client.generate(CASTLE) for _ in range(60)))
+    assert len(results) == simulator.created == 60
+    assert all(exchange.status == 200 for exchange in simulator.log if exchange.kind == "submit")
+
+
 @pytest.mark.parametrize("fault", [Fault.status(500), Fault.html(502), Fault.lost_answer()])
 async def test_a_minute_of_failing_looks(
     client_of: ClientOf, events: list[Event], fault: Fault

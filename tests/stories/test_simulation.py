@@ -118,7 +118,7 @@ def waiters_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def missing_once_is_gone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("apixo_async._ledger.is_gone", lambda *_: True)
+    patch.setattr("apixo_async._outages.is_gone", lambda *_, **__: True)
 
 
 @pytest.mark.parametrize(
