@@ -42,11 +42,18 @@ def lasted(track: Track, said: float | None, now: float) -> float | None:
     return min(max((low + high) / 2 if said is None else said, low), high)
 
 
-def abandoned(track: Track, now: float) -> TaskAbandonedError:
-    """Return the error of a task that is older than its age limit."""
+def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:
+    """Return the error of a task that is past its age limit.
+
+    Args:
+        track: The task.
+        now: The time.
+        seen: Whether a look found it so.
+    """
+    doubt = "" if seen else ", as far as is known: no look since then told of it"
     return TaskAbandonedError(
-        f"{track.ref} was not over after {now - track.tracked_at:.0f} s, its age limit; nobody "
-        "looks at it any more and its slot is free: `attach` looks again",
+        f"{track.ref} was not over after {now - track.tracked_at:.0f} s, past its age limit"
+        f"{doubt}; it is not looked at any more and its slot is free: `attach` looks again",
         ref=track.ref,
     )
 

@@ -155,6 +155,9 @@ class Ledger:
         self.outages.weigh(track, verdict, now)
         if track.outcome is None:
             self._act(track, verdict, now)
+        told = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
+        if told and track.looked_at >= track.overdue and track.outcome is None:
+            self._settle(track, abandoned(track, now, seen=True), now)
         if track.again and track.verdict() is None:
             self.agenda.ask(track)
         track.again = False
@@ -188,17 +191,27 @@ class Ledger:
                 track.wake()
 
     def abandon_expired(self, now: float) -> None:
-        """Give up the tasks that are past their age limit, unless a look is under way."""
+        """Give back the slots of tasks that reach their age limit, and look once more.
+
+        A task is given up when that look, or a later one, says that it is not over; or when
+        none has said anything for another age limit.
+        """
         while (track := self.agenda.pop_expired(now)) is not None:
             if track.unnamed:
                 given_up = self.claims.despair(track, now)
                 if given_up is not None:
                     self._settle(track, given_up, now)
                 continue
-            track.expires = now + EXPIRY_GRACE
+            track.expires = now + (EXPIRY_GRACE if track.looking else timing(track.kind).age_limit)
             self.agenda.expect(track)
-            if not track.looking:
-                self._settle(track, abandoned(track, now), now)
+            if track.looking:
+                continue
+            if track.overdue < math.inf or track.halted is not None:
+                self._settle(track, abandoned(track, now, seen=False), now)
+            else:
+                track.overdue = now
+                track.slot.release()
+                self.agenda.ask(track)
 
     def halt_all(self, reason: ApixoError, now: float) -> None:
         """Tell every waiter that nobody looks any more, and why.

@@ -66,7 +66,8 @@ class Track:
         plan: When to look at it.
         slot: Given back when the task is over or past its age limit.
         created: When it was created, on the loop's clock; minus infinity while nobody knows.
-        expires: Past this time nobody looks any more.
+        expires: When its age limit is reached; later, when it is given up whatever looks say.
+        overdue: When the age limit was reached; infinity before.
         tracked_at: When this client took it up, on the loop's clock.
         due: When the next look is due (minus infinity: asked for), or None while none is planned.
         looking: Whether a look is under way.
@@ -113,6 +114,7 @@ class Track:
         "missing_since",
         "outcome",
         "over",
+        "overdue",
         "parked",
         "placeholder",
         "plan",
@@ -141,6 +143,7 @@ class Track:
         self.slot = slot
         self.created = self.tracked_at = self.sent_at = created
         self.expires = expires
+        self.overdue = math.inf
         self.due: float | None = None
         self.waited = self.looking = self.parked = False
         self.told = self.again = self.unnamed = self.reopened = False

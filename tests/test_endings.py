@@ -65,7 +65,8 @@ def test_what_a_task_of_unknown_age_lasted(said: float | None) -> None:
 @pytest.mark.parametrize(
     ("error", "cls", "words"),
     [
-        (abandoned(track(), 200.0), TaskAbandonedError, "not over after 100 s"),
+        (abandoned(track(), 200.0, seen=True), TaskAbandonedError, "after 100 s.* age limit; "),
+        (abandoned(track(), 200.0, seen=False), TaskAbandonedError, "after 100 s.* no look since"),
         (not_found(track(), ApixoError("404")), TaskNotFoundError, "in 5 looks"),
         (
             presumed_not_bought(awaited(), 200.0, callbacks_come=True),
@@ -95,7 +96,7 @@ def test_words() -> None:
     ends = [
         Result(task_id="1", model="m", urls=(), raw={}),
         failed,
-        abandoned(track(), 200.0),
+        abandoned(track(), 200.0, seen=True),
         not_found(track(), ApixoError("404")),
         presumed_not_bought(track(), 200.0, callbacks_come=True),
     ]

@@ -209,15 +209,69 @@ async def test_denied_task_still_expires(ledger: Ledger) -> None:
     assert ledger._limiter.slots_used == 0
 
 
+END = 1_800.0 + EXPIRY_GRACE
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [running(), MISSING, verdicts.Denied(AuthenticationError("x", status=401))],
+    ids=lambda verdict: type(verdict).__name__,
+)
+async def test_a_last_look_at_the_age_limit(ledger: Ledger, verdict: verdicts.LookVerdict) -> None:
+    """At its age limit a task gives its slot back, and ends with a look that goes out then."""
+    track = opened(ledger)
+    assert ledger.next_due(21.0) is track
+    ledger.apply(track, running(), 21.5)
+    ledger.abandon_expired(END)
+    assert track.outcome is None
+    assert ledger._limiter.slots_used == 0
+    assert ledger.next_due(END) is track
+    ledger.apply(track, verdict, END + 0.5)
+    assert isinstance(track.outcome, TaskAbandonedError)
+    assert "no look" not in str(track.outcome)
+    assert (ledger.tracks, ledger.agenda.next_due()) == ({}, float("inf"))
+
+
+async def test_a_result_past_the_age_limit(ledger: Ledger) -> None:
+    """A task is kept past its age limit while looks tell nothing, and its result is not lost."""
+    track = opened(ledger)
+    ledger.abandon_expired(END)
+    now = END
+    for verdict in (FAULTY, verdicts.Throttled(RateLimitError("x", status=429)), FAULTY):
+        assert ledger.next_due(now) is track
+        ledger.apply(track, verdict, now)
+        assert track.outcome is None
+        assert track.due is not None
+        now = track.due
+    assert now < END + 20
+    assert ledger.next_due(now) is track
+    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), now)
+    assert track.outcome is RESULT
+
+
+async def test_everything_has_a_deadline(ledger: Ledger) -> None:
+    """A task of which no look tells anything is abandoned at twice its age limit, and says so."""
+    track = opened(ledger)
+    ledger.abandon_expired(END)
+    assert ledger.next_due(END) is track
+    ledger.apply(track, FAULTY, END + 1)
+    ledger.abandon_expired(END + 1_799.0)
+    assert track.outcome is None
+    ledger.abandon_expired(END + 1_800.0)
+    assert isinstance(track.outcome, TaskAbandonedError)
+    assert "not over after 3630 s, past its age limit, as far as is known: no look" in str(
+        track.outcome
+    )
+
+
 async def test_expiry_waits_for_a_look_under_way(ledger: Ledger) -> None:
     """A task is not abandoned while a look is on its way: it may bring the result."""
     track = opened(ledger)
     ledger.next_due(30.0)
-    end = 1_800.0 + EXPIRY_GRACE
-    ledger.abandon_expired(end)
+    ledger.abandon_expired(END)
     assert track.outcome is None
-    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), end + 1)
-    ledger.abandon_expired(end + 1_000)
+    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), END + 1)
+    ledger.abandon_expired(END + 1_000)
     assert track.outcome is RESULT
     assert ledger.agenda.next_expiry() == float("inf")
 

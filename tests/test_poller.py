@@ -148,14 +148,32 @@ async def test_asked_look_overtakes_scheduled_ones(client_of: ClientOf) -> None:
 
 
 async def test_expiry_while_everything_is_closed(client_of: ClientOf) -> None:
-    """A task reaches its age limit although 429s keep every look from going out."""
+    """A task gives its slot back although 429s keep its looks from telling, and ends later."""
     simulator = Simulator(seed=1)
     client = client_of(simulator)
     task = await client.submit(CASTLE)
     simulator.faults.during(0, 1e9, Fault.status(429, retry_after=60.0), "look")
-    async with asyncio.timeout(2_000):
+    assert not await task.wait(1_820)
+    assert client.statistics().slots_used == 1
+    assert not await task.wait(20)
+    assert client.statistics().slots_used == 0
+    async with asyncio.timeout(1_900):
         await task.wait()
     assert "abandoned" in type(task.exception()).__name__.lower()
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.status(429, retry_after=60.0), Fault.status(500), Fault.hang(), Fault.refused()]
+)
+async def test_an_outage_longer_than_the_age_limit(client_of: ClientOf, fault: Fault) -> None:
+    """Results of tasks that no look could see for 35 minutes are not lost."""
+    simulator = Simulator(seed=1)
+    client = client_of(simulator)
+    tasks = [await client.submit(CASTLE) for _ in range(3)]
+    now = asyncio.get_running_loop().time()
+    simulator.faults.during(now, now + 2_100, fault, "look")
+    assert len(await asyncio.gather(*tasks)) == 3
+    assert asyncio.get_running_loop().time() < now + 2_100 + 70
 
 
 async def test_an_answer_that_cannot_be_judged(

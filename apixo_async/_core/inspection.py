@@ -63,10 +63,9 @@ class Sample:
         """The mean duration in seconds."""
         return self._sums[-1] / len(self._durations)
 
-    @property
-    def longest(self) -> float:
-        """The longest duration in seconds."""
-        return self._durations[-1]
+    def quantile(self, part: float) -> float:
+        """Return the duration in seconds that such a part of the tasks does not exceed."""
+        return self._durations[int(part * (len(self._durations) - 1))]
 
     def looks_by(self, first: float, interval: float) -> float:
         """Return how many looks a task takes on the average by a plan."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Hashable
 from typing import ClassVar, Final
 
+from apixo_async._core.documents import timing
 from apixo_async._core.durations import ENOUGH, WATCHED, Durations
 from apixo_async._core.inspection import Pace, Sample
 from apixo_async._core.plans import LOOKS_SHARE, Plan
@@ -28,8 +29,10 @@ _WANTED_FOR: Final = 10.0
 _RESERVE: Final = 1.0
 _YIELDING: Final = 3.0
 
-#: Times the longest of the durations that were seen, after which a callback counts as lost.
+#: A callback counts as lost after this many times the duration which such a part of the tasks
+#: does not exceed. Of the fewest durations, 8, one is beyond it: an outlier moves nothing.
 _BEYOND: Final = 1.1
+_NEARLY_ALL: Final = 7 / 8
 
 
 class _Kind:
@@ -128,8 +131,10 @@ class Learned:
         """Return when a callback that is not here counts as lost."""
         sample = self._of(kind).sample
         if sample is None:
-            return self._planned.late(kind, created)
-        return created + max(self._pace.floor, _BEYOND * sample.longest)
+            late = self._planned.late(kind, created) - created
+        else:
+            late = _BEYOND * sample.quantile(_NEARLY_ALL)
+        return created + max(self._pace.floor, min(late, timing(kind).longest))
 
     def _due(self, known: _Kind, sample: Sample, created: float, age: float) -> float:
         due = created + sample.next_look(age, self._price(known), self._pace)

@@ -103,6 +103,13 @@ def test_two_clusters_are_looked_for_where_they_are() -> None:
     assert sample.next_look(first, 0.7, WIDE) == pytest.approx(60.7)
 
 
+def test_quantiles() -> None:
+    """A quantile is a duration that was given, which that part of them does not exceed."""
+    sample = Sample(range(1, 101))
+    assert [sample.quantile(part) for part in (0.0, 0.5, 0.9, 1.0)] == [1, 50, 90, 100]
+    assert Sample([3.0]).quantile(0.9) == 3.0
+
+
 def test_looks_by_a_plan() -> None:
     """A plan of 20 s and 3 s takes one look up to 20 s, two up to 23 s, and so on."""
     assert Sample([5.0, 20.0, 20.5, 23.0, 23.5]).looks_by(20.0, 3.0) == (1 + 1 + 2 + 2 + 3) / 5

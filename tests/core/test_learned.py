@@ -184,10 +184,31 @@ def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_late_callback() -> None:
-    """It counts as lost by the plan at first, then a tenth beyond the longest that was seen."""
+    """It counts as lost by the plan at first, then a tenth beyond nearly all that was seen."""
     schedule = looking()
     assert schedule.late("m", 100.0) == 150.0
     teach(schedule, [10.0] * 20)
     assert schedule.late("m", 100.0) == pytest.approx(111.0)
     teach(schedule, [0.01] * 20, kind="quick")
     assert schedule.late("quick", 100.0) == 100.5
+
+
+@pytest.mark.parametrize("count", [8, 20, 128])
+def test_an_outlier_makes_no_callback_later(count: int) -> None:
+    """One task of 20 minutes among those of 30 s, be they eight, moves no late look."""
+    schedule = looking()
+    teach(schedule, [1_200.0, *[30.0] * (count - 1)])
+    assert schedule.late("m", 0.0) == pytest.approx(33.0)
+
+
+def test_no_callback_counts_as_lost_later_than_the_documents_allow() -> None:
+    """However long tasks took, the late look comes within their longest documented time."""
+    schedule = looking()
+    teach(schedule, [900.0] * 20, kind="flux-kontext")
+    assert schedule.late("flux-kontext", 0.0) == 120.0
+    slow = Learned(
+        lambda _: Plan(100, 100),
+        Planned(lambda _: Plan(100, 100), random.Random(1)),
+        Pace(100, 120),
+    )
+    assert slow.late("sora-2", 0.0) == 600.0

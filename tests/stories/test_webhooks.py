@@ -142,6 +142,17 @@ async def test_lost_callback_of_a_kind_that_is_known(webhooks_of: WebhooksOf) ->
     assert asyncio.get_running_loop().time() - start == pytest.approx(11.0, abs=1.0)
 
 
+async def test_lost_callback_after_an_outlier(webhooks_of: WebhooksOf) -> None:
+    """One task of 20 minutes delays the late looks at no others, and makes none be abandoned."""
+    simulator, client = webhooks_of(durations=30.0)
+    simulator.faults.submit(Fault.task_lasts(1_200.0))
+    await asyncio.gather(*(client.generate(CASTLE) for _ in range(8)))
+    simulator.callbacks.next(Callback(lost=True))
+    start = asyncio.get_running_loop().time()
+    await client.generate(CASTLE)
+    assert asyncio.get_running_loop().time() - start == pytest.approx(33.0, abs=1.0)
+
+
 async def test_slow_task(webhooks_of: WebhooksOf) -> None:
     """A task that is late is looked at rarely, however long it takes."""
     simulator, client = webhooks_of(durations=600.0)
