@@ -105,6 +105,7 @@ class Claims:
         """
         self._register.leave(track)
         track.ref, track.misses, track.due = track.placeholder, 0, None
+        track.overdue = math.inf
         track.created, track.waited, track.snapshot, track.seen = -math.inf, False, None, False
         self._wait(track)
         return self._given_up(track, now) if track.ticket is None else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Final
 
+from apixo_async._core.documents import timing
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.task_errors import (
     PresumedNotBoughtError,
@@ -14,7 +16,11 @@ from apixo_async._core.task_errors import (
     TaskNotFoundError,
 )
 from apixo_async._core.values import Result, TaskRef
+from apixo_async._core.verdicts import Running
 from apixo_async._track import Track
+
+#: Dates of answers are whole seconds: a new task may seem to be made after its answer.
+_ROUNDING: Final = 1.0
 
 _WORDS: Final[dict[type[ApixoError], str]] = {
     TaskFailedError: "failed",
@@ -34,12 +40,28 @@ def placeholder(model: str, mark: str) -> TaskRef:
     return TaskRef(model, f"unnamed-{mark[:12]}")
 
 
+def age_of(verdict: Running, kind: str) -> float | None:
+    """Return how old a task is by its `createTime`, or None where that is no age of a task.
+
+    It is one by the service's own clock, where the answer has a date.
+    """
+    if verdict.created is None:
+        return None
+    age = (verdict.at or time.time()) - verdict.created
+    return max(0.0, age) if -_ROUNDING <= age <= timing(kind).age_limit else None
+
+
 def lasted(track: Track, said: float | None, now: float) -> float | None:
-    """Return how long a task took: what the service said, within what was seen."""
+    """Return how long a task took: what the service said, within what was seen.
+
+    It is between 0 and the age limit, or None where it is not known: one absurd duration among
+    those that are learned moves the looks at all tasks.
+    """
+    limit = timing(track.kind).age_limit
     if track.created == -math.inf:
-        return said
+        return said if said is not None and 0 <= said <= limit else None
     low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)
-    return min(max((low + high) / 2 if said is None else said, low), high)
+    return min(max((low + high) / 2 if said is None else said, low), high, limit)
 
 
 def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:

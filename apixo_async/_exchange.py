@@ -77,14 +77,16 @@ class Incoming:
     Attributes:
         status: The HTTP status, or None before its head has come.
         retry_after: The `Retry-After` header.
+        date: The `Date` header.
         body: What came of the body, cut at the longest answer.
     """
 
-    __slots__ = ("body", "retry_after", "status")
+    __slots__ = ("body", "date", "retry_after", "status")
 
     def __init__(self) -> None:
         self.status: int | None = None
         self.retry_after: str | None = None
+        self.date: str | None = None
         self.body = b""
 
     def take(self, chunk: bytes) -> bool:
@@ -132,6 +134,7 @@ class UsualExchange:
         response = await self._transport.handle_async_request(self._built(request))
         answer.status = response.status_code
         answer.retry_after = response.headers.get("Retry-After")
+        answer.date = response.headers.get("Date")
         try:
             async for chunk in response.aiter_bytes():
                 if answer.take(chunk):

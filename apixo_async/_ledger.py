@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +17,7 @@ from apixo_async._core.polling import Polling
 from apixo_async._core.schedule import Room
 from apixo_async._core.task_errors import TaskError
 from apixo_async._core.values import Result, TaskRef
-from apixo_async._endings import abandoned, created_before, lasted, not_found, word_of
+from apixo_async._endings import abandoned, age_of, created_before, lasted, not_found, word_of
 from apixo_async._limiter import Limiter, Slot
 from apixo_async._outages import Outages
 from apixo_async._register import Register
@@ -240,8 +239,8 @@ class Ledger:
     def _still_running(self, track: Track, verdict: verdicts.Running, now: float) -> None:
         track.faults = 0
         track.halted = None
-        if track.created == -math.inf and verdict.created is not None:
-            track.created = now - max(0.0, time.time() - verdict.created)
+        if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
+            track.created = now - age
         track.ran_until = track.looked_at
         age = track.looked_at - self._known_since(track)
         self.schedule.running(track.kind, track, age, first=not track.waited)

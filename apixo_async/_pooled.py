@@ -150,6 +150,8 @@ async def _read(response: httpcore2.Response, answer: Incoming) -> None:
     head = {name.lower(): value for name, value in response.headers}
     if b"retry-after" in head:
         answer.retry_after = head[b"retry-after"].decode("ascii", "replace")
+    if b"date" in head:
+        answer.date = head[b"date"].decode("ascii", "replace")
     chunks = response.aiter_stream()
     if head.get(b"content-encoding", b"") not in _PLAIN:
         # Nobody asked for it; but a task id that was paid for may be inside.

@@ -108,7 +108,8 @@ class Channel:
             answer.status, failure = None, type(exc)(*exc.args)
         # A broken body still has a status, and may hold what was asked for.
         if answer.status is not None:
-            return Answer(answer.status, self._key.hidden_in(answer.body), _pause(answer))
+            body = self._key.hidden_in(answer.body)
+            return Answer(answer.status, body, _pause(answer), answer.date)
         assert failure is not None  # Without a status something was raised.
         # Raised outside of the handlers: the foreign exception, its request and its frames stay
         # out of the context of ours.

@@ -169,6 +169,7 @@ async def _fill(
     ) as response:
         answer.status = response.status
         answer.retry_after = response.headers.get("Retry-After")
+        answer.date = response.headers.get("Date")
         while chunk := await response.content.readany():
             if answer.take(chunk):
                 response.close()  # The rest is not read: this connection is of no more use.

@@ -10,6 +10,7 @@ import pytest
 from apixo_async import (
     PresumedNotBoughtError,
     Result,
+    Snapshot,
     TaskAbandonedError,
     TaskFailedError,
     TaskNotFoundError,
@@ -18,7 +19,8 @@ from apixo_async import (
 from apixo_async._core.errors import ApixoError
 from apixo_async._core.plans import Plan
 from apixo_async._core.task_errors import TaskError
-from apixo_async._endings import abandoned, lasted, not_found, presumed_not_bought, word_of
+from apixo_async._core.verdicts import Running
+from apixo_async._endings import abandoned, age_of, lasted, not_found, presumed_not_bought, word_of
 from apixo_async._grants import Slot
 from apixo_async._track import Track
 
@@ -56,10 +58,49 @@ def test_what_a_task_lasted(said: float | None, ran_until: float, seconds: float
     assert lasted(seen, said, 200.0) == seconds
 
 
-@pytest.mark.parametrize("said", [None, 30.0])
-def test_what_a_task_of_unknown_age_lasted(said: float | None) -> None:
-    """Of a task whose creation nobody saw, only the service knows."""
-    assert lasted(track(created=-math.inf), said, 200.0) == said
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [(None, None), (30.0, 30.0), (1_800.0, 1_800.0), (1_801.0, None), (1e300, None), (-1.0, None)],
+)
+def test_what_a_task_of_unknown_age_lasted(said: float | None, seconds: float | None) -> None:
+    """Of a task whose creation nobody saw, only the service knows, unless that is absurd."""
+    assert lasted(track(created=-math.inf), said, 200.0) == seconds
+
+
+@pytest.mark.parametrize("said", [None, 9_000.0, 1e300])
+def test_nothing_lasts_longer_than_its_age_limit(said: float | None) -> None:
+    """However late a task is found over, no more than its age limit is learned."""
+    assert lasted(track(), said, 1e4) == 1_800.0
+
+
+NOW = 1_767_965_630.0
+HEADER = "Fri, 09 Jan 2026 13:33:50 GMT"
+
+
+@pytest.mark.parametrize(
+    ("created", "age"),
+    [
+        (None, None),
+        (NOW - 30.0, 30.0),
+        (NOW - 1_800.0, 1_800.0),
+        (NOW - 1_801.0, None),
+        (NOW + 0.9, 0.0),
+        (NOW + 2.0, None),
+        (0.0, None),
+        (NOW / 1_000, None),
+        (NOW * 1_000, None),
+        (1e305, None),
+        (-1e305, None),
+    ],
+)
+@pytest.mark.parametrize("header", [HEADER, None, "soon"])
+def test_how_old_a_task_is(
+    created: float | None, age: float | None, header: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creation is an age by the answer's own date, else by this clock; an absurd one is none."""
+    monkeypatch.setattr("time.time", lambda: NOW if header != HEADER else NOW + 86_400.0)
+    running = Running(Snapshot(REF.task_id, REF.model, "processing", {}), created, header)
+    assert age_of(running, REF.model) == age
 
 
 @pytest.mark.parametrize(

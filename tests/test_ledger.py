@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import time
 
@@ -305,13 +306,27 @@ async def test_attached_task_is_dated_by_the_service(ledger: Ledger) -> None:
     assert track.due == pytest.approx(108.0, abs=0.4)
 
 
-async def test_service_clock_ahead(ledger: Ledger) -> None:
-    """A service whose clock is ahead dates an attached task once, as new, and not at each look."""
+@pytest.mark.parametrize("created", [0.0, 1_767_965.6, -1e305, 1e305], ids=str)
+async def test_an_absurd_creation(learner: Ledger, created: float) -> None:
+    """Tasks whose `createTime` is absurd are as old as they are known, and teach no such times."""
+    for number in range(8):
+        track = opened(learner, at_once=True, ref=TaskRef(REF.model, str(number)))
+        assert learner.next_due(100.0) is track
+        learner.apply(track, running(created), 100.0)
+        assert track.created == -math.inf
+        assert track.due == pytest.approx(103.0, abs=0.4)
+        over = verdicts.Over(snapshot("success"), RESULT, abs(created))
+        learner.apply(track, over, 130.0)
+    durations = learner.schedule._kinds[REF.model].durations
+    assert all(0 <= seconds <= 1_800.0 for seconds in durations._newest)
+
+
+async def test_the_clock_of_the_service(ledger: Ledger) -> None:
+    """An attached task is dated by the answer's own date, however wrong this clock is."""
     track = opened(ledger, at_once=True)
-    for now in (100.0, 120.0):
-        ledger.apply(track, running(time.time() + 500.0), now)
-        assert track.created == pytest.approx(100.0)
-    assert track.due == pytest.approx(123.0, abs=0.4)
+    date, made = "Fri, 09 Jan 2026 13:33:50 GMT", 1_767_965_618.0
+    ledger.apply(track, verdicts.Running(snapshot(), made, date), 100.0)
+    assert track.created == pytest.approx(88.0)
 
 
 async def test_halt_tells_everybody(ledger: Ledger) -> None:

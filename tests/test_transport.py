@@ -19,6 +19,7 @@ from apixo_async._transport import (
 )
 
 pytestmark = pytest.mark.anyio
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 BASE = "https://api.apixo.ai/api/v1"
 Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
 
@@ -57,7 +58,7 @@ class Own(httpx2.AsyncBaseTransport):
         self.seen.append(request)
         request.phase.mark()
         if self.status is not None:
-            answer.status, answer.retry_after = self.status, "7"
+            answer.status, answer.retry_after, answer.date = self.status, "7", DATE
             answer.take(b"a")
             answer.take(b"b")
         if self.error is not None:
@@ -200,6 +201,7 @@ async def test_own_way_of_a_transport() -> None:
     transport = Own(None)
     answer = await channel(transport).post("/x", b"{}")
     assert (answer.status, answer.body, answer.retry_after) == (429, b"ab", 7.0)
+    assert answer.date == 1_792_567_680.0
     assert await channel(transport).get("/y") == answer
     post, get = transport.seen
     assert (post.method, post.path, post.body) == ("POST", "/x", b"{}")

@@ -98,14 +98,19 @@ class Sample:
         return (idle + sums[index] - sums[over]) / (index - over)
 
     def course(self, price: float, pace: Pace) -> Course:
-        """Return what looking by a price means for the tasks of this sample."""
+        """Return what looking by a price means for the tasks of this sample.
+
+        It takes a step for each duration at most, however far apart they are.
+        """
         count = len(self._durations)
         age = delay = 0.0
-        over = looks = 0
+        looks, over = 0.0, 0
         while over < count:
-            age = self.next_look(age, price, pace)
-            looks += count - over
-            found = bisect_right(self._durations, age)
+            # No look before the next task is over finds any: these come at the ceiling.
+            idle = max(0.0, -((age - self._durations[over]) // pace.ceiling) - 1)
+            age = self.next_look(age + idle * pace.ceiling, price, pace)
+            looks += (idle + 1) * (count - over)
+            found = max(over + 1, bisect_right(self._durations, age))
             delay += age * (found - over) - (self._sums[found] - self._sums[over])
             over = found
         return Course(looks / count, delay / count)

@@ -17,6 +17,7 @@ from apixo_async._core.wire import (
     Status,
     created_epoch,
     lasted,
+    parse_date,
     read_envelope,
     read_object,
     read_result,
@@ -156,21 +157,40 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
 
 
 class Over(NamedTuple):
-    """The task has ended. `lasted` is what the service says it took, in seconds, or None."""
+    """The task has ended. `lasted` is what the service says it took, in seconds, or None.
+
+    The other attributes are those of `Running`.
+    """
 
     snapshot: Snapshot
     outcome: Result | TaskFailedError
     lasted: float | None = None
     created: float | None = None
-    at: float | None = None
+    date_header: str | None = None
+
+    @property
+    def at(self) -> float | None:
+        """When the service answered, by its own clock."""
+        return parse_date(self.date_header)
 
 
 class Running(NamedTuple):
-    """The task goes on. `created` is its creation in seconds since the Unix epoch, or None."""
+    """The task goes on.
+
+    Attributes:
+        snapshot: What the service said.
+        created: The task's creation in seconds since the Unix epoch, or None.
+        date_header: The answer's `Date` header, or None. It is parsed where `at` is asked for.
+    """
 
     snapshot: Snapshot
     created: float | None
-    at: float | None = None
+    date_header: str | None = None
+
+    @property
+    def at(self) -> float | None:
+        """When the service answered, by its own clock, in seconds since the Unix epoch."""
+        return parse_date(self.date_header)
 
 
 class Faulty(NamedTuple):
@@ -226,7 +246,7 @@ def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
     status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
     if status is None or envelope is None or envelope.code != 200:
         return Faulty(_unreadable(answer, ref))
-    return _judge_state(status, envelope, ref)
+    return _judge_state(status, envelope, ref, answer.date_header)
 
 
 def _unreadable(answer: Answer, ref: TaskRef) -> errors.APIConnectionError:
@@ -237,15 +257,17 @@ def _unreadable(answer: Answer, ref: TaskRef) -> errors.APIConnectionError:
     )
 
 
-def _judge_state(status: Status, envelope: Envelope, ref: TaskRef) -> Over | Running:
-    state = str(status.state)
+def _judge_state(
+    status: Status, envelope: Envelope, ref: TaskRef, date: str | None
+) -> Over | Running:
+    state, created = str(status.state), created_epoch(status)
     snapshot = Snapshot(ref.task_id, ref.model, state, envelope.data)
     word = state.strip().lower()
     if word == SUCCESS:
-        return Over(snapshot, read_result(status, ref), lasted(status), created_epoch(status))
+        return Over(snapshot, read_result(status, ref), lasted(status), created, date)
     if word == FAILED:
-        return Over(snapshot, _failure(status, ref), lasted(status), created_epoch(status))
-    return Running(snapshot, created_epoch(status))
+        return Over(snapshot, _failure(status, ref), lasted(status), created, date)
+    return Running(snapshot, created, date)
 
 
 def _failure(status: Status, ref: TaskRef) -> TaskFailedError:

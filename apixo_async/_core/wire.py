@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: What is not between these is not the time of an answer.
+_EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+
 #: Of the service's own words, what an error shows.
 _MOST_WORDS: Final = 500
 
@@ -51,11 +55,18 @@ class Answer(NamedTuple):
         status: The HTTP status.
         body: The decoded body, possibly cut short.
         retry_after: Seconds of the `Retry-After` header, or None.
+        date_header: The `Date` header, or None; most answers' is never parsed.
     """
 
     status: int
     body: bytes
     retry_after: float | None = None
+    date_header: str | None = None
+
+    @property
+    def date(self) -> float | None:
+        """When the service answered, by its own clock, in seconds since the Unix epoch."""
+        return parse_date(self.date_header)
 
 
 def _or_none(value: object, handler: ValidatorFunctionWrapHandler) -> object:
@@ -236,20 +247,34 @@ def encode_submit(task_input: TaskInput, delivery: Delivery) -> bytes:
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Return the seconds of a `Retry-After` header, given as a number or as an HTTP date."""
-    from email.utils import parsedate_to_datetime
-
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
+        moment = _http_date(value)
+        if moment is None:
             return None
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (aware - now).total_seconds()
+        seconds = (moment - now).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def parse_date(value: str | None) -> float | None:
+    """Return a `Date` header in seconds since the Unix epoch, or None where it is absurd."""
+    moment = None if value is None else _http_date(value)
+    if moment is None or not _EARLIEST < moment < _LATEST:
+        return None
+    return moment.timestamp()
+
+
+def _http_date(value: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _decoded(result_json: object) -> Mapping[str, object]:

@@ -103,6 +103,21 @@ def test_two_clusters_are_looked_for_where_they_are() -> None:
     assert sample.next_look(first, 0.7, WIDE) == pytest.approx(60.7)
 
 
+@pytest.mark.parametrize("huge", [1e4, 1.8e9, 1e300])
+def test_a_course_takes_few_steps(huge: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much longer than all others one duration is, no look is walked to one by one."""
+    steps, walked = [0.0], Sample.next_look
+
+    def counted(sample: Sample, age: float, price: float, pace: Pace) -> float:
+        steps.append(age)
+        return walked(sample, age, price, pace)
+
+    monkeypatch.setattr(Sample, "next_look", counted)
+    course = Sample([*[10.0] * 31, huge]).course(2.0, Pace(0.5, 120.0))
+    assert len(steps) <= 1 + 32
+    assert course.looks == pytest.approx(huge / 120.0 / 32, rel=0.5)
+
+
 def test_quantiles() -> None:
     """A quantile is a duration that was given, which that part of them does not exceed."""
     sample = Sample(range(1, 101))

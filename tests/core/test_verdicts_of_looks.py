@@ -159,6 +159,17 @@ def test_a_task_that_runs(data: dict[str, object]) -> None:
     assert verdict.created == (1767965610.929 if "createTime" in data else None)
 
 
+@pytest.mark.parametrize("state", ["processing", "success", "failed"])
+def test_the_times_of_a_task(state: str) -> None:
+    """What is said of a task that runs or is over comes with its creation and the answer's date."""
+    header = "Fri, 09 Jan 2026 13:33:50 GMT"
+    content = body(data={"state": state, "createTime": 1_767_965_610_929})
+    for date, at in ((header, 1_767_965_630.0), (None, None), ("x", None)):
+        verdict = judge_look(Answer(200, content, date_header=date), REF)
+        assert isinstance(verdict, Over | Running)
+        assert (verdict.created, verdict.at) == (1_767_965_610.929, at)
+
+
 SUCCESSES = {
     "full": {"state": "success", "resultJson": RESULT_JSON, "createTime": 1, "costTime": 2},
     "decoded": {"state": "success", "resultJson": {"resultUrls": [URL]}},

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from apixo_async._core.values import TaskRef
 from apixo_async._core.wire import (
+    Answer,
     created_epoch,
+    parse_date,
     parse_retry_after,
     read_balance,
     read_envelope,
@@ -53,6 +55,28 @@ def test_retry_after(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, NOW) == seconds
     elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
     assert parse_retry_after(value, elsewhere) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("1445412480", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 1_792_567_680.0),
+        ("Wed, 21 Oct 2026 09:28:00 +0200", 1_792_567_680.0),
+        ("Wed, 21 Oct 2026 07:28:00", 1_792_567_680.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("Wed, 21 Oct 2226 07:28:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", None),
+        ("Wed, 21 Oct 99999999999 07:28:00 GMT", None),
+    ],
+)
+def test_date(value: str | None, seconds: float | None) -> None:
+    """A `Date` header is seconds since the epoch, and None where it is no time of an answer."""
+    assert parse_date(value) == Answer(200, b"", date_header=value).date == seconds
 
 
 json_values = st.recursive(
@@ -104,6 +128,8 @@ def test_nothing_is_too_odd_to_read(body: bytes) -> None:
     )
 )
 def test_no_header_is_too_odd(value: str) -> None:
-    """Whatever a `Retry-After` holds, it is a number of seconds from 0 up or None."""
+    """Whatever a `Retry-After` or a `Date` holds, it is a number of seconds from 0 up or None."""
+    date = parse_date(value)
+    assert date is None or 1.5e9 < date < 4.2e9
     seconds = parse_retry_after(value, NOW)
     assert seconds is None or 0 <= seconds < math.inf

@@ -228,12 +228,15 @@ async def test_request_on_the_wire(transport: httpx2.AsyncBaseTransport) -> None
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(answer(GOOD, status="200 OK\r\nRetry-After: 7"))
+        writer.write(
+            answer(GOOD, status="200 OK\r\nRetry-After: 7\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT")
+        )
 
     async with asyncio.timeout(BOUND), server(handle) as url:
         one = channel(transport, f"{url}/api/v1")
         got = await one.get("/statusTask/m?taskId=a%2Fb%20c")
         assert (got.status, got.body, got.retry_after) == (200, GOOD, 7.0)
+        assert got.date == 1_792_567_680.0
     [head] = heads
     first, *lines = head.decode().strip().split("\r\n")
     assert first == "GET /api/v1/statusTask/m?taskId=a%2Fb%20c HTTP/1.1"
