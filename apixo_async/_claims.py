@@ -117,7 +117,8 @@ class Claims:
             False if that task was created before the submit: it is another one's.
         """
         at = time.time() if verdict.at is None else verdict.at
-        if not may_be_of(verdict.created, at, now - track.sent_at):
+        age = now - track.times.sent_at
+        if not may_be_of(verdict.created, at, age, noted_at=track.times.noted_at):
             return False
         track.found = True
         ref, after = track.ref, now - track.tracked_at
@@ -139,7 +140,7 @@ class Claims:
         return None if now < last else self._given_up(track, now)
 
     def _given_up(self, track: Track, now: float) -> TaskError:
-        is_steady = self._trust.is_steady(track.sent_at, now)
+        is_steady = self._trust.is_steady(track.times.sent_at, now)
         return presumed_not_bought(track, now, callbacks_come=is_steady)
 
     def forget(self, track: Track) -> None:

@@ -113,7 +113,7 @@ class Ledger:
     ) -> Track:
         """Take up an uncertain submit, whose task only a callback can name."""
         track = self._new(ref, kind, slot, times.ended_at)
-        track.sent_at = times.sent_at
+        track.times = times
         self.claims.wait_for(track, ticket)
         return track
 

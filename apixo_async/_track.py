@@ -46,15 +46,18 @@ class Signal:
 
 
 class Times(NamedTuple):
-    """When an uncertain POST was under way, on the loop's clock.
+    """When an uncertain POST was under way.
 
     Attributes:
-        sent_at: When it was sent at the earliest: no task that is older is its task.
-        ended_at: When the service had it at the latest.
+        sent_at: When it was sent at the earliest, on the loop's clock: no older task is its task.
+        ended_at: When the service had it at the latest, likewise.
+        noted_at: What an earlier process noted as the time of sending, in seconds since the epoch
+            by its clock, which may have been set since; None for a POST of this process.
     """
 
     sent_at: float
     ended_at: float
+    noted_at: float | None = None
 
 
 class Track:
@@ -92,7 +95,7 @@ class Track:
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
         found: Whether a look found the task that a callback named.
         placeholder: What stands for its reference until a callback names the task.
-        sent_at: When its submit was sent at the earliest, where that was uncertain.
+        times: When its submit was under way, where that was uncertain.
         reopened: Whether its submit was sent by a process that has ended.
         when_found: Called with its id when one did, or None.
     """
@@ -123,10 +126,10 @@ class Track:
         "refreshers",
         "reopened",
         "seen",
-        "sent_at",
         "slot",
         "snapshot",
         "ticket",
+        "times",
         "told",
         "tracked_at",
         "unnamed",
@@ -141,7 +144,8 @@ class Track:
         self.kind = kind
         self.plan = plan
         self.slot = slot
-        self.created = self.tracked_at = self.sent_at = created
+        self.created = self.tracked_at = created
+        self.times = Times(created, created)
         self.expires = expires
         self.overdue = math.inf
         self.due: float | None = None

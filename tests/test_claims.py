@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
 import pytest
 
@@ -26,7 +27,7 @@ from apixo_async._core.verdicts import Running
 from apixo_async._grants import Slot
 from apixo_async._register import Register
 from apixo_async._reporting import Reporter
-from apixo_async._track import Track
+from apixo_async._track import Times, Track
 
 MODEL = "flux-kontext"
 
@@ -114,29 +115,43 @@ def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
     assert events == [SubmitFound(MODEL, "task_7", 11.0)]
 
 
+SERVICE = 1_750_000_000.0  # The service's clock when the loop's shows 210.
+
+
 def running(created: float | None) -> Running:
-    """Return what a poll says at the second 10,000 of the service's clock."""
+    """Return what a poll says at that time."""
     ref = TaskRef(MODEL, "task_7")
-    return Running(Snapshot(ref.task_id, ref.model, "processing", {}), created, 10_000.0)
+    date = formatdate(SERVICE, usegmt=True)
+    return Running(Snapshot(ref.task_id, ref.model, "processing", {}), created, date)
 
 
 @pytest.mark.parametrize(
     ("created", "proved"),
     [
         (None, True),
-        (9_990.0, True),
-        (9_840.0, True),  # Within what two clocks may differ by.
-        (9_820.0, False),
-        (6_400.0, False),
-        (0.0, False),
+        (SERVICE - 10.0, True),
+        (SERVICE + 10.0, True),
+        (SERVICE - 160.0, True),  # Within what two clocks may differ by.
+        (SERVICE - 180.0, False),
+        (SERVICE - 3_600.0, False),
+        (0.0, True),  # That is no time.
+        (SERVICE / 1_000, True),
     ],
 )
 def test_a_claim_of_an_older_task(claims: Claims, created: float | None, proved: bool) -> None:
-    """A task that was created before its submit was sent is not its task."""
+    """A task that was created before its submit was sent, at 100, is not its task."""
     made = unnamed(claims)
     claims.came(made, "task_7", 210.0)
     assert claims.prove(made, running(created), 210.0) is proved
     assert made.found is proved
+
+
+def test_a_claim_and_a_clock_that_was_set(claims: Claims) -> None:
+    """Where an earlier process sent the submit, its own stamp counts as well."""
+    made = unnamed(claims)
+    claims.came(made, "task_7", 210.0)
+    made.times = Times(200.0, 200.0, noted_at=SERVICE - 3_590.0)  # The clock was set back since.
+    assert claims.prove(made, running(SERVICE - 3_600.0), 210.0)
 
 
 def test_a_claim_of_anothers_task(claims: Claims) -> None:

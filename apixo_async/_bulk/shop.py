@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -110,10 +110,11 @@ class Counter:
             What stands for its task, or None where no callback can name it.
         """
         model, mark, claim = entry.model, entry.intent_id, entry.claim
-        now, age = asyncio.get_running_loop().time(), 0.0
+        now, noted_at, age = asyncio.get_running_loop().time(), None, 0.0
         if entry.intent_at is not None:
-            age = max(0.0, (datetime.now(UTC) - entry.intent_at).total_seconds())
-        times = Times(sent_at=now - age, ended_at=now - max(0.0, age - self._patience))
+            noted_at = entry.intent_at.timestamp()
+            age = max(0.0, time.time() - noted_at)
+        times = Times(now - age, now - max(0.0, age - self._patience), noted_at)
         slot, poller = self.limiter.slot_above(), self._engine.poller
         if mark is not None and await_callback and self._engine.callbacks is not None:
             track = self._engine.callbacks.reopen(model, slot, mark, times, record)

@@ -60,14 +60,19 @@ class Trust:
         return is_early and now - self.came_at <= LONGEST_PAUSE
 
 
-def may_be_of(created: float | None, at: float, age: float) -> bool:
+def may_be_of(
+    created: float | None, at: float, age: float, *, noted_at: float | None = None
+) -> bool:
     """Return True if a task may be the one that a submit made.
 
     Args:
         created: When it was created, in seconds since the epoch by the service's clock, or None.
         at: The present by that clock, or by this machine's where the service did not say.
         age: Seconds since the submit was sent.
+        noted_at: When an earlier process says that it was sent, in seconds since the epoch. A clock
+            that was set since makes `age` wrong, and a clock that was wrong then makes this wrong.
     """
     if created is None or not at - RESULT_LIFETIME < created <= at + CLOCK_ERROR:
         return True  # It does not say, or says what cannot be.
-    return at - created <= age + CLOCK_ERROR
+    is_newer = noted_at is not None and created >= noted_at - CLOCK_ERROR
+    return is_newer or at - created <= age + CLOCK_ERROR

@@ -154,6 +154,11 @@ class Api:
         """Return the time of the service's clock, in seconds."""
         return self._clock()
 
+    def wall_clock(self) -> float:
+        """Return the service's time in seconds since the Unix epoch, as its stamps have it."""
+        now = self.now()
+        return self._zero(now) + now
+
     # One exchange, in the order of its life.
 
     def begin(self, call: Call, now: float | None = None) -> Fault:

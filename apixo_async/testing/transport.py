@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from email.utils import formatdate
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import httpx2
@@ -116,9 +118,10 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
             await turn.after.wait()
         if fault.end == "answer":
             self._simulator.answered(turn)
+        reply = _dated(turn.reply, self._simulator.wall_clock())
         await asyncio.sleep(latency / 2)
         if fault.end != "hang":
-            _settle(answer, _CUTS[fault.end]() if fault.end in _CUTS else turn.reply)
+            _settle(answer, _CUTS[fault.end]() if fault.end in _CUTS else reply)
 
 
 #: What a client meets instead of an answer.
@@ -141,6 +144,11 @@ class _Body(httpx2.AsyncByteStream):
                 "peer closed connection without sending complete message body "
                 f"(received {len(self._content)} bytes, expected {self._promised})"
             )
+
+
+def _dated(reply: Reply, now: float) -> Reply:
+    """Add the `Date` header that every HTTP server sends."""
+    return replace(reply, headers={"date": formatdate(now, usegmt=True), **reply.headers})
 
 
 def _settle(answer: asyncio.Future[Outcome], outcome: Outcome) -> None:
