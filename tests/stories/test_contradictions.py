@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -242,3 +243,21 @@ async def test_denied_looks_pause(simulator: Simulator, client_of: ClientOf) -> 
     assert not task.done()
     await task.refresh()
     assert (await task).urls
+
+
+@pytest.mark.parametrize("key", ["\ud83d", "taskId\ude00"])
+async def test_half_a_character_beside_the_id(
+    simulator: Simulator, client_of: ClientOf, key: str
+) -> None:
+    """A key that is cut in two hides neither a task's id nor its result."""
+    odd = {key: key, "inner": [{key: [key]}]}
+    made = {"taskId": "task_1", **odd}
+    over = made | {
+        "state": "success",
+        "resultJson": json.dumps({"resultUrls": ["https://x.example/1.png"], **odd}),
+    }
+    simulator.faults.submit(Fault.raw(200, json.dumps({"code": 200, "data": made}).encode()))
+    simulator.faults.look(Fault.raw(200, json.dumps({"code": 200, "data": over}).encode()))
+    task = await client_of(simulator).submit(CAFE)
+    assert (await task).urls == ("https://x.example/1.png",)
+    json.dumps((await task).raw, ensure_ascii=False).encode()
