@@ -72,7 +72,7 @@ def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:
         now: The time.
         seen: Whether a look found it so.
     """
-    doubt = "" if seen else ", as far as is known: no look since then told of it"
+    doubt = "" if seen else ", as far as is known: no look since then got a usable answer"
     return TaskAbandonedError(
         f"{track.ref} was not over after {now - track.tracked_at:.0f} s, past its age limit"
         f"{doubt}; it is not looked at any more and its slot is free: `attach` looks again",

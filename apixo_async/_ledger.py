@@ -154,8 +154,8 @@ class Ledger:
         self.outages.weigh(track, verdict, now)
         if track.outcome is None:
             self._act(track, verdict, now)
-        told = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
-        if told and track.looked_at >= track.overdue and track.outcome is None:
+        clear = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
+        if clear and track.looked_at >= track.overdue and track.outcome is None:
             self._settle(track, abandoned(track, now, seen=True), now)
         if track.again and track.verdict() is None:
             self.agenda.ask(track)
