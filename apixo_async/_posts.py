@@ -29,7 +29,7 @@ from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
 from apixo_async._poller import Poller
 from apixo_async._record import Record
-from apixo_async._reporting import Reporter, logger
+from apixo_async._reporting import Reporter, guarded, logger
 from apixo_async._task import Task
 from apixo_async._track import Track
 from apixo_async._transport import Unanswered
@@ -203,9 +203,17 @@ class Posts:
             raise
         finally:
             turn.end()
-        if isinstance(verdict, Refused) and not (purchase.expected and purchase.expected.came):
-            return self._refused(purchase, verdict)
-        ended, event = self._settled(purchase, verdict, sent_at)
+        if isinstance(verdict, Refused):
+            if purchase.expected is None or not purchase.expected.came:
+                return self._refused(purchase, verdict)
+            # Only the service knows the URL: whatever its answer says, it has made a task.
+            verdict = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
+        ended: Track | SubmitUncertainError
+        event: events.Event
+        if isinstance(verdict, Bought):
+            ended, event = self._bought(purchase, verdict.task_id)
+        else:
+            ended, event = self._uncertain(purchase, verdict, sent_at)
         try:
             self._report(event)
         except BaseException:
@@ -230,19 +238,6 @@ class Posts:
             head = None if answer is None else answer.body[:BODY_HEAD]
             return Uncertain(f"a defect: {type(exc).__name__}", head)
 
-    def _settled(
-        self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime
-    ) -> tuple[Track | SubmitUncertainError, events.Event]:
-        match verdict:
-            case Bought(task_id):
-                return self._bought(purchase, task_id)
-            case Uncertain():
-                return self._uncertain(purchase, verdict, sent_at)
-            case Refused():
-                # Only the service knows the URL: whatever its answer says, it has made a task.
-                doubt = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
-                return self._uncertain(purchase, doubt, sent_at)
-
     def _refused(self, purchase: Purchase, verdict: Refused) -> Refused:
         _forget(purchase)
         if purchase.record is not None:
@@ -252,7 +247,7 @@ class Posts:
     def _bought(self, purchase: Purchase, task_id: str) -> tuple[Track, events.TaskSubmitted]:
         self.bought += 1
         if purchase.record is not None:
-            purchase.record.bought(task_id)
+            guarded("the record of a purchase", purchase.record.bought, task_id)
         ref = TaskRef(purchase.input.model, task_id)
         waited = asyncio.get_running_loop().time() - purchase.called_at
         expected, slot = purchase.expected, purchase.slot.handed_on()
@@ -280,7 +275,7 @@ class Posts:
     ) -> tuple[SubmitUncertainError, events.SubmitUncertain]:
         self.uncertain += 1
         if purchase.record is not None:
-            purchase.record.uncertain(verdict.reason)
+            guarded("the record of a purchase", purchase.record.uncertain, verdict.reason)
         model, hold = purchase.input.model, timing(purchase.kind).longest
         task = self._task_of(purchase)
         purchase.slot.hold(hold)
