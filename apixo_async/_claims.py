@@ -50,7 +50,7 @@ class Claims:
     def came(self, track: Track, named: str | None, now: float) -> None:
         """Note that a callback told of a task; of which one, it may have to say itself."""
         track.told = True
-        is_back = self._trust.came(now)
+        is_back = self._trust.came(now, time.time())
         self.claim(track, named)
         if is_back:
             self._report(CallbacksBack())
@@ -140,7 +140,7 @@ class Claims:
         return None if now < last else self._given_up(track, now)
 
     def _given_up(self, track: Track, now: float) -> TaskError:
-        is_steady = self._trust.is_steady(track.times.sent_at, now)
+        is_steady = self._trust.is_steady(track.times.sent_at, now, time.time())
         return presumed_not_bought(track, now, callbacks_come=is_steady)
 
     def forget(self, track: Track) -> None:

@@ -23,29 +23,30 @@ CLOCK_ERROR: Final = 60.0
 class Trust:
     """What became of the callbacks so far.
 
-    Attributes:
-        came_at: When the last one came; minus infinity before the first.
+    Times come twice: on the loop's clock, which stands still while the machine sleeps, and as
+    seconds since the epoch, which do not.
     """
 
-    __slots__ = ("_missed", "_steady_since", "came_at")
+    __slots__ = ("_came", "_missed", "_steady_since")
 
     def __init__(self) -> None:
         self._missed = 0
+        self._came: tuple[float, float] | None = None
         self._steady_since = math.inf
-        self.came_at = -math.inf
 
     @property
     def is_silent(self) -> bool:
         """Whether tasks are polled as if there were no callbacks."""
         return self._missed >= SILENT_AFTER
 
-    def came(self, now: float) -> bool:
+    def came(self, now: float, wall: float) -> bool:
         """Note a callback; return True if it ends a silence."""
         was_silent = self.is_silent
-        if now - self.came_at > LONGEST_PAUSE:
-            self._steady_since = math.inf
-        self._steady_since = min(self._steady_since, now)
-        self._missed, self.came_at = 0, now
+        pause, slept = self._pause(now, wall)
+        if pause > LONGEST_PAUSE or self._steady_since == math.inf:
+            # By as much longer was the pause before it as the machine slept.
+            self._steady_since = now + slept
+        self._missed, self._came = 0, (now, wall)
         return was_silent
 
     def missed(self) -> bool:
@@ -54,10 +55,18 @@ class Trust:
         self._steady_since = math.inf
         return self._missed == SILENT_AFTER
 
-    def is_steady(self, since: float, now: float) -> bool:
+    def is_steady(self, since: float, now: float, wall: float) -> bool:
         """Return True if none went missing since a time, and no longer pause was without any."""
         is_early = self._steady_since - since <= LONGEST_PAUSE
-        return is_early and now - self.came_at <= LONGEST_PAUSE
+        return is_early and self._pause(now, wall)[0] <= LONGEST_PAUSE
+
+    def _pause(self, now: float, wall: float) -> tuple[float, float]:
+        """Return the seconds since the last callback, and those in which the machine slept."""
+        if self._came is None:
+            return math.inf, 0.0
+        awake = now - self._came[0]
+        slept = max(0.0, wall - self._came[1] - awake)
+        return awake + slept, slept
 
 
 def may_be_of(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import pytest
 
-from apixo_async._core.callbacks import SILENT_AFTER, Trust
+from apixo_async._core.callbacks import SILENT_AFTER, Trust, may_be_of
 
 
 def test_silence_begins_once() -> None:
@@ -18,13 +18,11 @@ def test_silence_begins_once() -> None:
 def test_a_callback_ends_the_count() -> None:
     """One callback among seven tasks without one: nothing is silent."""
     trust = Trust()
-    assert trust.came_at == -math.inf
     for _ in range(SILENT_AFTER - 1):
         trust.missed()
-    assert not trust.came(5.0)
+    assert not trust.came(5.0, 5.0)
     assert not any(trust.missed() for _ in range(SILENT_AFTER - 1))
     assert not trust.is_silent
-    assert trust.came_at == 5.0
 
 
 def test_a_callback_ends_a_silence_once() -> None:
@@ -32,5 +30,69 @@ def test_a_callback_ends_a_silence_once() -> None:
     trust = Trust()
     for _ in range(SILENT_AFTER):
         trust.missed()
-    assert [trust.came(1.0), trust.came(2.0)] == [True, False]
+    assert [trust.came(at, at) for at in (1.0, 2.0)] == [True, False]
     assert not trust.is_silent
+
+
+def steady(times: list[tuple[float, float]], since: float, end: tuple[float, float]) -> bool:
+    """Return whether callbacks at these times leave no room for a lost one."""
+    trust = Trust()
+    for now, wall in times:
+        trust.came(now, wall)
+    return trust.is_steady(since, *end)
+
+
+def test_steady_callbacks() -> None:
+    """A callback at least every two minutes, from the submit to the end."""
+    times = [(at, at) for at in (10.0, 100.0, 220.0)]
+    assert steady(times, 0.0, (340.0, 340.0))
+    assert steady(times, -110.0, (340.0, 340.0))
+    assert not steady(times, -111.0, (340.0, 340.0))
+    assert not steady(times, 0.0, (341.0, 341.0))
+    assert not steady([times[0], times[2]], 0.0, (230.0, 230.0))
+    assert steady([times[0], times[2]], 110.0, (230.0, 230.0))
+    assert not steady([], 0.0, (1.0, 1.0))
+
+
+def test_a_machine_that_slept() -> None:
+    """The loop's clock stood still meanwhile, and the other one shows it, unless it is set back."""
+    assert not steady([(10.0, 10.0), (20.0, 900.0)], 0.0, (30.0, 910.0))
+    assert not steady([(10.0, 10.0)], 0.0, (30.0, 910.0))
+    assert steady([(10.0, 10.0), (20.0, -900.0)], 0.0, (30.0, -890.0))
+
+
+def test_one_that_went_missing() -> None:
+    """One task that was over before its callback came makes room for another lost one."""
+    trust = Trust()
+    trust.came(10.0, 10.0)
+    trust.missed()
+    trust.came(20.0, 20.0)
+    assert not trust.is_steady(-105.0, 30.0, 30.0)
+    assert trust.is_steady(0.0, 30.0, 30.0)
+
+
+DAY = 86_400.0
+NOW = 20_000 * DAY
+
+
+@pytest.mark.parametrize(
+    ("created", "age", "noted_at", "may"),
+    [
+        (None, 10.0, None, True),
+        (NOW - 5.0, 10.0, None, True),
+        (NOW - 70.0, 10.0, None, True),
+        (NOW - 71.0, 10.0, None, False),
+        (NOW - 14 * DAY, 10.0, None, False),
+        (NOW - 16 * DAY, 10.0, None, True),  # No result lives as long: it is no time.
+        (NOW + 59.0, 10.0, None, True),
+        (NOW + DAY, 10.0, None, True),
+        (NOW - 3_600.0, 10.0, NOW - 3_590.0, True),
+        (NOW - 3_600.0, 10.0, NOW - 3_000.0, False),
+        (NOW - 3_600.0, 3_590.0, NOW - 3_000.0, True),
+    ],
+)
+def test_the_task_of_a_submit(
+    created: float | None, age: float, noted_at: float | None, may: bool
+) -> None:
+    """A task that is older than a submit is not what it made, by any of the clocks."""
+    assert may_be_of(created, NOW, age, noted_at=noted_at) is may
