@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
 
 from apixo_async._core.callbacks import SILENT_AFTER, Trust, may_be_of
 from apixo_async._core.documents import timing
@@ -25,6 +26,9 @@ from apixo_async._track import Track
 if TYPE_CHECKING:
     from apixo_async.webhooks._desk import Ticket
 
+#: Settled tasks that are remembered: no callback names one of them for another submit.
+_MOST_SETTLED: Final = 10_000
+
 
 class Claims:
     """Act on what callbacks claim.
@@ -39,6 +43,7 @@ class Claims:
 
     def __init__(self, register: Register, report: Reporter) -> None:
         self.unnamed: set[Track] = set()
+        self._settled: OrderedDict[str, None] = OrderedDict()
         self._register = register
         self._report = report
         self._trust = Trust()
@@ -64,10 +69,17 @@ class Claims:
         """Note that a task is over; say whether it is one too many that no callback told of."""
         assert track.ticket is not None
         track.ticket.close()
+        if track.found:
+            self._remember(track.ref.task_id)
         if track.told or track.unnamed or not self._trust.missed():
             return False
         self._report(CallbacksSilent(SILENT_AFTER))
         return True
+
+    def _remember(self, task_id: str) -> None:
+        self._settled[task_id] = None
+        if len(self._settled) > _MOST_SETTLED:
+            self._settled.popitem(last=False)
 
     # --- uncertain submits ---------------------------------------------------------------
 
@@ -90,7 +102,7 @@ class Claims:
         self._register.agenda.expect(track)
 
     def _name(self, track: Track, ref: TaskRef) -> None:
-        if ref in self._register.tracks:
+        if ref in self._register.tracks or ref.task_id in self._settled:
             return  # That is another submit's: the claim is wrong.
         self.forget(track)
         track.unnamed, track.ref = False, ref

@@ -115,7 +115,18 @@ def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
     assert events == [SubmitFound(MODEL, "task_7", 11.0)]
 
 
-SERVICE = 1_750_000_000.0  # The service's clock when the loop's shows 210.
+SERVICE = 1_750_000_000.0  # The clock of the service when the clock of the loop is at 210.
+
+
+def test_a_claim_of_a_settled_task(claims: Claims) -> None:
+    """Nor is the name of a task of another submit that is over."""
+    other = track("task_7")
+    claims.came(other, None, 101.0)
+    claims.is_silence(other)
+    made = unnamed(claims)
+    claims.came(made, "task_7", 110.0)
+    assert made.unnamed
+    assert claims._register.tracks == {}
 
 
 def running(created: float | None) -> Running:

@@ -46,6 +46,11 @@ _FAILED: Final = """
 UPDATE item SET state = 'failed', error = :error, ended_at = :at
 WHERE row = :row AND state IN ('new', 'submitted', 'failed')
 """
+_CLAIM: Final = """
+UPDATE item SET claim = :task_id
+WHERE row = :row AND intent_id = :mark AND state IN ('intent', 'uncertain')
+    AND NOT EXISTS (SELECT 1 FROM item WHERE task_id = :task_id)
+"""
 _DOWNLOADED: Final = "UPDATE item SET files = :files WHERE row = :row AND state = 'success'"
 
 _FIND: Final = f"""
@@ -99,13 +104,10 @@ def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: f
 def claim(connection: sqlite3.Connection, mark: str, task_id: str, row: int) -> None:
     """Write which task a callback names beside its submit, which stays in doubt.
 
-    Only a poll proves it; where the task is known already, nothing changes.
+    Only a poll proves it. Where the task is known already, here or as another item's, nothing
+    changes.
     """
-    connection.execute(
-        "UPDATE item SET claim = ?"
-        " WHERE row = ? AND intent_id = ? AND state IN ('intent', 'uncertain')",
-        (task_id, row, mark),
-    )
+    connection.execute(_CLAIM, {"task_id": task_id, "row": row, "mark": mark})
 
 
 def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> Row:

@@ -24,8 +24,6 @@ import apixo_async
 from apixo_async.testing import serve_process
 
 BOUND: Final = 60.0
-#: Seconds in which a process has to end once it was told to; an answer takes one of them.
-PROMPTLY: Final = 10.0
 PACKAGE: Final = Path(apixo_async.__file__).parents[1]
 DEBUGGING: Final = ("-X", "dev", "-W", "error")
 
@@ -262,7 +260,7 @@ def test_ended_during_a_post(start: Start, url: str, runs_on: str, ending: str) 
     script.told("ready")
     until(lambda: set(submits_of(url)) > before)
     script.process.send_signal(ENDINGS[ending])
-    status = script.end(PROMPTLY)
+    status = script.end(BOUND)
     (task_id,) = set(submits_of(url)) - before
     assert f"orphan Task flux-kontext/{task_id}" in script.out
     assert f"unfinished flux-kontext/{task_id}" in script.out
@@ -280,7 +278,7 @@ def test_ended_while_waiting(start: Start, url: str, runs_on: str, ending: str) 
     task_id = ref.partition("/")[2]
     until(lambda: any(r["kind"] == "look" and r["task_id"] == task_id for r in log_of(url)))
     script.process.send_signal(ENDINGS[ending])
-    status = script.end(PROMPTLY)
+    status = script.end(BOUND)
     assert f"unfinished {ref}" in script.out
     assert f"client closed with unfinished tasks: {ref}" in script.err
     assert "orphan" not in script.out
@@ -300,7 +298,7 @@ def test_ended_during_a_download(
         script.told("ready")
         assert begun.wait(BOUND)
         script.process.send_signal(ENDINGS[ending])
-        status = script.end(PROMPTLY)
+        status = script.end(BOUND)
     assert script.out.strip() == "unfinished"
     assert "no task is unfinished" in script.err
     assert not list(tmp_path.glob("*.png"))
@@ -314,7 +312,7 @@ def test_terminated_without_a_handler(start: Start, url: str) -> None:
     script = start(SIGNALLED.format(place="wait", ending="default", target=""), url)
     script.told("ready")
     script.process.send_signal(signal.SIGTERM)
-    assert script.end(PROMPTLY) == -signal.SIGTERM
+    assert script.end(BOUND) == -signal.SIGTERM
     assert "Traceback" not in script.err
 
 
@@ -327,7 +325,7 @@ def test_interrupted_twice(start: Start, url: str) -> None:
     script.process.send_signal(signal.SIGINT)
     threading.Event().wait(0.2)
     script.process.send_signal(signal.SIGINT)
-    assert script.end(PROMPTLY) == -signal.SIGINT
+    assert script.end(BOUND) == -signal.SIGINT
     assert "orphan" in script.out
     assert "was destroyed" not in script.err
 
@@ -349,7 +347,7 @@ print("over", flush=True)
 def test_a_loop_torn_down_under_a_post(start: Start, url: str, runs_on: str) -> None:
     """Where the loop ends under a POST, the submit is uncertain and goes to `on_orphan`."""
     script = start(TORN_DOWN, url, runs_on, flags=())
-    assert script.end(PROMPTLY) == 0
+    assert script.end(BOUND) == 0
     assert script.out.splitlines() == [
         "bought 0",
         "orphan SubmitUncertainError flux-kontext",
@@ -376,7 +374,7 @@ print("unfinished", len(client.unfinished), flush=True)
 def test_never_closed(start: Start, quick_url: str, runs_on: str) -> None:
     """A client that nobody closes keeps its ids, and the process from ending it does not."""
     script = start(NEVER_CLOSED, quick_url, runs_on, flags=())
-    assert script.end(PROMPTLY) == 0
+    assert script.end(BOUND) == 0
     assert re.search(r"^unfinished [12]$", script.out, re.M)
     for word in ("was destroyed", "Fatal", "Traceback", "Exception ignored"):
         assert word not in script.err, script.err
@@ -394,7 +392,7 @@ run(main())
 def test_never_used(start: Start, quick_url: str, runs_on: str) -> None:
     """A client that is only made leaves nothing behind, closed or not."""
     script = start(NEVER_USED, quick_url, runs_on)
-    assert (script.end(PROMPTLY), script.out, script.err) == (0, "", "")
+    assert (script.end(BOUND), script.out, script.err) == (0, "", "")
 
 
 CLOSED: Final = """
@@ -438,7 +436,7 @@ print("left", *client.unfinished, flush=True)
 def test_closed_from_another_loop(start: Start, url: str, runs_on: str) -> None:
     """Closing after the client's loop has ended returns at once, and keeps the ids."""
     script = start(CLOSED_ELSEWHERE, url, runs_on, flags=())
-    assert script.end(PROMPTLY) == 0, script.err
+    assert script.end(BOUND) == 0, script.err
     bought, left = script.out.splitlines()
     assert bought.split()[1] == left.split()[1]
     assert f"unfinished tasks: {left.split()[1]}" in script.err

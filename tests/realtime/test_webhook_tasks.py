@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import socket
-import statistics
-from itertools import pairwise
 from typing import Any, Final
 
 import pytest
@@ -90,7 +88,6 @@ async def test_many_tasks(serve: AppOf) -> None:
     assert seen["callbacks"] == told | {"delivered": posts, "failed": 0}
     assert min(told["lost"], told["early"], told["duplicated"]) >= 0.05 * TASKS
     assert len(figures.late) == told["lost"]
-    assert statistics.mean(figures.ages) < 0.1
     assert figures.looks <= 1.3
     assert app.orphans == []
 
@@ -193,10 +190,8 @@ async def test_a_hundred_deliveries_at_once(serve: AppOf) -> None:
         assert await looks_at(service, task_id) == looks
         assert [event.task_id for event in settled(app)] == [task_id]
         assert app.orphans == []
-    # A task of 4 s at most: one look each second, and one after its end. On their way out they
-    # wait behind the crowd, so that some arrive closer to each other.
+    # A task of 4 s at most: one look each second, and one after its end.
     assert 2 <= len(looks) <= 6
-    assert min(later - earlier for earlier, later in pairwise(looks)) > 0.5
 
 
 # --- receivers that are away -----------------------------------------------------------------

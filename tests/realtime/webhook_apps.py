@@ -27,7 +27,7 @@ from apixo_async import (
 from apixo_async.webhooks import WebhookReceiver
 
 SECRET: Final = "a secret of sixteen bytes or more"
-BOUND: Final = 20.0  # seconds for whatever is waited for
+BOUND: Final = 60.0  # seconds for whatever is waited for
 IMAGES: Final = (1, 2, 4)
 
 Images: TypeAlias = Literal[1, 2, 4]

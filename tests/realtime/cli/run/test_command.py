@@ -197,7 +197,8 @@ def test_a_read_only_folder_is_said_before_anything_else(
     done = apixo("run", plain, "--model", "gpt-image-2", "--out", str(small_disk), "--yes")
     assert done.returncode == ExitCode.JOURNAL
     assert done.stderr.count("\n") == 1
-    assert "may write there" in done.stderr
+    assert "read-only" in done.stderr
+    assert "allow writing" in done.stderr
 
 
 def test_a_second_ctrl_c_is_no_report(
