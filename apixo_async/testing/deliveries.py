@@ -103,6 +103,25 @@ class Deliveries:
             self._post_at(shift + moment + delay, parcel)
         return tried
 
+    def go_on(self) -> None:
+        """Take up, on the running loop, what was left when the last one ended.
+
+        The clocks of both must be one. What was due meanwhile reached nobody, and is due again.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        now = loop.time()
+        left = [(timer.when(), parcel) for parcel, timer in self._timers.items()]
+        self._forget_other_loops()
+        for when, parcel in left:
+            due, again = when, parcel
+            while due < now and again.number <= len(REDELIVERY):
+                due += REDELIVERY[again.number - 1] / self._speed
+                again = replace(again, number=again.number + 1)
+            if due >= now:
+                self._post_at(due, again)
+
     @contextlib.asynccontextmanager
     async def on_sockets(self) -> AsyncGenerator[None, None]:
         """Post over real sockets where there is no carrier; at the end, drop what is not over."""
@@ -159,12 +178,19 @@ class Deliveries:
                 status = await _post(carrier, parcel)
         except TimeoutError:
             error = f"no answer within {self._limit:g} s"
+        except asyncio.CancelledError:
+            self._again(parcel)  # for `go_on`, where it is the loop that ends
+            raise
         except Exception as exc:  # whatever a receiver in process raises: it did not answer
             error = f"{type(exc).__name__}: {exc}"
         finally:
             _release(parcel)
         self._callbacks.add(_record(parcel, at, self._clock(), status, error))
-        if status != 200 and parcel.number <= len(REDELIVERY):
+        if status != 200:
+            self._again(parcel)
+
+    def _again(self, parcel: _Parcel) -> None:
+        if parcel.number <= len(REDELIVERY):
             delay = REDELIVERY[parcel.number - 1] / self._speed
             again = replace(parcel, number=parcel.number + 1)
             self._post_at(asyncio.get_running_loop().time() + delay, again)

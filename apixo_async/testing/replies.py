@@ -99,7 +99,10 @@ def envelope(
 def as_json(body: object, *, status: int, headers: Mapping[str, str] | None = None) -> Reply:
     """Return ``body`` as a JSON answer."""
     code = body.get("code") if isinstance(body, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]  # any JSON
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # Half a character: JSON has it as an escape only.
+        content = json.dumps(body, separators=(",", ":")).encode()
     return Reply(
         status,
         content,

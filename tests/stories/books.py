@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from apixo_async import ApixoError, Result, SubmitUncertainError, Task, TaskFailedError, TaskRef
+from apixo_async import (
+    ApixoError,
+    PresumedNotBoughtError,
+    Result,
+    SubmitUncertainError,
+    Task,
+    TaskFailedError,
+    TaskRef,
+)
 from apixo_async.testing import Simulator
 
 
@@ -18,9 +26,12 @@ class Books:
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
         self._prompts = 0
+        self._lies: list[str] = []
         self.submits: Counter[str] = Counter()
         self.uncertain: Counter[str] = Counter()
+        self.unbought: Counter[str] = Counter()
         self.known: Counter[str] = Counter()
+        self.found: set[str] = set()
 
     def new_prompt(self) -> str:
         """Return a prompt that no other purchase has."""
@@ -31,36 +42,53 @@ class Books:
         """Note what the caller of a submit was told."""
         if isinstance(told, SubmitUncertainError):
             self.uncertain[prompt] += 1
+        elif isinstance(told, ApixoError) and told.bought is False:
+            self.unbought[prompt] += 1
         elif isinstance(told, Task):
             self.known[told.id] += 1
         elif (task_id := getattr(told, "task_id", None)) is not None:
             self.known[task_id] += 1
+        elif isinstance(told, ApixoError) and told.bought:
+            self._lies.append(f"bought, without a task: {told!r}")
+
+    def resolved(self, prompt: str, told: Result | ApixoError | None) -> None:
+        """Note what became of the task of an uncertain submit, as whoever awaited it was told."""
+        if isinstance(told, PresumedNotBoughtError):
+            self.unbought[prompt] += told.bought is False
+        elif isinstance(told, Result | TaskFailedError):
+            self.found.add(told.task_id)
+            made = self._simulator.tasks.get(told.task_id)
+            if made is None or made.prompt != prompt:
+                self._lies.append(f"{told.task_id} was taken for the task of {prompt!r}: {made}")
 
     def orphan(self, orphan: Task | SubmitUncertainError) -> None:
         """Note what the hook for orphans was given."""
         uncertain = isinstance(orphan, SubmitUncertainError)
-        self.told(str(getattr(orphan.input, "prompt", "")) if uncertain else "", orphan)
+        self.told(prompt_of(orphan) if uncertain else "", orphan)
 
     def problems(self, left: Iterable[TaskRef]) -> list[str]:
         """Return the tasks that were lost, bought twice, told of twice or made up.
 
         Args:
-            left: The refs that a client kept when it was closed.
+            left: The refs that clients kept when they were closed.
         """
         made: dict[str, list[str]] = {}
         for task in self._simulator.tasks.values():
             made.setdefault(task.prompt, []).append(task.id)
-        known = self.known.keys() | {ref.task_id for ref in left}
+        known = self.known.keys() | self.found | {ref.task_id for ref in left}
         unknown = self.known.keys() - self._simulator.tasks.keys()
         found = [f"{task_id} was told {n} times" for task_id, n in self.known.items() if n > 1]
         found += [f"{task_id} does not exist" for task_id in unknown]
-        for prompt, ids in made.items():
+        for prompt, submits in self.submits.items():
+            ids = made.get(prompt, [])
             lost = [task_id for task_id in ids if task_id not in known]
             if len(lost) > self.uncertain[prompt]:
                 found.append(f"lost: {lost} of {prompt!r}")
-            if len(ids) > self.submits[prompt]:
+            if len(ids) > submits:
                 found.append(f"bought twice: {ids} of {prompt!r}")
-        return found
+            elif len(ids) > submits - self.unbought[prompt]:
+                found.append(f"bought, and told that it was not: {ids} of {prompt!r}")
+        return [*found, *self._lies]
 
     def lies(self, told: Iterable[Task]) -> list[str]:
         """Return the tasks whose handles say another end than they had."""
@@ -73,3 +101,8 @@ class Books:
             if isinstance(error, TaskFailedError | None) and failed != (error is not None):
                 found.append(f"{task} ended with {error!r}, at the service with {made.fail_code}")
         return found
+
+
+def prompt_of(error: object) -> str:
+    """Return the prompt of what was submitted, as an uncertain submit's error has it."""
+    return str(getattr(getattr(error, "input", None), "prompt", ""))

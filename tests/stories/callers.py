@@ -6,25 +6,36 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from apixo_async import (
     APIStatusError,
     ApixoError,
     AsyncClient,
+    AuthenticationError,
     Event,
     FluxKontext,
+    PermissionDeniedError,
     PollerDiedError,
+    Result,
     SubmitUncertainError,
     Task,
 )
 from apixo_async.testing import Simulator
 
-from .books import Books
+from .books import Books, prompt_of
+from .rules import Witness
 
 T = TypeVar("T")
 
 MODEL: Final = "flux-kontext"
+
+
+class Shop(Protocol):
+    """Where callers buy: a process whose client may be another one at any time."""
+
+    @property
+    def client(self) -> AsyncClient: ...
 
 
 class Crowd:
@@ -34,21 +45,34 @@ class Crowd:
         problems: The rules that were broken.
         met: How often what happened.
         handles: The tasks that somebody held.
+        results: What somebody was given.
+        denied: Those who waited for these tasks were told that the key may not ask.
+        doubts: The uncertain submits whose task a callback may name, and nobody awaits yet.
         books: Who paid for what.
+        witness: What the clients told by themselves.
     """
 
     def __init__(self, simulator: Simulator) -> None:
         self.problems: list[str] = []
         self.met: Counter[str] = Counter()
         self.handles: list[Task] = []
+        self.results: list[Result] = []
+        self.denied: list[tuple[str, ApixoError]] = []
+        self.doubts: list[SubmitUncertainError] = []
         self.books = Books(simulator)
+        self.witness = Witness()
         self._simulator = simulator
+        self._resolved: list[SubmitUncertainError] = []
         self._events = 0
         self._moments: list[tuple[int, asyncio.Future[None]]] = []
 
-    def noted(self, event: Event) -> None:
+    def noted(self, client: int, event: Event) -> None:
         self._events += 1
-        self.met[type(event).__name__] += 1
+        name = type(event).__name__
+        self.met[name] += 1
+        if name == "PollerDied":
+            self.problems.append(str(event))
+        self.witness.note(client, event, self._simulator.now())
         for number, moment in self._moments:
             if number == self._events and not moment.done():
                 moment.set_result(None)
@@ -56,6 +80,8 @@ class Crowd:
     def orphaned(self, orphan: Task | SubmitUncertainError) -> None:
         self.met[f"orphaned {type(orphan).__name__}"] += 1
         self.books.orphan(orphan)
+        if isinstance(orphan, SubmitUncertainError) and orphan.task is not None:
+            self.doubts.append(orphan)
 
     async def moment(self, rng: random.Random, within: float) -> None:
         """Wait for any time, or for a few steps of the loop after an event of a client."""
@@ -68,11 +94,22 @@ class Crowd:
         for _ in range(rng.randrange(5)):
             await asyncio.sleep(0)
 
-    async def call(self, client: AsyncClient, rng: random.Random) -> None:
+    async def call(self, shop: Shop, rng: random.Random, most: int = 3) -> None:
         acts = (self._buy, self._buy, self._generate, self._attach, self._balance)
-        for _ in range(rng.randint(1, 3)):
+        for _ in range(rng.randint(1, most)):
             await asyncio.sleep(rng.choice((0.0, rng.uniform(0, 60))))
-            await rng.choice(acts)(client, rng)
+            await rng.choice(acts)(shop.client, rng)
+
+    async def resolve(self, error: SubmitUncertainError, rng: random.Random, cut: float) -> None:
+        """Wait for what became of an uncertain submit, where a callback may tell."""
+        if error.task is None or any(error is one for one in self._resolved):
+            return
+        self._resolved.append(error)
+        task = cast("Task", error.task)
+        self.handles.append(task)
+        told = await self.do(rng, task.until(None), cut)
+        self.met["doubt resolved"] += 1
+        self.books.resolved(prompt_of(error), told)
 
     async def do(
         self, rng: random.Random, work: Coroutine[Any, Any, T], cut: float
@@ -98,9 +135,12 @@ class Crowd:
         self.met[type(error).__name__] += 1
         if isinstance(error, PollerDiedError) or not isinstance(error, ApixoError | None):
             self.problems.append(f"{work} raised {error!r}")
-        return (
-            caller.result() if error is None else error if isinstance(error, ApixoError) else None
-        )
+        if error is not None:
+            return error if isinstance(error, ApixoError) else None
+        told = caller.result()
+        if isinstance(told, Result):
+            self.results.append(told)
+        return told
 
     async def _buy(self, client: AsyncClient, rng: random.Random) -> None:
         prompt = self.books.new_prompt()
@@ -110,9 +150,13 @@ class Crowd:
         task = await self.do(rng, client.submit(castle, timeout=timeout), 0.4)
         self.books.told(prompt, task)
         if isinstance(task, SubmitUncertainError) and rng.random() < 0.5:
+            await self.resolve(task, rng, 0.2)
+        if isinstance(task, SubmitUncertainError) and rng.random() < 0.5:
             self.books.submits[prompt] += 1
             task = await self.do(rng, client.resubmit(task), 0.2)
             self.books.told(prompt, task)
+        if isinstance(task, SubmitUncertainError):
+            await self.resolve(task, rng, 0.2)
         if isinstance(task, Task) and rng.random() < 0.9:  # else the handle is dropped
             await self._follow(task, rng)
 
@@ -121,10 +165,18 @@ class Crowd:
         self.books.submits[prompt] += 1
         castle = FluxKontext(mode="pro", prompt=prompt)
         timeout = rng.choice((None, rng.uniform(0, 120)))
-        self.books.told(prompt, await self.do(rng, client.generate(castle, timeout=timeout), 0.4))
+        told = await self.do(rng, client.generate(castle, timeout=timeout), 0.4)
+        self.books.told(prompt, told)
+        if isinstance(told, SubmitUncertainError):
+            await self.resolve(told, rng, 0.2)
 
     async def _attach(self, client: AsyncClient, rng: random.Random) -> None:
         known = rng.choice((*self._simulator.tasks, "task_unknown"))
+        if rng.random() < 0.2:
+            self.met["mistyped"] += 1
+            known = rng.choice(
+                (known[:-1], f"{known} ", f"{known}0", known.upper(), f"task/{known}")
+            )
         try:
             task = client.attach(MODEL, known)
         except ApixoError as error:
@@ -145,7 +197,12 @@ class Crowd:
             lambda: _watch(task),
         )
         for _ in range(rng.randint(1, 3)):
-            told = await self.do(rng, rng.choice(ways)(), 0.3)
+            way = rng.choice(ways)
+            told = await self.do(rng, way(), 0.3)
+            if way != task.refresh and isinstance(
+                told, AuthenticationError | PermissionDeniedError
+            ):
+                self.denied.append((task.id, told))
             if isinstance(told, APIStatusError):  # it may be that looks pause until asked for
                 await self.do(rng, task.refresh(), 0.0)
 

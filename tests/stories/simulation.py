@@ -15,21 +15,23 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
 from unittest.mock import patch
 
-from apixo_async import AsyncClient, Limiter, Limits, Polling, TaskNotFoundError, Timeouts
+from apixo_async import AsyncClient, Limiter, Limits, Polling, TaskRef
 from apixo_async.testing import Exchange, Simulator, StuckError, VirtualTimeLoop
+from apixo_async.testing.virtual_time import START
+from apixo_async.webhooks import WebhookReceiver
 
+from . import rules
 from .callers import Crowd
+from .clocks import EPOCH, WallClock, wall_clock
+from .journals import JournalLife
+from .lives import AGE_LIMIT, CLOSING, LONGEST, TIMEOUTS, balancer_of, durations
 from .trouble import script_trouble
-
-TIMEOUTS: Final = Timeouts(connect=2, read=6, write=2, exchange=8, retry=20, throttled=40)
-CLOSING: Final = 5.0  # what `aclose` gives the connections
-AGE_LIMIT: Final = 1_900.0  # after which even a task at which nobody may look has given its slot up
-LONGEST: Final = 10 * AGE_LIMIT  # of a life: the callers queue for the slots of such tasks
-EPOCH: Final = 1_700_000_000.0
-MISSING: Final = (400, 404, 410, 422)
+from .watchdog import FrozenError, watchdog
+from .watched import Watched, watched_by
+from .workers import new_receiver
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,66 +55,134 @@ class Report:
         return "\n  ".join((replay, *self.problems))
 
 
+class Process:
+    """A process behind the public URL: a client, and where its callbacks come in.
+
+    Attributes:
+        receiver: None without webhooks.
+        client: Another one after each restart.
+    """
+
+    def __init__(self, receiver: WebhookReceiver | None, client: AsyncClient) -> None:
+        self.receiver = receiver
+        self.client = client
+
+
 class Life:
-    """A service, a client, a crowd of callers, and an heir that takes up what the client left."""
+    """A service, one or two processes, a crowd of callers, and an heir to what was left."""
 
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
+        self.loop = VirtualTimeLoop()
         tasks, requests = rng.randint(1, 8), rng.choice((6, 12, 30, 60, 200, 1000))
         self.limits = Limits(tasks, requests)
         # A service with tighter limits than the client was told answers 429.
         self.told_right = rng.random() < 0.7
         tighter = 1 if self.told_right else 2
+        self.clock = WallClock(rng, self.loop.time, START)
         self.simulator = Simulator(
             seed=seed,
             concurrent_tasks=max(1, tasks // tighter),
             requests_per_minute=requests // tighter,
             failure_rate=rng.choice((0.0, 0.1, 0.5)),
-            durations=lambda *given: given[2].uniform(0, 100),
+            durations=durations(rng),
+            clock=self.loop.time,
+            epoch=EPOCH,
         )
         script_trouble(self.simulator, rng)
         self.crowd = Crowd(self.simulator)
         self.problems, self.met = self.crowd.problems, self.crowd.met
+        self.balancer = balancer_of(self.simulator, rng, self.clock, self.crowd)
         self.limiter = Limiter(self.limits, seed=seed)
         self.clients: list[AsyncClient] = []
+        self.processes: list[Process] = []
         self.slowest = rng.choice((0.05, 0.5, 1.5))
         fixed = Polling.fixed(rng.uniform(0, 10), rng.uniform(1, 10))
         self.polling = rng.choice((Polling.adaptive(), Polling.documented(), fixed))
 
+    def run(self) -> None:
+        """Live to the end, on one loop."""
+        self.loop.set_exception_handler(lambda _, what: self.problems.append(f"loop: {what}"))
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self.live())
+
     async def live(self) -> None:
         """Live to the end, and leave in `problems` whatever broke a rule."""
         loop, rng = asyncio.get_running_loop(), self.rng
-        client = self.client()
+        for _ in range(1 if self.balancer is None else rng.choice((1, 2))):
+            self.begin()
+        noise = None if self.balancer is None else loop.create_task(self.balancer.make_noise())
+        most = rng.choice((3, 3, 8))
         callers = [
-            loop.create_task(self.crowd.call(client, random.Random(rng.random())))
+            loop.create_task(
+                self.crowd.call(rng.choice(self.processes), random.Random(rng.random()), most)
+            )
             for _ in range(rng.randint(4, 12))
         ]
+        while rng.random() < 0.4 and self.balancer is not None:
+            await self.crowd.moment(rng, 200)
+            await self.restart(rng.choice(self.processes))
         if rng.random() < 0.6:
             await self.crowd.moment(rng, 200)
             self.met["closed early"] += 1
-            await self.close(client)
+            await self.close(self.processes[0].client)
         ended, late = await asyncio.wait(callers, timeout=LONGEST)
         self.problems += [f"never ended: {caller}" for caller in late]
         for caller in ended:
             caller.result()
-        await self.close(client)
-        self.problems += self.crowd.books.problems(client.unfinished)
-        await self.inherit(client)
+        for doubt in tuple(self.crowd.doubts):
+            await self.crowd.resolve(doubt, rng, 0.2)
+        for process in self.processes:
+            await self.close(process.client)
+        left = [ref for client in self.clients for ref in client.unfinished]
+        self.problems += self.crowd.books.problems(left)
+        await self.inherit(left)
+        if noise is not None:
+            await noise
         self.check_service()
         await self.check_leaks()
 
-    def client(self) -> AsyncClient:
+    def begin(self) -> None:
+        """Begin a process."""
+        receiver = None if self.balancer is None else new_receiver()
+        if self.balancer is not None and receiver is not None:
+            self.balancer.workers.append(receiver)
+        self.processes.append(Process(receiver, self.client(receiver)))
+
+    async def restart(self, process: Process) -> None:
+        """Have another process take over from one, before or after that has ended."""
+        self.met["restarted"] += 1
+        old, gone = process.client, process.receiver
+        assert self.balancer is not None
+        assert gone is not None
+        rolling = self.rng.random() < 0.5
+        if not rolling:
+            self.balancer.workers.remove(gone)
+            await self.close(old)
+            await asyncio.sleep(self.rng.choice((0, self.rng.uniform(0, 60))))
+        process.receiver = new_receiver()
+        process.client = self.client(process.receiver)
+        self.balancer.workers.append(process.receiver)
+        if rolling:
+            await self.close(old)
+            self.balancer.workers.remove(gone)
+        for ref in old.unfinished:
+            self.crowd.handles.append(process.client.attach(ref))
+
+    def client(self, receiver: WebhookReceiver | None = None) -> AsyncClient:
         """Make a client; all of them share one limiter."""
         steady = self.rng.random() < 0.3
+        transport = self.simulator.transport(
+            0.05 if steady else lambda source: source.uniform(0, self.slowest)
+        )
         client = AsyncClient(
             "test-key",
             limiter=self.limiter,
             polling=self.polling,
-            transport=self.simulator.transport(
-                0.05 if steady else lambda source: source.uniform(0, self.slowest)
-            ),
+            webhooks=receiver,
+            transport=Watched(transport, self.problems),
             timeout=TIMEOUTS,
-            on_event=self.crowd.noted,
+            on_event=partial(self.crowd.noted, len(self.clients)),
             on_orphan=self.crowd.orphaned,
             seed=self.rng.randrange(1000),
         )
@@ -132,46 +202,46 @@ class Life:
         second.result()
         if not first.cancelled():
             first.result()
+        watched_by(client).closed = True
         if loop.time() - start > TIMEOUTS.exchange + drain + CLOSING + 0.001:
             self.problems.append(f"closing took {loop.time() - start} s, {drain=}")
 
-    async def inherit(self, client: AsyncClient) -> None:
-        """Have a second client end what the first one left."""
-        async with self.client() as heir:
-            for task in [heir.attach(ref) for ref in client.unfinished]:
-                self.crowd.handles.append(task)
-                self.met["inherited"] += 1
-                await self.crowd.do(self.rng, task.wait(), 0.0)
+    async def inherit(self, left: Sequence[TaskRef]) -> None:
+        """Have another client end what the others left."""
+        heir = self.client()
+        for task in [heir.attach(ref) for ref in left]:
+            self.crowd.handles.append(task)
+            self.met["inherited"] += 1
+            await self.crowd.do(self.rng, task.wait(), 0.0)
+        await heir.aclose()
+        watched_by(heir).closed = True
 
     # --- the rules -----------------------------------------------------------------------
 
     def check_service(self) -> None:
         """Compare with what the service saw: its limits, its tasks, their ends."""
-        service, limits = self.simulator, self.limits
-        self.problems += self.crowd.books.lies(self.crowd.handles)
-        self.problems += self.gone_too_soon()
+        service, limits, crowd = self.simulator, self.limits, self.crowd
+        self.problems += crowd.books.lies(crowd.handles)
+        self.problems += rules.gone_too_soon(service, crowd.witness)
+        self.problems += rules.given_up_too_soon(service, crowd.witness)
+        self.problems += rules.denied_too_soon(service, crowd.denied)
+        self.problems += rules.incomplete(service, crowd.results)
         if service.most_in_window() > limits.requests_per_minute:
             self.problems.append(f"{service.most_in_window()} requests in a window, {limits}")
-        if self.told_right and not self.met["gone"]:
+        excused = rules.excused(service, crowd.books.uncertain, crowd.witness)
+        if self.told_right and not excused:
             refused = [e for e in service.log if e.status == 429 and e.fault is None]
             self.problems += [f"answered 429 within the limits: {e}" for e in refused]
-        if service.most_concurrent > limits.concurrent_tasks and not self.met["gone"]:
-            self.problems.append(f"{service.most_concurrent} tasks at once, {limits}")
-
-    def gone_too_soon(self) -> list[str]:
-        """Return the tasks that were given up as gone without five answers that said so."""
-        found: list[str] = []
-        for task in self.crowd.handles:
-            exists = task.done() and task.id in self.simulator.tasks
-            if exists and isinstance(task.exception(), TaskNotFoundError):
-                self.met["gone"] += 1
-                said = [e for e in self.simulator.log if e.task_id == task.id and e.code in MISSING]
-                if len(said) < 5:
-                    found.append(f"given up after {len(said)} answers: {task}")
-        return found
+        most = rules.most_at_once(service.tasks.values(), excused)
+        if most > limits.concurrent_tasks:
+            self.problems.append(f"{most} tasks at once, {limits}")
+        self.met["excused"] += len(excused)
+        self.met["wall clock wrong"] += not self.clock.is_right
 
     async def check_leaks(self) -> None:
         """Look for what is left behind once everything is closed."""
+        while self.simulator.deliveries.waiting:  # noqa: ASYNC110  # not to be told
+            await asyncio.sleep(60)
         engines = [client._life._engine for client in self.clients]
         places = [engine.line.gate.table.used for engine in engines if engine is not None]
         own = asyncio.current_task()
@@ -198,13 +268,13 @@ def simulate(seed: int, *, collect: bool = False) -> Report:
         seed: Decides everything.
         collect: Whether to collect garbage in the end, so that it can complain.
     """
-    life, loop = Life(seed), VirtualTimeLoop()
-    loop.set_exception_handler(lambda _, context: life.problems.append(f"loop: {context}"))
-    with _heard(life.problems), patch("time.time", lambda: EPOCH + loop.time()):
+    kinds = (Life, Life, JournalLife)
+    life = kinds[random.Random(f"{seed}/kind").randrange(len(kinds))](seed)
+    with heard(life.problems), wall_clock(life.clock):
         try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(life.live())
-        except (StuckError, TimeoutError) as error:
+            with watchdog():
+                life.run()
+        except (StuckError, TimeoutError, FrozenError) as error:
             life.problems.append(repr(error))
         if collect:
             gc.collect()
@@ -212,7 +282,7 @@ def simulate(seed: int, *, collect: bool = False) -> Report:
 
 
 @contextmanager
-def _heard(problems: list[str]) -> Generator[None]:
+def heard(problems: list[str]) -> Generator[None]:
     """Take warnings, errors in the log and exceptions that nobody could catch for problems."""
 
     class Ears(logging.Handler):

@@ -26,7 +26,8 @@ from apixo_async._bulk.outcome import Outcome
 from apixo_async.testing import Simulator, VirtualTimeLoop
 
 from ..bulk.mapped import castle, mapped
-from .simulation import AGE_LIMIT, EPOCH, TIMEOUTS
+from .clocks import EPOCH
+from .lives import AGE_LIMIT, TIMEOUTS
 from .trouble import script_trouble
 
 

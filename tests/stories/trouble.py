@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Final
 
 from apixo_async.testing import Fault, Simulator
 from apixo_async.testing.virtual_time import START
+
+from .oddities import odd_text, odd_times
 
 #: Answers to a submit that leave open whether a task was made.
 _UNCLEAR: Final = (408, 409, 500, 502, 504)
@@ -49,6 +52,12 @@ FAULTS: Final[dict[str, Callable[[random.Random], Fault]]] = {
     "task_lasts": lambda rng: Fault.task_lasts(rng.uniform(0, 100)),
 }
 
+#: What the answers of a service hold that is well otherwise.
+ODDITIES: Final[dict[str, Callable[[random.Random], Fault]]] = {
+    "odd text": odd_text,
+    "odd times": odd_times,
+}
+
 _OUTAGES: Final = (
     Fault.status(503),
     Fault.html(502),
@@ -59,15 +68,41 @@ _OUTAGES: Final = (
     Fault.delay(1.0),
     Fault.status(429, retry_after=3.0),
 )
+_PAGES: Final = (400, 401, 403, 404, 410, 422, 500, 502, 503, 504)
+
+
+def page(rng: random.Random) -> Fault:
+    """Have a gateway answer in the service's place: HTML, plain text, or JSON of its own."""
+    code = rng.choice(_PAGES)
+    return rng.choice(
+        (
+            Fault.html(code),
+            Fault.raw(code, b"upstream not available", "text/plain"),
+            Fault.status(code, envelope=False),
+            Fault.raw(code),
+        )
+    )
 
 
 def script_trouble(simulator: Simulator, rng: random.Random) -> None:
-    """Script faults for a share of the requests, and up to two outages."""
-    share, makers, faults = rng.choice((0.0, 0.1, 0.4)), list(FAULTS.values()), simulator.faults
+    """Script faults for a share of the requests, up to two outages, and habits of the service."""
+    share, faults = rng.choice((0.0, 0.1, 0.4)), simulator.faults
+    makers = [*FAULTS.values(), *ODDITIES.values()]
     for script, count in ((faults.submit, 30), (faults.look, 80), (faults.balance, 5)):
         turns = range(count)
         script(*(rng.choice(makers)(rng) if rng.random() < share else None for _ in turns))
     for _ in range(rng.choice((0, 0, 1, 2))):
-        start = START + rng.uniform(0, 200)
         kind = rng.choice((None, "submit", "look"))
-        faults.during(start, start + rng.uniform(1, 60), rng.choice(_OUTAGES), kind)
+        faults.during(*_stretch(rng, 60), rng.choice((*_OUTAGES, page(rng), page(rng))), kind)
+    if rng.random() < 0.1:
+        faults.during(*_stretch(rng, 900), page(rng), rng.choice((None, "look")))
+    if rng.random() < 0.1:  # It has forgotten every task for a while.
+        faults.during(*_stretch(rng, rng.choice((20, 100, 400))), Fault.status(404), "look")
+    for odd in ODDITIES.values():
+        if rng.random() < 0.1:  # It is always like that.
+            faults.during(-math.inf, math.inf, odd(rng))
+
+
+def _stretch(rng: random.Random, longest: float) -> tuple[float, float]:
+    start = START + rng.uniform(0, 200)
+    return start, start + rng.uniform(1, longest)
