@@ -16,6 +16,8 @@ from apixo_async import (
 )
 from apixo_async.testing import Simulator
 
+from .rules import told_of
+
 
 class Books:
     """Compare the tasks that the service made with what the callers know.
@@ -54,7 +56,8 @@ class Books:
     def resolved(self, prompt: str, told: Result | ApixoError | None) -> None:
         """Note what became of the task of an uncertain submit, as whoever awaited it was told."""
         if isinstance(told, PresumedNotBoughtError):
-            self.unbought[prompt] += told.bought is False
+            lost = not told_of(self._simulator, prompt)
+            self.unbought[prompt] += told.bought is False and not lost
         elif isinstance(told, Result | TaskFailedError):
             self.found.add(told.task_id)
             made = self._simulator.tasks.get(told.task_id)

@@ -50,6 +50,7 @@ class Crowd:
         doubts: The uncertain submits whose task a callback may name, and nobody awaits yet.
         books: Who paid for what.
         witness: What the clients told by themselves.
+        loop_ends: Whether the loop is about to end under a client, of which its poller dies.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -61,6 +62,7 @@ class Crowd:
         self.doubts: list[SubmitUncertainError] = []
         self.books = Books(simulator)
         self.witness = Witness()
+        self.loop_ends = False
         self._simulator = simulator
         self._resolved: list[SubmitUncertainError] = []
         self._events = 0
@@ -70,7 +72,7 @@ class Crowd:
         self._events += 1
         name = type(event).__name__
         self.met[name] += 1
-        if name == "PollerDied":
+        if name == "PollerDied" and not self.loop_ends:
             self.problems.append(str(event))
         self.witness.note(client, event, self._simulator.now())
         for number, moment in self._moments:

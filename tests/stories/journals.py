@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from apixo_async import (
     ApixoError,
@@ -38,10 +38,19 @@ from .trouble import script_trouble
 from .watched import Watched, watched_by
 from .workers import new_receiver
 
-#: How a run ends; after "loop" its whole process is gone, and nothing was closed.
-ENDS: Final = ("end", "stop", "stop", "break", "raise", "aclose", "cancel", "loop")
+#: How a run ends. There is one more, "loop": its whole process is gone, and nothing was closed.
+ENDS: Final = ("end", "stop", "stop", "break", "raise", "aclose", "cancel")
 
 _MEMORY: Final = Path("/dev/shm")
+
+
+class Row(NamedTuple):
+    """An item of the journal."""
+
+    state: str
+    task_id: str | None
+    purchases: int
+    intent_at: float | None
 
 
 class JournalLife:
@@ -64,7 +73,7 @@ class JournalLife:
             clock=self.time,
             epoch=EPOCH,
         )
-        script_trouble(self.simulator, rng)
+        script_trouble(self.simulator, rng, within=rng.choice((10, 100, 1_000)))
         self.crowd = Crowd(self.simulator)
         self.problems, self.met = self.crowd.problems, self.crowd.met
         self.balancer = balancer_of(self.simulator, rng, self.clock, self.crowd)
@@ -73,8 +82,8 @@ class JournalLife:
         self.keyed = rng.random() < 0.5
         self.attempts = rng.choice((1, 1, 1, 3))
         self.clients: list[AsyncClient] = []
-        #: By prompt: what may have been bought, as the runs told.
-        self.uncertain: Counter[str] = Counter()
+        #: By prompt: the submits of which a run left a doubt in the journal.
+        self.doubts: dict[str, set[object]] = {prompt: set() for prompt in self.prompts}
         self.again: Counter[str] = Counter()
         self.latest: dict[str, Outcome] = {}
         self.spans: list[tuple[float, float]] = []
@@ -96,6 +105,7 @@ class JournalLife:
                 loop.set_exception_handler(lambda _, what: self.problems.append(f"loop: {what}"))
                 with asyncio.Runner(loop_factory=lambda loop=loop: loop) as runner:
                     runner.run(self.process(last=number == processes - 1))
+                self.note_doubts()
                 self.now = loop.time() + self.rng.choice((0.0, self.rng.uniform(0, 1_000)))
                 self.met["processes"] += 1
             self.check()
@@ -114,8 +124,10 @@ class JournalLife:
                 self.mend()
                 await self.map("end", limiter)
             else:
-                ends = ENDS if number == runs - 1 and not last else ENDS[:-1]
-                await self.map(rng.choice(ends), limiter)
+                end = rng.choice(ENDS)
+                if number == runs - 1 and not last and rng.random() < 0.4:
+                    end = "loop"
+                await self.map(end, limiter)
                 await asyncio.sleep(rng.choice((0, 0, rng.uniform(0, 300))))
         self.spans.append((begun, self.time()))
         if noise is not None and last:
@@ -161,6 +173,7 @@ class JournalLife:
             work.cancel()
         if end == "aclose":
             await self.close(client)
+        self.crowd.loop_ends = end == "loop"
         if end != "loop":
             await asyncio.wait((work,), timeout=LONGEST)
             if not work.done():
@@ -168,6 +181,7 @@ class JournalLife:
             elif not work.cancelled():
                 self.ended(work.exception())
             await self.close(client)
+            self.note_doubts()
         self.told(taken, created)
 
     def client(self, limiter: Limiter) -> AsyncClient:
@@ -250,7 +264,6 @@ class JournalLife:
             self.met["outcome"] += 1
             self.met["outcome resumed"] += outcome.resumed
             if isinstance(error, SubmitUncertainError):
-                self.uncertain[prompt] += 1
                 self.check_cause(prompt, error.__cause__)
             elif error is not None:
                 self.met[f"outcome: {type(error).__name__}"] += 1
@@ -264,7 +277,7 @@ class JournalLife:
 
     def check_cause(self, prompt: str, cause: BaseException | None) -> None:
         presumed = isinstance(cause, ApixoError) and cause.bought is False
-        made = [task for task in self.simulator.tasks.values() if task.prompt == prompt]
+        made = rules.told_of(self.simulator, prompt)
         if presumed and made and self.attempts == 1 and not self.again[prompt]:
             self.problems.append(f"bought, and presumed that it was not: {prompt!r}")
 
@@ -282,27 +295,39 @@ class JournalLife:
             most = most_in_window(e for e in service.log if begun <= e.at < ended)
             if most > self.limits.requests_per_minute:
                 self.problems.append(f"{most} requests in a window, {self.limits}")
-        excused = rules.excused(service, self.uncertain, crowd.witness)
+        uncertain = Counter({prompt: len(doubts) for prompt, doubts in self.doubts.items()})
+        excused = rules.excused(service, uncertain, crowd.witness)
         most = rules.most_at_once(service.tasks.values(), excused)
         if most > self.limits.concurrent_tasks:
             self.problems.append(f"{most} tasks at once over all runs, {self.limits}")
 
+    def rows(self) -> dict[str, Row]:
+        """Return what the journal says, by prompt; nobody uses it now."""
+        columns = ", ".join(Row._fields)
+        with closing(sqlite3.connect(self.path)) as journal:
+            asked = f"SELECT json_extract(payload, '$.prompt'), {columns} FROM item"
+            return {prompt: Row(*row) for prompt, *row in journal.execute(asked)}
+
+    def note_doubts(self) -> None:
+        """Note the submits of which the last run could not know what they bought."""
+        if self.path.exists():
+            for prompt, row in self.rows().items():
+                if row.state in ("uncertain", "intent"):
+                    self.doubts[prompt].add(row.intent_at)
+
     def check_rows(self) -> None:
         """Find every task of the service in the journal, or a doubt that stands for it."""
-        with closing(sqlite3.connect(self.path)) as journal:
-            asked = "SELECT json_extract(payload, '$.prompt'), state, task_id, purchases FROM item"
-            rows = {row[0]: row[1:] for row in journal.execute(asked)}
+        rows = self.rows()
         for prompt in self.prompts:
             made = [task for task in self.simulator.tasks.values() if task.prompt == prompt]
-            state, task_id, purchases = rows.get(prompt, ("missing", None, 0))
-            most = 1 + self.again[prompt] if self.attempts == 1 else purchases
-            if len(made) > min(most, purchases):
-                ids = [task.id for task in made]
-                self.problems.append(f"{prompt!r} was bought too often: {ids}, {purchases=}")
-            lost = [task for task in made if task.id != task_id]
-            told = self.uncertain[prompt] + (self.attempts > 1 and purchases)
-            if len(lost) > told and state not in ("uncertain", "intent"):
-                self.problems.append(f"lost: {lost} of {prompt!r}, which is {state} in the journal")
+            row = rows.get(prompt, Row("missing", None, 0, None))
+            most = 1 + self.again[prompt] if self.attempts == 1 else row.purchases
+            if len(made) > min(most, row.purchases):
+                self.problems.append(f"{prompt!r} was bought too often: {made}, {row}")
+            lost = [task for task in made if task.id != row.task_id]
+            told = len(self.doubts[prompt]) + (row.purchases if self.attempts > 1 else 0)
+            if len(lost) > told:
+                self.problems.append(f"lost: {lost} of {prompt!r}, {row}")
 
     async def check_leaks(self, limiter: Limiter) -> None:
         """Look for what is left behind once everything is closed."""

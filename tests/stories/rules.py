@@ -156,3 +156,15 @@ def denied_too_soon(simulator: Simulator, denied: Iterable[tuple[str, ApixoError
     """Return the tasks whose waiters heard that the key may not ask, when only a page said so."""
     said = {e.task_id for e in simulator.log if e.kind == "look" and e.code in DENIED}
     return [f"denied by no envelope: {one}: {error!r}" for one, error in denied if one not in said]
+
+
+def told_of(simulator: Simulator, prompt: str) -> list[SimulatedTask]:
+    """Return the tasks of a purchase, without those whose callbacks the service kept to itself.
+
+    The documents promise callbacks: who heard of none, and is told that nothing was bought, was
+    not told so against better knowledge.
+    """
+    posted = {attempt.task_id for attempt in simulator.callbacks.log}
+    return [
+        task for task in simulator.tasks.values() if task.prompt == prompt and task.id in posted
+    ]

@@ -68,6 +68,14 @@ _OUTAGES: Final = (
     Fault.delay(1.0),
     Fault.status(429, retry_after=3.0),
 )
+_UNHEARD: Final = (
+    Fault.lost_answer(),
+    Fault.reset_after(),
+    Fault.hang(),
+    Fault.html(502, carried_out=True),
+    Fault.status(500, carried_out=True),
+    Fault.delay(5.0, Fault.lost_answer()),
+)
 _PAGES: Final = (400, 401, 403, 404, 410, 422, 500, 502, 503, 504)
 
 
@@ -84,25 +92,35 @@ def page(rng: random.Random) -> Fault:
     )
 
 
-def script_trouble(simulator: Simulator, rng: random.Random) -> None:
-    """Script faults for a share of the requests, up to two outages, and habits of the service."""
+def script_trouble(simulator: Simulator, rng: random.Random, within: float = 200) -> None:
+    """Script faults for a share of the first requests, then outages, and habits of the service.
+
+    Args:
+        simulator: The service.
+        rng: Decides it.
+        within: Seconds in which all outages begin.
+    """
     share, faults = rng.choice((0.0, 0.1, 0.4)), simulator.faults
     makers = [*FAULTS.values(), *ODDITIES.values()]
-    for script, count in ((faults.submit, 30), (faults.look, 80), (faults.balance, 5)):
-        turns = range(count)
+    scripts = ((faults.submit, 30), (faults.look, 80), (faults.balance, 5))
+    for script, most in scripts if share else ():
+        turns = range(rng.randint(1, most))
         script(*(rng.choice(makers)(rng) if rng.random() < share else None for _ in turns))
-    for _ in range(rng.choice((0, 0, 1, 2))):
+    for _ in range(rng.choice((0, 0, 1, 3))):
         kind = rng.choice((None, "submit", "look"))
-        faults.during(*_stretch(rng, 60), rng.choice((*_OUTAGES, page(rng), page(rng))), kind)
-    if rng.random() < 0.1:
-        faults.during(*_stretch(rng, 900), page(rng), rng.choice((None, "look")))
+        faults.during(*_stretch(rng, within, 60), rng.choice((*_OUTAGES, page(rng))), kind)
+    if rng.random() < 0.2:
+        faults.during(*_stretch(rng, within, 900), page(rng), rng.choice((None, "look")))
     if rng.random() < 0.1:  # It has forgotten every task for a while.
-        faults.during(*_stretch(rng, rng.choice((20, 100, 400))), Fault.status(404), "look")
+        longest = rng.choice((20, 100, 400))
+        faults.during(*_stretch(rng, within, longest), Fault.status(404), "look")
+    if rng.random() < 0.2:  # Nobody hears of what is bought.
+        faults.during(*_stretch(rng, within, 120), rng.choice(_UNHEARD), "submit")
     for odd in ODDITIES.values():
         if rng.random() < 0.1:  # It is always like that.
             faults.during(-math.inf, math.inf, odd(rng))
 
 
-def _stretch(rng: random.Random, longest: float) -> tuple[float, float]:
-    start = START + rng.uniform(0, 200)
+def _stretch(rng: random.Random, within: float, longest: float) -> tuple[float, float]:
+    start = START + rng.uniform(0, within)
     return start, start + rng.uniform(1, longest)
