@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from apixo_async import (
     ApixoError,
@@ -15,8 +16,12 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async.testing import Simulator
+from apixo_async.testing.lifecycles import SimulatedTask
 
 from .rules import told_of
+
+#: Seconds from the creation of a task to the word that its submit is uncertain, and more.
+_ONE_SUBMIT: Final = 120.0
 
 
 class Books:
@@ -29,6 +34,7 @@ class Books:
         self._simulator = simulator
         self._prompts = 0
         self._lies: list[str] = []
+        self._uncertain_at: dict[str, float] = {}
         self.submits: Counter[str] = Counter()
         self.uncertain: Counter[str] = Counter()
         self.unbought: Counter[str] = Counter()
@@ -44,6 +50,7 @@ class Books:
         """Note what the caller of a submit was told."""
         if isinstance(told, SubmitUncertainError):
             self.uncertain[prompt] += 1
+            self._uncertain_at[prompt] = self._simulator.now()
         elif isinstance(told, ApixoError) and told.bought is False:
             self.unbought[prompt] += 1
         elif isinstance(told, Task):
@@ -61,8 +68,14 @@ class Books:
         elif isinstance(told, Result | TaskFailedError):
             self.found.add(told.task_id)
             made = self._simulator.tasks.get(told.task_id)
-            if made is None or made.prompt != prompt:
+            if made is None or (made.prompt != prompt and self._is_known_as_wrong(prompt, made)):
                 self._lies.append(f"{told.task_id} was taken for the task of {prompt!r}: {made}")
+
+    def _is_known_as_wrong(self, prompt: str, made: SimulatedTask) -> bool:
+        """Say whether the service told that a task is no purchase of that time."""
+        looks = [e for e in self._simulator.log if e.task_id == made.id and e.kind == "look"]
+        at = self._uncertain_at[prompt]
+        return abs(made.created - at) > _ONE_SUBMIT and all(e.fault is None for e in looks)
 
     def orphan(self, orphan: Task | SubmitUncertainError) -> None:
         """Note what the hook for orphans was given."""

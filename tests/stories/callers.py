@@ -136,7 +136,7 @@ class Crowd:
         error = caller.exception()
         self.met[type(error).__name__] += 1
         if isinstance(error, PollerDiedError) or not isinstance(error, ApixoError | None):
-            self.problems.append(f"{work} raised {error!r}")
+            self.problems.append(f"{work.__qualname__} raised {error!r}")
         if error is not None:
             return error if isinstance(error, ApixoError) else None
         told = caller.result()

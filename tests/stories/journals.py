@@ -78,9 +78,12 @@ class JournalLife:
         self.problems, self.met = self.crowd.problems, self.crowd.met
         self.balancer = balancer_of(self.simulator, rng, self.clock, self.crowd)
         self.disk = Disk(rng)
+        self.met[f"disk: {self.disk.kind}"] += 1
+        self.met["wall clock wrong"] += not self.clock.is_right
         self.prompts = [f"castle {number}" for number in range(rng.randint(1, 12))]
         self.keyed = rng.random() < 0.5
         self.attempts = rng.choice((1, 1, 1, 3))
+        self.is_last = False
         self.clients: list[AsyncClient] = []
         #: By prompt: the submits of which a run left a doubt in the journal.
         self.doubts: dict[str, set[object]] = {prompt: set() for prompt in self.prompts}
@@ -122,6 +125,7 @@ class JournalLife:
         for number in range(runs := rng.choice((1, 1, 2))):
             if last and number == runs - 1:
                 self.mend()
+                self.is_last = True
                 await self.map("end", limiter)
             else:
                 end = rng.choice(ENDS)
@@ -148,7 +152,7 @@ class JournalLife:
 
     async def map(self, end: str, limiter: Limiter) -> None:
         """Map the inputs once, until this end."""
-        rng, loop, self.is_last = self.rng, asyncio.get_running_loop(), end == "end"
+        rng, loop = self.rng, asyncio.get_running_loop()
         self.met[f"run: {end}"] += 1
         client = self.client(limiter)
         again = rng.random() < 0.15
@@ -178,8 +182,6 @@ class JournalLife:
             await asyncio.wait((work,), timeout=LONGEST)
             if not work.done():
                 self.problems.append(f"a map never ended, {end}")
-            elif not work.cancelled():
-                self.ended(work.exception())
             await self.close(client)
             self.note_doubts()
         self.told(taken, created)
@@ -216,7 +218,20 @@ class JournalLife:
         watched: Watched,
         limiter: Limiter,
     ) -> None:
-        """Take the outcomes, until the map ends or is left."""
+        """Take the outcomes, until the map ends or is left, and judge what it raises."""
+        try:
+            await self.take_all(outcomes, taken, end, watched, limiter)
+        except Exception as error:
+            self.ended(error)
+
+    async def take_all(
+        self,
+        outcomes: Outcomes,
+        taken: list[Outcome],
+        end: str,
+        watched: Watched,
+        limiter: Limiter,
+    ) -> None:
         leave_at = self.rng.randrange(len(self.prompts) + 1)
         async with outcomes:
             if end == "raise":
@@ -243,13 +258,13 @@ class JournalLife:
         if self.time() - start > TIMEOUTS.exchange + drain + CLOSING + 0.001:
             self.problems.append(f"closing took {self.time() - start} s, {drain=}")
 
-    def ended(self, error: BaseException | None) -> None:
+    def ended(self, error: Exception) -> None:
         """Judge what a map raised in the end."""
         self.met[f"map: {type(error).__name__}"] += 1
         if isinstance(error, JournalError) and self.disk.longest_wait > PATIENCE:
             return  # It says that the disk does not answer.
-        expected = ApixoError | OSError if not self.is_last else type(None)
-        if isinstance(error, JournalError) or not isinstance(error, expected | None):
+        expected = isinstance(error, ApixoError | OSError) and not isinstance(error, JournalError)
+        if self.is_last or not expected:
             self.problems.append(f"a map raised {error!r}")
 
     # --- the rules -----------------------------------------------------------------------

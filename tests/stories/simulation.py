@@ -278,6 +278,7 @@ def simulate(seed: int, *, collect: bool = False) -> Report:
             life.problems.append(repr(error))
         if collect:
             gc.collect()
+    life.met.update(f"fault: {e.fault}" for e in life.simulator.log if e.fault is not None)
     return Report(seed, tuple(life.problems), tuple(life.simulator.log), life.met)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from apixo_async.testing import Fault, Simulator
@@ -52,7 +53,7 @@ FAULTS: Final[dict[str, Callable[[random.Random], Fault]]] = {
     "task_lasts": lambda rng: Fault.task_lasts(rng.uniform(0, 100)),
 }
 
-#: What the answers of a service hold that is well otherwise.
+#: What the answers of a service hold that is well otherwise, by the name of the fault.
 ODDITIES: Final[dict[str, Callable[[random.Random], Fault]]] = {
     "odd text": odd_text,
     "odd times": odd_times,
@@ -82,7 +83,7 @@ _PAGES: Final = (400, 401, 403, 404, 410, 422, 500, 502, 503, 504)
 def page(rng: random.Random) -> Fault:
     """Have a gateway answer in the service's place: HTML, plain text, or JSON of its own."""
     code = rng.choice(_PAGES)
-    return rng.choice(
+    made = rng.choice(
         (
             Fault.html(code),
             Fault.raw(code, b"upstream not available", "text/plain"),
@@ -90,6 +91,7 @@ def page(rng: random.Random) -> Fault:
             Fault.raw(code),
         )
     )
+    return replace(made, name="page")
 
 
 def script_trouble(simulator: Simulator, rng: random.Random, within: float = 200) -> None:
