@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import hmac
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 from apixo_async import APIConnectionError
+from apixo_async._bulk.record import Record
+from apixo_async._bulk.shop import Counter
 from apixo_async._core.permits import PermitLog
 from apixo_async._core.verdicts import Refused, SubmitVerdict, Uncertain, judge_submit
 from apixo_async._core.wire import Answer
@@ -16,9 +20,11 @@ from apixo_async._limiter import Slot
 from apixo_async._posts import Posts
 from apixo_async._track import Signal
 from apixo_async.testing import Fault
+from apixo_async.webhooks import WebhookReceiver
 
 from .simulation import simulate
 from .trouble import FAULTS, ODDITIES
+from .watchdog import FrozenError, watchdog
 
 SHORT = 200  # seeds of the quick form; those beyond are heavy
 SEEDS = int(os.environ.get("APIXO_SEEDS", "1000"))
@@ -75,8 +81,19 @@ def test_no_rule_is_broken(first: int) -> None:
     reports = [simulate(seed, collect=seed % 25 == 0) for seed in range(first, first + BLOCK)]
     broken = [str(report) for report in reports if report.problems]
     assert not broken, "\n".join(broken)
-    met = sum((report.met for report in reports), Counter[str]())
+    met = sum((report.met for report in reports), collections.Counter[str]())
     assert [word for word in MET if not met[word]] == []
+
+
+def test_a_life_that_freezes_is_found() -> None:
+    """A life that spins is ended, on its loop too, and the place is told."""
+
+    async def spin() -> None:
+        while True:
+            pass
+
+    with pytest.raises(FrozenError, match=r"test_simulation\.py"), watchdog(0.2):
+        asyncio.run(spin())
 
 
 @pytest.mark.parametrize("seed", [3, 14, 15, 26, 53, 65, 92])  # Of both kinds, with callbacks.
@@ -142,6 +159,34 @@ def missing_once_is_gone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("apixo_async._outages.is_gone", lambda *_, **__: True)
 
 
+def tokens_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WebhookReceiver, "_intent", lambda *_: None)
+
+
+def any_token_holds(patch: pytest.MonkeyPatch) -> None:
+    lax = SimpleNamespace(**vars(hmac) | {"compare_digest": lambda *_: True})
+    patch.setattr("apixo_async._core.tokens.hmac", lax)
+
+
+def urls_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("apixo_async._core.wire._urls", lambda _: ())
+
+
+def tasks_are_not_journalled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Record, "bought", lambda *_: None)
+
+
+def doubts_are_bought_again(patch: pytest.MonkeyPatch) -> None:
+    def always(name: str, given: bool) -> bool:
+        return given or name == "resubmit_uncertain"
+
+    patch.setattr("apixo_async._bulk.options._truth", always)
+
+
+def maps_go_on_after_their_stop(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Counter, "stop", lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
@@ -151,7 +196,13 @@ def missing_once_is_gone(patch: pytest.MonkeyPatch) -> None:
         (uncertain_is_sent_again, ("bought twice", "lost")),
         (orphans_are_dropped, ("lost",)),
         (waiters_are_forgotten, ("never ended",)),
-        (missing_once_is_gone, ("given up after",)),
+        (missing_once_is_gone, ("not found too soon",)),
+        (tokens_are_forgotten, ("was answered 404",)),
+        (any_token_holds, ("a forged callback",)),
+        (urls_are_dropped, ("reported, not",)),
+        (tasks_are_not_journalled, ("lost:",)),
+        (doubts_are_bought_again, ("bought too often",)),
+        (maps_go_on_after_their_stop, ("after the stop",)),
     ],
 )
 def test_broken_rule_is_found(

@@ -116,7 +116,7 @@ def script_trouble(simulator: Simulator, rng: random.Random, within: float = 200
     if rng.random() < 0.1:  # It has forgotten every task for a while.
         longest = rng.choice((20, 100, 400))
         faults.during(*_stretch(rng, within, longest), Fault.status(404), "look")
-    if rng.random() < 0.2:  # Nobody hears of what is bought.
+    if rng.random() < 0.3:  # Nobody hears of what is bought.
         faults.during(*_stretch(rng, within, 120), rng.choice(_UNHEARD), "submit")
     for odd in ODDITIES.values():
         if rng.random() < 0.1:  # It is always like that.
