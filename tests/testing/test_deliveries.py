@@ -496,3 +496,41 @@ async def test_a_thousand_tasks_with_everything_wrong() -> None:
     assert sum(found[0] < answered[task_id] for task_id, found in times.items()) == counts.early
     for task_id, found in times.items():
         assert set(found) == {round(simulator.tasks[task_id].ends - 1000.0, 6)}
+
+
+class LaterLoop(VirtualTimeLoop):
+    """A loop whose clock goes on from another one's."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self._now = start
+
+
+@pytest.mark.parametrize(("ends", "begins", "posted"), [(5, 30, [40]), (11, 12, [10, 41])])
+def test_callbacks_go_on_with_another_loop(ends: int, begins: int, posted: list[int]) -> None:
+    """What a loop left is posted on the next one; what was due meanwhile has reached nobody."""
+    now = 1_000.0
+
+    def clock() -> float:
+        with contextlib.suppress(RuntimeError):
+            return asyncio.get_running_loop().time()
+        return now
+
+    async def never() -> httpx2.Response:
+        raise await asyncio.Event().wait()
+
+    async def first() -> None:
+        await submit(simulator)
+        await asyncio.sleep(ends)
+
+    async def second() -> None:
+        simulator.deliveries.go_on()
+        simulator.deliveries.go_on()  # Twice is once.
+        await asyncio.sleep(2_000)
+
+    simulator = Simulator(durations=10.0, clock=clock)
+    receiver = Receiver(simulator, [never] if ends > 10 else [])
+    for main, now in ((first, 1_000.0), (second, 1_000.0 + begins)):
+        with asyncio.Runner(loop_factory=lambda start=now: LaterLoop(start)) as runner:
+            runner.run(main())
+    assert receiver.times == posted

@@ -54,6 +54,13 @@ def test_json_without_a_code_has_none() -> None:
     assert as_json({"code": "200"}, status=200).code is None
 
 
+def test_half_a_character_is_escaped() -> None:
+    """JSON that holds half a character holds its escape, which is the only way to write it."""
+    assert as_json({"code": 200, "data": "\ud83d \u00e9"}, status=200).body == (
+        b'{"code":200,"data":"\\ud83d \\u00e9"}'
+    )
+
+
 def test_a_running_task_shows_its_creation_only() -> None:
     """Pending and processing carry no result, no failure and no completion."""
     assert status_object(task(), 100.5, 0.0, "") == {
