@@ -28,7 +28,7 @@ class Disk:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._free = 0.0
-        self.kind = rng.choice(("fast", "fast", "slow", "hanging", "hanging"))
+        self.kind = rng.choice(("fast", "slow", "hanging"))
         self.longest_wait = 0.0
 
     def done_at(self, now: float) -> float:

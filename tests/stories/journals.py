@@ -102,7 +102,7 @@ class JournalLife:
         where = _MEMORY if _MEMORY.is_dir() else None
         with tempfile.TemporaryDirectory(dir=where) as directory:
             self.path = Path(directory) / "run.db"
-            processes = self.rng.choice((1, 2, 2, 3, 4))
+            processes = self.rng.choice((1, 2, 3, 4))
             for number in range(processes):
                 loop = DiskLoop(self.disk, self.now)
                 loop.set_exception_handler(lambda _, what: self.problems.append(f"loop: {what}"))
@@ -122,7 +122,7 @@ class JournalLife:
         if self.balancer is not None:
             self.balancer.workers[:] = [new_receiver()]
         noise = None if self.balancer is None else asyncio.create_task(self.balancer.make_noise())
-        for number in range(runs := rng.choice((1, 1, 2))):
+        for number in range(runs := rng.choice((1, 2, 2))):
             if last and number == runs - 1:
                 self.mend()
                 self.is_last = True

@@ -119,7 +119,7 @@ class Life:
             )
             for _ in range(rng.randint(4, 12))
         ]
-        while rng.random() < 0.4 and self.balancer is not None:
+        while rng.random() < 0.5 and self.balancer is not None:
             await self.crowd.moment(rng, 200)
             await self.restart(rng.choice(self.processes))
         if rng.random() < 0.6:
