@@ -317,18 +317,22 @@ class JournalLife:
             self.problems.append(f"{most} tasks at once over all runs, {self.limits}")
 
     def rows(self) -> dict[str, Row]:
-        """Return what the journal says, by prompt; nobody uses it now."""
-        columns = ", ".join(Row._fields)
-        with closing(sqlite3.connect(self.path)) as journal:
-            asked = f"SELECT json_extract(payload, '$.prompt'), {columns} FROM item"
-            return {prompt: Row(*row) for prompt, *row in journal.execute(asked)}
+        """Return what the journal says, by prompt; nobody may use it now."""
+        if not self.path.exists():
+            return {}
+        asked = f"SELECT json_extract(payload, '$.prompt'), {', '.join(Row._fields)} FROM item"
+        try:
+            with closing(sqlite3.connect(self.path, timeout=1)) as journal:
+                return {prompt: Row(*row) for prompt, *row in journal.execute(asked)}
+        except sqlite3.Error as error:
+            self.problems.append(f"the journal was not let go of: {error!r}")
+            return {}
 
     def note_doubts(self) -> None:
         """Note the submits of which the last run could not know what they bought."""
-        if self.path.exists():
-            for prompt, row in self.rows().items():
-                if row.state in ("uncertain", "intent"):
-                    self.doubts[prompt].add(row.intent_at)
+        for prompt, row in self.rows().items():
+            if row.state in ("uncertain", "intent"):
+                self.doubts[prompt].add(row.intent_at)
 
     def check_rows(self) -> None:
         """Find every task of the service in the journal, or a doubt that stands for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from apixo_async.testing import Fault
@@ -51,12 +52,20 @@ _NAMES: Final = ("createTime", "completeTime", "costTime")
 
 def odd_text(rng: random.Random) -> Fault:
     """Put odd words into one place of a healthy answer; its result keeps its URLs."""
+    return _odd_text(rng, (_message, _data, _state, _failure, _result, _result))
+
+
+def always_odd_text(rng: random.Random) -> Fault:
+    """Do so with every answer, but leave the state, so that tasks do end."""
+    return _odd_text(rng, (_message, _data, _failure, _result, _result))
+
+
+def _odd_text(rng: random.Random, places: Sequence[Callable[..., Alteration]]) -> Fault:
     text = rng.choice(TEXTS)
     value: object = text
     for _ in range(rng.choice((0, 0, 1, 3, 40))):
         value = rng.choice(([value], {"deeper": value}, {text: value}))
-    place = rng.choice((_message, _data, _state, _failure, _result, _result))
-    return Fault("odd text", alter=place(rng, text, value))
+    return Fault("odd text", alter=rng.choice(places)(rng, text, value))
 
 
 def odd_times(rng: random.Random) -> Fault:

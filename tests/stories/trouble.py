@@ -11,7 +11,7 @@ from typing import Final
 from apixo_async.testing import Fault, Simulator
 from apixo_async.testing.virtual_time import START
 
-from .oddities import odd_text, odd_times
+from .oddities import always_odd_text, odd_text, odd_times
 
 #: Answers to a submit that leave open whether a task was made.
 _UNCLEAR: Final = (408, 409, 500, 502, 504)
@@ -118,7 +118,7 @@ def script_trouble(simulator: Simulator, rng: random.Random, within: float = 200
         faults.during(*_stretch(rng, within, longest), Fault.status(404), "look")
     if rng.random() < 0.3:  # Nobody hears of what is bought.
         faults.during(*_stretch(rng, within, 120), rng.choice(_UNHEARD), "submit")
-    for odd in ODDITIES.values():
+    for odd in (always_odd_text, odd_times):
         if rng.random() < 0.1:  # It is always like that.
             faults.during(-math.inf, math.inf, odd(rng))
 
