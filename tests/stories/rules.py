@@ -34,12 +34,13 @@ HOLD: Final = TIMINGS["flux-kontext"].longest
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A client's word that a task is over."""
+    """A client's word that a task is over; `was_met`: it had bought it, or found it running."""
 
     at: float
     client: int
     task_id: str
     outcome: str
+    was_met: bool
 
 
 @dataclass
@@ -47,11 +48,10 @@ class Witness:
     """What the events of the clients told, client by client.
 
     Attributes:
-        met: The tasks that a client bought, or found running.
         settled: What ended, in order.
     """
 
-    met: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _met: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     settled: list[Settled] = field(default_factory=list)
 
     def note(self, client: int, event: Event, at: float) -> None:
@@ -59,9 +59,12 @@ class Witness:
         task_id = getattr(event, "task_id", None)
         match type(event).__name__:
             case "TaskSubmitted" | "TaskLooked" | "TaskPolled":
-                self.met[client].add(str(task_id))
+                self._met[client].add(str(task_id))
             case "TaskSettled":
-                self.settled.append(Settled(at, client, str(task_id), event.outcome))  # type: ignore[union-attr]
+                met, name = self._met[client], str(task_id)
+                outcome = str(getattr(event, "outcome", None))
+                self.settled.append(Settled(at, client, name, outcome, name in met))
+                met.discard(name)  # A client forgets what is over.
 
     def ended(self, outcome: str, simulator: Simulator) -> Iterable[Settled]:
         """Yield the ends of this kind of tasks that the service has."""
@@ -76,7 +79,7 @@ def gone_too_soon(simulator: Simulator, witness: Witness) -> list[str]:
     for end in witness.ended("not found", simulator):
         looks = [e for e in _looks(simulator, end) if e.code is not None]
         misses = [*takewhile(lambda e: e.code in MISSING, reversed(looks))]
-        needed = _GONE_AFTER[end.task_id in witness.met[end.client]]
+        needed = _GONE_AFTER[end.was_met]
         span = misses[0].at - misses[-1].at if misses else 0.0
         if len(misses) < _MISSES or span < needed - 1:
             said = f"{len(misses)} answers over {span:.0f} s, {needed:.0f} s needed"
