@@ -133,7 +133,8 @@ class _Service:
 
     async def _put_back(self, connection: httpcore2.AsyncConnectionInterface) -> None:
         now = time.monotonic()
-        if connection.is_available() and connection in self._open:
+        is_clean = connection.is_available() and not _has_more(connection)
+        if is_clean and connection in self._open:
             self._idle.append((now, connection))
         else:
             await self._closed(connection)
@@ -143,6 +144,16 @@ class _Service:
     async def _closed(self, connection: httpcore2.AsyncConnectionInterface) -> None:
         self._open.discard(connection)
         await connection.aclose()
+
+
+def _has_more(connection: httpcore2.AsyncConnectionInterface) -> bool:
+    """Return True if bytes came behind an answer: they would be read as that to the next request.
+
+    Only the parser of HTTP/1.1 has them, which httpcore2 keeps to itself; tests over sockets fail
+    where it is no longer found. What comes later shows itself, as the socket is readable then.
+    """
+    parser = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return parser is not None and bool(parser.trailing_data[0])
 
 
 async def _read(response: httpcore2.Response, answer: Incoming) -> None:

@@ -55,6 +55,7 @@ class Purchase:
         sending: Whether its POST has begun, so that a task may exist.
         orphaned: Whether its caller was cancelled.
         expected: The callbacks of the POST, where they are waited for.
+        ended: What it came to, once that is known: a task, or that nobody can know.
     """
 
     input: TaskInput
@@ -66,6 +67,7 @@ class Purchase:
     sending: bool = False
     orphaned: bool = False
     expected: Expected | None = None
+    ended: Track | SubmitUncertainError | None = None
 
     @property
     def kind(self) -> str:
@@ -193,33 +195,43 @@ class Posts:
         return encode_submit(purchase.input, called_back)
 
     async def _exchange(self, purchase: Purchase, body: bytes, permit: Permit, turn: Turn) -> Ended:
+        """Send the POST; from its first byte on, whatever is raised ends in what was bought."""
         sent_at = datetime.now(UTC)
+        verdict: SubmitVerdict = Uncertain("the POST was interrupted")
         try:
             verdict = await self._verdict(purchase.input.model, body, permit, turn)
-        except (KeyboardInterrupt, SystemExit) as exc:
-            # What may have been bought is handed on before the program ends.
-            doubt = Uncertain(f"{type(exc).__name__} was raised during the POST")
-            self._orphan(self._uncertain(purchase, doubt, sent_at)[0])
+            return self._concluded(purchase, verdict, sent_at)
+        except GeneratorExit:
+            raise  # Its loop is gone, and nothing can be done on it.
+        except BaseException as exc:
+            if isinstance(exc, ApixoError) or isinstance(verdict, Refused):
+                raise
+            ended = purchase.ended or self._made(purchase, verdict, sent_at)[0]
+            if isinstance(exc, Exception):
+                logger.error("a submit of %s met a %s", purchase.input.model, type(exc).__name__)
+                return ended
+            # The program is interrupted, at any line: what it bought is handed on before it ends.
+            self._orphan(ended)
             raise
         finally:
             turn.end()
+
+    def _concluded(self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime) -> Ended:
         if isinstance(verdict, Refused):
             if purchase.expected is None or not purchase.expected.came:
                 return self._refused(purchase, verdict)
             # Only the service knows the URL: whatever its answer says, it has made a task.
             verdict = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
-        ended: Track | SubmitUncertainError
-        event: events.Event
+        purchase.ended, event = self._made(purchase, verdict, sent_at)
+        self._report(event)
+        return purchase.ended
+
+    def _made(
+        self, purchase: Purchase, verdict: Bought | Uncertain, sent_at: datetime
+    ) -> tuple[Track | SubmitUncertainError, events.Event]:
         if isinstance(verdict, Bought):
-            ended, event = self._bought(purchase, verdict.task_id)
-        else:
-            ended, event = self._uncertain(purchase, verdict, sent_at)
-        try:
-            self._report(event)
-        except BaseException:
-            self._orphan(ended)
-            raise
-        return ended
+            return self._bought(purchase, verdict.task_id)
+        return self._uncertain(purchase, verdict, sent_at)
 
     async def _verdict(self, model: str, body: bytes, permit: Permit, turn: Turn) -> SubmitVerdict:
         answer: Answer | None = None

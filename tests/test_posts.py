@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,6 +22,7 @@ from apixo_async import (
     Task,
     TaskOrphaned,
     TaskSubmitted,
+    _posts,
 )
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
@@ -246,20 +251,70 @@ def test_interrupted_by_a_hook(event: type[Event], interrupt: type[BaseException
         assert client._settings.limiter.slots_used == 1
 
 
-def test_interrupted_during_the_post() -> None:
+class Stop(BaseException):
+    """Be no Exception, and none that asyncio knows."""
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, Stop])
+def test_interrupted_during_the_post(interrupt: type[BaseException]) -> None:
     """Where a transport is interrupted, the submit is handed on as uncertain and holds its slot."""
     orphans: list[object] = []
 
     class Interrupted(httpx2.AsyncBaseTransport):
         async def handle_async_request(self, _: httpx2.Request) -> httpx2.Response:
-            raise KeyboardInterrupt
+            raise interrupt
 
     client = AsyncClient("test-key", transport=Interrupted(), on_orphan=orphans.append)
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(interrupt):
             runner.run(client.submit(CASTLE))
         assert [type(orphan) for orphan in orphans] == [SubmitUncertainError]
         assert client._settings.limiter.slots_used == 1
+
+
+class Raising:
+    """Raise in a line of `_posts`, once: the one after so many lines that ran in it."""
+
+    def __init__(self, error: type[BaseException], after: int) -> None:
+        self._error, self._left = error, after
+        self.raised = False
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        """Trace a frame."""
+        if frame.f_code.co_filename != _posts.__file__:
+            return None
+        if event == "line" and not self.raised:
+            self._left -= 1
+            if self._left < 0:
+                self.raised = True
+                raise self._error
+        return self
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_raised_in_every_line(error: type[BaseException]) -> None:
+    """In whatever line something is raised, what was bought is known, or said to be uncertain."""
+    for after in itertools.count():
+        simulator, orphans, told = Simulator(seed=1), list[object](), list[object]()
+        client = AsyncClient("test-key", transport=simulator.transport(), on_orphan=orphans.append)
+        raising, before = Raising(error, after), sys.gettrace()
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(client.__aenter__())
+            sys.settrace(raising)
+            try:
+                told.append(runner.run(client.submit(CASTLE)))
+            except (error, ApixoError) as raised:
+                told.append(raised)
+            finally:
+                sys.settrace(before)
+            unfinished = {ref.task_id for ref in client.unfinished}
+        known = unfinished | {getattr(one, "id", None) for one in (*told, *orphans)}
+        known |= {getattr(one, "task_id", None) for one in told}
+        is_uncertain = any(isinstance(one, SubmitUncertainError) for one in (*told, *orphans))
+        assert simulator.tasks.keys() <= known or is_uncertain, f"after {after} lines"
+        if not raising.raised:
+            break
+    assert after > 40
 
 
 async def test_closed_in_a_hurry(simulator: Simulator, client_of: ClientOf) -> None:

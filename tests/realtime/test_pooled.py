@@ -28,6 +28,7 @@ class Server:
         self.targets: list[bytes] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.silent = False
+        self.behind = b""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
@@ -40,7 +41,7 @@ class Server:
                 if self.silent:
                     continue
                 await asyncio.sleep(0.02)
-                writer.write(GOOD)
+                writer.write(GOOD + self.behind)
         writer.close()
 
 
@@ -192,3 +193,18 @@ async def test_usual_way(transport: PooledTransport) -> None:
     async with serving() as server, httpx2.AsyncClient(transport=transport) as client:
         response = await client.get(f"{server.url}/y")
     assert (response.status_code, response.json()) == (200, {})
+
+
+async def test_bytes_behind_an_answer(transport: PooledTransport) -> None:
+    """A connection on which more came than one answer is not used again: it would answer the next.
+
+    A POST that is answered by such bytes would be bought twice, or never known.
+    """
+    async with serving() as server:
+        exchange = transport.exchange_with(server.url, Timeouts())
+        server.behind = GOOD.replace(b"{}", b"[]")
+        assert await get(exchange) == b"{}"
+        server.behind = b""
+        assert await get(exchange) == b"{}"
+        await get(exchange)
+    assert server.used == [1, 2, 2]
