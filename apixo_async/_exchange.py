@@ -23,7 +23,8 @@ class Phase:
 
     Args:
         believed: Whether the transport tells. One that does not tell has always "maybe sent".
-        when_sending: Called when it is set; at once, where the transport does not tell.
+        when_sending: Called before it is set; at once, where the transport does not tell. What it
+            raises keeps the transport from sending.
     """
 
     __slots__ = ("_when_sending", "maybe_sent")
@@ -35,10 +36,10 @@ class Phase:
             self.mark()
 
     def mark(self) -> None:
-        """Note that the first byte is about to be written."""
-        self.maybe_sent = True
+        """Note that the first byte is about to be written, unless `when_sending` prevents it."""
         if self._when_sending is not None:
             self._when_sending()
+        self.maybe_sent = True
 
     async def trace(self, event: str, info: Mapping[str, object]) -> None:
         """Note it from the `trace` events of httpcore2, for HTTP/1.1 and HTTP/2."""

@@ -115,7 +115,7 @@ class Line:
         body: bytes,
         when_sending: Callable[[], None] | None = None,
     ) -> Answer:
-        """Send a POST; say when its first byte is about to be written.
+        """Send a POST; `when_sending` is called before its first byte, and may prevent it.
 
         Raises:
             Unanswered: No answer came.

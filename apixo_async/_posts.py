@@ -165,9 +165,16 @@ class Posts:
             self._line.dismiss(permit)
             _forget(purchase)
             raise
-        # Nothing is awaited between the last check and this: no close comes between.
         purchase.sending = True
-        return await self._exchange(purchase, body, permit, turn)
+
+        def first_byte() -> None:
+            calls.check()  # A close or stop may have come while it connected.
+            turn.end()
+
+        try:
+            return await self._exchange(purchase, body, permit, first_byte)
+        finally:
+            turn.end()
 
     async def _intend(self, purchase: Purchase, record: Record, turn: Turn, calls: Calls) -> None:
         """Have a record note the intent, at the last moment; what is raised prevents the POST."""
@@ -194,12 +201,14 @@ class Posts:
         called_back = replace(purchase.delivery, callback_url=purchase.expected.ticket.url)
         return encode_submit(purchase.input, called_back)
 
-    async def _exchange(self, purchase: Purchase, body: bytes, permit: Permit, turn: Turn) -> Ended:
+    async def _exchange(
+        self, purchase: Purchase, body: bytes, permit: Permit, first_byte: Callable[[], None]
+    ) -> Ended:
         """Send the POST; from its first byte on, whatever is raised ends in what was bought."""
         sent_at = datetime.now(UTC)
         verdict: SubmitVerdict = Uncertain("the POST was interrupted")
         try:
-            verdict = await self._verdict(purchase.input.model, body, permit, turn)
+            verdict = await self._verdict(purchase.input.model, body, permit, first_byte)
             return self._concluded(purchase, verdict, sent_at)
         except GeneratorExit:
             raise  # Its loop is gone, and nothing can be done on it.
@@ -213,8 +222,6 @@ class Posts:
             # The program is interrupted, at any line: what it bought is handed on before it ends.
             self._orphan(ended)
             raise
-        finally:
-            turn.end()
 
     def _concluded(self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime) -> Ended:
         if isinstance(verdict, Refused):
@@ -233,11 +240,13 @@ class Posts:
             return self._bought(purchase, verdict.task_id)
         return self._uncertain(purchase, verdict, sent_at)
 
-    async def _verdict(self, model: str, body: bytes, permit: Permit, turn: Turn) -> SubmitVerdict:
+    async def _verdict(
+        self, model: str, body: bytes, permit: Permit, first_byte: Callable[[], None]
+    ) -> SubmitVerdict:
         answer: Answer | None = None
         try:
             path = f"/generateTask/{quote(model, safe='')}"
-            answer = await self._line.post(permit, path, body, turn.end)
+            answer = await self._line.post(permit, path, body, first_byte)
             return judge_submit(answer, model)
         except Unanswered as exc:
             return _unanswered(model, exc)

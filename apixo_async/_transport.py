@@ -86,7 +86,8 @@ class Channel:
         Args:
             path: The path.
             body: The body.
-            when_sending: Called just before the first byte is written, or before that.
+            when_sending: Called just before the first byte is written, or before that; what it
+                raises prevents it.
 
         Raises:
             Unanswered: No answer came; `maybe_sent` says whether the server may have the request.

@@ -381,3 +381,31 @@ async def test_client_over_each_transport(transport: httpx2.AsyncBaseTransport) 
             )
     assert len({result.task_id for result in results}) == simulator.created == 20
     assert not any(exchange.had_cookie for exchange in simulator.log)
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+async def test_a_post_that_is_prevented(
+    transport: httpx2.AsyncBaseTransport, is_warm: bool
+) -> None:
+    """What is raised just before the first byte keeps it back: the service sees no request."""
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader.at_eof():
+            data = await reader.read(65_536)
+            seen.append(data)
+            if data:
+                writer.write(answer(GOOD))
+
+    def prevent() -> None:
+        raise LookupError
+
+    async with asyncio.timeout(BOUND), server(handle) as url:
+        if is_warm:
+            await channel(transport, url).post("/x", b"{}")
+        before = b"".join(seen)
+        with pytest.raises(Unanswered) as caught:
+            await channel(transport, url).post("/x", b"{}", prevent)
+        assert not caught.value.maybe_sent
+        assert (await channel(transport, url).post("/x", b"{}")).body == GOOD
+    assert b"".join(seen)[len(before) :].count(b"POST") == 1

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from apixo_async import ApixoError, AsyncClient, Limits, Polling
@@ -92,3 +93,32 @@ async def test_a_disk_that_hangs(client_of: ClientOf, tmp_path: Path) -> None:
         assert loop.time() == start
     await asyncio.sleep(60.0)
     assert simulator.count() == 0
+
+
+class Connecting(httpx2.AsyncBaseTransport):
+    """Take a second to open each connection."""
+
+    phase_aware = True
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(1.0)
+        return await self._inner.handle_async_request(request)
+
+
+@pytest.mark.parametrize("journal", [True, False])
+@pytest.mark.parametrize("end", ["stop", "close"])
+async def test_an_end_while_it_connects(tmp_path: Path, end: str, journal: bool) -> None:
+    """A POST whose connection is still being opened when its map ends is never sent."""
+    simulator = Simulator(seed=1)
+    client = AsyncClient("test-key", transport=Connecting(simulator.transport()), **OPTIONS)
+    outcomes = client.map(castles(9), journal=tmp_path / "run.db" if journal else None)
+    taking = asyncio.create_task(taken(outcomes))
+    await asyncio.sleep(0.5)
+    if end == "stop":
+        outcomes.stop()
+    await client.aclose()
+    await asyncio.wait_for(taking, 1.0)
+    assert simulator.count() == client.statistics().slots_used == 0
