@@ -205,7 +205,7 @@ class Ledger:
             self.agenda.expect(track)
             if track.looking:
                 continue
-            if track.overdue < math.inf or track.halted is not None:
+            if track.overdue < math.inf:
                 self._settle(track, abandoned(track, now, seen=False), now)
             else:
                 track.overdue = now

@@ -81,6 +81,8 @@ class Outages:
     def failed(self, track: Track, now: float) -> bool:
         """Note a look that told nothing; say whether with it an outage begins."""
         model = self._of(track)
+        if model.candidate is track:
+            model.candidate = None  # The next probe is another task's: this one alone may be odd.
         begins = model.outage.failed(now, sent_at=track.looked_at)
         if begins:
             model.since = now

@@ -233,6 +233,11 @@ class Poller:
             answer = await self._line.get(permit, path)
         except Unanswered as exc:
             verdict: verdicts.LookVerdict = verdicts.Faulty(_no_answer(ref, exc))
+        except asyncio.CancelledError as exc:
+            if _is_being_cancelled():
+                raise
+            # A transport raised it by itself: that is one look's trouble, not the poller's end.
+            verdict = verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
         else:
             verdict = _judged(answer, ref)
         self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
@@ -283,6 +288,11 @@ def _judged(answer: Answer, ref: TaskRef) -> verdicts.LookVerdict:
         )
         error.__cause__ = exc
         return verdicts.Faulty(error)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:

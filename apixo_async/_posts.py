@@ -146,11 +146,12 @@ class Posts:
         post.add_done_callback(self._under_way.discard)
         try:
             return await asyncio.shield(post)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # Cancelled, or closed as a coroutine.
             purchase.orphaned = True
-            if not purchase.sending:
-                post.cancel()
-            post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
+            if not post.get_loop().is_closed():
+                if not purchase.sending:
+                    post.cancel()
+                post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
             raise
 
     async def _see_through(self, purchase: Purchase, permit: Permit, calls: Calls) -> Ended:
@@ -211,7 +212,10 @@ class Posts:
             verdict = await self._verdict(purchase.input.model, body, permit, first_byte)
             return self._concluded(purchase, verdict, sent_at)
         except GeneratorExit:
-            raise  # Its loop is gone, and nothing can be done on it.
+            # Its loop was closed under it: nothing can be done there, but this can be said.
+            doubt = Uncertain("the event loop was closed during the POST")
+            self._orphan(_doubt(purchase, doubt, sent_at, None))
+            raise
         except BaseException as exc:
             if isinstance(exc, ApixoError) or isinstance(verdict, Refused):
                 raise
@@ -300,17 +304,7 @@ class Posts:
         model, hold = purchase.input.model, timing(purchase.kind).longest
         task = self._task_of(purchase)
         purchase.slot.hold(hold)
-        advice = "look at your account, then" if task is None else "await `error.task` to know;"
-        error = SubmitUncertainError(
-            f"{model}: a task may have been bought ({verdict.reason}); it is not sent again by "
-            f"itself: {advice} `client.resubmit(error)` buys anew",
-            model=model,
-            input=purchase.input,
-            sent_at=sent_at,
-            body_head=verdict.body_head,
-            delivery=purchase.delivery,
-        )
-        error.task = task
+        error = _doubt(purchase, verdict, sent_at, task)
         return error, events.SubmitUncertain(model, verdict.reason, hold)
 
     def _task_of(self, purchase: Purchase) -> Task | None:
@@ -360,6 +354,24 @@ class Posts:
                 for post in self._under_way:
                     post.cancel()
                 await asyncio.wait(self._under_way)
+
+
+def _doubt(
+    purchase: Purchase, verdict: Uncertain, sent_at: datetime, task: Task | None
+) -> SubmitUncertainError:
+    model = purchase.input.model
+    advice = "look at your account, then" if task is None else "await `error.task` to know;"
+    error = SubmitUncertainError(
+        f"{model}: a task may have been bought ({verdict.reason}); it is not sent again by "
+        f"itself: {advice} `client.resubmit(error)` buys anew",
+        model=model,
+        input=purchase.input,
+        sent_at=sent_at,
+        body_head=verdict.body_head,
+        delivery=purchase.delivery,
+    )
+    error.task = task
+    return error
 
 
 def _forget(purchase: Purchase) -> None:

@@ -202,12 +202,14 @@ async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
 
 
 async def test_denied_task_still_expires(ledger: Ledger) -> None:
-    """A task whose looks pause gives its slot back at its age limit."""
-    track = opened(ledger)
-    ledger.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
+    """A task whose looks pause gives its slot back at its age limit, and is looked at once more."""
+    track, denied = opened(ledger), verdicts.Denied(AuthenticationError("x", status=401))
+    ledger.apply(track, denied, 30.0)
     ledger.abandon_expired(1_800.0 + EXPIRY_GRACE)
-    assert isinstance(track.outcome, TaskAbandonedError)
     assert ledger._limiter.slots_used == 0
+    assert ledger.next_due(1_800.0 + EXPIRY_GRACE) is track
+    ledger.apply(track, denied, 1_801.0 + EXPIRY_GRACE)
+    assert isinstance(track.outcome, TaskAbandonedError)
 
 
 END = 1_800.0 + EXPIRY_GRACE

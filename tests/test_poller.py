@@ -21,6 +21,7 @@ from apixo_async import (
 from apixo_async._core import verdicts
 from apixo_async._core.wire import Answer
 from apixo_async._ledger import Ledger
+from apixo_async._limiter import Permit
 from apixo_async._line import Line
 from apixo_async.testing import Fault, Simulator
 
@@ -210,3 +211,22 @@ async def test_half_an_emoji(simulator: Simulator, client_of: ClientOf) -> None:
         assert result.urls == ("https://r2.apixo.ai/a.png",)
         assert result.raw["caption"] == "\ufffd"
         assert (await client_of(simulator).attach(result.ref)).urls == result.urls
+
+
+async def test_a_cancellation_that_a_transport_raises(
+    simulator: Simulator, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll that is cancelled by its own transport is repeated, and the poller goes on."""
+    client = client_of(simulator)
+    task, get = await client.submit(CASTLE), Line.get
+    left = [asyncio.CancelledError()]
+
+    async def cancelled(line: Line, permit: Permit, path: str) -> Answer:
+        answer = await get(line, permit, path)
+        if left:
+            raise left.pop()
+        return answer
+
+    monkeypatch.setattr(Line, "get", cancelled)
+    assert (await task).urls
+    assert not left

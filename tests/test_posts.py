@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import random
 import sys
@@ -333,3 +334,39 @@ async def test_closed_in_a_hurry(simulator: Simulator, client_of: ClientOf) -> N
     with pytest.raises(SubmitUncertainError):
         await submit
     assert asyncio.get_running_loop().time() == start
+
+
+async def test_a_submit_that_is_closed(simulator: Simulator, client_of: ClientOf) -> None:
+    """A submit whose coroutine is closed is like a cancelled one: its POST goes on."""
+    orphans: list[object] = []
+    client = client_of(simulator, latency=4.0, on_orphan=orphans.append)
+    submit = client.submit(CASTLE)
+    submit.send(None)
+    await asyncio.sleep(1.0)
+    submit.close()
+    await asyncio.sleep(4.0)
+    [orphan] = orphans
+    assert isinstance(orphan, Task)
+    assert client.statistics().slots_used == simulator.created == 1
+
+
+def test_a_loop_that_is_closed_under_a_post() -> None:
+    """Where a loop is closed without cancelling anything, the POST is handed on as uncertain."""
+    orphans: list[object] = []
+    simulator, loop = Simulator(seed=1), VirtualTimeLoop()
+
+    async def main(client: AsyncClient) -> None:
+        asyncio.create_task(client.submit(CASTLE))  # noqa: RUF006
+        await asyncio.sleep(1.0)
+
+    def live() -> None:
+        client = AsyncClient(
+            "test-key", transport=simulator.transport(4.0), on_orphan=orphans.append
+        )
+        loop.set_exception_handler(lambda *_: None)  # It tells of the tasks that are destroyed.
+        loop.run_until_complete(main(client))
+        loop.close()
+
+    live()
+    gc.collect()
+    assert [type(orphan) for orphan in orphans] == [SubmitUncertainError]

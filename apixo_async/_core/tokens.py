@@ -90,13 +90,12 @@ def seal(intent: Intent, signer: Signer) -> str:
     return token
 
 
-def unseal(token: str, signers: Sequence[Signer], now: float) -> Intent | None:
-    """Return the intent of a token, or None for one that is forged, foreign, mutated or stale.
+def unseal(token: str, signers: Sequence[Signer]) -> Intent | None:
+    """Return the intent of a token, stale or not, or None for a forged, foreign or mutated one.
 
     Args:
         token: What stands in the URL.
         signers: Those whose tokens hold; all of them are asked, whichever matches.
-        now: Seconds since the Unix epoch.
     """
     payload = _payload(token)
     if payload is None:
@@ -107,7 +106,7 @@ def unseal(token: str, signers: Sequence[Signer], now: float) -> Intent | None:
     if not any(matches):
         return None
     version, expires, intent_id = _HEAD.unpack_from(payload)
-    if version not in _VERSIONS.values() or now >= expires:
+    if version not in _VERSIONS.values():
         return None
     model, kept = payload[_HEAD.size :].decode(), version == _VERSIONS[True]
     return Intent(intent_id.hex(), model, expires, kept)

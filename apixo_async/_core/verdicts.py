@@ -28,8 +28,11 @@ from apixo_async._core.wire import (
 #: Codes which, in an envelope without a task id, say that no task was made (invariant 1).
 _REFUSING: Final = frozenset({400, 401, 402, 403, 404, 422, 429, 503})
 
-#: 4xx answers that say so even without an envelope; these two leave it open.
-_OPEN_4XX: Final = frozenset({408, 409})
+#: 4xx answers that say so even without an envelope; these leave it open.
+_OPEN_4XX: Final = frozenset({408, 409, 499})
+
+#: An id that stands in an answer although it cannot be read.
+_SOME_ID: Final = re.compile(rb'"taskId"\s*:\s*("\s*[^"\s]|[0-9])')
 
 _NO_CREDIT: Final = (
     r"(?i)insufficient.{0,20}(credit|balance|fund|quota)"
@@ -143,7 +146,9 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
     if task_id is not None:
         return Bought(task_id)
     code = decisive_code(answer, envelope)
-    if envelope is not None:
+    if _SOME_ID.search(answer.body):
+        refused = False  # Whatever the code is, it speaks of a task.
+    elif envelope is not None:
         refused = code in _REFUSING
     else:
         refused = 400 <= code < 500 and code not in _OPEN_4XX

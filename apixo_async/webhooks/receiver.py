@@ -76,7 +76,7 @@ class WebhookReceiver:
         self._early: OrderedDict[str, str] = OrderedDict()
         self._left: OrderedDict[str, None] = OrderedDict()
         self._mark = b""
-        self._marked_in = 0
+        self._pid = os.getpid()
         self._is_shared = False
 
     def asgi(self) -> CallbackApp:
@@ -120,6 +120,7 @@ class WebhookReceiver:
 
     def desk(self) -> Desk:
         """Return a client's side of this receiver, for the running loop."""
+        self._forget_parent()
         return Desk(self._tickets, self._issue, self._early, self._left, lambda: self._is_shared)
 
     def _issue(
@@ -127,8 +128,7 @@ class WebhookReceiver:
     ) -> tuple[str, str]:
         if not (as_seconds(lifetime) or 0.0) > 0:
             raise ConfigurationError(f"lifetime: {lifetime!r} given; seconds above 0")
-        if self._marked_in != os.getpid():  # Processes that were forked differ.
-            self._mark, self._marked_in = secrets.token_bytes(_MARK_BYTES), os.getpid()
+        self._mark = self._mark or secrets.token_bytes(_MARK_BYTES)
         fresh = self._mark + secrets.token_bytes(tokens.ID_BYTES - _MARK_BYTES)
         expires = tokens.expiry(time.time(), lifetime)
         try:
@@ -139,10 +139,21 @@ class WebhookReceiver:
             raise ConfigurationError(str(exc)) from None
 
     def _intent(self, token: str) -> tokens.Intent | None:
-        return tokens.unseal(token, self._signers, time.time())
+        intent = tokens.unseal(token, self._signers)
+        if intent is None or intent.id in self._tickets:
+            return intent  # What is awaited here is not stale, however the clock was set since.
+        return intent if time.time() < intent.expires else None
+
+    def _forget_parent(self) -> None:
+        """Know nothing, in a fork, of what its parent awaits: it is told of nothing here."""
+        if self._pid != os.getpid():
+            self._pid, self._mark = os.getpid(), b""
+            for known in (self._tickets, self._early, self._left):
+                known.clear()
 
     async def _answer(self, method: str, token: str, chunk: Chunk) -> int:
         """Return the status that a request is answered with; act on it if it is a callback."""
+        self._forget_parent()
         intent = self._intent(token) if method == "POST" else None
         if intent is None:
             return 404
@@ -159,7 +170,7 @@ class WebhookReceiver:
 
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback that nobody here waits for, or not yet."""
-        is_own = self._marked_in == os.getpid() and intent.id.startswith(self._mark.hex())
+        is_own = bool(self._mark) and intent.id.startswith(self._mark.hex())
         if is_own and intent.id not in self._left:
             return 200  # It is over.
         if task_id is not None:

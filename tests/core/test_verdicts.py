@@ -195,7 +195,7 @@ NO_ID: dict[str, dict[str, object]] = {
     "error": {"data": {"error": "no"}},
     "number": {"data": 74.87},
     "text": {"data": "task_1"},
-    "list": {"data": [{"taskId": "task_1"}]},
+    "list": {"data": ["task_1"]},
     "no-id": {"data": {}},
     "null-id": {"data": {"taskId": None}},
     "empty-id": {"data": {"taskId": " "}},
@@ -234,10 +234,11 @@ def test_an_envelope_without_an_id(code: int, data: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("content", NO_ENVELOPE.values(), ids=NO_ENVELOPE.keys())
 def test_no_envelope(content: bytes) -> None:
-    """A 4xx without an envelope is a refusal, but for 408 and 409; all else is uncertain."""
+    """A 4xx without an envelope is a refusal, but for 408, 409, 499 and a torn id."""
     for status in range(100, 600):
         verdict = judge_submit(Answer(status, content), MODEL)
-        refused = 400 <= status < 500 and status not in (408, 409)
+        refused = 400 <= status < 500 and status not in (408, 409, 499)
+        refused = refused and b"taskId" not in content
         assert isinstance(verdict, Refused if refused else Uncertain), status
         if isinstance(verdict, Refused):
             assert verdict.repeat == ("throttled" if status == 429 else None)
@@ -245,6 +246,26 @@ def test_no_envelope(content: bytes) -> None:
             assert isinstance(verdict, Uncertain)
             assert verdict.body_head == content
             assert str(status) in verdict.reason
+
+
+@pytest.mark.parametrize("status", [200, 400, 429, 503])
+@pytest.mark.parametrize(
+    ("content", "is_some"),
+    [
+        (b'{"code":429,"data":{"taskId":"task_\\ud83d"}}', True),
+        (b'{"code":200,"data":{"taskId":"task_1', True),
+        (b'{"code":429,"data":{"taskId" : 17', True),
+        (b'{"code":429,"data":[{"taskId":"task_1"}]}', True),
+        (b'{"code":429,"data":{"taskId":["t"]}}', False),
+        (b'{"code":429,"data":{"taskId":null}}', False),
+        (b'{"code":429,"data":{"taskId":" "}}', False),
+        (b'{"code":429,"data":null}', False),
+    ],
+)
+def test_an_id_that_cannot_be_read(status: int, content: bytes, is_some: bool) -> None:
+    """An answer that speaks of a task refuses nothing, whatever its codes are."""
+    verdict = judge_submit(Answer(status, content), MODEL)
+    assert isinstance(verdict, Uncertain if is_some else Refused)
 
 
 @pytest.mark.parametrize("code", ["absent", None, *CODES], ids=str)

@@ -17,6 +17,7 @@ from apixo_async import (
     GptImage2,
     InternalServerError,
     Limits,
+    PermissionDeniedError,
     Polling,
     ServiceBack,
     ServiceDown,
@@ -177,3 +178,29 @@ async def test_stalled_loop_keeps_the_rate(client_of: ClientOf) -> None:
     after = len([at for at in looks if stalled_at + 2 <= at < stalled_at + 5])
     assert before == pytest.approx(3 * 95, rel=0.05)
     assert after >= 0.95 * before
+
+
+async def test_one_odd_task_in_an_outage(client_of: ClientOf) -> None:
+    """One task that stays odd when the service is back keeps no other waiting for its own end."""
+    simulator = Simulator(seed=1, durations=30.0)
+    client = client_of(simulator, polling=Polling.fixed(5.0, 5.0))
+    tasks = [await client.submit(CASTLE) for _ in range(6)]
+    start = asyncio.get_running_loop().time()
+    simulator.faults.during(start + 10.0, start + 400.0, Fault.html(502), "look")
+    for task in tasks[:2]:
+        simulator.faults.look(*[Fault.html(502)] * 500, task_id=task.id)
+    await asyncio.gather(*(task.wait(500.0) for task in tasks[2:]))
+    assert all(task.done() for task in tasks[2:])
+    assert asyncio.get_running_loop().time() - start < 430.0
+
+
+async def test_denied_until_the_age_limit(client_of: ClientOf) -> None:
+    """A task whose polls were denied once is polled again before it is given up."""
+    simulator = Simulator(seed=1, durations=60.0)
+    simulator.faults.look(Fault.status(403))
+    client = client_of(simulator)
+    task = await client.submit(CASTLE)
+    with pytest.raises(PermissionDeniedError):
+        await task
+    await asyncio.sleep(1_900.0)
+    assert (await task).urls

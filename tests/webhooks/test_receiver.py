@@ -49,14 +49,20 @@ async def test_every_submit_has_a_url_of_its_own(watched: Watched) -> None:
 
 
 async def test_a_stale_token(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token holds for its lifetime, and is then as good as none."""
+    """A token of what is over holds for its lifetime, and is then as good as none."""
     at(monkeypatch, 1_000.0)
-    watched.open()
+    watched.open().close()
     app, path = watched.receiver.asgi(), f"/{watched.token}"
     at(monkeypatch, 1_000.0 + 3_599.0)
     assert await status_of(app, path, BODY) == 200
     at(monkeypatch, 1_000.0 + 3_600.0)
     assert await status_of(app, path, BODY) == 404
+
+
+async def test_a_clock_that_is_set(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is still awaited here is heard, whatever the clock says of its token."""
+    at(monkeypatch, 4e9)
+    assert await status_of(watched.receiver.asgi(), f"/{watched.token}", BODY) == 200
     assert watched.looks == ["task_1"]
 
 
@@ -130,12 +136,15 @@ async def test_a_task_of_another_process(watched: Watched) -> None:
 
 
 async def test_a_task_of_a_fork(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fork knows what its parent had submitted for another process's."""
-    watched.ticket.close()
+    """What a parent awaits is another process's in its fork: it comes again, for the parent."""
+    over = watched.ticket
+    over.close()
+    awaited, app = watched.open(), watched.receiver.asgi()
     monkeypatch.setattr("apixo_async.webhooks.receiver.os.getpid", lambda: -1)
-    assert await status_of(watched.receiver.asgi(), f"/{watched.token}", BODY) == 503
-    parents = watched.ticket.id
-    assert watched.open().id[:8] != parents[:8]
+    for ticket in (over, awaited):
+        assert await status_of(app, "/" + ticket.url.rpartition("/")[2], BODY) == 503
+    assert not watched.looks
+    assert watched.open().id[:8] != awaited.id[:8]
 
 
 def test_a_loop_that_was_closed() -> None:
