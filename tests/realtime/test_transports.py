@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import socket
 import struct
@@ -409,3 +410,29 @@ async def test_a_post_that_is_prevented(
         assert not caught.value.maybe_sent
         assert (await channel(transport, url).post("/x", b"{}")).body == GOOD
     assert b"".join(seen)[len(before) :].count(b"POST") == 1
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.2])
+async def test_bytes_behind_an_answer(transport: httpx2.AsyncBaseTransport, rest: float) -> None:
+    """What comes behind an answer, at once or later, is not the answer to the next request."""
+    if type(transport) is httpx2.AsyncHTTPTransport and not rest:
+        pytest.skip("the pool of httpx2 itself keeps what came with an answer")
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await read_request(reader)
+                asked.append(b"")
+                behind = answer(b"{}", status="404 Not Found") if len(asked) == 1 else b""
+                writer.write(answer(GOOD) + (b"" if rest else behind))
+                if behind and rest:
+                    await asyncio.sleep(rest / 2)
+                    writer.write(behind)
+
+    async with asyncio.timeout(BOUND), server(handle) as url:
+        one = channel(transport, url)
+        assert (await one.get("/x")).status == 200
+        await asyncio.sleep(rest)
+        got = await one.post("/x", b"{}")
+    assert (got.status, got.body, len(asked)) == (200, GOOD, 2)
