@@ -29,6 +29,11 @@ class Binding:
         except RuntimeError:
             return False
 
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the loop bound to is closed."""
+        return self._loop is not None and self._loop.is_closed()
+
     def check_elsewhere(self) -> None:
         """Refuse to go on where another loop, which still runs, is the one bound to.
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Final
 from weakref import WeakSet
 
 from apixo_async._bounds import Bound, bound_after, bound_at
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._limiter import Slot
 from apixo_async._track import Signal, fresh
+
+#: Seconds in which what a close ends has to end.
+PATIENCE: Final = 5.0
 
 
 class Calls:
@@ -41,8 +45,8 @@ class Calls:
         bound = bound_after(None)
         try:
             async with bound:
-                self._open.add(bound)
                 try:
+                    self._open.add(bound)
                     async with bound_at(deadline):
                         yield
                 finally:
@@ -91,11 +95,13 @@ class Calls:
         for part in self._parts:
             part.end(reason)
 
-    async def aclose(self, reason: ClientClosedError) -> None:
-        """End what is open, and wait until it has ended."""
+    async def aclose(self, reason: ClientClosedError, patience: float = PATIENCE) -> None:
+        """End what is open, and wait until it has ended, for so many seconds at most."""
         self.end(reason)
-        while self._is_busy():
-            await self._left.wait()
+        with suppress(TimeoutError):
+            async with bound_after(patience):
+                while self._is_busy():
+                    await self._left.wait()
 
     def _is_busy(self) -> bool:
         return bool(self._open or self._queueing) or any(part._is_busy() for part in self._parts)

@@ -62,8 +62,12 @@ class Claims:
 
     def claim(self, track: Track, named: str | None) -> None:
         """Have polls find out whether an uncertain submit made this task."""
-        if track.unnamed and named is not None:
+        if named is None or track.found:
+            return
+        if track.unnamed:
             self._name(track, TaskRef(track.ref.model, named))
+        elif named != track.ref.task_id:
+            track.claim = named  # It counts if the one that is being looked at is disproved.
 
     def is_silence(self, track: Track) -> bool:
         """Note that a task is over; say whether it is one too many that no callback told of."""
@@ -120,7 +124,9 @@ class Claims:
         track.overdue = math.inf
         track.created, track.waited, track.snapshot, track.seen = -math.inf, False, None, False
         self._wait(track)
-        return self._given_up(track, now) if track.ticket is None else None
+        claim, track.claim = track.claim, None
+        self.claim(track, claim)
+        return self._given_up(track, now) if track.ticket is None and track.unnamed else None
 
     def prove(self, track: Track, verdict: Over | Running, now: float) -> bool:
         """Note that a poll found the task that a callback had named.

@@ -91,10 +91,10 @@ def not_found(track: Track, cause: ApixoError) -> TaskNotFoundError:
     return lost
 
 
-def created_before(track: Track) -> TaskError:
+def anothers(track: Track) -> TaskError:
     """Return the error of a task that a callback names and its submit cannot have made."""
     return TaskError(
-        f"{track.ref} was created before the submit whose callback names it: it is another one's",
+        f"{track.ref}: a callback names it for a submit that cannot have made it; it is another's",
         ref=track.ref,
     )
 

@@ -17,7 +17,7 @@ from apixo_async._core.polling import Polling
 from apixo_async._core.schedule import Room
 from apixo_async._core.task_errors import TaskError
 from apixo_async._core.values import Result, TaskRef
-from apixo_async._endings import abandoned, age_of, created_before, lasted, not_found, word_of
+from apixo_async._endings import abandoned, age_of, anothers, lasted, not_found, word_of
 from apixo_async._limiter import Limiter, Slot
 from apixo_async._outages import Outages
 from apixo_async._register import Register
@@ -80,6 +80,10 @@ class Ledger:
         `seen` where its id is not in doubt.
         """
         existing = self.tracks.get(ref)
+        if existing is not None and seen and not existing.found:
+            # Only a callback says so far that it is another submit's.
+            self._disprove(existing, anothers(existing), now)
+            existing = None
         if existing is not None:
             slot.release()
             existing.seen |= seen
@@ -165,7 +169,7 @@ class Ledger:
     def _act(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
         if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
             if not self.claims.prove(track, verdict, now):
-                self._disprove(track, created_before(track), now)
+                self._disprove(track, anothers(track), now)
                 return
             if not track.slot.is_held:  # It was given back while the task was not known to run.
                 track.slot = self._limiter.slot_above()
@@ -298,6 +302,8 @@ class Ledger:
         given_up = self.claims.unname(track, now)
         if given_up is not None:
             self._settle(track, given_up, now)
+        elif not track.unnamed:
+            self.agenda.ask(track)
 
     def _settle(
         self,

@@ -51,16 +51,17 @@ class Life:
         """
         if self.closed:
             raise ClientClosedError("this client was closed: make a new one")
+        if self._engine is not None and self._binding.is_orphaned:
+            self._check_rebindable()
         if self._binding.bind(len(self._in_flight())) or self._engine is None:
             if self._engine is not None:
-                self._check_rebindable()
                 self._engine.leave_behind()
             self._engine = self._wire()
         return self._engine
 
     def _check_rebindable(self) -> None:
         # Its pooled connections belong to the closed loop: a POST on one of them would be lost.
-        if type(self._transport) is httpx2.AsyncHTTPTransport:
+        if isinstance(self._transport, httpx2.AsyncHTTPTransport):
             raise ConfigurationError(
                 "the transport given to this client has connections of an event loop that is "
                 "closed: make a new client and transport for each loop"

@@ -156,8 +156,10 @@ class Limiter:
                         "this limiter belongs to another event loop, which still runs: make one "
                         "limiter, with a part of the limits, for each loop"
                     )
-                # Whatever a former loop left in flight may still arrive.
+                # Whatever a former loop left in flight may still arrive; what waited there is gone.
                 self._budget.rebind(loop.time())
+                self._slot_queue = Waiters()
+                self._queues = {urgency: Waiters() for urgency in Urgency}
                 self._loop, self._timer = loop, None
         return loop
 

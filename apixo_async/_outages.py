@@ -104,8 +104,6 @@ class Outages:
         """Note what a look says of the service: that it is down, back, or knows its tasks."""
         match verdict:
             case verdicts.Faulty():
-                if track.seen:
-                    track.misses = 0
                 if self.failed(track, now):
                     self._report(ServiceDown(track.ref.model, str(verdict.error)))
             case verdicts.Throttled():
@@ -115,6 +113,8 @@ class Outages:
                 if lasted is not None:
                     self._pace()
                     self._report(ServiceBack(track.ref.model, lasted))
+        if track.seen and not isinstance(verdict, verdicts.Missing):
+            track.misses = 0  # Nothing but 404s counts.
         if isinstance(verdict, verdicts.Over | verdicts.Running):
             track.seen, track.misses = True, 0
             self._of(track).found_at = self._all.found_at = now

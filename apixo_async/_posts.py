@@ -334,26 +334,30 @@ class Posts:
 
     async def settled(self) -> None:
         """Wait for the POSTs under way."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        while live := self._live:
+            await asyncio.wait(live)
 
     async def ended(self) -> None:
         """Wait for the POSTs that are under way now."""
-        if self._under_way:
-            await asyncio.wait(tuple(self._under_way))
+        if live := self._live:
+            await asyncio.wait(live)
+
+    @property
+    def _live(self) -> set[asyncio.Task[Ended]]:
+        return {post for post in self._under_way if not post.done()}
 
     async def drain(self, timeout: float) -> None:
         """Wait for all that is under way until one deadline, in seconds, then cancel the rest."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         try:
-            while self._under_way and loop.time() < deadline:
-                await asyncio.wait(self._under_way, timeout=deadline - loop.time())
+            while (live := self._live) and loop.time() < deadline:
+                await asyncio.wait(live, timeout=deadline - loop.time())
         finally:
-            while self._under_way:
-                for post in self._under_way:
+            while live := self._live:
+                for post in live:
                     post.cancel()
-                await asyncio.wait(self._under_way)
+                await asyncio.wait(live)
 
 
 def _doubt(

@@ -94,6 +94,7 @@ class Track:
         again: Whether news came during a look, which may have been answered before it.
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
         found: Whether a look found the task that a callback named.
+        claim: Another task that a callback named while one was looked at, or None.
         placeholder: What stands for its reference until a callback names the task.
         times: When its submit was under way, where that was uncertain.
         reopened: Whether its submit was sent by a process that has ended.
@@ -103,6 +104,7 @@ class Track:
     __slots__ = (
         "again",
         "changed",
+        "claim",
         "created",
         "due",
         "expires",
@@ -153,6 +155,7 @@ class Track:
         self.told = self.again = self.unnamed = self.reopened = False
         self.found = self.seen = True
         self.ticket: Ticket | None = None
+        self.claim: str | None = None
         self.when_found: Callable[[str], None] | None = None
         self.looks = self.faults = self.misses = 0
         self.missing_since = self.looked_at = 0.0

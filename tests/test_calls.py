@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from apixo_async import ClientClosedError, Limiter
-from apixo_async._calls import Calls
+from apixo_async._calls import PATIENCE, Calls
 
 pytestmark = pytest.mark.anyio
 CLOSED, STOPPED = ClientClosedError("closed"), ClientClosedError("stopped")
@@ -185,3 +185,13 @@ async def test_part_that_is_gone() -> None:
     gc.collect()
     assert part() is None
     await whole.aclose(CLOSED)
+
+
+async def test_close_does_not_wait_for_ever() -> None:
+    """A call that does not end, as after an interrupt between two lines, is left after a while."""
+    calls, loop = Calls(), asyncio.get_running_loop()
+    place = calls.queue()
+    start = loop.time()
+    await calls.aclose(CLOSED)
+    assert loop.time() - start == PATIENCE
+    assert isinstance(place.exception(), ClientClosedError)

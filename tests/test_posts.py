@@ -370,3 +370,16 @@ def test_a_loop_that_is_closed_under_a_post() -> None:
     live()
     gc.collect()
     assert [type(orphan) for orphan in orphans] == [SubmitUncertainError]
+
+
+async def test_a_drain_with_a_post_that_nobody_took_off(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """A POST that has ended and still stands among those under way is not waited for."""
+    client = client_of(simulator)
+    await client.submit(CASTLE)
+    posts = client._life.engine().posts
+    ended = asyncio.create_task(asyncio.sleep(0))
+    await ended
+    posts._under_way.add(ended)  # As an interrupt between two lines leaves it.
+    await client.aclose()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from apixo_async._calls import Calls
 from apixo_async._config import Timeouts
+from apixo_async._core.callbacks import CLOCK_ERROR
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._core.events import ResultDownloaded, TaskOrphaned
@@ -114,6 +115,8 @@ class Counter:
         if entry.intent_at is not None:
             noted_at = entry.intent_at.timestamp()
             age = max(0.0, time.time() - noted_at)
+            if noted_at > time.time() + CLOCK_ERROR:
+                noted_at = 0.0  # The clock was set back since: what it said is worth nothing.
         times = Times(now - age, now - max(0.0, age - self._patience), noted_at)
         slot, poller = self.limiter.slot_above(), self._engine.poller
         if mark is not None and await_callback and self._engine.callbacks is not None:

@@ -243,9 +243,11 @@ def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
     if code >= 400:
         error = status_error(answer, model=ref.model, task_id=ref.task_id)
         # No credit, even as a 400, says nothing of a task that was paid for; nor does the page
-        # of a gateway whose way to the service is broken for a moment.
+        # of a gateway whose way to the service is broken for a moment. An envelope that knows the
+        # task's state is not overruled by the HTTP status that it comes with.
+        knows_it = error.code == 200 and envelope is not None and read_status(envelope) is not None
         silent = isinstance(error, errors.InsufficientBalanceError) or (
-            error.code is None and code != 429
+            (error.code is None or knows_it) and code != 429
         )
         return Faulty(error) if silent else _LOOK_ROWS.get(code, Faulty)(error)
     status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None

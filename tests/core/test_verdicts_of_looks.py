@@ -72,9 +72,10 @@ CODES: dict[int, type[LookVerdict]] = {
 def test_an_error_in_place_of_a_status(code: int, cls: type[LookVerdict], told: str) -> None:
     """An error tells nothing, that the task is unknown, that the key may not look, or 429.
 
-    A page that is no envelope is a gateway's: it tells nothing but a 429.
+    A page that is no envelope is a gateway's: it tells nothing but a 429. Nor does a status that
+    the envelope, which knows the task, contradicts.
     """
-    if told in ("page", "gateway") and cls is not Throttled:
+    if told in ("page", "gateway", "status") and cls is not Throttled:
         cls = Faulty
     content = body(200 if told == "status" else code, "No", data={"state": "success"})
     content = {"page": PAGE, "gateway": GATEWAY}.get(told, content)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sys
 import warnings
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import httpx2
 import pytest
 
 import apixo_async
 from apixo_async import (
+    ApixoError,
     AsyncClient,
     ClientClosedError,
     ConfigurationError,
@@ -31,6 +34,10 @@ ClientOf = Callable[..., AsyncClient]
 CASTLE: Final = FluxKontext(mode="pro", prompt="a castle")
 LATENCY: Final = 0.5
 Main = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class OwnTransport(httpx2.AsyncHTTPTransport):
+    """Be a transport that a caller has made of the usual one."""
 
 
 class Loop(VirtualTimeLoop):
@@ -425,3 +432,52 @@ def test_shared_with_a_loop_that_still_runs() -> None:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             runner.run(shared(step))
     assert simulator.created == 44
+
+
+@pytest.mark.parametrize("kind", [httpx2.AsyncHTTPTransport, OwnTransport])
+def test_connections_of_a_closed_loop(kind: type[httpx2.AsyncHTTPTransport]) -> None:
+    """A client whose given transport has connections of a closed loop refuses every later call."""
+
+    async def once(call: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        with contextlib.suppress(ApixoError, TimeoutError):
+            await call()
+
+    transport = kind()
+    client = AsyncClient("test-key", base_url="http://127.0.0.1:9/", transport=transport)
+    asyncio.run(once(lambda: asyncio.wait_for(client.balance(), 0.1)))
+
+    async def refused() -> None:
+        for _ in range(3):
+            with pytest.raises(ConfigurationError, match="event loop that is closed"):
+                await client.submit(CASTLE)
+
+    asyncio.run(refused())
+
+
+def test_limiter_of_a_loop_that_was_closed_rudely() -> None:
+    """Those who waited for a limiter on a closed loop stand in nobody's way on the next one."""
+    simulator, limiter = Simulator(seed=1), Limiter(Limits(concurrent_tasks=1))
+
+    async def leave() -> None:
+        client = AsyncClient("test-key", limiter=limiter, transport=simulator.transport())
+        await client.submit(CASTLE)
+        queued.extend(asyncio.create_task(client.submit(CASTLE)) for _ in range(3))
+        await asyncio.sleep(1.0)
+
+    queued: list[asyncio.Task[Task]] = []
+    rude = Loop()
+    rude.run_until_complete(leave())
+    rude.close()
+
+    async def go_on() -> None:
+        limiter.limits = Limits(concurrent_tasks=9)
+        async with AsyncClient(
+            "test-key", limiter=limiter, transport=simulator.transport()
+        ) as client:
+            await asyncio.wait_for(client.submit(CASTLE), 10.0)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(go_on())
+    for task in queued:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is left on purpose
+        task.get_coro().close()  # type: ignore[union-attr]  # a task of ours has one

@@ -442,6 +442,47 @@ async def test_a_claim_of_an_older_task(webhooks_of: WebhooksOf, receiver: Webho
     assert (await error.task).task_id == made.id
 
 
+async def test_a_true_claim_after_a_wrong_one(
+    webhooks_of: WebhooksOf, receiver: WebhookReceiver
+) -> None:
+    """A second claim that comes during the first counts when that one is disproved."""
+    simulator, client = webhooks_of(durations=25.0)
+    simulator.faults.submit(Fault.lost_answer())
+    simulator.callbacks.next(Callback(lost=True))
+    error = await uncertain(client)
+    [made] = simulator.tasks.values()
+    assert made.callback_url is not None
+    for task_id in ("task_of_nobody", made.id):
+        claim = b'{"code": 200, "data": {"taskId": "%s"}}' % task_id.encode()
+        assert await post(receiver, made.callback_url, claim) == 200
+        await asyncio.sleep(3.0)
+    assert error.task is not None
+    assert await error.task.wait(120.0)
+    assert error.task.id == made.id
+
+
+async def test_an_answer_after_a_wrong_claim(
+    webhooks_of: WebhooksOf, receiver: WebhookReceiver
+) -> None:
+    """An id that an answer gives to its own submit is that submit's, whatever a callback said."""
+    simulator, client = webhooks_of(durations=25.0)
+    simulator.faults.submit(Fault.lost_answer(), Fault.delay(2.0))
+    simulator.callbacks.next(Callback(lost=True))
+    error = await uncertain(client)
+    [doubtful] = simulator.tasks.values()
+    buying = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(1.0)
+    *_, bought = simulator.tasks.values()
+    assert doubtful.callback_url is not None
+    simulator.faults.look(Fault.hang(), task_id=bought.id)
+    claim = b'{"code": 200, "data": {"taskId": "%s"}}' % bought.id.encode()
+    assert await post(receiver, doubtful.callback_url, claim) == 200
+    task = await buying
+    assert (await task).task_id == bought.id
+    assert error.task is not None
+    assert not error.task.named
+
+
 async def test_nothing_is_presumed_where_no_callback_comes(webhooks_of: WebhooksOf) -> None:
     """Where no callback of any task came, nobody can say that nothing was bought."""
     simulator, client = webhooks_of()
