@@ -250,8 +250,10 @@ class AsyncClient(Session):
             ConfigurationError: A callback has found the task meanwhile: await `error.task`.
             ApixoError: As `submit` does.
         """
-        error = check_resubmit(error)
-        return await self._submitter().submit(error.input, error.delivery)
+        check = partial(check_resubmit, error)
+        check()
+        # Once more when its turn has come: a callback may have found the task meanwhile.
+        return await self._submitter().submit(error.input, error.delivery, check=check)
 
     async def download(
         self, result: Result, target: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES

@@ -56,6 +56,7 @@ class Purchase:
         orphaned: Whether its caller was cancelled.
         expected: The callbacks of the POST, where they are waited for.
         ended: What it came to, once that is known: a task, or that nobody can know.
+        check: Called before the POST is sent; what it raises prevents it.
     """
 
     input: TaskInput
@@ -68,6 +69,7 @@ class Purchase:
     orphaned: bool = False
     expected: Expected | None = None
     ended: Track | SubmitUncertainError | None = None
+    check: Callable[[], object] = lambda: None
 
     @property
     def kind(self) -> str:
@@ -158,6 +160,7 @@ class Posts:
         turn = Turn(self._turns)
         try:
             calls.check()
+            purchase.check()
             body = self._body(purchase)
             if purchase.record is not None:
                 await self._intend(purchase, purchase.record, turn, calls)
@@ -170,6 +173,7 @@ class Posts:
 
         def first_byte() -> None:
             calls.check()  # A close or stop may have come while it connected.
+            purchase.check()
             turn.end()
 
         try:

@@ -77,6 +77,7 @@ class Submitter:
         *,
         pause: float = 0.0,
         record: Record | None = None,
+        check: Callable[[], object] = lambda: None,
     ) -> Task:
         """Buy one task, and return its handle.
 
@@ -86,6 +87,7 @@ class Submitter:
             timeout: Seconds to wait for slot and permit at most; never bounds the POST.
             pause: Seconds before all that.
             record: Where each POST is noted, before and after.
+            check: Called before each POST; what it raises prevents it.
 
         Raises:
             ApixoError: Nothing was bought, or nobody can know: `SubmitUncertainError`.
@@ -106,7 +108,7 @@ class Submitter:
                     del place
             else:
                 slot = await self._in_time(self._line.limiter.slot, deadline, task_input.model)
-            track = await self._with(slot, task_input, delivery, now, deadline, record)
+            track = await self._with(slot, task_input, delivery, now, deadline, record, check)
             return Task(track, self._poller)
         except ApixoError as error:
             if not isinstance(error, SubmitUncertainError) and not error.bought:
@@ -125,12 +127,13 @@ class Submitter:
         called_at: float,
         deadline: float | None,
         record: Record | None,
+        check: Callable[[], object],
     ) -> Track:
         purchase: Purchase | None = None
         try:
             # Nobody who waits for a slot keeps a body.
             body = encode_submit(task_input, delivery)
-            purchase = Purchase(task_input, delivery, body, slot, called_at, record)
+            purchase = Purchase(task_input, delivery, body, slot, called_at, record, check=check)
             return await self._until_settled(purchase, deadline)
         except BaseException:
             # The slot of an orphan stays with its POST; a held or released one is not touched.

@@ -19,6 +19,7 @@ from apixo_async import (
     CallbacksSilent,
     ConfigurationError,
     FluxKontext,
+    Limits,
     OtherModel,
     PresumedNotBoughtError,
     SubmitFound,
@@ -327,6 +328,17 @@ async def test_found_task_is_not_bought_again(webhooks_of: WebhooksOf) -> None:
     assert again.value.task is not None
     await again.value.task
     assert simulator.created == 2
+
+
+async def test_found_while_a_resubmit_waits(webhooks_of: WebhooksOf) -> None:
+    """`resubmit` buys nothing if a callback finds the task before its turn has come."""
+    simulator, client = webhooks_of(durations=25.0)
+    client.limits = Limits(concurrent_tasks=1)
+    simulator.faults.submit(Fault.lost_answer())
+    error = await uncertain(client)  # It holds the only slot.
+    with pytest.raises(ConfigurationError, match="would be bought twice"):
+        await client.resubmit(error)
+    assert simulator.created == 1
 
 
 async def test_no_callback_of_an_uncertain_submit(webhooks_of: WebhooksOf) -> None:
