@@ -96,7 +96,7 @@ class Calls:
             part.end(reason)
 
     async def aclose(self, reason: ClientClosedError, patience: float = PATIENCE) -> None:
-        """End what is open, and wait until it has ended, for so many seconds at most."""
+        """End what is open, and wait until it has ended, for `patience` seconds at most."""
         self.end(reason)
         with suppress(TimeoutError):
             async with bound_after(patience):

@@ -55,7 +55,7 @@ class Purchase:
         sending: Whether its POST has begun, so that a task may exist.
         orphaned: Whether its caller was cancelled.
         expected: The callbacks of the POST, where they are waited for.
-        ended: What it came to, once that is known: a task, or that nobody can know.
+        ended: The task, or the doubt, that it came to, once that is known.
         check: Called before the POST is sent; what it raises prevents it.
     """
 

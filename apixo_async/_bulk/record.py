@@ -85,7 +85,7 @@ class Record:
                 self._is_bought = True
 
     def uncertain(self, reason: str) -> None:
-        """Note that nobody can know whether there is a task."""
+        """Note that there may be a task."""
         if self._journal is not None and self._entry is not None:
             with suppress(JournalError):
                 self._journal.uncertain(self._entry, reason)

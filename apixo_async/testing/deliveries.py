@@ -106,7 +106,7 @@ class Deliveries:
     def go_on(self) -> None:
         """Take up, on the running loop, what was left when the last one ended.
 
-        The clocks of both must be one. What was due meanwhile reached nobody, and is due again.
+        The clocks of both must be one. What was due meanwhile did not arrive, and is due again.
         """
         loop = asyncio.get_running_loop()
         if loop is self._loop:

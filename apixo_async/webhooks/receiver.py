@@ -145,7 +145,7 @@ class WebhookReceiver:
         return intent if time.time() < intent.expires else None
 
     def _forget_parent(self) -> None:
-        """Know nothing, in a fork, of what its parent awaits: it is told of nothing here."""
+        """Forget, in a fork, what the parent process awaits: it cannot be reached from here."""
         if self._pid != os.getpid():
             self._pid, self._mark = os.getpid(), b""
             for known in (self._tickets, self._early, self._left):
