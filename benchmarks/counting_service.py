@@ -20,7 +20,7 @@ class CountingService(httpx2.AsyncBaseTransport):
         duration: Those seconds.
     """
 
-    phase_aware = True  # it writes nothing, so nothing is ever half sent
+    phase_aware = True
 
     def __init__(self, duration: float) -> None:
         self._duration = duration
@@ -29,6 +29,7 @@ class CountingService(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer at once."""
+        mark_sent(request)
         now = asyncio.get_running_loop().time()
         data = self._bought(now) if request.method == "POST" else self._looked_at(request, now)
         body = json.dumps({"code": 200, "message": "success", "data": data})
@@ -47,6 +48,13 @@ class CountingService(httpx2.AsyncBaseTransport):
         del self._over[task_id]
         urls = json.dumps({"resultUrls": [f"https://files.example/{task_id}.png"]})
         return {"taskId": task_id, "state": "success", "resultJson": urls}
+
+
+def mark_sent(request: httpx2.Request) -> None:
+    """Say, as a phase-aware transport has to, that the first byte of a submit goes out."""
+    mark = request.extensions.get("apixo_async.sending")
+    if callable(mark):
+        mark()
 
 
 def client_of(slots: int, duration: float, polling: Polling | None = None) -> AsyncClient:

@@ -27,7 +27,7 @@ from .trouble import FAULTS, ODDITIES
 from .watchdog import FrozenError, watchdog
 
 SHORT = 200  # seeds of the quick form; those beyond are heavy
-SEEDS = int(os.environ.get("APIXO_SEEDS", "1000"))
+SEEDS = int(os.environ.get("APIXO_SEEDS", "400"))
 BLOCK = 50
 
 #: What no block of seeds may do without.
