@@ -106,7 +106,21 @@ def log_is_lost(file: Path, log: Path, opened_at: float) -> str:
         f"close the journal, and what it bought may be in that log alone. Put {log.name} back "
         "beside it: until a run has ended by itself, the two belong together. If the log is lost, "
         "look at your account: what was bought since then may be bought again. Then accept the "
-        f'file as it is: sqlite3 {shlex.quote(str(file))} "{ACCEPT}"'
+        f"file as it is: {_accept(file)}"
+    )
+
+
+def _accept(file: Path) -> str:
+    return f'sqlite3 {shlex.quote(str(file))} "{ACCEPT}"'
+
+
+def log_is_damaged(file: Path, log: Path) -> str:
+    """Return what to do where a log has lost transactions of a run that was killed."""
+    return (
+        f"its log {log} is damaged: purchases of the run that was killed cannot be read from it. "
+        f"Keep copies of both files, and restore {log.name} from a backup if there is one. If "
+        "there is none, look at your account: what was bought in that run may be bought again. "
+        f"Then accept what is left: {_accept(file)}"
     )
 
 

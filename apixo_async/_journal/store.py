@@ -21,10 +21,12 @@ from apixo_async._journal.failures import (
     file_is_gone,
     file_is_lost,
     journal_error,
+    log_is_damaged,
     log_is_gone,
     log_is_lost,
 )
 from apixo_async._journal.lock import FileLock
+from apixo_async._journal.log import condition_of
 from apixo_async._journal.schema import begin_run, check_pages, is_new, needs_log, settle
 
 #: Up to this size a file is looked through for damage when it is opened: a fraction of a second.
@@ -117,6 +119,8 @@ class Store:
         has_log = _size(log) > _LOG_HEADER
         if has_log and not _size(file):
             raise Refusal(file_is_lost(file, log))  # SQLite would remove the log.
+        if has_log:
+            _check_log(file, log)
         _make(file)
         self._connection = connection = sqlite3.connect(
             file, timeout=PATIENCE, isolation_level=None
@@ -182,6 +186,21 @@ class Store:
         finally:
             if self._lock is not None:
                 self._lock.release()  # Not before SQLite is done with the files.
+
+
+def _check_log(file: Path, log: Path) -> None:
+    """Refuse a log of which SQLite would lose what was committed, and then remove it."""
+    with log.open("rb") as frames:
+        condition = condition_of(frames)
+    if condition == "empty":
+        # The file by itself: "immutable" reads it without its log, and changes neither.
+        with contextlib.closing(
+            sqlite3.connect(f"{file.as_uri()}?immutable=1", uri=True)
+        ) as connection:
+            if not is_new(connection) and needs_log(connection) is not None:
+                condition = "damaged"
+    if condition == "damaged":
+        raise Refusal(log_is_damaged(file, log))
 
 
 def _size(file: Path) -> int:

@@ -47,10 +47,11 @@ def note(store: Store, key: str) -> None:
     store.write([Write("enter", lambda file: enter(file, key, known()))])
 
 
-def killed(store: Store) -> Path:
-    """Return a file with its log, as a run leaves them that is killed; "a" was noted."""
+def killed(store: Store, *keys: str) -> Path:
+    """Return a file with its log, as a run leaves them that is killed; "a" was noted, or these."""
     store.open(1_800_000_000.0, "test")
-    note(store, "a")
+    for key in keys or ("a",):
+        note(store, key)
     return copied(Path(store.path))
 
 
@@ -76,6 +77,81 @@ def test_a_file_without_its_log(store: Make, left: bytes | None) -> None:
     log_of(path).write_bytes(log)
     store(path).open(2.0, "test")
     store(path).close()
+
+
+#: What befalls a log whose name and size stay, or nearly so.
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda log: bytes(len(log)),
+    "garbage": lambda log: b"\xa5" * len(log),
+    "header": lambda log: flipped(log, 17),
+    "first frame": lambda log: flipped(log, 40),
+    "middle": lambda log: flipped(log, 32 + 5 * FRAME + 3000),
+    "zeros behind a page": lambda log: log[:4096] + bytes(len(log) - 4096),
+    "cut": lambda log: log[:33],
+    "cut in the first frame": lambda log: log[: 31 + FRAME],
+}
+FRAME = 24 + 4096
+
+
+def flipped(log: bytes, at: int) -> bytes:
+    return log[:at] + bytes([log[at] ^ 1]) + log[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_log(store: Make, damage: Callable[[bytes], bytes]) -> None:
+    """A killed run's file is refused with a damaged log, every time, and both stay as they are."""
+    path = killed(store(), *"abcdef")
+    whole, before = log_of(path).read_bytes(), path.read_bytes()
+    log_of(path).write_bytes(damaged := damage(whole))
+    for _ in range(2):
+        with pytest.raises(JournalError, match=r"its log .*copy\.db-wal is damaged") as caught:
+            store(path).open(2.0, "test")
+        assert (log_of(path).read_bytes(), path.read_bytes()) == (damaged, before)
+        assert {one.name for one in path.parent.iterdir()}.isdisjoint({"copy.db-shm"})
+    log_of(path).write_bytes(whole)
+    note_next(store(path), "g")
+    assert [key for key, _ in shown(path)] == [*"abcdefg"]
+    path.write_bytes(before)
+    log_of(path).write_bytes(damaged)
+    change(path, str(caught.value).split('"')[1])
+    note_next(store(path), "h")
+    assert ("h", "new") in shown(path)
+
+
+def test_a_log_with_a_torn_end(store: Make) -> None:
+    """A log whose last transaction is not whole is what a crash leaves: the others are found."""
+    path = killed(store(), *"abcdef")
+    file, log = path.read_bytes(), log_of(path).read_bytes()
+    before_last = 32 + FRAME * (last_commits(log)[-2] + 1)
+    for end in (before_last, before_last + 10, before_last + FRAME + 500):
+        path.write_bytes(file)
+        log_of(path).write_bytes(log[:end] + bytes(len(log) - end))
+        note_next(store(path), "g")
+        assert [key for key, _ in shown(path)] == [*"abcdeg"]
+
+
+def last_commits(log: bytes) -> list[int]:
+    """Return which frames of the log's latest generation end a transaction."""
+    frames = range((len(log) - 32) // FRAME)
+    heads = [log[at : at + 16] for at in (32 + FRAME * number for number in frames)]
+    return [n for n in frames if heads[n][8:] == log[16:24] and any(heads[n][4:8])]
+
+
+def test_a_crash_as_the_log_is_begun_anew(store: Make, tmp_path: Path) -> None:
+    """A crash between the log's new header and its first frame loses nothing, and is accepted."""
+    older: list[bytes] = []
+    path = tmp_path / "run.db"
+    note_next(store(), "a")
+    one = Store(str(path), lambda _: older.append(log_of(path).read_bytes()))
+    one.open(1.0, "test")
+    copy = copied(path)
+    one.close()
+    log = log_of(copy).read_bytes()
+    torn = log[:32] + older[-1][32 : 32 + FRAME] + log[32 + FRAME :]
+    assert torn != log
+    log_of(copy).write_bytes(torn)
+    note_next(store(copy), "b")
+    assert shown(copy) == [("a", "new"), ("b", "new")]
 
 
 def test_it_is_whole_with_its_log(store: Make) -> None:
