@@ -147,14 +147,18 @@ def needs_log(connection: sqlite3.Connection) -> float | None:
 
 
 def check_pages(connection: sqlite3.Connection) -> None:
-    """Look for damage in every page.
+    """Look for damage in every page, and for keys by which no item would be found.
 
     Raises:
         sqlite3.DatabaseError: There is some.
     """
-    (found,) = cast("tuple[str]", connection.execute("PRAGMA quick_check(1)").fetchone())
+    # `quick_check` does not compare the index of the keys with the rows.
+    (found,) = cast("tuple[str]", connection.execute("PRAGMA integrity_check(1)").fetchone())
     if found != "ok":
         raise as_sqlite(sqlite3.SQLITE_CORRUPT, found)
+    lost = connection.execute("SELECT row FROM item WHERE typeof(key) != 'text'").fetchone()
+    if lost is not None:
+        raise as_sqlite(sqlite3.SQLITE_CORRUPT, f"the key of row {lost[0]} is no text")
 
 
 def _number(connection: sqlite3.Connection, sql: str) -> int:

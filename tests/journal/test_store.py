@@ -378,3 +378,29 @@ def left_by_a_run(path: Path, *, closed: bool) -> None:
         for name, body in bodies.items():
             Path(name).write_bytes(body)
     one.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE item SET key = CAST(key AS BLOB) WHERE row = 17",
+        "UPDATE item SET state = 'odd' WHERE row = 17",
+    ],
+)
+def test_a_row_that_would_not_be_found(store: Make, tmp_path: Path, statement: str) -> None:
+    """A key that is no text, or an unknown state, is damage of the file."""
+    filled(store(), *map(str, range(200))).close()
+    change(tmp_path / "run.db", "PRAGMA ignore_check_constraints = ON", statement)
+    refused(store(), "it is damaged")
+
+
+def test_a_wrong_byte_in_the_index(store: Make, tmp_path: Path) -> None:
+    """A key that the index of keys has lost is damage: its item would be taken for a new one."""
+    filled(store(), *(f"key {number:04}" for number in range(200))).close()
+    path = tmp_path / "run.db"
+    body = path.read_bytes()
+    key = b"key 0017"
+    # In the table the digest follows the key; in the index the row's number does, 18.
+    assert body.count(key + b"\x12") == 1
+    path.write_bytes(body.replace(key + b"\x12", b"key 0097\x12"))
+    refused(store(), r"it is damaged.*(index|order)")
