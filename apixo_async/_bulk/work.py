@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -18,7 +19,7 @@ from apixo_async._bulk.ends import error_of
 from apixo_async._bulk.items import Item
 from apixo_async._bulk.options import Options
 from apixo_async._bulk.shop import Counter, Orphan, StoppedError
-from apixo_async._core.errors import ApixoError, ConfigurationError
+from apixo_async._core.errors import ApixoError, ConfigurationError, JournalError
 from apixo_async._core.purchases import Luck, ends_buying, is_worth_another, pause_before
 from apixo_async._core.task_errors import (
     ResultExpiredError,
@@ -122,7 +123,9 @@ class Work:
             JournalError: The journal cannot be used.
         """
         for entry in await self._book.open():
-            task = self._task_of(entry)
+            task = None
+            with suppress(ConfigurationError):  # A damaged row: told when its item is entered.
+                task = self._task_of(entry)
             if task is not None:
                 over = task.as_future()
                 self._left[entry.row] = (task, over)
@@ -176,23 +179,33 @@ class Work:
             item.doubt = entry.error if isinstance(entry.error, SubmitUncertainError) else None
             item.task = left[0]
             self._await(item, left[1])
-        else:
+            return
+        try:
             self._go_on(item, entry)
+        except ApixoError as exc:  # Its task is known as another model's, or no longer watched.
+            exc.bought = None
+            self._manager.finish(item, None, exc.with_traceback(None))
 
     def _go_on(self, item: Item, entry: Entry) -> None:
         match entry.state, entry.result, entry.error:
+            case "new", _, _:
+                self._buy(item)
+            case "uncertain", _, _ if self._options.resubmit_uncertain:
+                self._buy(item)
             case "success", Result() as result, _:
                 item.paths = entry.files
                 self._save(item, result)
             case "failed", _, ApixoError() as error:
                 self._failed(item, error)
-            case "uncertain", _, ApixoError() as error if not self._options.resubmit_uncertain:
+            case "uncertain", _, ApixoError() as error:
                 self._manager.finish(item, None, error)
             case "submitted", _, _ if entry.task_id is not None:
                 item.task = self._counter.attach(entry.model, entry.task_id)
                 self._await(item, item.task.as_future())
             case _:
-                self._buy(item)
+                shown = f"row {entry.row} ({entry.key!r:.100})"
+                why = f"the journal's {shown} is damaged: it is {entry.state!r} before this run's"
+                self._manager.finish(item, None, JournalError(f"{why} purchase"))
 
     # --- buying --------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from apixo_async._core.amounts import from_micro
 from apixo_async._core.errors import ApixoError, JournalError
-from apixo_async._core.values import Result
+from apixo_async._core.other_model import check_model_name
+from apixo_async._core.task_errors import SubmitUncertainError
+from apixo_async._core.values import Result, TaskRef
 from apixo_async._journal.error_forms import About, error_of
+from apixo_async._journal.fields import fields_of
 from apixo_async._journal.forms import files_of, input_of, result_of
 from apixo_async.inputs import Input
 
@@ -25,6 +29,27 @@ STATES: Final[tuple[State, ...]] = (
     "failed",
     "uncertain",
 )
+
+#: What an item has in each state.
+_NEEDED: Final[Mapping[State, tuple[str, ...]]] = {
+    "new": (),
+    "intent": (),
+    "submitted": ("task_id",),
+    "success": ("task_id", "result"),
+    "failed": ("error",),
+    "uncertain": ("error",),
+}
+_TEXTS: Final = ("key", "model", "payload")
+_OPTIONAL_TEXTS: Final = (
+    "provider",
+    "intent_id",
+    "claim",
+    "task_id",
+    "result",
+    "error",
+    "files",
+)
+_COUNTS: Final = ("purchases", "cost", "unpriced")
 
 
 class Row(NamedTuple):
@@ -103,19 +128,55 @@ def entry_of(row: Row, path: str) -> Entry:
     """Build an entry from its columns.
 
     Raises:
-        JournalError: They hold what nobody wrote there.
+        JournalError: They hold what this package has not written there. Its `bought` is False
+            where nothing in the row speaks of a purchase, and otherwise None.
     """
     try:
         return _entry(row)
-    except (ValueError, TypeError, OverflowError, RecursionError) as exc:
-        raise JournalError(
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError) as exc:
+        error = JournalError(
             f"journal {path}: row {row.row} ({row.key!r:.100}) is damaged ({exc}). Mend or remove "
             "that row, or name another file; a removed item may be bought again"
-        ) from exc
+        )
+        if row.state == "new" and not _is_bought(row):
+            error.bought = False
+        raise error from exc
+
+
+def _is_bought(row: Row) -> bool:
+    return row.purchases != 0 or row.task_id is not None
+
+
+def _check(row: Row) -> None:
+    """Raise a ValueError where columns hold what their state cannot have."""
+    columns = row._asdict()
+    texts = {name for name in _OPTIONAL_TEXTS if columns[name] is not None}
+    for name in (*_TEXTS, *texts):
+        if not isinstance(columns[name], str):
+            raise ValueError(f"{name} is {columns[name]!r:.60}")
+    for name in _COUNTS:
+        if not isinstance(columns[name], int) or columns[name] < 0:
+            raise ValueError(f"{name} is {columns[name]!r:.60}")
+    if row.state not in _NEEDED:
+        raise ValueError(f"state is {row.state!r:.60}")
+    missing = [name for name in _NEEDED[row.state] if name not in texts]
+    if missing:
+        raise ValueError(f"{row.state}, and without {missing[0]}")
+    if row.state == "new" and _is_bought(row):
+        raise ValueError("new, and with signs of a purchase")
+    check_model_name(row.model)
+    fields_of(row.payload)
+    for task_id in (row.task_id, row.claim):
+        if task_id is not None:
+            TaskRef(row.model, task_id)
 
 
 def _entry(row: Row) -> Entry:
+    _check(row)
     about = About(row.model, row.provider, row.payload, _moment(row.intent_at))
+    error = None if row.error is None else error_of(row.error, about)
+    if row.state == "uncertain" and not isinstance(error, SubmitUncertainError):
+        raise ValueError("uncertain, and with another error")
     return Entry(
         row=row.row,
         key=row.key,
@@ -133,7 +194,7 @@ def _entry(row: Row) -> Entry:
         ended_at=_moment(row.ended_at),
         task_id=row.task_id,
         result=_result(row),
-        error=None if row.error is None else error_of(row.error, about),
+        error=error,
         files=() if row.files is None else files_of(row.files),
     )
 

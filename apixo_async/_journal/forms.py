@@ -55,9 +55,11 @@ def result_of(stored: str, model: str, task_id: str) -> Result:
     """Read a result.
 
     Raises:
-        ValueError: The text is no JSON object.
+        ValueError: The text is no JSON object, or has no list of URLs.
     """
     fields = fields_of(stored)
+    if not isinstance(fields.get("urls"), list):
+        raise ValueError(f"no URLs: {stored:.60}")
     return Result(
         task_id=task_id,
         model=model,

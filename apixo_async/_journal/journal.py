@@ -25,7 +25,7 @@ from apixo_async._core.keys import identity
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Result, TaskInput
 from apixo_async._journal import moves, reads
-from apixo_async._journal.entry import Entry, State, entry_of
+from apixo_async._journal.entry import Entry, Row, State, entry_of
 from apixo_async._journal.error_forms import error_text, uncertain_text
 from apixo_async._journal.failures import Refusal, again, journal_error
 from apixo_async._journal.forms import files_text, result_text
@@ -114,14 +114,16 @@ class Journal:
             provider: By which route.
 
         Raises:
-            JournalError: The key was used in this run already, or belongs to another input.
+            JournalError: The key was used in this run already, or belongs to another input, or its
+                row is damaged.
         """
         with _nothing_sent():
             given = identity(task_input, provider)
             if key is not None:
                 self._check_key(key)
             asked = self._writer.ask("enter", lambda file: moves.enter(file, key, given))
-            return entry_of(await asked, self.path)
+            row = await asked
+        return entry_of(row, self.path)  # A damaged row may have been bought.
 
     def _check_key(self, key: str) -> None:
         try:
@@ -234,20 +236,28 @@ class Journal:
         cost, unpriced = await self._writer.ask("read", reads.spent)
         return from_micro(cost), unpriced
 
-    def entries(self) -> AsyncGenerator[Entry]:
+    async def entries(self) -> AsyncGenerator[Entry]:
         """Iterate over all items in the order of their first entry, a few hundred at a time."""
-        return self._pages(pending=False)
+        async for row in self._rows(pending=False):
+            yield entry_of(row, self.path)
 
     async def pending(self) -> list[Entry]:
-        """Return the submitted and uncertain items that were not entered in this run."""
-        return [entry async for entry in self._pages(pending=True)]
+        """Return the submitted and uncertain items that were not entered in this run.
 
-    async def _pages(self, *, pending: bool) -> AsyncGenerator[Entry]:
+        Damaged rows are left out: `enter` raises what is wrong with them.
+        """
+        found: list[Entry] = []
+        async for row in self._rows(pending=True):
+            with suppress(JournalError):
+                found.append(entry_of(row, self.path))
+        return found
+
+    async def _rows(self, *, pending: bool) -> AsyncGenerator[Row]:
         after = 0
         reading = partial(reads.page, pending=pending)
         while rows := await self._writer.ask("read", partial(reading, after=after)):
             for row in rows:
-                yield entry_of(row, self.path)
+                yield row
             after = rows[-1].row
 
     # --- the end -------------------------------------------------------------------------------

@@ -150,7 +150,11 @@ def _known(found: tuple[object, ...], given: Identity) -> Row:
             f"the key {row.key!r:.100} was given twice in this run. Give every input a key of "
             "its own, or none at all: then equal inputs are counted"
         )
-    if digest != given.digest:
+    if digest == given.digest or (row.model, row.provider, row.payload) == given[:3]:
+        # One of the two may be damaged: either alone tells which input this is.
+        return row._replace(model=given.model, provider=given.provider, payload=given.payload)
+    # Where they are no texts the row is damaged, which is found when it becomes an entry.
+    if all(isinstance(text, str) for text in (row.model, row.provider or "", row.payload)):
         kept, new = short_forms(canonical(row.model, row.provider, row.payload), given.text)
         raise Refusal(
             f"the key {row.key!r:.100} belongs to another input: {kept} is kept under it, {new} "

@@ -31,9 +31,15 @@ def counts(connection: sqlite3.Connection) -> dict[State, int]:
     return dict.fromkeys(STATES, 0) | dict(cast("list[tuple[State, int]]", found))
 
 
+def _amount(column: str) -> str:
+    """Return the SQL of a column whose damaged values must neither fail nor lower the sum."""
+    return f"max(CAST({column} AS INTEGER), 0)"
+
+
 def spent(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return the micro-dollars of all purchases, and how many purchases have no known price."""
     found = connection.execute(
-        "SELECT coalesce(sum(cost), 0), coalesce(sum(unpriced), 0) FROM item"
+        f"SELECT coalesce(sum({_amount('cost')}), 0), coalesce(sum({_amount('unpriced')}), 0) "
+        "FROM item"
     ).fetchone()
     return cast("tuple[int, int]", found)

@@ -45,7 +45,6 @@ def test_an_item_that_is_done() -> None:
     assert entry.submitted_at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
     assert entry.ended_at == datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC)
     assert (entry.task_id, entry.result, entry.files) == ("task_1", RESULT, (Path("a.png"),))
-    assert entry_of(row._replace(task_id=None), "run.db").result is None
 
 
 def test_an_error_is_a_fresh_one() -> None:
@@ -74,12 +73,43 @@ def test_an_error_is_a_fresh_one() -> None:
         {"intent_at": 1e20},
         {"ended_at": "soon"},
         {"error": "[" * 100_000},
+        {"key": None},
+        {"key": b"k"},
+        {"model": "no such"},
+        {"model": ""},
+        {"provider": 5},
+        {"payload": "[]"},
+        {"payload": b"{}"},
+        {"purchases": "x"},
+        {"purchases": None},
+        {"purchases": -1},
+        {"cost": "x"},
+        {"cost": -1},
+        {"unpriced": 0.5},
+        {"claim": " "},
+        {"intent_id": b"mark"},
+        {"files": b"{}"},
+        {"state": "odd"},
+        {"state": None},
+        {"state": b"new"},
+        {"purchases": 1},
+        {"task_id": "t"},
+        {"state": "submitted"},
+        {"state": "submitted", "task_id": " "},
+        {"state": "success", "task_id": "t"},
+        {"state": "success", "result": result_text(RESULT)},
+        {"state": "success", "task_id": "t", "result": "{}"},
+        {"state": "failed"},
+        {"state": "uncertain"},
+        {"state": "uncertain", "error": '{"class": "ApixoError", "bought": false}'},
     ],
 )
 def test_a_damaged_row(column: dict[str, object]) -> None:
-    """A row that holds what nobody wrote there is named, with the file and what to do."""
+    """A row that holds what no run wrote there is named, with the file and what to do."""
     row = ROW._replace(**column)  # type: ignore[arg-type]  # wrong on purpose
-    with pytest.raises(JournalError, match=r"journal run\.db: row 7 \('k'\) is damaged") as caught:
+    with pytest.raises(JournalError, match=r"journal run\.db: row 7 \(.*\) is damaged") as caught:
         entry_of(row, "run.db")
+    has_signs = {"state", "purchases", "task_id"} & {*column}
+    assert caught.value.bought is (None if has_signs else False)
     assert "name another file" in str(caught.value)
     assert caught.value.__cause__ is not None

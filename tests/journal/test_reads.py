@@ -49,6 +49,14 @@ def test_what_was_spent(file: sqlite3.Connection) -> None:
     assert spent(file) == (370_000, 0)
 
 
+def test_damaged_money(file: sqlite3.Connection) -> None:
+    """What is no amount of money is none: it neither fails nor makes room for more purchases."""
+    for number, damaged in enumerate((30_000, "x", -50_000, b"x", 10_000)):
+        enter(file, None, known(number))
+        file.execute("UPDATE item SET cost = ? WHERE row = ?", (damaged, number + 1))
+    assert spent(file) == (40_000, 0)
+
+
 def test_pages_hold_every_item_once(file: sqlite3.Connection) -> None:
     """All rows come page by page, in the order of their first entry."""
     count = 2 * PAGE + 1
