@@ -38,11 +38,10 @@ class Expected:
         self.came = False
         self.named: str | None = None
 
-    async def note(self, task_id: str | None) -> None:
-        """Have a record know what a callback claims, before the service is told it was received."""
-        self.came, self.named = True, task_id or self.named
-        if self._record is not None:
-            await self._record.claimed(self.ticket.id, task_id)
+    async def note(self, task_id: str | None) -> bool:
+        """Have a record know what a callback claims; return True if it may be so."""
+        self.came = True
+        return self._record is not None and await self._record.claimed(self.ticket.id, task_id)
 
     def look(self, task_id: str | None) -> None:
         """Note a callback, and act on it once it is known how the POST ended."""

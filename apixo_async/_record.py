@@ -33,11 +33,14 @@ class Record(Protocol):
         """Note that nobody can know whether a task was made."""
         ...
 
-    async def claimed(self, mark: str, task_id: str | None) -> None:
+    async def claimed(self, mark: str, task_id: str | None) -> bool:
         """Note the task that a callback names, durably: the service then sends no other.
 
         Args:
             mark: Of which POST, as `intend` was told.
             task_id: What it names, or None.
+
+        Returns:
+            Whether that may be the task of this submit, as far as is known here.
         """
         ...

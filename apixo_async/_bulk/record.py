@@ -90,19 +90,20 @@ class Record:
             with suppress(JournalError):
                 self._journal.uncertain(self._entry, reason)
 
-    async def claimed(self, mark: str, task_id: str | None) -> None:
+    async def claimed(self, mark: str, task_id: str | None) -> bool:
         """Make durable what is known of the task, and what a callback claims of it.
 
         Raises:
             JournalError: It cannot be written; the callback has to come again.
         """
         if self._journal is None or self._entry is None:
-            return
+            return False
         if self._is_bought and self._journal.is_closed:
-            return  # All that was known was written before it was let go of.
+            return False  # All that was known was written before it was let go of.
         if task_id is not None and not self._is_bought:
-            self._journal.claimed(self._entry, mark, task_id)
+            return await self._journal.claimed(self._entry, mark, task_id)
         await self._journal.flush()
+        return False
 
     def _give_back(self) -> None:
         if self._is_reserved:

@@ -186,9 +186,15 @@ class Journal:
             text = uncertain_text(str(reason))
         self._tell("uncertain", entry, error=text)
 
-    def claimed(self, entry: Entry, mark: str, task_id: str) -> None:
-        """Note which task a callback names for a submit, until a poll proves it: `submitted`."""
-        self._writer.tell("claimed", lambda file: moves.claim(file, mark, task_id, entry.row))
+    async def claimed(self, entry: Entry, mark: str, task_id: str) -> bool:
+        """Note which task a callback names for a submit, until a poll proves it: `submitted`.
+
+        Returns:
+            False if the submit is in no doubt, or the task is another item's.
+        """
+        return await self._writer.ask(
+            "claimed", lambda file: moves.claim(file, mark, task_id, entry.row)
+        )
 
     def resolved(self, mark: str | Entry, task_id: str) -> None:
         """Note which task an uncertain submit made; a mark that nobody waits for is left alone.

@@ -101,13 +101,13 @@ def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: f
         move(connection, "submitted", row, task_id=task_id, at=now)
 
 
-def claim(connection: sqlite3.Connection, mark: str, task_id: str, row: int) -> None:
+def claim(connection: sqlite3.Connection, mark: str, task_id: str, row: int) -> bool:
     """Write which task a callback names beside its submit, which stays in doubt.
 
     Only a poll proves it. Where the task is known already, here or as another item's, nothing
-    changes.
+    changes, and this returns False.
     """
-    connection.execute(_CLAIM, {"task_id": task_id, "row": row, "mark": mark})
+    return connection.execute(_CLAIM, {"task_id": task_id, "row": row, "mark": mark}).rowcount == 1
 
 
 def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> Row:

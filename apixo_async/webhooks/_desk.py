@@ -16,8 +16,9 @@ from apixo_async._reporting import guarded, logger
 Look: TypeAlias = Callable[[str | None], None]
 
 #: Awaited, on the client's loop, before the service is told that a callback was received: what it
-#: claims is durable then. What this raises has the service send it again.
-Note: TypeAlias = Callable[[str | None], Coroutine[object, object, None]]
+#: claims is durable then. Returns whether that may be so. What it raises has the service send it
+#: again.
+Note: TypeAlias = Callable[[str | None], Coroutine[object, object, bool]]
 
 #: Makes the id and the URL of an intent: of a model, for so many seconds, with a known id or not,
 #: kept beyond the end of the process or not.
@@ -74,16 +75,23 @@ class Ticket:
             with suppress(RuntimeError):  # Its loop is closed: nobody awaits the task there.
                 loop.call_soon_threadsafe(self._called, task_id)
 
-    async def noted(self, task_id: str | None) -> bool:
-        """Have a callback noted, from any thread; say whether it need not come again."""
+    async def heard(self, task_id: str | None) -> bool:
+        """Act on a callback, from any thread; return True if it need not come again.
+
+        Where it is noted, it causes a look at once, and names a task only once that is noted.
+        """
         if self._note is None:
+            self.tell(task_id)
             return True
+        self.tell(None)
         try:
             with anyio.fail_after(NOTING):
-                await _on_loop(self._desk.loop, self._note(task_id))
+                may_be = await _on_loop(self._desk.loop, self._note(task_id))
         except Exception as exc:
             logger.warning("a callback could not be noted, it is to come again: %r", exc)
             return False
+        if may_be:
+            self.tell(task_id)
         return True
 
     def belongs_to(self, desk: Desk) -> bool:
@@ -160,6 +168,7 @@ class Desk:
         self.left = left
         self.is_shared = is_shared
         self._early = early
+        self._hearing: set[asyncio.Task[bool]] = set()
         self.loop = asyncio.get_running_loop()
         self._issue = issue
 
@@ -190,7 +199,9 @@ class Desk:
         self.left.pop(intent_id, None)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:
-            self.loop.call_soon(ticket.tell, claimed)
+            hearing = self.loop.create_task(ticket.heard(claimed))
+            self._hearing.add(hearing)
+            hearing.add_done_callback(self._hearing.discard)
         return ticket
 
     def close(self) -> None:
@@ -201,12 +212,11 @@ class Desk:
 
 
 async def _on_loop(
-    loop: asyncio.AbstractEventLoop, noting: Coroutine[object, object, None]
-) -> None:
+    loop: asyncio.AbstractEventLoop, noting: Coroutine[object, object, bool]
+) -> bool:
     if _is_running(loop):
-        await noting
-    else:
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(noting, loop))
+        return await noting
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(noting, loop))
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:

@@ -165,8 +165,7 @@ class WebhookReceiver:
             ticket = None
         if ticket is None:
             return self._unknown(intent, task_id)
-        ticket.tell(task_id)
-        return 200 if await ticket.noted(task_id) else 503
+        return 200 if await ticket.heard(task_id) else 503
 
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback that nobody here waits for, or not yet."""

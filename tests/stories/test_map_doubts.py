@@ -146,11 +146,14 @@ async def test_a_claim_for_an_older_purchase(tmp_path: Path) -> None:
     await journal.intend(entry, "first", None)
     journal.refused(entry)
     await journal.intend(entry, "second", None)
-    journal.claimed(entry, "first", "task_1")
+    assert not await journal.claimed(entry, "first", "task_1")
     journal.uncertain(entry, "no answer")
-    journal.claimed(entry, "second", "task_2")
-    await journal.flush()
-    [kept] = [one async for one in journal.entries()]
+    assert await journal.claimed(entry, "second", "task_2")
+    other = await journal.enter("b", castle(1))
+    await journal.intend(other, "third", None)
+    journal.submitted(other, "task_3")
+    assert not await journal.claimed(entry, "second", "task_3")  # It is another item's.
+    kept, _ = [one async for one in journal.entries()]
     assert (kept.state, kept.task_id, kept.claim) == ("uncertain", None, "task_2")
     await journal.aclose()
 

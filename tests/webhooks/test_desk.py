@@ -197,44 +197,60 @@ async def test_a_note_is_waited_for() -> None:
     """A callback counts as received when what it claims was noted."""
     office, noted = Office(), list[str | None]()
 
-    async def note(task_id: str | None) -> None:
+    async def note(task_id: str | None) -> bool:
         await asyncio.sleep(3)
         noted.append(task_id)
+        return True
 
-    ticket = office.desk.open("m", 1.0, lambda _: None, note=note)
+    ticket = office.desk.open("m", 1.0, office.note, note=note)
     start = office.desk.loop.time()
-    assert await ticket.noted("task_1")
+    assert await ticket.heard("task_1")
     assert (noted, office.desk.loop.time() - start) == (["task_1"], 3.0)
+    assert [task_id for _, task_id in office.looks] == [None, "task_1"]
+
+
+async def test_a_claim_that_cannot_be_so() -> None:
+    """What the note knows better causes a look, and names nothing."""
+    office = Office()
+
+    async def note(_: str | None) -> bool:
+        return False
+
+    assert await office.desk.open("m", 1.0, office.note, note=note).heard("task_1")
+    await asyncio.sleep(5.0)
+    assert [task_id for _, task_id in office.looks] == [None]
 
 
 async def test_a_note_that_fails() -> None:
     """What could not be noted, or not in time, has to come again."""
     office = Office()
 
-    async def fail(_: str | None) -> None:
+    async def fail(_: str | None) -> bool:
         raise RuntimeError("the disk is full")
 
-    async def hang(_: str | None) -> None:
+    async def hang(_: str | None) -> bool:
         await asyncio.sleep(1_000)
+        return True
 
     for note in (fail, hang):
-        assert not await office.desk.open("m", 1.0, lambda _: None, note=note).noted("task_1")
+        assert not await office.desk.open("m", 1.0, lambda _: None, note=note).heard("task_1")
 
 
 async def test_nothing_to_note() -> None:
     """Without a note a callback is received as it comes."""
-    assert await Office().desk.open("m", 1.0, lambda _: None).noted("task_1")
+    assert await Office().desk.open("m", 1.0, lambda _: None).heard("task_1")
 
 
 async def test_a_note_on_another_loop() -> None:
     """A callback that comes in another thread is noted on the client's loop."""
     office, noted = Office(), list[object]()
 
-    async def note(task_id: str | None) -> None:
+    async def note(task_id: str | None) -> bool:
         noted.append((task_id, asyncio.get_running_loop() is office.desk.loop))
+        return False
 
     ticket = office.desk.open("m", 1.0, lambda _: None, note=note)
-    assert await asyncio.to_thread(lambda: asyncio.run(ticket.noted("task_1")))
+    assert await asyncio.to_thread(lambda: asyncio.run(ticket.heard("task_1")))
     assert noted == [("task_1", True)]
 
 
