@@ -21,7 +21,7 @@ POLLED: Final = (
     *("open", "read", "enter", "intend", "submitted", "uncertain", "refused", "succeeded"),
     *("failed", "downloaded"),
 )
-CALLED: Final = ("claimed", "flush", "intend", "submitted", "uncertain")
+CALLED: Final = ("claimed", "intend", "submitted", "uncertain")
 
 #: By the first word of a prompt: the state in which its item ends, and what its outcome says.
 ENDS: Final = {
