@@ -154,7 +154,8 @@ def _known(found: tuple[object, ...], given: Identity) -> Row:
         # One of the two may be damaged: either alone tells which input this is.
         return row._replace(model=given.model, provider=given.provider, payload=given.payload)
     # Where they are no texts the row is damaged, which is found when it becomes an entry.
-    if all(isinstance(text, str) for text in (row.model, row.provider or "", row.payload)):
+    texts: tuple[object, ...] = (row.model, row.provider or "", row.payload)
+    if all(isinstance(text, str) for text in texts):
         kept, new = short_forms(canonical(row.model, row.provider, row.payload), given.text)
         raise Refusal(
             f"the key {row.key!r:.100} belongs to another input: {kept} is kept under it, {new} "

@@ -89,7 +89,7 @@ RESPELLED: Final = [
 #: Signed with the right secret, and still none: another version, stale, nothing in it.
 SIGNED: Final = [
     *(sealed(bytes([version]) + PAYLOAD[1:]) for version in (0, 3, 127, 255)),
-    *(seal(Intent(ID, "gpt-image-1", second), SIGNER) for second in (0, 1, 1_700_000_000)),
+    *(seal(Intent("b6" * 16, "gpt-image-1", second), SIGNER) for second in (0, 1, 1_700_000_000)),
     *(sealed(PAYLOAD[:length]) for length in (0, 1, 20, 21)),
 ]
 #: Signed otherwise.
