@@ -154,7 +154,7 @@ def _known(found: tuple[object, ...], given: Identity) -> Row:
         # One of the two may be damaged: either alone tells which input this is.
         return row._replace(model=given.model, provider=given.provider, payload=given.payload)
     # Where they are no texts the row is damaged, which is found when it becomes an entry.
-    texts: tuple[object, ...] = (row.model, row.provider or "", row.payload)
+    texts = cast("tuple[object, ...]", (row.model, row.provider or "", row.payload))
     if all(isinstance(text, str) for text in texts):
         kept, new = short_forms(canonical(row.model, row.provider, row.payload), given.text)
         raise Refusal(
