@@ -88,7 +88,7 @@ class Callbacks:
             slot: Given back after the model's longest time.
             mark: The id of its ticket.
             times: When its POST was under way.
-            record: Told of what callbacks claim.
+            record: Notes what callbacks claim.
         """
         return self._await(self._open(model, model, record, mark), model, model, slot, times)
 

@@ -117,7 +117,7 @@ class Claims:
         """Take back a name under which the service knows no task, or not one of this submit.
 
         Returns:
-            What waiters are told where no other name can come.
+            The error for waiters, where no other name can come.
         """
         self._register.leave(track)
         track.ref, track.misses, track.due = track.placeholder, 0, None

@@ -99,7 +99,7 @@ class Record:
         if self._journal is None or self._entry is None:
             return False
         if self._is_bought and self._journal.is_closed:
-            return False  # All that was known was written before it was let go of.
+            return False  # All that was known was written before it was closed.
         if task_id is not None and not self._is_bought:
             return await self._journal.claimed(self._entry, mark, task_id)
         await self._journal.flush()

@@ -103,7 +103,7 @@ class Counter:
 
         Args:
             entry: The submit.
-            record: Told of the task that is found.
+            record: Notes the task that is found.
             await_callback: Whether to wait for a callback, if there are webhooks; one that came
                 already is followed up in any case.
 

@@ -124,7 +124,7 @@ class Work:
         """
         for entry in await self._book.open():
             task = None
-            with suppress(ConfigurationError):  # A damaged row: told when its item is entered.
+            with suppress(ConfigurationError):  # A damaged row: reported when its item is entered.
                 task = self._task_of(entry)
             if task is not None:
                 over = task.as_future()
