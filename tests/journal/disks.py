@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -27,7 +26,7 @@ def slow_disk(seconds: float | None) -> Iterator[None]:
 
     def slow(writer: Writer, *args: Any, **options: Any) -> None:
         init(writer, *args, **options)
-        disk: Any = _Disk(writer._loop, writer._thread, seconds)
+        disk: Any = _Disk(writer, seconds)
         writer._loop = writer._thread = disk
         disks.append(disk)
 
@@ -43,16 +42,12 @@ def slow_disk(seconds: float | None) -> Iterator[None]:
 class _Disk:
     """The loop and the thread of one writer, with seconds between them."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        thread: ThreadPoolExecutor,
-        seconds: float | None,
-    ) -> None:
-        self._loop, self._thread, self._seconds = loop, thread, seconds
+    def __init__(self, writer: Writer, seconds: float | None) -> None:
+        self._loop, self._thread, self._seconds = writer._loop, writer._thread, seconds
+        self._close = writer._store.close
         self._free_at = 0.0
         self._waiting: list[Callable[[], object]] = []
-        self.create_future, self.call_soon = loop.create_future, loop.call_soon
+        self.create_future, self.call_soon = self._loop.create_future, self._loop.call_soon
 
     def run_in_executor(
         self, _: object, act: Callable[..., Any], *args: Any
@@ -72,8 +67,8 @@ class _Disk:
         """Keep the thread for what is still to come."""
 
     def end(self) -> None:
-        """Do what waits, so that no file stays open."""
-        for act in self._waiting:
+        """Do what waits, and close the file."""
+        for act in (*self._waiting, self._close):
             self._thread.submit(act)
         self._waiting.clear()
         self._thread.shutdown()

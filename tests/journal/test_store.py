@@ -204,7 +204,7 @@ def test_a_name_that_sqlite_knows(store: Make, tmp_path: Path) -> None:
 
 def test_a_name_that_no_file_has(store: Make) -> None:
     """A name that no file can have is an error of the journal too."""
-    refused(store("a\0b"), "ValueError: embedded null")
+    refused(store("a\0b"), "ValueError: .*embedded null")
 
 
 def test_another_programs_database(store: Make, tmp_path: Path) -> None:
