@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ from apixo_async.testing import Simulator
 from apixo_async.testing.virtual_time import VirtualTimeLoop
 
 pytest_plugins = ["pytester"]
+
+# A shell has what it starts with "&" ignore interrupts, and so would every process of a test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
