@@ -62,6 +62,8 @@ PYTHONS = installed()
 #: The version that runs everything, measures coverage and checks types; the others are quick.
 CHOSEN = next(iter(PYTHONS), None)
 QUICK = "not heavy and not realtime"
+#: What the other versions run: stories through public names, and what leans on SQLite and asyncio.
+ELSEWHERE = tuple(f"tests/{name}" for name in ("stories", "journal", "bulk", "testing", "webhooks"))
 #: Tests in virtual time know no clock to disturb: they run on several cores.
 PARALLEL = ("-n", "auto", "--maxprocesses", "4")
 #: Those in real time mostly wait, for processes and for each other's answers.
@@ -92,7 +94,7 @@ def install(session: nox.Session, group: str) -> None:
 
 
 def tests(session: nox.Session, *, everything: bool) -> None:
-    """Run the tests against the installed wheel: everything with coverage, or what is quick."""
+    """Run the tests against the installed wheel: everything with coverage, or a quick part."""
     install(session, "tests")
     env = ENVIRONMENT | {
         "APIXO_WHEEL": wheel(),
@@ -109,7 +111,7 @@ def tests(session: nox.Session, *, everything: bool) -> None:
         session.run(*traced, *WAITING, "-m", "realtime and not heavy", env=env)
         check_coverage(session, env)
     else:
-        session.run(*pytest, *(session.posargs or (*PARALLEL, "-m", QUICK)), env=env)
+        session.run(*pytest, *(session.posargs or (*PARALLEL, "-m", QUICK, *ELSEWHERE)), env=env)
 
 
 def check_coverage(session: nox.Session, env: dict[str, str | None]) -> None:
@@ -167,16 +169,19 @@ def soak(session: nox.Session) -> None:
     """Run the long forms: of faults, cancelled requests, kills, seeds, forgeries and callbacks."""
     install(session, "tests")
     rounds = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000", "APIXO_SEEDS": "3000"}
+    rounds |= {"APIXO_LONG": "1", "APIXO_BUDGET_LIVES": "10000"}
     kills = {"APIXO_KILLS": "200", "APIXO_MAP_KILLS": "40", "APIXO_MAP_ITEMS": "12000"}
     webhooks = {"APIXO_FORGERIES": "10000", "APIXO_WEBHOOK_TASKS": "1000"}
-    names = ("fault_server", "download_kills", "map_kills", "map_fail_points", "webhook_tasks")
-    forged = (
-        "realtime/test_webhook_servers",
-        "realtime/test_webhook_forgeries",
-        "webhooks/test_asgi",
-    )
-    suites = [f"tests/realtime/test_{name}.py" for name in names]
-    suites += [f"tests/{name}.py" for name in (*forged, "stories/test_simulation")]
+    suites = {
+        "core": ("budget",),
+        "realtime": (
+            *("download_kills", "fault_server", "map_fail_points", "map_kills", "shutdown"),
+            *("webhook_forgeries", "webhook_servers", "webhook_tasks"),
+        ),
+        "stories": ("ceilings", "map_lives", "simulation"),
+        "webhooks": ("asgi",),
+    }
+    files = [f"tests/{place}/test_{name}.py" for place in suites for name in suites[place]]
     long = {**rounds, **kills, **webhooks}
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
-    session.run("pytest", "-q", *suites, *session.posargs, env=env)
+    session.run("pytest", "-q", *PARALLEL, *files, *session.posargs, env=env)

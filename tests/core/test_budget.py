@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -188,6 +189,8 @@ STEPS = st.lists(
     ),
     max_size=60,
 )
+#: Lives that are lived: few in the suite, 10,000 in the long form (`nox -s soak`).
+LIVES = int(os.environ.get("APIXO_BUDGET_LIVES", "500"))
 START = st.tuples(st.integers(1, 5), st.sampled_from((1, 3, 10, 60)))
 
 
@@ -216,20 +219,10 @@ def live(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
     account.check()
 
 
-@settings(max_examples=500, deadline=None, database=None)
+@settings(max_examples=LIVES, deadline=None, database=None)
 @given(START, STEPS)
 def test_whatever_happens(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
     """No window is above the limit, no permit is lost, and everybody is served in the end."""
-    live(start, steps)
-
-
-@pytest.mark.heavy
-@settings(max_examples=10_000, deadline=None, database=None)
-@given(START, STEPS)
-def test_whatever_happens_at_length(
-    start: tuple[int, int], steps: list[tuple[int, int, float]]
-) -> None:
-    """The same holds for ten thousand lives."""
     live(start, steps)
 
 

@@ -275,7 +275,7 @@ def texts_in(found: object) -> Iterator[str]:
             yield from texts_in(one)
 
 
-@settings(max_examples=600, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(status=st.integers(100, 599), content=st.binary(max_size=40) | ODD_BODIES)
 def test_no_answer_is_too_odd_to_judge(status: int, content: bytes) -> None:
     """Whatever comes, it has a verdict, an error has words, and no text is half an emoji."""

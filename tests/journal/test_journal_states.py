@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -219,6 +220,7 @@ class JournalMachine(RuleBasedStateMachine):
         shutil.rmtree(self.place)
 
 
+@pytest.mark.heavy
 def test_a_journal_is_like_its_model() -> None:
     """Whatever a run does, and however it ends, the journal holds what the model holds."""
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis has no type for it

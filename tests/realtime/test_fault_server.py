@@ -38,6 +38,9 @@ TRANSPORTS: dict[str, Callable[[], httpx2.AsyncBaseTransport]] = {
     "default": lambda: build_transport("http://127.0.0.1", proxy="", verify=True),
     "aiohttp": AiohttpTransport,
 }
+#: What every run goes through; the long form takes the rest as well.
+SHORT = [("default", "fresh"), ("default", "warm"), ("default", "just closed")]
+SHORT += [("plain", "warm"), ("aiohttp", "just closed")]
 
 
 async def outcome(client: AsyncClient) -> str:
@@ -53,8 +56,16 @@ async def outcome(client: AsyncClient) -> str:
     return "bought"
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("warmth", ["fresh", "warm", "just closed"])
+@pytest.mark.parametrize(
+    ("transport", "warmth"),
+    [
+        pytest.param(
+            transport, warmth, marks=[] if (transport, warmth) in SHORT else pytest.mark.long
+        )
+        for transport in TRANSPORTS
+        for warmth in ("fresh", "warm", "just closed")
+    ],
+)
 @pytest.mark.parametrize("fault", faults.FAULTS)
 async def test_every_fault(fault: str, warmth: faults.Warmth, transport: str) -> None:
     """A submit makes one task at most, and each fault comes to the end that it must come to."""

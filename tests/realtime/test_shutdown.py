@@ -142,8 +142,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         script.process.communicate()
 
 
-def needs(*values: str) -> list[object]:
-    """Parametrise over loops, with the reasons why one is not to be had here."""
+def needs(*values: str, usual: int = 4) -> list[object]:
+    """Parametrise over loops, with the reasons why one is not to be had here.
+
+    Those behind the usual ones are for long runs.
+    """
     marks = {
         "uvloop": pytest.mark.skipif(
             importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
@@ -153,12 +156,17 @@ def needs(*values: str) -> list[object]:
         ),
     }
     return [
-        pytest.param(value, marks=[mark for word, mark in marks.items() if word in value])
-        for value in values
+        pytest.param(
+            value,
+            marks=[mark for word, mark in marks.items() if word in value]
+            + [pytest.mark.long] * (position >= usual),
+        )
+        for position, value in enumerate(values)
     ]
 
 
-LOOPS: Final = needs("asyncio plain", "asyncio aiohttp", "uvloop aiohttp", "eager plain")
+ALL_LOOPS: Final = ("asyncio plain", "uvloop aiohttp", "asyncio aiohttp", "eager plain")
+LOOPS: Final = needs(*ALL_LOOPS, usual=2)
 
 
 # --- signals ---------------------------------------------------------------------------------
@@ -252,7 +260,7 @@ def assert_nothing_remains(script: Script, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("runs_on", LOOPS)
+@pytest.mark.parametrize("runs_on", needs(*ALL_LOOPS))
 def test_ended_during_a_post(start: Start, url: str, runs_on: str, ending: str) -> None:
     """A POST under way at a signal ends by itself; its task is an orphan whose id is kept."""
     before = set(submits_of(url))
@@ -483,7 +491,9 @@ run(main())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.parametrize("how", ["os", "multiprocessing"])
-@pytest.mark.parametrize("runs_on", needs("asyncio plain", "asyncio aiohttp", "eager plain"))
+@pytest.mark.parametrize(
+    "runs_on", needs("asyncio plain", "asyncio aiohttp", "eager plain", usual=1)
+)
 def test_forked(start: Start, quick_url: str, runs_on: str, how: str) -> None:
     """In a forked child every use is a clear error; the parent goes on."""
     script = start(FORKED.replace("{how!r}", repr(how)), quick_url, runs_on, flags=())

@@ -103,7 +103,7 @@ def client(mounted: Mounted) -> Iterator[ASGIClient]:
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_what_schemathesis_sends(
     case: schemathesis.Case[Any], mounted: Mounted, client: ASGIClient
 ) -> None:

@@ -38,7 +38,7 @@ PATIENT = Polling.fixed(600.0, 10.0)
 
 
 #: Tasks of each application; APIXO_WEBHOOK_TASKS=1000 is the long form.
-TASKS: Final = int(os.environ.get("APIXO_WEBHOOK_TASKS", "200"))
+TASKS: Final = int(os.environ.get("APIXO_WEBHOOK_TASKS", "100"))
 
 
 def settled(app: App) -> list[TaskSettled]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -215,6 +216,7 @@ def handed(line: deque[asyncio.Task[T]]) -> list[T]:
     return served
 
 
+@pytest.mark.heavy
 def test_limiter_machine() -> None:
     """In whatever order callers come, end and leave, limits hold, in order, and nobody starves."""
     run_machine(LimiterMachine, 200)

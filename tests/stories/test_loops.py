@@ -388,6 +388,7 @@ async def test_close():
 """
 
 
+@pytest.mark.heavy
 def test_a_suite_shares_one_client(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,7 +100,7 @@ async def test_async_inputs_as_they_come(client_of: ClientOf) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("ordered", "count"), [(False, 2_000), (True, 600)])
+@pytest.mark.parametrize(("ordered", "count"), [(False, 1_000), (True, 400)])
 async def test_thousands_within_small_limits(
     client_of: ClientOf, ordered: bool, count: int
 ) -> None:

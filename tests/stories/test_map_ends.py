@@ -138,6 +138,7 @@ async def test_cancelled_while_it_drains(simulator: Simulator, client_of: Client
     assert sum(one.ok for one in await all_of(outcomes)) == simulator.created == 5
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_cut_everywhere(ordered: bool) -> None:
     """A run cancelled at any await of its taker loses no task, and leaves nothing behind."""

@@ -146,7 +146,9 @@ def _named(given: object) -> bool:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("seeds", [range(30), range(30, 60)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", [range(15), pytest.param(range(15, 200), marks=pytest.mark.long)], ids=str
+)
 def test_lives_of_maps(seeds: range) -> None:
     """Whatever the service does and however the map ends, each paid task is known once."""
     ends: Counter[str] = Counter()

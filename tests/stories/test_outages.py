@@ -31,6 +31,7 @@ CASTLE = FluxKontext(mode="pro", prompt="a castle")
 DEAD = {"503": Fault.status(503), "refused": Fault.refused(), "unreachable": Fault.unreachable()}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fault", DEAD.values(), ids=DEAD.keys())
 async def test_a_thousand_submits_into_a_dead_service(client_of: ClientOf, fault: Fault) -> None:
     """A thousand submits into a dead service make 1,100 requests at most, and all say so."""
@@ -75,7 +76,14 @@ async def test_a_gateway_that_knows_no_task(
     assert all(exchange.status == 200 for exchange in simulator.log if exchange.kind == "submit")
 
 
-@pytest.mark.parametrize("fault", [Fault.status(500), Fault.html(502), Fault.lost_answer()])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.status(500),
+        pytest.param(Fault.html(502), marks=pytest.mark.heavy),
+        pytest.param(Fault.lost_answer(), marks=pytest.mark.heavy),
+    ],
+)
 async def test_a_minute_of_failing_looks(
     client_of: ClientOf, events: list[Event], fault: Fault
 ) -> None:
@@ -154,6 +162,7 @@ async def test_broken_model_leaves_others_alone(client_of: ClientOf) -> None:
     assert asyncio.get_running_loop().time() - start < 35
 
 
+@pytest.mark.heavy
 async def test_stalled_loop_keeps_the_rate(client_of: ClientOf) -> None:
     """After the event loop stood still for a second, 95 % of the rate is back in seconds 2 to 5."""
     simulator = Simulator(seed=1, durations=1e6, requests_per_minute=1_000_000)

@@ -195,6 +195,7 @@ async def _callbacks_may_fail() -> AsyncIterator[None]:
     loop.set_exception_handler(handler)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("_callbacks_may_fail")
 @pytest.mark.parametrize(("place", "once", "asked"), list(cases()))
 async def test_wherever_the_poller_dies(

@@ -26,8 +26,8 @@ from .simulation import simulate
 from .trouble import FAULTS, ODDITIES
 from .watchdog import FrozenError, watchdog
 
-SHORT = 200  # seeds of the quick form; those beyond are heavy
-SEEDS = int(os.environ.get("APIXO_SEEDS", "400"))
+SHORT = 50  # seeds of the quick form; those beyond are heavy
+SEEDS = int(os.environ.get("APIXO_SEEDS", "200"))
 BLOCK = 50
 
 #: What no block of seeds may do without.
@@ -187,6 +187,7 @@ def maps_go_on_after_their_stop(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Counter, "stop", lambda *_, **__: None)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("broken", "words"),
     [

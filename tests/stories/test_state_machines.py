@@ -179,6 +179,7 @@ class ThrottleMachine(RuleBasedStateMachine):
             assert ready <= self.now + LONGEST_PAUSE
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("machine", "examples"), [(SlotMachine, 100), (PermitMachine, 200), (ThrottleMachine, 150)]
 )

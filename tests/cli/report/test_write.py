@@ -71,6 +71,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> No
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.heavy
 def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:
     """Twenty times as many records take no more memory."""
 
