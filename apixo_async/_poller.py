@@ -15,6 +15,7 @@ from apixo_async._core.errors import (
     APIConnectionError,
     APITimeoutError,
     ApixoError,
+    ConfigurationError,
     PollerDiedError,
 )
 from apixo_async._core.turns import Urgency
@@ -48,6 +49,7 @@ class Poller:
         self._line = line
         self._report = report
         self._patience = patience
+        self._loop = asyncio.get_running_loop()
         self._agenda = ledger.agenda
         self._alarm = Alarm()
         self._runner: asyncio.Task[None] | None = None
@@ -57,6 +59,24 @@ class Poller:
         """Raise what ended the poller, if anything did."""
         if self.over is not None:
             raise fresh(self.over)
+
+    def check_loop(self, track: Track) -> None:
+        """Refuse to wait for a task on a loop on which nothing would ever wake the waiter.
+
+        Raises:
+            ConfigurationError: The running loop is another one than the client's.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return
+        if self._loop.is_closed():
+            why = "has an event loop that is closed: `attach` to it with a new client"
+        else:
+            why = (
+                "belongs to a client on another event loop: await it there (from other threads "
+                "by `asyncio.run_coroutine_threadsafe`), or `attach` to it with a client of this "
+                "loop"
+            )
+        raise track.error(ConfigurationError(f"{track.ref} {why}; it goes on at the service"))
 
     def track(
         self,
@@ -143,6 +163,7 @@ class Poller:
                 return track.snapshot
             assert isinstance(track.outcome, ApixoError)  # A result comes with a snapshot.
             raise track.error(track.outcome)
+        self.check_loop(track)
         self.check()
         if track.unnamed:
             raise track.error(
