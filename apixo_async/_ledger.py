@@ -137,7 +137,7 @@ class Ledger:
     def next_due(self, now: float) -> Track | None:
         """Take the task to look at now, and count the look; None if there is none."""
         while True:
-            asked = self.agenda.has_asked
+            asked = self.agenda.is_turn_of_asked(now)
             track = self.agenda.pop_due(now)
             if track is None:
                 return None
