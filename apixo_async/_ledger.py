@@ -122,6 +122,7 @@ class Ledger:
         return track
 
     def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> Track:
+        slot.name(ref)
         plan = self._polling.plan_for(kind)
         expires = now + timing(kind).age_limit + EXPIRY_GRACE
         return Track(ref, kind, plan, slot, created=now, expires=expires)
@@ -173,6 +174,7 @@ class Ledger:
                 return
             if not track.slot.is_held:  # It was given back while the task was not known to run.
                 track.slot = self._limiter.slot_above()
+                track.slot.name(track.ref)
         match verdict:
             case verdicts.Over():
                 track.snapshot = verdict.snapshot

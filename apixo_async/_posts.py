@@ -311,6 +311,7 @@ class Posts:
                 self._callbacks.bought(expected, track)
         except Exception as exc:
             # Nothing un-buys a task whose id is known.
+            slot.name(ref)
             slot.hold(timing(purchase.kind).longest)
             error = ApixoError(
                 f"{ref}: it was bought, but {type(exc).__name__} keeps this client from polling "
