@@ -83,7 +83,7 @@ async def test_429s_spend_no_budget(simulator: Simulator, client_of: ClientOf) -
 
 @pytest.mark.parametrize("fault", [Fault.status(500), Fault.hang()], ids=lambda fault: fault.name)
 async def test_closed_meanwhile(simulator: Simulator, client_of: ClientOf, fault: Fault) -> None:
-    """A close ends a balance that is asked for, in a pause or in an exchange; nothing is sent on."""
+    """A close ends a balance that is asked for, in a pause or an exchange; nothing more is sent."""
     simulator.faults.balance(*[fault] * 20)
     client = client_of(simulator)
     asking = asyncio.create_task(client.balance())
