@@ -28,6 +28,7 @@ class Agenda:
         self._looks: list[tuple[float, int, Track]] = []
         self._expiries: list[tuple[float, int, Track]] = []
         self._asked: deque[Track] = deque()
+        self._was_asked = False
         self._order = itertools.count()
         self._expected = 0
 
@@ -79,7 +80,7 @@ class Agenda:
             self.plan(line[0], self._first_look(line[0]))
 
     def ask(self, track: Track) -> None:
-        """Plan a look now, before all that are only scheduled."""
+        """Plan a look now, before those that are only scheduled, which keep every second turn."""
         if track.due != -math.inf:
             track.due = -math.inf
             self._asked.append(track)
@@ -91,8 +92,10 @@ class Agenda:
 
     def next_due(self) -> float:
         """Return when the next look is due, or infinity."""
-        if self._asked:
-            return -math.inf
+        return -math.inf if self._asked else self.next_scheduled()
+
+    def next_scheduled(self) -> float:
+        """Return when the next look is due that nobody asked for, or infinity."""
         while self._looks and self._looks[0][2].due != self._looks[0][0]:
             heapq.heappop(self._looks)
         return self._looks[0][0] if self._looks else math.inf
@@ -103,12 +106,16 @@ class Agenda:
             heapq.heappop(self._expiries)
         return self._expiries[0][0] if self._expiries else math.inf
 
+    def is_turn_of_asked(self, now: float) -> bool:
+        """Return True if `pop_due` takes a look that somebody asked for."""
+        return bool(self._asked) and not (self._was_asked and self.next_scheduled() <= now)
+
     def pop_due(self, now: float) -> Track | None:
         """Take the track whose look is due, or None."""
-        if self._asked:
-            track = self._asked.popleft()
-        elif self.next_due() <= now:
-            track = heapq.heappop(self._looks)[2]
+        if self.is_turn_of_asked(now):
+            track, self._was_asked = self._asked.popleft(), True
+        elif self.next_scheduled() <= now:
+            track, self._was_asked = heapq.heappop(self._looks)[2], False
         else:
             return None
         track.due = None

@@ -49,8 +49,12 @@ class Claims:
         self._trust = Trust()
 
     def is_awaited_for(self, track: Track) -> bool:
-        """Say whether a callback is to be expected for a task."""
-        return track.ticket is not None and not self._trust.is_silent
+        """Say whether a callback is to be expected for a task.
+
+        Not where callbacks of other processes come here: then this one's go there.
+        """
+        ticket = track.ticket
+        return ticket is not None and not (self._trust.is_silent or ticket.is_shared)
 
     def came(self, track: Track, named: str | None, now: float) -> None:
         """Note that a callback told of a task; of which one, it may have to say itself."""

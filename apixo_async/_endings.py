@@ -61,7 +61,9 @@ def lasted(track: Track, said: float | None, now: float) -> float | None:
     if track.created == -math.inf:
         return said if said is not None and 0 <= said <= limit else None
     low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)
-    return min(max((low + high) / 2 if said is None else said, low), high, limit)
+    # A callback comes when its task ends; a look finds that it ended some time since the last one.
+    seen = high if track.told else (low + high) / 2
+    return min(max(seen if said is None else said, low), high, limit)
 
 
 def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:

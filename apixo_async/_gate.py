@@ -16,10 +16,13 @@ class Gate:
 
     Args:
         requests_per_second: Tells what the limit allows, which may change.
+        table: Counts the places.
     """
 
-    def __init__(self, requests_per_second: Callable[[], float]) -> None:
-        self.table = PlaceTable()
+    def __init__(
+        self, requests_per_second: Callable[[], float], table: PlaceTable | None = None
+    ) -> None:
+        self.table = PlaceTable() if table is None else table
         self._requests_per_second = requests_per_second
         self._waiting: dict[bool, Waiters[None]] = {True: Waiters(), False: Waiters()}
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from apixo_async._core.budget import Scope
 from apixo_async._core.turns import Urgency
+from apixo_async._core.values import TaskRef
 
 
 class Issuer(Protocol):
@@ -31,11 +32,15 @@ class Issuer(Protocol):
         """Count a task that exists."""
         ...
 
-    def slot_released(self, *, confirmed: bool) -> None:
+    def slot_named(self, task: TaskRef) -> None:
+        """Note whose slot one is."""
+        ...
+
+    def slot_released(self, *, confirmed: bool, task: TaskRef | None) -> None:
         """Take back a slot."""
         ...
 
-    def slot_held(self, seconds: float, *, confirmed: bool) -> None:
+    def slot_held(self, seconds: float, *, confirmed: bool, task: TaskRef | None) -> None:
         """Take back a slot after so many seconds."""
         ...
 
@@ -81,11 +86,12 @@ class Permit:
 class Slot:
     """The right to have one task at the service; given back once, whoever gives it back."""
 
-    __slots__ = ("_confirmed", "_issuer")
+    __slots__ = ("_confirmed", "_issuer", "_task")
 
     def __init__(self, issuer: Issuer | None, *, confirmed: bool = False) -> None:
         self._issuer = issuer
         self._confirmed = confirmed
+        self._task: TaskRef | None = None
 
     @property
     def is_held(self) -> bool:
@@ -105,14 +111,20 @@ class Slot:
             self._confirmed = True
             self._issuer.slot_confirmed()
 
+    def name(self, task: TaskRef) -> None:
+        """Say whose it is: what other clients of the limiter hold for that task is given back."""
+        if self._issuer is not None and self._task is None:
+            self._task = task
+            self._issuer.slot_named(task)
+
     def release(self) -> None:
         """Give the slot back: the task is over, or was never made."""
         if self._issuer is not None:
             issuer, self._issuer = self._issuer, None
-            issuer.slot_released(confirmed=self._confirmed)
+            issuer.slot_released(confirmed=self._confirmed, task=self._task)
 
     def hold(self, seconds: float) -> None:
         """Give the slot back by itself after a time: nobody knows whether the task exists."""
         if self._issuer is not None:
             issuer, self._issuer = self._issuer, None
-            issuer.slot_held(seconds, confirmed=self._confirmed)
+            issuer.slot_held(seconds, confirmed=self._confirmed, task=self._task)

@@ -122,6 +122,7 @@ class Ledger:
         return track
 
     def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> Track:
+        slot.name(ref)
         plan = self._polling.plan_for(kind)
         expires = now + timing(kind).age_limit + EXPIRY_GRACE
         return Track(ref, kind, plan, slot, created=now, expires=expires)
@@ -137,7 +138,7 @@ class Ledger:
     def next_due(self, now: float) -> Track | None:
         """Take the task to look at now, and count the look; None if there is none."""
         while True:
-            asked = self.agenda.has_asked
+            asked = self.agenda.is_turn_of_asked(now)
             track = self.agenda.pop_due(now)
             if track is None:
                 return None
@@ -173,6 +174,7 @@ class Ledger:
                 return
             if not track.slot.is_held:  # It was given back while the task was not known to run.
                 track.slot = self._limiter.slot_above()
+                track.slot.name(track.ref)
         match verdict:
             case verdicts.Over():
                 track.snapshot = verdict.snapshot

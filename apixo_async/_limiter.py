@@ -12,7 +12,7 @@ from apixo_async._core.budget import Budget, Scope
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.service_events import CeilingLowered, CeilingRaised
 from apixo_async._core.turns import Urgency
-from apixo_async._core.values import Limits
+from apixo_async._core.values import Limits, TaskRef
 from apixo_async._grants import Permit, Slot
 from apixo_async._waiters import Waiters
 
@@ -272,14 +272,20 @@ class Limiter:
         """Count a task that exists."""
         self._budget.slots.confirm()
 
-    def slot_released(self, *, confirmed: bool) -> None:
-        """Take back a slot."""
-        self._budget.slots.release(confirmed=confirmed)
+    def slot_named(self, task: TaskRef) -> None:
+        """Note whose slot one is; what was held for that task is given back."""
+        if self._budget.slots.name(task):
+            self._pump()
+
+    def slot_released(self, *, confirmed: bool, task: TaskRef | None) -> None:
+        """Take back a slot, and what was held for its task."""
+        self._budget.slots.release(confirmed=confirmed, task=task)
         self._pump()
 
-    def slot_held(self, seconds: float, *, confirmed: bool) -> None:
+    def slot_held(self, seconds: float, *, confirmed: bool, task: TaskRef | None) -> None:
         """Take back a slot after so many seconds."""
-        self._budget.slots.hold(self._bound_loop().time() + seconds, confirmed=confirmed)
+        until = self._bound_loop().time() + seconds
+        self._budget.slots.hold(until, confirmed=confirmed, task=task)
         self._pump()
 
 

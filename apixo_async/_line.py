@@ -34,16 +34,22 @@ class Line:
         self._report = report
         self.throttled = 0
 
-    async def admit(self, urgency: Urgency) -> Permit:
+    async def admit(self, urgency: Urgency, *, with_place: bool = True) -> Permit:
         """Wait for a permit and a place; both are given back by `get` or `post`."""
         permit = await self.limiter.permit(urgency)
-        try:
-            await self.gate.enter(for_submit=urgency is Urgency.SUBMIT)
-        except BaseException:
-            permit.unused()
-            raise
-        permit.has_place = True
+        if with_place:
+            try:
+                await self.take_place(permit)
+            except BaseException:
+                permit.unused()
+                raise
         return permit
+
+    async def take_place(self, permit: Permit) -> None:
+        """Wait for a place, unless the permit has one."""
+        if not permit.has_place:
+            await self.gate.enter(for_submit=permit.urgency is Urgency.SUBMIT)
+            permit.has_place = True
 
     async def admit_within(
         self,
@@ -52,6 +58,7 @@ class Line:
         *,
         start: float | None = None,
         model: str | None = None,
+        with_place: bool = True,
     ) -> Permit:
         """Wait for a permit and a place, but not for ever under 429s.
 
@@ -60,6 +67,7 @@ class Line:
             patience: Seconds under 429s on end after which waiting is over.
             start: When the waiting began, if that was before now.
             model: For the error.
+            with_place: Whether to wait for a place now; else `take_place` does so later.
 
         Raises:
             RateLimitError: The service refused for so long.
@@ -82,7 +90,7 @@ class Line:
         timer = loop.call_at(due(), check)
         try:
             async with bound_after(None) as bound:
-                return await self.admit(urgency)
+                return await self.admit(urgency, with_place=with_place)
         except TimeoutError:
             raise _throttled_too_long(model, patience) from None
         finally:

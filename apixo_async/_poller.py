@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from apixo_async._alarm import Alarm
@@ -15,6 +15,7 @@ from apixo_async._core.errors import (
     APIConnectionError,
     APITimeoutError,
     ApixoError,
+    ConfigurationError,
     PollerDiedError,
 )
 from apixo_async._core.turns import Urgency
@@ -29,6 +30,10 @@ from apixo_async._transport import Unanswered
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._desk import Ticket
+
+
+#: Seconds to wait among all who ask for something, before the poller waits in its own class.
+_ASKING: Final = 1.0
 
 
 class Poller:
@@ -48,8 +53,10 @@ class Poller:
         self._line = line
         self._report = report
         self._patience = patience
+        self._loop = asyncio.get_running_loop()
         self._agenda = ledger.agenda
         self._alarm = Alarm()
+        self._is_crowded = False
         self._runner: asyncio.Task[None] | None = None
         self._exchanges: set[asyncio.Task[None]] = set()
 
@@ -57,6 +64,24 @@ class Poller:
         """Raise what ended the poller, if anything did."""
         if self.over is not None:
             raise fresh(self.over)
+
+    def check_loop(self, track: Track) -> None:
+        """Refuse to wait for a task on a loop on which nothing would ever wake the waiter.
+
+        Raises:
+            ConfigurationError: The running loop is another one than the client's.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return
+        if self._loop.is_closed():
+            why = "has an event loop that is closed: `attach` to it with a new client"
+        else:
+            why = (
+                "belongs to a client on another event loop: await it there (from other threads "
+                "by `asyncio.run_coroutine_threadsafe`), or `attach` to it with a client of this "
+                "loop"
+            )
+        raise track.error(ConfigurationError(f"{track.ref} {why}; it goes on at the service"))
 
     def track(
         self,
@@ -143,6 +168,7 @@ class Poller:
                 return track.snapshot
             assert isinstance(track.outcome, ApixoError)  # A result comes with a snapshot.
             raise track.error(track.outcome)
+        self.check_loop(track)
         self.check()
         if track.unnamed:
             raise track.error(
@@ -200,18 +226,28 @@ class Poller:
             self.ledger.abandon_expired(loop.time())
 
     async def _admitted(self) -> Permit | None:
-        """Wait for a permit and a place, or until a task expires."""
-        urgency = Urgency.ASKED if self._agenda.has_asked else Urgency.SCHEDULED
-        expiry = self._agenda.next_expiry()
-        bound = bound_at(expiry if expiry < math.inf else None)
+        """Wait for a permit and a place, or until a task expires.
+
+        A look that was asked for goes before the scheduled ones of other clients, unless so many
+        callers ask that it waits: half of all looks are for the class in which nobody else stands.
+        """
+        now, agenda, until = asyncio.get_running_loop().time(), self._agenda, math.inf
+        if agenda.has_asked and agenda.next_scheduled() > now and not self._is_crowded:
+            until = now + _ASKING
+        urgency = Urgency.SCHEDULED if until == math.inf else Urgency.ASKED
+        until = min(until, agenda.next_expiry())
+        bound = bound_at(until if until < math.inf else None)
         try:
             async with bound:
-                return await self._line.admit(urgency)
+                permit = await self._line.admit(urgency)
         except TimeoutError:
             if not bound.expired():
                 raise  # Not ours: going on would spin.
+            self._is_crowded = urgency is Urgency.ASKED
             self.ledger.abandon_expired(asyncio.get_running_loop().time())
             return None
+        self._is_crowded = False
+        return permit
 
     def _send_look(self, permit: Permit) -> None:
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from apixo_async._calls import Calls
 from apixo_async._core import events
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import APIConnectionError, APITimeoutError, ApixoError
+from apixo_async._core.places import PlaceTable
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, TaskInput, TaskRef
 from apixo_async._core.verdicts import (
@@ -25,6 +26,7 @@ from apixo_async._core.verdicts import (
     judge_submit,
 )
 from apixo_async._core.wire import Answer, encode_submit
+from apixo_async._gate import Gate
 from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
 from apixo_async._poller import Poller
@@ -34,9 +36,9 @@ from apixo_async._task import Task
 from apixo_async._track import Track
 from apixo_async._transport import Unanswered
 
-#: Journalled POSTs between their durable intent and their first byte. Those that a crash catches
-#: there are uncertain although they were never sent; and one at a time would wait for the disk.
-_AT_ONCE: Final = 4
+#: Journalled POSTs of one map between their intent and their first byte, at least: those that a
+#: crash catches there are uncertain although they were never sent.
+_FEWEST: Final = 4
 
 Ended: TypeAlias = Track | SubmitUncertainError | Refused
 
@@ -78,30 +80,52 @@ class Purchase:
         return kind if provider is None else f"{kind}/{provider}"
 
     @property
+    def kept(self) -> bool:
+        """Whether it is noted where it outlives the process."""
+        return self.record is not None and self.record.kept
+
+    @property
     def mark(self) -> str | None:
         """What its callbacks are known by."""
         return None if self.expected is None else self.expected.ticket.id
 
 
+class Turns:
+    """The POSTs of one map that may be between their intent and their first byte.
+
+    As many as rate x time of such a turn needs, between 4 and 256: a slow disk bounds no
+    throughput, and a quick one leaves few in doubt after a crash.
+
+    Args:
+        submits_per_second: Tells what the limit allows.
+    """
+
+    def __init__(self, submits_per_second: Callable[[], float]) -> None:
+        self.gate = Gate(submits_per_second, PlaceTable(_FEWEST))
+
+
 class Turn:
-    """The right to be between an intent and its POST; given back once, whoever says so."""
+    """The right to be between an intent and its POST; given back once, whoever says so.
 
-    __slots__ = ("_has_begun", "_turns")
+    Whoever has none waits without a permit: a disk that hangs keeps few permits from others.
+    """
 
-    def __init__(self, turns: asyncio.Semaphore) -> None:
+    __slots__ = ("_is_held", "_turns")
+
+    def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self._has_begun = False
+        self._is_held = False
 
     async def begin(self) -> None:
         """Wait for it."""
-        await self._turns.acquire()
-        self._has_begun = True
+        await self._turns.gate.enter(for_submit=True)
+        self._is_held = True
 
-    def end(self) -> None:
-        """Give it back: the POST is being sent, or never will be."""
-        if self._has_begun:
-            self._has_begun = False
-            self._turns.release()
+    def end(self, took: float | None = None) -> None:
+        """Give it back: the POST is being sent so many seconds after its permit, or never is."""
+        if self._is_held:
+            self._is_held = False
+            self._turns.gate.leave(took)
 
 
 class Posts:
@@ -128,11 +152,10 @@ class Posts:
         self._poller = poller
         self._report = report
         self._orphan = orphan
-        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._under_way: set[asyncio.Task[Ended]] = set()
         self.bought = self.uncertain = 0
 
-    async def send(self, purchase: Purchase, permit: Permit, calls: Calls) -> Ended:
+    async def send(self, purchase: Purchase, permit: Permit, calls: Calls, turn: Turn) -> Ended:
         """Send one POST and return how it ended.
 
         From its permit on a purchase is under way: `drain` waits for it. A close or stop before
@@ -143,9 +166,12 @@ class Posts:
             ApixoError: Nothing was sent: the client was closed, or the record refused. Or, with
                 `bought` True, a task was bought that this client cannot track.
         """
-        post = asyncio.get_running_loop().create_task(self._see_through(purchase, permit, calls))
+        loop = asyncio.get_running_loop()
+        # In one line: an interrupt between two would leave a coroutine that nobody awaits.
+        post = loop.create_task(self._see_through(purchase, permit, calls, turn))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)
+        post.add_done_callback(lambda _: turn.end())
         try:
             return await asyncio.shield(post)
         except (asyncio.CancelledError, GeneratorExit):  # Cancelled, or closed as a coroutine.
@@ -156,16 +182,16 @@ class Posts:
                 post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
             raise
 
-    async def _see_through(self, purchase: Purchase, permit: Permit, calls: Calls) -> Ended:
-        turn = Turn(self._turns)
+    async def _see_through(
+        self, purchase: Purchase, permit: Permit, calls: Calls, turn: Turn
+    ) -> Ended:
         try:
             calls.check()
             purchase.check()
             body = self._body(purchase)
             if purchase.record is not None:
-                await self._intend(purchase, purchase.record, turn, calls)
+                await self._intend(purchase, purchase.record, permit, calls)
         except BaseException:
-            turn.end()
             self._line.dismiss(permit)
             _forget(purchase)
             raise
@@ -174,22 +200,20 @@ class Posts:
         def first_byte() -> None:
             calls.check()  # A close or stop may have come while it connected.
             purchase.check()
-            turn.end()
+            turn.end(asyncio.get_running_loop().time() - permit.taken_at)
 
-        try:
-            return await self._exchange(purchase, body, permit, first_byte)
-        finally:
-            turn.end()
+        return await self._exchange(purchase, body, permit, first_byte)
 
-    async def _intend(self, purchase: Purchase, record: Record, turn: Turn, calls: Calls) -> None:
+    async def _intend(
+        self, purchase: Purchase, record: Record, permit: Permit, calls: Calls
+    ) -> None:
         """Have a record note the intent, at the last moment; what is raised prevents the POST."""
         noted = False
         try:
             async with calls.open():
-                if record.kept:
-                    await turn.begin()
                 await record.intend(purchase.mark)
                 noted = True
+                await self._line.take_place(permit)
             calls.check()
         except BaseException:
             if noted:
@@ -287,6 +311,7 @@ class Posts:
                 self._callbacks.bought(expected, track)
         except Exception as exc:
             # Nothing un-buys a task whose id is known.
+            slot.name(ref)
             slot.hold(timing(purchase.kind).longest)
             error = ApixoError(
                 f"{ref}: it was bought, but {type(exc).__name__} keeps this client from polling "

@@ -25,9 +25,13 @@ class Repeats:
         """Note how an attempt ended; another end than before is good news for those who wait."""
         key = _key(ended, model)
         self._key = key
-        if self._probing is not None and key != self._probing:
+        if self._probing is None:
+            return
+        if key != self._probing:
             self._probes.works(self._probing)
             self._probing = None
+        elif self._probes.is_shared(key):
+            self.end()
 
     async def again(
         self, refused: Refused, report: Callable[[ApixoError, float | None], None]
@@ -38,11 +42,12 @@ class Repeats:
             until = self._patience.until(now)
             report(refused.error, until - now)
             try:
-                if await self._probes.wait(self._key, until):
-                    return True
+                at_once = await self._probes.wait(self._key, until)
             except TimeoutError:
                 return False
             self._probing = self._key
+            if at_once:
+                return True
             now = asyncio.get_running_loop().time()
         pause = self._patience.pause(refused.repeat, now, retry_after_of(refused.error))
         if pause is None or refused.repeat != "throttled":

@@ -30,9 +30,11 @@ class Session:
         Raises:
             APIStatusError: The service refused.
             APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
+            ClientClosedError: The client was closed, before or meanwhile.
         """
         engine = self._life.engine()
-        return await ask_balance(engine.line, self._settings.timeouts, self._rng, engine.quota)
+        async with engine.calls.open():
+            return await ask_balance(engine.line, self._settings.timeouts, self._rng, engine.quota)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the documents' prices of inputs, and count those without one."""

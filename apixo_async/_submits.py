@@ -20,7 +20,7 @@ from apixo_async._core.wire import encode_submit
 from apixo_async._limiter import Limiter, Permit, Slot
 from apixo_async._line import Line
 from apixo_async._poller import Poller
-from apixo_async._posts import Posts, Purchase
+from apixo_async._posts import Posts, Purchase, Turn, Turns
 from apixo_async._probes import Probes
 from apixo_async._record import Record
 from apixo_async._repeats import Repeats
@@ -68,6 +68,8 @@ class Submitter:
         self._calls = calls
         self._sends = sends or calls
         self._probes = Probes()
+        # Each task takes a poll, too.
+        self._turns = Turns(lambda: line.limiter.requests_per_second / 2)
 
     async def submit(
         self,
@@ -155,9 +157,10 @@ class Submitter:
         model = purchase.input.model
         try:
             while True:
-                admit = partial(self._admit, start, model)
+                turn = Turn(self._turns)
+                admit = partial(self._admit, start, purchase, turn)
                 permit = await self._in_time(admit, deadline, model, refused)
-                ended = await self._posts.send(purchase, permit, self._sends)
+                ended = await self._posts.send(purchase, permit, self._sends, turn)
                 repeats.note(ended, model)
                 if isinstance(ended, Track):
                     return ended
@@ -170,10 +173,21 @@ class Submitter:
         finally:
             repeats.end()
 
-    async def _admit(self, start: float, model: str) -> Permit:
-        return await self._line.admit_within(
-            Urgency.SUBMIT, self._timeouts.throttled, start=start, model=model
-        )
+    async def _admit(self, start: float, purchase: Purchase, turn: Turn) -> Permit:
+        try:
+            if purchase.kept:
+                await turn.begin()
+            return await self._line.admit_within(
+                Urgency.SUBMIT,
+                self._timeouts.throttled,
+                start=start,
+                model=purchase.input.model,
+                # Nor is a place kept from others while a disk is waited for.
+                with_place=not purchase.kept,
+            )
+        except BaseException:
+            turn.end()
+            raise
 
     async def _in_time(
         self,

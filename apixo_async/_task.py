@@ -19,7 +19,8 @@ class Task:
 
     It may be awaited any number of times, from any number of coroutines. The client looks at it
     whether or not anybody waits; a waiter that is cancelled or times out neither ends the task
-    nor loses its id; a handle that is dropped leaks nothing.
+    nor loses its id; a handle that is dropped leaks nothing. While it goes on, waiting for it on
+    another event loop than its client's raises `ConfigurationError`.
     """
 
     __slots__ = ("__weakref__", "_poller", "_track")
@@ -98,6 +99,7 @@ class Task:
     async def _wait_for_result(self) -> Result:
         verdict = self._track.verdict()
         while verdict is None:
+            self._poller.check_loop(self._track)
             await self._track.over.wait()
             verdict = self._track.verdict()
         if isinstance(verdict, ApixoError):
@@ -134,6 +136,7 @@ class Task:
         try:
             async with bound_after(timeout):
                 while self._track.verdict() is None:
+                    self._poller.check_loop(self._track)
                     await self._track.over.wait()
         except TimeoutError:
             return self.done()
@@ -166,6 +169,7 @@ class Task:
             elif track.halted is not None:
                 raise track.error(track.halted)
             else:
+                self._poller.check_loop(track)
                 await track.changed.wait()
 
     def as_future(self) -> asyncio.Future[Result]:

@@ -65,6 +65,27 @@ def test_asked_looks_come_first_and_once() -> None:
     assert [agenda.pop_due(2.0), agenda.pop_due(2.0), agenda.pop_due(20.0)] == [b, a, None]
 
 
+def test_asked_looks_leave_every_second_turn() -> None:
+    """However many looks are asked for, those that are due by themselves have a half of all."""
+    agenda = Agenda(first_look)
+    due, asked, later = (
+        [track(f"due{n}") for n in range(2)],
+        [track("a") for _ in range(4)],
+        track("z"),
+    )
+    for one in due:
+        agenda.plan(one, 1.0)
+    agenda.plan(later, 9.0)
+    for one in asked:
+        agenda.ask(one)
+    turns = [(agenda.is_turn_of_asked(2.0), agenda.pop_due(2.0)) for _ in range(6)]
+    assert [is_asked for is_asked, _ in turns] == [True, False, True, False, True, True]
+    taken = [one for _, one in turns]
+    assert taken == [asked[0], due[0], asked[1], due[1], asked[2], asked[3]]
+    assert not agenda.has_asked
+    assert agenda.next_due() == agenda.next_scheduled() == 9.0
+
+
 def test_expiry_of_what_is_not_over() -> None:
     """Only tracks that are not over expire, in the order of their times."""
     agenda, a, b = Agenda(first_look), track("a", 10.0), track("b", 20.0)

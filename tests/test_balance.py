@@ -11,6 +11,7 @@ from apixo_async import (
     APITimeoutError,
     AsyncClient,
     AuthenticationError,
+    ClientClosedError,
     InternalServerError,
     Timeouts,
 )
@@ -78,3 +79,19 @@ async def test_429s_spend_no_budget(simulator: Simulator, client_of: ClientOf) -
     simulator.faults.balance(Fault.repeat(4, Fault.status(429, retry_after=4.0)))
     client = client_of(simulator, timeout=Timeouts(retry=10.0))
     assert await client.balance() == 1_000
+
+
+@pytest.mark.parametrize("fault", [Fault.status(500), Fault.hang()], ids=lambda fault: fault.name)
+async def test_closed_meanwhile(simulator: Simulator, client_of: ClientOf, fault: Fault) -> None:
+    """A close ends a balance that is asked for, in a pause or an exchange; nothing more is sent."""
+    simulator.faults.balance(*[fault] * 20)
+    client = client_of(simulator)
+    asking = asyncio.create_task(client.balance())
+    await asyncio.sleep(3.0)
+    sent, start = simulator.count("balance"), asyncio.get_running_loop().time()
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await asking
+    assert asyncio.get_running_loop().time() - start < 5.0
+    await asyncio.sleep(200.0)
+    assert simulator.count("balance") == sent > 0

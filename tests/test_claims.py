@@ -251,3 +251,11 @@ def test_giving_up(
     assert error.bought is bought
     claims.forget(made)
     assert claims.unnamed == set()
+
+
+def test_callbacks_of_other_processes_come_here(claims: Claims) -> None:
+    """Where callbacks go astray between processes, none is waited for: tasks are polled."""
+    made = track("task_1")
+    assert claims.is_awaited_for(made)
+    made.ticket.is_shared = True  # type: ignore[union-attr,misc]  # it has one, made to be set
+    assert not claims.is_awaited_for(made)

@@ -365,3 +365,25 @@ async def test_two_clients_on_one_limiter(client_of: ClientOf) -> None:
     await asyncio.gather(*(clients[n % 2].generate(CASTLE) for n in range(20)))
     assert simulator.most_concurrent == 4
     assert simulator.statistics().refused == 0
+
+
+@pytest.mark.parametrize("attach_first", [False, True])
+async def test_tasks_that_change_clients_hold_one_slot_each(
+    simulator: Simulator, client_of: ClientOf, attach_first: bool
+) -> None:
+    """Clients of one limiter hand their tasks on: each counts once, and not after its end."""
+    limiter = Limiter(Limits(concurrent_tasks=3))
+    first, second = [client_of(simulator, limiter=limiter) for _ in range(2)]
+    refs = [(await first.submit(CASTLE)).ref for _ in range(3)]
+    if attach_first:
+        tasks = [second.attach(ref) for ref in refs]
+        await first.aclose()
+    else:
+        await first.aclose()
+        tasks = [second.attach(ref) for ref in refs]
+    assert limiter.slots_used == 3
+    start = asyncio.get_running_loop().time()
+    await asyncio.gather(*tasks)
+    assert limiter.slots_used == 0
+    await second.submit(CASTLE)
+    assert asyncio.get_running_loop().time() - start < 120.0

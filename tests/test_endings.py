@@ -58,6 +58,14 @@ def test_what_a_task_lasted(said: float | None, ran_until: float, seconds: float
     assert lasted(seen, said, 200.0) == seconds
 
 
+def test_what_a_task_lasted_of_which_a_callback_told() -> None:
+    """A callback comes at the end: without the service's word that is when the task was over."""
+    seen = awaited()
+    seen.told = True
+    assert lasted(seen, None, 200.0) == 100.0
+    assert lasted(seen, 30.0, 200.0) == 30.0
+
+
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [(None, None), (30.0, 30.0), (1_800.0, 1_800.0), (1_801.0, None), (1e300, None), (-1.0, None)],

@@ -96,7 +96,7 @@ async def test_cancelled_waiters_hold_nothing() -> None:
 
 
 async def test_submits_before_looks_which_keep_a_quarter() -> None:
-    """While both wait, three submits go for each look, and each class in its own order."""
+    """While all wait, three submits go for each look, and the two kinds of looks take turns."""
     limiter = Limiter(Limits(requests_per_minute=60))
     order: list[str] = []
 
@@ -115,7 +115,7 @@ async def test_submits_before_looks_which_keep_a_quarter() -> None:
         permit.answered()
     await asyncio.gather(*waiting)
     looks = [name for name in order if not name.startswith("submit")]
-    assert looks == [f"asked{n}" for n in range(4)] + [f"scheduled{n}" for n in range(4)]
+    assert looks == [f"{kind}{n}" for n in range(4) for kind in ("asked", "scheduled")]
     assert [name for name in order if name.startswith("submit")] == [f"submit{n}" for n in range(4)]
     assert order.index("submit3") <= 4
     assert order.index("asked0") <= 3

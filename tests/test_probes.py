@@ -22,13 +22,36 @@ async def waiting(probes: Probes, count: int) -> list[asyncio.Task[bool]]:
     return tasks
 
 
-async def test_good_news_goes_to_all() -> None:
-    """When it works again everybody goes on, and nobody probes any more."""
+async def test_good_news_goes_to_all_step_by_step() -> None:
+    """Each one that gets through lets two more go; when all have, nobody probes any more."""
     probes = Probes()
     probes.take(KEY)
-    tasks = await waiting(probes, 3)
+    tasks = await waiting(probes, 5)
+    for gone in (2, 4, 5, 5, 5, 5):
+        assert probes.is_taken(KEY)
+        probes.works(KEY)
+        await asyncio.sleep(0)
+        assert sum(task.done() for task in tasks) == gone
+    assert await asyncio.gather(*tasks) == [True] * 5
+    assert not probes.is_taken(KEY)
+
+
+async def test_bad_news_after_good_news() -> None:
+    """Of those who were let go and failed one goes on probing; the others wait again."""
+    probes = Probes()
+    probes.take(KEY)
+    tasks = await waiting(probes, 4)
     probes.works(KEY)
-    assert await asyncio.gather(*tasks) == [True] * 3
+    await asyncio.gather(*tasks[:2])
+    assert probes.is_shared(KEY)
+    probes.pass_on(KEY)  # The first one that failed.
+    assert not probes.is_shared(KEY)
+    probes.pass_on(KEY)  # The second one gives up: the next in line takes over.
+    assert await tasks[2] is False
+    assert not tasks[3].done()
+    probes.works(KEY)
+    assert await tasks[3] is True
+    probes.works(KEY)
     assert not probes.is_taken(KEY)
 
 

@@ -62,6 +62,7 @@ async def test_the_first_probes_and_the_others_wait(refused: Refused, key: str) 
     first.note(FINAL, MODEL)
     assert await waiting is True
     assert reports == [pytest.approx(60.0)]
+    second.note(FINAL, MODEL)
     assert not probes.is_taken(key)
 
 

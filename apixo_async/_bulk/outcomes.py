@@ -68,6 +68,7 @@ class Outcomes:
         Raises:
             ApixoError: What ended the buying, such as a wrong key or an empty account; raised
                 once, after the outcomes of all that was bought.
+            ConfigurationError: The map goes on, or ended, on another event loop.
             Exception: What the iterable of the inputs raised, likewise.
         """
         return await self._start().take()

@@ -17,7 +17,12 @@ from apixo_async._bulk.progress import Tally
 from apixo_async._bulk.shelf import Shelf
 from apixo_async._bulk.shop import Counter
 from apixo_async._bulk.work import Work
-from apixo_async._core.errors import ApixoError, BudgetExceededError, JournalError
+from apixo_async._core.errors import (
+    ApixoError,
+    BudgetExceededError,
+    ConfigurationError,
+    JournalError,
+)
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Result
 from apixo_async._track import Signal
@@ -55,6 +60,7 @@ class Run:
         self._shelf = Shelf(ordered=options.ordered)
         self._opened: tuple[Counter, Work] | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reason: ApixoError | None = None
         self._failure: BaseException | None = None
         self._room = Signal()
@@ -118,13 +124,25 @@ class Run:
         Raises:
             ApixoError: The client is closed, or cannot be used here.
         """
-        if self._reader is None and not self.stopped:
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            self._check_elsewhere(self._loop)
+        elif self._reader is None and not self.stopped:
+            self._loop = loop
             counter = self._open_counter()
             self._opened = counter, Work(counter, self._book, self._rng, self._options, self)
             self._reader = asyncio.get_running_loop().create_task(
                 self._read_all(), name="apixo_async map"
             )
             self._reader.add_done_callback(self._has_read)
+
+    def _check_elsewhere(self, own: asyncio.AbstractEventLoop) -> None:
+        """Hand out on another loop only what needs no wait: nothing would wake the waiter."""
+        if not self.is_over and not (own.is_closed() and len(self._shelf)):
+            raise ConfigurationError(
+                "this map began on another event loop: iterate over its outcomes there; where "
+                "that loop has ended, call `map` anew with its journal, or `attach` to its tasks"
+            )
 
     async def _read_all(self) -> None:
         async with aclosing(items(self._inputs)) as found:

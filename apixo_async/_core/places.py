@@ -19,19 +19,23 @@ KEPT_FOR_SUBMITS: Final = 0.25
 _WEIGHT: Final = 0.05
 
 
-def gate_size(requests_per_second: float, latency: float) -> int:
+def gate_size(requests_per_second: float, latency: float, fewest: int = FEWEST) -> int:
     """Return how many requests to let in at once, by rate x latency (Little's law)."""
     wanted = math.ceil(requests_per_second * latency * HEADROOM / (1 - KEPT_FOR_SUBMITS))
-    return min(MOST, max(FEWEST, wanted))
+    return min(MOST, max(fewest, wanted))
 
 
 class PlaceTable:
-    """The count of requests in flight, and the measured latency that sizes the gate."""
+    """The count of requests in flight, and the measured latency that sizes the gate.
 
-    def __init__(self) -> None:
+    Args:
+        fewest: Places that there are in any case.
+    """
+
+    def __init__(self, fewest: int = FEWEST) -> None:
         self.latency = 0.0
         self.used = 0
-        self.size = FEWEST
+        self.size = self._fewest = fewest
 
     def has_place(self, *, for_submit: bool) -> bool:
         """Say whether one more request may go; looks leave a part of the gate to submits."""
@@ -54,4 +58,4 @@ class PlaceTable:
             return
         weight = _WEIGHT if self.latency else 1.0
         self.latency += weight * (took - self.latency)
-        self.size = gate_size(requests_per_second, self.latency)
+        self.size = gate_size(requests_per_second, self.latency, self._fewest)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
+from collections import Counter
+from collections.abc import Hashable
+from typing import TypeAlias
+
+#: When it ends, an order among those that end together, and whose it is.
+_Hold: TypeAlias = tuple[float, int, Hashable | None]
 
 
 class SlotTable:
     """The count of tasks that the service works on, as far as this client knows.
+
+    A slot that has its task's name counts once, whichever clients had it: what one of them holds
+    for a task is given back when another one takes that task up, or knows that it is over.
 
     Args:
         limit: Tasks at once, at least 1; it may be changed at any time.
@@ -21,7 +31,10 @@ class SlotTable:
         self.limit = limit
         self.used = 0
         self.confirmed = 0
-        self._holds: list[float] = []
+        self._holds: list[_Hold] = []
+        self._held: dict[Hashable, _Hold] = {}
+        self._order = itertools.count()
+        self._named: Counter[Hashable] = Counter()
 
     @property
     def existing(self) -> int:
@@ -44,22 +57,52 @@ class SlotTable:
         """Note that the task of a taken slot exists."""
         self.confirmed += 1
 
-    def release(self, *, confirmed: bool = False) -> None:
-        """Give a slot back; say whether its task was known to exist."""
+    def name(self, task: Hashable) -> bool:
+        """Note whose slot one is that was taken; return True if that gave another one back."""
+        self._named[task] += 1
+        return self._end_hold(task)
+
+    def release(self, *, confirmed: bool = False, task: Hashable | None = None) -> None:
+        """Give a slot back; say whether its task was known to exist, and its name if it has one."""
         self.used -= 1
         self.confirmed -= confirmed
+        if task is not None:
+            self._forget(task)
+            self._end_hold(task)
 
-    def hold(self, until: float, *, confirmed: bool = False) -> None:
+    def hold(self, until: float, *, confirmed: bool = False, task: Hashable | None = None) -> None:
         """Keep a taken slot until a time: that of a task which may or may not exist."""
         self.confirmed -= confirmed
-        heapq.heappush(self._holds, until)
+        hold = until, next(self._order), task
+        if task is not None:
+            self._forget(task)
+            if self._named[task]:
+                self.used -= 1  # Another client has a slot for it.
+                return
+            self._end_hold(task)
+            self._held[task] = hold
+        heapq.heappush(self._holds, hold)
+
+    def _forget(self, task: Hashable) -> None:
+        self._named[task] -= 1
+        if self._named[task] <= 0:
+            del self._named[task]
+
+    def _end_hold(self, task: Hashable) -> bool:
+        hold = self._held.pop(task, None)
+        if hold is None:
+            return False
+        self._holds.remove(hold)
+        heapq.heapify(self._holds)
+        self.used -= 1
+        return True
 
     def expire(self, now: float) -> None:
         """Give back the slots whose hold is over."""
-        while self._holds and self._holds[0] <= now:
-            heapq.heappop(self._holds)
+        while self._holds and self._holds[0][0] <= now:
+            self._held.pop(heapq.heappop(self._holds)[2], None)
             self.used -= 1
 
     def next_expiry(self) -> float:
         """Return when the next hold is over, or infinity."""
-        return self._holds[0] if self._holds else math.inf
+        return self._holds[0][0] if self._holds else math.inf

@@ -1,4 +1,8 @@
-"""Whose turn it is: submits before looks, though waiting looks keep a quarter of the permits."""
+"""Whose turn it is: submits before looks, though waiting looks keep a quarter of the permits.
+
+Of the looks, those that were asked for go first, though scheduled ones that wait keep a half: so
+callers of `refresh` or `balance`, however many, never keep a task's news back.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._submits_in_a_row = 0
+        self._last_look: Urgency | None = None
 
     @property
     def is_looks_turn(self) -> bool:
@@ -38,13 +43,16 @@ class Turns:
         looks_turn = (asked or scheduled) and self.is_looks_turn
         if submit and not looks_turn:
             return Urgency.SUBMIT
-        if asked:
+        if asked and not (scheduled and self._last_look is Urgency.ASKED):
             return Urgency.ASKED
         return Urgency.SCHEDULED if scheduled else None
 
     def served(self, urgency: Urgency) -> None:
         """Note that a permit went to this class."""
-        self._submits_in_a_row = self._submits_in_a_row + 1 if urgency is Urgency.SUBMIT else 0
+        if urgency is Urgency.SUBMIT:
+            self._submits_in_a_row += 1
+        else:
+            self._submits_in_a_row, self._last_look = 0, urgency
 
 
 class RateMeter:

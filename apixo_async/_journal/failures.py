@@ -140,6 +140,12 @@ def journal_error(path: str, exc: BaseException) -> JournalError:
     return error
 
 
+def unanswered(path: str, seconds: float) -> JournalError:
+    """Return the error for a disk that has not answered for so many seconds."""
+    why = f"the disk has not answered for {seconds:g} s. What was confirmed is safe: check the disk"
+    return journal_error(path, Refusal(f"{why}, and run the same again"))
+
+
 def again(error: JournalError) -> JournalError:
     """Return the same error to be raised another time, without the frames of the first."""
     twin = JournalError(str(error))

@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from apixo_async._core.amounts import from_micro, to_micro
 from apixo_async._core.errors import ApixoError, JournalError, JournalWarning
@@ -27,15 +27,12 @@ from apixo_async._core.values import Result, TaskInput
 from apixo_async._journal import moves, reads
 from apixo_async._journal.entry import Entry, Row, State, entry_of
 from apixo_async._journal.error_forms import error_text, uncertain_text
-from apixo_async._journal.failures import Refusal, again, journal_error
+from apixo_async._journal.failures import Refusal, again, journal_error, unanswered
 from apixo_async._journal.forms import files_text, result_text
 from apixo_async._journal.shares import warning_of
 from apixo_async._journal.store import Hook, Store
-from apixo_async._journal.writer import Writer
+from apixo_async._journal.writer import PATIENCE, Writer
 from apixo_async._version import __version__
-
-#: Seconds for which closing waits for the disk.
-_PATIENCE: Final = 30.0
 
 
 class Journal:
@@ -66,7 +63,8 @@ class Journal:
 
         Args:
             path: The file.
-            on_broken: Called once on the loop, when the first write fails.
+            on_broken: Called once on the loop, when the first write fails or the disk has not
+                answered for 30 s.
             clock: Seconds since the Unix epoch.
             hook: For tests: called in the journal's thread, as `Store` says.
 
@@ -136,7 +134,8 @@ class Journal:
     async def intend(self, entry: Entry, intent_id: str | None, price: Decimal | None) -> None:
         """Make durable that a submit is about to be sent; its price is reserved.
 
-        Whoever is cancelled here sends nothing, and the journal takes the intent back by itself.
+        Whoever is cancelled here sends nothing, nor does who is told that the disk does not answer:
+        the journal takes the intent back by itself.
 
         Args:
             entry: The item.
@@ -163,7 +162,7 @@ class Journal:
             asked = self._writer.ask("intend", intend)
             try:
                 await asked
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, JournalError):
                 with suppress(JournalError):  # Then it is uncertain when it is opened again.
                     self._writer.tell("refused", take_back)
                 raise
@@ -272,7 +271,7 @@ class Journal:
         """Have the journal's thread write what waits and let go of the file, by itself."""
         self._writer.close()
 
-    async def aclose(self, timeout: float = _PATIENCE) -> None:
+    async def aclose(self, timeout: float = PATIENCE) -> None:
         """Write what waits, and let go of the file: one file is left, without a log beside it.
 
         Args:
@@ -284,8 +283,7 @@ class Journal:
         closing = self._writer.close()
         await asyncio.wait({closing}, timeout=timeout)
         if not closing.done():
-            why = f"the disk has not answered for {timeout:g} s. What was confirmed is safe"
-            raise journal_error(self.path, Refusal(why))
+            raise unanswered(self.path, timeout)
         failed = self._writer.broken or closing.exception()
         if failed is not None:
             raise again(journal_error(self.path, failed))

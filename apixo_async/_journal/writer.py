@@ -14,10 +14,14 @@ from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from apixo_async._core.errors import JournalError
-from apixo_async._journal.failures import Refusal, again, journal_error
+from apixo_async._journal.failures import Refusal, again, journal_error, unanswered
 from apixo_async._journal.store import Operation, Store
 
 T = TypeVar("T")
+
+#: Seconds for which one batch may take: a slow disk takes less than one, and one that takes longer
+#: than this, such as a network share that is gone, may never answer.
+PATIENCE: Final = 30.0
 
 #: Operations of one transaction: those who wait for them all wake in one turn of the loop, which
 #: lasts some 5 ms then. Five times as many gave a tenth more throughput, and turns of 20 ms.
@@ -100,7 +104,7 @@ class Writer:
     Args:
         store: Where.
         thread: The executor of one thread which alone uses the store.
-        on_broken: Called once, when the first write fails.
+        on_broken: Called once, when the first write fails or the disk does not answer.
     """
 
     def __init__(
@@ -116,14 +120,20 @@ class Writer:
         self._waiting: list[Pending] = []
         self._batches = 0
         self._closing: asyncio.Future[None] | None = None
+        self._stuck: JournalError | None = None
         self.broken: JournalError | None = None
 
     def ask(self, name: str, act: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Have something done; the future resolves when it is durable.
 
+        On a disk that does not answer it fails; what was asked for may still be done later.
+
         Raises:
-            JournalError: An earlier write failed, or the journal is closed.
+            JournalError: An earlier write failed, the disk does not answer, or the journal is
+                closed.
         """
+        if self._stuck is not None:
+            raise again(self._stuck)
         future: asyncio.Future[T] = self._loop.create_future()
         self._add(Write(name, act, future))
         return future
@@ -152,9 +162,21 @@ class Writer:
         batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         self._batches += 1
         writing = self._loop.run_in_executor(self._thread, self._store.write, batch)
-        writing.add_done_callback(partial(self._written, batch))
+        timer = self._loop.call_later(PATIENCE, self._stick, batch)
+        writing.add_done_callback(partial(self._written, batch, timer))
 
-    def _written(self, batch: list[Pending], writing: asyncio.Future[None]) -> None:
+    def _stick(self, batch: list[Pending]) -> None:
+        """Tell those who wait that the disk does not answer; what it is to do stays in line."""
+        error = self._stuck = unanswered(self._store.path, PATIENCE)
+        for write in [*batch, *self._waiting]:
+            write.fail(error)
+        self._tell_once(error)
+
+    def _written(
+        self, batch: list[Pending], timer: asyncio.TimerHandle, writing: asyncio.Future[None]
+    ) -> None:
+        timer.cancel()
+        self._stuck = None
         self._batches -= 1
         error = writing.exception()
         if error is not None:
@@ -169,13 +191,16 @@ class Writer:
             self._begin()
 
     def _break(self, cause: BaseException, batch: list[Pending]) -> None:
-        first = self.broken is None
         error = self.broken = self.broken or journal_error(self._store.path, cause)
         waiting, self._waiting = self._waiting, []
         for write in [*batch, *waiting]:
             write.fail(error)
-        if first and self._on_broken is not None:
-            self._on_broken(again(error))
+        self._tell_once(error)
+
+    def _tell_once(self, error: JournalError) -> None:
+        if self._on_broken is not None:
+            on_broken, self._on_broken = self._on_broken, None
+            on_broken(again(error))
 
     @property
     def is_closed(self) -> bool:

@@ -28,6 +28,8 @@ Issue: TypeAlias = Callable[[str, float, str | None, bool], tuple[str, str]]
 SPACING: Final = 1.0
 #: Seconds for which a callback's answer waits until what it claims is durable.
 NOTING: Final = 10.0
+#: Callbacks for intents of nobody here, and intents that were left, of which so many are known.
+MOST_KNOWN: Final = 10_000
 #: Looks at one task that callbacks may cause; after that it has its scheduled ones.
 MOST: Final = 20
 
@@ -111,7 +113,10 @@ class Ticket:
     def leave(self) -> None:
         """Close it unsettled: a later run of this process, or of another one, may open it again."""
         self.close()
-        self._desk.left[self.id] = None
+        left = self._desk.left
+        left[self.id] = None
+        if len(left) > MOST_KNOWN:
+            del left[next(iter(left))]
 
     def close(self) -> None:
         """Have later callbacks answered, and nothing else. Closing twice does nothing more."""

@@ -19,7 +19,7 @@ from apixo_async._reporting import guarded
 from apixo_async.webhooks._address import checked_public_url
 from apixo_async.webhooks._asgi import CallbackApp
 from apixo_async.webhooks._body import Chunk, read_body, task_id_in
-from apixo_async.webhooks._desk import Desk, Ticket
+from apixo_async.webhooks._desk import MOST_KNOWN, Desk, Ticket
 from apixo_async.webhooks._errors import CallbackError
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 #: Bytes; a shorter secret could be found by trying.
 _SHORTEST_SECRET: Final = 16
-#: Callbacks for intents of nobody here, and intents that were left, of which so many are known.
-_MOST_EARLY: Final = 10_000
 #: Bytes of an intent's id by which a receiver knows its own.
 _MARK_BYTES: Final = 4
 
@@ -186,9 +184,8 @@ class WebhookReceiver:
         # A restarted process may open it in a moment, before the service sends it again.
         is_new = self._early.get(intent.id) != task_id
         self._early[intent.id] = task_id
-        for known in (self._early, self._left):
-            while len(known) > _MOST_EARLY:
-                known.popitem(last=False)
+        if len(self._early) > MOST_KNOWN:
+            self._early.popitem(last=False)
         if is_new and self._on_unknown is not None:
             guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
 

@@ -46,6 +46,33 @@ def test_held_slots_expire() -> None:
     assert (table.used, table.next_expiry()) == (0, math.inf)
 
 
+def test_holds_of_a_task() -> None:
+    """A task counts once: who takes it up, or knows that it is over, ends what is held for it."""
+    table = SlotTable(9)
+    for task in "abc":
+        table.take_above()
+        table.name(task)
+        table.hold(100.0, confirmed=True, task=task)
+    assert (table.used, table.existing) == (3, 3)
+    table.take_above()
+    assert table.name("a")  # Attached by another client.
+    assert (table.used, table.existing, table.confirmed) == (3, 3, 1)
+    table.release(confirmed=True, task="a")
+    assert (table.used, table.existing) == (2, 2)
+    table.take_above()
+    assert not table.name("d")
+    table.take_above()
+    table.name("d")  # Two clients have it, and one is closed ...
+    table.hold(100.0, confirmed=True, task="d")
+    assert (table.used, table.next_expiry()) == (3, 100.0)
+    table.hold(50.0, confirmed=True, task="d")  # ... and then the other one.
+    assert (table.used, table.existing, table.next_expiry()) == (3, 3, 50.0)
+    table.expire(60.0)
+    assert (table.used, table.next_expiry()) == (2, 100.0)
+    table.expire(100.0)
+    assert (table.used, table.existing, table._held, table._named) == (0, 0, {}, {})
+
+
 def test_tasks_that_exist() -> None:
     """Tasks that are known to exist, and those that may, are counted among the slots taken."""
     table = SlotTable(5)

@@ -33,14 +33,14 @@ def order(waiting: str, permits: int) -> str:
         ("S", "SSSSSSSSSSSS"),
         ("a", "aaaaaaaaaaaa"),
         ("s", "ssssssssssss"),
-        ("as", "aaaaaaaaaaaa"),
+        ("as", "asasasasasas"),
         ("Ss", "SSSsSSSsSSSs"),
         ("Sa", "SSSaSSSaSSSa"),
-        ("Sas", "SSSaSSSaSSSa"),
+        ("Sas", "SSSaSSSsSSSa"),
     ],
 )
 def test_who_is_served(waiting: str, served: str) -> None:
-    """Submits come first but for every fourth permit; asked-for looks before scheduled ones."""
+    """Submits come first but for every fourth permit; the two kinds of looks take turns."""
     assert order(waiting, 12) == served
 
 

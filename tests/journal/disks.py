@@ -14,48 +14,53 @@ from apixo_async._journal.writer import Writer
 
 
 @contextmanager
-def slow_disk(seconds: float | None) -> Iterator[None]:
+def slow_disk(seconds: float | None) -> Iterator[list[Disk]]:
     """Have each commit, and each closing, of journals opened here take seconds of the loop's time.
 
     They go to the journal's thread one after the other, each that much later, so that virtual time
     passes: a sleep in the thread would stop it. None is a disk that hangs: nothing is done before
-    the context ends. Opening takes no time.
+    the context ends. Opening takes no time. The disks may be given other seconds at any time.
     """
-    disks: list[_Disk] = []
+    disks: list[Disk] = []
     init = Writer.__init__
 
     def slow(writer: Writer, *args: Any, **options: Any) -> None:
         init(writer, *args, **options)
-        disk: Any = _Disk(writer, seconds)
+        disk: Any = Disk(writer, seconds)
         writer._loop = writer._thread = disk
         disks.append(disk)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Writer, "__init__", slow)
         try:
-            yield
+            yield disks
         finally:
             for disk in disks:
                 disk.end()
 
 
-class _Disk:
-    """The loop and the thread of one writer, with seconds between them."""
+class Disk:
+    """The loop and the thread of one writer, with seconds between them.
+
+    Attributes:
+        seconds: What the next commit takes.
+    """
 
     def __init__(self, writer: Writer, seconds: float | None) -> None:
-        self._loop, self._thread, self._seconds = writer._loop, writer._thread, seconds
+        self._loop, self._thread, self.seconds = writer._loop, writer._thread, seconds
         self._close = writer._store.close
         self._free_at = 0.0
         self._waiting: list[Callable[[], object]] = []
         self.create_future, self.call_soon = self._loop.create_future, self._loop.call_soon
+        self.call_later = self._loop.call_later
 
     def run_in_executor(
         self, _: object, act: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append(partial(act, *args))
-        if self._seconds is not None:
-            self._free_at = max(self._free_at, self._loop.time()) + self._seconds
+        if self.seconds is not None:
+            self._free_at = max(self._free_at, self._loop.time()) + self.seconds
             self._loop.call_at(self._free_at, self._do, future)
         return future
 

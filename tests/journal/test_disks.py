@@ -43,15 +43,35 @@ async def test_a_commit_that_fails_late(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_hangs(tmp_path: Path) -> None:
-    """On a disk that hangs nothing returns, and closing gives up after its time."""
-    loop = asyncio.get_running_loop()
+    """On a disk that hangs whoever asks is told after 30 s, later ones at once, and a close too."""
+    loop, told = asyncio.get_running_loop(), list[JournalError]()
     with slow_disk(None):
-        journal = await Journal.open(tmp_path / "run.db")
+        journal = await Journal.open(tmp_path / "run.db", on_broken=told.append)
         began = loop.time()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(100):
-                await journal.enter("a", castle())
+        with pytest.raises(JournalError, match="the disk has not answered for 30 s"):
+            await journal.enter("a", castle())
+        assert loop.time() == began + 30
+        with pytest.raises(JournalError, match="the disk has not answered for 30 s") as caught:
+            await journal.enter("b", castle())
+        assert caught.value.bought is False
         with pytest.raises(JournalError, match="the disk has not answered for 30 s"):
             await journal.aclose()
-        assert loop.time() == began + 130
+        assert loop.time() == began + 60
+    assert len(told) == 1
+    assert shown(tmp_path / "run.db") == [("a", "new")]
+
+
+async def test_a_disk_that_answers_late(tmp_path: Path) -> None:
+    """What comes back is used again; an intent whose caller was told otherwise is taken back."""
+    journal = await Journal.open(tmp_path / "run.db")
+    entry = await journal.enter("a", castle())
+    await journal.aclose()
+    with slow_disk(40.0):
+        journal = await Journal.open(tmp_path / "run.db")
+        with pytest.raises(JournalError, match="has not answered") as caught:
+            await journal.intend(entry, None, None)
+        assert caught.value.bought is False
+        await asyncio.sleep(100.0)
+        assert journal.broken is None
+        await journal.aclose(timeout=60.0)
     assert shown(tmp_path / "run.db") == [("a", "new")]

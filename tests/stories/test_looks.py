@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from apixo_async import AsyncClient, Event, FluxKontext, Limits, Polling, TaskSettled
+from apixo_async import (
+    APITimeoutError,
+    AsyncClient,
+    Event,
+    FluxKontext,
+    Limits,
+    OtherModel,
+    Polling,
+    Task,
+    TaskSettled,
+)
 from apixo_async.testing import Simulator
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 EPOCH = 1_800_000_000.0  # the service's stamps are the same in each run
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
+SLOW = OtherModel("slow-model", prompt="a castle")
 
 
 @dataclass(frozen=True)
@@ -131,3 +143,55 @@ async def test_limits_that_change_while_running(client_of: ClientOf) -> None:
     assert simulator.created == 10
     assert (client.limits, client.statistics().slots_limit) == (Limits(10, 600), 10)
     await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("askers", ["balance", "refresh", "both"])
+async def test_callers_who_ask_leave_scheduled_looks_their_share(
+    client_of: ClientOf, askers: str
+) -> None:
+    """Tasks that nobody asks for are seen to their end, whoever asks for more than the limit."""
+
+    # Of 60 requests a minute half are left to the looks at 16 tasks: each has one every 32 s.
+    def draw(model: str, *_: object) -> float:
+        return 40.0 if model == CASTLE.model else 600.0
+
+    simulator = Simulator(seed=1, durations=draw, requests_per_minute=60)
+    client = client_of(simulator, limits=Limits(30, 60), polling=Polling.documented())
+    asked = [await client.submit(SLOW) for _ in range(4)]
+
+    async def ask(one: Task) -> None:
+        while True:
+            with contextlib.suppress(APITimeoutError):
+                await one.refresh()
+
+    async def ask_for_balance() -> None:
+        while True:
+            with contextlib.suppress(APITimeoutError):
+                await client.balance()
+
+    crowd = []
+    if askers != "refresh":
+        crowd += [asyncio.create_task(ask_for_balance()) for _ in range(200)]
+    if askers != "balance":
+        crowd += [asyncio.create_task(ask(one)) for one in asked for _ in range(10)]
+    start = asyncio.get_running_loop().time()
+    tasks = [await client.submit(CASTLE) for _ in range(12)]
+    assert [len((await task).urls) for task in tasks] == [1] * 12
+    assert asyncio.get_running_loop().time() - start < 120.0
+    for one in crowd:
+        one.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_refresh_among_callers_of_balance(client_of: ClientOf) -> None:
+    """A look that was asked for goes out within seconds, whoever asks for the balance before it."""
+    simulator = Simulator(seed=1, requests_per_minute=60)
+    client = client_of(simulator, limits=Limits(30, 60))
+    task = await client.submit(SLOW)
+    crowd = [asyncio.create_task(client.balance()) for _ in range(200)]
+    await asyncio.sleep(5.0)
+    async with asyncio.timeout(5.0):
+        assert (await task.refresh()).state in ("pending", "processing")
+    for one in crowd:
+        one.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)

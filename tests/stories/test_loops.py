@@ -482,3 +482,81 @@ def test_limiter_of_a_loop_that_was_closed_rudely() -> None:
     for task in queued:
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is left on purpose
         task.get_coro().close()  # type: ignore[union-attr]  # a task of ours has one
+
+
+# --- waiting elsewhere -----------------------------------------------------------------------
+
+
+async def updating(task: Task) -> None:
+    async for _ in task.updates():
+        pass
+
+
+WAITS: Final[list[Callable[[Task], Coroutine[Any, Any, object]]]] = [
+    lambda task: task.until(None),
+    lambda task: task.wait(),
+    lambda task: task.wait(60),
+    lambda task: task.refresh(),
+    lambda task: asyncio.wait_for(task.as_future(), 600),
+    updating,
+]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+async def test_task_of_a_loop_that_still_runs(
+    simulator: Simulator, client_of: ClientOf, wait: Callable[[Task], Coroutine[Any, Any, object]]
+) -> None:
+    """Whoever would wait for a task on another loop is refused, and told what to do; it goes on."""
+    task = await client_of(simulator).submit(CASTLE)
+
+    async def elsewhere() -> None:
+        with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe") as caught:
+            await wait(task)
+        error = caught.value
+        assert (error.model, error.task_id, error.bought) == (task.model, task.id, True)
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(asyncio.run, elsewhere()).result(10)
+        await task
+        await task.wait()
+        # What is over needs nobody to wake the waiter.
+        assert other.submit(asyncio.run, wait_for_it(task)).result(10) == task.result()
+
+
+async def wait_for_it(task: Task) -> Result:
+    assert (await task.refresh()).state == "success"
+    return await task
+
+
+def test_task_of_a_loop_that_was_closed_rudely() -> None:
+    """A task whose loop ended under its poller is refused; the error says to attach to it."""
+    simulator, loop = Simulator(seed=1), Loop()
+    client = AsyncClient("test-key", transport=simulator.transport(), seed=1)
+    task = loop.run_until_complete(client.submit(CASTLE))
+    pending = asyncio.all_tasks(loop)
+    loop.close()
+    for wait in WAITS:
+        with pytest.raises(ConfigurationError, match="`attach` to it with a new client"):
+            asyncio.run(bounded(wait, task))
+    for left in pending:
+        left._log_destroy_pending = False  # type: ignore[attr-defined]  # nobody can end them
+
+
+async def bounded(wait: Callable[[Task], Coroutine[Any, Any, object]], task: Task) -> None:
+    await asyncio.wait_for(wait(task), 5)
+
+
+async def test_map_of_another_loop(simulator: Simulator, client_of: ClientOf) -> None:
+    """A map's outcomes are handed out on its own loop; on another one nobody would be woken."""
+    outcomes = client_of(simulator).map([CASTLE] * 2)
+
+    async def elsewhere() -> None:
+        with pytest.raises(ConfigurationError, match="iterate over its outcomes there"):
+            await anext(outcomes)
+
+    await anext(outcomes)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(asyncio.run, elsewhere()).result(10)
+        await anext(outcomes)
+        with pytest.raises(StopAsyncIteration):
+            await anext(outcomes)

@@ -213,3 +213,31 @@ async def test_denied_until_the_age_limit(client_of: ClientOf) -> None:
         await task
     await asyncio.sleep(1_900.0)
     assert (await task).urls
+
+
+async def test_a_service_that_takes_a_submit_now_and_then(client_of: ClientOf) -> None:
+    """One submit that gets through lets two go, and not all who wait: the retry quota holds."""
+    simulator = Simulator(seed=1)
+    refused = [None if n % 5 == 4 else Fault.status(503) for n in range(20_000)]
+    simulator.faults.submit(*refused)
+    client = client_of(simulator)
+    await asyncio.gather(*(client.submit(CASTLE) for _ in range(300)), return_exceptions=True)
+    assert simulator.count("submit") < 1.5 * 300
+
+
+async def test_an_outage_that_ends(client_of: ClientOf) -> None:
+    """When the service is back, all who waited buy, within seconds of the first that does."""
+    simulator, loop = Simulator(seed=1), asyncio.get_running_loop()
+    back = loop.time() + 15.0
+    simulator.faults.during(-math.inf, back, Fault.status(503), "submit")
+    client = client_of(simulator)
+    ends = list[float]()
+
+    async def buy() -> None:
+        await client.submit(CASTLE)
+        ends.append(loop.time())
+
+    await asyncio.gather(*(buy() for _ in range(500)))
+    assert back < ends[0] < back + 16.0  # The longest pause of a probe.
+    assert ends[-1] - ends[0] < 5.0
+    assert simulator.count("submit") < 2 * 500 + 20

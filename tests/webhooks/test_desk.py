@@ -262,3 +262,12 @@ async def test_a_claim_that_came_too_early() -> None:
     assert looks == []
     await asyncio.sleep(0.1)
     assert (looks, office.early) == (["task_7"], {})
+
+
+async def test_intents_that_were_left_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of intents that clients left unsettled, only the newest are known."""
+    monkeypatch.setattr("apixo_async.webhooks._desk.MOST_KNOWN", 3)
+    office = Office()
+    for _ in range(50):
+        office.open().leave()
+    assert list(office.left) == ["i47", "i48", "i49"]

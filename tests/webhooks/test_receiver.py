@@ -349,7 +349,7 @@ async def test_only_the_last_unknown_ones_are_kept(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded whatever comes for others."""
-    monkeypatch.setattr("apixo_async.webhooks.receiver._MOST_EARLY", 3)
+    monkeypatch.setattr("apixo_async.webhooks.receiver.MOST_KNOWN", 3)
     again = WebhookReceiver(URL, SECRET)
     for ticket in [watched.open() for _ in range(5)]:
         await status_of(again.asgi(), f"/{ticket.url.rpartition('/')[2]}", BODY)
