@@ -14,6 +14,11 @@ from apixo_async._config import Timeouts
 #: it writes the first byte, and never when it writes none.
 SENDING: Final = "apixo_async.sending"
 
+#: Seconds for which a connection may have rested when a POST is sent on it. A server that closes
+#: it in that moment leaves the POST uncertain; uvicorn and Node close after 5 s, and their clocks
+#: and the way to them are given the rest.
+FRESH: Final = 2.0
+
 #: An answer of the API is a few hundred bytes; what is longer than this is cut.
 LONGEST_ANSWER: Final = 4 * 1024 * 1024
 

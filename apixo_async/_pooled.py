@@ -18,10 +18,11 @@ import httpx2
 
 from apixo_async._config import Timeouts
 from apixo_async._core.places import MOST
-from apixo_async._exchange import Exchange, Incoming, Outgoing
+from apixo_async._exchange import FRESH, Exchange, Incoming, Outgoing
 
-#: Seconds that a connection is kept without being used; servers close them soon after.
-LONGEST_REST: Final = 5.0
+#: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
+#: Node close theirs, more than the 3 s between looks at one task.
+LONGEST_REST: Final = 4.0
 
 #: Each has a namesake in httpx2.
 _ERRORS: Final = (
@@ -93,7 +94,7 @@ class _Service:
         raise failure
 
     async def _exchange(self, request: Outgoing, answer: Incoming) -> None:
-        connection = await self._taken()
+        connection = await self._taken(is_post=request.body is not None)
         try:
             response = await connection.handle_async_request(self._built(request))
             try:
@@ -121,8 +122,9 @@ class _Service:
             request.method, url, headers=headers, content=body, extensions=extensions
         )
 
-    async def _taken(self) -> httpcore2.AsyncConnectionInterface:
-        while self._idle:
+    async def _taken(self, *, is_post: bool) -> httpcore2.AsyncConnectionInterface:
+        earliest = time.monotonic() - FRESH if is_post else 0.0
+        while self._idle and self._idle[-1][0] >= earliest:
             _, connection = self._idle.pop()
             if not connection.has_expired():
                 return connection

@@ -24,7 +24,7 @@ import httpx2
 from apixo_async._config import Timeouts
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.places import MOST
-from apixo_async._exchange import SENDING, Exchange, Incoming, Outgoing
+from apixo_async._exchange import FRESH, SENDING, Exchange, Incoming, Outgoing
 
 try:
     import aiohttp
@@ -143,19 +143,27 @@ class _Sessions:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Reuse no connection on which bytes came while it rested.
+    """Reuse no connection on which bytes came while it rested, and for a POST only a fresh one.
 
-    They would be taken for the answer to the next request: a POST would be bought and never known.
-    aiohttp closes such a connection only when it is given back; tests over sockets fail where
-    this method is no longer called.
+    Such bytes would be taken for the answer to the next request: a POST would be bought and never
+    known. aiohttp closes such a connection only when it is given back; tests over sockets fail
+    where this method is no longer called.
     """
 
     async def _get(
         self, key: ConnectionKey, traces: list[aiohttp.tracing.Trace]
     ) -> aiohttp.connector.Connection | None:
-        resting, now = self._conns.get(key), time.monotonic()
-        while resting and (resting[0][0].should_close or now - resting[0][1] > _LONGEST_REST):
-            resting.popleft()[0].close()
+        resting, is_post = self._conns.get(key), _sending.get() is not None
+        earliest = time.monotonic() - (FRESH if is_post else _LONGEST_REST)
+        while resting:
+            # The last one that was given back, as a crowd's others are soon too old for a POST.
+            protocol, since = resting[-1]
+            if since < earliest and is_post:
+                return None  # It still serves a look.
+            if protocol.is_connected() and not protocol.should_close and since >= earliest:
+                resting.rotate(1)  # aiohttp takes the first one.
+                break
+            resting.pop()[0].close()
         return await super()._get(key, traces)
 
 
