@@ -18,7 +18,7 @@ import httpx2
 
 from apixo_async._config import Timeouts
 from apixo_async._core.places import MOST
-from apixo_async._exchange import FRESH, Exchange, Incoming, Outgoing
+from apixo_async._exchange import FRESH, Exchange, Incoming, Outgoing, fill
 
 #: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
 #: Node close theirs, more than the 3 s between looks at one task.
@@ -170,9 +170,7 @@ async def _read(response: httpcore2.Response, answer: Incoming) -> None:
         # Nobody asked for it; but a task id that was paid for may be inside.
         coded = httpx2.Response(200, headers=response.headers, stream=_Coded(chunks))
         chunks = coded.aiter_bytes()
-    async for chunk in chunks:
-        if answer.take(chunk):
-            return
+    await fill(answer, chunks)
 
 
 class _Coded(httpx2.AsyncByteStream):

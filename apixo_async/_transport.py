@@ -110,7 +110,7 @@ class Channel:
         # A broken body still has a status, and may hold what was asked for.
         if answer.status is not None:
             body = self._key.hidden_in(answer.body)
-            return Answer(answer.status, body, _pause(answer), answer.date)
+            return Answer(answer.status, body, _pause(answer), answer.date, answer.cut)
         assert failure is not None  # Without a status something was raised.
         # Raised outside of the handlers: the foreign exception, its request and its frames stay
         # out of the context of ours.
