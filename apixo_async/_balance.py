@@ -63,6 +63,8 @@ async def _ask_once(line: Line, patience: float) -> Decimal | ApixoError:
     try:
         answer = await line.get(permit, _PATH)
     except Unanswered as exc:
+        if exc.untrusted:
+            raise APIConnectionError(f"the balance was not asked for ({exc.reason})") from None
         cls = APITimeoutError if exc.timed_out else APIConnectionError
         return cls(f"the balance got no answer ({exc.reason}); try again later")
     return _judged(answer)

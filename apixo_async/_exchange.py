@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, cast
@@ -27,6 +28,25 @@ LONGEST_ANSWER: Final = 1024 * 1024
 
 #: Chunks of one answer between which the loop does nothing else: 3 ms of h11's work.
 _CHUNKS_ON_END: Final = 128
+
+
+class UntrustedError(httpx2.ConnectError):
+    """The certificate of the other side is not trusted: nothing was sent, and no repeat helps."""
+
+
+def untrusted(exc: BaseException) -> UntrustedError | None:
+    """Return the error to raise if a certificate that is not trusted is behind another one."""
+    link: BaseException | None = exc
+    while link is not None:
+        if isinstance(link, UntrustedError):
+            return link
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return UntrustedError(
+                f"{link}: to trust it, name the file of its authority in the environment's "
+                "SSL_CERT_FILE, or give `verify=` an ssl.SSLContext that has loaded it"
+            )
+        link = link.__cause__ or link.__context__
+    return None
 
 
 class Phase:

@@ -18,7 +18,7 @@ import httpx2
 
 from apixo_async._config import Timeouts
 from apixo_async._core.places import MOST
-from apixo_async._exchange import FRESH, Exchange, Incoming, Outgoing, fill
+from apixo_async._exchange import FRESH, Exchange, Incoming, Outgoing, fill, untrusted
 
 #: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
 #: Node close theirs, more than the 3 s between looks at one task.
@@ -88,7 +88,7 @@ class _Service:
         try:
             await self._exchange(request, answer)
         except _ERRORS as exc:
-            failure: Exception = getattr(httpx2, type(exc).__name__)(str(exc))
+            failure = untrusted(exc) or getattr(httpx2, type(exc).__name__)(str(exc))
         else:
             return
         raise failure

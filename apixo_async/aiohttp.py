@@ -24,7 +24,7 @@ import httpx2
 from apixo_async._config import Timeouts
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.places import MOST
-from apixo_async._exchange import FRESH, SENDING, Exchange, Incoming, Outgoing
+from apixo_async._exchange import FRESH, SENDING, Exchange, Incoming, Outgoing, untrusted
 
 try:
     import aiohttp
@@ -264,5 +264,9 @@ def _described(
     cause: BaseException, otherwise: type[httpx2.HTTPError] = httpx2.RemoteProtocolError
 ) -> httpx2.HTTPError:
     """Return the error of httpx2, without aiohttp's words: some print the request, key and all."""
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        found = untrusted(cause.certificate_error)
+        if found is not None:
+            return found
     classes = (ours for theirs, ours in _CLASSES.items() if isinstance(cause, theirs))
     return next(classes, otherwise)(type(cause).__name__)

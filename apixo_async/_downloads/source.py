@@ -13,6 +13,7 @@ import anyio
 import httpx2
 
 from apixo_async._core.task_errors import DownloadError
+from apixo_async._exchange import untrusted
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -170,6 +171,8 @@ def _next(here: httpx2.URL, location: str | None) -> httpx2.URL:
 
 def failure(exc: Exception) -> Again | DownloadError:
     """Map an exception of any HTTP stack."""
+    if (fault := untrusted(exc)) is not None:
+        return DownloadError(str(fault))
     text = re.sub(r"\?\S+", "?...", str(exc))
     words = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     hopeless = isinstance(exc, _HOPELESS) and not isinstance(exc, OSError)
