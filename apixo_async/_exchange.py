@@ -16,6 +16,10 @@ from apixo_async._config import Timeouts
 #: it writes the first byte, and never when it writes none.
 SENDING: Final = "apixo_async.sending"
 
+#: Such a transport calls this one with each address that it is about to connect to for a request;
+#: what it raises, an OSError, prevents that.
+CONNECTING: Final = "apixo_async.connecting"
+
 #: Seconds for which a connection may have rested when a POST is sent on it. A server that closes
 #: it in that moment leaves the POST uncertain; uvicorn and Node close after 5 s, and their clocks
 #: and the way to them are given the rest.

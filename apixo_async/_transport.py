@@ -166,6 +166,12 @@ def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
     return plain or getattr(transport, "phase_aware", False) is True
 
 
+def tells_peer(transport: httpx2.AsyncBaseTransport) -> bool:
+    """Say whether a transport tells which addresses it connects to, before it sends anything."""
+    is_httpx = isinstance(transport, httpx2.AsyncHTTPTransport)
+    return is_httpx or getattr(transport, "tells_peer", False) is True
+
+
 def build_transport(
     base_url: str, *, proxy: str | None, verify: ssl.SSLContext | bool
 ) -> httpx2.AsyncHTTPTransport:

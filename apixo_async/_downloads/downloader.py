@@ -25,6 +25,7 @@ from apixo_async._core.wire import parse_retry_after
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan
 from apixo_async._downloads.leftovers import sweep
+from apixo_async._downloads.reachable import PUBLIC, Reachable
 from apixo_async._downloads.source import Again, Source
 from apixo_async._downloads.transfer import Transfer, finish, receive
 
@@ -83,7 +84,7 @@ class Downloader:
         rng: The source of the jitter.
         timeouts: How long each part may take.
         concurrency: Files that are transferred at once, over all calls.
-        allow_private: Whether redirects may lead to any address.
+        reachable: Which addresses are asked.
         now: The wall clock, to tell how old a result is.
     """
 
@@ -95,12 +96,12 @@ class Downloader:
         rng: random.Random,
         timeouts: DownloadTimeouts = DownloadTimeouts(),
         concurrency: int = 16,
-        allow_private: bool = False,
+        reachable: Reachable = PUBLIC,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         phases = {name: getattr(timeouts, name) for name in ("connect", "read", "write", "pool")}
         self._source = Source(
-            transport, user_agent=user_agent, timeouts=phases, allow_private=allow_private
+            transport, user_agent=user_agent, timeouts=phases, reachable=reachable
         )
         self._rng = rng
         self._timeouts = timeouts
