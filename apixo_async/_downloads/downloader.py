@@ -161,11 +161,21 @@ class Downloader:
     async def _save(
         self, result: Result, url: str, destination: Destination, max_bytes: int
     ) -> Path:
-        if kept := await off_loop(partial(destination.find_whole, result.created_at)):
-            return kept
         part = Part(destination)
         try:
+            if kept := await off_loop(partial(destination.find_whole, result.created_at)):
+                return kept
             return await self._repeat(_Job(result, url, part, max_bytes, Transfer()))
+        except DownloadError:
+            raise
+        except Exception as exc:
+            # A defect, or what nobody foresaw: it costs this file, and not its siblings.
+            raise DownloadError(f"{type(exc).__name__} while it was saved") from exc
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise DownloadError("its transport cancelled the request by itself") from exc
         finally:
             part.discard()
 
@@ -211,8 +221,8 @@ class Downloader:
             if use == "useless":
                 raise Again("the server answered with another range than was asked for")
             check_size(job.transfer.total or 0, job.max_bytes)
-            encoded = job.transfer.encoded
-            await receive(response, job.part, encoded=encoded, max_bytes=job.max_bytes)
+            encoded, end = job.transfer.encoded, job.transfer.end
+            await receive(response, job.part, encoded=encoded, max_bytes=job.max_bytes, end=end)
         return await finish(job.part, job.transfer)
 
     def _check_status(self, response: httpx2.Response, result: Result) -> None:
@@ -255,10 +265,7 @@ def _root(exc: BaseException) -> BaseException:
 
 def _summary(
     result: Result, failures: dict[int, BaseException], saved: list[Path]
-) -> BaseException:
-    for exc in failures.values():
-        if not isinstance(exc, DownloadError):
-            return exc
+) -> DownloadError:
     expired = all(isinstance(exc, ResultExpiredError) for exc in failures.values())
     cls = ResultExpiredError if expired else DownloadError
     count = len(failures) + len(saved)
