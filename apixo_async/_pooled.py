@@ -17,6 +17,7 @@ import httpcore2
 import httpx2
 
 from apixo_async._config import Timeouts
+from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.places import MOST
 from apixo_async._exchange import FRESH, Exchange, Incoming, Outgoing, fill, untrusted
 
@@ -53,6 +54,11 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
             keepalive_expiry=LONGEST_REST,
         )
         super().__init__(verify=verify, proxy=proxy, limits=limits)
+        if not hasattr(getattr(self, "_pool", None), "create_connection"):
+            raise ConfigurationError(
+                f"httpx2 {httpx2.__version__} has no pool that makes connections, as the versions "
+                "known here: install httpx2>=2.12,<3, or give a `transport=`"
+            )
         self._services: list[_Service] = []
 
     def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
@@ -151,11 +157,14 @@ class _Service:
 def _has_more(connection: httpcore2.AsyncConnectionInterface) -> bool:
     """Return True if bytes came behind an answer: they would be read as that to the next request.
 
-    Only the parser of HTTP/1.1 has them, which httpcore2 keeps to itself; tests over sockets fail
-    where it is no longer found. What comes later shows itself, as the socket is readable then.
+    Only the parser of HTTP/1.1 has them, which httpcore2 keeps to itself, a proxy's one layer
+    deeper. Where it is no longer found, no connection is used twice, and tests over sockets fail.
+    What comes later shows itself, as the socket is readable then.
     """
-    parser = getattr(getattr(connection, "_connection", None), "_h11_state", None)
-    return parser is not None and bool(parser.trailing_data[0])
+    inner: object = connection
+    while inner is not None and not hasattr(inner, "_h11_state"):
+        inner = getattr(inner, "_connection", None)
+    return inner is None or bool(inner._h11_state.trailing_data[0])
 
 
 async def _read(response: httpcore2.Response, answer: Incoming) -> None:

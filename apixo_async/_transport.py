@@ -191,6 +191,8 @@ def build_transport(
         from apixo_async._pooled import PooledTransport
 
         return PooledTransport(verify=verify, proxy=proxy or None)
+    except ConfigurationError:
+        raise
     except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as exc:
         # What these say of a proxy may hold its password.
         wrong = type(exc).__name__ if proxy and not isinstance(exc, ImportError) else str(exc)

@@ -13,10 +13,18 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import aiohttp
 import httpx2
 import pytest
 
-from apixo_async import AsyncClient, FluxKontext, Polling, SubmitUncertainError, Timeouts
+from apixo_async import (
+    AsyncClient,
+    ConfigurationError,
+    FluxKontext,
+    Polling,
+    SubmitUncertainError,
+    Timeouts,
+)
 from apixo_async._config import Secret
 from apixo_async._exchange import (
     FRESH,
@@ -474,3 +482,10 @@ async def test_a_post_uses_only_a_fresh_connection(
     assert used[2] in (1, 2)
     assert used[3] == 3
     assert set(used[4:]) == {1, 2, 3}
+
+
+def test_an_aiohttp_that_repeats_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of aiohttp without the switch for repeats is refused when the transport is made."""
+    monkeypatch.setattr(aiohttp.ClientSession, "ATTRS", frozenset({"_loop"}))
+    with pytest.raises(ConfigurationError, match=r"install aiohttp>=3\.13\.3,<4"):
+        AiohttpTransport()
