@@ -8,9 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
@@ -86,9 +89,9 @@ def wheel() -> str:
     return str(built)
 
 
-def install(session: nox.Session, group: str) -> None:
+def install(session: nox.Session, group: str, *more: str) -> None:
     """Install the wheel with all extras, and a group of tools."""
-    session.install(f"{wheel()}[all]", *nox.project.dependency_groups(PROJECT, group))
+    session.install(f"{wheel()}[all]", *nox.project.dependency_groups(PROJECT, group), *more)
     # In an environment of an earlier run the version is the same, the content may not be.
     session.install("--force-reinstall", "--no-deps", wheel())
 
@@ -146,6 +149,38 @@ if not PYTHONS:
     def no_python(session: nox.Session) -> None:
         """Fail, as there is nothing to run the tests on."""
         session.error("no supported Python is installed: 3.11 or later")
+
+
+def lower_bounds() -> dict[str, str]:
+    """Return the lowest version of each library that the package says it runs on."""
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    wanted = map(Requirement, [*PROJECT["project"]["dependencies"], *chain(*extras)])
+    return {
+        one.name: spec.version for one in wanted for spec in one.specifier if spec.operator == ">="
+    }
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
+def lowest(session: nox.Session) -> None:
+    """Run the quick tests with the lowest version of every library that is allowed."""
+    wanted = lower_bounds()
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("".join(f"{name}=={wanted[name]}\n" for name in wanted), "utf-8")
+    install(session, "tests", "-c", str(constraints))
+    program = (
+        "import sys, importlib.metadata as m;"
+        "print(*(f'{name}=={m.version(name)}' for name in sys.argv[1:]))"
+    )
+    told = session.run("python", "-c", program, *wanted, env=ENVIRONMENT, silent=True)
+    installed = dict(line.split("==") for line in str(told).split())
+    other = {
+        name: found for name, found in installed.items() if Version(found) != Version(wanted[name])
+    }
+    if other:
+        session.error(f"not the lowest versions: {other}")
+    session.run(
+        "pytest", "-q", "-rs", *(session.posargs or (*PARALLEL, "-m", QUICK)), env=ENVIRONMENT
+    )
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"])

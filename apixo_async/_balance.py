@@ -19,7 +19,7 @@ from apixo_async._core.errors import (
 from apixo_async._core.retry import Patience, Repeat, RetryQuota
 from apixo_async._core.turns import Urgency
 from apixo_async._core.verdicts import decisive_code, status_error
-from apixo_async._core.wire import Answer, read_balance, read_envelope
+from apixo_async._core.wire import Answer, as_envelope, read_balance, read_object
 from apixo_async._line import Line
 from apixo_async._transport import Unanswered
 
@@ -63,15 +63,18 @@ async def _ask_once(line: Line, patience: float) -> Decimal | ApixoError:
     try:
         answer = await line.get(permit, _PATH)
     except Unanswered as exc:
+        if exc.untrusted:
+            raise APIConnectionError(f"the balance was not asked for ({exc.reason})") from None
         cls = APITimeoutError if exc.timed_out else APIConnectionError
         return cls(f"the balance got no answer ({exc.reason}); try again later")
     return _judged(answer)
 
 
 def _judged(answer: Answer) -> Decimal | ApixoError:
-    envelope = read_envelope(answer.body)
+    found = read_object(answer.body, cut=answer.cut)
+    envelope = as_envelope(found)
     if decisive_code(answer, envelope) >= 400:
-        return status_error(answer)
+        return status_error(answer, found)
     balance = read_balance(envelope) if envelope is not None and envelope.code == 200 else None
     if balance is None:
         return APIConnectionError(

@@ -267,7 +267,9 @@ class AsyncClient(Session):
 
         Raises:
             ResultExpiredError: The service stores it no longer.
-            DownloadError: A file could not be saved; `saved` has those that could.
+            DownloadError: A file could not be saved; `saved` has those that could. Nothing is
+                asked of this machine or network, unless the base URL is there as well, or a
+                `transport` of your own answers in process.
         """
         result = require("download", result, Result)
         engine = self._life.engine()

@@ -30,6 +30,7 @@ from apixo_async._settings import Settings
 from apixo_async._submits import Submitter
 from apixo_async._task import Task
 from apixo_async._track import Track
+from apixo_async._transport import tells_peer
 
 if TYPE_CHECKING:
     from apixo_async._downloads.downloader import Downloader
@@ -64,6 +65,7 @@ class Engine:
         """Wire the parts: the only place where that is done. Needs a running loop."""
         # Not needed to import the package, and large.
         from apixo_async._downloads.downloader import Downloader
+        from apixo_async._downloads.reachable import Reachable
 
         channel, limiter = settings.channel(), settings.limiter
         limits = limiter.limits
@@ -92,7 +94,14 @@ class Engine:
             poller=poller,
             posts=posts,
             submitter=Submitter(line, posts, poller, report, timeouts, rng, quota, calls),
-            downloader=Downloader(channel.transport, user_agent=channel.user_agent, rng=rng),
+            downloader=Downloader(
+                channel.transport,
+                user_agent=channel.user_agent,
+                rng=rng,
+                reachable=Reachable.beside(
+                    settings.base_url, in_process=not tells_peer(channel.transport)
+                ),
+            ),
             report=report,
             quota=quota,
             calls=calls,

@@ -17,11 +17,13 @@ import httpcore2
 import httpx2
 
 from apixo_async._config import Timeouts
+from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.places import MOST
-from apixo_async._exchange import Exchange, Incoming, Outgoing
+from apixo_async._exchange import FRESH, Exchange, Incoming, Outgoing, fill, untrusted
 
-#: Seconds that a connection is kept without being used; servers close them soon after.
-LONGEST_REST: Final = 5.0
+#: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
+#: Node close theirs, more than the 3 s between looks at one task.
+LONGEST_REST: Final = 4.0
 
 #: Each has a namesake in httpx2.
 _ERRORS: Final = (
@@ -52,6 +54,11 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
             keepalive_expiry=LONGEST_REST,
         )
         super().__init__(verify=verify, proxy=proxy, limits=limits)
+        if not hasattr(getattr(self, "_pool", None), "create_connection"):
+            raise ConfigurationError(
+                f"httpx2 {httpx2.__version__} has no pool that makes connections, as the versions "
+                "known here: install httpx2>=2.12,<3, or give a `transport=`"
+            )
         self._services: list[_Service] = []
 
     def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
@@ -87,13 +94,13 @@ class _Service:
         try:
             await self._exchange(request, answer)
         except _ERRORS as exc:
-            failure: Exception = getattr(httpx2, type(exc).__name__)(str(exc))
+            failure = untrusted(exc) or getattr(httpx2, type(exc).__name__)(str(exc))
         else:
             return
         raise failure
 
     async def _exchange(self, request: Outgoing, answer: Incoming) -> None:
-        connection = await self._taken()
+        connection = await self._taken(is_post=request.body is not None)
         try:
             response = await connection.handle_async_request(self._built(request))
             try:
@@ -121,8 +128,9 @@ class _Service:
             request.method, url, headers=headers, content=body, extensions=extensions
         )
 
-    async def _taken(self) -> httpcore2.AsyncConnectionInterface:
-        while self._idle:
+    async def _taken(self, *, is_post: bool) -> httpcore2.AsyncConnectionInterface:
+        earliest = time.monotonic() - FRESH if is_post else 0.0
+        while self._idle and self._idle[-1][0] >= earliest:
             _, connection = self._idle.pop()
             if not connection.has_expired():
                 return connection
@@ -149,11 +157,14 @@ class _Service:
 def _has_more(connection: httpcore2.AsyncConnectionInterface) -> bool:
     """Return True if bytes came behind an answer: they would be read as that to the next request.
 
-    Only the parser of HTTP/1.1 has them, which httpcore2 keeps to itself; tests over sockets fail
-    where it is no longer found. What comes later shows itself, as the socket is readable then.
+    Only the parser of HTTP/1.1 has them, which httpcore2 keeps to itself, a proxy's one layer
+    deeper. Where it is no longer found, no connection is used twice, and tests over sockets fail.
+    What comes later shows itself, as the socket is readable then.
     """
-    parser = getattr(getattr(connection, "_connection", None), "_h11_state", None)
-    return parser is not None and bool(parser.trailing_data[0])
+    inner: object = connection
+    while inner is not None and not hasattr(inner, "_h11_state"):
+        inner = getattr(inner, "_connection", None)
+    return inner is None or bool(inner._h11_state.trailing_data[0])
 
 
 async def _read(response: httpcore2.Response, answer: Incoming) -> None:
@@ -168,9 +179,7 @@ async def _read(response: httpcore2.Response, answer: Incoming) -> None:
         # Nobody asked for it; but a task id that was paid for may be inside.
         coded = httpx2.Response(200, headers=response.headers, stream=_Coded(chunks))
         chunks = coded.aiter_bytes()
-    async for chunk in chunks:
-        if answer.take(chunk):
-            return
+    await fill(answer, chunks)
 
 
 class _Coded(httpx2.AsyncByteStream):

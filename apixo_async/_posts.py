@@ -418,4 +418,4 @@ def _unanswered(model: str, exc: Unanswered) -> Refused | Uncertain:
         return Uncertain(f"no answer came: {exc.reason}")
     cls = APITimeoutError if exc.timed_out else APIConnectionError
     message = f"{model}: the request was never sent ({exc.reason}); check network and base URL"
-    return Refused(cls(message, model=model), "unsent")
+    return Refused(cls(message, model=model), None if exc.untrusted else "unsent")

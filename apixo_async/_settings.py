@@ -39,7 +39,7 @@ class Settings:
     polling: Polling
     limiter: Limiter
     transport: httpx2.AsyncBaseTransport | None
-    proxy: str | None
+    proxy: str | None = field(repr=False)  # a password may be in it
     verify: ssl.SSLContext | bool
     seed: int | None
     webhooks: WebhookReceiver | None

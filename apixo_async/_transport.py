@@ -7,20 +7,34 @@ cookies, no redirects and no log lines but ours, and the key lives in one reques
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
 from apixo_async._bounds import bound_after
-from apixo_async._config import Secret, Timeouts
+from apixo_async._config import Secret, Timeouts, is_loopback
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.wire import Answer, parse_retry_after
-from apixo_async._exchange import Incoming, Outgoing, Phase, exchange_over
+from apixo_async._exchange import (
+    Incoming,
+    Outgoing,
+    Phase,
+    UntrustedError,
+    exchange_over,
+    untrusted,
+)
+
+_PROXY_SCHEMES: Final = ("http://", "https://", "socks5://", "socks5h://")
+
+#: These say at DEBUG what HTTP/2 packs: every header, and the key among them.
+_LOGS_OF_HEADERS: Final = ("hpack.hpack", "hpack.table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +45,13 @@ class Unanswered(Exception):
         reason: What happened, in words that hold no key.
         maybe_sent: False only where a transport that tells such things wrote no byte.
         timed_out: Whether time ran out.
+        untrusted: Whether the server's certificate is not trusted, which no repeat changes.
     """
 
     reason: str
     maybe_sent: bool
     timed_out: bool
+    untrusted: bool = False
 
 
 class Channel:
@@ -58,6 +74,8 @@ class Channel:
         timeouts: Timeouts,
         user_agent: str,
     ) -> None:
+        for name in _LOGS_OF_HEADERS:
+            logging.getLogger(name).addFilter(_above_debug)
         self.transport = transport
         self.user_agent = user_agent
         self._key = key
@@ -110,7 +128,7 @@ class Channel:
         # A broken body still has a status, and may hold what was asked for.
         if answer.status is not None:
             body = self._key.hidden_in(answer.body)
-            return Answer(answer.status, body, _pause(answer), answer.date)
+            return Answer(answer.status, body, _pause(answer), answer.date, answer.cut)
         assert failure is not None  # Without a status something was raised.
         # Raised outside of the handlers: the foreign exception, its request and its frames stay
         # out of the context of ours.
@@ -121,6 +139,10 @@ class Channel:
         return [*self._common, self._key.authorization(), *content]
 
 
+def _above_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
+
+
 def _pause(answer: Incoming) -> float | None:
     if answer.retry_after is None:
         return None
@@ -128,11 +150,13 @@ def _pause(answer: Incoming) -> float | None:
 
 
 def _described(exc: Exception, phase: Phase) -> Unanswered:
+    exc = untrusted(exc) or exc
     timed_out = isinstance(exc, TimeoutError | httpx2.TimeoutException)
     # The text of an exception of a foreign transport could hold anything, a header even.
     own = isinstance(exc, httpx2.HTTPError | OSError)
     text = f": {exc}" if own and str(exc) else ""
-    return Unanswered(f"{type(exc).__name__}{text}", phase.maybe_sent, timed_out)
+    final = isinstance(exc, UntrustedError)
+    return Unanswered(f"{type(exc).__name__}{text}", phase.maybe_sent, timed_out, final)
 
 
 def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
@@ -140,6 +164,12 @@ def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
     # A subclass might send on its own account, so only the class itself is known to tell.
     plain = type(transport) is httpx2.AsyncHTTPTransport
     return plain or getattr(transport, "phase_aware", False) is True
+
+
+def tells_peer(transport: httpx2.AsyncBaseTransport) -> bool:
+    """Say whether a transport tells which addresses it connects to, before it sends anything."""
+    is_httpx = isinstance(transport, httpx2.AsyncHTTPTransport)
+    return is_httpx or getattr(transport, "tells_peer", False) is True
 
 
 def build_transport(
@@ -154,15 +184,40 @@ def build_transport(
     """
     if proxy is None:
         proxy = _environment_proxy(base_url)
+    if proxy:
+        _check_proxy(proxy, base_url)
     try:
         # Only now: like httpx2 itself, that imports httpcore2, which takes its time.
         from apixo_async._pooled import PooledTransport
 
         return PooledTransport(verify=verify, proxy=proxy or None)
+    except ConfigurationError:
+        raise
     except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as exc:
-        wrong = str(exc)
+        # What these say of a proxy may hold its password.
+        wrong = type(exc).__name__ if proxy and not isinstance(exc, ImportError) else str(exc)
     # Outside of the handler: the frames of httpx2 hold a half-made proxy that cannot be shown.
     raise ConfigurationError(f"proxy or verify: {wrong}")
+
+
+def _check_proxy(proxy: object, base_url: str) -> None:
+    text = proxy.lower() if isinstance(proxy, str) else ""
+    try:
+        found = urlsplit(text)
+        host, _ = found.hostname, found.port
+    except ValueError:
+        host = None
+    if not host or not text.startswith(_PROXY_SCHEMES):
+        # The value is never shown: a password may be in it.
+        raise ConfigurationError(
+            f"proxy: it begins with one of {', '.join(_PROXY_SCHEMES)}, and names a host; in a "
+            "password, every character but letters and digits is written as %XX"
+        )
+    if urlsplit(base_url).scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            "proxy: it would get the key in the clear, as the base URL is plain http; give "
+            'proxy="", or an https base URL'
+        )
 
 
 def _environment_proxy(base_url: str) -> str | None:
@@ -170,7 +225,8 @@ def _environment_proxy(base_url: str) -> str | None:
     host = parts.hostname or ""
     proxies = getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found or proxy_bypass(host):
+    # What goes to this machine goes to no other one: plain http has the key in the clear.
+    if not found or is_loopback(host) or proxy_bypass(host):
         return None
     return found if "://" in found else f"http://{found}"
 

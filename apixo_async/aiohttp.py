@@ -10,6 +10,7 @@ It takes no proxy, neither as an argument nor from the environment, and speaks H
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Generator
@@ -17,14 +18,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Self, TypeVar
 
 import httpx2
 
 from apixo_async._config import Timeouts
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.places import MOST
-from apixo_async._exchange import SENDING, Exchange, Incoming, Outgoing
+from apixo_async._exchange import (
+    CONNECTING,
+    FRESH,
+    SENDING,
+    Exchange,
+    Incoming,
+    Outgoing,
+    untrusted,
+)
 
 try:
     import aiohttp
@@ -39,7 +48,20 @@ except ImportError as exc:  # pragma: no cover - seen only where the extra is mi
 #: Seconds that a connection is kept without being used.
 _LONGEST_REST: Final = 30.0
 
+T = TypeVar("T")
+
 _sending: Final[ContextVar[Callable[[], None] | None]] = ContextVar("sending", default=None)
+_connecting: Final[ContextVar[Callable[[str], None] | None]] = ContextVar(
+    "connecting", default=None
+)
+
+
+def _opened_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, address = info
+    check = _connecting.get()
+    if check is not None:
+        check(str(address[0]))
+    return socket.socket(family, kind, protocol)
 
 
 async def _about_to_send(
@@ -63,8 +85,10 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     """
 
     phase_aware: ClassVar[bool] = True
+    tells_peer: ClassVar[bool] = True
 
     def __init__(self, *, verify: ssl.SSLContext | bool = True) -> None:
+        _check_version()
         # Here and not in the loop, which it would hold up for 40 ms.
         self._context = httpx2.create_ssl_context(verify=verify)
         self._sessions: _Sessions | None = None
@@ -72,7 +96,9 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request; errors are those of httpx2."""
-        with _marking(request.extensions.get(SENDING)), _mapped():
+        extensions = request.extensions
+        sending, connecting = extensions.get(SENDING), extensions.get(CONNECTING)
+        with _set(_sending, sending), _set(_connecting, connecting), _mapped():
             response = await self._opened().adapter.handle_async_request(request)
         stream = response.stream
         assert isinstance(stream, httpx2.AsyncByteStream)
@@ -92,7 +118,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 if request.body is None:
                     await _fill(answer, self._opened().looking, request, url, bounds)
                 else:
-                    with _marking(request.phase.mark):
+                    with _set(_sending, request.phase.mark):
                         await _fill(answer, self._opened().telling, request, url, bounds)
             except _FOREIGN as exc:
                 failure = _described(exc)
@@ -134,7 +160,12 @@ class _Sessions:
 
     @classmethod
     def opened(cls, context: ssl.SSLContext) -> Self:
-        connector = _Connector(limit=MOST, ssl=context, keepalive_timeout=_LONGEST_REST)
+        connector = _Connector(
+            limit=MOST,
+            ssl=context,
+            keepalive_timeout=_LONGEST_REST,
+            socket_factory=_opened_socket,
+        )
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_about_to_send)
         telling = _session(connector, [trace])
@@ -143,20 +174,38 @@ class _Sessions:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Reuse no connection on which bytes came while it rested.
+    """Reuse no connection on which bytes came while it rested, and for a POST only a fresh one.
 
-    They would be taken for the answer to the next request: a POST would be bought and never known.
-    aiohttp closes such a connection only when it is given back; tests over sockets fail where
-    this method is no longer called.
+    Such bytes would be taken for the answer to the next request: a POST would be bought and never
+    known. aiohttp closes such a connection only when it is given back; tests over sockets fail
+    where this method is no longer called.
     """
 
     async def _get(
         self, key: ConnectionKey, traces: list[aiohttp.tracing.Trace]
     ) -> aiohttp.connector.Connection | None:
-        resting, now = self._conns.get(key), time.monotonic()
-        while resting and (resting[0][0].should_close or now - resting[0][1] > _LONGEST_REST):
-            resting.popleft()[0].close()
+        resting, is_post = self._conns.get(key), _sending.get() is not None
+        earliest = time.monotonic() - (FRESH if is_post else _LONGEST_REST)
+        while resting:
+            # The last one that was given back, as a crowd's others are soon too old for a POST.
+            protocol, since = resting[-1]
+            if since < earliest and is_post:
+                return None  # It still serves a look.
+            if protocol.is_connected() and not protocol.should_close and since >= earliest:
+                resting.rotate(1)  # aiohttp takes the first one.
+                break
+            resting.pop()[0].close()
         return await super()._get(key, traces)
+
+
+def _check_version() -> None:
+    """Raise a ConfigurationError where aiohttp no longer has what is changed here."""
+    has_switch = "_retry_connection" in getattr(aiohttp.ClientSession, "ATTRS", ())
+    if not has_switch or not hasattr(aiohttp.TCPConnector, "_get"):
+        raise ConfigurationError(
+            f"aiohttp {aiohttp.__version__} would repeat requests by itself, or reuse connections "
+            "that it must not: install aiohttp>=3.13.3,<4, or use the default transport"
+        )
 
 
 def _session(
@@ -215,13 +264,13 @@ class _MappedStream(httpx2.AsyncByteStream):
 
 
 @contextmanager
-def _marking(mark: Callable[[], None] | None) -> Generator[None]:
-    """Have the mark called just before the first byte is written."""
-    token = _sending.set(mark)
+def _set(hook: ContextVar[T], value: T) -> Generator[None]:
+    """Have a hook called for the requests within."""
+    token = hook.set(value)
     try:
         yield
     finally:
-        _sending.reset(token)
+        hook.reset(token)
 
 
 @contextmanager
@@ -256,5 +305,9 @@ def _described(
     cause: BaseException, otherwise: type[httpx2.HTTPError] = httpx2.RemoteProtocolError
 ) -> httpx2.HTTPError:
     """Return the error of httpx2, without aiohttp's words: some print the request, key and all."""
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        found = untrusted(cause.certificate_error)
+        if found is not None:
+            return found
     classes = (ours for theirs, ours in _CLASSES.items() if isinstance(cause, theirs))
     return next(classes, otherwise)(type(cause).__name__)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
+import httpcore2
 import httpx2
 import pytest
 
@@ -13,8 +17,10 @@ from apixo_async._exchange import (
     Incoming,
     Outgoing,
     Phase,
+    UsualExchange,
     exchange_over,
 )
+from apixo_async._pooled import _read
 
 pytestmark = pytest.mark.anyio
 URL = "https://api.apixo.ai/api/v1"
@@ -40,12 +46,63 @@ def test_a_request_does_not_show_its_headers() -> None:
 
 
 def test_body_is_cut() -> None:
-    """A body grows to the longest answer and no further; the last chunk that fits says so."""
+    """A body grows to the longest answer and no further; the chunk that does not fit says so."""
     answer = Incoming()
-    assert not answer.take(b"x" * (LONGEST_ANSWER - 1))
+    assert not answer.take(b"x" * (LONGEST_ANSWER - 2))
+    assert not answer.take(b"x")
+    assert not answer.cut
     assert answer.take(b"yz")
+    assert answer.cut
     assert len(answer.body) == LONGEST_ANSWER
     assert answer.body.endswith(b"xy")
+
+
+def test_a_body_that_is_no_longer_than_the_longest_is_whole() -> None:
+    """A body of just so many bytes is not cut."""
+    answer = Incoming()
+    assert not answer.take(b"x" * LONGEST_ANSWER)
+    assert not answer.cut
+
+
+def test_small_chunks_are_not_copied_again_and_again() -> None:
+    """Twice as many small chunks take about twice the time, and not four times."""
+
+    def seconds(count: int) -> float:
+        answer, began = Incoming(), time.process_time()
+        for _ in range(count):
+            answer.take(b"0123456789abcdef")
+        return time.process_time() - began
+
+    few = min(seconds(8_000) for _ in range(3))
+    assert min(seconds(64_000) for _ in range(3)) < 30 * few
+
+
+@pytest.mark.parametrize("way", ["default", "usual"])
+async def test_the_loop_runs_while_tiny_chunks_come(way: str) -> None:
+    """Thousands of chunks that came at once do not hold the loop up until the last of them."""
+    turns = 0
+
+    async def run() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    class Chunks(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(10_000):
+                yield b"x"
+
+    answer, runner = Incoming(), asyncio.create_task(run())
+    if way == "usual":
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Chunks()))
+        exchange = UsualExchange(transport, "https://api.apixo.ai", Timeouts())
+        await exchange(Outgoing("/x", [], None, Phase(believed=True)), answer)
+    else:
+        await _read(httpcore2.Response(200, content=Chunks()), answer)
+    runner.cancel()
+    assert len(answer.body) == 10_000
+    assert 70 < turns < 200
 
 
 class Direct(httpx2.MockTransport):

@@ -40,6 +40,11 @@ def test_key_is_not_shown() -> None:
     assert "canary" not in repr(checked())
 
 
+def test_the_password_of_a_proxy_is_not_shown() -> None:
+    """The repr of the settings holds no proxy, which may have a password."""
+    assert "hunter22" not in repr(checked(proxy="http://user:hunter22@127.0.0.1:3128"))
+
+
 def test_channel() -> None:
     """The channel runs over the transport given, else over one of httpx2's own."""
     mock = httpx2.MockTransport(lambda _: httpx2.Response(200))

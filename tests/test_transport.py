@@ -280,3 +280,42 @@ def test_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pool(None) is httpcore2.AsyncConnectionPool
     with pytest.raises(ConfigurationError, match="proxy"):
         pool("gopher://127.0.0.1")
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]:9"])
+def test_no_proxy_gets_what_goes_to_this_machine(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain http to loopback takes no proxy of the environment, and none of another machine."""
+    import httpcore2
+
+    monkeypatch.setenv("http_proxy", "http://10.0.0.1:3128")
+    monkeypatch.setenv("all_proxy", "http://10.0.0.1:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    built = build_transport(base, proxy=None, verify=True)
+    assert type(built._pool) is httpcore2.AsyncConnectionPool
+    with pytest.raises(ConfigurationError, match="the key in the clear"):
+        build_transport(base, proxy="http://10.0.0.1:3128", verify=True)
+    built = build_transport(base, proxy="http://127.0.0.1:3128", verify=True)
+    assert type(built._pool) is httpcore2.AsyncHTTPProxy
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "gopher://user:hunter22@127.0.0.1",
+        "http://user:hun/ter22@127.0.0.1",
+        "user:hunter22@127.0.0.1",
+        "http://user:hunter22@[::1",
+        "http://user:hunter22@ex ample:port",
+        "http://user:hunter22@\ud800.example",
+        b"http://user:hunter22@127.0.0.1",
+    ],
+)
+def test_the_password_of_a_proxy_is_not_shown(proxy: str) -> None:
+    """A proxy that cannot be used is refused without its URL."""
+    with pytest.raises(ConfigurationError, match=r"^proxy") as caught:
+        build_transport(BASE, proxy=proxy, verify=True)
+    assert "ter22" not in str(caught.value)
+    assert caught.value.__context__ is None

@@ -15,10 +15,10 @@ from apixo_async._core.wire import (
     Answer,
     Envelope,
     Status,
+    as_envelope,
     created_epoch,
     lasted,
     parse_date,
-    read_envelope,
     read_object,
     read_result,
     read_status,
@@ -31,8 +31,14 @@ _REFUSING: Final = frozenset({400, 401, 402, 403, 404, 422, 429, 503})
 #: 4xx answers that say so even without an envelope; these leave it open.
 _OPEN_4XX: Final = frozenset({408, 409, 499})
 
+#: What is said of an answer that is cut.
+_TOO_LONG: Final = "an answer that is too long to be one of the API"
+
 #: An id that stands in an answer although it cannot be read.
 _SOME_ID: Final = re.compile(rb'"taskId"\s*:\s*("\s*[^"\s]|[0-9])')
+
+#: What an envelope with the code 429 holds.
+_CODE_429: Final = re.compile(rb'"code"\s*:\s*"?[\s+0]*429')
 
 _NO_CREDIT: Final = (
     r"(?i)insufficient.{0,20}(credit|balance|fund|quota)"
@@ -81,16 +87,20 @@ def says_throttled(answer: Answer) -> bool:
     """Say whether HTTP status or body code is 429; the body is parsed only if it may be."""
     if answer.status == 429:
         return True
-    if b"429" not in answer.body:
+    if not _CODE_429.search(answer.body):
         return False
-    return decisive_code(answer, read_envelope(answer.body)) == 429
+    return decisive_code(answer, as_envelope(read_object(answer.body, cut=answer.cut))) == 429
 
 
 def status_error(
-    answer: Answer, *, model: str | None = None, task_id: str | None = None
+    answer: Answer,
+    found: Envelope | None = None,
+    *,
+    model: str | None = None,
+    task_id: str | None = None,
 ) -> errors.APIStatusError:
-    """Build the error of an answer that is one."""
-    found = read_object(answer.body)
+    """Build the error of an answer that is one; `found` is what its body says, if it was read."""
+    found = read_object(answer.body, cut=answer.cut) if found is None else found
     code, words = decisive_code(answer, found), found.words
     row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
     if row is _BAD_REQUEST and re.search(_NO_CREDIT, words):
@@ -141,10 +151,13 @@ _REPEATS: Final[Mapping[int, Repeat]] = {429: "throttled", 503: "unavailable"}
 
 def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
     """Say which of the three outcomes of a submit an answer is (invariant 1)."""
-    envelope = read_envelope(answer.body)
+    found = read_object(answer.body, cut=answer.cut)
+    envelope = as_envelope(found)
     task_id = None if envelope is None else read_task_id(envelope)
     if task_id is not None:
         return Bought(task_id)
+    if answer.cut:
+        return Uncertain(f"HTTP {answer.status} with {_TOO_LONG}", answer.body[:BODY_HEAD])
     code = decisive_code(answer, envelope)
     if _SOME_ID.search(answer.body):
         refused = False  # Whatever the code is, it speaks of a task.
@@ -153,7 +166,7 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
     else:
         refused = 400 <= code < 500 and code not in _OPEN_4XX
     if refused:
-        return Refused(status_error(answer, model=model), _REPEATS.get(code))
+        return Refused(status_error(answer, found, model=model), _REPEATS.get(code))
     kind = "an envelope without a task id" if envelope is not None else "no readable envelope"
     return Uncertain(f"HTTP {answer.status} with {kind}", answer.body[:BODY_HEAD])
 
@@ -238,10 +251,13 @@ _LOOK_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
 
 def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
     """Say what one look told of a task (invariant 5)."""
-    envelope = read_envelope(answer.body)
+    found = read_object(answer.body, cut=answer.cut)
+    envelope = as_envelope(found)
     code = decisive_code(answer, envelope)
+    if answer.cut and code != 429:
+        return Faulty(_unreadable(answer, ref, f"and {_TOO_LONG}"))
     if code >= 400:
-        error = status_error(answer, model=ref.model, task_id=ref.task_id)
+        error = status_error(answer, found, model=ref.model, task_id=ref.task_id)
         # No credit, even as a 400, says nothing of a task that was paid for; nor does the page
         # of a gateway whose way to the service is broken for a moment. An envelope that knows the
         # task's state is not overruled by the HTTP status that it comes with.
@@ -252,13 +268,13 @@ def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
         return Faulty(error) if silent else _LOOK_ROWS.get(code, Faulty)(error)
     status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
     if status is None or envelope is None or envelope.code != 200:
-        return Faulty(_unreadable(answer, ref))
+        return Faulty(_unreadable(answer, ref, "without a readable status"))
     return _judge_state(status, envelope, ref, answer.date_header)
 
 
-def _unreadable(answer: Answer, ref: TaskRef) -> errors.APIConnectionError:
+def _unreadable(answer: Answer, ref: TaskRef, what: str) -> errors.APIConnectionError:
     return errors.APIConnectionError(
-        f"{ref}: HTTP {answer.status} without a readable status; it is looked at again",
+        f"{ref}: HTTP {answer.status} {what}; it is looked at again",
         model=ref.model,
         task_id=ref.task_id,
     )

@@ -53,15 +53,17 @@ class Answer(NamedTuple):
 
     Attributes:
         status: The HTTP status.
-        body: The decoded body, possibly cut short.
+        body: The decoded body, possibly broken off.
         retry_after: Seconds of the `Retry-After` header, or None.
         date_header: The `Date` header, or None; most answers' is never parsed.
+        cut: Whether the body is the beginning of one that is too long to be read.
     """
 
     status: int
     body: bytes
     retry_after: float | None = None
     date_header: str | None = None
+    cut: bool = False
 
     @property
     def date(self) -> float | None:
@@ -136,27 +138,34 @@ class Status(_Wire):
 
 
 def read_envelope(body: bytes) -> Envelope | None:
-    """Return the envelope in a body, or None where there is none, such as in an HTML page.
+    """Return the envelope in a body, or None where there is none, such as in an HTML page."""
+    return as_envelope(read_object(body))
+
+
+def as_envelope(found: Envelope) -> Envelope | None:
+    """Return what was found if it is an envelope of the API.
 
     Only the API writes an integer `code`: a gateway in front of it writes JSON of its own.
     """
-    found = read_object(body)
     # A task id is never thrown away for want of a code: it was paid for.
     return found if found.code is not None or read_task_id(found) else None
 
 
-def read_object(body: bytes) -> Envelope:
-    """Return what a body says in the fields of an envelope, be it one or not."""
-    return _read(Envelope, _parsed(body))
+def read_object(body: bytes, *, cut: bool = False) -> Envelope:
+    """Return what a body says in the fields of an envelope, be it one or not.
+
+    Of a body that is cut, what stands whole before the cut is read.
+    """
+    return _read(Envelope, _parsed(body, cut=cut))
 
 
-def _parsed(given: bytes | str) -> object:
+def _parsed(given: bytes | str, *, cut: bool = False) -> object:
     """Read JSON however odd it is; None where it is none.
 
     No text in what is read holds half of a surrogate pair.
     """
     try:
-        return from_json(given)
+        return from_json(given, allow_partial=cut)
     except ValueError:
         pass
     # A byte-order mark, a raw control character or one byte that is no UTF-8 hides no task id

@@ -25,6 +25,7 @@ from apixo_async._core.wire import parse_retry_after
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan
 from apixo_async._downloads.leftovers import sweep
+from apixo_async._downloads.reachable import PUBLIC, Reachable
 from apixo_async._downloads.source import Again, Source
 from apixo_async._downloads.transfer import Transfer, finish, receive
 
@@ -83,7 +84,7 @@ class Downloader:
         rng: The source of the jitter.
         timeouts: How long each part may take.
         concurrency: Files that are transferred at once, over all calls.
-        allow_private: Whether redirects may lead to any address.
+        reachable: Which addresses are asked.
         now: The wall clock, to tell how old a result is.
     """
 
@@ -95,12 +96,12 @@ class Downloader:
         rng: random.Random,
         timeouts: DownloadTimeouts = DownloadTimeouts(),
         concurrency: int = 16,
-        allow_private: bool = False,
+        reachable: Reachable = PUBLIC,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         phases = {name: getattr(timeouts, name) for name in ("connect", "read", "write", "pool")}
         self._source = Source(
-            transport, user_agent=user_agent, timeouts=phases, allow_private=allow_private
+            transport, user_agent=user_agent, timeouts=phases, reachable=reachable
         )
         self._rng = rng
         self._timeouts = timeouts
@@ -160,11 +161,21 @@ class Downloader:
     async def _save(
         self, result: Result, url: str, destination: Destination, max_bytes: int
     ) -> Path:
-        if kept := await off_loop(partial(destination.find_whole, result.created_at)):
-            return kept
         part = Part(destination)
         try:
+            if kept := await off_loop(partial(destination.find_whole, result.created_at)):
+                return kept
             return await self._repeat(_Job(result, url, part, max_bytes, Transfer()))
+        except DownloadError:
+            raise
+        except Exception as exc:
+            # A defect, or what nobody foresaw: it costs this file, and not its siblings.
+            raise DownloadError(f"{type(exc).__name__} while it was saved") from exc
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise DownloadError("its transport cancelled the request by itself") from exc
         finally:
             part.discard()
 
@@ -210,8 +221,8 @@ class Downloader:
             if use == "useless":
                 raise Again("the server answered with another range than was asked for")
             check_size(job.transfer.total or 0, job.max_bytes)
-            encoded = job.transfer.encoded
-            await receive(response, job.part, encoded=encoded, max_bytes=job.max_bytes)
+            encoded, end = job.transfer.encoded, job.transfer.end
+            await receive(response, job.part, encoded=encoded, max_bytes=job.max_bytes, end=end)
         return await finish(job.part, job.transfer)
 
     def _check_status(self, response: httpx2.Response, result: Result) -> None:
@@ -254,10 +265,7 @@ def _root(exc: BaseException) -> BaseException:
 
 def _summary(
     result: Result, failures: dict[int, BaseException], saved: list[Path]
-) -> BaseException:
-    for exc in failures.values():
-        if not isinstance(exc, DownloadError):
-            return exc
+) -> DownloadError:
     expired = all(isinstance(exc, ResultExpiredError) for exc in failures.values())
     cls = ResultExpiredError if expired else DownloadError
     count = len(failures) + len(saved)

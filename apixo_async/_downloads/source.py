@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
-import socket
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final
 
 import anyio
 import httpx2
 
 from apixo_async._core.task_errors import DownloadError
+from apixo_async._downloads.reachable import Reachable
+from apixo_async._exchange import CONNECTING, untrusted
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -52,7 +52,7 @@ class Source:
         transport: What carries the requests; it stays the caller's.
         user_agent: The `User-Agent`.
         timeouts: Seconds to `connect`, `read`, `write` and wait for the `pool`.
-        allow_private: Whether a redirect may lead to any address.
+        reachable: Which addresses are asked.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Source:
         *,
         user_agent: str,
         timeouts: dict[str, float],
-        allow_private: bool,
+        reachable: Reachable,
     ) -> None:
         self._transport = transport
         self._headers = {
@@ -70,13 +70,13 @@ class Source:
             "User-Agent": user_agent,
         }
         self._timeouts = timeouts
-        self._allow_private = allow_private
+        self._reachable = reachable
 
     @contextlib.asynccontextmanager
     async def ask(self, url: str, conditions: dict[str, str]) -> AsyncGenerator[httpx2.Response]:
         """Give the first answer that is no redirect, and close it afterwards."""
         here = first = read_url(url)
-        self._check(first, first)
+        self._check(first)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._send(here, conditions)
             try:
@@ -86,38 +86,75 @@ class Source:
             finally:
                 await _close(response)
             here = _next(here, response.headers.get("location"))
-            self._check(first, here)
+            self._check(here)
         raise DownloadError(f"{shown(first)} redirects more than {MAX_REDIRECTS} times")
 
     async def _send(self, url: httpx2.URL, conditions: dict[str, str]) -> httpx2.Response:
-        request = httpx2.Request(
-            "GET",
-            url,
-            headers={**self._headers, **conditions},
-            extensions={"timeout": dict(self._timeouts)},
-        )
+        watch = _Watch(url, self._reachable)
         try:
+            request = httpx2.Request(
+                "GET",
+                url,
+                headers={**self._headers, **conditions},
+                extensions={
+                    "timeout": dict(self._timeouts),
+                    "trace": watch.trace,
+                    CONNECTING: watch.check,
+                },
+            )
             return await self._transport.handle_async_request(request)
         except Exception as exc:
-            raise failure(exc) from exc
+            if watch.refusal is None:
+                raise failure(exc) from exc
+        raise DownloadError(f"{shown(url)} {watch.refusal}")
 
-    def _check(self, first: httpx2.URL, here: httpx2.URL) -> None:
-        found = reach(here.host)
-        # A simulator on loopback, or a server of one's own network, may redirect to its like.
-        # No result is served from a link-local address, where clouds keep their credentials.
-        usual = reach(first.host) if reach(first.host) != "link-local" else "public"
-        if not self._allow_private and found not in ("public", usual):
-            raise DownloadError(f"{shown(here)} is a {found} address, and is not asked")
+    def _check(self, url: httpx2.URL) -> None:
+        if (refusal := self._reachable.refusal(url.host)) is not None:
+            raise DownloadError(f"{shown(url)} {refusal}")
+
+
+class _Watch:
+    """Look at the address that a connection is made to, before anything is sent there.
+
+    Attributes:
+        refusal: Why the last one was refused, or None.
+    """
+
+    def __init__(self, url: httpx2.URL, reachable: Reachable) -> None:
+        self.refusal: str | None = None
+        self._url = url
+        self._reachable = reachable
+        self._is_direct = False
+
+    def check(self, address: str) -> None:
+        """Raise an OSError if the address is not one to ask."""
+        self.refusal = self._reachable.refusal(self._url.host, address)
+        if self.refusal is not None:
+            raise PermissionError(self.refusal)
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Check the peer of each connection of httpcore2 that is not one to a proxy."""
+        if event == "connection.connect_tcp.started":
+            self._is_direct = info["host"] == self._url.raw_host.decode("ascii")
+        elif event == "connection.connect_tcp.complete" and self._is_direct:
+            stream = info["return_value"]
+            try:
+                self.check(stream.get_extra_info("server_addr")[0])
+            except BaseException:
+                await stream.aclose()
+                raise
 
 
 def read_url(text: str) -> httpx2.URL:
     """Return the URL in a text; only http and https with a host are served."""
     try:
         url = httpx2.URL(text)
-    except (httpx2.InvalidURL, TypeError) as exc:
+        host = url.host
+    except (httpx2.InvalidURL, TypeError, ValueError) as exc:
+        # A ValueError: half of a surrogate pair, or a host that IDNA does not know.
         raise DownloadError("its URL cannot be read") from exc
-    if url.scheme not in ("http", "https") or not url.host:
-        raise DownloadError(f"{url.scheme or 'no'}: URL with host {url.host!r}; http or https only")
+    if url.scheme not in ("http", "https") or not host:
+        raise DownloadError(f"{url.scheme or 'no'}: URL with host {host!r}; http or https only")
     return url
 
 
@@ -126,42 +163,12 @@ def shown(url: httpx2.URL) -> str:
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
-def reach(host: str) -> str:
-    """Say what a host is: "public", "private", "loopback" or "link-local".
-
-    Names other than localhost are taken for public: nothing is looked up.
-    """
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return "loopback"
-    address = _address(name)
-    if address is None:
-        return "public"
-    if address.is_loopback or address.is_unspecified:
-        return "loopback"
-    if address.is_link_local:
-        return "link-local"
-    return "public" if address.is_global else "private"
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        # The odd spellings which resolvers take as well: 127.1, 0x7f000001, 2130706433.
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(name))
-        except (OSError, ValueError):
-            return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
 def _next(here: httpx2.URL, location: str | None) -> httpx2.URL:
     if not location:
         raise DownloadError(f"{shown(here)} redirects to nowhere")
     try:
         url = read_url(str(here.join(location)))
-    except httpx2.InvalidURL as exc:
+    except (httpx2.InvalidURL, ValueError) as exc:
         raise DownloadError(f"{shown(here)} redirects to what is no URL") from exc
     if here.scheme == "https" and url.scheme == "http":
         raise DownloadError(f"{shown(here)} redirects to plain http")
@@ -170,6 +177,8 @@ def _next(here: httpx2.URL, location: str | None) -> httpx2.URL:
 
 def failure(exc: Exception) -> Again | DownloadError:
     """Map an exception of any HTTP stack."""
+    if (fault := untrusted(exc)) is not None:
+        return DownloadError(str(fault))
     text = re.sub(r"\?\S+", "?...", str(exc))
     words = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     hopeless = isinstance(exc, _HOPELESS) and not isinstance(exc, OSError)

@@ -26,8 +26,10 @@ _SPOILED: Final = 3
 _PLAIN: Final = frozenset({"", "identity"})
 _INFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
-_RANGE: Final = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
+#: What may stand in a header of a request; servers send other tags, too.
+_SENDABLE: Final = re.compile(r"[\x20-\x7e]+")
 
 #: What to do with a body: add it to what is there, take it from its beginning, or ask again.
 Use: TypeAlias = Literal["append", "anew", "useless"]
@@ -38,12 +40,14 @@ class Transfer:
 
     Attributes:
         total: Its bytes, or None.
+        end: How many it has at most with the body that comes, by the answer's head, or None.
         spoiled: How often as many came, and yet the file was not whole.
         encoded: Whether the body came compressed; such a one is not resumed.
     """
 
     def __init__(self) -> None:
         self.total: int | None = None
+        self.end: int | None = None
         self.encoded = False
         self.spoiled = 0
         self._validator: str | None = None
@@ -51,12 +55,12 @@ class Transfer:
     def conditions(self, size: int) -> dict[str, str]:
         """Return the headers that ask for what is missing behind `size` bytes, if that is safe.
 
-        Without a validator or a length nothing would tell whether the parts are of one file.
+        Without a validator nothing would tell whether the parts are of one file: two versions
+        may be of one length.
         """
-        if not size or (self._validator is None and self.total is None):
+        if not size or self._validator is None:
             return {}
-        wanted = {"Range": f"bytes={size}-"}
-        return wanted if self._validator is None else {**wanted, "If-Range": self._validator}
+        return {"Range": f"bytes={size}-", "If-Range": self._validator}
 
     def admit(self, response: httpx2.Response, size: int) -> Use:
         """Learn from an answer, and say what its body is good for.
@@ -74,7 +78,7 @@ class Transfer:
         self.encoded = encoding in _INFLATED
         length = response.headers.get("content-length", "")
         plain = not self.encoded
-        self.total = int(length) if plain and _LENGTH.fullmatch(length) else None
+        self.total = self.end = int(length) if plain and _LENGTH.fullmatch(length) else None
         self._validator = _validator(response.headers) if plain else None
         return "anew"
 
@@ -84,10 +88,13 @@ class Transfer:
             return False
         if _validator(headers) not in (None, self._validator):
             return False
-        total = self.total if found[2] == "*" else int(found[2])
+        total = self.total if found[3] == "*" else int(found[3])
         if self.total not in (None, total):
             return False
-        self.total = total
+        end = int(found[2]) + 1
+        if end <= size or (total is not None and end > total):
+            return False
+        self.total, self.end = total, end
         return True
 
 
@@ -116,11 +123,18 @@ class Inflater:
             raise Again(f"its compressed data are broken ({exc})") from exc
 
 
-async def receive(response: httpx2.Response, part: Part, *, encoded: bool, max_bytes: int) -> None:
-    """Append a body to a file, as far as it comes.
+async def receive(
+    response: httpx2.Response,
+    part: Part,
+    *,
+    encoded: bool,
+    max_bytes: int,
+    end: int | None = None,
+) -> None:
+    """Append a body to a file, as far as it comes; the file then has `end` bytes at most.
 
     Raises:
-        Again: It broke off, or cannot be decoded.
+        Again: It broke off, cannot be decoded, or was longer; then nothing of the file is kept.
         DownloadError: It is larger than allowed, or cannot be written.
     """
     inflater = Inflater() if encoded else None
@@ -131,6 +145,9 @@ async def receive(response: httpx2.Response, part: Part, *, encoded: bool, max_b
             check_size(received, max_bytes)
             pieces = batch if inflater is None else inflater.pieces(batch)
             await off_loop(partial(part.write, pieces, max_bytes))
+            if end is not None and part.size > end:
+                await off_loop(part.restart)
+                raise Again(f"more came than the {end} bytes that were announced")
     if inflater is not None and not inflater.ended:
         raise Again("its compressed data end early")
 
@@ -184,4 +201,5 @@ def _encoding(headers: httpx2.Headers) -> str:
 def _validator(headers: httpx2.Headers) -> str | None:
     tag = headers.get("etag", "")
     # A weak tag does not promise the same bytes.
-    return tag if tag.startswith('"') else headers.get("last-modified")
+    found = tag if tag.startswith('"') else headers.get("last-modified", "")
+    return found if _SENDABLE.fullmatch(found) else None

@@ -322,3 +322,26 @@ def test_what_is_kept_of_an_unreadable_answer() -> None:
     empty = judge_submit(Answer(200, body()), MODEL)
     assert isinstance(empty, Uncertain)
     assert empty.reason == "HTTP 200 with an envelope without a task id"
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 429, 502])
+@pytest.mark.parametrize(
+    "content", [PAGE, b"", body()[:-1], b'{"code": 200, "data": {"taskId": "t']
+)
+def test_a_submit_with_an_answer_that_is_cut(status: int, content: bytes) -> None:
+    """Behind the cut there may be a task id, whatever the status is."""
+    verdict = judge_submit(Answer(status, content, cut=True), MODEL)
+    assert isinstance(verdict, Uncertain)
+    assert f"HTTP {status} with an answer that is too long" in verdict.reason
+    assert verdict.body_head == content
+
+
+def test_an_id_before_the_cut_is_bought() -> None:
+    """A task id that came whole is one, however much comes behind it."""
+    whole = body(data={"taskId": "task_1", "more": list(range(100))})
+    assert judge_submit(Answer(200, whole[:-20], cut=True), MODEL) == Bought("task_1")
+
+
+def test_a_429_in_an_answer_that_is_cut() -> None:
+    """A code that came before the cut slows everything down."""
+    assert says_throttled(Answer(200, body(429, data=[1, 2])[:-3], cut=True))

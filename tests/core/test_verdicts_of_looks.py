@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._core import verdicts
+from apixo_async._core import verdicts, wire
 from apixo_async._core.errors import (
     APIConnectionError,
     APIStatusError,
@@ -301,3 +301,37 @@ def test_no_answer_is_too_odd_to_judge(status: int, content: bytes) -> None:
         read += [found.words, found.data]
     for text in texts_in(read):
         text.encode()
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 502])
+@pytest.mark.parametrize(
+    "content", [PAGE, body(404), body(200, data={"state": "success", "resultJson": RESULT_JSON})]
+)
+def test_a_look_whose_answer_is_cut(status: int, content: bytes) -> None:
+    """A task whose answer is too long goes on: what is behind the cut may change everything."""
+    verdict = judge_look(Answer(status, content, cut=True), REF)
+    assert isinstance(verdict, Faulty)
+    assert f"{REF}: HTTP {status} and an answer that is too long" in str(verdict.error)
+
+
+def test_a_429_whose_answer_is_cut() -> None:
+    """A look that was refused for the limits says so, however long its page is."""
+    assert isinstance(judge_look(Answer(429, PAGE, cut=True), REF), Throttled)
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("code", [200, 404])
+def test_an_answer_is_parsed_once(status: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting an answer and judging it parse its body once: it may be a large one."""
+    parsed: list[object] = []
+    parse = wire._parsed
+
+    def counted(given: bytes | str, **more: bool) -> object:
+        parsed.append(given)
+        return parse(given, **more)
+
+    monkeypatch.setattr(wire, "_parsed", counted)
+    answer = Answer(status, body(code, data={"state": "processing", "number": 429}))
+    assert not verdicts.says_throttled(answer)
+    judge_look(answer, REF)
+    assert parsed == [answer.body]

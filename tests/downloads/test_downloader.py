@@ -262,7 +262,7 @@ async def test_a_broken_body_is_resumed(tmp_path: Path) -> None:
 
 async def test_a_short_body_with_a_length_is_resumed(tmp_path: Path) -> None:
     """A transport that does not notice a missing end does not make it whole."""
-    short = broken(MP3, 100)
+    short = broken(MP3, 100, etag='"v1"')
     short.breaks = None
     server = Server(a=[short, rest(MP3, 100)])
     (path,) = await saved(server, tmp_path)
@@ -436,7 +436,7 @@ async def test_a_file_that_is_announced_too_large_is_not_read(tmp_path: Path) ->
     """The length is enough to refuse a file, also where a range tells it."""
     huge = sized(PNG, content_length="5001")
     huge.interval = 1.0
-    begun = Reply(206, PNG[100:], {"content-range": "bytes 100-9/9999"})
+    begun = Reply(206, PNG[100:], {"content-range": "bytes 100-9998/9999"})
     short = Reply(body=PNG[:100], headers={"etag": '"v1"'})
     for script in ([huge], [short, begun]):
         began = now()
@@ -811,14 +811,100 @@ async def test_a_defect_of_a_transport_is_told_at_once(tmp_path: Path) -> None:
 async def test_a_defect_of_the_download_itself_is_not_hidden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that is not foreseen comes through as it is."""
+    """An error that is not foreseen is the cause of the one that is raised."""
 
     def defect(_: Part) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Part, "open", defect)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(DownloadError, match="file 1: ZeroDivisionError") as caught:
         await saved(Server(a=Reply(404)), tmp_path)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+ODD_URLS = [
+    "https://cdn.example/\ud800.png",
+    "https://\ud83d.example/a.png",
+    "https://xn--0.example/a.png",
+    "https://xn--a-ecp.ru/a",
+    "https://" + "a" * 70 + ".example/\u00e4",
+    "https://\u2488\u0660.example/",
+    "https://[::1/",
+    "https://a.example:99999/",
+    "//",
+    "https://a.example/\x00",
+]
+
+
+@pytest.mark.parametrize("url", ODD_URLS)
+@pytest.mark.parametrize("by", ["result", "redirect"])
+async def test_an_odd_url_costs_its_own_file_only(url: str, by: str, tmp_path: Path) -> None:
+    """Whatever stands in place of a URL, the other files are saved and named."""
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        str(request.url).encode()
+        if request.url.path.startswith("/moved"):
+            # As bytes, since a header of the wire may hold anything.
+            location = url.encode("utf-8", "surrogatepass")
+            return httpx2.Response(302, headers=[(b"Location", location)])
+        if request.url.host != "cdn.example" or "good" not in request.url.path:
+            raise UnicodeError("a stack that cannot write it")
+        return sized(PNG).response()
+
+    first = url if by == "result" else "https://cdn.example/moved.png"
+    odd = Result("t", "m", (first, "https://cdn.example/good.png"), created_at=NOW)
+    load = Downloader(httpx2.MockTransport(answer), user_agent="ua/1", rng=random.Random(7))
+    with pytest.raises(DownloadError, match="1 of 2 files not saved: file 1: ") as caught:
+        await load.download(odd, tmp_path)
+    assert caught.value.saved == (tmp_path / "t-2.png",)
+    assert caught.value.task_id == "t"
+    str(caught.value).encode()
+
+
+async def test_a_transport_that_cancels_by_itself_costs_its_own_file_only(tmp_path: Path) -> None:
+    """A request that ends as if it had been cancelled is one file's failure."""
+    server = Server(a=sized(PNG), b=sized(PNG))
+    handle = server.handle_async_request
+
+    async def cancelled(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/a.jpg":
+            raise asyncio.CancelledError
+        return await handle(request)
+
+    server.handle_async_request = cancelled  # type: ignore[method-assign]
+    with pytest.raises(DownloadError, match="cancelled the request by itself") as caught:
+        await saved(server, tmp_path)
+    assert caught.value.saved == (tmp_path / "t-2.png",)
+
+
+async def test_two_versions_of_one_length_are_not_spliced(tmp_path: Path) -> None:
+    """Without a validator nothing tells that the rest is of the same file: it comes anew."""
+    other = PNG[:100] + bytes(reversed(PNG[100:-12])) + PNG[-12:]
+    server = Server(a=[broken(PNG, 2_000), sized(other)])
+    (path,) = await saved(server, tmp_path)
+    assert path.read_bytes() == other
+    assert server.ranges == [None, None]
+
+
+@pytest.mark.parametrize("last", [len(MP3) - 1, 200])
+async def test_a_part_that_is_longer_than_its_range(last: int, tmp_path: Path) -> None:
+    """A 206 with more bytes than it announced is not kept, nor what it was added to."""
+    long = rest(MP3, 100)
+    long.headers["content-range"] = f"bytes 100-{last}/{len(MP3)}"
+    long.body += b"more"
+    del long.headers["content-length"]
+    server = Server(a=[broken(MP3, 100, etag='"v1"'), long, sized(MP3)])
+    (path,) = await saved(server, tmp_path)
+    assert path.read_bytes() == MP3
+    assert server.ranges == [None, "bytes=100-", None]
+
+
+async def test_a_body_that_is_longer_than_its_length(tmp_path: Path) -> None:
+    """A transport that hands out more than `Content-Length` has no whole file."""
+    long = sized(MP3)
+    long.body += b"more"
+    (path,) = await saved(Server(a=[long, sized(MP3)]), tmp_path)
+    assert path.read_bytes() == MP3
 
 
 async def test_the_wall_clock_is_the_default(tmp_path: Path) -> None:

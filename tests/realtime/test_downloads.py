@@ -18,6 +18,7 @@ from apixo_async._core.task_errors import DownloadError
 from apixo_async._core.values import Result
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
+from apixo_async._downloads.reachable import Reachable
 
 pytestmark = pytest.mark.anyio
 
@@ -135,7 +136,11 @@ async def load(url: str, target: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) ->
     """Download one file over a transport of its own, in bounded time."""
     async with asyncio.timeout(20), httpx2.AsyncHTTPTransport() as transport:
         downloader = Downloader(
-            transport, user_agent="ua/1", rng=random.Random(7), timeouts=TIMEOUTS
+            transport,
+            user_agent="ua/1",
+            rng=random.Random(7),
+            timeouts=TIMEOUTS,
+            reachable=Reachable.beside("http://127.0.0.1", in_process=False),
         )
         result = Result("t", "gpt-image-1", (url,))
         return await downloader.download(result, target, max_bytes=max_bytes)

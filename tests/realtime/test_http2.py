@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import Event, RequestReceived, StreamEnded
+from hpack import Encoder
 
 from apixo_async import AsyncClient, FluxKontext, SubmitUncertainError, Task, Timeouts
 from apixo_async._transport import Phase
@@ -103,6 +105,21 @@ async def test_mark_comes_before_the_first_byte(monkeypatch: pytest.MonkeyPatch)
         for _ in range(3):
             assert isinstance(await client.submit(CASTLE), Task)
     assert marked == [True, True, True]
+
+
+async def test_the_key_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """At DEBUG the parts of HTTP/2 print headers, plain and packed; none of that is logged."""
+    caplog.set_level(logging.DEBUG)
+    async with asyncio.timeout(20), server(answer) as url, client_of(url) as client:
+        await client.submit(CASTLE)
+    packed = Encoder().huffman_coder.encode(b"Bearer canary")
+    logged = [(record.name, record.getMessage(), record.args) for record in caplog.records]
+    shown = [one for one in logged if "canary" in str(one) or str(packed)[2:-1] in str(one)]
+    assert shown == []
+    assert any(name.startswith("httpcore2") for name, *_ in logged)
+    # What is not about headers is logged as ever.
+    logging.getLogger("hpack.hpack").warning("too large")
+    assert caplog.records[-1].getMessage() == "too large"
 
 
 @pytest.mark.parametrize("act", [reset_stream, close], ids=["stream reset", "closed"])

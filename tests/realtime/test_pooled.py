@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import httpcore2
 import httpx2
 import pytest
 
-from apixo_async import Timeouts
+from apixo_async import ConfigurationError, Timeouts
 from apixo_async._exchange import Exchange, Incoming, Outgoing, Phase
 from apixo_async._pooled import LONGEST_REST, PooledTransport
+from apixo_async._transport import build_transport
 
 pytestmark = pytest.mark.anyio
 BOUND = 20.0
@@ -208,3 +210,23 @@ async def test_bytes_behind_an_answer(transport: PooledTransport) -> None:
         assert await get(exchange) == b"{}"
         await get(exchange)
     assert server.used == [1, 2, 2]
+
+
+async def test_bytes_behind_an_answer_of_a_proxy() -> None:
+    """A connection to a proxy on which more came than one answer is not used again either."""
+    async with serving() as server:
+        transport = PooledTransport(verify=True, proxy=server.url)
+        exchange = transport.exchange_with("http://api.invalid/api/v1", Timeouts())
+        server.behind = GOOD.replace(b"{}", b"[]")
+        assert await get(exchange) == b"{}"
+        server.behind = b""
+        assert await get(exchange) == b"{}"
+        await transport.aclose()
+    assert server.used == [1, 2]
+
+
+def test_a_pool_that_makes_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of httpx2 whose pool is another is refused when the transport is made."""
+    monkeypatch.delattr(httpcore2.AsyncConnectionPool, "create_connection")
+    with pytest.raises(ConfigurationError, match=r"^httpx2 .* install httpx2>=2\.12,<3"):
+        build_transport("https://api.apixo.ai", proxy="", verify=True)

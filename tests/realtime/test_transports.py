@@ -11,13 +11,23 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
+import aiohttp
 import httpx2
 import pytest
 
-from apixo_async import AsyncClient, FluxKontext, Polling, SubmitUncertainError, Timeouts
+from apixo_async import (
+    AsyncClient,
+    ConfigurationError,
+    FluxKontext,
+    Polling,
+    SubmitUncertainError,
+    Timeouts,
+)
 from apixo_async._config import Secret
 from apixo_async._exchange import (
+    FRESH,
     LONGEST_ANSWER,
     Exchange,
     Incoming,
@@ -436,3 +446,46 @@ async def test_bytes_behind_an_answer(transport: httpx2.AsyncBaseTransport, rest
         await asyncio.sleep(rest)
         got = await one.post("/x", b"{}")
     assert (got.status, got.body, len(asked)) == (200, GOOD, 2)
+
+
+@pytest.mark.parametrize("kind", ["default", "aiohttp"])
+async def test_a_post_uses_only_a_fresh_connection(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that rested for longer than 2 s, and may be closed any moment, serves looks."""
+    used: list[int] = []
+    opened: list[asyncio.StreamWriter] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        number = len(opened)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await read_request(reader)
+                used.append(number)
+                await asyncio.sleep(0.02)
+                writer.write(answer(GOOD))
+
+    skipped, monotonic = 0.0, time.monotonic
+    made = TRANSPORTS[kind]()
+    clock = SimpleNamespace(monotonic=lambda: monotonic() + skipped)
+    for module in ("_pooled", "aiohttp"):
+        monkeypatch.setattr(f"apixo_async.{module}.time", clock)
+    async with asyncio.timeout(BOUND), server(handle) as url:
+        one = channel(made, url)
+        await asyncio.gather(one.get("/a"), one.get("/b"))  # Two connections rest.
+        await one.post("/c", b"{}")
+        skipped = FRESH + 0.2
+        await one.post("/d", b"{}")
+        await asyncio.gather(*(one.get(f"/{name}") for name in "efg"))
+        await made.aclose()
+    assert used[2] in (1, 2)
+    assert used[3] == 3
+    assert set(used[4:]) == {1, 2, 3}
+
+
+def test_an_aiohttp_that_repeats_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of aiohttp without the switch for repeats is refused when the transport is made."""
+    monkeypatch.setattr(aiohttp.ClientSession, "ATTRS", frozenset({"_loop"}))
+    with pytest.raises(ConfigurationError, match=r"install aiohttp>=3\.13\.3,<4"):
+        AiohttpTransport()
