@@ -103,7 +103,7 @@ class Channel:
                 # Headers are no local of a frame that raises: they hold the key.
                 await self._exchange(Outgoing(path, self._headers(body), body, phase), answer)
         except Exception as exc:
-            failure = _described(exc, phase)
+            failure = self._described(exc, phase)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as exc:
             # The same once more, but for the frames of the HTTP stack: its locals hold the key.
             answer.status, failure = None, type(exc)(*exc.args)
@@ -116,6 +116,15 @@ class Channel:
         # out of the context of ours.
         raise failure
 
+    def _described(self, exc: Exception, phase: Phase) -> Unanswered:
+        timed_out = isinstance(exc, TimeoutError | httpx2.TimeoutException)
+        # The text of an exception of a foreign transport could hold anything, a header even; that
+        # of a known one may quote the line that it could not read.
+        own = isinstance(exc, httpx2.HTTPError | OSError)
+        said = self._key.hidden_in(str(exc).encode(errors="replace")).decode() if own else ""
+        reason = ": ".join(part for part in (type(exc).__name__, said) if part)
+        return Unanswered(reason, phase.maybe_sent, timed_out)
+
     def _headers(self, body: bytes | None) -> list[tuple[bytes, bytes]]:
         content = [] if body is None else [(b"Content-Type", b"application/json")]
         return [*self._common, self._key.authorization(), *content]
@@ -125,14 +134,6 @@ def _pause(answer: Incoming) -> float | None:
     if answer.retry_after is None:
         return None
     return parse_retry_after(answer.retry_after, datetime.now(UTC))
-
-
-def _described(exc: Exception, phase: Phase) -> Unanswered:
-    timed_out = isinstance(exc, TimeoutError | httpx2.TimeoutException)
-    # The text of an exception of a foreign transport could hold anything, a header even.
-    own = isinstance(exc, httpx2.HTTPError | OSError)
-    text = f": {exc}" if own and str(exc) else ""
-    return Unanswered(f"{type(exc).__name__}{text}", phase.maybe_sent, timed_out)
 
 
 def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
