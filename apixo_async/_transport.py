@@ -19,7 +19,8 @@ import httpx2
 from apixo_async._bounds import bound_after
 from apixo_async._config import Secret, Timeouts
 from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.wire import Answer, parse_retry_after
+from apixo_async._core.text import one_line
+from apixo_async._core.wire import MOST_WORDS, Answer, parse_retry_after
 from apixo_async._exchange import Incoming, Outgoing, Phase, exchange_over
 
 
@@ -123,7 +124,7 @@ class Channel:
         own = isinstance(exc, httpx2.HTTPError | OSError)
         said = self._key.hidden_in(str(exc).encode(errors="replace")).decode() if own else ""
         reason = ": ".join(part for part in (type(exc).__name__, said) if part)
-        return Unanswered(reason, phase.maybe_sent, timed_out)
+        return Unanswered(one_line(reason, MOST_WORDS), phase.maybe_sent, timed_out)
 
     def _headers(self, body: bytes | None) -> list[tuple[bytes, bytes]]:
         content = [] if body is None else [(b"Content-Type", b"application/json")]

@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from apixo_async._core.text import printable
+
 
 def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
     error = cls.__new__(cls, *args)
@@ -55,7 +57,8 @@ class ApixoError(Exception):
     def __init__(
         self, message: str, *, model: str | None = None, task_id: str | None = None
     ) -> None:
-        super().__init__(message)
+        # It may quote the service, an address or a file name.
+        super().__init__(printable(message))
         self.model = model
         self.task_id = task_id
 
@@ -179,6 +182,17 @@ class RateLimitError(APIStatusError):
 
 class InternalServerError(APIStatusError):
     """The service failed, or says that it is unavailable."""
+
+
+def reason_of(error: ApixoError) -> str:
+    """Return an error in words for events and the log.
+
+    The service's own words are left out: they may repeat a prompt.
+    """
+    if not isinstance(error, APIStatusError):
+        return str(error)
+    code = "" if error.code in (None, error.status) else f" with code {error.code}"
+    return f"HTTP {error.status}{code} ({type(error).__name__})"
 
 
 def retry_after_of(error: ApixoError) -> float | None:

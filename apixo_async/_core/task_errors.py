@@ -76,8 +76,8 @@ class TaskFailedError(TaskError):
     """The service gave up on the task.
 
     Attributes:
-        fail_code: The service's code as it came, or None.
-        fail_msg: The service's words, or None.
+        fail_code: The service's code, or None: one line of at most 100 characters.
+        fail_msg: The service's words, or None: one line of at most 500 characters.
         family: What the code is about: "content", "prompt", "image", "balance", "throttled",
             "timeout", "upstream", "generation" or "unknown".
         retryable: Whether the same input may succeed as a new task, which is a new purchase.

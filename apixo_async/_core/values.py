@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
 from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.text import one_line
 
 
 def as_seconds(value: object) -> float | None:
@@ -113,6 +114,9 @@ class Limits:
                 raise ConfigurationError(f"Limits: {name}={value!r}; a whole number from 1 up")
 
 
+#: Characters of a reference that are shown.
+_MOST_SHOWN: Final = 300
+
 #: Half a character, which no URL can hold.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -136,7 +140,7 @@ class TaskRef:
                 raise ConfigurationError(f"TaskRef: {name}={value!r}; a non-empty str of text")
 
     def __str__(self) -> str:
-        return f"{self.model}/{self.task_id}"
+        return one_line(f"{self.model}/{self.task_id}", _MOST_SHOWN)
 
 
 @dataclass(frozen=True, slots=True)
