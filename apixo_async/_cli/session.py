@@ -152,8 +152,9 @@ def read_key(path: Path, screen: Screen) -> str:
         raise ConfigurationError(f"{path}: no UTF-8 text; its first line is the key") from None
     if not key:
         raise ConfigurationError(f"{path}: the first line is empty; it is to hold the API key")
-    if os.name == "posix" and path.stat().st_mode & stat.S_IROTH:
-        screen.warning(f"{path} can be read by everybody here: chmod 600 {shlex.quote(str(path))}")
+    if os.name == "posix" and (readers := path.stat().st_mode & (stat.S_IROTH | stat.S_IRGRP)):
+        who = "everybody" if readers & stat.S_IROTH else "its group"
+        screen.warning(f"{path} can be read by {who} here: chmod 600 {shlex.quote(str(path))}")
     return key
 
 
