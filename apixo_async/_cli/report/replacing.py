@@ -41,9 +41,9 @@ class Draft:
         self._path = path
         self._place = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         with _named(path):
-            self._file = open(
-                self._place, "xb", buffering=1 << 18, opener=_private
-            )  # a Path takes no opener
+            # It holds prompts, and URLs that whoever knows them can download.
+            self._place.touch(0o600, exist_ok=False)
+            self._file = self._place.open("wb", buffering=1 << 18)
 
     def write(self, data: bytes) -> None:
         """Append to the draft."""
@@ -66,11 +66,6 @@ class Draft:
             self._file.close()
         with contextlib.suppress(OSError):
             self._place.unlink()
-
-
-def _private(path: str, flags: int) -> int:
-    # A report holds prompts and the URLs of results, which whoever knows them can download.
-    return os.open(path, flags, 0o600)
 
 
 @contextlib.contextmanager

@@ -141,9 +141,12 @@ def test_a_read_only_directory(target: Path) -> None:
 
 def test_a_system_that_opens_no_directories(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a directory cannot be synced, the rename alone must do."""
+    really = os.open
 
-    def refuse(*_: object) -> int:
-        raise PermissionError
+    def refuse(path: str, flags: int, mode: int = 0o777) -> int:
+        if Path(path).is_dir():
+            raise PermissionError
+        return really(path, flags, mode)
 
     monkeypatch.setattr(module.os, "open", refuse)
     write(target)

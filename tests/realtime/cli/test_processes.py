@@ -110,6 +110,31 @@ def test_simulate_serves_until_it_is_told_to_end(number: signal.Signals, start: 
     assert (process.returncode, out, err) == (ExitCode.OK, "", "")
 
 
+BACKGROUND = {
+    "simulate": (("simulate", "--port", "0", "--json"), '{"base_url"', ExitCode.OK),
+    "demo": (("demo", "--speed", "0.1", "--json"), "", ExitCode.INTERRUPTED),
+    "generate": (("generate", "gpt-image-1", "a fox"), "task_", ExitCode.INTERRUPTED),
+}
+
+
+@pytest.mark.parametrize("name", BACKGROUND)
+def test_sigterm_ends_what_a_script_started_in_the_background(
+    name: str, start: Start, slow_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Ctrl-C is ignored SIGTERM still ends a command, in order, and Ctrl-C is ignored."""
+    monkeypatch.setenv("APIXO_BASE_URL", slow_url)
+    arguments, said, code = BACKGROUND[name]
+    process = start(*arguments, background=True)
+    first_line(process, process.stdout if name == "simulate" else process.stderr, said)
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=BOUND)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 def test_simulate_introduces_itself(
     arguments: tuple[str, ...], apixo: Apixo, monkeypatch: pytest.MonkeyPatch
