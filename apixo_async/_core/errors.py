@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from apixo_async._core.refs import TaskRef
 from apixo_async._core.text import printable
 
 
@@ -50,9 +51,12 @@ class ApixoError(Exception):
         task_id: The task in question, or None.
         bought: On errors of a submit: False when no task was made, None when nobody can know. On
             errors of one task True; on all others None.
+        task_over: Whether the service said that the task failed. Whatever else is raised to those
+            who wait, the task may go on and was paid for: keep `ref`, and attach to it.
     """
 
     bought: bool | None = None
+    task_over: bool = False
 
     def __init__(
         self, message: str, *, model: str | None = None, task_id: str | None = None
@@ -61,6 +65,11 @@ class ApixoError(Exception):
         super().__init__(printable(message))
         self.model = model
         self.task_id = task_id
+
+    @property
+    def ref(self) -> TaskRef | None:
+        """The reference from which any process can attach to the task in question, or None."""
+        return TaskRef(self.model, self.task_id) if self.model and self.task_id else None
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword arguments do not pickle by themselves.
