@@ -36,9 +36,10 @@ _OPEN_4XX: Final = frozenset({408, 409, 499})
 #: An id that stands in an answer although it cannot be read.
 _SOME_ID: Final = re.compile(rb'"taskId"\s*:\s*("\s*[^"\s]|[0-9])')
 
-_NO_CREDIT: Final = (
-    r"(?i)insufficient.{0,20}(credit|balance|fund|quota)"
-    r"|(not enough|no|out of) (credit|balance|fund)"
+#: A whole statement that says so, in the words and codes of the documents: a message may also
+#: repeat a prompt.
+_NO_CREDIT: Final = re.compile(
+    r"(?i)(insufficient|not enough|out of)[ _](account )?(credits?|balance|funds?|quota)[.!]?"
 )
 
 
@@ -99,7 +100,7 @@ def status_error(
     found = read_object(answer.body)
     code, words = decisive_code(answer, found), found.words
     row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
-    if row is _BAD_REQUEST and re.search(_NO_CREDIT, words):
+    if row is _BAD_REQUEST and any(map(_NO_CREDIT.fullmatch, found.statements)):
         row = _NO_BALANCE
     about = one_line(" ".join(part for part in (model, task_id) if part), MOST_WORDS) or "the API"
     said = f": {words}" if words else ""
