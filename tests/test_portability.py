@@ -46,7 +46,7 @@ print(len(names), *[f"{one.category.__name__}: {one.message}" for one in caught]
 
 
 def test_all_of_it_works_without_fcntl(tmp_path: Path) -> None:
-    """Every module can be imported and a journal opened; what is weaker then is told in one warning."""
+    """Every module can be imported and a journal opened; one warning says what is weaker then."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,

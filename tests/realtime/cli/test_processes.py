@@ -158,6 +158,14 @@ def test_simulate_introduces_itself(
         assert f"APIXO_BASE_URL={url} APIXO_API_KEY=test-key" in done.stdout
 
 
+def test_simulate_for_everybody_warns(start: Start) -> None:
+    """Who listens on all addresses is told who may look, and gets a URL that works."""
+    process = start("simulate", "--port", "0", "--json", "--host", "0.0.0.0")
+    told = json.loads(first_line(process, process.stdout))
+    assert told["base_url"].startswith("http://127.0.0.1:")
+    assert "whoever reaches this machine" in first_line(process, process.stderr)
+
+
 def test_simulate_takes_its_options(start: Start, spawn: Apixo) -> None:
     """The balance of the simulated account is what it was told to be."""
     process = start("simulate", "--port", "0", "--json", "--balance", "12.34", "--key", "k")
