@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -60,30 +61,61 @@ class Timeouts:
 #: A shorter key could be part of any word.
 _SHORTEST_HIDDEN: Final = 8
 
+#: What begins another spelling of a character: in JSON, in a URL, in HTML.
+_ESCAPES: Final = (b"\\", b"%", b"&")
+
 
 class Secret:
     """An API key that shows itself nowhere: not in a repr, an attribute, a pickle or a copy."""
 
-    __slots__ = ("__reveal",)
+    __slots__ = ("__reveal", "__spellings")
 
     def __init__(self, value: str) -> None:
-        # In a closure: what reports crashes or debugs walks the attributes of what it meets.
+        # In closures: what reports crashes or debugs walks the attributes of what it meets.
         self.__reveal: Callable[[], bytes] = lambda: value.encode("ascii")
+        self.__spellings = lru_cache(1)(lambda: _spellings(value))
 
     def authorization(self) -> tuple[bytes, bytes]:
         """Return the header that goes to the API, and nowhere else."""
         return b"Authorization", b"Bearer " + self.__reveal()
 
     def hidden_in(self, body: bytes) -> bytes:
-        """Return what the service said without the key, if it repeats it ("wrong key: ...")."""
+        """Return what the service said without the key, if it repeats it ("wrong key: ...").
+
+        That is the one place that hides it, so it knows every spelling that decodes to the key.
+        """
         key = self.__reveal()
-        return body.replace(key, b"***") if len(key) >= _SHORTEST_HIDDEN else body
+        if len(key) < _SHORTEST_HIDDEN:
+            return body
+        # Most answers are spelled plainly, and this is far faster.
+        if not any(mark in body for mark in _ESCAPES):
+            return body.replace(key, b"***")
+        return self.__spellings().sub(b"***", body)
 
     def __repr__(self) -> str:
         return "Secret(***)"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an API key is neither pickled nor copied: give each client its own")
+
+
+def _spellings(key: str) -> re.Pattern[bytes]:
+    """Match a key as itself and as escaped in JSON of any depth, HTML or a URL."""
+    # A run of backslashes is tried once, from its beginning: an answer may be made of them. All
+    # of it goes, as what is left of an escape would not be JSON.
+    return re.compile(rb"(?<!\\)" + b"".join(rb"\\*(?:%s)" % _spelled(char) for char in key))
+
+
+def _spelled(char: str) -> bytes:
+    """Match one character, but for the backslashes before it."""
+    ways = [re.escape(char), f"u00(?i:{ord(char):02x})"]
+    if not char.isalnum():
+        import html  # Nobody else needs it.
+
+        code = ord(char)
+        ways += [re.escape(html.escape(char)), f"%(?i:{code:02x})", f"&#0*{code};"]
+        ways.append(f"&#[xX]0*(?i:{code:x});")
+    return "|".join(ways).encode("ascii")
 
 
 def resolve_key(api_key: object) -> Secret:

@@ -11,7 +11,7 @@ from apixo_async._agenda import Agenda
 from apixo_async._claims import Claims
 from apixo_async._core import events, verdicts
 from apixo_async._core.documents import timing
-from apixo_async._core.errors import ApixoError
+from apixo_async._core.errors import ApixoError, reason_of
 from apixo_async._core.plans import after_fault, after_miss, late_again
 from apixo_async._core.polling import Polling
 from apixo_async._core.schedule import Room
@@ -283,7 +283,7 @@ class Ledger:
         if due is not None:
             self.agenda.plan(track, due)
         ref, again_in = track.ref, None if due is None else due - now
-        self._report(events.LookFailed(ref.model, ref.task_id, str(error), again_in))
+        self._report(events.LookFailed(ref.model, ref.task_id, reason_of(error), again_in))
         track.answer_refreshers(error)
 
     def _missed(self, track: Track, verdict: verdicts.Missing, now: float) -> None:

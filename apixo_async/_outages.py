@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from apixo_async._agenda import Agenda
 from apixo_async._core import verdicts
+from apixo_async._core.errors import reason_of
 from apixo_async._core.outage import Outage
 from apixo_async._core.plans import CROWD, is_gone
 from apixo_async._core.service_events import ServiceBack, ServiceDown
@@ -105,7 +106,7 @@ class Outages:
         match verdict:
             case verdicts.Faulty():
                 if self.failed(track, now):
-                    self._report(ServiceDown(track.ref.model, str(verdict.error)))
+                    self._report(ServiceDown(track.ref.model, reason_of(verdict.error)))
             case verdicts.Throttled():
                 self.unclear(track)
             case _:

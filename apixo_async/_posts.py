@@ -13,7 +13,12 @@ from apixo_async._callbacks import Callbacks, Expected
 from apixo_async._calls import Calls
 from apixo_async._core import events
 from apixo_async._core.documents import timing
-from apixo_async._core.errors import APIConnectionError, APITimeoutError, ApixoError
+from apixo_async._core.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ApixoError,
+    reason_of,
+)
 from apixo_async._core.places import PlaceTable
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, TaskInput, TaskRef
@@ -355,7 +360,8 @@ class Posts:
         ended = post.result()
         if isinstance(ended, Refused):
             purchase.slot.release()
-            self._report(events.SubmitRefused(purchase.input.model, str(ended.error), None))
+            reason = reason_of(ended.error)
+            self._report(events.SubmitRefused(purchase.input.model, reason, None))
             return
         if isinstance(ended, Track):
             self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id))

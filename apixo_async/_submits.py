@@ -11,7 +11,7 @@ from typing import TypeVar
 from apixo_async._calls import Calls
 from apixo_async._config import Timeouts
 from apixo_async._core import events
-from apixo_async._core.errors import APITimeoutError, ApixoError
+from apixo_async._core.errors import APITimeoutError, ApixoError, reason_of
 from apixo_async._core.retry import Patience, RetryQuota
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.turns import Urgency
@@ -205,7 +205,7 @@ class Submitter:
             raise _waited_too_long(model, self._line.limiter) from refused
 
     def _refused(self, model: str, error: ApixoError, again_in: float | None) -> None:
-        self._report(events.SubmitRefused(model, str(error), again_in))
+        self._report(events.SubmitRefused(model, reason_of(error), again_in))
 
 
 def _waited_too_long(model: str, limiter: Limiter) -> APITimeoutError:

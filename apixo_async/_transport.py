@@ -21,7 +21,8 @@ import httpx2
 from apixo_async._bounds import bound_after
 from apixo_async._config import Secret, Timeouts, is_loopback
 from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.wire import Answer, parse_retry_after
+from apixo_async._core.text import one_line
+from apixo_async._core.wire import MOST_WORDS, Answer, parse_retry_after
 from apixo_async._exchange import (
     Incoming,
     Outgoing,
@@ -121,7 +122,7 @@ class Channel:
                 # Headers are no local of a frame that raises: they hold the key.
                 await self._exchange(Outgoing(path, self._headers(body), body, phase), answer)
         except Exception as exc:
-            failure = _described(exc, phase)
+            failure = self._described(exc, phase)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as exc:
             # The same once more, but for the frames of the HTTP stack: its locals hold the key.
             answer.status, failure = None, type(exc)(*exc.args)
@@ -133,6 +134,17 @@ class Channel:
         # Raised outside of the handlers: the foreign exception, its request and its frames stay
         # out of the context of ours.
         raise failure
+
+    def _described(self, exc: Exception, phase: Phase) -> Unanswered:
+        exc = untrusted(exc) or exc
+        timed_out = isinstance(exc, TimeoutError | httpx2.TimeoutException)
+        # The text of an exception of a foreign transport could hold anything, a header even; that
+        # of a known one may quote the line that it could not read.
+        own = isinstance(exc, httpx2.HTTPError | OSError)
+        said = self._key.hidden_in(str(exc).encode(errors="replace")).decode() if own else ""
+        reason = ": ".join(part for part in (type(exc).__name__, said) if part)
+        final = isinstance(exc, UntrustedError)
+        return Unanswered(one_line(reason, MOST_WORDS), phase.maybe_sent, timed_out, final)
 
     def _headers(self, body: bytes | None) -> list[tuple[bytes, bytes]]:
         content = [] if body is None else [(b"Content-Type", b"application/json")]
@@ -147,16 +159,6 @@ def _pause(answer: Incoming) -> float | None:
     if answer.retry_after is None:
         return None
     return parse_retry_after(answer.retry_after, datetime.now(UTC))
-
-
-def _described(exc: Exception, phase: Phase) -> Unanswered:
-    exc = untrusted(exc) or exc
-    timed_out = isinstance(exc, TimeoutError | httpx2.TimeoutException)
-    # The text of an exception of a foreign transport could hold anything, a header even.
-    own = isinstance(exc, httpx2.HTTPError | OSError)
-    text = f": {exc}" if own and str(exc) else ""
-    final = isinstance(exc, UntrustedError)
-    return Unanswered(f"{type(exc).__name__}{text}", phase.maybe_sent, timed_out, final)
 
 
 def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import html
+import json
 import math
 import pickle
 import string
+import time
+import urllib.parse
 from collections.abc import Callable
 
 import pytest
@@ -143,6 +147,38 @@ def test_what_the_service_says_of_the_key(key: str, said: bytes, shown: bytes) -
     """A key that the service repeats is hidden, but one that could be part of any word."""
     body = said.replace(b"%s", key.encode())
     assert Secret(key).hidden_in(body) == shown
+
+
+ODD = 'sk/canary+01"23=45\\67'
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "JSON": json.dumps,
+    "JSON with escaped slashes": lambda key: json.dumps(key).replace("/", "\\/"),
+    "JSON in JSON": lambda key: json.dumps(json.dumps(key).replace("/", "\\/")),
+    "numbers": lambda key: "".join(f"\\u{ord(char):04X}" for char in key),
+    "a page": html.escape,
+    "a page of numbers": lambda key: key.replace("+", "&#43;").replace("/", "&#x2F;"),
+    "a URL": lambda key: urllib.parse.quote(key, safe=""),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_key_is_hidden_however_it_is_escaped(spelling: str) -> None:
+    """Whatever decodes to the key goes, and the rest of the answer can still be read."""
+    said = SPELLINGS[spelling](ODD)
+    assert Secret(ODD).hidden_in(f"& {said}!".encode()).decode().strip('"\\ &!') == "***"
+    whole = Secret(ODD).hidden_in(b'{"taskId": "t\\\\", "said": %s}' % json.dumps(said).encode())
+    assert json.loads(whole)["taskId"] == "t\\"
+    assert json.loads(whole)["said"].strip('"\\') == "***"
+
+
+def test_hiding_the_key_takes_no_time_that_an_answer_could_stretch() -> None:
+    """An answer made of what begins an escape is looked through once."""
+    began = time.process_time()
+    for body in (b"\\" * 4_000_000, (ODD[:5].encode() + b"\\" * 100) * 40_000):
+        assert Secret(ODD).hidden_in(body) == body
+    assert time.process_time() - began < 20  # seconds; a second look at each would take hours
 
 
 # --- the base URL ------------------------------------------------------------------------------

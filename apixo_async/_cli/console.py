@@ -5,21 +5,36 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NoReturn
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from apixo_async._cli.exits import one_line, printable
+from apixo_async._core.text import one_line, printable
 
 
 class _Pipe(Console):
-    """A console whose reader may leave early: `apixo models | head -1` is no error."""
+    """A console to which no text is more than text, and whose reader may leave early.
+
+    `apixo models | head -1` is no error.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render it, with rich's own control codes and with nobody else's."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                shown = "\n".join(printable(line) for line in segment.text.split("\n"))
+                yield Segment(shown, segment.style)
 
     def on_broken_pipe(self) -> NoReturn:
         """Let the command end in its one place, instead of in the middle of a table."""
@@ -65,7 +80,8 @@ class Screen:
 
     def document(self, value: object) -> None:
         """Print one JSON document in one line."""
-        self._write(json.dumps(value, default=_plain, ensure_ascii=False))
+        # In ASCII: half a surrogate pair has no UTF-8, and some characters move a cursor.
+        self._write(json.dumps(value, default=_plain))
 
     def table(
         self, head: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False

@@ -18,6 +18,7 @@ from typing import Final
 from urllib.parse import quote
 
 from apixo_async._cli.console import dollars, seconds
+from apixo_async._cli.report.replacing import replacing
 
 _TILE: Final = Template(
     '<li class="tile $outcome">\n$frame\n<div class="about">\n'
@@ -77,7 +78,8 @@ class Sheet:
 
     def write(self, path: Path) -> None:
         """Write the page; links to files are relative to it, so that the folder can move."""
-        path.write_text(self.render(path.parent), encoding="utf-8")
+        with replacing(path) as draft:
+            draft.write(self.render(path.parent).encode())
 
     def render(self, folder: Path) -> str:
         """Return the page as HTML for a folder."""

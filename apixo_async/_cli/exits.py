@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from apixo_async._cli.report.replacing import ReportError
 from apixo_async._core import errors, task_errors
+from apixo_async._core.text import one_line
 
 
 class ExitCode(IntEnum):
@@ -127,16 +128,6 @@ def lines(error: BaseException) -> Iterator[str]:
     else:
         yield one_line(str(error) or type(error).__name__)
     yield from (advice for cls, advice in _ADVICE if isinstance(error, cls))
-
-
-def one_line(text: str) -> str:
-    """Fold a text into one line that no terminal takes for anything but text."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """Replace whatever could move a terminal's cursor, change its colours or ring its bell."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _field_lines(error: ValidationError) -> Iterator[str]:

@@ -44,6 +44,8 @@ def _parse_set(pair: str) -> tuple[str, object]:
         return name, json.loads(text)
     except ValueError:
         return name, text
+    except RecursionError:
+        raise ConfigurationError(f"--set {name}: it is nested too deep to be read") from None
 
 
 def make(model: str, fields: Mapping[str, object]) -> Made:

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import stat
+import sys
 import urllib.request
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -152,8 +153,9 @@ def read_key(path: Path, screen: Screen) -> str:
         raise ConfigurationError(f"{path}: no UTF-8 text; its first line is the key") from None
     if not key:
         raise ConfigurationError(f"{path}: the first line is empty; it is to hold the API key")
-    if os.name == "posix" and path.stat().st_mode & stat.S_IROTH:
-        screen.warning(f"{path} can be read by everybody here: chmod 600 {shlex.quote(str(path))}")
+    if os.name == "posix" and (readers := path.stat().st_mode & (stat.S_IROTH | stat.S_IRGRP)):
+        who = "everybody" if readers & stat.S_IROTH else "its group"
+        screen.warning(f"{path} can be read by {who} here: chmod 600 {shlex.quote(str(path))}")
     return key
 
 
@@ -187,13 +189,34 @@ def run(main: Coroutine[object, object, T], *, interrupted: ExitCode = ExitCode.
 
 @contextmanager
 def terminated_as_interrupted() -> Generator[None]:
-    """Have SIGTERM do what Ctrl-C does."""
+    """Have SIGTERM do what Ctrl-C does, also where Ctrl-C itself is ignored."""
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        with _ignored_interrupts_blocked():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _ignored_interrupts_blocked() -> Generator[None]:
+    """Keep SIGINT away in another way where it is ignored.
+
+    A shell that runs a script has it ignored for jobs in the background. asyncio then installs no
+    handler, which is the one that SIGTERM is to call; with the default handler it does.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN or sys.platform == "win32":
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Which also drops those that came.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -15,6 +15,7 @@ from apixo_async import ConfigurationError
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
+from apixo_async._config import is_loopback
 from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ async def _serve(simulator: Simulator, host: str, port: int, key: str, screen: S
     try:
         async with serve(simulator, host=host, port=port) as url:
             introduce(url, key, screen)
+            if not is_loopback(host):
+                screen.warning(
+                    f"--host {host}: whoever reaches this machine can see the prompts and pictures "
+                    "of this simulator; leave --host out to keep it to yourself"
+                )
             await asyncio.Event().wait()
     except OSError as exc:
         raise ConfigurationError(

@@ -32,6 +32,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from apixo_async._core.refs import TaskRef
+from apixo_async._core.text import printable
+
 
 def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
     error = cls.__new__(cls, *args)
@@ -48,16 +51,25 @@ class ApixoError(Exception):
         task_id: The task in question, or None.
         bought: On errors of a submit: False when no task was made, None when nobody can know. On
             errors of one task True; on all others None.
+        task_over: Whether the service said that the task failed. Whatever else is raised to those
+            who wait, the task may go on and was paid for: keep `ref`, and attach to it.
     """
 
     bought: bool | None = None
+    task_over: bool = False
 
     def __init__(
         self, message: str, *, model: str | None = None, task_id: str | None = None
     ) -> None:
-        super().__init__(message)
+        # It may quote the service, an address or a file name.
+        super().__init__(printable(message))
         self.model = model
         self.task_id = task_id
+
+    @property
+    def ref(self) -> TaskRef | None:
+        """The reference from which any process can attach to the task in question, or None."""
+        return TaskRef(self.model, self.task_id) if self.model and self.task_id else None
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword arguments do not pickle by themselves.
@@ -179,6 +191,17 @@ class RateLimitError(APIStatusError):
 
 class InternalServerError(APIStatusError):
     """The service failed, or says that it is unavailable."""
+
+
+def reason_of(error: ApixoError) -> str:
+    """Return an error in words for events and the log.
+
+    The service's own words are left out: they may repeat a prompt.
+    """
+    if not isinstance(error, APIStatusError):
+        return str(error)
+    code = "" if error.code in (None, error.status) else f" with code {error.code}"
+    return f"HTTP {error.status}{code} ({type(error).__name__})"
 
 
 def retry_after_of(error: ApixoError) -> float | None:

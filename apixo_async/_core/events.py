@@ -19,10 +19,11 @@ from apixo_async._core.service_events import (
     ServiceBack,
     ServiceDown,
 )
+from apixo_async._core.text import Record
 
 
 @dataclass(frozen=True, slots=True)
-class ClientOpened:
+class ClientOpened(Record):
     """A client is used for the first time."""
 
     level: ClassVar[int] = logging.INFO
@@ -30,7 +31,7 @@ class ClientOpened:
     concurrent_tasks: int
     requests_per_minute: int
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return (
             f"client opened for {self.base_url}: {self.concurrent_tasks} tasks at once, "
             f"{self.requests_per_minute} requests a minute"
@@ -38,20 +39,20 @@ class ClientOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientClosed:
+class ClientClosed(Record):
     """A client was closed; the tasks that it left unfinished can be attached to."""
 
     level: ClassVar[int] = logging.INFO
     unfinished: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         if not self.unfinished:
             return "client closed; no task is unfinished"
         return f"client closed with unfinished tasks: {', '.join(self.unfinished)}"
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSubmitted:
+class TaskSubmitted(Record):
     """A task was bought.
 
     Attributes:
@@ -63,28 +64,28 @@ class TaskSubmitted:
     task_id: str
     waited: float
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.model}/{self.task_id} submitted after {self.waited:.2f} s"
 
 
 @dataclass(frozen=True, slots=True)
-class TaskAttached:
+class TaskAttached(Record):
     """A task that exists already is looked at from now on."""
 
     level: ClassVar[int] = logging.INFO
     model: str
     task_id: str
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.model}/{self.task_id} attached"
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitRefused:
+class SubmitRefused(Record):
     """A submit was refused; no task was made.
 
     Attributes:
-        reason: The error in words.
+        reason: The error in words, but for the service's own: they may repeat a prompt.
         again_in: Seconds until it is sent again by itself, or None when it is not.
     """
 
@@ -93,13 +94,13 @@ class SubmitRefused:
     reason: str
     again_in: float | None
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         again = "not sent again" if self.again_in is None else f"again in {self.again_in:.1f} s"
         return f"submit of {self.model} refused ({again}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitUncertain:
+class SubmitUncertain(Record):
     """Nobody can know whether a submit made a task; it is not sent again.
 
     Attributes:
@@ -111,7 +112,7 @@ class SubmitUncertain:
     reason: str
     hold: float
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return (
             f"submit of {self.model} is uncertain, a task may exist: {self.reason}; "
             f"its slot is held for {self.hold:.0f} s"
@@ -119,19 +120,19 @@ class SubmitUncertain:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOrphaned:
+class TaskOrphaned(Record):
     """A task was bought after its caller had been cancelled; it is tracked all the same."""
 
     level: ClassVar[int] = logging.WARNING
     model: str
     task_id: str
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.model}/{self.task_id} was bought although its caller was cancelled"
 
 
 @dataclass(frozen=True, slots=True)
-class TaskLooked:
+class TaskLooked(Record):
     """A look found a task still running."""
 
     level: ClassVar[int] = logging.DEBUG
@@ -139,15 +140,16 @@ class TaskLooked:
     task_id: str
     state: str
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.model}/{self.task_id} is {self.state}"
 
 
 @dataclass(frozen=True, slots=True)
-class LookFailed:
+class LookFailed(Record):
     """A look told nothing of its task.
 
     Attributes:
+        reason: As in `SubmitRefused`.
         again_in: Seconds until the next look, or None where looks pause until `refresh`.
     """
 
@@ -157,13 +159,13 @@ class LookFailed:
     reason: str
     again_in: float | None
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         again = "paused" if self.again_in is None else f"again in {self.again_in:.1f} s"
         return f"look at {self.model}/{self.task_id} failed ({again}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSettled:
+class TaskSettled(Record):
     """A task is over, as far as this client is concerned.
 
     Attributes:
@@ -179,7 +181,7 @@ class TaskSettled:
     looks: int
     age: float
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return (
             f"{self.model}/{self.task_id}: {self.outcome} after {self.age:.1f} s "
             f"and {self.looks} looks"
@@ -187,7 +189,7 @@ class TaskSettled:
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitFound:
+class SubmitFound(Record):
     """A callback named the task of an uncertain submit, and a look found it: it was bought.
 
     Attributes:
@@ -199,7 +201,7 @@ class SubmitFound:
     task_id: str
     after: float
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return (
             f"an uncertain submit of {self.model} had bought {self.task_id}: "
             f"a callback told after {self.after:.1f} s"
@@ -207,7 +209,7 @@ class SubmitFound:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultDownloaded:
+class ResultDownloaded(Record):
     """Every file of a result was saved."""
 
     level: ClassVar[int] = logging.INFO
@@ -215,7 +217,7 @@ class ResultDownloaded:
     task_id: str
     files: int
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.model}/{self.task_id}: {self.files} files saved"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
 #: What drives how long a task takes goes by these names, some of which mean the same.
@@ -23,6 +23,10 @@ TIME_FIELDS: Final = (
 )
 
 
+#: Levels of lists and objects in a field: far fewer than Python can read at any depth of calls.
+_DEEPEST: Final = 100
+
+
 class OtherModel:
     """A task of any other model, its input passed through untouched and in the order given.
 
@@ -30,7 +34,8 @@ class OtherModel:
     priced; fields that are no Python names go in as `OtherModel(name, **{"a-b": 1})`.
 
     Raises:
-        ValueError: The model's name could not stand in a URL, or a value is not JSON.
+        ValueError: The model's name could not stand in a URL, or a field is not JSON, is nested
+            deeper than 100 levels, or holds half a character.
     """
 
     __slots__ = ("_text", "model")
@@ -101,7 +106,29 @@ def _as_json(model: str, fields: Mapping[str, object]) -> str:
 
 def _encoded(model: str, name: str, value: object) -> str:
     try:
-        return json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False)
+        _check_depth(value)
+        if "\\ud" in f"{json.dumps(name)}{text}":  # Half a character has no UTF-8.
+            json.dumps({name: value}, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{model}: {name!a:.200}: it holds half a character (a lone surrogate), which cannot "
+            "be sent; allowed is text"
+        ) from None
+    except RecursionError:
+        raise ValueError(f"{model}: {name!r:.200}: nested deeper than {_DEEPEST} levels") from None
     except (TypeError, ValueError) as exc:
         given = f"{model}: {name}: {value!r:.200} given"
         raise ValueError(f"{given}; allowed is what JSON holds ({exc})") from exc
+    return text
+
+
+def _check_depth(value: object, depth: int = 0) -> None:
+    if depth > _DEEPEST:
+        raise RecursionError
+    if isinstance(value, Mapping):
+        value = cast("Mapping[object, object]", value).values()
+    elif not isinstance(value, list | tuple):
+        return
+    for inner in cast("Iterable[object]", value):
+        _check_depth(inner, depth + 1)

@@ -6,9 +6,11 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
+from apixo_async._core.text import Record
+
 
 @dataclass(frozen=True, slots=True)
-class LimitReached:
+class LimitReached(Record):
     """The service answered 429.
 
     Attributes:
@@ -20,12 +22,12 @@ class LimitReached:
     scope: str
     pause: float
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"the service answered 429: {self.scope} closed, a probe in {self.pause:.1f} s"
 
 
 @dataclass(frozen=True, slots=True)
-class CeilingLowered:
+class CeilingLowered(Record):
     """Repeated 429s showed that the service grants less than the configured limit.
 
     Attributes:
@@ -39,12 +41,12 @@ class CeilingLowered:
     ceiling: int
     limit: int
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"repeated 429s: {self.ceiling} of {self.limit} {self.scope} are used from now on"
 
 
 @dataclass(frozen=True, slots=True)
-class CeilingRaised:
+class CeilingRaised(Record):
     """After `CeilingLowered`, the service is asked for more again.
 
     Attributes:
@@ -58,28 +60,28 @@ class CeilingRaised:
     ceiling: int
     limit: int
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.ceiling} of {self.limit} {self.scope} are tried from now on"
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceDown:
+class ServiceDown(Record):
     """Look after look at tasks of a model told nothing: from now on only probes go out.
 
     Attributes:
-        reason: What the last of them met.
+        reason: What the last of them met, as in `SubmitRefused`.
     """
 
     level: ClassVar[int] = logging.ERROR
     model: str
     reason: str
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.model} is down, its looks are paused and it is probed: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceBack:
+class ServiceBack(Record):
     """A probe was answered: looks go on.
 
     Attributes:
@@ -90,12 +92,12 @@ class ServiceBack:
     model: str
     after: float
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.model} is back after {self.after:.0f} s, its looks go on"
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksSilent:
+class CallbacksSilent(Record):
     """Task after task was over before any callback told of it: looks go by the plan again.
 
     Attributes:
@@ -105,7 +107,7 @@ class CallbacksSilent:
     level: ClassVar[int] = logging.WARNING
     tasks: int
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return (
             f"{self.tasks} tasks in a row were over and no callback had come: tasks are looked at "
             "as without webhooks until one comes; can the service reach the public_url?"
@@ -113,21 +115,21 @@ class CallbacksSilent:
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksBack:
+class CallbacksBack(Record):
     """After `CallbacksSilent`, a callback came: they are waited for again."""
 
     level: ClassVar[int] = logging.INFO
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return "a callback came: they are waited for again"
 
 
 @dataclass(frozen=True, slots=True)
-class PollerDied:
+class PollerDied(Record):
     """A defect ended the poller; every waiter was told."""
 
     level: ClassVar[int] = logging.CRITICAL
     reason: str
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"the poller died: {self.reason}"

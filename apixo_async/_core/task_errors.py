@@ -57,11 +57,7 @@ class SubmitUncertainError(ApixoError):
 
 
 class TaskError(ApixoError):
-    """Something befell one task.
-
-    Attributes:
-        ref: The `TaskRef` from which any process can attach to the task.
-    """
+    """Something befell one task."""
 
     model: str
     task_id: str
@@ -69,19 +65,25 @@ class TaskError(ApixoError):
 
     def __init__(self, message: str, *, ref: TaskRef) -> None:
         super().__init__(message, model=ref.model, task_id=ref.task_id)
-        self.ref = ref
+
+    @property
+    def ref(self) -> TaskRef:
+        """The reference from which any process can attach to the task."""
+        return TaskRef(self.model, self.task_id)
 
 
 class TaskFailedError(TaskError):
-    """The service gave up on the task.
+    """The service gave up on the task: the one error with `task_over`.
 
     Attributes:
-        fail_code: The service's code as it came, or None.
-        fail_msg: The service's words, or None.
+        fail_code: The service's code, or None: one line of at most 100 characters.
+        fail_msg: The service's words, or None: one line of at most 500 characters.
         family: What the code is about: "content", "prompt", "image", "balance", "throttled",
             "timeout", "upstream", "generation" or "unknown".
         retryable: Whether the same input may succeed as a new task, which is a new purchase.
     """
+
+    task_over = True
 
     def __init__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Final, Protocol
 
 from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
 from apixo_async._core.errors import ConfigurationError
+from apixo_async._core.refs import TaskRef as TaskRef
 
 
 def as_seconds(value: object) -> float | None:
@@ -111,32 +111,6 @@ class Limits:
             value: object = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigurationError(f"Limits: {name}={value!r}; a whole number from 1 up")
-
-
-#: Half a character, which no URL can hold.
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRef:
-    """What it takes to attach to a task from any process: store it as two strings.
-
-    Attributes:
-        model: The model's name.
-        task_id: The service's id of the task.
-    """
-
-    model: str
-    task_id: str
-
-    def __post_init__(self) -> None:
-        for name in ("model", "task_id"):
-            value: object = getattr(self, name)
-            if not isinstance(value, str) or not value.strip() or _SURROGATE.search(value):
-                raise ConfigurationError(f"TaskRef: {name}={value!r}; a non-empty str of text")
-
-    def __str__(self) -> str:
-        return f"{self.model}/{self.task_id}"
 
 
 @dataclass(frozen=True, slots=True)

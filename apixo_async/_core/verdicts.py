@@ -10,8 +10,10 @@ from apixo_async._core import errors
 from apixo_async._core.retry import Repeat
 from apixo_async._core.states import FAILED, SUCCESS, family_of
 from apixo_async._core.task_errors import TaskFailedError
+from apixo_async._core.text import one_line, printable
 from apixo_async._core.values import Result, Snapshot, TaskRef
 from apixo_async._core.wire import (
+    MOST_WORDS,
     Answer,
     Envelope,
     Status,
@@ -40,10 +42,15 @@ _SOME_ID: Final = re.compile(rb'"taskId"\s*:\s*("\s*[^"\s]|[0-9])')
 #: What an envelope with the code 429 holds.
 _CODE_429: Final = re.compile(rb'"code"\s*:\s*"?[\s+0]*429')
 
-_NO_CREDIT: Final = (
-    r"(?i)insufficient.{0,20}(credit|balance|fund|quota)"
-    r"|(not enough|no|out of) (credit|balance|fund)"
+#: A whole statement that says so, in the words and codes of the documents: a message may also
+#: repeat a prompt.
+_NO_CREDIT: Final = re.compile(
+    r"(?i)(insufficient|not enough|out of)[ _](account )?(credits?|balance|funds?|quota)[.!]?"
 )
+
+
+#: Characters of a state or fail code that are kept; known ones have at most 35.
+_MOST_CODE: Final = 100
 
 
 class ErrorRow(NamedTuple):
@@ -103,9 +110,9 @@ def status_error(
     found = read_object(answer.body, cut=answer.cut) if found is None else found
     code, words = decisive_code(answer, found), found.words
     row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
-    if row is _BAD_REQUEST and re.search(_NO_CREDIT, words):
+    if row is _BAD_REQUEST and any(map(_NO_CREDIT.fullmatch, found.statements)):
         row = _NO_BALANCE
-    about = " ".join(part for part in (model, task_id) if part) or "the API"
+    about = one_line(" ".join(part for part in (model, task_id) if part), MOST_WORDS) or "the API"
     said = f": {words}" if words else ""
     return row.cls(
         f"{about} answered {code}{said}; {row.advice}",
@@ -284,7 +291,7 @@ def _judge_state(
     status: Status, envelope: Envelope, ref: TaskRef, date: str | None
 ) -> Over | Running:
     state, created = str(status.state), created_epoch(status)
-    snapshot = Snapshot(ref.task_id, ref.model, state, envelope.data)
+    snapshot = Snapshot(ref.task_id, ref.model, printable(state[:_MOST_CODE]), envelope.data)
     word = state.strip().lower()
     if word == SUCCESS:
         return Over(snapshot, read_result(status, ref), lasted(status), created, date)
@@ -298,12 +305,14 @@ def _failure(status: Status, ref: TaskRef) -> TaskFailedError:
     hint = "as a new task it may succeed" if family.retryable else "the same input will fail again"
     if family.name == "unknown":
         hint = "the code is not a known one"
-    said = f": {status.failMsg}" if status.failMsg else ""
+    fail_code = None if status.failCode is None else one_line(status.failCode, _MOST_CODE)
+    fail_msg = None if status.failMsg is None else one_line(status.failMsg, MOST_WORDS)
+    said = f": {fail_msg}" if fail_msg else ""
     return TaskFailedError(
-        f"{ref} failed with {status.failCode or 'no code'}{said} ({family.name}; {hint})",
+        f"{ref} failed with {fail_code or 'no code'}{said} ({family.name}; {hint})",
         ref=ref,
-        fail_code=status.failCode,
-        fail_msg=status.failMsg,
+        fail_code=fail_code,
+        fail_msg=fail_msg,
         family=family.name,
         retryable=family.retryable,
     )

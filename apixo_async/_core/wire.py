@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidatorFunctionWrapHandler
 from pydantic import WrapValidator as Wrap
 from pydantic_core import from_json
 
+from apixo_async._core.text import one_line
 from apixo_async._core.values import Delivery, Result, TaskInput, TaskRef
 
 T = TypeVar("T")
@@ -28,8 +29,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
-#: Of the service's own words, what an error shows.
-_MOST_WORDS: Final = 500
+#: Characters of the service's own words that an error keeps.
+MOST_WORDS: Final = 500
 
 #: Stands for what is no character: a byte that is no UTF-8, or half of a surrogate pair.
 _NO_CHARACTER: Final = "\ufffd"
@@ -116,10 +117,15 @@ class Envelope(_Wire):
 
     @property
     def words(self) -> str:
-        """The service's own words on an error: `message` and `data.error`, on one line."""
+        """The service's own words on an error, on one line."""
+        return one_line(": ".join(self.statements), MOST_WORDS)
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """What the service says of an error: `message` and `data.error`, each on one line."""
         inner = _read(Status, self.data).error
-        said = [" ".join(part.split()) for part in (self.message, inner) if isinstance(part, str)]
-        return ": ".join(dict.fromkeys(part for part in said if part))[:_MOST_WORDS]
+        said = (one_line(part) for part in (self.message, inner) if isinstance(part, str))
+        return tuple(dict.fromkeys(part for part in said if part))
 
 
 @dataclass(slots=True)

@@ -91,10 +91,11 @@ def plan(task_id: str, target: str | os.PathLike[str], count: int) -> list[Desti
 def safe_name(task_id: str) -> str:
     """Return a name for a task's files that is harmless on every system, and the task's alone.
 
-    An id that has to be changed for that gets a part of its hash, so that no two ids meet.
+    An id that has to be changed for that gets a part of its hash, so that no two ids meet; so does
+    one with capital letters, as macOS and Windows do not tell them from small ones.
     """
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", task_id)[:_STEM].strip("-_")
-    if name and name == task_id:
+    if name and name == task_id.lower():
         return name
     digest = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{name or 'task'}-{digest[:8]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -20,15 +21,12 @@ def name_of(stem: str) -> str:
     return f".{stem[:_STEM]}.{secrets.token_hex(6)}.part"
 
 
-if sys.platform == "win32":
-
-    def _lock(_: io.FileIO) -> None:
-        """Do nothing: there nobody can remove a file that is open."""
-else:
-    import fcntl
-
-    def _lock(file: io.FileIO) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _lock(file: io.FileIO) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none: there nobody can remove a file that is open.
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP)) from None
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def hold(file: io.FileIO, path: Path) -> bool:
@@ -38,7 +36,7 @@ def hold(file: io.FileIO, path: Path) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        return True  # a file system without locks: there a sweep removes nothing
+        return True  # no locks here: a sweep removes nothing, or nothing that is open
     return path.exists()
 
 

@@ -38,7 +38,7 @@ class FileLock:
         """Take the lock, waiting for up to `PATIENCE` seconds.
 
         Returns:
-            What to warn of where the file system has no such locks, otherwise None.
+            What to warn of where there are no such locks, otherwise None.
 
         Raises:
             sqlite3.Error: Another run holds it.
@@ -51,7 +51,12 @@ class FileLock:
                     raise as_sqlite(sqlite3.SQLITE_BUSY, f"{self._path.name} is locked")
                 time.sleep(_PAUSE)
         except ImportError:
-            return None  # Windows: SQLite's lock belongs to its handle there, and stays.
+            # Windows, where SQLite's own lock belongs to its handle, and stays.
+            return (
+                "this system has neither `flock` nor modes of files: SQLite's lock "
+                "keeps a second run out, and only the folder's permissions keep the prompts from "
+                "others. Keep the journal in a folder that is yours alone"
+            )
         except OSError as exc:
             if exc.errno not in _UNSUPPORTED:
                 raise

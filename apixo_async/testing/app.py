@@ -14,15 +14,19 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from apixo_async.testing.faults import Fault, framed
+from apixo_async.testing.faults import HEALTHY, Fault, framed
 from apixo_async.testing.page import page_routes
-from apixo_async.testing.replies import Call, Reply
+from apixo_async.testing.replies import Call, Refusal, Reply
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
     from apixo_async.testing.api import Api
+
+#: Bytes of a body: some media in a field, and what is read before a request is answered 401.
+_LONGEST = 64 * 1024 * 1024
+_LONGEST_OF_STRANGERS = 64 * 1024
 
 #: Where in the scope's state `serve` leaves the connection.
 CONNECTION = "apixo_async.connection"
@@ -56,8 +60,35 @@ class _Served:
         from starlette.requests import ClientDisconnect
 
         with contextlib.suppress(ClientDisconnect):
-            call = await _call(scope, receive)
-            await self._exchange(call, _Exchange(scope, receive, send))
+            exchange = _Exchange(scope, receive, send)
+            call = await self._call(scope, receive)
+            if call is None:
+                await exchange.finish(HEALTHY, Refusal(413, "Request body too large").reply())
+            else:
+                await self._exchange(call, exchange)
+
+    async def _call(self, scope: Scope, receive: Receive) -> Call | None:
+        """Read a request; None if its body is longer than its key may send."""
+        from starlette.requests import Request
+
+        request = Request(scope, receive)
+        headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
+        known = self._simulator.accounts.of(headers.get("authorization")) is not None
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > (_LONGEST if known else _LONGEST_OF_STRANGERS):
+                return None
+        host = headers.get("host", "")
+        return Call(
+            method=request.method,
+            host=host,
+            path=scope["path"],
+            query=dict(request.query_params),
+            headers=headers,
+            body=bytes(body),
+            result_base=f"{scope['scheme']}://{host}",
+        )
 
     async def _exchange(self, call: Call, exchange: _Exchange) -> None:
         fault = self._simulator.begin(call)
@@ -146,20 +177,3 @@ def _phrase(status: int) -> str:
     with contextlib.suppress(ValueError):
         return http.HTTPStatus(status).phrase
     return ""
-
-
-async def _call(scope: Scope, receive: Receive) -> Call:
-    from starlette.requests import Request
-
-    request = Request(scope, receive)
-    headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
-    host = headers.get("host", "")
-    return Call(
-        method=request.method,
-        host=host,
-        path=scope["path"],
-        query=dict(request.query_params),
-        headers=headers,
-        body=await request.body(),
-        result_base=f"{scope['scheme']}://{host}",
-    )

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from apixo_async.testing.hosts import OwnHosts
+
 if TYPE_CHECKING:
     from apixo_async.testing.simulator import Simulator
     from apixo_async.testing.uvicorn_server import SimulatorServer
 
+#: Where a server is reached from this machine that listens on all its addresses.
+_REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # it listens there only if told to
 _CLOSING = 10.0  # seconds that an orderly end may take
 
 
@@ -25,13 +29,14 @@ async def serve(
 
     Port 0 takes a free one. Callbacks are posted over real sockets, unless `Simulator.deliver_to`
     named another way. At the end every connection is cut, hanging ones too, and callbacks that are
-    still due are dropped. Needs a loop that really waits, not a `VirtualTimeLoop`.
+    still due are dropped. Requests for the host of anybody else, as a page of the web may send
+    them, are answered 421. Needs a loop that really waits, not a `VirtualTimeLoop`.
 
     Raises:
         OSError: The port cannot be taken.
         RuntimeError: Starlette or uvicorn is missing; the message names the extra.
     """
-    server = _server(simulator)
+    server = _server(simulator, host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family)
     # asyncio does it for sockets of its own only. Without it, heads and bodies that go out apart
@@ -48,15 +53,16 @@ async def serve(
             await running
 
 
-def _server(simulator: Simulator) -> SimulatorServer:
+def _server(simulator: Simulator, host: str) -> SimulatorServer:
     try:
         from apixo_async.testing.uvicorn_server import SimulatorServer
     except ImportError as exc:
         message = "the served simulator needs uvicorn: pip install 'apixo-async[simulator]'"
         raise RuntimeError(message) from exc
-    return SimulatorServer(simulator.app())
+    return SimulatorServer(OwnHosts(simulator.app(), host))
 
 
 def _url(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
+    host = _REACHED.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

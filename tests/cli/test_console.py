@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from rich.console import Group
+from rich.live import Live
+from rich.progress import Progress, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
 from apixo_async._cli import console
 from apixo_async._cli.console import Screen, dollars, seconds
@@ -144,3 +150,39 @@ def test_debugging_is_asked_for_by_the_environment(
     """APIXO_DEBUG, neither empty nor 0, asks for tracebacks."""
     monkeypatch.setenv("APIXO_DEBUG", value)
     assert console.debugging() is wanted
+
+
+ATTACK = "x\x1b]52;c;cm0=\x07\x1b]0;t\x1b\\\x1b[2J\x9b2J\rforged\u202ey"
+
+
+def controls(text: str) -> set[str]:
+    """Return what is left of the control characters once rich's own are taken out."""
+    own = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.replace("\x1b[2J", "CLEARED"))
+    return {char for char in own if not char.isprintable()} - {"\n", "\r"}
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_no_text_is_more_than_text(stream: type[io.StringIO]) -> None:
+    """A name or a state of others steers no terminal, whichever way it takes there."""
+    screen = Screen()
+    screen.out.file = screen.err.file = shown = stream()
+    screen.line(ATTACK)
+    screen.note(ATTACK)
+    screen.error(ATTACK)
+    screen.table([ATTACK], [[ATTACK]])
+    screen.document({ATTACK: [ATTACK, "\ud83d"]})
+    screen.err.print(Group(Text(ATTACK), ProgressBar(2, 1)))
+    with Live(console=screen.err, auto_refresh=False) as live:
+        live.update(Text(ATTACK), refresh=True)
+    columns = (TextColumn("{task.fields[prefix]}", markup=False), TextColumn("{task.description}"))
+    with Progress(*columns, console=screen.err) as bar:
+        bar.add_task(ATTACK, prefix=ATTACK)
+    assert shown.getvalue().count("forged") >= 8
+    assert controls(shown.getvalue()) == set()
+    assert "CLEARED" not in shown.getvalue().replace("\x1b[2J", "CLEARED")
+
+
+def test_a_document_holds_half_a_character(capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be written in UTF-8 is written in JSON's way."""
+    Screen(as_json=True).document({"state": "\ud83d", "more": "ü"})
+    assert json.loads(capsys.readouterr().out) == {"state": "\ud83d", "more": "ü"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -129,6 +130,8 @@ def test_the_page_is_written_beside_its_files(tmp_path: Path) -> None:
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert 'href="./a.png"' in text
     assert "<h1>Ünïcode ✓</h1>" in text
+    if os.name == "posix":
+        assert (tmp_path / "index.html").stat().st_mode & 0o077 == 0  # It holds prompts.
 
 
 def test_ten_thousand_tiles() -> None:

@@ -179,8 +179,3 @@ def test_advice_follows_where_the_error_cannot_give_it() -> None:
     wrong_key = list(exits.lines(status_error(errors.AuthenticationError, 401)))
     assert "APIXO_API_KEY" in wrong_key[1]
     assert "look at your account" in list(exits.lines(uncertain()))[1]
-
-
-def test_hostile_text_is_only_text() -> None:
-    """What the service says cannot move the cursor, change colours or forge a line."""
-    assert exits.one_line("a\r\nb\x1b[31mc\x07\u202ed") == "a b?[31mc??d"

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from apixo_async import ConfigurationError, FluxKontext, GptImage1, OtherModel
 from apixo_async._cli.console import Screen
-from apixo_async._cli.fields import build_input, parse_sets, read_prompt
+from apixo_async._cli.fields import build_input, make, parse_sets, read_prompt
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,13 @@ def test_wrong_fields_are_refused() -> None:
         build_input("gpt-image-1", {"prompt": ""}, Screen())
     with pytest.raises(ConfigurationError, match="letters"):
         build_input("../etc", {"prompt": "x"}, Screen())
+
+
+@pytest.mark.parametrize("levels", [200, 5_000, 100_000])
+def test_a_value_that_is_nested_too_deep_is_an_error_of_usage(levels: int) -> None:
+    """No depth of a value is a defect of the command: the error names the field."""
+    pair = f"n={'[' * levels}{']' * levels}"
+    with pytest.raises(ConfigurationError, match=r"n.*nested"):
+        make("sora-2", parse_sets([pair]))
+    with pytest.raises(ConfigurationError, match=r"n.*nested"):
+        parse_sets(["n=" + '{"a":' * 100_000])

@@ -46,14 +46,16 @@ def test_the_key_is_the_first_line(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_key_that_everybody_can_read_warns(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("mode", "who"), [(0o644, "everybody"), (0o640, "its group")])
+def test_a_key_that_others_can_read_warns(
+    mode: int, who: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A world-readable key file is used, with a warning that says how to mend it."""
-    path = key_file(tmp_path, b"k-1", 0o644)
+    """A key file that others can read is used, with a warning that says how to mend it."""
+    path = key_file(tmp_path, b"k-1", mode)
     assert read_key(path, Screen()) == "k-1"
     out, err = capsys.readouterr()
     assert out == ""
+    assert f"can be read by {who} here" in err.replace("\n", " ")
     assert f"chmod 600 {shlex.quote(str(path))}" in err
     assert "k-1" not in err
 

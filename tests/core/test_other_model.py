@@ -49,7 +49,6 @@ def test_whatever_json_holds_passes_through(fields: dict[str, object]) -> None:
         {"model": "x", "self": "y", "fields": "z", "name": 0},
         {"n": 1, "x": 1.0, "big": 10**30, "tiny": 5e-324, "zero": -0.0},
         {"prompt": "x" * 1_000_000},
-        {"half": "\ud800"},
         {"z": {"y": [{"x": None}]}, "a": []},
         {"resolution": "1K", "nVariants": 2, "aspect": "16:9"},
     ],
@@ -178,3 +177,34 @@ def test_names_that_are_none(name: object) -> None:
     """A name is a str, nothing else."""
     with pytest.raises(TypeError, match="a model is named by a str such as 'sora-2'"):
         OtherModel(name)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "a \udd25 b"])
+@pytest.mark.parametrize("where", ["text", "deep", "name", "key"])
+def test_half_a_character_is_refused(half: str, where: str) -> None:
+    """What cannot be read at the service is not bought; the error names the field."""
+    fields: dict[str, dict[str, object]] = {
+        "text": {"prompt": half},
+        "deep": {"prompt": ["x", {"y": half}]},
+        "name": {f"prompt{half}": 1},
+        "key": {"prompt": {half: 1}},
+    }
+    with pytest.raises(ValueError, match=r"sora-2: 'prompt.*half a character") as caught:
+        OtherModel("sora-2", **fields[where])
+    assert str(caught.value).isprintable()
+
+
+def nested(levels: int) -> object:
+    """Return a list in a list, so many times."""
+    value: object = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_nesting_has_a_bound() -> None:
+    """What is nested deeper than anything of use is refused, and not met later as a defect."""
+    assert OtherModel("sora-2", a=nested(100)).payload() == {"a": nested(100)}
+    for value in (nested(101), nested(5_000), nested(100_000)):
+        with pytest.raises(ValueError, match="sora-2: 'a': nested deeper than 100"):
+            OtherModel("sora-2", a=value)

@@ -149,3 +149,22 @@ def test_a_download_error_lists_what_is_saved() -> None:
     assert DownloadError("x", saved=list(SAVED)).saved == SAVED
     bare = DownloadError("x")
     assert (bare.saved, bare.model, bare.task_id, bare.bought) == ((), None, None, None)
+
+
+@pytest.mark.parametrize("cls", SAMPLES)
+@pytest.mark.parametrize("way", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_only_the_services_own_word_ends_a_task(
+    cls: type[ApixoError], way: Callable[[ApixoError], ApixoError]
+) -> None:
+    """No error but that of a failed task says that it is over; all name it where it is known."""
+    error = way(SAMPLES[cls]())
+    assert error.task_over is (cls is TaskFailedError)
+    assert error.ref == (REF if error.task_id else None)
+
+
+def test_an_error_that_is_about_a_task_refers_to_it() -> None:
+    """Also an error that is told to the waiters of a task refers to that task."""
+    error = ApixoError("the client was closed")
+    assert (error.ref, error.task_over) == (None, False)
+    error.model, error.task_id = REF.model, REF.task_id
+    assert error.ref == REF

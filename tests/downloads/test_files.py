@@ -68,6 +68,12 @@ def test_no_two_task_ids_share_a_name() -> None:
     assert safe_name("task_12345678-abcd") == "task_12345678-abcd"
 
 
+def test_names_that_differ_by_case_alone_do_not_meet() -> None:
+    """MacOS and Windows take "A.png" for "a.png": no two ids have the same name there."""
+    ids = ["task_a1", "task_A1", "TASK_a1", "Task_A1", "TASK_A1"]
+    assert len({safe_name(task_id).lower() for task_id in ids}) == len(ids)
+
+
 @pytest.mark.parametrize("target", ["out", "out/", "out.d/", "a/b/c"])
 def test_a_target_without_a_suffix_or_with_a_separator_is_a_directory(target: str) -> None:
     """Files in a directory are named by task id and number."""

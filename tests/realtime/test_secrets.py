@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import re
 import subprocess
 import sys
 import traceback
+import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -52,7 +54,8 @@ from apixo_async.testing import Fault, Simulator, serve, serve_process
 
 pytestmark = pytest.mark.anyio
 BOUND: Final = 60.0
-CANARY: Final = "canary-Q7x9Zk2mW4pL8vTn"
+#: With what JSON, URLs and pages escape: "/" and "+" often, and '"' always.
+CANARY: Final = 'canary-Q7x9/Zk2m+W4pL"8v=Tn'
 PROMPT: Final = "an unspeakable castle"
 CASTLE = FluxKontext(mode="pro", prompt=PROMPT)
 PACKAGE: Final = Path(apixo_async.__file__).parents[1]
@@ -67,8 +70,10 @@ TRANSPORTS: Final[dict[str, Callable[[], httpx2.AsyncBaseTransport]]] = {
 
 
 def leaks(text: str) -> bool:
-    """Say whether a text holds any eight characters in a row of the key."""
-    return any(CANARY[start : start + 8] in text for start in range(len(CANARY) - 7))
+    """Say whether a text holds any eight characters in a row of the key, escaped or not."""
+    decoded = re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), text)
+    bare = html.unescape(urllib.parse.unquote(decoded)).replace("\\", "")
+    return any(CANARY[n : n + 8] in one for n in range(len(CANARY) - 7) for one in (text, bare))
 
 
 def every_link(error: BaseException) -> Iterator[BaseException]:
@@ -135,6 +140,12 @@ async def not_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.close()
 
 
+async def not_http_either(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        writer.write(await reader.readuntil(b"\r\n\r\n"))
+    writer.close()
+
+
 async def refused(on: Stage) -> None:
     async with on.client_of("http://127.0.0.1:1") as client:
         await client.submit(CASTLE)
@@ -146,7 +157,17 @@ async def balance_refused(on: Stage) -> None:
 
 
 async def garbage(on: Stage) -> None:
-    listening = await asyncio.start_server(not_http, "127.0.0.1", 0)
+    await against(not_http, on)
+
+
+async def echo(on: Stage) -> None:
+    await against(not_http_either, on)
+
+
+async def against(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], on: Stage
+) -> None:
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with listening:
         port = listening.sockets[0].getsockname()[1]
         async with on.client_of(f"http://127.0.0.1:{port}") as client:
@@ -159,6 +180,13 @@ def submit(fault: Fault) -> Callable[[Stage], Awaitable[object]]:
         await on.client.submit(CASTLE)
 
     return run
+
+
+def escaped(status: int) -> Fault:
+    """Say the key as JSON may spell it, and such JSON within JSON."""
+    word = json.dumps(CANARY).replace("/", "\\/").replace("+", "\\u002B")
+    said = f'{{"code": {status}, "message": {word}, "data": {{"error": {json.dumps(word)}}}}}'
+    return Fault.raw(status, said.encode(), "application/json")
 
 
 def look(fault: Fault) -> Callable[[Stage], Awaitable[object]]:
@@ -246,6 +274,9 @@ ERRORS: Final[dict[str, tuple[Callable[[Stage], Awaitable[object]], type[BaseExc
     "submit 500": (submit(Fault.status(500)), SubmitUncertainError),
     "submit 401": (submit(Fault.status(401)), AuthenticationError),
     "submit 401 echo": (submit(Fault.status(401, message=CANARY)), AuthenticationError),
+    "submit 401 escape": (submit(escaped(401)), AuthenticationError),
+    "submit 200 escape": (submit(escaped(200)), SubmitUncertainError),
+    "submit no HTTP echo": (echo, SubmitUncertainError),
     "submit 429": (submit(Fault.repeat(100, Fault.status(429))), APIStatusError),
     "submit cancelled": (submit_cancelled, asyncio.CancelledError),
     "look hangs": (look(Fault.hang()), APITimeoutError),

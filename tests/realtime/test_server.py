@@ -129,6 +129,47 @@ async def test_a_status_without_a_phrase_can_be_cut_short(
     assert (response.status_code, response.content) == (299, b"01234")
 
 
+async def test_a_strangers_page_reads_nothing(client: httpx2.AsyncClient) -> None:
+    """Under a name that was made to lead here neither page nor calls answer; under ours they do."""
+    for path in ("/", "/_simulator/state", "/_simulator/log", BALANCE):
+        asked = await client.get(path, headers={"Host": "evil.example:8000"})
+        assert asked.status_code == 421
+        assert (await client.get(path, headers={"Host": "localhost:8000"})).status_code == 200
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["length", "chunks"])
+async def test_little_is_read_before_the_key_is_known(
+    simulator: Simulator, client: httpx2.AsyncClient, named: bool
+) -> None:
+    """A long body of a stranger is answered 413 at once; one of a known key is read."""
+    piece = b" " * 65_536
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(32):
+            yield piece
+
+    async def status(authorization: str) -> int:
+        content = piece * 32 if named else pieces()
+        headers = {"Authorization": authorization}
+        return (await client.post(SUBMIT, content=content, headers=headers)).status_code
+
+    assert await status(HEADERS["Authorization"]) == 400
+    # What is sent on after the answer may meet a closed connection.
+    with contextlib.suppress(httpx2.WriteError, httpx2.ReadError):
+        assert await status("Bearer nobody") == 413
+    assert simulator.count("submit") == 1
+    assert (await client.post(SUBMIT, headers={"Authorization": "Bearer x"})).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+async def test_the_url_works_wherever_it_listens(simulator: Simulator, host: str) -> None:
+    """Listening on all addresses is no address to ask: the URL has one of this machine."""
+    async with asyncio.timeout(BOUND), serve(simulator, host) as url:
+        assert url.startswith("http://127.0.0.1:")
+        async with httpx2.AsyncClient() as client:
+            assert (await client.get(url)).status_code == 200
+
+
 async def test_the_end_cuts_what_hangs(simulator: Simulator) -> None:
     """Leaving the context takes no longer because a request waits for ever."""
     simulator.faults.balance(Fault.hang())

@@ -4,10 +4,14 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import html
 import inspect
+import json
 import pickle
 import pprint
+import re
 import traceback
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -20,18 +24,29 @@ from apixo_async._config import Secret
 from apixo_async.testing import Fault, Simulator
 
 pytestmark = pytest.mark.anyio
-CANARY: Final = "canary-Q7x9Zk2mW4pL8vTn"
+#: With what JSON, URLs and pages escape: "/" and "+" often, and '"' always.
+CANARY: Final = 'canary-Q7x9/Zk2m+W4pL"8v=Tn'
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 
 
 def leaks(text: str) -> bool:
-    """Say whether a text holds any eight characters in a row of the key."""
-    return any(CANARY[start : start + 8] in text for start in range(len(CANARY) - 7))
+    """Say whether a text holds any eight characters in a row of the key, escaped or not."""
+    decoded = re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), text)
+    bare = html.unescape(urllib.parse.unquote(decoded)).replace("\\", "")
+    return any(CANARY[n : n + 8] in one for n in range(len(CANARY) - 7) for one in (text, bare))
+
+
+def everywhere_escaped(text: str) -> str:
+    """Spell a text as JSON may: each character by its number."""
+    return "".join(f"\\u{ord(char):04X}" for char in text)
 
 
 def test_a_part_of_the_key_is_a_leak() -> None:
     """These tests see the key in str and bytes, cut short as asyncio's log cuts it."""
     assert leaks(f"x {CANARY.encode()!r} y")
+    assert leaks(json.dumps(json.dumps(CANARY)).replace("/", "\\\\\\/"))
+    assert leaks(everywhere_escaped(CANARY))
+    assert leaks(urllib.parse.quote(CANARY, safe=""))
     assert leaks(CANARY[:8] + "...")
     assert leaks("..." + CANARY[-8:])
     assert not leaks("canary, a bird")
@@ -222,11 +237,20 @@ async def test_a_key_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -
     assert not leaks(with_locals(caught.value))
 
 
+def said(word: str) -> Fault:
+    """Refuse the key in an envelope that holds a word of JSON."""
+    return Fault.raw(401, b'{"code": 401, "message": %s}' % word.encode(), "application/json")
+
+
 FAULTS: Final[dict[str, Fault]] = {
     "401": Fault.status(401, message=f"wrong key: {CANARY}"),
     "400 with data": Fault.status(400, data={"error": f"Bearer {CANARY}"}),
     "html": Fault.raw(200, f"<p>Authorization: Bearer {CANARY}".encode(), "text/html"),
     "500": Fault.raw(500, CANARY.encode()),
+    "401 escaped": said(json.dumps(CANARY).replace("/", "\\/").replace("+", "\\u002b")),
+    "401 of numbers": said(f'"{everywhere_escaped(CANARY)}"'),
+    "html escaped": Fault.raw(200, f"<p>{html.escape(CANARY)}".encode(), "text/html"),
+    "url": Fault.raw(500, urllib.parse.quote(CANARY, safe="").encode()),
 }
 
 

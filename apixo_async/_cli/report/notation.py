@@ -8,8 +8,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-#: What some readers of lines take for the end of one.
-_BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+#: What some readers of lines take for the end of one, or some terminals for a command.
+_BREAKS: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 #: What could end a script element, or begin a comment in it.
 _MARKUP: Final = {**_BREAKS, ord("<"): "\\u003c"}

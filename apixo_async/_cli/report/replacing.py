@@ -17,6 +17,8 @@ class ReportError(OSError):
 def replacing(path: Path) -> Generator[Draft]:
     """Open a draft that takes the place of `path` once it is whole and durable.
 
+    Nobody but its owner can read it, where the system knows such modes.
+
     Until then, and if anything goes wrong, an old file stays as it was.
 
     Raises:
@@ -39,7 +41,9 @@ class Draft:
         self._path = path
         self._place = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         with _named(path):
-            self._file = self._place.open("xb", buffering=1 << 18)
+            # It holds prompts, and URLs that whoever knows them can download.
+            self._place.touch(0o600, exist_ok=False)
+            self._file = self._place.open("wb", buffering=1 << 18)
 
     def write(self, data: bytes) -> None:
         """Append to the draft."""

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from apixo_async import ApixoError
 from apixo_async._cli.console import Screen
-from apixo_async._cli.exits import lines, one_line
+from apixo_async._cli.exits import lines
 from apixo_async._core import events, service_events
+from apixo_async._core.text import one_line
 
 #: Lines below the live picture.
 _SHOWN: Final = 4

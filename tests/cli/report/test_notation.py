@@ -58,3 +58,11 @@ def test_numbers_that_json_does_not_have(value: str) -> None:
     found = json.loads(written, parse_constant=lambda name: pytest.fail(name))
     assert found["x"][0].lower().startswith(value[:3].lower())
     assert found["y"] == 0.1
+
+
+def test_a_line_on_a_terminal_is_only_text() -> None:
+    """No control character is written as it is: people look at such files with `cat`."""
+    controls = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
+    shown = line({"state": controls}).decode()
+    assert shown.isprintable()
+    assert json.loads(shown) == {"state": controls}

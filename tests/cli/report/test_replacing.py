@@ -37,12 +37,19 @@ def test_the_new_file_takes_the_old_ones_place(target: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_the_file_may_be_read_like_any_other(target: Path) -> None:
-    """It has the rights of a file that was made in the ordinary way."""
-    plain = target.with_name("plain")
-    plain.touch()
-    write(target)
-    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+@pytest.mark.skipif(os.name != "posix", reason="there are no such modes")
+def test_the_file_may_be_read_by_its_owner_only(target: Path) -> None:
+    """It holds prompts and URLs: neither the draft nor the file is for others, as the journal."""
+    target.chmod(0o644)
+    with replacing(target) as file:
+        file.write(b"new")
+        assert sorted(modes(target.parent)) == [0o600, 0o644]
+    assert modes(target.parent) == [0o600]
+
+
+def modes(folder: Path) -> list[int]:
+    """Return the modes of the files in a folder."""
+    return [stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()]
 
 
 def test_it_is_durable_before_it_is_in_place(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +141,12 @@ def test_a_read_only_directory(target: Path) -> None:
 
 def test_a_system_that_opens_no_directories(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a directory cannot be synced, the rename alone must do."""
+    really = os.open
 
-    def refuse(*_: object) -> int:
-        raise PermissionError
+    def refuse(path: str, flags: int, mode: int = 0o777) -> int:
+        if Path(path).is_dir():
+            raise PermissionError
+        return really(path, flags, mode)
 
     monkeypatch.setattr(module.os, "open", refuse)
     write(target)

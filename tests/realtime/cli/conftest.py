@@ -18,7 +18,7 @@ from apixo_async import AsyncClient, Polling
 from apixo_async._cli import app, session
 from apixo_async.testing import serve_process
 
-KEY = "canary-key-7f3a"
+KEY = 'canary/key+7f="3a'  # With what JSON escapes.
 COMMAND = (sys.executable, "-m", "apixo_async")
 #: Seconds after which a command that hangs fails its test.
 BOUND = 60
@@ -66,7 +66,8 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def checked(done: CompletedProcess[str]) -> CompletedProcess[str]:
     """Check what holds for every run: no key in its output, and no traceback."""
-    assert KEY not in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert not [key for key in (KEY, json.dumps(KEY)[1:-1]) if key in said]
     assert "Traceback" not in done.stderr
     return done
 
@@ -101,9 +102,11 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Have the command started, and left to run; it is ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str) -> subprocess.Popen[str]:
+    def begin(*arguments: str, background: bool = False) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        command = [*COMMAND, *arguments]
+        # The shell of a script has interrupts ignored for its jobs in the background.
+        command = ["bash", "-c", 'trap "" INT; exec "$@"', "script"] if background else []
+        command += [*COMMAND, *arguments]
         started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
         return started[-1]
 

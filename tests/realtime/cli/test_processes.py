@@ -110,6 +110,31 @@ def test_simulate_serves_until_it_is_told_to_end(number: signal.Signals, start: 
     assert (process.returncode, out, err) == (ExitCode.OK, "", "")
 
 
+BACKGROUND = {
+    "simulate": (("simulate", "--port", "0", "--json"), '{"base_url"', ExitCode.OK),
+    "demo": (("demo", "--speed", "0.1", "--json"), "", ExitCode.INTERRUPTED),
+    "generate": (("generate", "gpt-image-1", "a fox"), "task_", ExitCode.INTERRUPTED),
+}
+
+
+@pytest.mark.parametrize("name", BACKGROUND)
+def test_sigterm_ends_what_a_script_started_in_the_background(
+    name: str, start: Start, slow_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Ctrl-C is ignored SIGTERM still ends a command, in order, and Ctrl-C is ignored."""
+    monkeypatch.setenv("APIXO_BASE_URL", slow_url)
+    arguments, said, code = BACKGROUND[name]
+    process = start(*arguments, background=True)
+    first_line(process, process.stdout if name == "simulate" else process.stderr, said)
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=BOUND)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 def test_simulate_introduces_itself(
     arguments: tuple[str, ...], apixo: Apixo, monkeypatch: pytest.MonkeyPatch
@@ -131,6 +156,14 @@ def test_simulate_introduces_itself(
     assert f"{url}/" in done.stdout.replace('"', " ").split()
     if not arguments:
         assert f"APIXO_BASE_URL={url} APIXO_API_KEY=test-key" in done.stdout
+
+
+def test_simulate_for_everybody_warns(start: Start) -> None:
+    """Who listens on all addresses is told who may look, and gets a URL that works."""
+    process = start("simulate", "--port", "0", "--json", "--host", "0.0.0.0")
+    told = json.loads(first_line(process, process.stdout))
+    assert told["base_url"].startswith("http://127.0.0.1:")
+    assert "whoever reaches this machine" in first_line(process, process.stderr)
 
 
 def test_simulate_takes_its_options(start: Start, spawn: Apixo) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
+import typer
 
+from apixo_async._cli import session
 from apixo_async._cli.run.signals import first_signal
 
 pytestmark = pytest.mark.anyio
@@ -46,3 +49,27 @@ async def test_afterwards_all_is_as_before(before: list[int]) -> None:
     signal.raise_signal(signal.SIGINT)
     await asyncio.sleep(0)
     assert before == [signal.SIGINT]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there interrupts are not ignored so")
+def test_a_second_sigterm_leaves_where_interrupts_are_ignored() -> None:
+    """In a script's background job, SIGTERM is told first and ends the run the next time."""
+    told: list[signal.Signals] = []
+
+    async def buy() -> None:
+        with first_signal(told.append):
+            signal.raise_signal(signal.SIGINT)  # It is ignored, and stays so.
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0)
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(60)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with session.terminated_as_interrupted(), pytest.raises(typer.Exit):
+            session.run(buy())
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told == [signal.SIGTERM]
