@@ -28,6 +28,8 @@ _INFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
+#: What may stand in a header of a request; servers send other tags, too.
+_SENDABLE: Final = re.compile(r"[\x20-\x7e]+")
 
 #: What to do with a body: add it to what is there, take it from its beginning, or ask again.
 Use: TypeAlias = Literal["append", "anew", "useless"]
@@ -184,4 +186,5 @@ def _encoding(headers: httpx2.Headers) -> str:
 def _validator(headers: httpx2.Headers) -> str | None:
     tag = headers.get("etag", "")
     # A weak tag does not promise the same bytes.
-    return tag if tag.startswith('"') else headers.get("last-modified")
+    found = tag if tag.startswith('"') else headers.get("last-modified", "")
+    return found if _SENDABLE.fullmatch(found) else None

@@ -39,22 +39,23 @@ TESTS: Final = Path(__file__).parents[1]
 
 #: The modules, and the tests that are to notice what is changed in them.
 TABLE: Final = {
-    "_core.permits": ("core/test_permits.py",),
     "_core.slots": ("core/test_slots.py",),
-    "_core.ceilings": ("core/test_ceilings.py",),
     "_core.throttle": ("core/test_throttle.py",),
     "_core.outage": ("core/test_outage.py",),
+    "_core.ceilings": ("core/test_ceilings.py",),
     "_core.retry": ("core/test_retry.py",),
-    "_core.verdicts": ("core/test_verdicts.py", "core/test_verdicts_of_looks.py"),
-    "_core.wire": ("core/test_wire.py", "core/test_wire_oddities.py"),
     "_core.tokens": ("core/test_tokens.py",),
+    "_core.wire": ("core/test_wire.py", "core/test_wire_oddities.py"),
     "_journal.moves": ("journal/test_moves.py", "journal/test_journal_states.py"),
+    "_core.verdicts": ("core/test_verdicts.py", "core/test_verdicts_of_looks.py"),
+    "_core.permits": ("core/test_permits.py",),
 }
 #: Survivors that no test can kill, or that none should: why, by module and changed text.
 SPARED: Final[dict[str, str]] = json.loads((Path(__file__).parent / "spared.json").read_text())
 
 #: A mutant that takes so much longer than the unchanged module hangs: that is noticed, too.
-SLOWER, SECONDS = 4, 15
+SLOWER, SECONDS = 4, 5  # of the processor
+EXAMPLES: Final = 100  # that a test draws at most
 MEMORY: Final = 4 << 30  # bytes
 
 KILLED: Final = frozenset({"killed", "hung"})
@@ -115,6 +116,12 @@ class _QuickFirst:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         drawn = "is_hypothesis_test"
         items.sort(key=lambda item: hasattr(getattr(item, "obj", None), drawn))
+        for item in items:
+            test = getattr(item, "obj", None)
+            if hasattr(test, drawn):
+                own = test._hypothesis_internal_use_settings
+                fewer = hypothesis.settings(own, max_examples=min(own.max_examples, EXAMPLES))
+                test._hypothesis_internal_use_settings = fewer
 
 
 def swap(module: str, code: CodeType, mutant: Mutant) -> bool:
@@ -147,13 +154,15 @@ def outcome(job: Job, seconds: int, *, anew: bool) -> str | None:
     """Run the tests with a mutant in a fork of this process; None if it has to be loaded anew."""
     if child := os.fork():
         _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM):
             return "hung"
         return {0: "survived", ANEW << 8: None}.get(status, "killed")
     status = 1
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        signal.alarm(seconds)  # whose default ends the process, wherever it is
+        # Both signals end the process, wherever it is; a busy machine is no endless loop.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.alarm(20 * seconds)
         code = compile(job.mutant.tree(job.source), _path(job.module), "exec")
         if anew:
             load(job.module, code)
@@ -168,11 +177,11 @@ def work(module: str, jobs: list[Job], file: Path) -> None:
     told = os.dup(1)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    begun = time.monotonic()
+    begun = time.process_time()
     if status := test(module):  # Which also imports all that the mutants need.
         os.write(told, f"{module}: its tests fail where nothing is changed ({status})\n".encode())
         os._exit(1)
-    seconds = int(SECONDS + SLOWER * (time.monotonic() - begun))
+    seconds = int(SECONDS + SLOWER * (time.process_time() - begun))
     for job in jobs:
         # What is computed where modules are imported was computed without the change: so what
         # seems to survive is loaded anew.
