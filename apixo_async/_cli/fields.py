@@ -42,7 +42,7 @@ def _parse_set(pair: str) -> tuple[str, object]:
         raise ConfigurationError(f"--set {pair}: give NAME=VALUE")
     try:
         return name, json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -22,6 +23,11 @@ TIME_FIELDS: Final = (
     "n",
 )
 
+#: Levels of lists and objects in one value. Python reads and writes a thousand at most, fewer the
+#: deeper it is called: what is accepted here is to be sent, and kept in a journal, anywhere.
+_DEEPEST: Final = 100
+_MARK: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
 
 class OtherModel:
     """A task of any other model, its input passed through untouched and in the order given.
@@ -30,7 +36,8 @@ class OtherModel:
     priced; fields that are no Python names go in as `OtherModel(name, **{"a-b": 1})`.
 
     Raises:
-        ValueError: The model's name could not stand in a URL, or a value is not JSON.
+        ValueError: The model's name could not stand in a URL, or a value is not JSON, or nested
+            more than 100 levels deep.
     """
 
     __slots__ = ("_text", "model")
@@ -101,7 +108,27 @@ def _as_json(model: str, fields: Mapping[str, object]) -> str:
 
 def _encoded(model: str, name: str, value: object) -> str:
     try:
-        return json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False)
+    except RecursionError:
+        text = None
     except (TypeError, ValueError) as exc:
-        given = f"{model}: {name}: {value!r:.200} given"
+        given = f"{model}: {name}: {_shown(value)} given"
         raise ValueError(f"{given}; allowed is what JSON holds ({exc})") from exc
+    if text is None or _is_deep(text):
+        raise ValueError(f"{model}: {name}: nested too deeply; {_DEEPEST} levels are allowed")
+    return text
+
+
+def _is_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return False
+    marks = (found[0][0] for found in _MARK.finditer(text))
+    steps = (1 if mark in "[{" else -1 for mark in marks if mark != '"')
+    return max(itertools.accumulate(steps), default=0) > _DEEPEST
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.200}"
+    except ValueError:  # Of a number with thousands of digits.
+        return f"a {type(value).__name__}"

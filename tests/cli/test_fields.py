@@ -12,6 +12,11 @@ from apixo_async._cli.console import Screen
 from apixo_async._cli.fields import build_input, parse_sets, read_prompt
 
 
+def test_a_value_that_is_nested_too_deeply_is_text() -> None:
+    """What the parser of JSON gives up on is text, as all else that is no JSON."""
+    assert parse_sets(["x=" + "[" * 5_000]) == {"x": "[" * 5_000}
+
+
 @pytest.mark.parametrize(
     ("pair", "value"),
     [

@@ -7,6 +7,7 @@ import json
 import pickle
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -114,6 +115,35 @@ def test_it_is_frozen() -> None:
         VIDEO.news = 1
     with pytest.raises(AttributeError, match="frozen: model cannot be deleted"):
         del VIDEO.model
+
+
+def nested(levels: int) -> list[Any]:
+    """Return a list in a list, and so on, with marks in its texts that are none."""
+    value: list[Any] = ["[{", '\\"[']
+    for _ in range(levels - 1):
+        value = [value, "["]
+    return value
+
+
+@pytest.mark.parametrize("levels", [101, 900, 100_000])
+def test_what_is_nested_too_deeply(levels: int) -> None:
+    """A value is refused that could not be written again where the stack is deeper."""
+    with pytest.raises(ValueError, match="sora-2: odd: nested too deeply; 100 levels"):
+        OtherModel("sora-2", odd=nested(levels))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        OtherModel("sora-2", odd={"a": [{"b": nested(levels - 1)}]})
+
+
+def test_what_is_nested_less_deeply() -> None:
+    """A hundred levels are allowed, however many lists there are beside each other."""
+    made = OtherModel("sora-2", deep=nested(100), wide=[[]] * 1_000, text="[" * 1_000)
+    assert made.payload()["deep"] == nested(100)
+
+
+def test_a_number_that_python_does_not_write() -> None:
+    """An integer of more digits than Python writes is refused by its field's name."""
+    with pytest.raises(ValueError, match="sora-2: odd: a int given"):
+        OtherModel("sora-2", odd=10**5_000)
 
 
 @pytest.mark.parametrize(

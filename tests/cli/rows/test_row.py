@@ -116,7 +116,10 @@ def test_a_deep_value_is_a_problem() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    assert why({"model": "sora-2", "x": deep}) == "nested too deeply"
+    assert (
+        why({"model": "sora-2", "x": deep})
+        == "sora-2: x: nested too deeply; 100 levels are allowed"
+    )
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text())
