@@ -101,21 +101,25 @@ def _places(tree: ast.AST, *within: str) -> Iterator[tuple[int, tuple[str, ...]]
 
 def _unseen(node: ast.AST) -> Iterator[ast.AST]:
     """Yield what no test can notice, or is not to pin: annotations, names for people, messages."""
+    # Type aliases are annotations, too.
+    if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+        yield from ast.walk(node)
     parts: list[ast.AST | None] = []
     match node:
         case ast.arg() | ast.AnnAssign():
             parts = [node.annotation]
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             parts = [node.returns, *node.decorator_list]
+        case ast.ClassDef():
+            parts = [*node.decorator_list]
+        case ast.Subscript(value=ast.Name(id="Literal")):
+            parts = [node]
         case ast.Assign(targets=[ast.Name(id="__slots__")]) | ast.JoinedStr():
             parts = [node]
         case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
             parts = [node]
         case ast.Expr(value=ast.Constant()) | ast.If(test=ast.Name(id="TYPE_CHECKING")):
             parts = [node]
-    # Type aliases are annotations, too.
-    if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
-        parts = [node]
     for part in parts:
         if part is not None:
             yield from ast.walk(part)
@@ -134,6 +138,17 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], ast.AST |
             for value in _values(node.value):
                 words = f"{node.value!r:.80} -> {value!r:.200}"
                 yield words, lambda _, value=value: ast.Constant(value)
+        case ast.If() | ast.While() | ast.IfExp():
+            yield from _negated(node.test, lambda one, new: setattr(one, "test", new))
+        case ast.comprehension():
+            for at, test in enumerate(node.ifs):
+                yield from _negated(test, lambda one, new, at=at: one.ifs.__setitem__(at, new))
+        case _:
+            yield from _removals(node)
+
+
+def _removals(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], ast.AST | None]]]:
+    match node:
         case ast.Break() | ast.Continue():
             for new in _SWAPS[type(node)]:
                 yield f"{type(node).__name__} -> {new.__name__}", lambda _, new=new: new()
@@ -141,25 +156,24 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], ast.AST |
             yield f"{ast.unparse(node):.60} -> pass", lambda _: None
         case ast.Return(value=ast.expr()) if ast.unparse(node.value) != "None":
             yield f"{ast.unparse(node):.60} -> return None", lambda _: ast.Return()
-    if isinstance(node, ast.If | ast.While | ast.IfExp | ast.comprehension):
-        tests = node.ifs if isinstance(node, ast.comprehension) else [node.test]
-        for at, test in enumerate(tests):
-            if not isinstance(test, ast.Compare | ast.UnaryOp):  # They have changes of their own.
-                yield f"{ast.unparse(test):.60} -> not that", _negated(at)
 
 
-def _negated(at: int) -> Callable[[ast.AST], ast.AST]:
+def _negated(
+    test: ast.expr, put: Callable[[ast.AST, ast.expr], object]
+) -> Iterator[tuple[str, Callable[[ast.AST], ast.AST]]]:
+    if isinstance(test, ast.Compare | ast.UnaryOp):
+        return  # It has changes of its own.
+
     def change(node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.comprehension):
-            node.ifs[at] = ast.UnaryOp(ast.Not(), node.ifs[at])
-        else:
-            node.test = ast.UnaryOp(ast.Not(), node.test)
+        put(node, ast.UnaryOp(ast.Not(), test))
         return node
 
-    return change
+    yield f"{ast.unparse(test):.60} -> not that", change
 
 
-def _swaps(op, put) -> Iterator[tuple[str, Callable[[ast.AST], ast.AST]]]:
+def _swaps(
+    op: ast.AST, put: Callable[[ast.AST, ast.AST], object]
+) -> Iterator[tuple[str, Callable[[ast.AST], ast.AST]]]:
     for new in _SWAPS.get(type(op), ()):
 
         def change(node: ast.AST, new: type[ast.AST] = new) -> ast.AST:

@@ -258,7 +258,7 @@ def main() -> None:
     """Run the sample, list the survivors, and fail where there are too many."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--mutants", type=int, default=700)
+    parser.add_argument("--mutants", type=int, default=1_000)  # All of them.
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--least", type=float, default=90.0)
