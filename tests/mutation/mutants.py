@@ -114,6 +114,8 @@ def _unseen(node: ast.AST) -> Iterator[ast.AST]:
             parts = [*node.decorator_list]
         case ast.Subscript(value=ast.Name(id="Literal")):
             parts = [node]
+        case ast.Call(func=ast.Name(id="cast")):
+            parts = [node.args[0]]
         case ast.Assign(targets=[ast.Name(id="__slots__")]) | ast.JoinedStr():
             parts = [node]
         case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):

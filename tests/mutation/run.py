@@ -46,7 +46,7 @@ TABLE: Final = {
     "_core.retry": ("core/test_retry.py",),
     "_core.tokens": ("core/test_tokens.py",),
     "_core.wire": ("core/test_wire.py", "core/test_wire_oddities.py"),
-    "_journal.moves": ("journal/test_moves.py", "journal/test_journal_states.py"),
+    "_journal.moves": ("journal/test_moves.py",),
     "_core.verdicts": ("core/test_verdicts.py", "core/test_verdicts_of_looks.py"),
     "_core.permits": ("core/test_permits.py",),
 }
