@@ -35,6 +35,7 @@ def test_a_refused_probe_cuts_to_what_is_granted() -> None:
 @pytest.mark.parametrize(("later", "value"), [(MEMORY, 10), (MEMORY + 0.1, 1_000)])
 def test_a_second_episode_within_a_minute_cuts(later: float, value: int) -> None:
     """A 429 within a minute of the end of the last pause is no stray one."""
+    assert MEMORY == 60
     ceiling = Ceiling(1_000)
     ceiling.refused(100.0, use=10, episode=100.0, probed=False, pause=30.0)
     ceiling.refused(130.0 + later, use=10, episode=130.0 + later, probed=False, pause=1.0)
@@ -96,7 +97,7 @@ def test_a_wall_is_believed_for_a_while() -> None:
     assert not ceiling.pressed(100.0 + FIRST_BELIEF - 0.1, 10)
     assert ceiling.pressed(100.0 + FIRST_BELIEF, 10)
     assert ceiling.value == 11
-    assert not ceiling.pressed(500.0, 10)  # Nothing is known of the try yet.
+    assert ceiling.pressed(500.0, 10) is False  # Nothing is known of the try yet.
 
 
 def test_a_failed_try_goes_back_and_waits_twice_as_long() -> None:

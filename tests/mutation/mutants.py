@@ -156,7 +156,7 @@ def _removals(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], ast.AST 
                 yield f"{type(node).__name__} -> {new.__name__}", lambda _, new=new: new()
         case ast.Expr() | ast.Raise() | ast.Delete():
             yield f"{ast.unparse(node):.60} -> pass", lambda _: None
-        case ast.Return(value=ast.expr()) if ast.unparse(node.value) != "None":
+        case ast.Return(value=ast.expr()) if ast.unparse(node.value) not in ("None", "False"):
             yield f"{ast.unparse(node):.60} -> return None", lambda _: ast.Return()
 
 
