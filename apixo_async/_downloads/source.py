@@ -114,7 +114,7 @@ def read_url(text: str) -> httpx2.URL:
     """Return the URL in a text; only http and https with a host are served."""
     try:
         url = httpx2.URL(text)
-    except (httpx2.InvalidURL, TypeError) as exc:
+    except (httpx2.InvalidURL, TypeError, ValueError) as exc:
         raise DownloadError("its URL cannot be read") from exc
     if url.scheme not in ("http", "https") or not url.host:
         raise DownloadError(f"{url.scheme or 'no'}: URL with host {url.host!r}; http or https only")
@@ -161,7 +161,7 @@ def _next(here: httpx2.URL, location: str | None) -> httpx2.URL:
         raise DownloadError(f"{shown(here)} redirects to nowhere")
     try:
         url = read_url(str(here.join(location)))
-    except httpx2.InvalidURL as exc:
+    except (httpx2.InvalidURL, ValueError) as exc:  # The latter from brackets that hold no address.
         raise DownloadError(f"{shown(here)} redirects to what is no URL") from exc
     if here.scheme == "https" and url.scheme == "http":
         raise DownloadError(f"{shown(here)} redirects to plain http")
