@@ -220,3 +220,27 @@ def soak(session: nox.Session) -> None:
     long = {**rounds, **kills, **webhooks}
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
     session.run("pytest", "-q", *PARALLEL, *files, *session.posargs, env=env)
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz what reads foreign bytes, each target for APIXO_FUZZ_SECONDS (Linux)."""
+    if sys.platform != "linux":
+        session.skip("atheris is there for Linux")
+    install(session, "fuzz")
+    seconds = os.environ.get("APIXO_FUZZ_SECONDS", "60")
+    seed = os.environ.get("APIXO_FUZZ_SEED", "1")
+    findings = Path(session.create_tmp()) / "findings"
+    targets = sorted(path.name for path in (ROOT / "tests/fuzz/corpus").iterdir())
+    for target in session.posargs or targets:
+        program = ("python", "tests/fuzz/run.py", target, seconds, seed, str(findings))
+        session.run(*program, env=ENVIRONMENT | {"PYTHONPATH": "tests/fuzz"})
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
+def mutation(session: nox.Session) -> None:
+    """Change the rules one place at a time: their own tests are to notice 90 % (resumes)."""
+    install(session, "mutation")
+    results = ROOT / ".nox" / "mutants.jsonl"
+    program = ("python", "tests/mutation/run.py", str(results))
+    session.run(*program, *session.posargs, env=ENVIRONMENT | {"PYTHONPATH": "tests/mutation"})

@@ -23,7 +23,8 @@ TIME_FIELDS: Final = (
 )
 
 
-#: Levels of lists and objects in a field: far fewer than Python can read at any depth of calls.
+#: Levels of lists and objects in a field. Python reads and writes a thousand at most, fewer the
+#: deeper it is called: what is accepted here is to be sent, and kept in a journal, anywhere.
 _DEEPEST: Final = 100
 
 
@@ -118,7 +119,7 @@ def _encoded(model: str, name: str, value: object) -> str:
     except RecursionError:
         raise ValueError(f"{model}: {name!r:.200}: nested deeper than {_DEEPEST} levels") from None
     except (TypeError, ValueError) as exc:
-        given = f"{model}: {name}: {value!r:.200} given"
+        given = f"{model}: {name}: {_shown(value)} given"
         raise ValueError(f"{given}; allowed is what JSON holds ({exc})") from exc
     return text
 
@@ -132,3 +133,10 @@ def _check_depth(value: object, depth: int = 0) -> None:
         return
     for inner in cast("Iterable[object]", value):
         _check_depth(inner, depth + 1)
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.200}"
+    except ValueError:  # Of a number with thousands of digits.
+        return f"a {type(value).__name__}"

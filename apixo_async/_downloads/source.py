@@ -168,7 +168,7 @@ def _next(here: httpx2.URL, location: str | None) -> httpx2.URL:
         raise DownloadError(f"{shown(here)} redirects to nowhere")
     try:
         url = read_url(str(here.join(location)))
-    except (httpx2.InvalidURL, ValueError) as exc:
+    except (httpx2.InvalidURL, ValueError) as exc:  # The latter from brackets that hold no address.
         raise DownloadError(f"{shown(here)} redirects to what is no URL") from exc
     if here.scheme == "https" and url.scheme == "http":
         raise DownloadError(f"{shown(here)} redirects to plain http")

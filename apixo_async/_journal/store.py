@@ -94,12 +94,13 @@ class Store:
             warning = self._lock.acquire()
             self.warning = warning and f"journal {self.path}: {warning}"
             connection, new = self._connect(file, log)
+            # Before anything is written: the switch to WAL is in the file's header.
+            if not new and file.stat().st_size <= _MOST_CHECKED:
+                check_pages(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # macOS: through the disk's own cache.
-            if not new and file.stat().st_size <= _MOST_CHECKED:
-                check_pages(connection)
             with _transaction(connection):
                 begin_run(connection, new=new, now=now, version=version)
                 self._tell(("open",), "before-commit")

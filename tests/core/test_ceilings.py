@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._core.ceilings import FIRST_BELIEF, LONGEST_BELIEF, MEMORY, Ceiling
+from apixo_async._core.ceilings import FIRST_BELIEF, MEMORY, Ceiling
 
 
 def cut(limit: int = 1_000, *, use: int = 10, now: float = 100.0) -> Ceiling:
@@ -35,10 +35,39 @@ def test_a_refused_probe_cuts_to_what_is_granted() -> None:
 @pytest.mark.parametrize(("later", "value"), [(MEMORY, 10), (MEMORY + 0.1, 1_000)])
 def test_a_second_episode_within_a_minute_cuts(later: float, value: int) -> None:
     """A 429 within a minute of the end of the last pause is no stray one."""
+    assert MEMORY == 60
     ceiling = Ceiling(1_000)
     ceiling.refused(100.0, use=10, episode=100.0, probed=False, pause=30.0)
     ceiling.refused(130.0 + later, use=10, episode=130.0 + later, probed=False, pause=1.0)
     assert ceiling.value == value
+
+
+def test_a_429_without_a_pause_is_over_at_once() -> None:
+    """The minute in which a second episode counts begins with a 429 that makes no pause."""
+    ceiling = Ceiling(1_000)
+    ceiling.refused(100.0, use=10, episode=100.0, probed=False)
+    later = 100.1 + MEMORY
+    assert not ceiling.refused(later, use=10, episode=later, probed=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wait"),
+    [(10, 9, 30), (10, 8, 15), (80, 72, 30), (80, 71, 15), (80, 70, 15)],
+)
+def test_a_wall_that_is_found_again(first: int, second: int, wait: float) -> None:
+    """A cut within an eighth of the wall, or by one, is the same wall, believed twice as long."""
+    ceiling = cut(use=first)
+    assert ceiling.refused(110.0, use=second, episode=110.0, probed=True)
+    assert ceiling.value == second
+    assert not ceiling.pressed(109.9 + wait, second)
+    assert ceiling.pressed(110.0 + wait, second)
+
+
+def test_a_refusal_at_the_wall_says_nothing_new() -> None:
+    """Where all of the wall is in use, a refused probe neither cuts nor prolongs the belief."""
+    ceiling = cut(use=10)
+    assert not ceiling.refused(110.0, use=10, episode=110.0, probed=True)
+    assert ceiling.pressed(100.0 + FIRST_BELIEF, 10)
 
 
 def test_one_cut_an_episode() -> None:
@@ -68,7 +97,7 @@ def test_a_wall_is_believed_for_a_while() -> None:
     assert not ceiling.pressed(100.0 + FIRST_BELIEF - 0.1, 10)
     assert ceiling.pressed(100.0 + FIRST_BELIEF, 10)
     assert ceiling.value == 11
-    assert not ceiling.pressed(500.0, 10)  # Nothing is known of the try yet.
+    assert ceiling.pressed(500.0, 10) is False  # Nothing is known of the try yet.
 
 
 def test_a_failed_try_goes_back_and_waits_twice_as_long() -> None:
@@ -80,7 +109,7 @@ def test_a_failed_try_goes_back_and_waits_twice_as_long() -> None:
         now = tried + 0.5
         assert ceiling.refused(now, use=9, episode=now, probed=False, pause=1.0)
         assert ceiling.value == 10
-    assert waits == [FIRST_BELIEF, 30, 60, 120, 240, LONGEST_BELIEF, LONGEST_BELIEF]
+    assert waits == [15, 30, 60, 120, 240, 300, 300]
 
 
 def test_a_dear_try_is_not_soon_repeated() -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -115,6 +116,35 @@ def test_it_is_frozen() -> None:
         del VIDEO.model
 
 
+def nested(levels: int) -> list[Any]:
+    """Return a list in a list, and so on, with marks in its texts that are none."""
+    value: list[Any] = ["[{", '\\"[']
+    for _ in range(levels - 1):
+        value = [value, "["]
+    return value
+
+
+@pytest.mark.parametrize("levels", [101, 900, 100_000])
+def test_what_is_nested_too_deeply(levels: int) -> None:
+    """A value is refused that could not be written again where the stack is deeper."""
+    with pytest.raises(ValueError, match="sora-2: 'odd': nested deeper than 100 levels"):
+        OtherModel("sora-2", odd=nested(levels))
+    with pytest.raises(ValueError, match="nested deeper"):
+        OtherModel("sora-2", odd={"a": [{"b": nested(levels - 1)}]})
+
+
+def test_what_is_nested_less_deeply() -> None:
+    """A hundred levels are allowed, however many lists there are beside each other."""
+    made = OtherModel("sora-2", deep=nested(100), wide=[[]] * 1_000, text="[" * 1_000)
+    assert made.payload()["deep"] == nested(100)
+
+
+def test_a_number_that_python_does_not_write() -> None:
+    """An integer of more digits than Python writes is refused by its field's name."""
+    with pytest.raises(ValueError, match="sora-2: odd: a int given"):
+        OtherModel("sora-2", odd=10**5_000)
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -192,19 +222,3 @@ def test_half_a_character_is_refused(half: str, where: str) -> None:
     with pytest.raises(ValueError, match=r"sora-2: 'prompt.*half a character") as caught:
         OtherModel("sora-2", **fields[where])
     assert str(caught.value).isprintable()
-
-
-def nested(levels: int) -> object:
-    """Return a list in a list, so many times."""
-    value: object = "x"
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-def test_nesting_has_a_bound() -> None:
-    """What is nested deeper than anything of use is refused, and not met later as a defect."""
-    assert OtherModel("sora-2", a=nested(100)).payload() == {"a": nested(100)}
-    for value in (nested(101), nested(5_000), nested(100_000)):
-        with pytest.raises(ValueError, match="sora-2: 'a': nested deeper than 100"):
-            OtherModel("sora-2", a=value)

@@ -51,7 +51,7 @@ def test_one_probe_at_a_time() -> None:
         assert outage.failed(now, sent_at=now) is False
     assert pauses[0] < pauses[1] < pauses[2]
     assert max(pauses) <= LONGEST_PROBE_PAUSE
-    assert pauses[-1] == LONGEST_PROBE_PAUSE
+    assert pauses[-1] == LONGEST_PROBE_PAUSE == 5.0
 
 
 def test_late_failures_belong_to_the_same_outage() -> None:

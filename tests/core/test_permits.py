@@ -322,6 +322,27 @@ def test_what_the_service_granted() -> None:
     assert (log.used(10.0 + KEPT), log.granted(10.0 + KEPT)) == (1, 0)
 
 
+def test_grants_of_an_earlier_window() -> None:
+    """What was granted is counted anew at each asking."""
+    log = PermitLog(100)
+    log.take(10.0)
+    log.answered(10.0)
+    assert [log.granted(at) for at in (10.0 + KEPT - 0.01, 10.0 + KEPT)] == [1, 0]
+
+
+@pytest.mark.parametrize("fate", ["answered", "unanswered", "refused"])
+def test_whether_a_stamp_is_left(fate: str) -> None:
+    """A stamp of any kind makes room one day; a request in flight, or none, does not."""
+    log = PermitLog(100)
+    assert log.is_stamped is False
+    log.take(10.0)
+    assert log.is_stamped is False
+    getattr(log, fate)(10.0)
+    assert log.is_stamped is True
+    assert log.used(10.0 + MARGIN + KEPT) == 0
+    assert log.is_stamped is False
+
+
 def test_another_limit() -> None:
     """What was sent counts against a new limit, and the pace is the new one's."""
     log = PermitLog(600)

@@ -141,6 +141,16 @@ def test_time_passes_for_attempts_as_well() -> None:
     assert retries(quota, 33.0) == 6  # 3.3 for the time, and as many for the attempts.
 
 
+def test_what_is_earned_comes_on_top_of_the_reserve() -> None:
+    """Attempts after a long pause earn retries beyond the reserve that time has filled."""
+    quota = RetryQuota(0.0)
+    while quota.spend(0.0):
+        pass
+    for _ in range(12):
+        quota.earn(200.0)
+    assert sum(quota.spend(200.0) for _ in range(20)) == 11
+
+
 def test_time_takes_nothing_away() -> None:
     """What was earned beyond the reserve outlasts any time, and a clock that goes back."""
     quota = RetryQuota(1_000.0)

@@ -17,6 +17,7 @@ from apixo_async._core.wire import (
     Status,
     created_epoch,
     encode_submit,
+    lasted,
     read_balance,
     read_envelope,
     read_result,
@@ -275,6 +276,30 @@ def test_odd_keys_and_values_beside_an_id(more: str) -> None:
     assert read_task_id(found) == "task_1"
 
 
+@pytest.mark.parametrize(
+    ("created", "completed", "cost", "seconds"),
+    [
+        (1_000_000, 1_030_000, 20_000, 30.0),  # The time in which it waited counts.
+        (1_000_000, 1_000_000, 20_000, 0.0),
+        (1_000_000, 999_999, 20_000, 20.0),
+        (None, 1_030_000, 20_000, 20.0),
+        (1_000_000, None, 20_000, 20.0),
+        (0, 1_030_000, 20_000, 20.0),
+        (1_000_000, 0, 500, 0.5),
+        (None, None, 0, None),
+        (None, None, -1, None),
+        (None, None, None, None),
+        (None, None, math.inf, None),
+    ],
+)
+def test_how_long_it_took(
+    created: float | None, completed: float | None, cost: float | None, seconds: float | None
+) -> None:
+    """A task lasted from stamp to stamp, else as long as its cost time, if that can be."""
+    status = Status(createTime=created, completeTime=completed, costTime=cost)
+    assert lasted(status) == seconds
+
+
 # --- the balance -----------------------------------------------------------------------------
 
 
@@ -298,7 +323,7 @@ def test_balance(data: str, balance: str) -> None:
     assert read_balance(found) == Decimal(balance)
 
 
-UNBOUNDED = ["1e999999", "-1e999999", 1e300, 10**13, 10**4_000, -(10**13)]
+UNBOUNDED = ["1e999999", "-1e999999", 1e300, 10**12 + 1, 10**13, 10**4_000, -(10**13)]
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,10 @@ class Body(httpx2.AsyncByteStream):
 
 def answer(status: int = 200, /, **headers: object) -> httpx2.Response:
     """Return an answer with headers in Python's spelling."""
-    named = {
-        name.replace("_", "-"): str(value).encode("latin-1") for name, value in headers.items()
-    }
+    named = [
+        (name.replace("_", "-").encode(), str(value).encode("latin-1"))
+        for name, value in headers.items()
+    ]
     return httpx2.Response(status, headers=named)
 
 
@@ -77,6 +78,9 @@ def test_nothing_special_is_asked_at_first() -> None:
         ({"etag": '"\xe4"', "last_modified": DATE}, {}),
         ({"content_length": 9}, {}),
         ({"etag": 'W/"a"'}, {}),
+        ({"etag": '"\xe9"'}, {}),
+        ({"etag": '"\xe9"', "content_length": 9}, {}),
+        ({"last_modified": "le 27 d\xe9cembre"}, {}),
         ({"content_length": "many"}, {}),
         ({"etag": '"a"', "content_length": 9, "content_encoding": "gzip"}, {}),
     ],

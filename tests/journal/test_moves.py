@@ -9,7 +9,7 @@ import pytest
 from apixo_async._core.keys import identity
 from apixo_async._journal.entry import STATES
 from apixo_async._journal.failures import Refusal
-from apixo_async._journal.moves import MOVES, enter, resolve
+from apixo_async._journal.moves import MOVES, claim, enter, move, resolve
 
 from .journals import castle, in_memory, known, moved
 
@@ -212,3 +212,115 @@ def test_a_mark_resolves_what_is_uncertain(file: sqlite3.Connection, state: str)
     assert columns(file, "state, task_id, submitted_at") == (
         ("submitted", "task_1", 4.0) if is_open else (state, None, None)
     )
+
+
+#: Every column that a move may write, filled.
+FULL: dict[str, Any] = {
+    "price": 7,
+    "purchases": 3,
+    "cost": 100,
+    "unpriced": 2,
+    "prior_state": "uncertain",
+    "prior_intent_id": "prior",
+    "prior_intent_at": 1.0,
+    "prior_claim": "task_0",
+    "intent_id": "mark",
+    "intent_at": 2.0,
+    "claim": "task_1",
+    "submitted_at": 3.0,
+    "ended_at": 4.0,
+    "task_id": "task_2",
+    "result": "{}",
+    "error": "{}",
+    "files": "{}",
+}
+KEPT = {"prior_state": "failed", "prior_intent_id": "mark", "prior_intent_at": 2.0}
+INTENT = {**KEPT, "prior_claim": "task_1", "claim": None, "intent_id": "new", "intent_at": 9.0}
+BACK = {"state": "uncertain", "intent_id": "prior", "intent_at": 1.0, "claim": "task_0"}
+TASK = {"task_id": "task_9", "submitted_at": 9.0}
+EMPTY = dict.fromkeys(("claim", "ended_at", "result", "error", "files"))
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "given", "changed"),
+    [
+        (
+            *("intend", "failed", {"price": 20, "mark": "new", "at": 9.0}),
+            {"state": "intent", "purchases": 4, "price": 20, "cost": 120, **INTENT},
+        ),
+        (
+            *("intend", "failed", {"price": None, "mark": "new", "at": 9.0}),
+            {"state": "intent", "purchases": 4, "price": None, "unpriced": 3, **INTENT},
+        ),
+        ("refused", "intent", {}, {"purchases": 2, "cost": 93, **BACK}),
+        ("refused", "intent", {"was_priced": None}, {"purchases": 2, "unpriced": 1, **BACK}),
+        (
+            *("submitted", "intent", {"task_id": "task_9", "at": 9.0}),
+            {"state": "submitted", **TASK, **EMPTY},
+        ),
+        ("uncertain", "intent", {"error": "why"}, {"state": "uncertain", "error": "why"}),
+        (
+            *("succeeded", "failed", {"result": "[]", "at": 9.0}),
+            {"state": "success", "result": "[]", "ended_at": 9.0, "error": None},
+        ),
+        (
+            *("failed", "submitted", {"error": "why", "at": 9.0}),
+            {"state": "failed", "error": "why", "ended_at": 9.0},
+        ),
+        ("downloaded", "success", {"files": "[]"}, {"files": "[]"}),
+    ],
+)
+def test_what_each_move_writes(
+    file: sqlite3.Connection,
+    name: str,
+    state: str,
+    given: dict[str, Any],
+    changed: dict[str, Any],
+) -> None:
+    """A move changes what it tells of, in its own row, and nothing else."""
+    enter(file, "k", known())
+    enter(file, "other", known(1))
+    values = dict(given)
+    before = {**FULL, "state": state}
+    if "was_priced" in values:
+        before["price"] = values.pop("was_priced")
+    for column, value in before.items():
+        file.execute(f"UPDATE item SET {column} = ? WHERE row = 1", (value,))
+    other = columns(file, "*", 2)
+    move(file, name, 1, **values)
+    names = [*before]
+    after = dict(zip(names, columns(file, ", ".join(names)), strict=True))
+    assert after == before | changed
+    assert columns(file, "*", 2) == other
+
+
+def test_no_task_has_no_result(file: sqlite3.Connection) -> None:
+    """An item that never had a task cannot succeed."""
+    enter(file, "k", known())
+    file.execute("UPDATE item SET state = 'failed'")
+    with pytest.raises(Refusal, match="succeeded: the item 'k' is 'failed'"):
+        move(file, "succeeded", 1, result="{}", at=1.0)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_claim_is_noted_beside_a_submit_in_doubt(file: sqlite3.Connection, state: str) -> None:
+    """A callback's task is noted for the submit with its mark, while that is in doubt."""
+    for key in "ab":
+        enter(file, key, known())
+    file.execute("UPDATE item SET state = ?, intent_id = 'mark' WHERE row = 1", (state,))
+    in_doubt = state in {"intent", "uncertain"}
+    assert claim(file, "another", "task_1", 1) is False
+    assert claim(file, "mark", "task_1", 2) is False
+    assert claim(file, "mark", "task_1", 1) is in_doubt
+    assert columns(file, "claim, state") == ("task_1" if in_doubt else None, state)
+    assert columns(file, "claim", 2) == (None,)
+
+
+def test_a_claim_of_a_known_task(file: sqlite3.Connection) -> None:
+    """A task that an item has already is claimed by no other."""
+    for key in "ab":
+        enter(file, key, known())
+    file.execute("UPDATE item SET state = 'intent', intent_id = 'mark' WHERE row = 1")
+    file.execute("UPDATE item SET task_id = 'task_1' WHERE row = 2")
+    assert claim(file, "mark", "task_1", 1) is False
+    assert columns(file, "claim") == (None,)

@@ -241,6 +241,17 @@ def test_garbage_in_the_middle(store: Make, tmp_path: Path) -> None:
     refused(store(), "it is damaged")
 
 
+def test_garbage_in_a_copy_without_a_log(store: Make, tmp_path: Path) -> None:
+    """A damaged copy that another tool made, in its own journal mode, is left as it is too."""
+    filled(store(), *map(str, range(200))).close()
+    path = tmp_path / "run.db"
+    change(path, "PRAGMA journal_mode = DELETE")
+    body = bytearray(path.read_bytes())
+    body[5 * 4096 : 6 * 4096] = b"\xa5" * 4096
+    path.write_bytes(body)
+    refused(store(), "it is damaged")
+
+
 def test_garbage_that_is_met_later(
     store: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

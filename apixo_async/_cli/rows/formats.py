@@ -42,6 +42,8 @@ _ARRAY: Final = re.compile(r"\s*\[\s*([{\]]|$)")
 _HEADER: Final = re.compile(
     r'\s*"?prompt"?\s*[,;\t]|.*[,;\t]\s*"?prompt"?\s*([,;\t]|$)|\s*prompt\s*$'
 )
+#: Characters of a line that are looked at for a header: the time grows with their square.
+_HEAD: Final = 1_000
 _JSON_LINES: Final = (
     'python -c "import json,sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]"'
 )
@@ -83,7 +85,7 @@ def _first_line(file: BinaryIO) -> str:
 def _sniffed(first: str, name: str) -> Format:
     if first.lstrip().startswith("{"):
         return Format.JSONL
-    if _HEADER.match(first):
+    if _HEADER.match(first[:_HEAD]):
         raise ConfigurationError(
             f"{name}: the first line looks like the header of a CSV file: give --format csv, or"
             " --format plain to take each line for a prompt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_the_first_line_tells(tmp_path: Path, text: str, form: Format) -> None:
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     assert find_format(path, "-", None) is form
     assert find_format(path, "a.dat", None) is form
+
+
+@pytest.mark.parametrize("text", ["x" + "\t" * 300_000 + "y", ", " * 200_000, " " * 500_000 + "a"])
+def test_a_long_first_line_is_told_quickly(tmp_path: Path, text: str) -> None:
+    """A line of white space, commas or tabs is looked through in bounded time."""
+    begun = time.process_time()
+    assert found(tmp_path, text) is Format.PLAIN
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize(
