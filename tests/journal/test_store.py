@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from apixo_async import JournalError
+from apixo_async._core.text import printable
 from apixo_async._journal.failures import Refusal
 from apixo_async._journal.moves import enter
 from apixo_async._journal.schema import VERSION
@@ -164,7 +165,7 @@ def refused(store: Store, said: str) -> None:
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(JournalError, match=said) as caught:
         store.open(1.0, "test")
-    assert str(caught.value).startswith(f"journal {store.path}: ")
+    assert str(caught.value).startswith(f"journal {printable(str(store.path))}: ")
     assert before is None or path.read_bytes() == before
 
 
