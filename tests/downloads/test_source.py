@@ -128,7 +128,7 @@ async def test_an_answer_that_does_not_close_is_left_in_bounded_time() -> None:
         ("data:image/png;base64,AA", "http or https only"),
         ("http://", "http or https only"),
         ("https://b.example:port/", "no URL"),
-        ("https://[:a:b", "no URL"),
+        (":https://[:a:b", "no URL"),
         ("", "nowhere"),
     ],
 )
