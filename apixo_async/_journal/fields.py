@@ -60,6 +60,6 @@ def moment(fields: Fields, name: str) -> datetime | None:
     """Return an aware time in UTC, or None."""
     try:
         found = datetime.fromisoformat(text(fields, name) or "")
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):  # The latter at the ends of the calendar.
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -60,7 +60,8 @@ from apixo_async._core.wire import (
     read_object,
 )
 from apixo_async._downloads.files import safe_name
-from apixo_async._downloads.source import Again, reach, shown
+from apixo_async._downloads.reachable import reach
+from apixo_async._downloads.source import Again, shown
 from apixo_async._downloads.source import _next as redirected
 from apixo_async._downloads.transfer import BATCH, Inflater, Transfer
 from apixo_async._journal import moves, reads

@@ -47,3 +47,9 @@ def test_values_of_another_type_read_as_missing(name: str) -> None:
         assert inner(FIELDS, name) == {}
     if name not in {"moment", "naive"}:
         assert moment(FIELDS, name) is None
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_time_beyond_the_calendar(at: str) -> None:
+    """A time that UTC cannot write reads as missing, too."""
+    assert moment({"at": at}, "at") is None

@@ -324,3 +324,20 @@ def test_a_claim_of_a_known_task(file: sqlite3.Connection) -> None:
     file.execute("UPDATE item SET task_id = 'task_1' WHERE row = 2")
     assert claim(file, "mark", "task_1", 1) is False
     assert columns(file, "claim") == (None,)
+
+
+@pytest.mark.parametrize("damaged", ["digest", "payload"])
+def test_either_tells_which_input_it_is(file: sqlite3.Connection, damaged: str) -> None:
+    """Where the digest or the input is damaged, the other one says that it is the same."""
+    enter(file, "k", known())
+    next_run(file)
+    file.execute(f"UPDATE item SET {damaged} = 'damaged'")
+    assert enter(file, "k", known()).payload == known().payload
+
+
+def test_an_input_that_is_no_text(file: sqlite3.Connection) -> None:
+    """What is no text is no other input: the row is returned, for its reader to refuse."""
+    enter(file, "k", known())
+    next_run(file)
+    file.execute("UPDATE item SET digest = 'damaged', payload = x'00'")
+    assert enter(file, "k", known()).payload == b"\0"  # type: ignore[comparison-overlap]

@@ -177,9 +177,9 @@ def test_every_depth_is_read_or_refused() -> None:
 
     found = [told(depth) for depth in range(1, 3 * sys.getrecursionlimit() // 2)]
     accepted = found.count("sora-2")
-    assert accepted > 100
-    refused = ["request body is nested too deeply"] * (len(found) - accepted)
-    assert found == ["sora-2"] * accepted + refused
+    assert accepted >= 100
+    assert found[:accepted] == ["sora-2"] * accepted
+    assert all("nested" in message for message in found[accepted:])
 
 
 def test_a_submit_needs_the_content_type() -> None:
