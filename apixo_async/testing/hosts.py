@@ -7,13 +7,17 @@ if it were its own (DNS rebinding). It cannot do so under an address, or a name 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_REFUSED = b"this simulator answers under an address, a name without a dot, or its --host"
+#: No page of the web has a name that ends so: RFC 6761, RFC 6762, and ICANN of "internal", by
+#: which containers know their host.
+_OF_NO_WEB: Final = (".localhost", ".internal", ".local", ".test")
+
+_REFUSED: Final = b"this simulator answers under an address, a name without a dot, or its --host"
 
 
 def may_be_asked(header: str, own: str) -> bool:
@@ -25,7 +29,7 @@ def may_be_asked(header: str, own: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return "." not in name or name.endswith(".localhost") or name == own.lower()
+        return "." not in name or name.endswith(_OF_NO_WEB) or name == own.lower()
     return True
 
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
         "LOCALHOST",
         "a.localhost:8000",
         "simulator:8000",
+        "host.docker.internal:8000",
         "sim.example.org:80",
         "Sim.Example.org.",
     ],
