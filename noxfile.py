@@ -219,7 +219,8 @@ def soak(session: nox.Session) -> None:
     files = [f"tests/{place}/test_{name}.py" for place in suites for name in suites[place]]
     long = {**rounds, **kills, **webhooks}
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
-    session.run("pytest", "-q", *PARALLEL, *files, *session.posargs, env=env)
+    # Most of it waits for processes and timeouts.
+    session.run("pytest", "-q", "-n", "6", *files, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
