@@ -43,7 +43,7 @@ runs_on, sends_by = os.environ["RUNS_ON"].split()
 castle = FluxKontext(mode="pro", prompt="a castle")
 
 def orphaned(orphan):
-    print("orphan", type(orphan).__name__, getattr(orphan, "ref", orphan.model), flush=True)
+    print("orphan", type(orphan).__name__, orphan.ref or orphan.model, flush=True)
 
 client = AsyncClient(
     transport=AiohttpTransport() if sends_by == "aiohttp" else None,
