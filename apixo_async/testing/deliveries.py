@@ -61,6 +61,7 @@ class Deliveries:
         self._posts: set[asyncio.Task[None]] = set()
         self._sockets: _Sockets | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_paused = False
 
     @property
     def waiting(self) -> int:
@@ -103,6 +104,12 @@ class Deliveries:
             self._post_at(shift + moment + delay, parcel)
         return tried
 
+    def pause(self) -> None:
+        """Begin no more posts on the running loop, as it is about to end: `go_on` takes them up."""
+        self._is_paused = True
+        for timer in self._timers.values():
+            timer.cancel()
+
     def go_on(self) -> None:
         """Take up, on the running loop, what was left when the last one ended.
 
@@ -112,6 +119,7 @@ class Deliveries:
         if loop is self._loop:
             return
         now = loop.time()
+        self._is_paused = False
         left = [(timer.when(), parcel) for parcel, timer in self._timers.items()]
         self._forget_other_loops()
         for when, parcel in left:
@@ -154,7 +162,9 @@ class Deliveries:
 
     def _post_at(self, when: float, parcel: _Parcel) -> None:
         loop = asyncio.get_running_loop()
-        self._timers[parcel] = loop.call_at(when, self._post_now, when, parcel)
+        self._timers[parcel] = timer = loop.call_at(when, self._post_now, when, parcel)
+        if self._is_paused:
+            timer.cancel()
 
     def _post_now(self, when: float, parcel: _Parcel) -> None:
         loop = asyncio.get_running_loop()

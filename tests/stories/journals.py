@@ -140,6 +140,7 @@ class JournalLife:
             await self.check_leaks(limiter)
         if self.balancer is not None:
             self.balancer.workers.clear()
+        self.simulator.deliveries.pause()  # What began while the loop ends would never be over.
 
     def mend(self) -> None:
         """Have everything go well from now on."""
