@@ -19,6 +19,7 @@ from typing import Final
 
 import pytest
 
+from apixo_async._core.places import MOST
 from apixo_async.testing.callbacks import REDELIVERY
 
 from .map_processes import BOUND, Life, Shop, Sold, free_port, living, rows, shop
@@ -28,9 +29,6 @@ KILLS: Final = int(os.environ.get("APIXO_MAP_KILLS", "3"))
 ITEMS: Final = int(os.environ.get("APIXO_MAP_ITEMS", "450"))
 LONG: Final = KILLS >= 20
 LATENCY: Final = 0.2  # seconds of every call
-#: Of the submits in flight at the kills, what may be uncertain and never sent. In the short form
-#: a single commit that a kill follows at once counts too much for the 5 % of the long one.
-NEVER_SENT: Final = 0.05 if LONG else 0.25
 #: Divides 30, 120 and 600 s: the last redelivery comes when the killing is over.
 SPEED: Final = 5.0 if LONG else 75.0
 #: Items that nobody waits for before a kill, so that no run ends before its turn.
@@ -99,6 +97,15 @@ class Left:
     never_sent: int
 
 
+def most_never_sent(in_flight: int) -> float:
+    """Return how many items may be uncertain that were never sent.
+
+    The slower the machine, the longer a turn between intent and first byte, and the more turns
+    there are: a short run asserts their bound only.
+    """
+    return 0.05 * in_flight if LONG else KILLS * MOST
+
+
 def left_in(path: Path, sold: Sold) -> Left:
     """Compare a journal that nobody has open with what the service has sold.
 
@@ -137,7 +144,7 @@ def test_nothing_is_bought_twice(service: Shop, tmp_path: Path, swift: bool) -> 
     assert left.states.keys() <= {"success", "uncertain"}
     assert left.states.total() == ITEMS == len(last.outcomes) == len(keys)
     assert in_flight >= KILLS
-    assert left.never_sent <= NEVER_SENT * in_flight
+    assert left.never_sent <= most_never_sent(in_flight)
 
 
 def test_a_file_of_results_buys_twice(service: Shop, tmp_path: Path) -> None:
@@ -175,12 +182,12 @@ def test_callbacks_resolve_what_was_paid_for(service: Shop, tmp_path: Path) -> N
     assert run.twice(sold) == 0
     assert left.states.total() == ITEMS
     assert left.paid == 0
-    assert left.never_sent <= NEVER_SENT * in_flight
+    assert left.never_sent <= most_never_sent(in_flight)
 
 
 def until_resolved(service: Shop, last: Life) -> Sold:
     """Wait until the outcomes are as many as the tasks, but no longer than for all callbacks."""
-    deadline = time.monotonic() + BOUND + sum(REDELIVERY) / SPEED
+    deadline = time.monotonic() + 5 * BOUND + sum(REDELIVERY) / SPEED
     while True:
         sold = service.sold()
         has_all = last.wait_until("outcome", len(sold.tasks), 1.0)
