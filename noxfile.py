@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -153,7 +153,7 @@ if not PYTHONS:
 
 def lower_bounds() -> dict[str, str]:
     """Return the lowest version of each library that the package says it runs on."""
-    extras = PROJECT["project"]["optional-dependencies"].values()
+    extras: Iterable[list[str]] = PROJECT["project"]["optional-dependencies"].values()
     wanted = map(Requirement, [*PROJECT["project"]["dependencies"], *chain(*extras)])
     return {
         one.name: spec.version for one in wanted for spec in one.specifier if spec.operator == ">="

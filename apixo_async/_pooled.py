@@ -11,7 +11,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import httpcore2
 import httpx2
@@ -161,7 +161,7 @@ def _has_more(connection: httpcore2.AsyncConnectionInterface) -> bool:
     deeper. Where it is no longer found, no connection is used twice, and tests over sockets fail.
     What comes later shows itself, as the socket is readable then.
     """
-    inner: object = connection
+    inner: Any = connection
     while inner is not None and not hasattr(inner, "_h11_state"):
         inner = getattr(inner, "_connection", None)
     return inner is None or bool(inner._h11_state.trailing_data[0])

@@ -27,7 +27,7 @@ class Repeats:
         self._key = key
         if self._probing is None:
             return
-        if key != self._probing:
+        if key is None or key != self._probing:
             self._probes.works(self._probing)
             self._probing = None
         elif self._probes.is_shared(key):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import httpx2
 
@@ -56,7 +56,7 @@ _connecting: Final[ContextVar[Callable[[str], None] | None]] = ContextVar(
 )
 
 
-def _opened_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+def _opened_socket(info: tuple[Any, ...]) -> socket.socket:
     family, kind, protocol, _, address = info
     check = _connecting.get()
     if check is not None:
@@ -305,9 +305,10 @@ def _described(
     cause: BaseException, otherwise: type[httpx2.HTTPError] = httpx2.RemoteProtocolError
 ) -> httpx2.HTTPError:
     """Return the error of httpx2, without aiohttp's words: some print the request, key and all."""
+    name = type(cause).__name__
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         found = untrusted(cause.certificate_error)
         if found is not None:
             return found
     classes = (ours for theirs, ours in _CLASSES.items() if isinstance(cause, theirs))
-    return next(classes, otherwise)(type(cause).__name__)
+    return next(classes, otherwise)(name)

@@ -42,7 +42,7 @@ class Reachable:
                 far as anybody knows: then loopback is as good as any other name.
         """
         own = urlsplit(base_url).hostname or ""
-        usual = {"public", reach(own)} | ({"loopback"} if in_process else set())
+        usual = {"public", reach(own), "loopback" if in_process else "public"}
         # No result is served from a link-local address, where clouds keep their credentials.
         return cls(own, frozenset(usual - {"link-local"}))
 

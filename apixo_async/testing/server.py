@@ -63,6 +63,6 @@ def _server(simulator: Simulator, host: str) -> SimulatorServer:
 
 
 def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    host = _REACHED.get(host, host)
+    bound, port = listening.getsockname()[:2]
+    host: str = _REACHED.get(bound, bound)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
