@@ -64,5 +64,5 @@ def _server(simulator: Simulator, host: str) -> SimulatorServer:
 
 def _url(listening: socket.socket) -> str:
     bound, port = listening.getsockname()[:2]
-    host: str = _REACHED.get(bound, bound)
+    host = str(_REACHED.get(bound, bound))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
