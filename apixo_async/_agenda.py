@@ -95,7 +95,7 @@ class Agenda:
         return -math.inf if self._asked else self.next_scheduled()
 
     def next_scheduled(self) -> float:
-        """Return when the next look is due that nobody asked for, or infinity."""
+        """Return when the next scheduled look is due, or infinity."""
         while self._looks and self._looks[0][2].due != self._looks[0][0]:
             heapq.heappop(self._looks)
         return self._looks[0][0] if self._looks else math.inf

@@ -110,7 +110,7 @@ def _spelled(char: str) -> bytes:
     """Match one character, but for the backslashes before it."""
     ways = [re.escape(char), f"u00(?i:{ord(char):02x})"]
     if not char.isalnum():
-        import html  # Nobody else needs it.
+        import html  # Needed here only.
 
         code = ord(char)
         ways += [re.escape(html.escape(char)), f"%(?i:{code:02x})", f"&#0*{code};"]

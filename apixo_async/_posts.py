@@ -110,9 +110,9 @@ class Turns:
 
 
 class Turn:
-    """The right to be between an intent and its POST; given back once, whoever says so.
+    """The right to be between an intent and its POST; given back only once.
 
-    Whoever has none waits without a permit: a disk that hangs keeps few permits from others.
+    A POST without one waits without a permit: a disk that hangs keeps few permits from others.
     """
 
     __slots__ = ("_is_held", "_turns")
@@ -127,7 +127,7 @@ class Turn:
         self._is_held = True
 
     def end(self, took: float | None = None) -> None:
-        """Give it back: the POST is being sent so many seconds after its permit, or never is."""
+        """Give it back: the POST is being sent `took` seconds after its permit, or never is."""
         if self._is_held:
             self._is_held = False
             self._turns.gate.leave(took)
@@ -172,7 +172,7 @@ class Posts:
                 `bought` True, a task was bought that this client cannot track.
         """
         loop = asyncio.get_running_loop()
-        # In one line: an interrupt between two would leave a coroutine that nobody awaits.
+        # In one line: an interrupt between two would leave a coroutine that is never awaited.
         post = loop.create_task(self._see_through(purchase, permit, calls, turn))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)

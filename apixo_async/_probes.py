@@ -30,7 +30,7 @@ class Probes:
         return key in self._waiting
 
     def is_shared(self, key: str) -> bool:
-        """Say whether several probe at once: one that fails then leaves it to the others."""
+        """Return True if several probe at once: one that fails then leaves it to the others."""
         return self._probing[key] > 1
 
     def take(self, key: str) -> None:
@@ -39,7 +39,7 @@ class Probes:
         self._probing[key] += 1
 
     async def wait(self, key: str, until: float) -> bool:
-        """Wait for the word of whoever probes; the waiter is one who probes from then on.
+        """Wait for the result of a probe; the waiter probes itself from then on.
 
         Returns:
             True if it is to go at once, as another one got through; False if after a pause.
@@ -59,7 +59,7 @@ class Probes:
         self._leave(key)
 
     def pass_on(self, key: str) -> None:
-        """Stop probing, and leave it to the next one in line, if nobody else probes."""
+        """Stop probing, and leave it to the next one in line, if no other probe is left."""
         if self._waiting[key] and not self.is_shared(key):
             self._probing[key] += 1
             self._waiting[key].hand(False)

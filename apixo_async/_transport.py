@@ -169,7 +169,7 @@ def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
 
 
 def tells_peer(transport: httpx2.AsyncBaseTransport) -> bool:
-    """Say whether a transport tells which addresses it connects to, before it sends anything."""
+    """Return True if a transport tells which addresses it connects to, before it sends anything."""
     is_httpx = isinstance(transport, httpx2.AsyncHTTPTransport)
     return is_httpx or getattr(transport, "tells_peer", False) is True
 

@@ -131,9 +131,7 @@ class Run:
             self._loop = loop
             counter = self._open_counter()
             self._opened = counter, Work(counter, self._book, self._rng, self._options, self)
-            self._reader = asyncio.get_running_loop().create_task(
-                self._read_all(), name="apixo_async map"
-            )
+            self._reader = loop.create_task(self._read_all(), name="apixo_async map")
             self._reader.add_done_callback(self._has_read)
 
     def _check_elsewhere(self, own: asyncio.AbstractEventLoop) -> None:

@@ -28,7 +28,7 @@ class _Pipe(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render it, with rich's own control codes and with nobody else's."""
+        """Render it, with rich's own control codes and no others."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment

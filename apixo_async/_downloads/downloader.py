@@ -169,7 +169,7 @@ class Downloader:
         except DownloadError:
             raise
         except Exception as exc:
-            # A defect, or what nobody foresaw: it costs this file, and not its siblings.
+            # A defect, or what was not foreseen: it costs this file, and not its siblings.
             raise DownloadError(f"{type(exc).__name__} while it was saved") from exc
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()

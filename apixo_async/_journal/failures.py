@@ -141,7 +141,7 @@ def journal_error(path: str, exc: BaseException) -> JournalError:
 
 
 def unanswered(path: str, seconds: float) -> JournalError:
-    """Return the error for a disk that has not answered for so many seconds."""
+    """Return the error for a disk that has not answered for N seconds."""
     why = f"the disk has not answered for {seconds:g} s. What was confirmed is safe: check the disk"
     return journal_error(path, Refusal(f"{why}, and run the same again"))
 

@@ -134,7 +134,7 @@ class Journal:
     async def intend(self, entry: Entry, intent_id: str | None, price: Decimal | None) -> None:
         """Make durable that a submit is about to be sent; its price is reserved.
 
-        Whoever is cancelled here sends nothing, nor does who is told that the disk does not answer:
+        A caller that is cancelled here, or told that the disk does not answer, sends nothing:
         the journal takes the intent back by itself.
 
         Args:

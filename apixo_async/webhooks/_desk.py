@@ -28,7 +28,7 @@ Issue: TypeAlias = Callable[[str, float, str | None, bool], tuple[str, str]]
 SPACING: Final = 1.0
 #: Seconds for which a callback's answer waits until what it claims is durable.
 NOTING: Final = 10.0
-#: Callbacks for intents of nobody here, and intents that were left, of which so many are known.
+#: Callbacks for intents unknown here, and intents that were left, of which so many are known.
 MOST_KNOWN: Final = 10_000
 #: Looks at one task that callbacks may cause; after that it has its scheduled ones.
 MOST: Final = 20

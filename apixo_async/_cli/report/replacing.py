@@ -17,7 +17,7 @@ class ReportError(OSError):
 def replacing(path: Path) -> Generator[Draft]:
     """Open a draft that takes the place of `path` once it is whole and durable.
 
-    Nobody but its owner can read it, where the system knows such modes.
+    Only its owner can read it, where the system knows such modes.
 
     Until then, and if anything goes wrong, an old file stays as it was.
 
@@ -41,7 +41,7 @@ class Draft:
         self._path = path
         self._place = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         with _named(path):
-            # It holds prompts, and URLs that whoever knows them can download.
+            # It holds prompts, and URLs that are all it takes to download.
             self._place.touch(0o600, exist_ok=False)
             self._file = self._place.open("wb", buffering=1 << 18)
 
