@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from apixo_async._core.callbacks import SILENT_AFTER, Trust, may_be_of
+from apixo_async._core.callbacks import Trust, may_be_of
 from apixo_async._core.documents import timing
 from apixo_async._core.events import SubmitFound
 from apixo_async._core.service_events import CallbacksBack, CallbacksSilent
@@ -51,10 +51,11 @@ class Claims:
     def is_awaited_for(self, track: Track) -> bool:
         """Say whether a callback is to be expected for a task.
 
-        Not where callbacks of other processes come here: then this one's go there.
+        Not before callbacks have come to this process, nor where those of other processes come:
+        then this one's go there.
         """
         ticket = track.ticket
-        return ticket is not None and not (self._trust.is_silent or ticket.is_shared)
+        return ticket is not None and self._trust.is_proved and not ticket.is_shared
 
     def came(self, track: Track, named: str | None, now: float) -> None:
         """Note that a callback told of a task; of which one, it may have to say itself."""
@@ -73,15 +74,20 @@ class Claims:
         elif named != track.ref.task_id:
             track.claim = named  # It counts if the one that is being looked at is disproved.
 
-    def is_silence(self, track: Track) -> bool:
-        """Note that a task is over; say whether it is one too many that no callback told of."""
+    def is_silence(self, track: Track, ended_for: float = math.inf) -> bool:
+        """Note that a task is over; say whether it is one too many that no callback told of.
+
+        Args:
+            track: The task.
+            ended_for: Seconds since its end, as far as is known.
+        """
         assert track.ticket is not None
         track.ticket.close()
         if track.found:
             self._remember(track.ref.task_id)
-        if track.told or track.unnamed or not self._trust.missed():
+        if track.told or track.unnamed or not self._trust.missed(ended_for):
             return False
-        self._report(CallbacksSilent(SILENT_AFTER))
+        self._report(CallbacksSilent(self._trust.missed_in_a_row))
         return True
 
     def _remember(self, task_id: str) -> None:

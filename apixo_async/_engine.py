@@ -73,7 +73,7 @@ class Engine:
         line = Line(channel, limiter, gate, report)
         timeouts = settings.timeouts
         patience = timeouts.throttled + timeouts.exchange
-        ledger = Ledger(settings.polling, limiter, report, rng, lambda: gate.table.latency)
+        ledger = Ledger(settings.polling, limiter, report, rng, gate.table)
         poller = Poller(line, ledger, report, patience)
 
         def hand_over(ended: Track | SubmitUncertainError) -> None:

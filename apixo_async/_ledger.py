@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from apixo_async._agenda import Agenda
@@ -12,6 +11,7 @@ from apixo_async._claims import Claims
 from apixo_async._core import events, verdicts
 from apixo_async._core.documents import timing
 from apixo_async._core.errors import ApixoError, reason_of
+from apixo_async._core.places import PlaceTable
 from apixo_async._core.plans import after_fault, after_miss, late_again
 from apixo_async._core.polling import Polling
 from apixo_async._core.schedule import Room
@@ -22,6 +22,7 @@ from apixo_async._limiter import Limiter, Slot
 from apixo_async._outages import Outages
 from apixo_async._register import Register
 from apixo_async._reporting import Reporter
+from apixo_async._shares import Shares
 from apixo_async._track import Times, Track
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Ledger:
         limiter: Tells how much room submits leave to looks.
         report: Where events go.
         rng: The source of the jitter.
-        latency: Tells how many seconds an exchange takes of late.
+        places: How many requests may be in flight, and how long they take.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Ledger:
         limiter: Limiter,
         report: Reporter,
         rng: random.Random,
-        latency: Callable[[], float] = lambda: 0.0,
+        places: PlaceTable,
     ) -> None:
         self.schedule = polling.schedule(rng)
         self.agenda = Agenda(self._first_look)
@@ -56,9 +57,10 @@ class Ledger:
         self.tracks = self.register.tracks
         self.claims = Claims(self.register, report)
         self.outages = Outages(self.agenda, rng, report, limiter.pace)
+        self.shares = Shares(self.agenda, places)
         self.succeeded = self.failed = 0
         self._polling = polling
-        self._latency = latency
+        self._places = places
         self._limiter = limiter
         self._report = report
         self._rng = rng
@@ -76,8 +78,7 @@ class Ledger:
     ) -> Track:
         """Take up a task: plan its first look, at once where nobody knows how old it is.
 
-        Where a callback is to tell of it, that look only makes up for one that is lost. It is
-        `seen` where its id is not in doubt.
+        Its callbacks come to the ticket. It is `seen` where its id is not in doubt.
         """
         existing = self.tracks.get(ref)
         if existing is not None and seen and not existing.found:
@@ -94,13 +95,14 @@ class Ledger:
             return existing
         track = self._new(ref, kind, slot, now)
         track.ticket, track.seen = ticket, seen
+        if ticket is not None:
+            track.late = self.schedule.late(kind, now)
+        self.shares.opened(track)
         self.register.enter(track)
         if at_once:
             # Nobody knows its age: it is looked at by its interval until the service tells.
             track.created = -math.inf
             self.agenda.ask(track)
-        elif self.claims.is_awaited_for(track):
-            self.agenda.plan(track, self.schedule.late(kind, now))
         elif self.schedule.learns:
             self.agenda.line_up(track)
         else:
@@ -145,17 +147,28 @@ class Ledger:
             # It may have been settled, or looked at, since somebody asked.
             if track.outcome is not None or track.looking or track.unnamed:
                 continue
-            if asked or not self.outages.park(track, now):
+            if self.shares.hold_back(track):
+                continue
+            if asked or not (self._is_put_off(track, now) or self.outages.park(track, now)):
                 break
+        self.shares.sent(track)
         self.outages.sent(track, now)
         track.looking = True
         track.looked_at = now
         track.looks += 1
         return track
 
+    def _is_put_off(self, track: Track, now: float) -> bool:
+        """Have a look wait for the callback of its task, where that is to be expected by now."""
+        if track.late <= now or track.told or not self.claims.is_awaited_for(track):
+            return False
+        self.agenda.plan(track, track.late)
+        return True
+
     def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
         """Act on what a look said."""
         track.looking = False
+        self.shares.back(track)
         self.outages.weigh(track, verdict, now)
         if track.outcome is None:
             self._act(track, verdict, now)
@@ -271,7 +284,7 @@ class Ledger:
             submits=limiter.submits_per_second(now),
             reserve=limiter.reserve(now),
             slots_wanted=limiter.slots_waiting > 0,
-            latency=self._latency(),
+            latency=self._places.latency,
         )
         return self.schedule.again(track.kind, self._known_since(track), now, room)
 
@@ -325,7 +338,8 @@ class Ledger:
         else:
             self.register.leave(track, seconds)
         track.slot.release()
-        if track.ticket is not None and self.claims.is_silence(track):
+        ended_for = math.inf if seconds is None else now - track.created - seconds
+        if track.ticket is not None and self.claims.is_silence(track, ended_for):
             self._look_unasked(now)
         good = isinstance(outcome, Result)
         self.succeeded += good

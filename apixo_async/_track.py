@@ -90,6 +90,7 @@ class Track:
         changed: Fires at every telling look, and when `over` does.
         refreshers: Those who asked for a look and wait for what it says.
         ticket: Where its callbacks come in, or None where none are waited for.
+        late: When a callback that has not come counts as lost, as far as was known at its creation.
         told: Whether one came.
         again: Whether news came during a look, which may have been answered before it.
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
@@ -112,6 +113,7 @@ class Track:
         "found",
         "halted",
         "kind",
+        "late",
         "looked_at",
         "looking",
         "looks",
@@ -150,6 +152,7 @@ class Track:
         self.times = Times(created, created)
         self.expires = expires
         self.overdue = math.inf
+        self.late = -math.inf
         self.due: float | None = None
         self.waited = self.looking = self.parked = False
         self.told = self.again = self.unnamed = self.reopened = False

@@ -24,8 +24,8 @@ LAYERS = {
     "journal": "_journal.*",  # It knows nothing of clients, tasks and engines.
     "edges": "_alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter _gate "
     "_line _record _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
-    "engine": "_agenda _track _endings _register _claims _outages _ledger _poller _callbacks "
-    "_posts _probes _repeats _calls _submits _task _settings _engine _life",
+    "engine": "_agenda _track _endings _register _claims _outages _shares _ledger _poller "
+    "_callbacks _posts _probes _repeats _calls _submits _task _settings _engine _life",
     "bulk": "_bulk.*",
     "client": "_session _client __init__",
     "surface": "_cli.* testing.* __main__",

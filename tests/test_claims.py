@@ -70,8 +70,10 @@ def unnamed(claims: Claims) -> Track:
 
 
 def test_nobody_waits_without_a_ticket(claims: Claims) -> None:
-    """Only a task with a place for callbacks is told of."""
+    """Only a task with a place for callbacks is told of, and only once callbacks come."""
     made = track()
+    assert not claims.is_awaited_for(made)
+    claims.came(track(), None, 5.0)
     assert claims.is_awaited_for(made)
     made.ticket = None
     assert not claims.is_awaited_for(made)
@@ -79,6 +81,7 @@ def test_nobody_waits_without_a_ticket(claims: Claims) -> None:
 
 def test_silence_and_its_end(claims: Claims, events: list[Event]) -> None:
     """Tasks that are over untold make a silence, and one callback ends it."""
+    claims.came(track(), None, 4.0)
     silences = [claims.is_silence(track()) for _ in range(SILENT_AFTER + 1)]
     assert silences == [*[False] * (SILENT_AFTER - 1), True, False]
     assert not claims.is_awaited_for(track())
@@ -256,6 +259,7 @@ def test_giving_up(
 def test_callbacks_of_other_processes_come_here(claims: Claims) -> None:
     """Where callbacks go astray between processes, none is waited for: tasks are polled."""
     made = track("task_1")
+    claims.came(made, None, 5.0)
     assert claims.is_awaited_for(made)
     made.ticket.is_shared = True  # type: ignore[union-attr,misc]  # it has one, made to be set
     assert not claims.is_awaited_for(made)

@@ -21,6 +21,7 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._core import verdicts
+from apixo_async._core.places import PlaceTable
 from apixo_async._ledger import EXPIRY_GRACE, Ledger
 from apixo_async._reporting import Reporter
 from apixo_async._track import Track
@@ -44,7 +45,9 @@ def running(created: float | None = None) -> verdicts.Running:
 async def ledger(events: list[Event]) -> Ledger:
     """Return a ledger with a plan of 20 s and 3 s."""
     limiter = Limiter()
-    return Ledger(Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1))
+    return Ledger(
+        Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1), PlaceTable()
+    )
 
 
 def opened(
@@ -281,7 +284,7 @@ async def test_expiry_waits_for_a_look_under_way(ledger: Ledger) -> None:
 
 async def test_load_stretches_looks() -> None:
     """A thousand tasks past their first look stretch 3 s to twice that; ended ones do not."""
-    ledger = Ledger(Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1))
+    ledger = Ledger(Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1), PlaceTable())
     tracks = []
     for n in range(1_000):
         slot = ledger._limiter.slot_above()
@@ -347,7 +350,9 @@ async def test_halt_tells_everybody(ledger: Ledger) -> None:
 @pytest.fixture
 async def learner(events: list[Event]) -> Ledger:
     """Return a ledger that learns, and begins with the documents' 20 s and 3 s."""
-    return Ledger(Polling.adaptive(), Limiter(), Reporter(events.append), random.Random(1))
+    return Ledger(
+        Polling.adaptive(), Limiter(), Reporter(events.append), random.Random(1), PlaceTable()
+    )
 
 
 def live(ledger: Ledger, name: str, over: verdicts.Over, *, at: float, looks: float) -> Track:

@@ -8,13 +8,17 @@ from typing import Final
 from apixo_async._core.documents import RESULT_LIFETIME
 
 #: So many tasks in a row that were over before any callback told of them: nobody reaches the
-#: receiver. Where one callback in ten is lost, this happens once in a hundred million tasks.
+#: receiver any more. Where one callback in ten is lost, this happens once in a hundred million
+#: tasks. Before the first callback one such task says as much.
 SILENT_AFTER: Final = 8
 
 #: Seconds without any callback after which deliveries may have been lost. By the documents a
 #: callback is sent again after 30 s, 2 min and 10 min: while some callback comes at least as often
 #: as in the second of these pauses, no outage of the receiver swallows all four deliveries.
 LONGEST_PAUSE: Final = 120.0
+
+#: Seconds after its end in which a task's callback may still be on its way.
+ON_ITS_WAY: Final = 1.0
 
 #: Seconds by which the service's clock and stamps, and this machine's, may disagree.
 CLOCK_ERROR: Final = 60.0
@@ -23,37 +27,51 @@ CLOCK_ERROR: Final = 60.0
 class Trust:
     """What became of the callbacks so far.
 
+    Until one has come, and after a silence until one comes again, tasks are polled as if there
+    were none: then no result comes later than without a receiver.
+
     Times come twice: on the loop's clock, which stands still while the machine sleeps, and as
     seconds since the epoch, which do not.
+
+    Attributes:
+        is_proved: Whether callbacks reach this process.
+        missed_in_a_row: Tasks in a row that were over before any callback told of them.
     """
 
-    __slots__ = ("_came", "_missed", "_steady_since")
+    __slots__ = ("_came", "_steady_since", "_was_told", "is_proved", "missed_in_a_row")
 
     def __init__(self) -> None:
-        self._missed = 0
+        self.is_proved = False
+        self.missed_in_a_row = 0
+        self._was_told = False
         self._came: tuple[float, float] | None = None
         self._steady_since = math.inf
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether tasks are polled as if there were no callbacks."""
-        return self._missed >= SILENT_AFTER
-
     def came(self, now: float, wall: float) -> bool:
-        """Note a callback; return True if it ends a silence."""
-        was_silent = self.is_silent
+        """Note a callback; return True if it ends a silence that was told."""
         pause, slept = self._pause(now, wall)
         if pause > LONGEST_PAUSE or self._steady_since == math.inf:
             # By as much longer was the pause before it as the machine slept.
             self._steady_since = now + slept
-        self._missed, self._came = 0, (now, wall)
-        return was_silent
+        ends, self._was_told = self._was_told, False
+        self.is_proved, self.missed_in_a_row, self._came = True, 0, (now, wall)
+        return ends
 
-    def missed(self) -> bool:
-        """Note a task that was over before a callback came; return True if a silence begins."""
-        self._missed += 1
+    def missed(self, ended_for: float = math.inf) -> bool:
+        """Note a task that was over before a callback came; return True if a silence begins.
+
+        Args:
+            ended_for: Seconds since its end.
+        """
         self._steady_since = math.inf
-        return self._missed == SILENT_AFTER
+        if ended_for < ON_ITS_WAY:
+            return False
+        self.missed_in_a_row += 1
+        if self.missed_in_a_row < SILENT_AFTER and self.is_proved:
+            return False
+        begins = not self._was_told
+        self.is_proved, self._was_told = False, True
+        return begins
 
     def is_steady(self, since: float, now: float, wall: float) -> bool:
         """Return True if none went missing since a time, and no longer pause was without any."""

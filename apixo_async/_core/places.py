@@ -15,6 +15,10 @@ HEADROOM: Final = 1.5
 #: The part of the gate that looks leave to submits.
 KEPT_FOR_SUBMITS: Final = 0.25
 
+#: Times the places that are free: so many may the looks of one model take, so that in the end they
+#: leave a quarter to other models. That is more than rate x latency needs, by the head-room.
+_SHARE: Final = 3
+
 #: The weight of the newest exchange in the measured latency.
 _WEIGHT: Final = 0.05
 
@@ -23,6 +27,11 @@ def gate_size(requests_per_second: float, latency: float, fewest: int = FEWEST) 
     """Return how many requests to let in at once, by rate x latency (Little's law)."""
     wanted = math.ceil(requests_per_second * latency * HEADROOM / (1 - KEPT_FOR_SUBMITS))
     return min(MOST, max(fewest, wanted))
+
+
+def has_share(under_way: int, free: int) -> bool:
+    """Return True if one more look of a model may go, with so many under way and places free."""
+    return under_way < max(1, _SHARE * free)
 
 
 class PlaceTable:
@@ -39,8 +48,12 @@ class PlaceTable:
 
     def has_place(self, *, for_submit: bool) -> bool:
         """Say whether one more request may go; looks leave a part of the gate to submits."""
-        size = self.size if for_submit else self.size - int(self.size * KEPT_FOR_SUBMITS)
-        return self.used < size
+        return self.used < self.size if for_submit else self.free_for_looks > 0
+
+    @property
+    def free_for_looks(self) -> int:
+        """Places that looks may take now; negative where submits have taken some of theirs."""
+        return self.size - int(self.size * KEPT_FOR_SUBMITS) - self.used
 
     def enter(self) -> None:
         """Take a place."""

@@ -98,10 +98,10 @@ class ServiceBack(Record):
 
 @dataclass(frozen=True, slots=True)
 class CallbacksSilent(Record):
-    """Task after task was over before any callback told of it: looks go by the plan again.
+    """Tasks were over before any callback told of them: looks go by the plan (again).
 
     Attributes:
-        tasks: How many, in a row.
+        tasks: How many, in a row: one before the first callback of all, else eight.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -109,8 +109,9 @@ class CallbacksSilent(Record):
 
     def _line(self) -> str:
         return (
-            f"{self.tasks} tasks in a row were over and no callback had come: tasks are looked at "
-            "as without webhooks until one comes; can the service reach the public_url?"
+            f"over before any callback told of them: {self.tasks} in a row; tasks are looked at as "
+            "without webhooks until one comes. Can the service reach the public_url, and does that "
+            "lead to this process?"
         )
 
 

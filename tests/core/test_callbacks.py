@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async._core.callbacks import SILENT_AFTER, Trust, may_be_of
+from apixo_async._core.callbacks import ON_ITS_WAY, SILENT_AFTER, Trust, may_be_of
 
 
 def test_silence_begins_once() -> None:
     """Eight tasks in a row without a callback are a silence, which begins with the eighth."""
     trust = Trust()
-    assert [trust.missed() for _ in range(2 * SILENT_AFTER)].index(True) == SILENT_AFTER - 1
-    assert sum(Trust().missed() for _ in range(20)) == 0
-    assert trust.is_silent
+    trust.came(5.0, 5.0)
+    assert trust.is_proved
+    begun = [trust.missed() for _ in range(2 * SILENT_AFTER)]
+    assert begun == [number == SILENT_AFTER for number in range(1, 2 * SILENT_AFTER + 1)]
+    assert not trust.is_proved
+
+
+def test_nothing_is_proved_before_the_first_callback() -> None:
+    """Before any callback one task without one is a silence, and there is one only."""
+    trust = Trust()
+    assert not trust.is_proved
+    assert [trust.missed() for _ in range(20)] == [True, *[False] * 19]
+    assert trust.missed_in_a_row == 20
+    assert trust.came(5.0, 5.0)
+    assert trust.is_proved
+    assert trust.missed_in_a_row == 0
+
+
+def test_a_callback_that_may_be_on_its_way() -> None:
+    """A task that ended a moment ago says nothing of silence; yet nothing is proved by it."""
+    trust = Trust()
+    assert not trust.missed(ON_ITS_WAY - 0.1)
+    assert trust.missed(ON_ITS_WAY)
+    trust.came(5.0, 5.0)
+    assert trust.is_steady(0.0, 6.0, 6.0)
+    assert not trust.missed(0.0)
+    assert not trust.is_steady(0.0, 6.0, 6.0)
 
 
 def test_a_callback_ends_the_count() -> None:
     """One callback among seven tasks without one: nothing is silent."""
     trust = Trust()
-    for _ in range(SILENT_AFTER - 1):
-        trust.missed()
-    assert not trust.came(5.0, 5.0)
-    assert not any(trust.missed() for _ in range(SILENT_AFTER - 1))
-    assert not trust.is_silent
+    for at in (5.0, 6.0):
+        assert not trust.came(at, at)
+        assert not any(trust.missed() for _ in range(SILENT_AFTER - 1))
+    assert trust.is_proved
 
 
 def test_a_callback_ends_a_silence_once() -> None:
@@ -31,7 +54,7 @@ def test_a_callback_ends_a_silence_once() -> None:
     for _ in range(SILENT_AFTER):
         trust.missed()
     assert [trust.came(at, at) for at in (1.0, 2.0)] == [True, False]
-    assert not trust.is_silent
+    assert trust.is_proved
 
 
 def steady(times: list[tuple[float, float]], since: float, end: tuple[float, float]) -> bool:

@@ -117,8 +117,9 @@ LINES: list[tuple[Event, int, str]] = [
         CallbacksSilent(8),
         logging.WARNING,
         (
-            "8 tasks in a row were over and no callback had come: tasks are looked at as without "
-            "webhooks until one comes; can the service reach the public_url?"
+            "over before any callback told of them: 8 in a row; tasks are looked at as without "
+            "webhooks until one comes. Can the service reach the public_url, and does that lead to "
+            "this process?"
         ),
     ),
     (CallbacksBack(), logging.INFO, "a callback came: they are waited for again"),

@@ -17,6 +17,7 @@ from apixo_async import (
     GptImage2,
     InternalServerError,
     Limits,
+    OtherModel,
     PermissionDeniedError,
     Polling,
     ServiceBack,
@@ -241,3 +242,22 @@ async def test_an_outage_that_ends(client_of: ClientOf) -> None:
     assert back < ends[0] < back + 16.0  # The longest pause of a probe.
     assert ends[-1] - ends[0] < 5.0
     assert simulator.count("submit") < 2 * 500 + 20
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_models_that_hang_delay_no_other(client_of: ClientOf, *, asked: bool) -> None:
+    """While looks of two models get no answer, a third one's news comes on time."""
+    simulator = Simulator(seed=1, durations=9.0)
+    client = client_of(simulator, polling=Polling.fixed(10, 3))
+    silent = [GptImage2(prompt="a fox", resolution="1k"), FluxKontext(mode="max", prompt="a hen")]
+    hanging = [await client.submit(one) for one in silent for _ in range(60)]
+    for task in hanging:
+        simulator.faults.look(Fault.repeat(2, Fault.hang()), task_id=task.id)
+    other = await client.submit(OtherModel("seedream-9", prompt="a castle"))
+    if asked:
+        for task in hanging:
+            asyncio.ensure_future(task.refresh()).add_done_callback(lambda one: one.exception())
+        await asyncio.sleep(0.1)
+    await other
+    assert asyncio.get_running_loop().time() - simulator.tasks[other.id].ends < 2.0
+    assert all(await asyncio.gather(*(task.wait() for task in hanging)))
