@@ -62,11 +62,14 @@ def installed() -> dict[str, str]:
 
 
 PYTHONS = installed()
-#: The version that runs everything, measures coverage and checks types; the others are quick.
+#: The version that runs everything and checks types; the others run what may differ.
 CHOSEN = next(iter(PYTHONS), None)
+#: What `nox -t more` runs beyond `nox`: other Pythons, and the lines that run.
+MORE = ("more",)
 QUICK = "not heavy and not realtime"
 #: What the other versions run: stories through public names, and what leans on SQLite and asyncio.
 ELSEWHERE = tuple(f"tests/{name}" for name in ("stories", "journal", "bulk", "testing", "webhooks"))
+PYTEST = ("pytest", "-q", "-rs")
 #: Tests in virtual time know no clock to disturb: they run on several cores.
 PARALLEL = ("-n", "auto", "--maxprocesses", "4")
 #: Those in real time mostly wait, for processes and for each other's answers.
@@ -97,29 +100,30 @@ def install(session: nox.Session, group: str, *more: str) -> None:
 
 
 def tests(session: nox.Session, *, everything: bool) -> None:
-    """Run the tests against the installed wheel: everything with coverage, or a quick part."""
+    """Run the tests against the installed wheel: all of them, or a quick part."""
     install(session, "tests")
+    env = ENVIRONMENT | {"APIXO_WHEEL": wheel()}
+    if everything and not session.posargs:
+        session.run(*PYTEST, *PARALLEL, "-m", "not realtime", env=env)
+        session.run(*PYTEST, *WAITING, "-m", "realtime", env=env)
+    else:
+        session.run(*PYTEST, *(session.posargs or (*PARALLEL, "-m", QUICK, *ELSEWHERE)), env=env)
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False, tags=MORE)
+def coverage(session: nox.Session) -> None:
+    """Fail where too few lines, or too few branches, of the package run."""
+    install(session, "tests")
+    report = Path(session.create_tmp()) / "coverage.json"
     env = ENVIRONMENT | {
         "APIXO_WHEEL": wheel(),
         "COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage"),
     }
-    pytest = ("pytest", "-q", "-rs")
-    if everything and not session.posargs:
-        session.run("coverage", "erase", env=env)
-        # Tracing makes the heavy suites slow, and they run no line that the others do not.
-        session.run(*pytest, *PARALLEL, "-m", "heavy and not realtime", env=env)
-        session.run(*pytest, *WAITING, "-m", "heavy and realtime", env=env)
-        traced = ("coverage", "run", "-m", *pytest)
-        session.run(*traced, *PARALLEL, "-m", QUICK, env=env)
-        session.run(*traced, *WAITING, "-m", "realtime and not heavy", env=env)
-        check_coverage(session, env)
-    else:
-        session.run(*pytest, *(session.posargs or (*PARALLEL, "-m", QUICK, *ELSEWHERE)), env=env)
-
-
-def check_coverage(session: nox.Session, env: dict[str, str | None]) -> None:
-    """Fail where too few lines, or too few branches, of the package ran."""
-    report = Path(session.create_tmp()) / "coverage.json"
+    traced = ("coverage", "run", "-m", *PYTEST)
+    session.run("coverage", "erase", env=env)
+    # Tracing makes the heavy tests slow, and they run no line that the others do not.
+    session.run(*traced, *PARALLEL, "-m", QUICK, env=env)
+    session.run(*traced, *WAITING, "-m", "realtime and not heavy", env=env)
     session.run("coverage", "combine", "--quiet", env=env)
     session.run("coverage", "report", env=env)
     session.run("coverage", "json", "--quiet", "-o", str(report), env=env)
@@ -134,7 +138,13 @@ def check_coverage(session: nox.Session, env: dict[str, str | None]) -> None:
 def tests_on(version: str, interpreter: str) -> None:
     """Define the session of one Python."""
 
-    @nox.session(name=f"tests-{version}", python=interpreter, requires=["build"])
+    @nox.session(
+        name=f"tests-{version}",
+        python=interpreter,
+        requires=["build"],
+        default=version == CHOSEN,
+        tags=() if version == CHOSEN else MORE,
+    )
     def session_of_tests(session: nox.Session) -> None:
         """Run the tests on this Python against the wheel."""
         tests(session, everything=version == CHOSEN)
@@ -178,9 +188,7 @@ def lowest(session: nox.Session) -> None:
     }
     if other:
         session.error(f"not the lowest versions: {other}")
-    session.run(
-        "pytest", "-q", "-rs", *(session.posargs or (*PARALLEL, "-m", QUICK)), env=ENVIRONMENT
-    )
+    session.run(*PYTEST, *(session.posargs or (*PARALLEL, "-m", QUICK)), env=ENVIRONMENT)
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"])
@@ -217,10 +225,12 @@ def soak(session: nox.Session) -> None:
         "webhooks": ("asgi",),
     }
     files = [f"tests/{place}/test_{name}.py" for place in suites for name in suites[place]]
+    others = ("-m", "long", *(f"--ignore={file}" for file in files))
     long = {**rounds, **kills, **webhooks}
     env = ENVIRONMENT | long | {"APIXO_WHEEL": wheel()}
     # Most of it waits for processes and timeouts.
-    session.run("pytest", "-q", "-n", "6", *files, *session.posargs, env=env)
+    for selected in (files, others):
+        session.run("pytest", "-q", "-n", "6", *selected, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)

@@ -226,7 +226,7 @@ def test_a_journal_is_like_its_model() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis has no type for it
         JournalMachine,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

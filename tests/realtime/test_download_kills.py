@@ -29,7 +29,7 @@ import pytest
 import apixo_async
 from apixo_async import AsyncClient, FluxKontext, GptImage1, OtherModel, Polling, Result
 
-KILLS: Final = int(os.environ.get("APIXO_KILLS", "6"))
+KILLS: Final = int(os.environ.get("APIXO_KILLS", "4"))
 BOUND: Final = 60.0  # seconds that any process may take
 LONGEST_LIFE: Final = 1.0  # seconds from a process's first request to its kill, at most
 PACKAGE: Final = Path(apixo_async.__file__).parents[1]

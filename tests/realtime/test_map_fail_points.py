@@ -111,7 +111,7 @@ def bought_for(service: Shop, job: Job) -> Counter[str]:
     return Counter({prompt: sold[prompt] for _, prompt in job.orders()})
 
 
-@pytest.mark.parametrize("point", points(POLLED, "intend", "submitted", "succeeded"))
+@pytest.mark.parametrize("point", points(POLLED, "intend", "submitted"))
 def test_a_run_goes_on(point: str, service: Shop, job: Job) -> None:
     """What was not meant to be bought yet is bought once, and nothing else; each has its end."""
     before = killed(job, point)
@@ -151,7 +151,7 @@ def test_the_word_of_the_user(point: str, service: Shop, job: Job) -> None:
             assert row == was
 
 
-@pytest.mark.parametrize("point", points(CALLED, "claimed", "submitted"))
+@pytest.mark.parametrize("point", points(CALLED, "claimed"))
 def test_a_callback_is_not_lost(point: str, service: Shop, job: Job) -> None:
     """With webhooks, what was paid for is found; only what was never sent stays uncertain."""
     # As many at once as there are: those that were never sent keep their slots for two minutes.

@@ -25,8 +25,8 @@ from apixo_async.testing.callbacks import REDELIVERY
 from .map_processes import BOUND, Life, Shop, Sold, free_port, living, rows, shop
 from .map_program import Job
 
-KILLS: Final = int(os.environ.get("APIXO_MAP_KILLS", "3"))
-ITEMS: Final = int(os.environ.get("APIXO_MAP_ITEMS", "450"))
+KILLS: Final = int(os.environ.get("APIXO_MAP_KILLS", "2"))
+ITEMS: Final = int(os.environ.get("APIXO_MAP_ITEMS", "350"))
 LONG: Final = KILLS >= 20
 LATENCY: Final = 0.2  # seconds of every call
 #: Divides 30, 120 and 600 s: the last redelivery comes when the killing is over.

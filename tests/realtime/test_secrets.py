@@ -67,6 +67,11 @@ TRANSPORTS: Final[dict[str, Callable[[], httpx2.AsyncBaseTransport]]] = {
     "default": lambda: build_transport("http://127.0.0.1", proxy="", verify=True),
     "aiohttp": AiohttpTransport,
 }
+#: What is slow over each is run over one; the long form (`nox -s soak`) takes the rest as well.
+usual_kind = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.long] * (kind != "default")) for kind in TRANSPORTS],
+)
 
 
 def leaks(text: str) -> bool:
@@ -298,7 +303,7 @@ ERRORS: Final[dict[str, tuple[Callable[[Stage], Awaitable[object]], type[BaseExc
 }
 
 
-@pytest.mark.parametrize("kind", TRANSPORTS)
+@usual_kind
 @pytest.mark.parametrize("name", ERRORS)
 async def test_errors_do_not_show_the_key(
     name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -457,7 +462,7 @@ def environment(url: str) -> dict[str, str]:
     return kept | found
 
 
-@pytest.mark.parametrize("kind", TRANSPORTS)
+@usual_kind
 @pytest.mark.parametrize("what", SCRIPTS)
 def test_processes_do_not_show_the_key(
     what: str, kind: str, environment: dict[str, str], tmp_path: Path

@@ -142,31 +142,35 @@ def start(tmp_path: Path) -> Iterator[Start]:
         script.process.communicate()
 
 
-def needs(*values: str, usual: int = 4) -> list[object]:
+#: Why a loop is not to be had here.
+NEEDS: Final = {
+    "asyncio": [],
+    "uvloop": [
+        pytest.mark.skipif(
+            importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
+        )
+    ],
+    "eager": [
+        pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+    ],
+}
+
+
+def needs(*values: str, usual: int = 1) -> list[object]:
     """Parametrise over loops, with the reasons why one is not to be had here.
 
     Those behind the usual ones are for long runs.
     """
-    marks = {
-        "uvloop": pytest.mark.skipif(
-            importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
-        ),
-        "eager": pytest.mark.skipif(
-            sys.version_info < (3, 12), reason="eager tasks came with Python 3.12"
-        ),
-    }
     return [
         pytest.param(
-            value,
-            marks=[mark for word, mark in marks.items() if word in value]
-            + [pytest.mark.long] * (position >= usual),
+            value, marks=NEEDS[value.split()[0]] + [pytest.mark.long] * (position >= usual)
         )
         for position, value in enumerate(values)
     ]
 
 
 ALL_LOOPS: Final = ("asyncio plain", "uvloop aiohttp", "asyncio aiohttp", "eager plain")
-LOOPS: Final = needs(*ALL_LOOPS, usual=2)
+LOOPS: Final = needs(*ALL_LOOPS)
 
 
 # --- signals ---------------------------------------------------------------------------------
@@ -203,6 +207,23 @@ finally:
 """
 
 ENDINGS: Final = {"interrupt": signal.SIGINT, "handler": signal.SIGTERM}
+#: Each on one loop; the long form takes every pair.
+endings = pytest.mark.parametrize(
+    ("runs_on", "ending"),
+    [
+        pytest.param(
+            *(loop, ending),
+            marks=NEEDS[loop.split()[0]]
+            + [pytest.mark.long]
+            * (
+                (loop, ending)
+                not in {("asyncio plain", "interrupt"), ("uvloop aiohttp", "handler")}
+            ),
+        )
+        for loop in ALL_LOOPS
+        for ending in ENDINGS
+    ],
+)
 
 
 def log_of(url: str) -> list[dict[str, object]]:
@@ -259,8 +280,7 @@ def assert_nothing_remains(script: Script, ending: str) -> None:
         assert tracebacks == 0, script.err
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("runs_on", needs(*ALL_LOOPS))
+@endings
 def test_ended_during_a_post(start: Start, url: str, runs_on: str, ending: str) -> None:
     """A POST under way at a signal ends by itself; its task is an orphan whose id is kept."""
     before = set(submits_of(url))
@@ -277,8 +297,7 @@ def test_ended_during_a_post(start: Start, url: str, runs_on: str, ending: str) 
     assert_nothing_remains(script, ending)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("runs_on", LOOPS)
+@endings
 def test_ended_while_waiting(start: Start, url: str, runs_on: str, ending: str) -> None:
     """A signal during a wait ends the process at once, looks and all, and the id is kept."""
     script = start(SIGNALLED.format(place="wait", ending=ending, target=""), url, runs_on)
@@ -294,8 +313,7 @@ def test_ended_while_waiting(start: Start, url: str, runs_on: str, ending: str) 
     assert_nothing_remains(script, ending)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("runs_on", LOOPS)
+@endings
 def test_ended_during_a_download(
     start: Start, url: str, runs_on: str, ending: str, tmp_path: Path
 ) -> None:
@@ -491,9 +509,7 @@ run(main())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.parametrize("how", ["os", "multiprocessing"])
-@pytest.mark.parametrize(
-    "runs_on", needs("asyncio plain", "asyncio aiohttp", "eager plain", usual=1)
-)
+@pytest.mark.parametrize("runs_on", needs("asyncio plain", "asyncio aiohttp", "eager plain"))
 def test_forked(start: Start, quick_url: str, runs_on: str, how: str) -> None:
     """In a forked child every use is a clear error; the parent goes on."""
     script = start(FORKED.replace("{how!r}", repr(how)), quick_url, runs_on, flags=())

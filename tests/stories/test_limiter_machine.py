@@ -219,4 +219,4 @@ def handed(line: deque[asyncio.Task[T]]) -> list[T]:
 @pytest.mark.heavy
 def test_limiter_machine() -> None:
     """In whatever order callers come, end and leave, limits hold, in order, and nobody starves."""
-    run_machine(LimiterMachine, 200)
+    run_machine(LimiterMachine, 100)

@@ -506,16 +506,16 @@ async def test_a_journal_that_breaks(
 
 @pytest.mark.heavy
 async def test_thousands(client_of: ClientOf, journal: Path) -> None:
-    """Two thousand items go through a journal with few of them in memory at once."""
+    """More items than slots go through a journal with few of them in memory at once."""
     simulator = Simulator(seed=1, durations=1.0)
     client = client_of(simulator)
-    made = (FluxKontext(mode="pro", prompt=f"castle {n}") for n in range(2_000))
+    made = (FluxKontext(mode="pro", prompt=f"castle {n}") for n in range(1_300))
     most = count = 0
     async with client.map(made, journal=journal) as outcomes:
         async for one in outcomes:
             assert one.ok
             count += 1
             most = max(most, outcomes.progress.in_progress)
-    assert count == simulator.created == 2_000
+    assert count == simulator.created == 1_300
     assert most <= 1_032
-    assert states(journal) == {"success": 2_000}
+    assert states(journal) == {"success": 1_300}

@@ -147,7 +147,7 @@ def _named(given: object) -> bool:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
-    "seeds", [range(15), pytest.param(range(15, 200), marks=pytest.mark.long)], ids=str
+    "seeds", [range(8), pytest.param(range(8, 200), marks=pytest.mark.long)], ids=str
 )
 def test_lives_of_maps(seeds: range) -> None:
     """Whatever the service does and however the map ends, each paid task is known once."""

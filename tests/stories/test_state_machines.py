@@ -181,7 +181,7 @@ class ThrottleMachine(RuleBasedStateMachine):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
-    ("machine", "examples"), [(SlotMachine, 100), (PermitMachine, 200), (ThrottleMachine, 150)]
+    ("machine", "examples"), [(SlotMachine, 100), (PermitMachine, 100), (ThrottleMachine, 100)]
 )
 def test_pure_machine(machine: type[RuleBasedStateMachine], examples: int) -> None:
     """In whatever order things happen, limits hold and nothing stays shut for ever."""

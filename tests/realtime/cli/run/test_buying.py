@@ -87,7 +87,9 @@ def test_killed_runs_go_on(start: Start, spawn: Apixo, serve: Serve, rows: Rows)
             assert len(files(Path("out"))) == ROWS
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_one_signal_ends_the_buying_and_waits(
     number: signal.Signals, start: Start, spawn: Apixo, serve: Serve, rows: Rows
 ) -> None:
@@ -144,7 +146,7 @@ def test_a_second_signal_leaves_at_once(
 def test_two_runs_share_no_journal(start: Start, spawn: Apixo, serve: Serve, rows: Rows) -> None:
     """A second run on the same folder is told so, and buys nothing; the first one goes on."""
     name = rows(20)
-    with serve(speed=10) as service:
+    with serve(speed=20) as service:
         first = start("run", name, *RUN, "--base-url", service.url)
         until(lambda: service.bought().total() == 20, first)
         second = spawn("run", name, *RUN, "--base-url", service.url)
