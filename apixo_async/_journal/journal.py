@@ -35,6 +35,12 @@ from apixo_async._journal.writer import PATIENCE, Writer
 from apixo_async._version import __version__
 
 
+def _let_go(store: Store, thread: ThreadPoolExecutor) -> None:
+    """Close the file that the thread has opened, or is still opening for a caller who has left."""
+    thread.submit(store.close)
+    thread.shutdown(wait=False)
+
+
 class Journal:
     """The items of a run and of those before it, in one file: `await Journal.open("run.db")`.
 
@@ -69,23 +75,25 @@ class Journal:
             hook: For tests: called in the journal's thread, as `Store` says.
 
         Raises:
-            JournalError: It cannot be used; the file is left as it is. Another run that uses it is
-                waited for up to a second.
+            JournalError: It cannot be used, or the disk has not answered for 30 s; the file is left
+                as it is. Another run that uses it is waited for up to a second.
         """
         name = fspath(path)
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, thread_name_prefix="apixo_async journal")
         store = Store(name, hook)
         try:
-            warning = await loop.run_in_executor(thread, warning_of, name)
-            if warning is not None:
-                warnings.warn(JournalWarning(warning), stacklevel=2)
-            await loop.run_in_executor(thread, store.open, clock(), __version__)
-            if store.warning is not None:
-                warnings.warn(JournalWarning(store.warning), stacklevel=2)
+            async with asyncio.timeout(PATIENCE):
+                warning = await loop.run_in_executor(thread, warning_of, name)
+                await loop.run_in_executor(thread, store.open, clock(), __version__)
+            for told in (warning, store.warning):
+                if told is not None:
+                    warnings.warn(JournalWarning(told), stacklevel=2)
+        except TimeoutError:
+            _let_go(store, thread)
+            raise unanswered(name, PATIENCE) from None
         except BaseException:
-            thread.submit(store.close)  # Whoever was cancelled here has left an open file behind.
-            thread.shutdown(wait=False)
+            _let_go(store, thread)
             raise
         return cls(name, Writer(store, thread, on_broken), clock)
 

@@ -75,3 +75,17 @@ async def test_a_disk_that_answers_late(tmp_path: Path) -> None:
         assert journal.broken is None
         await journal.aclose(timeout=60.0)
     assert shown(tmp_path / "run.db") == [("a", "new")]
+
+
+async def test_a_disk_that_hangs_at_the_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening is given up after 30 s, and the file is let go of."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "run_in_executor", lambda *_: loop.create_future())
+        with pytest.raises(JournalError, match="the disk has not answered for 30 s"):
+            await Journal.open(tmp_path / "run.db")
+    assert loop.time() == began + 30
+    await (await Journal.open(tmp_path / "run.db")).aclose()
