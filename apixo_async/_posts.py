@@ -98,15 +98,15 @@ class Purchase:
 class Turns:
     """The POSTs of one map that may be between their intent and their first byte.
 
-    As many as rate x time of such a turn needs, between 4 and 256: a slow disk bounds no
-    throughput, and a quick one leaves few in doubt after a crash.
+    As many as rate x least time of such a turn needs, between 4 and 256: a slow disk bounds no
+    throughput, and neither a quick one nor a busy machine leaves many in doubt after a crash.
 
     Args:
         submits_per_second: Tells what the limit allows.
     """
 
     def __init__(self, submits_per_second: Callable[[], float]) -> None:
-        self.gate = Gate(submits_per_second, PlaceTable(_FEWEST))
+        self.gate = Gate(submits_per_second, PlaceTable(_FEWEST, least=True))
 
 
 class Turn:

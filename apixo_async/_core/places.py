@@ -22,6 +22,9 @@ _SHARE: Final = 3
 #: The weight of the newest exchange in the measured latency.
 _WEIGHT: Final = 0.05
 
+#: And where the least latency is measured, that of one which took longer.
+_RISING: Final = 0.02
+
 
 def gate_size(requests_per_second: float, latency: float, fewest: int = FEWEST) -> int:
     """Return how many requests to let in at once, by rate x latency (Little's law)."""
@@ -39,9 +42,12 @@ class PlaceTable:
 
     Args:
         fewest: Places that there are in any case.
+        least: Whether the least latency of late counts, and not the mean: where a busy machine
+            makes a crowd wait, a larger crowd would only wait longer.
     """
 
-    def __init__(self, fewest: int = FEWEST) -> None:
+    def __init__(self, fewest: int = FEWEST, *, least: bool = False) -> None:
+        self._least = least
         self.latency = 0.0
         self.used = 0
         self.size = self._fewest = fewest
@@ -69,6 +75,12 @@ class PlaceTable:
         self.used -= 1
         if took is None:
             return
-        weight = _WEIGHT if self.latency else 1.0
-        self.latency += weight * (took - self.latency)
+        self.latency += self._weight(took) * (took - self.latency)
         self.size = gate_size(requests_per_second, self.latency, self._fewest)
+
+    def _weight(self, took: float) -> float:
+        if not self.latency:
+            return 1.0
+        if self._least:
+            return 1.0 if took < self.latency else _RISING
+        return _WEIGHT

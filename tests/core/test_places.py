@@ -83,3 +83,19 @@ def test_one_slow_answer_does_not_open_the_gate() -> None:
     assert sized(2.0, 1) < 64
     assert sized(2.0, 100) == 256
     assert sized(0.05, 200) == 32
+
+
+def test_the_least_latency() -> None:
+    """It follows the quickest at once, and those that wait in a crowd slowly."""
+    mean, least = PlaceTable(4), PlaceTable(4, least=True)
+    for table in (mean, least):
+        for took in (0.5, 0.1, *[0.1, 0.9] * 50):
+            table.enter()
+            table.leave(took, 100.0)
+    assert mean.latency == pytest.approx(0.5, abs=0.1)
+    assert 0.1 <= least.latency < 0.12
+    for _ in range(300):
+        least.enter()
+        least.leave(0.9, 100.0)
+    assert least.latency == pytest.approx(0.9, abs=0.01)
+    assert mean.size > gate_size(100.0, 0.12, 4)

