@@ -168,7 +168,7 @@ class Ledger:
     def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
         """Act on what a look said."""
         track.looking = False
-        self.shares.back(track)
+        self.shares.back(track, now)
         self.outages.weigh(track, verdict, now)
         if track.outcome is None:
             self._act(track, verdict, now)

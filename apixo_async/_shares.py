@@ -49,14 +49,17 @@ class Shares:
         """Note that a look goes out."""
         self._of(track).under_way += 1
 
-    def back(self, track: Track) -> None:
-        """Note that a look is over: the next of its model that waits may go."""
+    def back(self, track: Track, now: float) -> None:
+        """Note that a look is over: the next of its model that waits is due."""
         model = self._of(track)
         model.under_way -= 1
         while model.waiting:
             waiting = model.waiting.popleft()
             if waiting.due is None and not waiting.looking and waiting.verdict() is None:
-                self._agenda.ask(waiting)
+                if waiting.refreshers:
+                    self._agenda.ask(waiting)
+                else:  # By now its model may be down.
+                    self._agenda.plan(waiting, now)
                 return
 
     def _of(self, track: Track) -> _Model:

@@ -69,11 +69,11 @@ def test_one_that_is_back_lets_the_next_one_go(agenda: Agenda) -> None:
     over.outcome = halted.halted = ApixoError("it is over")  # type: ignore[assignment]
     agenda.plan(planned, NOW + 5.0)
     looking.looking = True
-    shares.back(sent[0])
+    shares.back(sent[0], NOW)
     assert agenda.pop_due(NOW) is next_one
-    shares.back(sent[1])
+    shares.back(sent[1], NOW)
     assert agenda.pop_due(NOW) is last
-    shares.back(sent[2])
+    shares.back(sent[2], NOW)
     assert agenda.pop_due(NOW) is None
 
 

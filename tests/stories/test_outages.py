@@ -261,3 +261,18 @@ async def test_models_that_hang_delay_no_other(client_of: ClientOf, *, asked: bo
     await other
     assert asyncio.get_running_loop().time() - simulator.tasks[other.id].ends < 2.0
     assert all(await asyncio.gather(*(task.wait() for task in hanging)))
+
+
+async def test_an_outage_in_which_looks_hang(client_of: ClientOf) -> None:
+    """Those that waited for others of their model are held back like all others."""
+    simulator = Simulator(seed=1, durations=9.0)
+    client, loop = client_of(simulator, polling=Polling.fixed(10, 3)), asyncio.get_running_loop()
+    models = [GptImage2(prompt="a fox", resolution="1k"), FluxKontext(mode="max", prompt="a hen")]
+    tasks = [await client.submit(one) for one in models for _ in range(60)]
+    simulator.faults.during(-math.inf, loop.time() + 120.0, Fault.hang(), "look")
+    await asyncio.sleep(60.0)  # The first looks have failed.
+    before = simulator.count("look")
+    await asyncio.sleep(55.0)
+    # Of each model four go before the fifth failure begins its outage, and then one or two probes.
+    assert simulator.count("look") - before <= 2 * (4 + 2)
+    assert all(await asyncio.gather(*(task.wait() for task in tasks)))
