@@ -141,6 +141,7 @@ def test_nothing_is_bought_twice(service: Shop, tmp_path: Path, swift: bool) -> 
     assert left.never_sent <= MOST_NEVER_SENT
 
 
+@pytest.mark.long
 def test_a_file_of_results_buys_twice(service: Shop, tmp_path: Path) -> None:
     """What only notes the results buys twice what was under way: such kills are no easy test."""
     run = Killed(Job(service.url, ITEMS, results=str(tmp_path / "results.txt"), swift=True))
