@@ -75,7 +75,7 @@ class Claims:
             track.claim = named  # It counts if the one that is being looked at is disproved.
 
     def is_silence(self, track: Track, ended_for: float = math.inf) -> bool:
-        """Note that a task is over; say whether it is one too many that no callback told of.
+        """Note that a task is over; return True if its missing callback begins a silence.
 
         Args:
             track: The task.

@@ -37,7 +37,7 @@ class Shares:
         self._of(track)
 
     def hold_back(self, track: Track) -> bool:
-        """Hold a due look back until one of its model is back; say whether that was done."""
+        """Hold a due look back until one of its model is back; return True if that was done."""
         model = self._of(track)
         # A model that is alone may have every place.
         if len(self._models) == 1 or has_share(model.under_way, self._places.free_for_looks):

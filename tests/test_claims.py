@@ -70,7 +70,7 @@ def unnamed(claims: Claims) -> Track:
 
 
 def test_nobody_waits_without_a_ticket(claims: Claims) -> None:
-    """Only a task with a place for callbacks is told of, and only once callbacks come."""
+    """A callback is awaited only with a place for it, and only once callbacks come."""
     made = track()
     assert not claims.is_awaited_for(made)
     claims.came(track(), None, 5.0)

@@ -7,8 +7,8 @@ from typing import Final
 
 from apixo_async._core.documents import RESULT_LIFETIME
 
-#: So many tasks in a row that were over before any callback told of them: nobody reaches the
-#: receiver any more. Where one callback in ten is lost, this happens once in a hundred million
+#: After this many tasks in a row that were over before any callback came for them, the receiver
+#: counts as unreachable. Where one callback in ten is lost, this happens once in a hundred million
 #: tasks. Before the first callback one such task says as much.
 SILENT_AFTER: Final = 8
 
@@ -35,25 +35,25 @@ class Trust:
 
     Attributes:
         is_proved: Whether callbacks reach this process.
-        missed_in_a_row: Tasks in a row that were over before any callback told of them.
+        missed_in_a_row: Tasks in a row that were over before a callback came for them.
     """
 
-    __slots__ = ("_came", "_steady_since", "_was_told", "is_proved", "missed_in_a_row")
+    __slots__ = ("_came", "_is_reported", "_steady_since", "is_proved", "missed_in_a_row")
 
     def __init__(self) -> None:
         self.is_proved = False
         self.missed_in_a_row = 0
-        self._was_told = False
+        self._is_reported = False
         self._came: tuple[float, float] | None = None
         self._steady_since = math.inf
 
     def came(self, now: float, wall: float) -> bool:
-        """Note a callback; return True if it ends a silence that was told."""
+        """Note a callback; return True if it ends a silence that was reported."""
         pause, slept = self._pause(now, wall)
         if pause > LONGEST_PAUSE or self._steady_since == math.inf:
             # By as much longer was the pause before it as the machine slept.
             self._steady_since = now + slept
-        ends, self._was_told = self._was_told, False
+        ends, self._is_reported = self._is_reported, False
         self.is_proved, self.missed_in_a_row, self._came = True, 0, (now, wall)
         return ends
 
@@ -69,8 +69,8 @@ class Trust:
         self.missed_in_a_row += 1
         if self.missed_in_a_row < SILENT_AFTER and self.is_proved:
             return False
-        begins = not self._was_told
-        self.is_proved, self._was_told = False, True
+        begins = not self._is_reported
+        self.is_proved, self._is_reported = False, True
         return begins
 
     def is_steady(self, since: float, now: float, wall: float) -> bool:

@@ -42,7 +42,7 @@ class PlaceTable:
 
     Args:
         fewest: Places that there are in any case.
-        least: Whether the least latency of late counts, and not the mean: where a busy machine
+        least: Whether the least recent latency counts, and not the mean: where a busy machine
             makes a crowd wait, a larger crowd would only wait longer.
     """
 

@@ -98,7 +98,7 @@ class ServiceBack(Record):
 
 @dataclass(frozen=True, slots=True)
 class CallbacksSilent(Record):
-    """Tasks were over before any callback told of them: looks go by the plan (again).
+    """Tasks were over before any callback came for them: they are polled as without webhooks.
 
     Attributes:
         tasks: How many, in a row: one before the first callback of all, else eight.
@@ -109,9 +109,9 @@ class CallbacksSilent(Record):
 
     def _line(self) -> str:
         return (
-            f"over before any callback told of them: {self.tasks} in a row; tasks are looked at as "
-            "without webhooks until one comes. Can the service reach the public_url, and does that "
-            "lead to this process?"
+            f"over before any callback came for them: {self.tasks} in a row; tasks are looked at "
+            "as without webhooks until one comes. Can the service reach the public_url, and does "
+            "that lead to this process?"
         )
 
 

@@ -86,9 +86,9 @@ class Journal:
             async with asyncio.timeout(PATIENCE):
                 warning = await loop.run_in_executor(thread, warning_of, name)
                 await loop.run_in_executor(thread, store.open, clock(), __version__)
-            for told in (warning, store.warning):
-                if told is not None:
-                    warnings.warn(JournalWarning(told), stacklevel=2)
+            for text in (warning, store.warning):
+                if text is not None:
+                    warnings.warn(JournalWarning(text), stacklevel=2)
         except TimeoutError:
             _let_go(store, thread)
             raise unanswered(name, PATIENCE) from None

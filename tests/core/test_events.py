@@ -117,7 +117,7 @@ LINES: list[tuple[Event, int, str]] = [
         CallbacksSilent(8),
         logging.WARNING,
         (
-            "over before any callback told of them: 8 in a row; tasks are looked at as without "
+            "over before any callback came for them: 8 in a row; tasks are looked at as without "
             "webhooks until one comes. Can the service reach the public_url, and does that lead to "
             "this process?"
         ),

@@ -646,7 +646,7 @@ async def test_no_result_is_late_before_callbacks_have_come(
 
 
 async def test_first_callback_that_goes_astray(webhooks_of: WebhooksOf, events: list[Any]) -> None:
-    """Before any callback has come the first one that is missed is told, once."""
+    """Before any callback has come the first one that is missed is reported, once."""
     simulator, client = webhooks_of(durations=24.0)
     simulator.deliver_to(None)
     await client.generate(CASTLE)
