@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from decimal import Decimal
@@ -54,6 +55,14 @@ FAILED = Tile(
     task_id="task_2",
     failure=("CONTENT_VIOLATION", "not allowed"),
 )
+
+
+def test_same_bytes() -> None:
+    """The tiles decide every byte of the page."""
+    page = Sheet("A run", {"tasks": "2", "cost": "$0.70"}, (MADE, FAILED), "The end").render(
+        Path("/out")
+    )
+    assert hashlib.sha256(page.encode()).hexdigest()[:16] == "e4d17c1684bd8f38"
 
 
 def test_a_success_shows_images_prompt_model_time_and_cost() -> None:

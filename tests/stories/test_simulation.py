@@ -18,11 +18,12 @@ from apixo_async._core.verdicts import Refused, SubmitVerdict, Uncertain, judge_
 from apixo_async._core.wire import Answer
 from apixo_async._limiter import Slot
 from apixo_async._posts import Posts
-from apixo_async._track import Signal
+from apixo_async._signal import Signal
 from apixo_async.testing import Fault
 from apixo_async.webhooks import WebhookReceiver
 
 from .simulation import simulate
+from .traces import TRACED, libraries, recorded, trace_of
 from .trouble import FAULTS, ODDITIES
 from .watchdog import FrozenError, watchdog
 
@@ -83,6 +84,10 @@ def test_no_rule_is_broken(first: int) -> None:
     assert not broken, "\n".join(broken)
     met = sum((report.met for report in reports), collections.Counter[str]())
     assert first >= SHORT or [word for word in MET if not met[word]] == []
+    with_libraries, traces = recorded()
+    if first < TRACED and with_libraries == libraries():
+        changed = [r.seed for r in reports if trace_of(r.log) != traces[r.seed]]
+        assert changed == [], "meant? python -m tests.stories.traces records them anew"
 
 
 def test_a_life_that_freezes_is_found() -> None:

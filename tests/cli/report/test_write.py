@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async._cli.report.records import Record
+from apixo_async._cli.report.records import STATES, Record
 from apixo_async._cli.report.replacing import ReportError
 from apixo_async._cli.report.write import PAGE, REPORT, RESULTS, write_report
 
 from .records import failed, record, run, sample
 
 NAMES = {RESULTS, REPORT, PAGE}
+#: Of what `test_same_bytes` writes: they change where the files do.
+HASHES = {RESULTS: "6a09a2469845154f", REPORT: "79136962ca3329cc", PAGE: "4638f4dc19239d1a"}
 
 
 def test_three_files_in_one_pass(tmp_path: Path) -> None:
@@ -32,6 +36,22 @@ def test_three_files_in_one_pass(tmp_path: Path) -> None:
     assert len(report["samples"]["rows"]) == 2
     assert "key-1" in (tmp_path / PAGE).read_text("utf-8")
     assert {path.name for path in tmp_path.iterdir()} == NAMES
+
+
+def test_same_bytes(tmp_path: Path) -> None:
+    """What a run comes to decides every byte of the three files."""
+    rng = random.Random(0)
+    records = []
+    for number in range(1, 200):
+        make = failed if (state := rng.choice(STATES)) == "failed" else record
+        cost = rng.choice((None, Decimal(rng.randrange(999)) / 1000))
+        prompt = rng.choice(("A fox", "<b>狐</b>", "\ud800 & 'more'"))
+        fields = {"state": state, "cost": cost, "prompt": prompt, "duration": rng.random() * 99}
+        records.append(make(number, **fields))
+    samples = [sample(second, second // 2) for second in range(90)]
+    write_report(tmp_path, records, run(samples=samples, estimated=Decimal("9.99")))
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {name: hashlib.sha256(b).hexdigest()[:16] for name, b in written.items()} == HASHES
 
 
 def test_people_read_report_json_too(tmp_path: Path) -> None:
