@@ -11,7 +11,7 @@ from weakref import WeakSet
 from apixo_async._bounds import Bound, bound_after, bound_at
 from apixo_async._core.errors import ClientClosedError
 from apixo_async._limiter import Slot
-from apixo_async._track import Signal, fresh
+from apixo_async._signal import Signal, fresh
 
 #: Seconds in which what a close ends has to end.
 PATIENCE: Final = 5.0

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from apixo_async._config import is_loopback, is_public
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.other_model import check_model_name
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, TaskRef, as_seconds
+from apixo_async._hosts import is_loopback, is_public
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.values import as_seconds
+from apixo_async._hosts import is_loopback
 
 DEFAULT_BASE_URL: Final = "https://api.apixo.ai/api/v1"
 PREFIX: Final = "/api/v1"
@@ -170,24 +170,6 @@ def _check_base_url(given: str) -> None:
             f"base_url: http://{host} would send the key in the clear; use https "
             "(plain http is for loopback hosts only)"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def is_public(host: str) -> bool:
-    """Say whether a host may be anywhere on the internet. Names are not looked up."""
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        # A name without a dot is one of some house; 127.1 and 0x7f.1 are numbers after all.
-        name, dot, last = host.rstrip(".").rpartition(".")
-        return bool(name and dot) and not last[:1].isdigit()
 
 
 def resolve_timeouts(timeout: object) -> Timeouts:

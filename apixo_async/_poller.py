@@ -25,7 +25,8 @@ from apixo_async._ledger import Ledger
 from apixo_async._limiter import Permit, Slot
 from apixo_async._line import Line
 from apixo_async._reporting import Reporter
-from apixo_async._track import Times, Track, fresh
+from apixo_async._signal import fresh
+from apixo_async._track import Times, Track
 from apixo_async._transport import Unanswered
 
 if TYPE_CHECKING:

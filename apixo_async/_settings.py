@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Self
 import httpx2
 
 from apixo_async._checks import check_type
-from apixo_async._config import (
-    Secret,
-    Timeouts,
-    resolve_base_url,
-    resolve_key,
-    resolve_timeouts,
-)
+from apixo_async._config import Secret, Timeouts, resolve_base_url, resolve_key, resolve_timeouts
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.polling import Polling
 from apixo_async._core.values import Limits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,36 +12,10 @@ from apixo_async._core.plans import Plan
 from apixo_async._core.task_errors import TaskError
 from apixo_async._core.values import Result, Snapshot, TaskRef
 from apixo_async._limiter import Slot
+from apixo_async._signal import Signal, fresh
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._desk import Ticket
-
-
-class Signal:
-    """Wake everybody who waits; waiters come and go freely."""
-
-    __slots__ = ("_futures",)
-
-    def __init__(self) -> None:
-        # A dict, so that they wake in order; none while nobody watches, as most tasks are not.
-        self._futures: dict[asyncio.Future[None], None] | None = None
-
-    async def wait(self) -> None:
-        """Wait for the next `fire`."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._futures is None:
-            self._futures = {}
-        self._futures[future] = None
-        try:
-            await future
-        finally:
-            self._futures.pop(future, None)
-
-    def fire(self) -> None:
-        """Wake those who wait now."""
-        for future in tuple(self._futures or ()):
-            if not future.done():
-                future.set_result(None)
 
 
 class Times(NamedTuple):
@@ -198,10 +171,3 @@ class Track:
                 future.set_result(told)
             else:
                 future.set_exception(self.error(told))
-
-
-def fresh(error: ApixoError) -> ApixoError:
-    """Return a copy without a traceback, so that waiters do not share one exception."""
-    twin = copy.copy(error)
-    twin.__cause__ = error.__cause__
-    return twin

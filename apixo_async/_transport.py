@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx2
 
 from apixo_async._bounds import bound_after
-from apixo_async._config import Secret, Timeouts, is_loopback
+from apixo_async._config import Secret, Timeouts
 from apixo_async._core.errors import ConfigurationError
 from apixo_async._core.text import one_line
 from apixo_async._core.wire import MOST_WORDS, Answer, parse_retry_after
@@ -31,6 +31,7 @@ from apixo_async._exchange import (
     exchange_over,
     untrusted,
 )
+from apixo_async._hosts import is_loopback
 
 _PROXY_SCHEMES: Final = ("http://", "https://", "socks5://", "socks5h://")
 

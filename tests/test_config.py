@@ -19,13 +19,12 @@ from apixo_async._config import (
     DEFAULT_BASE_URL,
     Secret,
     Timeouts,
-    is_loopback,
-    is_public,
     resolve_base_url,
     resolve_key,
     resolve_timeouts,
 )
 from apixo_async._core.errors import ConfigurationError
+from apixo_async._hosts import is_loopback, is_public
 
 CANARY = "sk-canary-0123456789"
 

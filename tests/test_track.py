@@ -6,7 +6,8 @@ import pytest
 
 from apixo_async import APIConnectionError, Limiter, Result, Snapshot, TaskAbandonedError, TaskRef
 from apixo_async._core.plans import Plan
-from apixo_async._track import Signal, Track, fresh
+from apixo_async._signal import Signal, fresh
+from apixo_async._track import Track
 
 pytestmark = pytest.mark.anyio
 REF = TaskRef("gpt-image-1", "task_1")

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from apixo_async._bulk.progress import Progress
 from apixo_async._core.errors import ApixoError
-from apixo_async._track import fresh
+from apixo_async._signal import fresh
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from apixo_async._core.errors import (
 )
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Result
-from apixo_async._track import Signal
+from apixo_async._signal import Signal
 
 #: Inputs read beyond the tasks at once, so that the next one stands ready when a slot comes back.
 #: More would only stand in the way of the client's other callers.

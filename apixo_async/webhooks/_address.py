@@ -6,8 +6,8 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from apixo_async._config import is_loopback, is_public
 from apixo_async._core.errors import ConfigurationError
+from apixo_async._hosts import is_loopback, is_public
 
 #: No user, query or fragment, and nothing that a URL cannot hold.
 _PLAIN: Final = re.compile(r"https?://[A-Za-z0-9._~%!$&'()*+,;=:/\[\]-]+")
