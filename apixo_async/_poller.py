@@ -32,7 +32,6 @@ from apixo_async._transport import Unanswered
 if TYPE_CHECKING:
     from apixo_async.webhooks._desk import Ticket
 
-
 #: Seconds to wait among all who ask for something, before the poller waits in its own class.
 _ASKING: Final = 1.0
 

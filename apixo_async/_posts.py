@@ -13,12 +13,7 @@ from apixo_async._callbacks import Callbacks, Expected
 from apixo_async._calls import Calls
 from apixo_async._core import events
 from apixo_async._core.documents import timing
-from apixo_async._core.errors import (
-    APIConnectionError,
-    APITimeoutError,
-    ApixoError,
-    reason_of,
-)
+from apixo_async._core.errors import APIConnectionError, APITimeoutError, ApixoError, reason_of
 from apixo_async._core.places import PlaceTable
 from apixo_async._core.task_errors import SubmitUncertainError
 from apixo_async._core.values import Delivery, TaskInput, TaskRef

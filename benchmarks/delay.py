@@ -20,13 +20,7 @@ from apixo_async._core.plans import Plan
 from benchmarks import Options, Row, plots
 from benchmarks.measuring import median
 from benchmarks.schedules import Candidate
-from benchmarks.virtual_service import (
-    VARIED,
-    VirtualService,
-    Workload,
-    in_parallel,
-    run_virtually,
-)
+from benchmarks.virtual_service import VARIED, VirtualService, Workload, in_parallel, run_virtually
 
 QUESTION: Final = "How late is the news, at the plan's number of looks?"
 SKIPPED: Final = 200

@@ -13,13 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from apixo_async.inputs import (
-    DOCUMENTED,
-    FluxKontext,
-    GptImage1,
-    GptImage2,
-    from_dict,
-)
+from apixo_async.inputs import DOCUMENTED, FluxKontext, GptImage1, GptImage2, from_dict
 
 URL = "https://example.com/ref.jpg"
 ONE: dict[str, Any] = {"prompt": "a cozy cafe", "aspect_ratio": "3:2", "num_images": 2}

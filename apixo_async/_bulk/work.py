@@ -21,10 +21,7 @@ from apixo_async._bulk.options import Options
 from apixo_async._bulk.shop import Counter, Orphan, StoppedError
 from apixo_async._core.errors import ApixoError, ConfigurationError, JournalError
 from apixo_async._core.purchases import Luck, ends_buying, is_worth_another, pause_before
-from apixo_async._core.task_errors import (
-    ResultExpiredError,
-    SubmitUncertainError,
-)
+from apixo_async._core.task_errors import ResultExpiredError, SubmitUncertainError
 from apixo_async._core.values import Result
 from apixo_async._task import Task
 

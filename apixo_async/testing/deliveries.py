@@ -10,13 +10,7 @@ from typing import cast
 
 import httpx2
 
-from apixo_async.testing.callbacks import (
-    LIMIT,
-    REDELIVERY,
-    SHORTEST_LIMIT,
-    Attempt,
-    Callbacks,
-)
+from apixo_async.testing.callbacks import LIMIT, REDELIVERY, SHORTEST_LIMIT, Attempt, Callbacks
 from apixo_async.testing.lifecycles import SimulatedTask
 
 _HEADERS = {"content-type": "application/json", "user-agent": "apixo-simulator"}

@@ -10,15 +10,7 @@ from apixo_async.testing.accounts import Account
 from apixo_async.testing.callbacks import Callbacks
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.replies import (
-    MEANINGS,
-    Call,
-    Kind,
-    Refusal,
-    Reply,
-    status_object,
-    success,
-)
+from apixo_async.testing.replies import MEANINGS, Call, Kind, Refusal, Reply, status_object, success
 from apixo_async.testing.results import Results
 from apixo_async.testing.routes import Route
 from apixo_async.testing.submissions import parse_submission

@@ -26,7 +26,7 @@ from apixo_async._bulk.options import Options
 from apixo_async._journal.entry import Entry
 from apixo_async._journal.journal import Journal
 
-from .mapped import castle
+from ..support.maps import castle
 
 pytestmark = pytest.mark.anyio
 REF = TaskRef("flux-kontext", "task_1")

@@ -11,8 +11,8 @@ import pytest
 from apixo_async import AsyncClient, FluxKontext, GptImage2, JournalError, Outcome
 from apixo_async.testing import Fault, Simulator
 
-from ..journal.journals import change
-from .mapped import castle
+from ..support.journals import change
+from ..support.maps import castle
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

@@ -10,7 +10,7 @@ import pytest
 from apixo_async import ConfigurationError, OtherModel, Result
 from apixo_async._bulk.items import Item, check_inputs, items
 
-from .mapped import castle, castles
+from ..support.maps import castle, castles
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 from apixo_async import BadRequestError, Result
 from apixo_async._bulk.outcome import Outcome
 
-from .mapped import castle
+from ..support.maps import castle
 
 GOOD = Outcome("7", castle(1), None, Result("task_1", "flux-kontext", ()), None, 1)
 BAD = Outcome("8", castle(1), None, None, BadRequestError("no", status=400), 0)

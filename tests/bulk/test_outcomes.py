@@ -13,7 +13,7 @@ from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._bulk.progress import Progress
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
-from .mapped import castle, castles, mapped
+from ..support.maps import castle, castles, mapped
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

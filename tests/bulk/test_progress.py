@@ -11,7 +11,7 @@ from apixo_async import (
 )
 from apixo_async._bulk.progress import Progress, Tally
 
-from .mapped import castle
+from ..support.maps import castle
 
 UNCERTAIN = SubmitUncertainError("?", model="m", input=castle(1), sent_at=datetime.now(UTC))
 ABANDONED = TaskAbandonedError("old", ref=TaskRef("m", "task_1"))

@@ -13,7 +13,7 @@ from apixo_async._bulk.record import Record
 from apixo_async._core.spending import Spending
 from apixo_async._journal.journal import Journal
 
-from .mapped import castle
+from ..support.maps import castle
 
 pytestmark = pytest.mark.anyio
 PRICE = Decimal("0.06")

@@ -14,7 +14,7 @@ from apixo_async._bulk.shop import Counter
 from apixo_async._core.values import POLLED
 from apixo_async.testing import Fault, Simulator
 
-from .mapped import castles, shop_of
+from ..support.maps import castles, shop_of
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

@@ -20,7 +20,7 @@ from apixo_async._bulk.shop import Counter, StoppedError
 from apixo_async._core.values import POLLED, Delivery
 from apixo_async.testing import Fault, Simulator
 
-from .mapped import castle, shop_of
+from ..support.maps import castle, shop_of
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

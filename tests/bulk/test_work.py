@@ -26,7 +26,7 @@ from apixo_async._bulk.work import Work
 from apixo_async._core.values import POLLED
 from apixo_async.testing import Fault, Simulator
 
-from .mapped import castle, shop_of
+from ..support.maps import castle, shop_of
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

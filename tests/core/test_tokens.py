@@ -13,15 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apixo_async._core.tokens import (
-    LONGEST_TOKEN,
-    REDELIVERY,
-    Intent,
-    Signer,
-    expiry,
-    seal,
-    unseal,
-)
+from apixo_async._core.tokens import LONGEST_TOKEN, REDELIVERY, Intent, Signer, expiry, seal, unseal
 
 SECRET = b"canary-secret-0123456789"
 SIGNER, OTHER = Signer(SECRET), Signer(b"another-secret-0123456789")

@@ -8,8 +8,8 @@ import pytest
 from apixo_async import JournalError
 from apixo_async._journal.journal import Journal
 
-from .disks import slow_disk
-from .journals import Failing, castle, full, shown
+from ..support.journals import Failing, castle, full, shown
+from ..support.slow_disks import slow_disk
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,18 @@ from apixo_async import (
 from apixo_async._journal.entry import STATES
 from apixo_async._journal.journal import Journal
 
-from .journals import NOON, Failing, castle, copied, entry_of, failure, full, known, result, shown
+from ..support.journals import (
+    NOON,
+    Failing,
+    castle,
+    copied,
+    entry_of,
+    failure,
+    full,
+    known,
+    result,
+    shown,
+)
 
 pytestmark = pytest.mark.anyio
 

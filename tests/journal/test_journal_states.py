@@ -25,7 +25,7 @@ from apixo_async._journal.entry import STATES, Entry
 from apixo_async._journal.journal import Journal
 from apixo_async.testing import VirtualTimeLoop
 
-from .journals import castle, copied, failure, result
+from ..support.journals import castle, copied, failure, result
 
 PRICES = st.sampled_from([None, Decimal("0.02"), Decimal("0.35")])
 PICKS = st.integers(0, 1000)

@@ -17,7 +17,7 @@ from apixo_async._journal.schema import VERSION
 from apixo_async._journal.store import Store
 from apixo_async._journal.writer import Write
 
-from .journals import Failing, change, copied, full, known, shown
+from ..support.journals import Failing, change, copied, full, known, shown
 
 Make = Callable[..., Store]
 

@@ -11,7 +11,7 @@ from apixo_async._journal.entry import STATES
 from apixo_async._journal.failures import Refusal
 from apixo_async._journal.moves import MOVES, claim, enter, move, resolve
 
-from .journals import castle, in_memory, known, moved
+from ..support.journals import castle, in_memory, known, moved
 
 
 @pytest.fixture

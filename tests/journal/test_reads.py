@@ -10,7 +10,7 @@ from apixo_async._journal.entry import STATES
 from apixo_async._journal.moves import enter
 from apixo_async._journal.reads import PAGE, counts, page, spent
 
-from .journals import in_memory, known, moved
+from ..support.journals import in_memory, known, moved
 
 
 @pytest.fixture

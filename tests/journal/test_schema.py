@@ -16,7 +16,7 @@ from apixo_async._journal.schema import (
     is_new,
 )
 
-from .journals import in_memory
+from ..support.journals import in_memory
 
 
 @pytest.fixture

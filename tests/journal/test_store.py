@@ -17,7 +17,7 @@ from apixo_async._journal.schema import VERSION
 from apixo_async._journal.store import Store
 from apixo_async._journal.writer import Write
 
-from .journals import Failing, change, full, known, moved, shown
+from ..support.journals import Failing, change, full, known, moved, shown
 
 Make = Callable[..., Store]
 

@@ -15,7 +15,7 @@ from apixo_async._journal.failures import Refusal
 from apixo_async._journal.store import Hook, Store
 from apixo_async._journal.writer import MOST, Writer
 
-from .journals import Failing, full
+from ..support.journals import Failing, full
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from apixo_async._core.task_errors import DownloadError
-from apixo_async._core.values import Result
+from apixo_async import DownloadError, Result
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
 from apixo_async._downloads.reachable import Reachable

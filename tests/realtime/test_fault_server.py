@@ -26,7 +26,7 @@ from apixo_async._transport import Channel, build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Simulator, serve
 
-from . import faults
+from ..support import faults
 
 pytestmark = pytest.mark.anyio
 

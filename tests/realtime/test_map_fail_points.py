@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
-from .map_processes import Life, Row, Shop, free_port, living, rows, shop
-from .map_program import Job
+from ..support.map_processes import Life, Row, Shop, free_port, living, rows, shop
+from ..support.map_program import Job
 
 #: What a map has its journal write; a callback's claims are flushed before it is answered.
 POLLED: Final = (

@@ -22,8 +22,8 @@ import pytest
 from apixo_async._core.places import MOST
 from apixo_async.testing.callbacks import REDELIVERY
 
-from .map_processes import BOUND, Life, Shop, Sold, free_port, living, rows, shop
-from .map_program import Job
+from ..support.map_processes import BOUND, Life, Shop, Sold, free_port, living, rows, shop
+from ..support.map_program import Job
 
 KILLS: Final = int(os.environ.get("APIXO_MAP_KILLS", "2"))
 ITEMS: Final = int(os.environ.get("APIXO_MAP_ITEMS", "350"))

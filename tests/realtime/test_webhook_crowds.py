@@ -14,8 +14,8 @@ import pytest
 
 from apixo_async.webhooks._body import PATIENCE
 
-from ..webhooks.attacks import TOKEN, Attack, Known, request_of
-from ..webhooks.requests import BODY
+from ..support.attacks import TOKEN, Attack, Known, request_of
+from ..support.requests import BODY
 from .test_webhook_forgeries import status_of
 from .test_webhook_servers import BOUND, aiohttp_of, connected, fastapi_of
 

@@ -21,7 +21,7 @@ from apixo_async.webhooks import WebhookReceiver
 from apixo_async.webhooks import receiver as receiver_module
 from apixo_async.webhooks._desk import SPACING
 
-from ..webhooks.attacks import (
+from ..support.attacks import (
     ANY_BODY,
     ATTACKS,
     FRAMINGS,
@@ -38,7 +38,7 @@ from ..webhooks.attacks import (
     flipped,
     request_of,
 )
-from ..webhooks.requests import BODY, FORGERIES, SECRET, URL, parts_of, scope_of
+from ..support.requests import BODY, FORGERIES, SECRET, URL, parts_of, scope_of
 from .test_webhook_servers import aiohttp_of, connected, fastapi_of
 
 pytestmark = pytest.mark.anyio

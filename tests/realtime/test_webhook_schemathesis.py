@@ -18,7 +18,7 @@ from apixo_async._core.tokens import Intent, Signer, seal
 from apixo_async.testing.virtual_time import VirtualTimeLoop
 from apixo_async.webhooks._desk import MOST, SPACING
 
-from ..webhooks.requests import SECRET, Watched
+from ..support.requests import SECRET, Watched
 
 #: Tokens that are the same in each run, so that its requests are.
 KNOWN: Final = Intent("00" * 16, "gpt-image-1", 2**32 - 1)

@@ -21,15 +21,7 @@ from uvicorn.lifespan.on import LifespanOn
 from apixo_async.testing.uvicorn_server import SimulatorServer
 from apixo_async.webhooks import WebhookReceiver, _body
 
-from ..webhooks.requests import (
-    BODY,
-    FORGERIES,
-    METHODS,
-    SECRET,
-    Forgery,
-    Watched,
-    forgeries,
-)
+from ..support.requests import BODY, FORGERIES, METHODS, SECRET, Forgery, Watched, forgeries
 
 pytestmark = pytest.mark.anyio
 BOUND: Final = 60.0

@@ -13,7 +13,7 @@ import pytest
 from apixo_async import AsyncClient, Polling, Task, TaskOrphaned, TaskSettled, TaskSubmitted
 from apixo_async.webhooks import WebhookReceiver
 
-from .webhook_apps import (
+from ..support.webhook_apps import (
     BOUND,
     SECRET,
     App,
@@ -27,7 +27,16 @@ from .webhook_apps import (
     image,
     listening_socket,
 )
-from .webhook_runs import LEARNED, TENTHS, Service, measured, paced, service_of, started, visit
+from ..support.webhook_runs import (
+    LEARNED,
+    TENTHS,
+    Service,
+    measured,
+    paced,
+    service_of,
+    started,
+    visit,
+)
 
 pytestmark = pytest.mark.anyio
 both_apps = pytest.mark.parametrize("serve", [fastapi_app, aiohttp_app], ids=["FastAPI", "aiohttp"])

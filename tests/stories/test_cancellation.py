@@ -24,7 +24,7 @@ from apixo_async._core.turns import Urgency
 from apixo_async._downloads.downloader import Downloader
 from apixo_async.testing import Fault, Simulator
 
-from .stepping import Cut, Stepped, cuts
+from ..support.stepping import Cut, Stepped, cuts
 
 pytestmark = pytest.mark.anyio
 CASTLE = FluxKontext(mode="pro", prompt="a castle")

@@ -7,13 +7,7 @@ from typing import TypeVar
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from apixo_async import Limiter, Limits
 from apixo_async._core.permits import MARGIN
@@ -21,7 +15,7 @@ from apixo_async._core.turns import Urgency
 from apixo_async._limiter import Permit, Slot
 from apixo_async.testing import VirtualTimeLoop
 
-from .machines import DELAYS, PICKS, SHARES, WINDOW, Arrivals, picked, run_machine
+from ..support.machines import DELAYS, PICKS, SHARES, WINDOW, Arrivals, picked, run_machine
 
 T = TypeVar("T")
 

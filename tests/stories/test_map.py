@@ -19,14 +19,14 @@ from apixo_async import (
     ConfigurationError,
     FluxKontext,
     Limits,
+    Outcome,
     Polling,
     SubmitUncertainError,
     TaskFailedError,
 )
-from apixo_async._bulk.outcome import Outcome
 from apixo_async.testing import Fault, Simulator
 
-from ..bulk.mapped import Swift, castle, castles, mapped
+from ..support.maps import Swift, castle, castles, mapped
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

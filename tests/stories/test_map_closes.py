@@ -10,13 +10,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from apixo_async import ApixoError, AsyncClient, Limits, Polling
-from apixo_async._bulk.outcomes import Outcomes
+from apixo_async import ApixoError, AsyncClient, Limits, Outcomes, Polling
 from apixo_async._journal.journal import Journal
 from apixo_async.testing import Simulator
 
-from ..bulk.mapped import castles
-from ..journal.disks import slow_disk
+from ..support.maps import castles
+from ..support.slow_disks import slow_disk
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async import AsyncClient, FluxKontext, JournalError, Limits, Polling
-from apixo_async._bulk.outcomes import Outcomes
+from apixo_async import AsyncClient, FluxKontext, JournalError, Limits, Outcomes, Polling
 from apixo_async._submits import Submitter
 from apixo_async.testing import Simulator
 
-from ..bulk.mapped import castles
-from ..journal.disks import slow_disk
+from ..support.maps import castles
+from ..support.slow_disks import slow_disk
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

@@ -23,8 +23,8 @@ from apixo_async._journal.journal import Journal
 from apixo_async.testing import Callback, Fault, Simulator
 from apixo_async.webhooks import WebhookReceiver
 
-from ..bulk.mapped import castle, castles
-from ..webhooks.requests import status_of
+from ..support.maps import castle, castles
+from ..support.requests import status_of
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

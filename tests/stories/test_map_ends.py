@@ -22,6 +22,8 @@ from apixo_async import (
     InsufficientBalanceError,
     Limiter,
     Limits,
+    Outcome,
+    Outcomes,
     PermissionDeniedError,
     PollerDiedError,
     SubmitUncertainError,
@@ -29,13 +31,11 @@ from apixo_async import (
     TaskFailedError,
     Timeouts,
 )
-from apixo_async._bulk.outcome import Outcome
-from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._ledger import Ledger
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
-from ..bulk.mapped import castle, castles, mapped, until_raised
-from .stepping import cuts
+from ..support.maps import castle, castles, mapped, until_raised
+from ..support.stepping import cuts
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

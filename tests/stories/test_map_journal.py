@@ -34,7 +34,7 @@ from apixo_async._journal.journal import Journal
 from apixo_async.testing import Callback, Fault, Simulator
 from apixo_async.webhooks import WebhookReceiver
 
-from ..bulk.mapped import castle, castles, until_raised
+from ..support.maps import castle, castles, until_raised
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]

@@ -19,16 +19,16 @@ from apixo_async import (
     FluxKontext,
     Limiter,
     Limits,
+    Outcome,
     SubmitUncertainError,
     Task,
 )
-from apixo_async._bulk.outcome import Outcome
 from apixo_async.testing import Simulator, VirtualTimeLoop
 
-from ..bulk.mapped import castle, mapped
-from .clocks import EPOCH
-from .lives import AGE_LIMIT, TIMEOUTS
-from .trouble import script_trouble
+from ..support.maps import castle, mapped
+from ..support.simulation.clocks import EPOCH
+from ..support.simulation.settings import AGE_LIMIT, TIMEOUTS
+from ..support.simulation.trouble import script_trouble
 
 
 class MapLife:

@@ -14,7 +14,7 @@ from apixo_async._bulk.book import Book
 from apixo_async._bulk.items import Item
 from apixo_async.testing import Fault, Simulator
 
-from ..bulk.mapped import castles, mapped
+from ..support.maps import castles, mapped
 
 pytestmark = pytest.mark.anyio
 

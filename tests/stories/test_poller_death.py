@@ -14,6 +14,7 @@ from apixo_async import (
     AsyncClient,
     Event,
     FluxKontext,
+    Limiter,
     PollerDied,
     PollerDiedError,
     Result,
@@ -26,7 +27,7 @@ from apixo_async._core.learned import Learned
 from apixo_async._core.schedule import Planned
 from apixo_async._gate import Gate
 from apixo_async._ledger import Ledger
-from apixo_async._limiter import Limiter, Permit
+from apixo_async._limiter import Permit
 from apixo_async._line import Line
 from apixo_async._poller import Poller
 from apixo_async._reporting import Reporter

@@ -22,10 +22,10 @@ from apixo_async._signal import Signal
 from apixo_async.testing import Fault
 from apixo_async.webhooks import WebhookReceiver
 
-from .simulation import simulate
-from .traces import TRACED, libraries, recorded, trace_of
-from .trouble import FAULTS, ODDITIES
-from .watchdog import FrozenError, watchdog
+from ..support.simulation.life import simulate
+from ..support.simulation.traces import TRACED, libraries, recorded, trace_of
+from ..support.simulation.trouble import FAULTS, ODDITIES
+from ..support.watchdog import FrozenError, watchdog
 
 SHORT = 50  # seeds of the quick form; those beyond are heavy
 SEEDS = int(os.environ.get("APIXO_SEEDS", "100"))
@@ -87,7 +87,7 @@ def test_no_rule_is_broken(first: int) -> None:
     with_libraries, traces = recorded()
     if first < TRACED and with_libraries == libraries():
         changed = [r.seed for r in reports if trace_of(r.log) != traces[r.seed]]
-        assert changed == [], "meant? python -m tests.stories.traces records them anew"
+        assert changed == [], "meant? python -m tests.support.simulation.traces records them anew"
 
 
 def test_a_life_that_freezes_is_found() -> None:
@@ -222,4 +222,4 @@ def test_broken_rule_is_found(
     found = (r for r in reports if any(word in str(r.problems) for word in words))
     report = next(found, None)
     assert report is not None
-    assert f"python -m tests.stories.simulation {report.seed}" in str(report)
+    assert f"python -m tests.support.simulation.life {report.seed}" in str(report)

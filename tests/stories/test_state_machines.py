@@ -5,19 +5,13 @@ import random
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from apixo_async._core.permits import MARGIN, PermitLog
 from apixo_async._core.slots import SlotTable
 from apixo_async._core.throttle import LONGEST_PAUSE, Throttle
 
-from .machines import DELAYS, PICKS, SHARES, Arrivals, run_machine
+from ..support.machines import DELAYS, PICKS, SHARES, Arrivals, run_machine
 
 
 class SlotMachine(RuleBasedStateMachine):

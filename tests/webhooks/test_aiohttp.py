@@ -13,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 from apixo_async.webhooks import WebhookReceiver
 from apixo_async.webhooks._body import PATIENCE
 
-from .requests import BODY, METHODS, SECRET, Watched
+from ..support.requests import BODY, METHODS, SECRET, Watched
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from starlette.routing import Mount
 from apixo_async.testing.virtual_time import VirtualTimeLoop
 from apixo_async.webhooks._body import LONGEST_BODY, PATIENCE
 
-from .requests import (
+from ..support.requests import (
     BODY,
     FORGERIES,
     METHODS,

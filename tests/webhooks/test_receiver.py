@@ -19,7 +19,7 @@ from apixo_async import ConfigurationError, TaskRef
 from apixo_async.webhooks import CallbackError, WebhookReceiver
 from apixo_async.webhooks._desk import Ticket
 
-from .requests import BODY, SECRET, URL, Watched, status_of
+from ..support.requests import BODY, SECRET, URL, Watched, status_of
 
 pytestmark = pytest.mark.anyio
 

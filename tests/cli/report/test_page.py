@@ -13,7 +13,7 @@ from typing import Any
 from apixo_async._cli.report.page import Page
 from apixo_async._cli.report.records import Failure, Record
 
-from .records import failed, record
+from ...support.records import failed, record
 
 EVIL = "</script><script>alert(1)</script><!--<script>'\"&{rows}{report}$title ${x}\u2028\ud800"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apixo_async._cli.report.records import BOUGHT, STATES
 
-from .records import record
+from ...support.records import record
 
 
 def test_states_in_which_a_task_was_bought() -> None:

@@ -12,7 +12,7 @@ import pytest
 from apixo_async._cli.report.records import Record
 from apixo_async._cli.report.rows import CLIP, result, row
 
-from .records import failed, record
+from ...support.records import failed, record
 
 
 def test_an_object_has_the_documented_names_in_their_order() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apixo_async._cli.report.samples import MOST, Recorder, mean_shares, rates
 
-from .records import sample
+from ...support.records import sample
 
 
 @pytest.mark.parametrize("hours", [0.01, 1, 10, 100])

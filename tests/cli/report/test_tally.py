@@ -11,7 +11,7 @@ import pytest
 from apixo_async._cli.report.records import Failure, Record
 from apixo_async._cli.report.tally import COLUMNS, Tally
 
-from .records import BEGAN, failed, record, run, sample
+from ...support.records import BEGAN, failed, record, run, sample
 
 
 def document(records: Iterable[Record] = (), **fields: Any) -> Any:

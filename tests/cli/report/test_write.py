@@ -16,7 +16,7 @@ from apixo_async._cli.report.records import STATES, Record
 from apixo_async._cli.report.replacing import ReportError
 from apixo_async._cli.report.write import PAGE, REPORT, RESULTS, write_report
 
-from .records import failed, record, run, sample
+from ...support.records import failed, record, run, sample
 
 NAMES = {RESULTS, REPORT, PAGE}
 #: Of what `test_same_bytes` writes: they change where the files do.

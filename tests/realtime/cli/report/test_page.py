@@ -18,8 +18,8 @@ from apixo_async._cli.report.records import Failure, Record, Run, State
 from apixo_async._cli.report.samples import Sample
 from apixo_async._cli.report.write import write_report
 
-from .browser import MISSING, Browser
-from .pictures import fill
+from ....support.browser import MISSING, Browser
+from ....support.pictures import fill
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 

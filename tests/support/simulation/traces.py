@@ -1,6 +1,6 @@
 """What the service saw of each simulated life, as a hash: it changes where behaviour does.
 
-`python -m tests.stories.traces` records the traces anew, on this Python; say in the commit why
+`python -m tests.support.simulation.traces` records the traces anew, on this Python; say in the commit why
 they changed.
 """
 
@@ -41,7 +41,7 @@ def recorded() -> tuple[dict[str, str], list[str]]:
 
 def main() -> None:
     """Record the traces."""
-    from .simulation import simulate
+    from .life import simulate
 
     traces = [trace_of(simulate(seed).log) for seed in range(TRACED)]
     RECORDED.write_text("\n".join([json.dumps(libraries()), *traces, ""]), "utf-8")

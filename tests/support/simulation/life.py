@@ -1,6 +1,6 @@
 """One random life of a client and its callers in virtual time, replayed from its seed alone.
 
-`python -m tests.stories.simulation 17` lives seed 17 again and prints what went wrong.
+`python -m tests.support.simulation.life 17` lives seed 17 again and prints what went wrong.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from apixo_async.testing import Exchange, Simulator, StuckError, VirtualTimeLoop
 from apixo_async.testing.virtual_time import START
 from apixo_async.webhooks import WebhookReceiver
 
+from ..watchdog import FrozenError, watchdog
 from . import rules
 from .callers import Crowd
 from .clocks import EPOCH, WallClock, wall_clock
 from .journals import JournalLife
-from .lives import AGE_LIMIT, CLOSING, LONGEST, TIMEOUTS, balancer_of, durations
+from .settings import AGE_LIMIT, CLOSING, LONGEST, TIMEOUTS, balancer_of, durations
 from .trouble import script_trouble
-from .watchdog import FrozenError, watchdog
 from .watched import Watched, watched_by
 from .workers import new_receiver
 
@@ -51,7 +51,7 @@ class Report:
     met: Counter[str]
 
     def __str__(self) -> str:
-        replay = f"python -m tests.stories.simulation {self.seed}"
+        replay = f"python -m tests.support.simulation.life {self.seed}"
         return "\n  ".join((replay, *self.problems))
 
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import httpx2
 
-from apixo_async import AsyncClient, FluxKontext
+from apixo_async import AsyncClient, FluxKontext, Outcome, Outcomes
 from apixo_async._bulk.items import Inputs
-from apixo_async._bulk.outcome import Outcome
-from apixo_async._bulk.outcomes import Outcomes
 from apixo_async._bulk.shop import Shop
 
 

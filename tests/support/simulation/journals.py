@@ -24,7 +24,6 @@ from apixo_async import (
     Outcomes,
     SubmitUncertainError,
 )
-from apixo_async._journal import journal as _journal  # noqa: F401  # its clock is patched
 from apixo_async.testing import Simulator
 from apixo_async.testing.log import most_in_window
 from apixo_async.testing.virtual_time import START
@@ -33,7 +32,7 @@ from . import rules
 from .callers import Crowd
 from .clocks import EPOCH, WallClock
 from .disks import PATIENCE, Disk, DiskLoop
-from .lives import AGE_LIMIT, CLOSING, LONGEST, TIMEOUTS, balancer_of, durations
+from .settings import AGE_LIMIT, CLOSING, LONGEST, TIMEOUTS, balancer_of, durations
 from .trouble import script_trouble
 from .watched import Watched, watched_by
 from .workers import new_receiver

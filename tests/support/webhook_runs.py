@@ -1,6 +1,6 @@
 """Runs of many tasks in an application, the service in another process, and their worth.
 
-`python -m tests.realtime.webhook_runs` has each application make 1,000 tasks, and once more without
+`python -m tests.support.webhook_runs` has each application make 1,000 tasks, and once more without
 webhooks, and prints how old the news is and what it costs. A number makes so many tasks.
 """
 

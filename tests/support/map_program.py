@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from apixo_async import AsyncClient, GptImage2, Limits, Polling
-from apixo_async._core.events import TaskSubmitted
+from apixo_async import AsyncClient, GptImage2, Limits, Polling, TaskSubmitted
 from apixo_async.aiohttp import AiohttpTransport
 
 SECRET: Final = "a secret that no test gives away"
