@@ -22,8 +22,8 @@ LAYERS = {
     "core": "_core.* _version",
     "inputs": "inputs",
     "journal": "_journal.*",  # It knows nothing of clients, tasks and engines.
-    "edges": "_alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter _gate "
-    "_line _record _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
+    "edges": "_signal _hosts _alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter "
+    "_gate _line _record _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
     "engine": "_agenda _track _endings _register _claims _outages _shares _ledger _poller "
     "_callbacks _posts _probes _repeats _calls _submits _task _settings _engine _life",
     "bulk": "_bulk.*",
@@ -48,6 +48,8 @@ TESTED_BY = {
     "__main__": "cli/test_app.py",
     "aiohttp": "test_transports.py",
     "_session": "test_client.py",
+    "_signal": "test_track.py",
+    "_hosts": "test_config.py",
     "_core.service_events": "core/test_events.py",
     "_cli.account": "cli/test_tasks_and_balance.py",
     "_cli.catalogue": "cli/test_figures.py",
@@ -309,6 +311,39 @@ def test_the_top_level_is_fixed() -> None:
     tops = {line.partition("/")[0] for line in listing.stdout.splitlines()}
     allowed = "pyproject.toml README.md LICENSE apixo_async tests benchmarks noxfile.py"
     assert {top for top in tops if not top.startswith(".")} <= set(allowed.split())
+
+
+#: Tests of this kind that reach inside; all others stand on public names, and outlive every move.
+REACH_INSIDE = (
+    "realtime/cli/conftest realtime/cli/report/test_page realtime/cli/run/test_command "
+    "realtime/cli/run/test_signals realtime/cli/test_demo realtime/cli/test_failures "
+    "realtime/cli/test_processes realtime/test_certificates realtime/test_downloads "
+    "realtime/test_fault_server realtime/test_http2 realtime/test_journals realtime/test_pooled "
+    "realtime/test_reachable realtime/test_secrets realtime/test_transports "
+    "realtime/test_webhook_crowds realtime/test_webhook_forgeries "
+    "realtime/test_webhook_schemathesis stories/test_cancellation stories/test_limiter_machine "
+    "stories/test_map_disks stories/test_map_doubts stories/test_map_left_over "
+    "stories/test_map_races stories/test_poller_death stories/test_secrets "
+    "stories/test_simulation stories/test_state_machines"
+)
+#: Names of private modules, and of private attributes of a client and its parts.
+PRIVATE = re.compile(
+    r"apixo_async(\.\w+)*\._[a-z]|[a-z]\._(life|settings|engine|run|track|tickets|permits)\b"
+)
+
+
+def _black_box() -> list[Path]:
+    tops = ("stories", "realtime", "typing")
+    paths = [path for top in tops for path in sorted((ROOT / "tests" / top).rglob("*.py"))]
+    return [*paths, ROOT / "tests/test_readme.py"]
+
+
+@pytest.mark.parametrize("path", _black_box(), ids=lambda p: str(p.relative_to(ROOT / "tests")))
+def test_black_box(path: Path) -> None:
+    """Stories, and tests in real time, use what users use; what they need beyond is in `inside`."""
+    reaches = PRIVATE.search(path.read_text("utf-8")) is not None
+    name = path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+    assert reaches == (name in REACH_INSIDE.split())
 
 
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))

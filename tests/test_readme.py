@@ -29,6 +29,8 @@ import pytest
 import apixo_async
 from apixo_async.testing import serve_process
 
+from .support.inside import haste
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMANDS = "python -m pip install '.[all]' && apixo demo\npython -m pip install nox && nox\n"
@@ -36,13 +38,7 @@ BOUND = 60  # seconds after which a block that hangs fails its test
 SPEED = 100  # of the simulator, and of the documents' plan of looks
 
 #: Runs at the start of each Python: looks come as much sooner as tasks end.
-HASTE = f"""
-from apixo_async._core import documents
-for table in (documents.TIMINGS, documents._MEDIA):
-    for kind, plan in table.items():
-        sooner = {{"first": plan.first / {SPEED}, "interval": plan.interval / {SPEED}}}
-        table[kind] = plan._replace(**sooner)
-"""
+HASTE = haste(SPEED)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from apixo_async import JournalError, OtherModel
-from apixo_async._journal.journal import Journal
+
+from ..support.inside import Journal
 
 ITEMS, KILLS, LINES = 20_000, 5, 300
 

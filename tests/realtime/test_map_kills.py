@@ -19,9 +19,9 @@ from typing import Final
 
 import pytest
 
-from apixo_async._core.places import MOST
 from apixo_async.testing.callbacks import REDELIVERY
 
+from ..support.inside import MOST_IN_FLIGHT
 from ..support.map_processes import BOUND, Life, Shop, Sold, free_port, living, rows, shop
 from ..support.map_program import Job
 
@@ -33,7 +33,7 @@ LATENCY: Final = 0.2  # seconds of every call
 SPEED: Final = 5.0 if LONG else 75.0
 #: Items that may be uncertain though they were never sent. How many are depends on the machine: the
 #: slower it is, the more turns between intent and first byte there are; a kill cuts all of them.
-MOST_NEVER_SENT: Final = KILLS * MOST
+MOST_NEVER_SENT: Final = KILLS * MOST_IN_FLIGHT
 #: Items that nobody waits for before a kill, so that no run ends before its turn.
 _MARGIN: Final = max(100, ITEMS // 10)
 

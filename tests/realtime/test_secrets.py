@@ -47,10 +47,11 @@ from apixo_async import (
     WaitTimeoutError,
 )
 from apixo_async._cli import app, session
-from apixo_async._ledger import Ledger
 from apixo_async._transport import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Fault, Simulator, serve, serve_process
+
+from ..support.inside import break_poller
 
 pytestmark = pytest.mark.anyio
 BOUND: Final = 60.0
@@ -237,7 +238,7 @@ async def submit_cancelled(on: Stage) -> None:
 async def poller_dead(on: Stage) -> None:
     task = await on.client.submit(CASTLE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "apply", "no method")
+        break_poller(patch)
         await task
 
 

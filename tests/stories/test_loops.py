@@ -29,6 +29,8 @@ from apixo_async import (
 )
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
+from ..support.inside import limiter_of, poller_of, runner_of
+
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE: Final = FluxKontext(mode="pro", prompt="a castle")
@@ -140,7 +142,7 @@ def test_everything_is_cancelled(run: Callable[[Main], Any]) -> None:
         known |= {task.id for task in orphans if isinstance(task, Task)}
         await client.aclose(drain=1_000.0)
         assert client.unfinished == ()
-        assert client._settings.limiter.slots_used == 0
+        assert limiter_of(client).slots_used == 0
         return len(known)
 
     assert run(main) == simulator.created > 0
@@ -155,11 +157,10 @@ def test_one_client_over_many_loops(run: Callable[[Main], Any]) -> None:
         try:
             return await client.generate(CASTLE)
         finally:
-            poller = client._life.engine().poller
-            assert poller._runner is not None
-            poller.over = ClientClosedError("the loop ends")
-            poller._runner.cancel()
-            await asyncio.gather(poller._runner, return_exceptions=True)
+            poller_of(client).over = ClientClosedError("the loop ends")
+            runner = runner_of(client)
+            runner.cancel()
+            await asyncio.gather(runner, return_exceptions=True)
 
     assert len({run(main).task_id for _ in range(5)}) == simulator.created == 5
     run(client.aclose)
@@ -253,7 +254,7 @@ async def test_cancel_scopes(
     assert client.statistics().submits == simulator.created
     await client.aclose(drain=1_000.0)
     assert client.unfinished == ()
-    assert client._settings.limiter.slots_used == 0
+    assert limiter_of(client).slots_used == 0
     assert len(orphans) <= simulator.created
 
 

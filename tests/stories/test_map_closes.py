@@ -11,9 +11,9 @@ import httpx2
 import pytest
 
 from apixo_async import ApixoError, AsyncClient, Limits, Outcomes, Polling
-from apixo_async._journal.journal import Journal
 from apixo_async.testing import Simulator
 
+from ..support.inside import Journal
 from ..support.maps import castles
 from ..support.slow_disks import slow_disk
 

@@ -18,11 +18,10 @@ from apixo_async import (
     PresumedNotBoughtError,
     SubmitUncertainError,
 )
-from apixo_async._journal.entry import Entry
-from apixo_async._journal.journal import Journal
 from apixo_async.testing import Callback, Fault, Simulator
 from apixo_async.webhooks import WebhookReceiver
 
+from ..support.inside import Entry, Journal
 from ..support.maps import castle, castles
 from ..support.requests import status_of
 

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 import anyio
 import pytest
@@ -31,9 +30,9 @@ from apixo_async import (
     TaskFailedError,
     Timeouts,
 )
-from apixo_async._ledger import Ledger
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
+from ..support.inside import break_poller, in_flight
 from ..support.maps import castle, castles, mapped, until_raised
 from ..support.stepping import cuts
 
@@ -172,7 +171,7 @@ async def test_cut_everywhere(ordered: bool) -> None:
         # The first task failed and was bought again: only its successor may be known.
         assert simulator.tasks.keys() - known <= {next(iter(simulator.tasks), "")}
         assert (limiter.slots_used, limiter.slots_waiting) == (0, 0)
-        assert (limiter._permits.in_flight, limiter.permits_waiting) == (0, 0)
+        assert (in_flight(limiter), limiter.permits_waiting) == (0, 0)
         await client.aclose()
         assert asyncio.all_tasks() == before
         points = max(points, cut.points)
@@ -380,14 +379,10 @@ async def test_poller_that_dies(
     simulator: Simulator, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the poller dies, the map ends with the cause and names every task."""
-
-    def broken(*_: Any) -> None:
-        raise ZeroDivisionError("a defect")
-
     client = client_of(simulator, **FIVE)
     async with mapped(client, castles(100)) as outcomes:
         await asyncio.sleep(2)
-        monkeypatch.setattr(Ledger, "apply", broken)
+        break_poller(monkeypatch)
         taken, error = await until_raised(outcomes)
     assert isinstance(error, PollerDiedError)
     assert {one.task.id for one in taken if one.task} == simulator.tasks.keys()

@@ -30,10 +30,10 @@ from apixo_async import (
     TaskAbandonedError,
     TaskFailedError,
 )
-from apixo_async._journal.journal import Journal
 from apixo_async.testing import Callback, Fault, Simulator
 from apixo_async.webhooks import WebhookReceiver
 
+from ..support.inside import Journal
 from ..support.maps import castle, castles, until_raised
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,9 @@ import pytest
 from apixo_async import AsyncClient, FluxKontext
 from apixo_async._bulk.book import Book
 from apixo_async._bulk.items import Item
-from apixo_async._journal.entry import Entry
 from apixo_async.testing import Simulator
+
+from ..support.inside import Entry
 
 pytestmark = pytest.mark.anyio
 

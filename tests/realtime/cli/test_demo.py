@@ -12,7 +12,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from apixo_async._cli import demo
-from apixo_async._cli.exits import ExitCode
+
+from ...support.inside import ExitCode
 
 Apixo = Callable[..., CompletedProcess[str]]
 

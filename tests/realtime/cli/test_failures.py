@@ -13,8 +13,9 @@ import pytest
 
 from apixo_async import Timeouts
 from apixo_async._cli import app, session
-from apixo_async._cli.exits import ExitCode
 from apixo_async.testing import serve_process
+
+from ...support.inside import ExitCode
 
 Apixo = Callable[..., CompletedProcess[str]]
 Submitted = Callable[[str], tuple[str, str]]

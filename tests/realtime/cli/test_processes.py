@@ -21,7 +21,8 @@ import pytest
 
 from apixo_async._cli import generate, simulate
 from apixo_async._cli.console import Screen
-from apixo_async._cli.exits import ExitCode
+
+from ...support.inside import ExitCode
 
 Apixo = Callable[..., CompletedProcess[str]]
 Start = Callable[..., "Popen[str]"]

@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from apixo_async._cli.exits import ExitCode
+from ...support.inside import ExitCode
 
 Apixo = Callable[..., CompletedProcess[str]]
 Submitted = Callable[[str], tuple[str, str]]

@@ -1,6 +1,6 @@
 """What the service saw of each simulated life, as a hash: it changes where behaviour does.
 
-`python -m tests.support.simulation.traces` records the traces anew, on this Python; say in the commit why
+`python -m tests.support.simulation.traces` records them anew; say in the commit why
 they changed.
 """
 

@@ -16,16 +16,12 @@ import pytest
 
 from apixo_async.testing import serve_process
 
+from ....support.inside import haste
+
 SPEED = 50
 
 #: Runs at the start of each Python: looks come as much sooner as tasks end.
-HASTE = f"""
-from apixo_async._core import documents
-for table in (documents.TIMINGS, documents._MEDIA):
-    for kind, plan in table.items():
-        sooner = {{"first": plan.first / {SPEED}, "interval": plan.interval / {SPEED}}}
-        table[kind] = plan._replace(**sooner)
-"""
+HASTE = haste(SPEED)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from apixo_async._cli.exits import ExitCode
-
+from ....support.inside import ExitCode
 from .conftest import Serve, Service
 
 Apixo = Callable[..., CompletedProcess[str]]

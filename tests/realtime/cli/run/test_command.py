@@ -11,9 +11,9 @@ from subprocess import CompletedProcess
 import pytest
 from rich.prompt import Confirm
 
-from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command
 
+from ....support.inside import ExitCode
 from .conftest import Serve
 
 Apixo = Callable[..., CompletedProcess[str]]

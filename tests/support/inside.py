@@ -1,0 +1,59 @@
+"""What black-box tests need of the inside: where it changes, this module changes alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from apixo_async import AsyncClient, Limiter
+from apixo_async._cli.exits import ExitCode
+from apixo_async._core.places import MOST as MOST_IN_FLIGHT
+from apixo_async._journal.entry import Entry
+from apixo_async._journal.journal import Journal
+from apixo_async._ledger import Ledger
+from apixo_async._poller import Poller
+
+__all__ = ["MOST_IN_FLIGHT", "Entry", "ExitCode", "Journal"]
+
+
+def limiter_of(client: AsyncClient) -> Limiter:
+    """Return the limiter of a client, its own or a shared one."""
+    return client._settings.limiter
+
+
+def in_flight(limiter: Limiter) -> int:
+    """Return how many permits are out."""
+    return limiter._permits.in_flight
+
+
+def poller_of(client: AsyncClient) -> Poller:
+    """Return the poller of a client that is in use."""
+    return client._life.engine().poller
+
+
+def runner_of(client: AsyncClient) -> asyncio.Task[None]:
+    """Return the asyncio.Task that polls for a client."""
+    runner = poller_of(client)._runner
+    assert runner is not None
+    return runner
+
+
+def break_poller(patch: pytest.MonkeyPatch) -> None:
+    """Have the poller of every client meet a defect at its next answer."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    patch.setattr(Ledger, "apply", broken)
+
+
+def haste(speed: float) -> str:
+    """Return a program that has the documented times be shorter, as tasks of a fast service are."""
+    return f"""
+from apixo_async._core import documents
+for table in (documents.TIMINGS, documents._MEDIA):
+    for kind, plan in table.items():
+        sooner = {{"first": plan.first / {speed}, "interval": plan.interval / {speed}}}
+        table[kind] = plan._replace(**sooner)
+"""
