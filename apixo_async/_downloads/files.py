@@ -22,7 +22,7 @@ from apixo_async._downloads.leftovers import hold, name_of
 
 T = TypeVar("T")
 
-_STEM: Final = 64  # characters of a task id in a file's name
+_SHOWN: Final = 64  # characters of a task id in a file's name
 _ROOM: Final = "make room and download again"
 _ELSEWHERE: Final = "choose another target"
 _WORDS: Final = {
@@ -94,7 +94,7 @@ def safe_name(task_id: str) -> str:
     An id that has to be changed for that gets a part of its hash, so that no two ids meet; so does
     one with capital letters, as macOS and Windows do not tell them from small ones.
     """
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", task_id)[:_STEM].strip("-_")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", task_id)[:_SHOWN].strip("-_")
     if name and name == task_id.lower():
         return name
     digest = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
