@@ -19,19 +19,31 @@ PACKAGE = "apixo_async"
 
 #: From the ground up: a module imports from its own layer and from those before it.
 LAYERS = {
-    "core": "_core.* _version",
-    "inputs": "inputs",
-    "journal": "_journal.*",  # It knows nothing of clients, tasks and engines.
-    "edges": "_signal _hosts _alarm _bounds _config _waiters _exchange _pooled _transport _grants _limiter "
-    "_gate _line _record _reporting _checks _binding _balance _downloads.* aiohttp webhooks.*",
-    "engine": "_agenda _track _endings _register _claims _outages _shares _ledger _poller "
-    "_callbacks _posts _probes _repeats _calls _submits _task _settings _engine _life",
-    "bulk": "_bulk.*",
-    "client": "_session _client __init__",
-    "surface": "_cli.* testing.* __main__",
+    "words": "_version _text _catalog _types errors events inputs _canonical _hosts _sync",
+    "checks": "_config _validation _reporting",
+    "journal": "journal.*",  # It knows nothing of clients, requests and tasks.
+    "limits": "_limits.*",
+    "http": "_http.*",
+    "edges": "_downloads.* webhooks.* aiohttp",
+    "polling": "_polling.*",
+    "task": "_task",
+    "submit": "_submit.*",
+    "runtime": "_runtime",
+    "map": "_map.*",
+    "client": "_client __init__",
+    "testing": "testing.*",
+    "command": "_cli.* __main__",
 }
 
-#: Rules do no I/O: what they may import. `random` is there for seeded sources handed in.
+#: Rules: they take the time as `now`, and neither wait nor do I/O.
+RULES = (
+    "_text _catalog _types errors events inputs _canonical journal._forms "
+    "_limits.budget _limits.adaptive _limits.window _limits.slots _limits.breaker _limits.priority "
+    "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
+    "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "
+    "_polling.durations _polling.callback_health _map.policy _map.budget"
+)
+#: What rules may import beside each other. `random` is there for seeded sources handed in.
 PURE = (
     "abc backoff base64 bisect collections collections.abc contextlib copy dataclasses datetime "
     "decimal email.utils enum fractions functools hashlib heapq hmac html ipaddress itertools json "
@@ -39,33 +51,32 @@ PURE = (
     "textwrap types typing urllib.parse zlib"
 )
 #: `logging` is there for the names of its levels.
-PURE_ONLY_IN = {"logging": {"_core.events", "_core.service_events"}}
+PURE_ONLY_IN = {"logging": {"events"}}
 #: What asks a clock, or a source of chance that nobody seeded.
 IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random$)\w+|open|print")
 
 #: Modules whose tests have another name than theirs.
 TESTED_BY = {
     "__main__": "cli/test_app.py",
-    "aiohttp": "test_transports.py",
-    "_session": "test_client.py",
-    "_signal": "test_track.py",
     "_hosts": "test_config.py",
-    "_core.service_events": "core/test_events.py",
-    "_cli.account": "cli/test_tasks_and_balance.py",
+    "aiohttp": "realtime/test_transports.py",
     "_cli.catalogue": "cli/test_figures.py",
-    "_cli.demo_report": "cli/test_demo.py",
-    "_cli.demo_run": "cli/test_demo.py",
+    "_cli.demo_run": "realtime/cli/test_demo.py",
     "_cli.generate": "cli/test_orders.py",
     "_cli.options": "cli/test_app.py",
     "_cli.prompts": "cli/test_contact_sheet.py",
-    "_cli.run.service": "cli/run/test_command.py",
-    "_cli.simulate": "cli/test_processes.py",
-    "_cli.tasks": "cli/test_tasks_and_balance.py",
-    "testing.__main__": "test_process.py",
-    "testing.uvicorn_server": "test_server.py",
+    "_cli.run.service": "realtime/cli/run/test_command.py",
+    "_cli.simulate": "realtime/cli/test_processes.py",
+    "_cli.tasks": "realtime/cli/test_tasks_and_balance.py",
+    "testing.__main__": "realtime/test_process.py",
+    "testing.uvicorn_server": "realtime/test_server.py",
 }
 #: Modules that state facts, or say what others do, and do nothing.
-WITHOUT_TESTS = {"_record", "_version"}
+WITHOUT_TESTS = {"_submit.observer", "_version"}
+#: Tests of the project as a whole, and of no module.
+OF_THE_PROJECT = "architecture benchmarks packaging portability readme"
+#: Folders of tests that mirror no package.
+OF_NO_PACKAGE = "stories realtime typing fuzz mutation support"
 
 LONGEST = 600  # lines of a module: subjects are not cut in two for a shorter one
 
@@ -134,14 +145,15 @@ def _layer_of(name: str) -> str:
 each_module = pytest.mark.parametrize("module", _modules().values(), ids=lambda module: module.name)
 each_rule = pytest.mark.parametrize(
     "module",
-    [module for name, module in _modules().items() if name.startswith("_core")],
+    [module for name, module in _modules().items() if name in RULES.split()],
     ids=lambda module: module.name,
 )
 
 
 def test_there_are_modules() -> None:
     """The checks below look at the package, and not at nothing."""
-    assert {"_core.errors", "inputs", "_client", "testing", "_cli.app"} <= _modules().keys()
+    assert {"errors", "_polling.poller", "_client", "testing", "_cli.app"} <= _modules().keys()
+    assert {*RULES.split()} <= _modules().keys()
 
 
 @each_module
@@ -174,7 +186,7 @@ def test_the_surface_is_imported_by_nobody(module: Module) -> None:
 @each_rule
 def test_rules_import_no_clock_and_no_network(module: Module) -> None:
     """A rule imports other rules, and what can do no I/O."""
-    own = {f"{PACKAGE}._core", *(f"{PACKAGE}.{name}" for name in _modules() if "_core." in name)}
+    own = {f"{PACKAGE}.{name}" for name in RULES.split()}
     foreign = set(module.imports(lazy=True)) - own - {"__future__"}
     assert foreign - set(PURE.split()) == set()
     misplaced = {name for name in foreign if module.name not in PURE_ONLY_IN.get(name, _modules())}
@@ -186,13 +198,6 @@ def test_rules_ask_no_clock_and_no_chance(module: Module) -> None:
     """A rule is told the time, and handed its source of chance."""
     calls = [ast.unparse(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
     assert [call for call in calls if IMPURE_CALL.fullmatch(call)] == []
-
-
-def test_inputs_stand_on_rules_alone() -> None:
-    """`inputs` imports nothing of the package but rules."""
-    assert {name.partition(".")[0] for name in _modules()["inputs"].own_imports(lazy=True)} <= {
-        "_core"
-    }
 
 
 def test_importing_the_package_is_cheap() -> None:
@@ -226,20 +231,10 @@ def test_public_names(name: str) -> None:
     assert set(listed) == imported
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "_core.errors",
-        "_core.task_errors",
-        "_core.events",
-        "_core.service_events",
-        "inputs",
-        "_core.values",
-    ],
-)
+@pytest.mark.parametrize("name", ["errors", "events", "inputs", "_types"])
 def test_every_public_class_is_exported(name: str) -> None:
     """Errors, events, inputs and values come from `apixo_async` itself."""
-    inner = {"_core.values": {"Delivery", "TaskHandle", "TaskInput"}}
+    inner = {"_types": {"Delivery", "TaskHandle", "TaskInput"}}
     defined = {
         node.name
         for node in _modules()[name].tree.body
@@ -269,17 +264,40 @@ def test_a_module_says_what_it_is(module: Module) -> None:
 def test_a_module_has_tests_of_its_own(module: Module) -> None:
     """tests/ mirrors the package; what is tested elsewhere says where."""
     *folders, last = module.name.split(".")
-    mirrored = Path(*(folder.lstrip("_") for folder in folders), f"test_{last.strip('_')}.py")
-    named = TESTED_BY.get(module.name, mirrored)
-    places = [ROOT / "tests" / named, ROOT / "tests/realtime" / named]
-    places += [ROOT / "tests/realtime" / mirrored.name]
-    assert any(place.exists() for place in places), f"{module.name}: tests/{named} is missing"
+    folder = ROOT.joinpath("tests", *(folder.lstrip("_") for folder in folders))
+    name = f"test_{last.strip('_')}"
+    if named := TESTED_BY.get(module.name):
+        assert (ROOT / "tests" / named).exists()
+        assert not (folder / f"{name}.py").exists(), "TESTED_BY is not needed"
+    else:
+        places = [*folder.glob(f"{name}*.py"), *(ROOT / "tests/realtime").rglob(f"{name}.py")]
+        assert places, f"{module.name}: {folder / name}.py is missing"
+
+
+def _mirroring() -> Iterator[Path]:
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        inner = path.relative_to(ROOT / "tests")
+        elsewhere = len(inner.parts) > 1 and inner.parts[0] in OF_NO_PACKAGE.split()
+        if not elsewhere and str(inner) not in TESTED_BY.values():
+            yield inner
+
+
+@pytest.mark.parametrize("path", [*_mirroring()], ids=str)
+def test_tests_mirror_the_package(path: Path) -> None:
+    """A test lies where its module lies, and its name begins as the module's does."""
+    modules = [
+        f"{module.path.relative_to(ROOT / PACKAGE).with_suffix('')}".replace("/_", "/").lstrip("_")
+        for module in _modules().values()
+    ]
+    own = path.with_name(path.stem.removeprefix("test_")).as_posix()
+    assert own in OF_THE_PROJECT.split() or any(
+        own == name or own.startswith(f"{name}_") for name in modules
+    )
 
 
 def test_exceptions_are_still_needed() -> None:
     """No exception outlives its reason."""
     assert WITHOUT_TESTS | TESTED_BY.keys() <= _modules().keys()
-    assert not any((ROOT / "tests" / f"test_{name.strip('_')}.py").exists() for name in TESTED_BY)
 
 
 def _texts() -> Iterator[Path]:
