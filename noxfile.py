@@ -68,7 +68,7 @@ CHOSEN = next(iter(PYTHONS), None)
 MORE = ("more",)
 QUICK = "not heavy and not realtime"
 #: What the other versions run: stories through public names, and what leans on SQLite and asyncio.
-ELSEWHERE = tuple(f"tests/{name}" for name in ("stories", "journal", "bulk", "testing", "webhooks"))
+ELSEWHERE = tuple(f"tests/{name}" for name in ("stories", "journal", "map", "testing", "webhooks"))
 PYTEST = ("pytest", "-q", "-rs")
 #: Tests in virtual time know no clock to disturb: they run on several cores.
 PARALLEL = ("-n", "auto", "--maxprocesses", "4")
@@ -216,7 +216,7 @@ def soak(session: nox.Session) -> None:
     kills = {"APIXO_KILLS": "200", "APIXO_MAP_KILLS": "40", "APIXO_MAP_ITEMS": "12000"}
     webhooks = {"APIXO_FORGERIES": "10000", "APIXO_WEBHOOK_TASKS": "1000"}
     suites = {
-        "core": ("budget",),
+        "limits": ("budget",),
         "realtime": (
             *("download_kills", "fault_server", "map_fail_points", "map_kills", "shutdown"),
             *("webhook_forgeries", "webhook_servers", "webhook_tasks"),

@@ -2,12 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from apixo_async._bulk.outcome import Outcome
-from apixo_async._bulk.outcomes import Outcomes
-from apixo_async._bulk.progress import Progress
 from apixo_async._client import AsyncClient
 from apixo_async._config import Timeouts
-from apixo_async._core.errors import (
+from apixo_async._limits.limiter import Limiter
+from apixo_async._map.items import Outcome
+from apixo_async._map.outcomes import Outcomes
+from apixo_async._map.progress import Progress
+from apixo_async._polling.policy import Polling
+from apixo_async._task import Task
+from apixo_async._types import Estimate, Limits, Result, Snapshot, Statistics, TaskRef
+from apixo_async._version import __version__
+from apixo_async.errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -17,6 +22,7 @@ from apixo_async._core.errors import (
     BudgetExceededError,
     ClientClosedError,
     ConfigurationError,
+    DownloadError,
     InsufficientBalanceError,
     InternalServerError,
     JournalError,
@@ -24,14 +30,30 @@ from apixo_async._core.errors import (
     NotFoundError,
     PermissionDeniedError,
     PollerDiedError,
+    PresumedNotBoughtError,
     RateLimitError,
+    ResultExpiredError,
+    SubmitUncertainError,
+    TaskAbandonedError,
+    TaskError,
+    TaskFailedError,
+    TaskNotFoundError,
+    WaitTimeoutError,
 )
-from apixo_async._core.events import (
+from apixo_async.events import (
+    CallbacksBack,
+    CallbacksSilent,
+    CeilingLowered,
+    CeilingRaised,
     ClientClosed,
     ClientOpened,
     Event,
+    LimitReached,
     LookFailed,
+    PollerDied,
     ResultDownloaded,
+    ServiceBack,
+    ServiceDown,
     SubmitFound,
     SubmitRefused,
     SubmitUncertain,
@@ -41,32 +63,6 @@ from apixo_async._core.events import (
     TaskSettled,
     TaskSubmitted,
 )
-from apixo_async._core.polling import Polling
-from apixo_async._core.service_events import (
-    CallbacksBack,
-    CallbacksSilent,
-    CeilingLowered,
-    CeilingRaised,
-    LimitReached,
-    PollerDied,
-    ServiceBack,
-    ServiceDown,
-)
-from apixo_async._core.task_errors import (
-    DownloadError,
-    PresumedNotBoughtError,
-    ResultExpiredError,
-    SubmitUncertainError,
-    TaskAbandonedError,
-    TaskError,
-    TaskFailedError,
-    TaskNotFoundError,
-    WaitTimeoutError,
-)
-from apixo_async._core.values import Estimate, Limits, Result, Snapshot, Statistics, TaskRef
-from apixo_async._limiter import Limiter
-from apixo_async._task import Task
-from apixo_async._version import __version__
 from apixo_async.inputs import (
     FluxKontext,
     GptImage1,

@@ -6,18 +6,30 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Self, overload
 
 import httpx2
 
-from apixo_async._bulk.items import Inputs
-from apixo_async._bulk.options import Amount, Options, StrPath
-from apixo_async._bulk.outcomes import Outcomes
-from apixo_async._bulk.shop import Orphan, Shop
-from apixo_async._checks import (
+from apixo_async import events
+from apixo_async._config import Timeouts
+from apixo_async._downloads import DEFAULT_MAX_BYTES
+from apixo_async._http.balance import ask_balance
+from apixo_async._limits.limiter import Limiter
+from apixo_async._map.buyer import Orphan, Shop
+from apixo_async._map.items import Inputs
+from apixo_async._map.options import Amount, Options, StrPath
+from apixo_async._map.outcomes import Outcomes
+from apixo_async._polling.policy import Polling
+from apixo_async._reporting import Reporter, guarded
+from apixo_async._runtime import Engine, Life, Settings
+from apixo_async._submit.submitter import Submitter
+from apixo_async._task import Task
+from apixo_async._types import Estimate, Limits, Result, Statistics, TaskRef, estimate
+from apixo_async._validation import (
     check_delivery,
     check_hook,
     check_input,
@@ -25,25 +37,87 @@ from apixo_async._checks import (
     check_timeout,
     require,
 )
-from apixo_async._config import Timeouts
-from apixo_async._core import events
-from apixo_async._core.errors import ClientClosedError, ConfigurationError
-from apixo_async._core.polling import Polling
-from apixo_async._core.task_errors import SubmitUncertainError
-from apixo_async._core.values import Limits, Result, TaskRef
-from apixo_async._downloads import DEFAULT_MAX_BYTES
-from apixo_async._engine import Engine
-from apixo_async._life import Life
-from apixo_async._limiter import Limiter
-from apixo_async._reporting import Reporter, guarded
-from apixo_async._session import Session
-from apixo_async._settings import Settings
-from apixo_async._submits import Submitter
-from apixo_async._task import Task
+from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUncertainError
 from apixo_async.inputs import Input
 
 if TYPE_CHECKING:
     from apixo_async.webhooks import WebhookReceiver
+
+
+class Session:
+    """The base of `AsyncClient`, which makes the three parts that this needs."""
+
+    _settings: Settings
+    _rng: random.Random
+    _life: Life
+
+    # --- account and counts --------------------------------------------------------------
+
+    async def balance(self) -> Decimal:
+        """Return the USD left on the key.
+
+        Raises:
+            APIStatusError: The service refused.
+            APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
+            ClientClosedError: The client was closed, before or meanwhile.
+        """
+        engine = self._life.engine()
+        async with engine.calls.open():
+            return await ask_balance(engine.line, self._settings.timeouts, self._rng, engine.quota)
+
+    def estimate(self, inputs: Iterable[Input]) -> Estimate:
+        """Add up the documents' prices of inputs, and count those without one."""
+        return estimate([check_input(one).price for one in inputs])
+
+    def statistics(self) -> Statistics:
+        """Return the counts of this instant."""
+        if (engine := self._life.engine_here) is not None:
+            return engine.statistics()
+        tasks, requests = self.limits.concurrent_tasks, self.limits.requests_per_minute
+        return Statistics(tasks, requests, slots_ceiling=tasks, requests_ceiling=requests)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the account, for all clients of the limiter; may be set while they run.
+
+        Higher ones serve those who wait at once; lower ones let nothing out until there is room.
+        """
+        return self._settings.limiter.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._settings.limiter.limits = limits
+
+    @property
+    def unfinished(self) -> tuple[TaskRef, ...]:
+        """The tasks that are not over: those in flight, or after `aclose` those it left."""
+        return self._life.unfinished
+
+    # --- life ----------------------------------------------------------------------------
+
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close the client, in bounded time; the refs of unfinished tasks stay in `unfinished`.
+
+        Nothing new is bought; POSTs under way end by themselves, within `Timeouts.exchange`.
+        Closing twice does nothing more.
+
+        Args:
+            drain: Seconds in which looks go on, so that tasks may still finish.
+        """
+        await self._life.aclose(drain)
+
+    async def __aenter__(self) -> Self:
+        self._life.engine()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_life"):
+            return "<AsyncClient that was refused its settings>"  # Seen in tracebacks only.
+        state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
+        return f"<AsyncClient {self._settings.base_url} {state}>"
 
 
 class AsyncClient(Session):

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
-from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.values import as_seconds
 from apixo_async._hosts import is_loopback
+from apixo_async._types import as_seconds
+from apixo_async.errors import ConfigurationError
 
 DEFAULT_BASE_URL: Final = "https://api.apixo.ai/api/v1"
 PREFIX: Final = "/api/v1"

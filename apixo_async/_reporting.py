@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from apixo_async._core.events import Event
+from apixo_async.events import Event
 
 T = TypeVar("T")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 
-from apixo_async._bounds import bound_after, bound_at
-from apixo_async._core.errors import ApixoError
-from apixo_async._core.states import PENDING
-from apixo_async._core.task_errors import WaitTimeoutError
-from apixo_async._core.values import Result, Snapshot, TaskRef
-from apixo_async._poller import Poller
-from apixo_async._track import Track
+from apixo_async._catalog import PENDING
+from apixo_async._polling.poller import Poller
+from apixo_async._polling.tracked_task import Track
+from apixo_async._sync import bound_after, bound_at
+from apixo_async._types import Result, Snapshot, TaskRef
+from apixo_async.errors import ApixoError, WaitTimeoutError
 
 
 class Task:

@@ -23,9 +23,8 @@ from typing import Any, ClassVar, Final, Self, TypeVar
 import httpx2
 
 from apixo_async._config import Timeouts
-from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.places import MOST
-from apixo_async._exchange import (
+from apixo_async._http.concurrency import MOST
+from apixo_async._http.exchange import (
     CONNECTING,
     FRESH,
     SENDING,
@@ -34,6 +33,7 @@ from apixo_async._exchange import (
     Outgoing,
     untrusted,
 )
+from apixo_async.errors import ConfigurationError
 
 try:
     import aiohttp

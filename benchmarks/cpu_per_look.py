@@ -24,7 +24,7 @@ import aiohttp
 import httpx2
 
 from apixo_async import AsyncClient, Limits, Polling
-from apixo_async._transport import build_transport
+from apixo_async._http.channel import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from benchmarks import Options, Row
 from benchmarks.measuring import in_child, median, progress, received, serving

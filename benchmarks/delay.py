@@ -16,7 +16,7 @@ from itertools import accumulate, product
 from typing import Final, NamedTuple
 
 from apixo_async import AsyncClient, OtherModel, TaskSettled
-from apixo_async._core.plans import Plan
+from apixo_async._polling.schedule import Plan
 from benchmarks import Options, Row, plots
 from benchmarks.measuring import median
 from benchmarks.schedules import Candidate

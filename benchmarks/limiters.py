@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
 from apixo_async import Limiter, Limits
-from apixo_async._core.turns import Urgency
+from apixo_async._limits.priority import Urgency
 
 LIMIT: Final = 10_000
 WINDOW: Final = 60.0

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from apixo_async import Polling
-from apixo_async._core.inspection import Pace
-from apixo_async._core.learned import Learned
-from apixo_async._core.plans import Plan
-from apixo_async._core.schedule import Planned, Room, Schedule
+from apixo_async._polling.adaptive import Learned
+from apixo_async._polling.inspection import Pace
+from apixo_async._polling.schedule import Plan, Planned, Room, Schedule
 
 
 class Loop:

@@ -19,7 +19,7 @@ from itertools import product
 from typing import Final, NamedTuple
 
 from apixo_async import AsyncClient, Limits, OtherModel
-from apixo_async._core.plans import Plan
+from apixo_async._polling.schedule import Plan
 from benchmarks import Options, Row, plots
 from benchmarks.measuring import median, progress
 from benchmarks.schedules import Candidate

@@ -37,7 +37,7 @@ LAYERS = {
 
 #: Rules: they take the time as `now`, and neither wait nor do I/O.
 RULES = (
-    "_text _catalog _types errors events inputs _canonical journal._forms "
+    "_text _catalog _types errors events _canonical "
     "_limits.budget _limits.adaptive _limits.window _limits.slots _limits.breaker _limits.priority "
     "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
     "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "

@@ -23,8 +23,8 @@ from apixo_async._config import (
     resolve_key,
     resolve_timeouts,
 )
-from apixo_async._core.errors import ConfigurationError
 from apixo_async._hosts import is_loopback, is_public
+from apixo_async.errors import ConfigurationError
 
 CANARY = "sk-canary-0123456789"
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from apixo_async._core.events import Event, LimitReached, PollerDied, TaskAttached, TaskLooked
 from apixo_async._reporting import Reporter, guarded, logger
+from apixo_async.events import Event, LimitReached, PollerDied, TaskAttached, TaskLooked
 
 ATTACHED = TaskAttached("gpt-image-1", "task_1")
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from apixo_async import _catalog as catalog
 from apixo_async._cli import options
 from apixo_async._cli.console import Screen, dollars, seconds
 from apixo_async._cli.figures import Tier, bounds, tiers
-from apixo_async._core import documents
 from apixo_async.inputs import DOCUMENTED
 
 _TIER_HEAD = ("model", "task", "price", "typical", "longest", "first look", "then every")
@@ -54,9 +54,9 @@ def _tier_row(tier: Tier) -> tuple[str, ...]:
 
 def _account_limits() -> str:
     return (
-        f"By the documents an account runs {documents.CONCURRENT_TASKS:,} tasks at once and sends"
-        f" {documents.REQUESTS_PER_MINUTE:,} requests a minute; results stay for"
-        f" {documents.RESULT_LIFETIME / 86_400:.0f} days."
+        f"By the documents an account runs {catalog.CONCURRENT_TASKS:,} tasks at once and sends"
+        f" {catalog.REQUESTS_PER_MINUTE:,} requests a minute; results stay for"
+        f" {catalog.RESULT_LIFETIME / 86_400:.0f} days."
     )
 
 

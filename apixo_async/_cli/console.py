@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from apixo_async._core.text import one_line, printable
+from apixo_async._text import one_line, printable
 
 
 class _Pipe(Console):

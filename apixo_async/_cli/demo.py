@@ -20,12 +20,11 @@ from apixo_async import AsyncClient, Limits
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, dollars, seconds
 from apixo_async._cli.dashboard import Dashboard
-from apixo_async._cli.demo_report import Report
-from apixo_async._cli.demo_run import Hastened, Piece, Run
+from apixo_async._cli.demo_run import Hastened, Piece, Report, Run
 from apixo_async._cli.prompts import wishes
 from apixo_async._cli.simulate import check_installed
-from apixo_async._core.polling import FLOOR
-from apixo_async._core.text import one_line
+from apixo_async._polling.policy import FLOOR
+from apixo_async._text import one_line
 
 #: Limits of the demo's account, small enough that one sees them fill up.
 LIMITS: Final = Limits(concurrent_tasks=12, requests_per_minute=1_000)

@@ -24,9 +24,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from apixo_async import errors
 from apixo_async._cli.report.replacing import ReportError
-from apixo_async._core import errors, task_errors
-from apixo_async._core.text import one_line
+from apixo_async._text import one_line
 
 
 class ExitCode(IntEnum):
@@ -68,12 +68,12 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.InternalServerError, ExitCode.NO_ANSWER),
     (errors.APIStatusError, ExitCode.REFUSED),
     (errors.APIConnectionError, ExitCode.NO_ANSWER),
-    (task_errors.SubmitUncertainError, ExitCode.UNCERTAIN),
-    (task_errors.PresumedNotBoughtError, ExitCode.UNCERTAIN),
-    (task_errors.TaskFailedError, ExitCode.FAILED),
-    (task_errors.TaskNotFoundError, ExitCode.REFUSED),
-    (task_errors.TaskError, ExitCode.NO_ANSWER),
-    (task_errors.DownloadError, ExitCode.NOT_SAVED),
+    (errors.SubmitUncertainError, ExitCode.UNCERTAIN),
+    (errors.PresumedNotBoughtError, ExitCode.UNCERTAIN),
+    (errors.TaskFailedError, ExitCode.FAILED),
+    (errors.TaskNotFoundError, ExitCode.REFUSED),
+    (errors.TaskError, ExitCode.NO_ANSWER),
+    (errors.DownloadError, ExitCode.NOT_SAVED),
     (errors.JournalError, ExitCode.JOURNAL),
     (errors.BudgetExceededError, ExitCode.BUDGET),
     (errors.ApixoError, ExitCode.DEFECT),
@@ -90,7 +90,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], str], ...]] = (
         "is APIXO_API_KEY, or the file given with --api-key-file, the right key?",
     ),
     (
-        task_errors.SubmitUncertainError,
+        errors.SubmitUncertainError,
         "look at your account before you run this again: the task may exist and be charged",
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
-from apixo_async._core.documents import Timing, timing
+from apixo_async._catalog import Timing, timing
 from apixo_async.inputs import DOCUMENTED, Input, from_dict
 
 #: What the documents require and a person seldom cares about: the command's own defaults.

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from apixo_async import Result, Task, WaitTimeoutError
+from apixo_async._catalog import timing
 from apixo_async._cli.console import Screen, seconds
-from apixo_async._core.documents import timing
 
 #: Seconds between two refreshes.
 TICK: Final = 0.1

@@ -28,12 +28,12 @@ from apixo_async import (
     Task,
     TaskRef,
     Timeouts,
+    events,
 )
 from apixo_async._cli import exits
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._core import events
-from apixo_async._core.service_events import LimitReached
+from apixo_async.events import LimitReached
 
 T = TypeVar("T")
 

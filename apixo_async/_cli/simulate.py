@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from apixo_async import ConfigurationError
+from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 from apixo_async._hosts import is_loopback
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""`apixo status` and `apixo wait`: a task that exists already, from any process."""
+"""`apixo status`, `apixo wait` and `apixo balance`: what exists already, from any process."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from apixo_async import Snapshot, TaskRef
 from apixo_async._cli import options, session
-from apixo_async._cli.console import Screen
+from apixo_async._cli.console import Screen, dollars
 from apixo_async._cli.generate import print_result
 from apixo_async._cli.progress import watch
 
@@ -70,3 +71,22 @@ async def _wait(
         result = await watch(client.attach(ref), screen, timeout=timeout)
         files = [] if out is None else await client.download(result, out)
     print_result(result, files, screen)
+
+
+def balance(
+    as_json: options.AsJson = False,
+    key_file: options.KeyFile = None,
+    base_url: options.BaseUrl = None,
+) -> None:
+    """Print the USD left on the key."""
+    screen = Screen(as_json=as_json)
+    left = session.run(_balance(session.Access(key_file, base_url), screen))
+    if screen.as_json:
+        screen.document({"balance": left, "currency": "USD"})
+    else:
+        screen.line(dollars(left))
+
+
+async def _balance(access: session.Access, screen: Screen) -> Decimal:
+    async with session.connect(access, screen) as client:
+        return await client.balance()

@@ -16,18 +16,16 @@ from typing import Final
 import anyio
 import httpx2
 
-from apixo_async._bounds import bound_after
-from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.retry import Backoff
-from apixo_async._core.task_errors import DownloadError, ResultExpiredError
-from apixo_async._core.values import Result
-from apixo_async._core.wire import parse_retry_after
 from apixo_async._downloads import DEFAULT_MAX_BYTES
-from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan
-from apixo_async._downloads.leftovers import sweep
+from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan, sweep
 from apixo_async._downloads.reachable import PUBLIC, Reachable
 from apixo_async._downloads.source import Again, Source
 from apixo_async._downloads.transfer import Transfer, finish, receive
+from apixo_async._http.retry import Backoff
+from apixo_async._http.wire import parse_retry_after
+from apixo_async._sync import bound_after
+from apixo_async._types import Result
+from apixo_async.errors import ConfigurationError, DownloadError, ResultExpiredError
 
 _TRANSIENT: Final = frozenset({408, 425, 429})  # and every 5xx
 _GONE: Final = frozenset({404, 410})

@@ -1,4 +1,4 @@
-"""The files of a result: their names, the unfinished file beside them, and how it becomes one."""
+"""The files of a result: their names, the unfinished file beside each, and what is left of one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,63 @@ import hashlib
 import io
 import os
 import re
+import secrets
 import stat
+import sys
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-from apixo_async._core.media import HEAD, SURE, Media, identify
-from apixo_async._core.task_errors import DownloadError
-from apixo_async._downloads.leftovers import hold, name_of
+from apixo_async._downloads.media import HEAD, SURE, Media, identify
+from apixo_async.errors import DownloadError
+
+_STEM: Final = 32  # characters; names of 255 bytes leave no room for more
+_NAME: Final = re.compile(rf"\..{{1,{_STEM}}}\.[0-9a-f]{{12}}\.part", re.DOTALL)
+
+
+def name_of(stem: str) -> str:
+    """Return a name for an unfinished file: hidden, its own, and known to `sweep`."""
+    return f".{stem[:_STEM]}.{secrets.token_hex(6)}.part"
+
+
+def _lock(file: io.FileIO) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none: there nobody can remove a file that is open.
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP)) from None
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def hold(file: io.FileIO, path: Path) -> bool:
+    """Hold a new file until it is closed; return False if a sweep took it in that moment."""
+    try:
+        _lock(file)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # no locks here: a sweep removes nothing, or nothing that is open
+    return path.exists()
+
+
+def sweep(directory: Path) -> None:
+    """Remove the unfinished files that nobody holds; the system lets go of a killed process's."""
+    with contextlib.suppress(OSError, ValueError), os.scandir(directory) as entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                _remove_dead(Path(entry.path))
+
+
+def _remove_dead(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            path.unlink()
+        else:
+            with path.open("r+b", buffering=0) as file:
+                _lock(file)
+                path.unlink()
+
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import anyio
 import httpx2
 
-from apixo_async._core.task_errors import DownloadError
 from apixo_async._downloads.reachable import Reachable
-from apixo_async._exchange import CONNECTING, untrusted
+from apixo_async._http.exchange import CONNECTING, untrusted
+from apixo_async.errors import DownloadError
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

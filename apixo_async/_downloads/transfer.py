@@ -12,10 +12,10 @@ from typing import Final, Literal, TypeAlias, cast
 
 import httpx2
 
-from apixo_async._core.media import ERROR_PAGE
-from apixo_async._core.task_errors import DownloadError
 from apixo_async._downloads.files import Part, check_size, off_loop
+from apixo_async._downloads.media import ERROR_PAGE
 from apixo_async._downloads.source import Again, failure
+from apixo_async.errors import DownloadError
 
 #: Bytes that are handed to a worker thread at once, and that one inflated piece may have.
 BATCH: Final = 1_048_576

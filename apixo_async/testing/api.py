@@ -10,18 +10,24 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, get_args
 
-from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
-from apixo_async.testing.accounts import WINDOW, Accounts
+from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
+from apixo_async.testing.accounts import WINDOW, Accounts, History
 from apixo_async.testing.callbacks import CallbackCounts, Callbacks, check_parts
 from apixo_async.testing.deliveries import Deliveries
-from apixo_async.testing.faults import Fault
-from apixo_async.testing.history import History
+from apixo_async.testing.faults import API, Fault, Script
 from apixo_async.testing.lifecycles import Durations, SimulatedTask
 from apixo_async.testing.log import Exchange, Log, exchange, most_in_window
-from apixo_async.testing.replies import Call, Kind, Reply, as_json, status_object, success
+from apixo_async.testing.replies import (
+    Call,
+    Kind,
+    Reply,
+    as_json,
+    known_models,
+    route,
+    status_object,
+    success,
+)
 from apixo_async.testing.results import Results
-from apixo_async.testing.routes import known_models, route
-from apixo_async.testing.script import API, Script
 from apixo_async.testing.service import NoCredit, Service
 from apixo_async.testing.tasks import Tasks
 

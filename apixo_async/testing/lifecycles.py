@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
-from apixo_async._core.documents import timing
+from apixo_async._catalog import timing
 from apixo_async.testing.callbacks import Callback
 
 State = Literal["pending", "processing", "success", "failed"]

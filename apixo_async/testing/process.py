@@ -12,7 +12,7 @@ from collections.abc import Collection, Generator, Mapping
 from typing import IO, TypedDict, Unpack
 
 from apixo_async.testing.api import KEY
-from apixo_async.testing.routes import known_models
+from apixo_async.testing.replies import known_models
 
 KEY_VARIABLE = "APIXO_SIMULATOR_KEY"
 _STARTING = 30.0  # seconds until the second process must have said where it listens

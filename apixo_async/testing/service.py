@@ -10,9 +10,17 @@ from apixo_async.testing.accounts import Account
 from apixo_async.testing.callbacks import Callbacks
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.replies import MEANINGS, Call, Kind, Refusal, Reply, status_object, success
+from apixo_async.testing.replies import (
+    MEANINGS,
+    Call,
+    Kind,
+    Refusal,
+    Reply,
+    Route,
+    status_object,
+    success,
+)
 from apixo_async.testing.results import Results
-from apixo_async.testing.routes import Route
 from apixo_async.testing.submissions import parse_submission
 from apixo_async.testing.tasks import Tasks
 

@@ -10,7 +10,7 @@ web_app.add_routes(receiver.aiohttp_routes())   # aiohttp
 Nothing that a callback says is believed: it makes the client look at its task.
 """
 
-from apixo_async.webhooks._errors import CallbackError
-from apixo_async.webhooks.receiver import WebhookReceiver
+from apixo_async.errors import CallbackError
+from apixo_async.webhooks._receiver import WebhookReceiver
 
 __all__ = ["CallbackError", "WebhookReceiver"]

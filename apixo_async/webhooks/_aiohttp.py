@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apixo_async._core.errors import ConfigurationError
+from apixo_async.errors import ConfigurationError
 from apixo_async.webhooks._asgi import Answer
 from apixo_async.webhooks._body import Disconnected
 

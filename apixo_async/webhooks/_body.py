@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import anyio
 
-from apixo_async._core.wire import read_envelope, read_task_id
+from apixo_async._http.wire import read_envelope, read_task_id
 
 #: Bytes that are looked at; a status object of many results is a tenth of it.
 LONGEST_BODY: Final = 64 * 1024

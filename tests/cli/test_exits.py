@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from apixo_async import inputs
-from apixo_async._bulk.shop import StoppedError
+from apixo_async import errors, inputs
 from apixo_async._cli import exits
 from apixo_async._cli.exits import ExitCode
-from apixo_async._core import errors, task_errors
-from apixo_async._core.values import TaskRef
+from apixo_async._map.buyer import StoppedError
+from apixo_async._types import TaskRef
 from apixo_async.webhooks import CallbackError
 
 REF = TaskRef("gpt-image-1", "task_1")
@@ -25,16 +24,16 @@ def status_error(cls: type[errors.APIStatusError], status: int) -> errors.APISta
     return cls(f"{status}: the service's words", status=status)
 
 
-def uncertain() -> task_errors.SubmitUncertainError:
+def uncertain() -> errors.SubmitUncertainError:
     """Make an uncertain submit."""
     wanted = inputs.OtherModel("sora-2", prompt="x")
     sent_at = datetime(2026, 1, 1, tzinfo=UTC)
-    return task_errors.SubmitUncertainError("lost", model="sora-2", input=wanted, sent_at=sent_at)
+    return errors.SubmitUncertainError("lost", model="sora-2", input=wanted, sent_at=sent_at)
 
 
-def failed() -> task_errors.TaskFailedError:
+def failed() -> errors.TaskFailedError:
     """Make a failed task."""
-    return task_errors.TaskFailedError(
+    return errors.TaskFailedError(
         "task_1 failed: CONTENT_VIOLATION",
         ref=REF,
         fail_code="CONTENT_VIOLATION",
@@ -66,13 +65,13 @@ CODES = [
     (status_error(errors.InternalServerError, 503), ExitCode.NO_ANSWER),
     (uncertain(), ExitCode.UNCERTAIN),
     (failed(), ExitCode.FAILED),
-    (task_errors.TaskNotFoundError("gone", ref=REF), ExitCode.REFUSED),
-    (task_errors.WaitTimeoutError("late", ref=REF), ExitCode.NO_ANSWER),
-    (task_errors.TaskAbandonedError("old", ref=REF), ExitCode.NO_ANSWER),
-    (task_errors.PresumedNotBoughtError("nothing", ref=REF), ExitCode.UNCERTAIN),
+    (errors.TaskNotFoundError("gone", ref=REF), ExitCode.REFUSED),
+    (errors.WaitTimeoutError("late", ref=REF), ExitCode.NO_ANSWER),
+    (errors.TaskAbandonedError("old", ref=REF), ExitCode.NO_ANSWER),
+    (errors.PresumedNotBoughtError("nothing", ref=REF), ExitCode.UNCERTAIN),
     (CallbackError(404), ExitCode.DEFECT),
-    (task_errors.DownloadError("disk"), ExitCode.NOT_SAVED),
-    (task_errors.ResultExpiredError("expired"), ExitCode.NOT_SAVED),
+    (errors.DownloadError("disk"), ExitCode.NOT_SAVED),
+    (errors.ResultExpiredError("expired"), ExitCode.NOT_SAVED),
     (FileNotFoundError(2, "No such file or directory", "key.txt"), ExitCode.USAGE),
     (ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn"), ExitCode.USAGE),
     (KeyboardInterrupt(), ExitCode.INTERRUPTED),
@@ -93,7 +92,7 @@ def test_no_error_of_the_package_is_forgotten() -> None:
     for cls in tree:
         tree += cls.__subclasses__()
     # The last one ends the waits of a map and is caught there.
-    abstract = {errors.ApixoError, errors.APIStatusError, task_errors.TaskError, StoppedError}
+    abstract = {errors.ApixoError, errors.APIStatusError, errors.TaskError, StoppedError}
     ours = {cls for cls in tree if cls.__module__.startswith("apixo_async")}
     assert ours - abstract <= {type(error) for error, _ in CODES}
 

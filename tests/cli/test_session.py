@@ -14,11 +14,10 @@ import httpx2
 import pytest
 import typer
 
-from apixo_async import ConfigurationError, OtherModel, SubmitUncertainError, TaskRef
+from apixo_async import ConfigurationError, OtherModel, SubmitUncertainError, TaskRef, events
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.session import Access, fastest_transport, orphaned, read_key, remark, run
-from apixo_async._core import events
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

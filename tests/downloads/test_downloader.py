@@ -22,12 +22,10 @@ import anyio
 import httpx2
 import pytest
 
-from apixo_async._core.errors import ConfigurationError
-from apixo_async._core.task_errors import DownloadError, ResultExpiredError
-from apixo_async._core.values import Result
 from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
-from apixo_async._downloads.files import Part
-from apixo_async._downloads.leftovers import name_of
+from apixo_async._downloads.files import Part, name_of
+from apixo_async._types import Result
+from apixo_async.errors import ConfigurationError, DownloadError, ResultExpiredError
 
 pytestmark = pytest.mark.anyio
 

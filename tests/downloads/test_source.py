@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 
-from apixo_async._core.task_errors import DownloadError
 from apixo_async._downloads.reachable import Reachable
 from apixo_async._downloads.source import Again, Source, failure, read_url, shown
+from apixo_async.errors import DownloadError
 
 pytestmark = pytest.mark.anyio
 

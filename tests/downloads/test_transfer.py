@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from apixo_async._core.task_errors import DownloadError
 from apixo_async._downloads.files import Destination, Part
 from apixo_async._downloads.source import Again
 from apixo_async._downloads.transfer import BATCH, Inflater, Transfer, Use, finish, receive
+from apixo_async.errors import DownloadError
 
 pytestmark = pytest.mark.anyio
 

@@ -33,15 +33,17 @@ from apixo_async import (
     TaskRef,
     from_dict,
 )
-from apixo_async._cli.rows.formats import Format, find_format
-from apixo_async._cli.rows.lines import Problem, lines
+from apixo_async._canonical import identity
+from apixo_async._cli.rows.formats import Format, Problem, find_format, lines
 from apixo_async._cli.rows.readers import read
-from apixo_async._cli.rows.row import Defaults, row_of
-from apixo_async._core import media
-from apixo_async._core.keys import identity
-from apixo_async._core.tokens import Intent, Signer, seal, unseal
-from apixo_async._core.values import POLLED
-from apixo_async._core.verdicts import (
+from apixo_async._cli.rows.rows import Defaults, row_of
+from apixo_async._downloads import media
+from apixo_async._downloads.files import safe_name
+from apixo_async._downloads.reachable import reach
+from apixo_async._downloads.source import Again, shown
+from apixo_async._downloads.source import _next as redirected
+from apixo_async._downloads.transfer import BATCH, Inflater, Transfer
+from apixo_async._http.verdicts import (
     Bought,
     Over,
     Refused,
@@ -51,7 +53,7 @@ from apixo_async._core.verdicts import (
     judge_submit,
     says_throttled,
 )
-from apixo_async._core.wire import (
+from apixo_async._http.wire import (
     Answer,
     encode_submit,
     parse_date,
@@ -59,20 +61,18 @@ from apixo_async._core.wire import (
     read_balance,
     read_object,
 )
-from apixo_async._downloads.files import safe_name
-from apixo_async._downloads.reachable import reach
-from apixo_async._downloads.source import Again, shown
-from apixo_async._downloads.source import _next as redirected
-from apixo_async._downloads.transfer import BATCH, Inflater, Transfer
-from apixo_async._journal import moves, reads
-from apixo_async._journal.entry import Entry, Row, entry_of
-from apixo_async._journal.error_forms import error_text
-from apixo_async._journal.failures import Refusal
-from apixo_async._journal.forms import result_of, result_text
-from apixo_async._journal.log import condition_of
-from apixo_async._journal.store import Store
+from apixo_async._types import POLLED
+from apixo_async.journal import _moves as moves
+from apixo_async.journal import _reads as reads
+from apixo_async.journal._entry import Entry, Row, entry_of
+from apixo_async.journal._error_forms import error_text
+from apixo_async.journal._failures import Refusal
+from apixo_async.journal._forms import result_of, result_text
+from apixo_async.journal._log import condition_of
+from apixo_async.journal._store import Store
 from apixo_async.webhooks import CallbackError, WebhookReceiver
 from apixo_async.webhooks._body import task_id_in
+from apixo_async.webhooks._tokens import Intent, Signer, seal, unseal
 
 Target = Callable[[bytes], None]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from apixo_async import JournalError, OtherModel, Result, TaskFailedError, TaskRef
-from apixo_async._journal.entry import Row, entry_of
-from apixo_async._journal.error_forms import error_text
-from apixo_async._journal.forms import files_text, result_text
+from apixo_async.journal._entry import Row, entry_of
+from apixo_async.journal._error_forms import error_text
+from apixo_async.journal._forms import files_text, result_text
 
 ROW = Row(7, "k", "sora-2", "value", '{"prompt":"x"}')
 RESULT = Result("task_1", "sora-2", ("https://cdn.apixo.ai/a.png",))

@@ -11,6 +11,7 @@ from apixo_async import (
     ApixoError,
     BadRequestError,
     BudgetExceededError,
+    CallbackError,
     DownloadError,
     GptImage2,
     OtherModel,
@@ -20,9 +21,10 @@ from apixo_async import (
     TaskFailedError,
     TaskNotFoundError,
     TaskRef,
+    errors,
 )
-from apixo_async._core.values import Delivery
-from apixo_async._journal.error_forms import CUT_OFF, About, error_of, error_text, uncertain_text
+from apixo_async._types import Delivery
+from apixo_async.journal._error_forms import CUT_OFF, About, error_of, error_text, uncertain_text
 
 SENT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 INPUT = GptImage2(prompt="x")
@@ -33,8 +35,8 @@ REF = TaskRef("gpt-image-2", "task_1")
 def classes(root: type[ApixoError] = ApixoError) -> Iterator[type[ApixoError]]:
     yield root
     for cls in root.__subclasses__():
-        # What ends the buying itself is of no item.
-        if cls.__module__.startswith("apixo_async._core") and cls is not BudgetExceededError:
+        # What ends the buying itself, and what is wrong with a callback, is of no item.
+        if cls.__module__ == errors.__name__ and cls not in (BudgetExceededError, CallbackError):
             yield from classes(cls)
 
 

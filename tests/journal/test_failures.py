@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from apixo_async import JournalError
-from apixo_async._journal.failures import Refusal, again, as_sqlite, journal_error
+from apixo_async.journal._failures import Refusal, again, as_sqlite, journal_error
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apixo_async import FluxKontext, GptImage1, GptImage2, Input, OtherModel, Result
-from apixo_async._journal.forms import files_of, files_text, input_of, result_of, result_text
+from apixo_async.journal._forms import files_of, files_text, input_of, result_of, result_text
 
 RESULT = Result(
     "task_1",

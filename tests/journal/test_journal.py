@@ -22,8 +22,8 @@ from apixo_async import (
     OtherModel,
     SubmitUncertainError,
 )
-from apixo_async._journal.entry import STATES
-from apixo_async._journal.journal import Journal
+from apixo_async.journal._entry import STATES
+from apixo_async.journal._journal import Journal
 
 from ..support.journals import (
     NOON,
@@ -445,7 +445,7 @@ async def test_nothing_is_left_beside_the_file(open_journal: Open, path: Path) -
 
 async def test_a_share_is_warned_of(open_journal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal on a network share is opened, with a warning at the caller's line."""
-    monkeypatch.setattr("apixo_async._journal.journal.warning_of", lambda _: "it is far away")
+    monkeypatch.setattr("apixo_async.journal._journal.warning_of", lambda _: "it is far away")
     with pytest.warns(JournalWarning, match="it is far away") as caught:
         await open_journal()
     assert caught[0].filename == __file__

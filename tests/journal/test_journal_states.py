@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 )
 
 from apixo_async import SubmitUncertainError
-from apixo_async._journal.entry import STATES, Entry
-from apixo_async._journal.journal import Journal
+from apixo_async.journal._entry import STATES, Entry
+from apixo_async.journal._journal import Journal
 from apixo_async.testing import VirtualTimeLoop
 
 from ..support.journals import castle, copied, failure, result

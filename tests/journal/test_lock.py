@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async._journal.lock import FileLock
+from apixo_async.journal._lock import FileLock
 
 fcntl = pytest.importorskip("fcntl", reason="SQLite's own lock does on Windows")
 
@@ -138,7 +138,7 @@ PARENT = textwrap.dedent(
     """
     import os, signal, subprocess, sys
     from pathlib import Path
-    from apixo_async._journal.lock import FileLock
+    from apixo_async.journal._lock import FileLock
 
     FileLock(Path(sys.argv[1])).acquire()
     if sys.argv[2] == "fork":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async._journal.log import condition_of
+from apixo_async.journal._log import condition_of
 
 PAGE = 512
 FRAME = 24 + PAGE

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from apixo_async._core.keys import identity
-from apixo_async._journal.entry import STATES
-from apixo_async._journal.failures import Refusal
-from apixo_async._journal.moves import MOVES, claim, enter, move, resolve
+from apixo_async._canonical import identity
+from apixo_async.journal._entry import STATES
+from apixo_async.journal._failures import Refusal
+from apixo_async.journal._moves import MOVES, claim, enter, move, resolve
 
 from ..support.journals import castle, in_memory, known, moved
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from apixo_async._journal.entry import STATES
-from apixo_async._journal.moves import enter
-from apixo_async._journal.reads import PAGE, counts, page, spent
+from apixo_async.journal._entry import STATES
+from apixo_async.journal._moves import enter
+from apixo_async.journal._reads import PAGE, counts, page, spent
 
 from ..support.journals import in_memory, known, moved
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from apixo_async._journal.entry import STATES
-from apixo_async._journal.failures import Refusal
-from apixo_async._journal.schema import (
+from apixo_async.journal._entry import STATES
+from apixo_async.journal._failures import Refusal
+from apixo_async.journal._schema import (
     APPLICATION_ID,
     COLUMNS,
     VERSION,

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from apixo_async import JournalError
-from apixo_async._core.text import printable
-from apixo_async._journal.failures import Refusal
-from apixo_async._journal.moves import enter
-from apixo_async._journal.schema import VERSION
-from apixo_async._journal.store import Store
-from apixo_async._journal.writer import Write
+from apixo_async._text import printable
+from apixo_async.journal._failures import Refusal
+from apixo_async.journal._moves import enter
+from apixo_async.journal._schema import VERSION
+from apixo_async.journal._store import Store
+from apixo_async.journal._writer import Write
 
 from ..support.journals import Failing, change, full, known, moved, shown
 
@@ -263,7 +263,7 @@ def test_garbage_that_is_met_later(
     for at in range(len(body) // 4096 // 2, len(body) // 4096):
         body[at * 4096 : (at + 1) * 4096] = b"\xa5" * 4096
     path.write_bytes(body)
-    monkeypatch.setattr("apixo_async._journal.store._MOST_CHECKED", 0)
+    monkeypatch.setattr("apixo_async.journal._store._MOST_CHECKED", 0)
     one = store()
     one.open(1.0, "test")
     with pytest.raises(JournalError, match="it is damaged"):

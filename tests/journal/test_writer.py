@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from apixo_async import JournalError
-from apixo_async._journal.failures import Refusal
-from apixo_async._journal.store import Hook, Store
-from apixo_async._journal.writer import MOST, Writer
+from apixo_async.journal._failures import Refusal
+from apixo_async.journal._store import Hook, Store
+from apixo_async.journal._writer import MOST, Writer
 
 from ..support.journals import Failing, full
 

@@ -39,16 +39,16 @@ TESTS: Final = Path(__file__).parents[1]
 
 #: The modules, and the tests that are to notice what is changed in them.
 TABLE: Final = {
-    "_core.slots": ("core/test_slots.py",),
-    "_core.throttle": ("core/test_throttle.py",),
-    "_core.outage": ("core/test_outage.py",),
-    "_core.ceilings": ("core/test_ceilings.py",),
-    "_core.retry": ("core/test_retry.py",),
-    "_core.tokens": ("core/test_tokens.py",),
-    "_core.wire": ("core/test_wire.py", "core/test_wire_oddities.py"),
-    "_journal.moves": ("journal/test_moves.py",),
-    "_core.verdicts": ("core/test_verdicts.py", "core/test_verdicts_of_looks.py"),
-    "_core.permits": ("core/test_permits.py",),
+    "_limits.slots": ("limits/test_slots.py",),
+    "_limits.breaker": ("limits/test_breaker.py",),
+    "_polling.outages": ("polling/test_outages.py", "polling/test_outages_outage.py"),
+    "_limits.adaptive": ("limits/test_adaptive.py",),
+    "_http.retry": ("http/test_retry.py",),
+    "webhooks._tokens": ("webhooks/test_tokens.py",),
+    "_http.wire": ("http/test_wire.py", "http/test_wire_oddities.py"),
+    "journal._moves": ("journal/test_moves.py",),
+    "_http.verdicts": ("http/test_verdicts.py", "http/test_verdicts_of_polls.py"),
+    "_limits.window": ("limits/test_window.py",),
 }
 #: Survivors that no test can kill, or that none should: why, by module and changed text.
 SPARED: Final[dict[str, str]] = json.loads((Path(__file__).parent / "spared.json").read_text())

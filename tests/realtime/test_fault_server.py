@@ -22,7 +22,7 @@ from apixo_async import (
     Timeouts,
 )
 from apixo_async._config import Secret
-from apixo_async._transport import Channel, build_transport
+from apixo_async._http.channel import Channel, build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Simulator, serve
 

@@ -16,7 +16,7 @@ from h2.events import Event, RequestReceived, StreamEnded
 from hpack import Encoder
 
 from apixo_async import AsyncClient, FluxKontext, SubmitUncertainError, Task, Timeouts
-from apixo_async._transport import Phase
+from apixo_async._http.channel import Phase
 
 pytestmark = pytest.mark.anyio
 CASTLE = FluxKontext(mode="pro", prompt="a castle")

@@ -28,7 +28,7 @@ BUYER = textwrap.dedent(
     import asyncio, os, sys
     from decimal import Decimal
     from apixo_async import GptImage2, Result
-    from apixo_async._journal.journal import Journal
+    from apixo_async.journal._journal import Journal
 
     def say(what, key):
         os.write(1, f"{what} {key}\\n".encode())
@@ -59,7 +59,7 @@ BUYER = textwrap.dedent(
 HOLDER = textwrap.dedent(
     """
     import asyncio, sys
-    from apixo_async._journal.journal import Journal
+    from apixo_async.journal._journal import Journal
 
     async def main():
         journal = await Journal.open(sys.argv[1])

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from apixo_async import ConfigurationError, Timeouts
-from apixo_async._exchange import Exchange, Incoming, Outgoing, Phase
-from apixo_async._pooled import LONGEST_REST, PooledTransport
-from apixo_async._transport import build_transport
+from apixo_async._http.channel import build_transport
+from apixo_async._http.exchange import Exchange, Incoming, Outgoing, Phase
+from apixo_async._http.pooled import LONGEST_REST, PooledTransport
 
 pytestmark = pytest.mark.anyio
 BOUND = 20.0

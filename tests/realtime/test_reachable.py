@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from apixo_async import AsyncClient, DownloadError, Result
-from apixo_async._transport import build_transport
+from apixo_async._http.channel import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 
 pytestmark = pytest.mark.anyio

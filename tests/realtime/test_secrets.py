@@ -47,7 +47,7 @@ from apixo_async import (
     WaitTimeoutError,
 )
 from apixo_async._cli import app, session
-from apixo_async._transport import build_transport
+from apixo_async._http.channel import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Fault, Simulator, serve, serve_process
 

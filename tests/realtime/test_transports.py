@@ -26,7 +26,8 @@ from apixo_async import (
     Timeouts,
 )
 from apixo_async._config import Secret
-from apixo_async._exchange import (
+from apixo_async._http.channel import Channel, Unanswered, build_transport
+from apixo_async._http.exchange import (
     FRESH,
     LONGEST_ANSWER,
     Exchange,
@@ -36,7 +37,6 @@ from apixo_async._exchange import (
     UsualExchange,
     exchange_over,
 )
-from apixo_async._transport import Channel, Unanswered, build_transport
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Simulator, serve
 

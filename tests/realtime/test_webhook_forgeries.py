@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from apixo_async import AsyncClient, GptImage1, Task
 from apixo_async.testing import Simulator, VirtualTimeLoop
 from apixo_async.webhooks import WebhookReceiver
-from apixo_async.webhooks import receiver as receiver_module
-from apixo_async.webhooks._desk import SPACING
+from apixo_async.webhooks import _receiver as receiver_module
+from apixo_async.webhooks._inbox import SPACING
 
 from ..support.attacks import (
     ANY_BODY,

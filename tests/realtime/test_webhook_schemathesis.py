@@ -14,9 +14,9 @@ from hypothesis import settings
 from schemathesis.python.asgi import ASGIClient, get_client
 from schemathesis.specs.openapi.checks import negative_data_rejection, unsupported_method
 
-from apixo_async._core.tokens import Intent, Signer, seal
 from apixo_async.testing.virtual_time import VirtualTimeLoop
-from apixo_async.webhooks._desk import MOST, SPACING
+from apixo_async.webhooks._inbox import MOST, SPACING
+from apixo_async.webhooks._tokens import Intent, Signer, seal
 
 from ..support.requests import SECRET, Watched
 

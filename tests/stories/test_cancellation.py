@@ -20,8 +20,8 @@ from apixo_async import (
     SubmitUncertainError,
     Task,
 )
-from apixo_async._core.turns import Urgency
 from apixo_async._downloads.downloader import Downloader
+from apixo_async._limits.priority import Urgency
 from apixo_async.testing import Fault, Simulator
 
 from ..support.stepping import Cut, Stepped, cuts

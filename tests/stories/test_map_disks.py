@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apixo_async import AsyncClient, FluxKontext, JournalError, Limits, Outcomes, Polling
-from apixo_async._submits import Submitter
+from apixo_async._submit.submitter import Submitter
 from apixo_async.testing import Simulator
 
 from ..support.maps import castles

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from apixo_async import AsyncClient, FluxKontext
-from apixo_async._bulk.book import Book
-from apixo_async._bulk.items import Item
+from apixo_async._map.items import Item
+from apixo_async._map.store import Book
 from apixo_async.testing import Simulator
 
 from ..support.inside import Entry

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from apixo_async import AsyncClient, TaskFailedError
-from apixo_async._bulk.book import Book
-from apixo_async._bulk.items import Item
+from apixo_async._map.items import Item
+from apixo_async._map.store import Book
 from apixo_async.testing import Fault, Simulator
 
 from ..support.maps import castles, mapped

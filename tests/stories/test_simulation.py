@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import pytest
 
 from apixo_async import APIConnectionError
-from apixo_async._bulk.record import Record
-from apixo_async._bulk.shop import Counter
-from apixo_async._core.permits import PermitLog
-from apixo_async._core.verdicts import Refused, SubmitVerdict, Uncertain, judge_submit
-from apixo_async._core.wire import Answer
-from apixo_async._limiter import Slot
-from apixo_async._posts import Posts
-from apixo_async._signal import Signal
+from apixo_async._http.verdicts import Refused, SubmitVerdict, Uncertain, judge_submit
+from apixo_async._http.wire import Answer
+from apixo_async._limits.limiter import Slot
+from apixo_async._limits.window import PermitLog
+from apixo_async._map.buyer import Counter
+from apixo_async._map.store import Record
+from apixo_async._submit.requests import Posts
+from apixo_async._sync import Signal
 from apixo_async.testing import Fault
 from apixo_async.webhooks import WebhookReceiver
 
@@ -125,7 +125,7 @@ def slots_are_kept(patch: pytest.MonkeyPatch) -> None:
 
 def posts_are_torn(patch: pytest.MonkeyPatch) -> None:
     bare = SimpleNamespace(**vars(asyncio) | {"shield": lambda awaited: awaited})
-    patch.setattr("apixo_async._posts.asyncio", bare)
+    patch.setattr("apixo_async._submit.requests.asyncio", bare)
 
 
 def permits_are_stamped_at_sending(patch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def uncertain_is_sent_again(patch: pytest.MonkeyPatch) -> None:
             return Refused(APIConnectionError(verdict.reason), "unavailable")
         return verdict
 
-    patch.setattr("apixo_async._posts.judge_submit", judged)
+    patch.setattr("apixo_async._submit.requests.judge_submit", judged)
 
 
 def orphans_are_dropped(patch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def waiters_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def missing_once_is_gone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("apixo_async._outages.is_gone", lambda *_, **__: True)
+    patch.setattr("apixo_async._polling.outages.is_gone", lambda *_, **__: True)
 
 
 def tokens_are_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -170,11 +170,11 @@ def tokens_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def any_token_holds(patch: pytest.MonkeyPatch) -> None:
     lax = SimpleNamespace(**vars(hmac) | {"compare_digest": lambda *_: True})
-    patch.setattr("apixo_async._core.tokens.hmac", lax)
+    patch.setattr("apixo_async.webhooks._tokens.hmac", lax)
 
 
 def urls_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("apixo_async._core.wire._urls", lambda _: ())
+    patch.setattr("apixo_async._http.wire._urls", lambda _: ())
 
 
 def tasks_are_not_journalled(patch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def doubts_are_bought_again(patch: pytest.MonkeyPatch) -> None:
     def always(name: str, given: bool) -> bool:
         return given or name == "resubmit_uncertain"
 
-    patch.setattr("apixo_async._bulk.options._truth", always)
+    patch.setattr("apixo_async._map.options._truth", always)
 
 
 def maps_go_on_after_their_stop(patch: pytest.MonkeyPatch) -> None:

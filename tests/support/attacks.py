@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-from apixo_async._core.tokens import Intent, Signer, seal
+from apixo_async.webhooks._tokens import Intent, Signer, seal
 
 from .requests import BODY, METHODS, SECRET, Watched
 

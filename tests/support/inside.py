@@ -8,11 +8,11 @@ import pytest
 
 from apixo_async import AsyncClient, Limiter
 from apixo_async._cli.exits import ExitCode
-from apixo_async._core.places import MOST as MOST_IN_FLIGHT
-from apixo_async._journal.entry import Entry
-from apixo_async._journal.journal import Journal
-from apixo_async._ledger import Ledger
-from apixo_async._poller import Poller
+from apixo_async._http.concurrency import MOST as MOST_IN_FLIGHT
+from apixo_async._polling.poller import Poller
+from apixo_async._polling.registry import Ledger
+from apixo_async.journal._entry import Entry
+from apixo_async.journal._journal import Journal
 
 __all__ = ["MOST_IN_FLIGHT", "Entry", "ExitCode", "Journal"]
 
@@ -51,8 +51,8 @@ def break_poller(patch: pytest.MonkeyPatch) -> None:
 def haste(speed: float) -> str:
     """Return a program that has the documented times be shorter, as tasks of a fast service are."""
     return f"""
-from apixo_async._core import documents
-for table in (documents.TIMINGS, documents._MEDIA):
+from apixo_async import _catalog
+for table in (_catalog.TIMINGS, _catalog._MEDIA):
     for kind, plan in table.items():
         sooner = {{"first": plan.first / {speed}, "interval": plan.interval / {speed}}}
         table[kind] = plan._replace(**sooner)

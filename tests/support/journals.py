@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from apixo_async import GptImage2, Result, TaskFailedError, TaskRef
-from apixo_async._core.keys import Identity, identity
-from apixo_async._journal.entry import Entry
-from apixo_async._journal.journal import Journal
-from apixo_async._journal.moves import move
-from apixo_async._journal.schema import begin_run, is_new
+from apixo_async._canonical import Identity, identity
+from apixo_async.journal._entry import Entry
+from apixo_async.journal._journal import Journal
+from apixo_async.journal._moves import move
+from apixo_async.journal._schema import begin_run, is_new
 
 
 def castle(number: int = 0) -> GptImage2:

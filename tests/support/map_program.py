@@ -124,7 +124,7 @@ async def receiving(port: int) -> AsyncIterator[Any]:
 async def run(job: Job) -> None:
     """Buy everything, and say what comes of it."""
     if job.dies is not None:
-        from apixo_async._journal.journal import Journal
+        from apixo_async.journal._journal import Journal
 
         hook = die_at(job.dies, job.after)
         Journal.open = partial(Journal.open, hook=hook)  # type: ignore[method-assign]  # `map` gives it none

@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 
 from apixo_async import AsyncClient, FluxKontext, Outcome, Outcomes
-from apixo_async._bulk.items import Inputs
-from apixo_async._bulk.shop import Shop
+from apixo_async._map.buyer import Shop
+from apixo_async._map.items import Inputs
 
 
 def mapped(client: AsyncClient, inputs: Inputs, **options: Any) -> Outcomes:

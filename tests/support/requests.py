@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from apixo_async import TaskRef
-from apixo_async._core.tokens import Intent, Signer, seal
 from apixo_async.webhooks import WebhookReceiver
-from apixo_async.webhooks._desk import Ticket
+from apixo_async.webhooks._inbox import Ticket
+from apixo_async.webhooks._tokens import Intent, Signer, seal
 
 URL = "https://app.example.com/apixo"
 SECRET = "canary-webhook-secret-7391"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from apixo_async._journal.writer import Writer
+from apixo_async.journal._writer import Writer
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import httpx2
 
 from apixo_async import AsyncClient, Limits, Polling
-from apixo_async._core.plans import Plan
+from apixo_async._polling.schedule import Plan
 from apixo_async.testing import serve_process
 
 from .webhook_apps import BOUND, App, AppOf, News, aiohttp_app, client_of, fastapi_app

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from apixo_async._core.documents import TIMINGS, timing
+from apixo_async._catalog import TIMINGS, timing
 from apixo_async.testing.lifecycles import (
     FAILURES,
     SAMPLE_ID,

@@ -17,7 +17,7 @@ import pytest
 
 from apixo_async import ConfigurationError, TaskRef
 from apixo_async.webhooks import CallbackError, WebhookReceiver
-from apixo_async.webhooks._desk import Ticket
+from apixo_async.webhooks._inbox import Ticket
 
 from ..support.requests import BODY, SECRET, URL, Watched, status_of
 
@@ -35,7 +35,7 @@ async def watched() -> Watched:
 def at(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
     """Have the receiver's wall clock stand at a time."""
     clock = SimpleNamespace(time=lambda: now)
-    monkeypatch.setattr("apixo_async.webhooks.receiver.time", clock)
+    monkeypatch.setattr("apixo_async.webhooks._receiver.time", clock)
 
 
 # --- tokens ----------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ async def test_a_task_of_a_fork(watched: Watched, monkeypatch: pytest.MonkeyPatc
     over = watched.ticket
     over.close()
     awaited, app = watched.open(), watched.receiver.asgi()
-    monkeypatch.setattr("apixo_async.webhooks.receiver.os.getpid", lambda: -1)
+    monkeypatch.setattr("apixo_async.webhooks._receiver.os.getpid", lambda: -1)
     for ticket in (over, awaited):
         assert await status_of(app, "/" + ticket.url.rpartition("/")[2], BODY) == 503
     assert not watched.looks
@@ -349,7 +349,7 @@ async def test_only_the_last_unknown_ones_are_kept(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded whatever comes for others."""
-    monkeypatch.setattr("apixo_async.webhooks.receiver.MOST_KNOWN", 3)
+    monkeypatch.setattr("apixo_async.webhooks._receiver.MOST_KNOWN", 3)
     again = WebhookReceiver(URL, SECRET)
     for ticket in [watched.open() for _ in range(5)]:
         await status_of(again.asgi(), f"/{ticket.url.rpartition('/')[2]}", BODY)

@@ -14,9 +14,8 @@ from importlib.resources import files
 from string import Template
 from typing import Final, Protocol
 
-from apixo_async._cli.report.notation import inside_html
 from apixo_async._cli.report.records import Record
-from apixo_async._cli.report.rows import row
+from apixo_async._cli.report.rows import inside_html, row
 
 _SCRIPTS: Final = ("plot.js", "tiles.js", "page.js")
 _POLICY: Final = (

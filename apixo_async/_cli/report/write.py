@@ -8,11 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from apixo_async._cli.report.notation import line
 from apixo_async._cli.report.page import Page
 from apixo_async._cli.report.records import Record, Run
 from apixo_async._cli.report.replacing import replacing
-from apixo_async._cli.report.rows import result
+from apixo_async._cli.report.rows import line, result
 from apixo_async._cli.report.tally import Tally
 
 RESULTS: Final = "results.jsonl"

@@ -9,12 +9,10 @@ client.map(rows.entries(), ...)
 
 from __future__ import annotations
 
-from apixo_async._cli.rows.amounts import parse_amount, parse_prices
-from apixo_async._cli.rows.counter import carry_out, is_attended, show
+from apixo_async._cli.rows.cells import parse_amount, parse_prices
 from apixo_async._cli.rows.formats import Format
-from apixo_async._cli.rows.question import Standing, Terms, decide
-from apixo_async._cli.rows.row import Defaults
-from apixo_async._cli.rows.rows import Rows, open_rows
+from apixo_async._cli.rows.question import Standing, Terms, carry_out, decide, is_attended, show
+from apixo_async._cli.rows.rows import Defaults, Rows, open_rows
 from apixo_async._cli.rows.survey import Survey, check
 
 __all__ = [

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, NoReturn, cast
 
-from apixo_async._cli.rows.formats import Format
-from apixo_async._cli.rows.lines import LONGEST, Line, Problem
+from apixo_async._cli.rows.formats import LONGEST, Format, Line, Problem
 
 
 class Raw(NamedTuple):

@@ -10,9 +10,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from apixo_async import ConfigurationError
 from apixo_async._cli.figures import option_of
-from apixo_async._cli.rows.lines import Problem
-from apixo_async._cli.rows.row import Row
-from apixo_async._cli.rows.rows import Rows
+from apixo_async._cli.rows.formats import Problem
+from apixo_async._cli.rows.rows import Row, Rows
 
 #: Bad rows that are shown, and doubtful ones.
 SHOWN: Final = 20

@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Final, NamedTuple
 
 from rich.console import Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from apixo_async import Progress, Statistics
-from apixo_async._cli.console import dollars
+from apixo_async._cli.console import Screen, dollars
+from apixo_async._cli.run.news import News
+
+#: Seconds that count: at most, and at least for a rate to mean anything.
+_WINDOW: Final = 60.0
+_LEAST: Final = 3.0
+
+
+class Pace:
+    """Measure a rate over the last minute; it counts from the first task that was over."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def add(self, seconds: float, finished: int) -> None:
+        """Note how many were finished so many seconds after the beginning."""
+        if not finished:
+            return
+        self._seen.append((seconds, finished))
+        while len(self._seen) > 2 and self._seen[1][0] <= seconds - _WINDOW:
+            self._seen.popleft()
+
+    @property
+    def per_minute(self) -> float | None:
+        """How many are finished in a minute, or None while nobody can tell."""
+        if not self._seen:
+            return None
+        (early, before), (late, after) = self._seen[0], self._seen[-1]
+        return 60 * (after - before) / (late - early) if late - early >= _LEAST else None
+
+    def left(self, rows: int) -> float | None:
+        """Return the seconds that so many rows take, or None while nobody can tell."""
+        rate = self.per_minute
+        return 60 * rows / rate if rate else None
+
 
 _BAR: Final = 24  # so that all fits on 80 columns
 
@@ -121,3 +161,55 @@ def _money(moment: Moment) -> str:
     if progress.unpriced:
         spent = f"{spent}, {progress.unpriced:,} tasks of unknown price"
     return spent
+
+
+#: Seconds between two looks at the counts, until the first line, and between two lines.
+TICK: Final = 0.25
+_FIRST: Final = 10.0
+_NEXT: Final = 30.0
+
+
+@asynccontextmanager
+async def watched(look: Callable[[], Moment], news: News, screen: Screen) -> AsyncGenerator[None]:
+    """Show how a run goes for as long as the context lasts.
+
+    Args:
+        look: Returns this moment of it; called every quarter of a second, and in the end.
+        news: What stands below the picture.
+        screen: Where to show it.
+    """
+    work = _drawn(look, news, screen) if screen.live else _told(look, screen)
+    watching = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+        look()
+    # Nobody may be there to read it any more, which is no reason to buy less.
+    failed = None if watching.cancelled() else watching.exception()
+    if failed is not None and not isinstance(failed, BrokenPipeError):
+        raise failed
+
+
+async def _drawn(look: Callable[[], Moment], news: News, screen: Screen) -> None:
+    # Drawn by the loop itself: a thread of rich's would read counts while they change.
+    with Live(console=screen.err, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(draw(look(), news.shown), refresh=True)
+                await asyncio.sleep(TICK)
+        finally:
+            live.update(draw(look(), news.shown), refresh=True)
+
+
+async def _told(look: Callable[[], Moment], screen: Screen) -> None:
+    loop = asyncio.get_running_loop()
+    screen.note(look().title)
+    due = loop.time() + _FIRST
+    while True:
+        await asyncio.sleep(TICK)
+        moment = look()
+        if loop.time() >= due:
+            screen.note(line(moment))
+            due = loop.time() + _NEXT

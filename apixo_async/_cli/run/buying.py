@@ -4,25 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Final
 
 from apixo_async import ApixoError, AsyncClient, Outcomes
 from apixo_async._cli.console import Screen
 from apixo_async._cli.report.samples import Sample
 from apixo_async._cli.rows import Rows, Survey
-from apixo_async._cli.run.advice import count
-from apixo_async._cli.run.board import Moment, span
+from apixo_async._cli.run.board import Moment, Pace, span, watched
+from apixo_async._cli.run.closing import count
 from apixo_async._cli.run.history import History
 from apixo_async._cli.run.news import News
 from apixo_async._cli.run.order import Order
-from apixo_async._cli.run.pace import Pace
 from apixo_async._cli.run.service import open_client
-from apixo_async._cli.run.signals import first_signal
 from apixo_async._cli.run.trip import Trip
-from apixo_async._cli.run.watch import watched
+
+_NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def first_signal(told: Callable[[signal.Signals], None]) -> Generator[None]:
+    """Give the first Ctrl-C or SIGTERM to a function; the next one does what it did before.
+
+    Args:
+        told: Called on the running event loop.
+    """
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        restore()
+        loop.call_soon_threadsafe(told, signal.Signals(number))
+
+    for number in _NUMBERS:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
+
 
 #: Seconds for which bought tasks are waited for when a signal has ended the buying. A person
 #: presses Ctrl-C again when it takes too long; whoever sends SIGTERM sends SIGKILL soon.

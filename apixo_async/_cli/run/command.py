@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from apixo_async import JournalWarning, Limits
+from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.rows import (
@@ -32,7 +33,6 @@ from apixo_async._cli.run.history import History, read_history
 from apixo_async._cli.run.order import Order
 from apixo_async._cli.run.service import ask_balance
 from apixo_async._cli.simulate import check_installed
-from apixo_async._core.documents import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 
 
 def run(

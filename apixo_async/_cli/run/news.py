@@ -10,11 +10,10 @@ from typing import Final
 
 from rich.text import Text
 
-from apixo_async import ApixoError
+from apixo_async import ApixoError, events
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import lines
-from apixo_async._core import events, service_events
-from apixo_async._core.text import one_line
+from apixo_async._text import one_line
 
 #: Lines below the live picture.
 _SHOWN: Final = 4
@@ -27,10 +26,10 @@ _QUIET: Final = 30.0
 
 #: What makes a run slower, or ends that.
 _TOLD: Final = (
-    service_events.CeilingLowered,
-    service_events.LimitReached,
-    service_events.ServiceBack,
-    service_events.ServiceDown,
+    events.CeilingLowered,
+    events.LimitReached,
+    events.ServiceBack,
+    events.ServiceDown,
 )
 
 

@@ -13,8 +13,8 @@ from apixo_async._cli import session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.demo_run import Hastened
 from apixo_async._cli.run.order import Order
-from apixo_async._core.events import Event
-from apixo_async._core.polling import FLOOR
+from apixo_async._polling.policy import FLOOR
+from apixo_async.events import Event
 
 #: USD on the simulated account.
 BALANCE: Final = Decimal(100_000)

@@ -21,9 +21,9 @@ from apixo_async import (
 from apixo_async._cli.exits import ExitCode, exit_code
 from apixo_async._cli.report.records import Failure
 from apixo_async._cli.report.samples import Recorder
-from apixo_async._cli.run.items import failure_of
+from apixo_async._cli.run.history import failure_of
 from apixo_async._cli.run.news import News
-from apixo_async._core.purchases import ends_buying
+from apixo_async._map.policy import ends_buying
 
 #: What a run ends with where rows ended badly in several ways: what asks most of the reader.
 _GRAVEST_FIRST: Final = (

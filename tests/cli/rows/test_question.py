@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows.lines import Problem
+from apixo_async._cli.rows.formats import Problem
 from apixo_async._cli.rows.question import Ask, Decision, Go, Standing, Stop, Terms, decide
 from apixo_async._cli.rows.survey import Lot, Survey
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._cli.rows.formats import Format
-from apixo_async._cli.rows.lines import LONGEST, Problem, lines
+from apixo_async._cli.rows.formats import LONGEST, Format, Problem, lines
 from apixo_async._cli.rows.readers import Raw, read
 
 

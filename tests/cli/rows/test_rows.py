@@ -12,10 +12,8 @@ import pytest
 
 from apixo_async import ConfigurationError, GptImage2, OtherModel
 from apixo_async._cli.rows import check
-from apixo_async._cli.rows.formats import Format
-from apixo_async._cli.rows.lines import Problem
-from apixo_async._cli.rows.row import Defaults, Row
-from apixo_async._cli.rows.rows import Rows, open_rows
+from apixo_async._cli.rows.formats import Format, Problem
+from apixo_async._cli.rows.rows import Defaults, Row, Rows, open_rows
 
 PLAIN = Defaults("gpt-image-2", {"resolution": "2k"})
 

@@ -6,9 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.rows.lines import Problem
-from apixo_async._cli.rows.row import Defaults, Row
-from apixo_async._cli.rows.rows import Rows, open_rows
+from apixo_async._cli.rows.formats import Problem
+from apixo_async._cli.rows.rows import Defaults, Row, Rows, open_rows
 from apixo_async._cli.rows.survey import DOUBTS_SHOWN, SHOWN, Lot, check
 
 MIXED = """\

@@ -16,7 +16,7 @@ from apixo_async._cli.run import closing
 from apixo_async._cli.run.closing import Closing
 from apixo_async._cli.run.order import Order
 from apixo_async._cli.run.trip import Trip
-from apixo_async._journal.journal import Journal
+from apixo_async.journal._journal import Journal
 
 
 async def fill(order: Order, count: int) -> None:

@@ -18,11 +18,11 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._cli.console import Screen
-from apixo_async._cli.rows.row import Row
+from apixo_async._cli.rows.rows import Row
 from apixo_async._cli.run.history import read_history
 from apixo_async._cli.run.order import Order
-from apixo_async._journal import journal as journal_module
-from apixo_async._journal.journal import Journal
+from apixo_async.journal import _journal as journal_module
+from apixo_async.journal._journal import Journal
 
 pytestmark = pytest.mark.anyio
 

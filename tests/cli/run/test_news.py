@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async import ApixoError
+from apixo_async import ApixoError, events
 from apixo_async._cli.console import Screen
 from apixo_async._cli.run.news import News
-from apixo_async._core import events, service_events
 
 
 class Watched(Screen):
@@ -26,13 +25,13 @@ def test_one_event_of_a_kind_is_told_in_half_a_minute(capsys: pytest.CaptureFixt
     now = [0.0]
     news = News(Screen(), lambda: now[0])
     for _ in range(1_000):
-        news.event(service_events.ServiceDown("m", "HTTP 500"))
-    news.event(service_events.ServiceBack("m", 3.0))
+        news.event(events.ServiceDown("m", "HTTP 500"))
+    news.event(events.ServiceBack("m", 3.0))
     news.event(events.TaskAttached("m", "t"))
     news.event(events.SubmitRefused("m", "no credit", None))
     news.event(events.SubmitRefused("m", "busy", 1.0))
     now[0] = 30.0
-    news.event(service_events.ServiceDown("m", "HTTP 502"))
+    news.event(events.ServiceDown("m", "HTTP 502"))
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 4
     assert "HTTP 500" in told[0]

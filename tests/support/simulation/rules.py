@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Final
 
 from apixo_async import ApixoError, Event, Result
-from apixo_async._core.documents import IMAGE_AGE_LIMIT, TIMINGS
+from apixo_async._catalog import IMAGE_AGE_LIMIT, TIMINGS
 from apixo_async.testing import Exchange, Simulator
 from apixo_async.testing.lifecycles import SimulatedTask
 from apixo_async.testing.replies import RESULT_HOST

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from apixo_async._cli import session
-from apixo_async._cli.run.signals import first_signal
+from apixo_async._cli.run.buying import first_signal
 
 pytestmark = pytest.mark.anyio
 

@@ -1,1 +1,0 @@
-"""Many inputs through one client: read, bought and handed out, a bounded number at once."""

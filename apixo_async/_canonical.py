@@ -1,0 +1,71 @@
+"""What makes two inputs the same: their canonical form, its digest, and the key made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Final, NamedTuple
+
+from apixo_async._types import TaskInput
+
+#: Hexadecimal digits of a key: 64 bits. Keys that meet by chance are told apart by the digest.
+_DIGITS: Final = 16
+
+#: Characters of an input that an error shows, and how many of them lie before the difference.
+_SHOWN: Final = 100
+_BEFORE: Final = 30
+
+
+class Identity(NamedTuple):
+    """An input as a journal knows it.
+
+    Attributes:
+        model: The model's name.
+        provider: The route, or None.
+        payload: The `input` object of the wire as canonical JSON: sorted, without spaces, ASCII.
+        digest: SHA-256 of the three, in hexadecimal.
+    """
+
+    model: str
+    provider: str | None
+    payload: str
+    digest: str
+
+    @property
+    def text(self) -> str:
+        """The canonical form in one line."""
+        return canonical(self.model, self.provider, self.payload)
+
+
+def identity(task_input: TaskInput, provider: str | None) -> Identity:
+    """Return what identifies an input that is sent by this route."""
+    payload = json.dumps(task_input.payload(), sort_keys=True, separators=(",", ":"))
+    text = canonical(task_input.model, provider, payload)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Identity(task_input.model, provider, payload, digest)
+
+
+def canonical(model: str, provider: str | None, payload: str) -> str:
+    """Return the canonical form of an input, given its canonical payload."""
+    return f"[{json.dumps(model)},{json.dumps(provider)},{payload}]"
+
+
+def key_of(digest: str, occurrence: int) -> str:
+    """Return the key of an input that occurs for so many a time, counted from 1."""
+    return f"{digest[:_DIGITS]}-{occurrence}"
+
+
+def short_forms(one: str, other: str) -> tuple[str, str]:
+    """Return two different texts, each cut down to where they begin to differ."""
+    same = next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+    start = max(0, same - _BEFORE)
+    return _cut(one, start), _cut(other, start)
+
+
+def _cut(text: str, start: int) -> str:
+    head = "…" if start else ""
+    tail = "…" if len(text) > start + _SHOWN else ""
+    return f"{head}{text[start : start + _SHOWN]}{tail}"

@@ -1,1 +1,0 @@
-"""Rules without clock, network or event loop: what is decided, is decided here."""

@@ -1,0 +1,174 @@
+"""The one way to the service: permit, gate, exchange, and what the answer means for both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from apixo_async._http.channel import Channel, Unanswered
+from apixo_async._http.concurrency import Gate
+from apixo_async._http.verdicts import says_throttled
+from apixo_async._http.wire import Answer
+from apixo_async._limits.limiter import Limiter, Permit
+from apixo_async._limits.priority import Urgency
+from apixo_async._reporting import Reporter, logger
+from apixo_async._sync import bound_after
+from apixo_async.errors import RateLimitError
+from apixo_async.events import LimitReached
+
+
+class Line:
+    """Everything that is sent goes through here.
+
+    Args:
+        channel: Does the exchanges.
+        limiter: Gives the permits.
+        gate: Stands in front of the connection pool.
+        report: Is told of every 429.
+    """
+
+    def __init__(self, channel: Channel, limiter: Limiter, gate: Gate, report: Reporter) -> None:
+        self.channel = channel
+        self.limiter = limiter
+        self.gate = gate
+        self._report = report
+        self.throttled = 0
+
+    async def admit(self, urgency: Urgency, *, with_place: bool = True) -> Permit:
+        """Wait for a permit and a place; both are given back by `get` or `post`."""
+        permit = await self.limiter.permit(urgency)
+        if with_place:
+            try:
+                await self.take_place(permit)
+            except BaseException:
+                permit.unused()
+                raise
+        return permit
+
+    async def take_place(self, permit: Permit) -> None:
+        """Wait for a place, unless the permit has one."""
+        if not permit.has_place:
+            await self.gate.enter(for_submit=permit.urgency is Urgency.SUBMIT)
+            permit.has_place = True
+
+    async def admit_within(
+        self,
+        urgency: Urgency,
+        patience: float,
+        *,
+        start: float | None = None,
+        model: str | None = None,
+        with_place: bool = True,
+    ) -> Permit:
+        """Wait for a permit and a place, but not for ever under 429s.
+
+        Args:
+            urgency: The class of the request.
+            patience: Seconds under 429s on end after which waiting is over.
+            start: When the waiting began, if that was before now.
+            model: For the error.
+            with_place: Whether to wait for a place now; else `take_place` does so later.
+
+        Raises:
+            RateLimitError: The service refused for so long.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time() if start is None else start
+        timer: asyncio.TimerHandle
+
+        def due() -> float:
+            since = self.limiter.closed_since(urgency)
+            return patience + (loop.time() if since is None else max(since, began))
+
+        def check() -> None:
+            nonlocal timer
+            if due() > loop.time():
+                timer = loop.call_at(due(), check)
+            elif not bound.expired():
+                bound.reschedule(loop.time())
+
+        timer = loop.call_at(due(), check)
+        try:
+            async with bound_after(None) as bound:
+                return await self.admit(urgency, with_place=with_place)
+        except TimeoutError:
+            raise _throttled_too_long(model, patience) from None
+        finally:
+            timer.cancel()
+
+    def dismiss(self, permit: Permit) -> None:
+        """Give back what `admit` gave, unless that was done already: nothing will be sent."""
+        permit.unused()
+        self._leave(permit, None)
+
+    def _leave(self, permit: Permit, took: float | None) -> None:
+        if permit.has_place:
+            permit.has_place = False
+            self.gate.leave(took)
+
+    async def get(self, permit: Permit, path: str) -> Answer:
+        """Send a GET.
+
+        Raises:
+            Unanswered: No answer came.
+        """
+        answer = await self._carry(permit, lambda: self.channel.get(path))
+        self._account(permit, answer)
+        return answer
+
+    async def post(
+        self,
+        permit: Permit,
+        path: str,
+        body: bytes,
+        when_sending: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Send a POST; `when_sending` is called before its first byte, and may prevent it.
+
+        Raises:
+            Unanswered: No answer came.
+        """
+        answer = await self._carry(permit, lambda: self.channel.post(path, body, when_sending))
+        try:
+            self._account(permit, answer)
+        except Exception:
+            # The answer may hold the id of a paid task: no defect of the counting loses it.
+            logger.exception("the answer to a submit could not be counted; the client goes on")
+        return answer
+
+    async def _carry(self, permit: Permit, exchange: Callable[[], Awaitable[Answer]]) -> Answer:
+        loop = asyncio.get_running_loop()
+        started, took = loop.time(), None
+        try:
+            answer = await exchange()
+            took = loop.time() - started
+        except Unanswered as exc:
+            if exc.maybe_sent:
+                permit.unanswered()
+            raise
+        except BaseException:
+            permit.unanswered()
+            raise
+        finally:
+            self._leave(permit, took)
+            if took is None:
+                permit.unused()  # Unless it was said to have been sent: the first word counts.
+        return answer
+
+    def _account(self, permit: Permit, answer: Answer) -> None:
+        if not says_throttled(answer):
+            permit.answered()
+            return
+        self.throttled += 1
+        scope, pause = permit.throttled(answer.retry_after)
+        if pause:
+            self._report(LimitReached(scope, pause))
+
+
+def _throttled_too_long(model: str | None, seconds: float) -> RateLimitError:
+    return RateLimitError(
+        f"{model or 'the API'}: the service answered 429 for {seconds:.0f} s on end; lower "
+        "`limits` to what the account has, or try again later",
+        status=429,
+        model=model,
+    )

@@ -1,0 +1,83 @@
+"""Asking for the balance: one request, repeated inside one budget."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from decimal import Decimal
+from typing import Final
+
+from apixo_async._config import Timeouts
+from apixo_async._http.api import Line
+from apixo_async._http.channel import Unanswered
+from apixo_async._http.retry import Patience, Repeat, RetryQuota
+from apixo_async._http.verdicts import decisive_code, status_error
+from apixo_async._http.wire import Answer, as_envelope, read_balance, read_object
+from apixo_async._limits.priority import Urgency
+from apixo_async.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ApixoError,
+    RateLimitError,
+    retry_after_of,
+)
+
+_PATH: Final = "/apikeys/current-balance"
+
+#: Codes that another try cannot change.
+_FINAL: Final = frozenset({400, 401, 402, 403, 404, 422})
+
+
+async def ask_balance(
+    line: Line, timeouts: Timeouts, rng: random.Random, quota: RetryQuota
+) -> Decimal:
+    """Return the USD left on the key.
+
+    Raises:
+        APIStatusError: The service refused.
+        APIConnectionError: No readable answer came within the budget of repeats.
+    """
+    loop = asyncio.get_running_loop()
+    quota.earn(loop.time())
+    patience = Patience(budget=timeouts.retry, throttled=timeouts.throttled, rng=rng, quota=quota)
+    while True:
+        found = await _ask_once(line, timeouts.throttled)
+        if isinstance(found, Decimal):
+            return found
+        pause = patience.pause(_repeat(found), loop.time(), retry_after_of(found))
+        if pause is None:
+            raise found
+        await asyncio.sleep(pause)
+
+
+def _repeat(error: ApixoError) -> Repeat | None:
+    if isinstance(error, RateLimitError):
+        return "throttled"
+    final = isinstance(error, APIStatusError) and _FINAL & {error.status, error.code}
+    return None if final else "unavailable"
+
+
+async def _ask_once(line: Line, patience: float) -> Decimal | ApixoError:
+    permit = await line.admit_within(Urgency.ASKED, patience)
+    try:
+        answer = await line.get(permit, _PATH)
+    except Unanswered as exc:
+        if exc.untrusted:
+            raise APIConnectionError(f"the balance was not asked for ({exc.reason})") from None
+        cls = APITimeoutError if exc.timed_out else APIConnectionError
+        return cls(f"the balance got no answer ({exc.reason}); try again later")
+    return _judged(answer)
+
+
+def _judged(answer: Answer) -> Decimal | ApixoError:
+    found = read_object(answer.body, cut=answer.cut)
+    envelope = as_envelope(found)
+    if decisive_code(answer, envelope) >= 400:
+        return status_error(answer, found)
+    balance = read_balance(envelope) if envelope is not None and envelope.code == 200 else None
+    if balance is None:
+        return APIConnectionError(
+            f"the balance came as HTTP {answer.status} without a readable number; try again later"
+        )
+    return balance

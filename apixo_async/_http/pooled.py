@@ -1,0 +1,190 @@
+"""The default transport: httpx2's own, with a direct way to its connections.
+
+The pool of httpx2 walks over every connection, and asks the socket of every idle one, twice in
+each exchange: with the 85 connections that 167 looks a second keep, that is half of the CPU of a
+look. Here the last connection that was given back is the next one taken, and no other is asked.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar, Final
+
+import httpcore2
+import httpx2
+
+from apixo_async._config import Timeouts
+from apixo_async._http.concurrency import MOST
+from apixo_async._http.exchange import FRESH, Exchange, Incoming, Outgoing, fill, untrusted
+from apixo_async.errors import ConfigurationError
+
+#: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
+#: Node close theirs, more than the 3 s between looks at one task.
+LONGEST_REST: Final = 4.0
+
+#: Each has a namesake in httpx2.
+_ERRORS: Final = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    httpcore2.UnsupportedProtocol,
+)
+
+_PLAIN: Final = (b"", b"identity")
+
+
+class PooledTransport(httpx2.AsyncHTTPTransport):
+    """Keep as many connections as requests were in flight of late.
+
+    Args:
+        verify: Whether to check certificates, or the context that does.
+        proxy: A proxy's URL, or None.
+    """
+
+    phase_aware: ClassVar[bool] = True
+
+    def __init__(self, *, verify: ssl.SSLContext | bool, proxy: str | None) -> None:
+        limits = httpx2.Limits(
+            max_connections=MOST,
+            max_keepalive_connections=MOST,
+            keepalive_expiry=LONGEST_REST,
+        )
+        super().__init__(verify=verify, proxy=proxy, limits=limits)
+        if not hasattr(getattr(self, "_pool", None), "create_connection"):
+            raise ConfigurationError(
+                f"httpx2 {httpx2.__version__} has no pool that makes connections, as the versions "
+                "known here: install httpx2>=2.12,<3, or give a `transport=`"
+            )
+        self._services: list[_Service] = []
+
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+        """Prepare exchanges with one service; who calls bounds how many there are at once."""
+        self._services.append(_Service(self._pool, httpx2.URL(base_url), timeouts))
+        return self._services[-1].exchange
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for service in self._services:
+            await service.aclose()
+        await super().aclose()
+
+
+class _Service:
+    """The connections to one service, made as the pool makes them: by a proxy, if there is one."""
+
+    def __init__(
+        self, pool: httpcore2.AsyncConnectionPool, base: httpx2.URL, timeouts: Timeouts
+    ) -> None:
+        self._pool = pool
+        self._url = httpcore2.URL(
+            scheme=base.raw_scheme, host=base.raw_host, port=base.port, target=base.raw_path
+        )
+        self._host = (b"Host", base.netloc)
+        self._timeouts = timeouts.extension
+        # Since when each rests, the longest first.
+        self._idle: deque[tuple[float, httpcore2.AsyncConnectionInterface]] = deque()
+        self._open: set[httpcore2.AsyncConnectionInterface] = set()
+
+    async def exchange(self, request: Outgoing, answer: Incoming) -> None:
+        """Do one exchange; errors are those of httpx2."""
+        try:
+            await self._exchange(request, answer)
+        except _ERRORS as exc:
+            failure = untrusted(exc) or getattr(httpx2, type(exc).__name__)(str(exc))
+        else:
+            return
+        raise failure
+
+    async def _exchange(self, request: Outgoing, answer: Incoming) -> None:
+        connection = await self._taken(is_post=request.body is not None)
+        try:
+            response = await connection.handle_async_request(self._built(request))
+            try:
+                await _read(response, answer)
+            finally:
+                await response.aclose()
+        finally:
+            await self._put_back(connection)
+
+    async def aclose(self) -> None:
+        """Close the connections, those in use as well."""
+        while self._open:
+            await self._open.pop().aclose()
+
+    def _built(self, request: Outgoing) -> httpcore2.Request:
+        base, body = self._url, request.body
+        headers = [self._host, *request.headers]
+        extensions: dict[str, object] = {"timeout": self._timeouts}
+        if body is not None:
+            headers.append((b"Content-Length", b"%d" % len(body)))
+            extensions["trace"] = request.phase.trace
+        target = base.target + request.path.encode("ascii")
+        url = httpcore2.URL(scheme=base.scheme, host=base.host, port=base.port, target=target)
+        return httpcore2.Request(
+            request.method, url, headers=headers, content=body, extensions=extensions
+        )
+
+    async def _taken(self, *, is_post: bool) -> httpcore2.AsyncConnectionInterface:
+        earliest = time.monotonic() - FRESH if is_post else 0.0
+        while self._idle and self._idle[-1][0] >= earliest:
+            _, connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await self._closed(connection)
+        connection = self._pool.create_connection(self._url.origin)
+        self._open.add(connection)
+        return connection
+
+    async def _put_back(self, connection: httpcore2.AsyncConnectionInterface) -> None:
+        now = time.monotonic()
+        is_clean = connection.is_available() and not _has_more(connection)
+        if is_clean and connection in self._open:
+            self._idle.append((now, connection))
+        else:
+            await self._closed(connection)
+        if self._idle and self._idle[0][0] + LONGEST_REST < now:
+            await self._closed(self._idle.popleft()[1])
+
+    async def _closed(self, connection: httpcore2.AsyncConnectionInterface) -> None:
+        self._open.discard(connection)
+        await connection.aclose()
+
+
+def _has_more(connection: httpcore2.AsyncConnectionInterface) -> bool:
+    """Return True if bytes came behind an answer: they would be read as that to the next request.
+
+    Only the parser of HTTP/1.1 has them, which httpcore2 keeps to itself, a proxy's one layer
+    deeper. Where it is no longer found, no connection is used twice, and tests over sockets fail.
+    What comes later shows itself, as the socket is readable then.
+    """
+    inner: Any = connection
+    while inner is not None and not hasattr(inner, "_h11_state"):
+        inner = getattr(inner, "_connection", None)
+    return inner is None or bool(inner._h11_state.trailing_data[0])
+
+
+async def _read(response: httpcore2.Response, answer: Incoming) -> None:
+    answer.status = response.status
+    head = {name.lower(): value for name, value in response.headers}
+    if b"retry-after" in head:
+        answer.retry_after = head[b"retry-after"].decode("ascii", "replace")
+    if b"date" in head:
+        answer.date = head[b"date"].decode("ascii", "replace")
+    chunks = response.aiter_stream()
+    if head.get(b"content-encoding", b"") not in _PLAIN:
+        # Nobody asked for it; but a task id that was paid for may be inside.
+        coded = httpx2.Response(200, headers=response.headers, stream=_Coded(chunks))
+        chunks = coded.aiter_bytes()
+    await fill(answer, chunks)
+
+
+class _Coded(httpx2.AsyncByteStream):
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks

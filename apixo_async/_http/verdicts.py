@@ -1,0 +1,318 @@
+"""What an answer means: one table for errors, one rule for submits, one for looks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+from apixo_async import errors
+from apixo_async._catalog import FAILED, SUCCESS, family_of
+from apixo_async._http.retry import Repeat
+from apixo_async._http.wire import (
+    MOST_WORDS,
+    Answer,
+    Envelope,
+    Status,
+    as_envelope,
+    created_epoch,
+    lasted,
+    parse_date,
+    read_object,
+    read_result,
+    read_status,
+    read_task_id,
+)
+from apixo_async._text import one_line, printable
+from apixo_async._types import Result, Snapshot, TaskRef
+from apixo_async.errors import TaskFailedError
+
+#: Codes which, in an envelope without a task id, say that no task was made (invariant 1).
+_REFUSING: Final = frozenset({400, 401, 402, 403, 404, 422, 429, 503})
+
+#: 4xx answers that say so even without an envelope; these leave it open.
+_OPEN_4XX: Final = frozenset({408, 409, 499})
+
+#: What is said of an answer that is cut.
+_TOO_LONG: Final = "an answer that is too long to be one of the API"
+
+#: An id that stands in an answer although it cannot be read.
+_SOME_ID: Final = re.compile(rb'"taskId"\s*:\s*("\s*[^"\s]|[0-9])')
+
+#: What an envelope with the code 429 holds.
+_CODE_429: Final = re.compile(rb'"code"\s*:\s*"?[\s+0]*429')
+
+#: A whole statement that says so, in the words and codes of the documents: a message may also
+#: repeat a prompt.
+_NO_CREDIT: Final = re.compile(
+    r"(?i)(insufficient|not enough|out of)[ _](account )?(credits?|balance|funds?|quota)[.!]?"
+)
+
+
+#: Characters of a state or fail code that are kept; known ones have at most 35.
+_MOST_CODE: Final = 100
+
+
+class ErrorRow(NamedTuple):
+    """How one error code is raised.
+
+    Attributes:
+        cls: The class of the error.
+        advice: What to do next.
+    """
+
+    cls: type[errors.APIStatusError]
+    advice: str
+
+
+_BAD_REQUEST: Final = ErrorRow(errors.BadRequestError, "mend the request before sending it again")
+_NO_BALANCE: Final = ErrorRow(errors.InsufficientBalanceError, "add balance, or use another key")
+_SERVER: Final = ErrorRow(errors.InternalServerError, "try again later")
+_ROWS: Final[dict[int, ErrorRow]] = {
+    400: _BAD_REQUEST,
+    401: ErrorRow(errors.AuthenticationError, "check the API key"),
+    402: _NO_BALANCE,
+    403: ErrorRow(errors.PermissionDeniedError, "check the key's permissions and the route"),
+    404: ErrorRow(errors.NotFoundError, "check the model's name and the task id"),
+    422: _BAD_REQUEST,
+    429: ErrorRow(errors.RateLimitError, "slow down, or lower `limits` to what the account has"),
+}
+
+
+def decisive_code(answer: Answer, envelope: Envelope | None) -> int:
+    """Return the code that tells most: HTTP status and body `code` need not agree."""
+    said = None if envelope is None else envelope.code
+    codes = [answer.status] if said is None else [said, answer.status]
+    if 429 in codes:
+        return 429
+    refusing = [code for code in codes if code in _REFUSING]
+    failing = [code for code in codes if code >= 400]
+    return (refusing or failing or codes)[0]
+
+
+def says_throttled(answer: Answer) -> bool:
+    """Say whether HTTP status or body code is 429; the body is parsed only if it may be."""
+    if answer.status == 429:
+        return True
+    if not _CODE_429.search(answer.body):
+        return False
+    return decisive_code(answer, as_envelope(read_object(answer.body, cut=answer.cut))) == 429
+
+
+def status_error(
+    answer: Answer,
+    found: Envelope | None = None,
+    *,
+    model: str | None = None,
+    task_id: str | None = None,
+) -> errors.APIStatusError:
+    """Build the error of an answer that is one; `found` is what its body says, if it was read."""
+    found = read_object(answer.body, cut=answer.cut) if found is None else found
+    code, words = decisive_code(answer, found), found.words
+    row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
+    if row is _BAD_REQUEST and any(map(_NO_CREDIT.fullmatch, found.statements)):
+        row = _NO_BALANCE
+    about = one_line(" ".join(part for part in (model, task_id) if part), MOST_WORDS) or "the API"
+    said = f": {words}" if words else ""
+    return row.cls(
+        f"{about} answered {code}{said}; {row.advice}",
+        status=answer.status,
+        code=found.code,
+        message=words,
+        retry_after=answer.retry_after,
+        model=model,
+        task_id=task_id,
+    )
+
+
+# --- submits ---------------------------------------------------------------------------------
+
+
+class Bought(NamedTuple):
+    """A task was made, and here is its id."""
+
+    task_id: str
+
+
+class Refused(NamedTuple):
+    """No task was made. `repeat` says for what it may be sent again by itself."""
+
+    error: errors.ApixoError
+    repeat: Repeat | None
+
+
+class Uncertain(NamedTuple):
+    """Nobody can know whether a task was made."""
+
+    reason: str
+    body_head: bytes | None = None
+
+
+#: Bytes of an unreadable answer that are kept for the caller.
+BODY_HEAD: Final = 1024
+
+SubmitVerdict: TypeAlias = Bought | Refused | Uncertain
+
+_REPEATS: Final[Mapping[int, Repeat]] = {429: "throttled", 503: "unavailable"}
+
+
+def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
+    """Say which of the three outcomes of a submit an answer is (invariant 1)."""
+    found = read_object(answer.body, cut=answer.cut)
+    envelope = as_envelope(found)
+    task_id = None if envelope is None else read_task_id(envelope)
+    if task_id is not None:
+        return Bought(task_id)
+    if answer.cut:
+        return Uncertain(f"HTTP {answer.status} with {_TOO_LONG}", answer.body[:BODY_HEAD])
+    code = decisive_code(answer, envelope)
+    if _SOME_ID.search(answer.body):
+        refused = False  # Whatever the code is, it speaks of a task.
+    elif envelope is not None:
+        refused = code in _REFUSING
+    else:
+        refused = 400 <= code < 500 and code not in _OPEN_4XX
+    if refused:
+        return Refused(status_error(answer, found, model=model), _REPEATS.get(code))
+    kind = "an envelope without a task id" if envelope is not None else "no readable envelope"
+    return Uncertain(f"HTTP {answer.status} with {kind}", answer.body[:BODY_HEAD])
+
+
+# --- looks -----------------------------------------------------------------------------------
+
+
+class Over(NamedTuple):
+    """The task has ended. `lasted` is what the service says it took, in seconds, or None.
+
+    The other attributes are those of `Running`.
+    """
+
+    snapshot: Snapshot
+    outcome: Result | TaskFailedError
+    lasted: float | None = None
+    created: float | None = None
+    date_header: str | None = None
+
+    @property
+    def at(self) -> float | None:
+        """When the service answered, by its own clock."""
+        return parse_date(self.date_header)
+
+
+class Running(NamedTuple):
+    """The task goes on.
+
+    Attributes:
+        snapshot: What the service said.
+        created: The task's creation in seconds since the Unix epoch, or None.
+        date_header: The answer's `Date` header, or None. It is parsed where `at` is asked for.
+    """
+
+    snapshot: Snapshot
+    created: float | None
+    date_header: str | None = None
+
+    @property
+    def at(self) -> float | None:
+        """When the service answered, by its own clock, in seconds since the Unix epoch."""
+        return parse_date(self.date_header)
+
+
+class Faulty(NamedTuple):
+    """The look told nothing; the agenda looks again later."""
+
+    error: errors.ApixoError
+
+
+class Throttled(NamedTuple):
+    """The look was refused for the limits."""
+
+    error: errors.ApixoError
+
+
+class Missing(NamedTuple):
+    """The service itself said that it does not know the task, or not under this model."""
+
+    error: errors.APIStatusError
+
+
+class Denied(NamedTuple):
+    """The service itself said that the key may not look."""
+
+    error: errors.APIStatusError
+
+
+LookVerdict: TypeAlias = Over | Running | Faulty | Throttled | Missing | Denied
+
+#: A malformed id is as unknown as an unknown one; the service may say 400 for either.
+_LOOK_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
+    400: Missing,
+    404: Missing,
+    410: Missing,
+    422: Missing,
+    401: Denied,
+    403: Denied,
+    429: Throttled,
+}
+
+
+def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
+    """Say what one look told of a task (invariant 5)."""
+    found = read_object(answer.body, cut=answer.cut)
+    envelope = as_envelope(found)
+    code = decisive_code(answer, envelope)
+    if answer.cut and code != 429:
+        return Faulty(_unreadable(answer, ref, f"and {_TOO_LONG}"))
+    if code >= 400:
+        error = status_error(answer, found, model=ref.model, task_id=ref.task_id)
+        # No credit, even as a 400, says nothing of a task that was paid for; nor does the page
+        # of a gateway whose way to the service is broken for a moment. An envelope that knows the
+        # task's state is not overruled by the HTTP status that it comes with.
+        knows_it = error.code == 200 and envelope is not None and read_status(envelope) is not None
+        silent = isinstance(error, errors.InsufficientBalanceError) or (
+            (error.code is None or knows_it) and code != 429
+        )
+        return Faulty(error) if silent else _LOOK_ROWS.get(code, Faulty)(error)
+    status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
+    if status is None or envelope is None or envelope.code != 200:
+        return Faulty(_unreadable(answer, ref, "without a readable status"))
+    return _judge_state(status, envelope, ref, answer.date_header)
+
+
+def _unreadable(answer: Answer, ref: TaskRef, what: str) -> errors.APIConnectionError:
+    return errors.APIConnectionError(
+        f"{ref}: HTTP {answer.status} {what}; it is looked at again",
+        model=ref.model,
+        task_id=ref.task_id,
+    )
+
+
+def _judge_state(
+    status: Status, envelope: Envelope, ref: TaskRef, date: str | None
+) -> Over | Running:
+    state, created = str(status.state), created_epoch(status)
+    snapshot = Snapshot(ref.task_id, ref.model, printable(state[:_MOST_CODE]), envelope.data)
+    word = state.strip().lower()
+    if word == SUCCESS:
+        return Over(snapshot, read_result(status, ref), lasted(status), created, date)
+    if word == FAILED:
+        return Over(snapshot, _failure(status, ref), lasted(status), created, date)
+    return Running(snapshot, created, date)
+
+
+def _failure(status: Status, ref: TaskRef) -> TaskFailedError:
+    family = family_of(status.failCode)
+    hint = "as a new task it may succeed" if family.retryable else "the same input will fail again"
+    if family.name == "unknown":
+        hint = "the code is not a known one"
+    fail_code = None if status.failCode is None else one_line(status.failCode, _MOST_CODE)
+    fail_msg = None if status.failMsg is None else one_line(status.failMsg, MOST_WORDS)
+    said = f": {fail_msg}" if fail_msg else ""
+    return TaskFailedError(
+        f"{ref} failed with {fail_code or 'no code'}{said} ({family.name}; {hint})",
+        ref=ref,
+        fail_code=fail_code,
+        fail_msg=fail_msg,
+        family=family.name,
+        retryable=family.retryable,
+    )

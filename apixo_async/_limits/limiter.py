@@ -1,0 +1,295 @@
+"""Who waits for a slot or a permit, and in which order; one timer wakes them all."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import threading
+from collections.abc import Callable, Coroutine
+
+from apixo_async._limits.budget import Budget, Scope
+from apixo_async._limits.leases import Permit, Slot
+from apixo_async._limits.priority import Urgency
+from apixo_async._sync import Waiters
+from apixo_async._types import Limits, TaskRef
+from apixo_async.errors import ConfigurationError
+from apixo_async.events import CeilingLowered, CeilingRaised
+
+__all__ = ["Limiter", "Permit", "Slot"]
+
+
+class Limiter:
+    """The slots and permits of one account, for every client that it is given to.
+
+    Requests in any 60 seconds and tasks at once stay within the limits exactly; waiters are
+    served in order, submits before looks, looks with a quarter of the permits to themselves.
+    Where the service grants less than the limits, as repeated 429s show, less is used, until it
+    grants more again.
+
+    Args:
+        limits: The limits of the account.
+        seed: Seeds the jitter of the pauses after a 429, for replays.
+
+    Attributes:
+        listeners: Called with each `CeilingLowered` and `CeilingRaised`; must not raise.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
+        self._budget = Budget(_checked(Limits() if limits is None else limits), random.Random(seed))
+        self._permits = self._budget.permits
+        self._slot_queue: Waiters[Slot] = Waiters()
+        self._queues: dict[Urgency, Waiters[Permit]] = {urgency: Waiters() for urgency in Urgency}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._binding = threading.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self.listeners: list[Callable[[CeilingLowered | CeilingRaised], None]] = []
+        self._told = (self.slots_ceiling, self.requests_ceiling)
+
+    @property
+    def limits(self) -> Limits:
+        """The configured limits; others may be set at any time.
+
+        Higher ones serve those who wait at once. Lower ones take nothing back: what was sent
+        counts, and nothing is added until there is room.
+        """
+        return self._budget.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._budget.limits = _checked(limits)
+        self._told = (self.slots_ceiling, self.requests_ceiling)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._woken)
+
+    def slot(self, place: asyncio.Future[Slot] | None = None) -> Coroutine[object, object, Slot]:
+        """Wait for a slot, on `place` if the caller wants to be able to leave; see `Waiters`.
+
+        Raises:
+            ConfigurationError: The limiter belongs to another event loop, which still runs.
+        """
+        self._bound_loop()
+        return self._slot_queue.join(self._pump, Slot.release, place)
+
+    def slot_above(self) -> Slot:
+        """Take a slot even above the limit, for a task that exists already.
+
+        Raises:
+            ConfigurationError: As `slot` does.
+        """
+        if self._loop is not None:
+            self._bound_loop()
+        self._budget.slots.take_above()
+        return Slot(self, confirmed=True)
+
+    def permit(self, urgency: Urgency) -> Coroutine[object, object, Permit]:
+        """Wait for a permit.
+
+        Raises:
+            ConfigurationError: As `slot` does.
+        """
+        self._bound_loop()
+        return self._queues[urgency].join(self._pump, Permit.unused)
+
+    def pace(self) -> None:
+        """Let permits come evenly from here on, without a burst."""
+        self._permits.drain(self._bound_loop().time())
+
+    def closed_since(self, urgency: Urgency) -> float | None:
+        """Return since when 429s keep such requests back, or None while nothing does."""
+        return self._budget.closed_since(urgency)
+
+    # --- how things stand ----------------------------------------------------------------
+
+    @property
+    def slots_used(self) -> int:
+        """Tasks that count against the limit now."""
+        if self._loop is not None:
+            self._budget.slots.expire(self._loop.time())
+        return self._budget.slots.used
+
+    @property
+    def slots_ceiling(self) -> int:
+        """Tasks at once that the service is known to allow: the limit, or less after 429s."""
+        return self._budget.tasks_ceiling.value
+
+    @property
+    def slots_waiting(self) -> int:
+        """Submits that wait for a slot."""
+        return len(self._slot_queue)
+
+    @property
+    def permits_waiting(self) -> int:
+        """Requests that wait for a permit."""
+        return sum(map(len, self._queues.values()))
+
+    def requests_used(self, now: float) -> int:
+        """Return the requests that count against the limit at `now`, on the loop's clock."""
+        return self._permits.used(now)
+
+    @property
+    def requests_ceiling(self) -> int:
+        """Requests a minute that the service is known to allow: the limit, or less after 429s."""
+        return self._budget.requests_ceiling.value
+
+    @property
+    def requests_per_second(self) -> float:
+        """The rate that is allowed now: the lower one of the limit's and the ceiling's."""
+        return self._permits.rate
+
+    def reserve(self, now: float) -> float:
+        """Return how many seconds of permits are in reserve: 0 when the next one is yet to come."""
+        return self._permits.reserve(now) / self._permits.rate
+
+    def submits_per_second(self, now: float) -> float:
+        """Return the recent rate of submits."""
+        return self._budget.submits.per_second(now)
+
+    # --- waiting -------------------------------------------------------------------------
+
+    def _bound_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            with self._binding:  # Loops of several threads may come at once.
+                if self._loop is not None and not self._loop.is_closed():
+                    raise ConfigurationError(
+                        "this limiter belongs to another event loop, which still runs: make one "
+                        "limiter, with a part of the limits, for each loop"
+                    )
+                # Whatever a former loop left in flight may still arrive; what waited there is gone.
+                self._budget.rebind(loop.time())
+                self._slot_queue = Waiters()
+                self._queues = {urgency: Waiters() for urgency in Urgency}
+                self._loop, self._timer = loop, None
+        return loop
+
+    def _pump(self) -> None:
+        loop = self._bound_loop()
+        now, budget, queues = loop.time(), self._budget, self._queues
+        budget.slots.expire(now)
+        while self._slot_queue and budget.try_slot(now):
+            self._slot_queue.hand(Slot(self))
+        waiting = {urgency: bool(queue) for urgency, queue in queues.items()}
+        looked = False
+        while (urgency := budget.next_class(now, waiting)) is not None:
+            if urgency is not Urgency.SUBMIT:
+                looked = True
+            elif looked and budget.is_looks_turn:
+                # Whoever sends looks asks for one after the other: it is given the time to ask
+                # for the next, which would find that submits have taken all.
+                loop.call_soon(self._woken)
+                break
+            budget.take(urgency, now)
+            queue = queues[urgency]
+            queue.hand(Permit(self, urgency, now, budget.slots.confirmed))
+            waiting[urgency] = bool(queue)
+        self._arm(loop, now)
+        self._tell()
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        submits, asked, scheduled = self._queues.values()
+        looks = len(asked) + len(scheduled)
+        wake = self._budget.wake_at(
+            now, slots=len(self._slot_queue), submits=len(submits), looks=looks
+        )
+        if self._timer is not None:
+            if now < self._timer.when() <= wake:
+                return  # It wakes early enough, and arms itself anew.
+            self._timer.cancel()
+            self._timer = None
+        if wake < math.inf:
+            self._timer = loop.call_at(wake, self._woken)
+
+    def _woken(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            self._pump()
+        except Exception as exc:
+            # A defect here must not leave anybody waiting for ever.
+            self._slot_queue.fail(exc)
+            for queue in self._queues.values():
+                queue.fail(exc)
+            raise
+
+    def _tell(self) -> None:
+        tasks, requests = self._told
+        self._told = (self.slots_ceiling, self.requests_ceiling)
+        limits = self.limits
+        for scope, before, limit, now in (
+            ("slots", tasks, limits.concurrent_tasks, self._told[0]),
+            ("requests", requests, limits.requests_per_minute, self._told[1]),
+        ):
+            if now != before:
+                record = CeilingLowered if now < before else CeilingRaised
+                for listener in tuple(self.listeners):
+                    listener(record(scope, now, limit))
+
+    # --- how requests and tasks ended ----------------------------------------------------
+
+    def permit_answered(self, permit: Permit) -> None:
+        """Stamp a permit whose answer has come; `Permit.answered` calls this."""
+        now = self._bound_loop().time()
+        more = self._budget.answered(permit.urgency, now, sent_at=permit.taken_at)
+        # A stamp instead of a request in flight makes no room; where a timer runs, it serves.
+        if more or self._timer is None:
+            self._serve_after(permit)
+
+    def permit_unanswered(self, permit: Permit) -> None:
+        """Stamp a permit whose request ended without an answer."""
+        now = self._bound_loop().time()
+        self._budget.unanswered(permit.urgency, now, sent_at=permit.taken_at)
+        self._serve_after(permit)
+
+    def permit_unused(self, permit: Permit) -> None:
+        """Take back a permit with which nothing was sent."""
+        self._budget.unused(permit.urgency, sent_at=permit.taken_at)
+        self._pump()
+
+    def permit_throttled(self, permit: Permit, retry_after: float | None) -> tuple[Scope, float]:
+        """Close what a 429 closes; return that, and the seconds until a probe goes out."""
+        now = self._bound_loop().time()
+        closed = self._budget.throttled(
+            permit.urgency,
+            now,
+            sent_at=permit.taken_at,
+            known=permit.known_tasks,
+            retry_after=retry_after,
+        )
+        self._serve_after(permit)
+        return closed
+
+    def _serve_after(self, permit: Permit) -> None:
+        if permit.urgency is Urgency.SUBMIT:
+            # Within this step of the loop its slot is told what came of it. Serving others
+            # before that would put another submit into the room of the task just made.
+            self._bound_loop().call_soon(self._woken)
+        else:
+            self._pump()
+
+    def slot_confirmed(self) -> None:
+        """Count a task that exists."""
+        self._budget.slots.confirm()
+
+    def slot_named(self, task: TaskRef) -> None:
+        """Note whose slot one is; what was held for that task is given back."""
+        if self._budget.slots.name(task):
+            self._pump()
+
+    def slot_released(self, *, confirmed: bool, task: TaskRef | None) -> None:
+        """Take back a slot, and what was held for its task."""
+        self._budget.slots.release(confirmed=confirmed, task=task)
+        self._pump()
+
+    def slot_held(self, seconds: float, *, confirmed: bool, task: TaskRef | None) -> None:
+        """Take back a slot after so many seconds."""
+        until = self._bound_loop().time() + seconds
+        self._budget.slots.hold(until, confirmed=confirmed, task=task)
+        self._pump()
+
+
+def _checked(limits: object) -> Limits:
+    if not isinstance(limits, Limits):
+        raise ConfigurationError(f"limits={limits!r}; a Limits(…)")
+    return limits

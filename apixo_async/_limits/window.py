@@ -1,0 +1,169 @@
+"""Which request may go now: an exact log of one window, paced beyond a burst.
+
+A permit is stamped when its *answer* arrives: an upper bound of the moment at which the server
+counted it. So no window on the server's clock holds more answered requests than the limit,
+whatever the latency does. A request that ended without an answer may still arrive later; it is
+stamped at its end plus a margin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from apixo_async._catalog import WINDOW
+
+#: Added to the window against drift between the two clocks; 0.02 s in 60 s is 333 ppm.
+SLACK: Final = 0.02
+
+#: How long after its end an unanswered request may still reach the server.
+MARGIN: Final = 5.0
+
+#: The part of the limit that may go at once; beyond it, permits come evenly.
+BURST: Final = 0.1
+
+
+#: Seconds of permits that go together where many wait: one timer for a handful, and not for each.
+TICK: Final = 0.05
+
+
+class PermitLog:
+    """The exact log of the requests that may lie in one window, and their pace.
+
+    Every method is O(1), amortised. Times are those of one monotonic clock.
+
+    Args:
+        limit: Requests in any window, at least 1.
+        window: The window's length in seconds.
+    """
+
+    def __init__(self, limit: int, *, window: float = WINDOW) -> None:
+        self.in_flight = 0
+        self._length = window
+        self._window = window + SLACK
+        # Three logs, each in the order of its stamps.
+        self._answered: deque[float] = deque()
+        self._unanswered: deque[float] = deque()
+        self._refused: deque[float] = deque()
+        self._logs = (self._answered, self._unanswered, self._refused)
+        self._tokens = math.inf
+        self._filled_at = self._expired_at = -math.inf
+        self.resize(limit)
+
+    def resize(self, limit: int) -> None:
+        """Go on with another limit; what was sent already counts against it."""
+        self.limit = limit
+        self.rate = limit / self._length
+        self._burst = max(1.0, limit * BURST)
+        self._tokens = min(self._tokens, self._burst)
+
+    def used(self, now: float) -> int:
+        """Return how many requests count against the limit now."""
+        self._expire(now)
+        return self.in_flight + len(self._answered) + len(self._unanswered) + len(self._refused)
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether a stamp is left whose age makes room one day."""
+        return any(self._logs)
+
+    def granted(self, now: float) -> int:
+        """Return how many requests of one window the service answered, 429s not counted."""
+        self._expire(now)
+        return len(self._answered)
+
+    def reserve(self, now: float) -> float:
+        """Return how many permits may be taken at once."""
+        self._refill(now)
+        return max(0.0, min(self._tokens, self.limit - self.used(now)))
+
+    def ready_at(self, now: float) -> float:
+        """Return when a permit may be taken: `now`, a later time, or infinity.
+
+        Infinity means that only the end of a request in flight can tell.
+        """
+        if self.used(now) >= self.limit:
+            return self._first_expiry()
+        self._refill(now)
+        # A hair's breadth below one token counts as one, else rounding could spin a timer.
+        if self._tokens >= 1 - 1e-9:
+            return now
+        return now + (1 - self._tokens) / self.rate
+
+    def worth_waking_at(self, now: float, waiting: int) -> float:
+        """Return when to serve those who wait: as `ready_at`, or a moment later but more of them.
+
+        Args:
+            now: The time.
+            waiting: How many wait, at least 1.
+        """
+        if waiting == 1 or self.rate * TICK < 2:
+            return self.ready_at(now)
+        if self.used(now) >= self.limit:
+            return self._first_expiry() + TICK
+        self._refill(now)
+        return now + max(0.0, min(waiting, self.rate * TICK) - self._tokens) / self.rate
+
+    def take(self, now: float) -> None:
+        """Count one request as in flight. Only after `ready_at` has returned `now`."""
+        self._refill(now)
+        self._tokens -= 1
+        self.in_flight += 1
+
+    def answered(self, now: float) -> None:
+        """Stamp a request whose answer has just arrived."""
+        self.in_flight -= 1
+        self._answered.append(now)
+
+    def unanswered(self, now: float) -> None:
+        """Stamp a request that has just ended without an answer."""
+        self.in_flight -= 1
+        self._unanswered.append(now + MARGIN)
+
+    def refused(self, now: float) -> None:
+        """Stamp a request that was answered 429: nobody says whether the service counts it."""
+        self.in_flight -= 1
+        self._refused.append(now)
+
+    def unused(self) -> None:
+        """Take back a permit with which nothing was sent."""
+        self.in_flight -= 1
+        self._tokens = min(self._burst, self._tokens + 1)
+
+    def drain(self, now: float) -> None:
+        """Spend the burst, so that permits come evenly from here on."""
+        self._refill(now)
+        self._tokens = min(self._tokens, 1.0)
+
+    def rebind(self, now: float) -> None:
+        """Go on with another event loop; what the former one left in flight may still arrive.
+
+        The clock of event loops is the system's monotonic one, so stamps stay valid. Only a
+        clock that went backwards, a virtual one, makes them meaningless.
+        """
+        if now < self._filled_at:
+            for stamps in self._logs:
+                stamps.clear()
+            self._filled_at = now
+        while self.in_flight:
+            self.unanswered(now)
+
+    def _expire(self, now: float) -> None:
+        if now == self._expired_at:
+            return  # A stamp of this instant is not old; many are served in one instant.
+        self._expired_at = now
+        for stamps in self._logs:
+            while stamps and stamps[0] + self._window <= now:
+                stamps.popleft()
+
+    def _first_expiry(self) -> float:
+        heads = [stamps[0] for stamps in self._logs if stamps]
+        return min(heads) + self._window if heads else math.inf
+
+    def _refill(self, now: float) -> None:
+        if now == self._filled_at:
+            return
+        gained = max(0.0, now - self._filled_at) * self.rate
+        self._tokens = min(self._burst, self._tokens + gained)
+        self._filled_at = now

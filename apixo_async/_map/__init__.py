@@ -1,0 +1,1 @@
+"""`client.map`: many inputs, read, bought and handed out, a bounded number at once."""

@@ -1,0 +1,166 @@
+"""Where a map buys: the parts of its client that it uses, and purchases that it can end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from apixo_async._catalog import timing
+from apixo_async._config import Timeouts
+from apixo_async._polling.callback_health import CLOCK_ERROR
+from apixo_async._polling.outcomes import placeholder
+from apixo_async._polling.tracked_task import Times
+from apixo_async._runtime import Life
+from apixo_async._submit.observer import Record
+from apixo_async._submit.pending import Calls
+from apixo_async._submit.submitter import Submitter
+from apixo_async._task import Task
+from apixo_async._types import Delivery, Result, TaskInput
+from apixo_async.errors import ClientClosedError, SubmitUncertainError
+from apixo_async.events import ResultDownloaded, TaskOrphaned
+
+if TYPE_CHECKING:
+    from apixo_async.journal._entry import Entry
+
+#: What was paid for, or may have been, and nobody holds.
+Orphan: TypeAlias = Task | SubmitUncertainError
+
+
+class Shop(NamedTuple):
+    """What a map needs of its client.
+
+    Attributes:
+        life: Gives the engine.
+        timeouts: The budgets of repeats.
+        rng: The source of every jitter.
+        orphan: Handed what was paid for and nobody holds.
+    """
+
+    life: Life
+    timeouts: Timeouts
+    rng: random.Random
+    orphan: Callable[[Orphan], None]
+
+
+class StoppedError(ClientClosedError):
+    """The map was stopped while a purchase waited for its turn; never leaves the map."""
+
+
+class Counter:
+    """Buy for one map, until it is stopped.
+
+    Args:
+        shop: Where.
+        delivery: The options of every submit.
+
+    Raises:
+        ApixoError: The client is closed, or cannot be used here.
+    """
+
+    def __init__(self, shop: Shop, delivery: Delivery) -> None:
+        engine = self._engine = shop.life.engine()
+        self.limiter = engine.line.limiter
+        self._delivery = delivery
+        self._patience = shop.timeouts.exchange
+        self._orphan = shop.orphan
+        self._report = engine.report
+        self._sends = Calls(engine.calls)
+        self._turns = Calls(self._sends)
+        self._submitter = Submitter(
+            line=engine.line,
+            posts=engine.posts,
+            poller=engine.poller,
+            report=engine.report,
+            timeouts=shop.timeouts,
+            rng=shop.rng,
+            quota=engine.quota,
+            calls=self._turns,
+            sends=self._sends,
+        )
+
+    def buy(
+        self, task_input: TaskInput, pause: float, record: Record | None = None
+    ) -> Coroutine[object, object, Task]:
+        """Buy one task after so many seconds, and note it.
+
+        Raises:
+            StoppedError: The map was stopped; nothing was bought.
+            ApixoError: As `AsyncClient.submit` says.
+        """
+        return self._submitter.submit(task_input, self._delivery, pause=pause, record=record)
+
+    def attach(self, model: str, task_id: str) -> Task:
+        """Return the handle of a task that an earlier run bought."""
+        return self._engine.attach(model, task_id, seen=True)
+
+    def reopen(self, entry: Entry, record: Record, *, await_callback: bool) -> Task | None:
+        """Take up an uncertain submit of an earlier run; its task counts as long as it may run.
+
+        Args:
+            entry: The submit.
+            record: Notes the task that is found.
+            await_callback: Whether to wait for a callback, if there are webhooks; one that came
+                already is followed up in any case.
+
+        Returns:
+            What stands for its task, or None where no callback can name it.
+        """
+        model, mark, claim = entry.model, entry.intent_id, entry.claim
+        now, noted_at, age = asyncio.get_running_loop().time(), None, 0.0
+        if entry.intent_at is not None:
+            noted_at = entry.intent_at.timestamp()
+            age = max(0.0, time.time() - noted_at)
+            if noted_at > time.time() + CLOCK_ERROR:
+                noted_at = 0.0  # The clock was set back since: what it said is worth nothing.
+        times = Times(now - age, now - max(0.0, age - self._patience), noted_at)
+        slot, poller = self.limiter.slot_above(), self._engine.poller
+        if mark is not None and await_callback and self._engine.callbacks is not None:
+            track = self._engine.callbacks.reopen(model, slot, mark, times, record)
+        elif mark is not None and claim is not None:
+            track = poller.await_callback(placeholder(model, mark), model, slot, None, times)
+        else:
+            slot.hold(max(0.0, times.ended_at + timing(model).longest - now))
+            return None
+        track.when_found, track.reopened = record.bought, True
+        if claim is not None:
+            poller.claimed(track, claim)
+        return Task(track, poller)
+
+    async def download(self, result: Result, target: Path) -> list[Path]:
+        """Save every file of a result.
+
+        Raises:
+            DownloadError: A file could not be saved.
+            ClientClosedError: The client was closed.
+        """
+        async with self._engine.calls.open():
+            paths = await self._engine.downloader.download(result, target)
+        self._report(ResultDownloaded(result.model, result.task_id, len(paths)))
+        return paths
+
+    async def posts_ended(self) -> None:
+        """Wait for the POSTs under way, this map's among them."""
+        await self._engine.posts.ended()
+
+    def is_crowded(self, queue: int) -> bool:
+        """Say whether so many submits and looks, whosever, wait for their turn."""
+        return self.limiter.slots_waiting + self.limiter.permits_waiting >= queue
+
+    def stop(self, *, queue_only: bool = False) -> None:
+        """End what is not sent yet, without a purchase; POSTs that were sent get their answers.
+
+        Args:
+            queue_only: Whether purchases that have their turn, and their money reserved, go on.
+        """
+        calls = self._turns if queue_only else self._sends
+        calls.end(StoppedError("the map was stopped before its turn came"))
+
+    def hand_over(self, orphan: Orphan) -> None:
+        """Give away what was paid for and nobody will take."""
+        if isinstance(orphan, Task):
+            self._report(TaskOrphaned(orphan.model, orphan.id))
+        self._orphan(orphan)

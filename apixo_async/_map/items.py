@@ -1,0 +1,181 @@
+"""The inputs of a map, read one by one from any iterable, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from apixo_async._task import Task
+from apixo_async._types import Result
+from apixo_async._validation import check_input
+from apixo_async.errors import ApixoError, ConfigurationError, SubmitUncertainError, TaskFailedError
+from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
+
+if TYPE_CHECKING:
+    from apixo_async.journal._entry import Entry
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Outcome:
+    """What became of one input: a result, or an error.
+
+    Attributes:
+        key: The caller's, or the input's place among those read, counted from "0"; with a journal,
+            one that is made of the input and of how often it occurred.
+        input: What was to be made; None where what was given is no input.
+        task: The last task that was bought for it; None where there is none, and where its end
+            comes from the journal.
+        result: What the task made, or None.
+        error: Why there is no result, or None. Its `bought` says False when no task was made, and
+            None when nobody can know, as in a `SubmitUncertainError`.
+            A `DownloadError` comes with the result that could not be saved.
+        purchases: Tasks bought for it, each of which the service may have charged; earlier runs of
+            the same journal count.
+        paths: Where the result was saved, with `download_to`.
+        resumed: Whether an earlier run of the same journal bought it, and this one nothing more.
+    """
+
+    key: str
+    input: Input | None
+    task: Task | None
+    result: Result | None
+    error: ApixoError | None
+    purchases: int
+    paths: tuple[Path, ...] = ()
+    resumed: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result, saved where it was to be saved."""
+        return self.error is None
+
+    def __repr__(self) -> str:
+        about = "" if self.task is None else f" {self.task.ref}"
+        ended = "success" if self.error is None else type(self.error).__name__
+        return f"<Outcome {self.key!r}{about} {ended}>"
+
+
+#: A key of None is none.
+Given: TypeAlias = Input | tuple[str | None, Input]
+Inputs: TypeAlias = Iterable[Given] | AsyncIterable[Given]
+
+
+@dataclass(slots=True)
+class Item:
+    """One input on its way through a map.
+
+    Attributes:
+        number: Its place among those read, from 0.
+        given_key: The caller's, or None.
+        key: The caller's, or that place; with a journal, the one that it has there.
+        input: What to buy; None where what was given is no input.
+        refused: What is wrong with it, or None.
+        task: The last task bought for it.
+        purchases: Tasks bought for it.
+        failure: How that task failed, while another one is tried.
+        doubt: How its submit was uncertain, while a callback may still tell.
+        entry: Its place in the journal, or None.
+        resumed: Whether an earlier run bought it.
+        bought_now: Whether this run bought something for it, or may have.
+        paths: Where the result was saved.
+    """
+
+    number: int
+    given_key: str | None
+    key: str
+    input: Input | None
+    refused: ConfigurationError | None = None
+    task: Task | None = None
+    purchases: int = 0
+    failure: TaskFailedError | None = None
+    doubt: SubmitUncertainError | None = None
+    entry: Entry | None = None
+    resumed: bool = False
+    bought_now: bool = False
+    paths: tuple[Path, ...] = ()
+
+    def outcome(self, result: Result | None, error: ApixoError | None) -> Outcome:
+        """Return what became of it."""
+        return Outcome(
+            key=self.key,
+            input=self.input,
+            task=self.task,
+            result=result,
+            error=error,
+            purchases=self.purchases,
+            paths=self.paths,
+            resumed=self.resumed and not self.bought_now,
+        )
+
+
+def check_inputs(given: object) -> Inputs:
+    """Return what was given if inputs can be read from it.
+
+    Raises:
+        ConfigurationError: They cannot, or it is one input where many are expected.
+    """
+    if isinstance(given, GptImage1 | GptImage2 | FluxKontext | OtherModel):
+        raise ConfigurationError("map takes many inputs: `submit` buys one")
+    if isinstance(given, Mapping):
+        raise ConfigurationError("map: a mapping given; its .items() are (key, input) pairs")
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable | AsyncIterable):
+        raise ConfigurationError(
+            f"map: a {type(given).__name__} given; it takes an iterable, or an async one, of "
+            "inputs or (key, input) pairs"
+        )
+    return cast("Inputs", given)
+
+
+async def items(inputs: Inputs) -> AsyncGenerator[Item]:
+    """Yield the inputs as items; a generator among the iterables is closed in the end."""
+    number = 0
+    async with aclosing(_entries(inputs)) as entries:
+        async for entry in entries:
+            yield _item(number, entry)
+            number += 1
+
+
+async def _entries(inputs: Inputs) -> AsyncGenerator[object]:
+    if isinstance(inputs, AsyncIterable):
+        source = aiter(inputs)
+        try:
+            async for entry in source:
+                yield entry
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+        return
+    plain = iter(inputs)
+    try:
+        for entry in plain:
+            yield entry
+    finally:
+        if isinstance(plain, Generator):
+            plain.close()
+
+
+def _item(number: int, entry: object) -> Item:
+    key: object = None
+    given = entry
+    if isinstance(entry, tuple):
+        pair = cast("tuple[object, ...]", entry)
+        if len(pair) != 2:
+            return _refused(number, f"a tuple of {len(pair)} given; a (key, input) pair has two")
+        key, given = pair
+        if key is not None and not isinstance(key, str):
+            return _refused(
+                number, f"key: {key!r:.200} given; a key is a str, such as {str(key)!r:.200}"
+            )
+    given_key = key if isinstance(key, str) else None
+    shown = str(number) if given_key is None else given_key
+    try:
+        return Item(number, given_key, shown, check_input(given))
+    except ConfigurationError as error:
+        return Item(number, given_key, shown, None, error.with_traceback(None))
+
+
+def _refused(number: int, why: str) -> Item:
+    return Item(number, None, str(number), None, ConfigurationError(why))

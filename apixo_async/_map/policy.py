@@ -1,0 +1,84 @@
+"""Whether buying goes on: after a task that failed, and after submits that bought nothing."""
+
+from __future__ import annotations
+
+import random
+from typing import Final, TypeGuard
+
+from apixo_async import errors
+from apixo_async.errors import TaskFailedError
+
+#: What the next purchase would meet as well, whatever its input.
+_ENDING: Final = (
+    errors.AuthenticationError,
+    errors.BudgetExceededError,
+    errors.ClientClosedError,
+    errors.InsufficientBalanceError,
+    errors.JournalError,
+    errors.PollerDiedError,
+)
+
+#: Submits in a row without a task, after which the service is taken to refuse all of them.
+_IN_A_ROW: Final = 20
+
+#: Seconds before a task is bought again that failed for a limit: at first, and at most.
+_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 60.0
+
+
+class Luck:
+    """What the submits of a run came to, as far as it says how the next ones will fare."""
+
+    __slots__ = ("_in_a_row",)
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def bought(self) -> None:
+        """Note that a submit made a task."""
+        self._in_a_row = 0
+
+    def ended(self, error: errors.ApixoError) -> bool:
+        """Note how a submit ended without a task; say whether no other one is worth sending.
+
+        What is wrong with an input says nothing of the next one. Everything else does, when it
+        comes again and again: a model that the key may not use, a service that is down. So do
+        uncertain submits, each of which may have been paid for.
+        """
+        if not isinstance(error, errors.BadRequestError):
+            self._in_a_row += 1
+        return ends_buying(error) or self._in_a_row >= _IN_A_ROW
+
+
+def ends_buying(error: errors.ApixoError) -> bool:
+    """Say whether an error tells by itself that no later purchase can succeed."""
+    if isinstance(error, TaskFailedError):
+        return error.family == "balance"
+    return isinstance(error, _ENDING)
+
+
+def is_worth_another(
+    error: errors.ApixoError, purchases: int, attempts: int
+) -> TypeGuard[TaskFailedError]:
+    """Say whether a task that ended so is bought again.
+
+    Args:
+        error: How it ended.
+        purchases: Tasks bought for this input so far.
+        attempts: Tasks that may be bought for one input.
+    """
+    return isinstance(error, TaskFailedError) and error.retryable and purchases < attempts
+
+
+def pause_before(error: TaskFailedError, purchases: int, rng: random.Random) -> float:
+    """Return the seconds to wait before the next purchase: some only after a limit was met.
+
+    Args:
+        error: How the last task failed.
+        purchases: Tasks bought for this input so far, at least 1.
+        rng: The source of the jitter.
+    """
+    if error.family != "throttled":
+        return 0.0
+    longest = min(_LONGEST_PAUSE, _PAUSE * 2.0 ** (purchases - 1))
+    return rng.uniform(longest / 2, longest)

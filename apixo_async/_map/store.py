@@ -1,0 +1,248 @@
+"""What a map keeps: its money always, and every item where there is a journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apixo_async._map.budget import Spending
+from apixo_async._map.items import Item
+from apixo_async._map.options import Options
+from apixo_async._types import Result
+from apixo_async.errors import ApixoError, JournalError, TaskFailedError
+
+if TYPE_CHECKING:
+    from apixo_async.journal._entry import Entry
+    from apixo_async.journal._journal import Journal
+
+
+class Record:
+    """Note one purchase, and its repeats where nothing was bought.
+
+    A journal that fails after the POST changes nothing of what was bought: the run hears of it
+    from the journal, and stops.
+
+    Args:
+        spending: Counts the money.
+        model: What is bought.
+        price: USD, or None where nobody knows.
+        journal: Where the item is, or None.
+        entry: The item.
+    """
+
+    __slots__ = (
+        "_entry",
+        "_is_bought",
+        "_is_reserved",
+        "_journal",
+        "_model",
+        "_price",
+        "_spending",
+    )
+
+    def __init__(
+        self,
+        spending: Spending,
+        model: str,
+        price: Decimal | None,
+        journal: Journal | None = None,
+        entry: Entry | None = None,
+    ) -> None:
+        self._spending = spending
+        self._model = model
+        self._price = price
+        self._journal = journal
+        self._entry = entry
+        self._is_reserved = self._is_bought = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a journal."""
+        return self._journal is not None
+
+    async def intend(self, mark: str | None) -> None:
+        """Reserve the money and make the intent durable; what this raises prevents the POST."""
+        self._spending.reserve(self._price, self._model)
+        self._is_reserved = True
+        if self._journal is None or self._entry is None:
+            return
+        try:
+            await self._journal.intend(self._entry, mark, self._price)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def refused(self) -> None:
+        """Note that nothing was bought."""
+        self._give_back()
+        if self._journal is not None and self._entry is not None:
+            with suppress(JournalError):
+                self._journal.refused(self._entry)
+
+    def bought(self, task_id: str) -> None:
+        """Note the task."""
+        if self._journal is not None and self._entry is not None:
+            with suppress(JournalError):
+                self._journal.submitted(self._entry, task_id)
+                self._is_bought = True
+
+    def uncertain(self, reason: str) -> None:
+        """Note that there may be a task."""
+        if self._journal is not None and self._entry is not None:
+            with suppress(JournalError):
+                self._journal.uncertain(self._entry, reason)
+
+    async def claimed(self, mark: str, task_id: str | None) -> bool:
+        """Make durable what is known of the task, and what a callback claims of it.
+
+        Raises:
+            JournalError: It cannot be written; the callback has to come again.
+        """
+        if self._journal is None or self._entry is None:
+            return False
+        if self._is_bought and self._journal.is_closed:
+            return False  # All that was known was written before it was closed.
+        if task_id is not None and not self._is_bought:
+            return await self._journal.claimed(self._entry, mark, task_id)
+        await self._journal.flush()
+        return False
+
+    def _give_back(self) -> None:
+        if self._is_reserved:
+            self._is_reserved = False
+            self._spending.give_back(self._price)
+
+
+class Book:
+    """Open the journal when a map begins, and close it when nothing more can come.
+
+    Args:
+        options: Those of the map.
+        fail: Told, once, what makes the journal unusable.
+    """
+
+    def __init__(self, options: Options, fail: Callable[[ApixoError], None]) -> None:
+        self._path = options.journal
+        self._provider = options.delivery.provider
+        self._fail = fail
+        self._journal: Journal | None = None
+        self._closing: asyncio.Future[None] | None = None
+        self._is_told = False
+        self._letting_go: asyncio.Task[None] | None = None
+        self.spending = options.spending
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether items are journalled."""
+        return self._path is not None
+
+    async def open(self) -> list[Entry]:
+        """Open the journal, if there is to be one, and count what earlier runs spent.
+
+        Returns:
+            The items whose task was not over when they ended, or may exist.
+
+        Raises:
+            JournalError: It cannot be used; nothing was bought.
+        """
+        if self._path is None:
+            return []
+        # Late: most programs have no journal, and SQLite takes time to import.
+        from apixo_async.journal._journal import Journal
+
+        self._journal = await Journal.open(self._path, on_broken=self._fail)
+        self.spending.carry(*await self._journal.spent())
+        return await self._journal.pending()
+
+    async def enter(self, item: Item) -> Entry:
+        """Look an item up in the journal, and note it there.
+
+        Raises:
+            JournalError: Its key is another's, or the journal cannot be used.
+        """
+        assert self._journal is not None  # It was opened first.
+        assert item.input is not None  # Otherwise it was refused.
+        return await self._journal.enter(item.given_key, item.input, self._provider)
+
+    def record(self, item: Item) -> Record:
+        """Return where the next purchase for an item is noted.
+
+        Raises:
+            ConfigurationError: Nobody knows its price, which has to fit a most.
+        """
+        assert item.input is not None  # Otherwise it was refused.
+        price = self.spending.price_of(item.input)
+        return Record(self.spending, item.input.model, price, self._journal, item.entry)
+
+    def record_of(self, entry: Entry) -> Record:
+        """Return where it is noted what a callback tells of a purchase of an earlier run."""
+        return Record(self.spending, entry.model, None, self._journal, entry)
+
+    def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
+        """Note how a task ended.
+
+        One that nobody looks at any more has not ended, nor has one that is past its age limit or
+        was not found: the next run attaches to it.
+        """
+        if self._journal is None or entry is None:
+            return
+        with suppress(JournalError):  # `fail` was told.
+            if isinstance(ended, Result):
+                self._journal.succeeded(entry, ended)
+            elif isinstance(ended, TaskFailedError):
+                self._journal.failed(entry, ended)
+
+    def downloaded(self, entry: Entry | None, paths: Iterable[Path]) -> None:
+        """Note where a result was saved."""
+        if self._journal is not None and entry is not None:
+            with suppress(JournalError):
+                self._journal.downloaded(entry, paths)
+
+    def let_go(self, posts_ended: Callable[[], Awaitable[None]]) -> None:
+        """Close the journal by itself, once the POSTs under way have been noted."""
+
+        async def close() -> None:
+            await posts_ended()
+            with suppress(JournalError):  # Nobody is there to be told.
+                await self.aclose()
+
+        if self._letting_go is None and self._journal is not None:
+            self._letting_go = asyncio.get_running_loop().create_task(close())
+
+    def begin_to_close(self) -> asyncio.Future[None]:
+        """Write what waits and let go of the file, by itself; `aclose` tells how that went."""
+        if self._closing is None:
+            loop = asyncio.get_running_loop()
+            closing = self._closing = loop.create_future()
+            if self._journal is None:
+                closing.set_result(None)
+            else:
+                self._journal.begin_to_close()  # The loop may end before the task's first step.
+                self._closing = loop.create_task(self._journal.aclose())
+                self._closing.add_done_callback(_is_seen)
+        return self._closing
+
+    async def aclose(self) -> None:
+        """Write what waits, and let go of the file. Whoever is cancelled here leaves it at that.
+
+        Raises:
+            JournalError: Not everything could be written; raised once.
+        """
+        if self._journal is None:
+            return
+        try:
+            await asyncio.shield(self.begin_to_close())
+        except JournalError:
+            if not self._is_told:
+                self._is_told = True
+                raise
+
+
+def _is_seen(closing: asyncio.Future[None]) -> None:
+    """Take note of an error that nobody may ask for: `fail` was told of what broke the journal."""
+    if not closing.cancelled():
+        closing.exception()

@@ -1,0 +1,1 @@
+"""When to ask for a task, and what the answer means for it."""

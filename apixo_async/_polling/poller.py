@@ -1,0 +1,339 @@
+"""The one poller of a client: an asyncio.Task which sends the looks that the agenda plans."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from apixo_async import events
+from apixo_async._http import verdicts
+from apixo_async._http.api import Line
+from apixo_async._http.channel import Unanswered
+from apixo_async._http.wire import Answer
+from apixo_async._limits.limiter import Permit, Slot
+from apixo_async._limits.priority import Urgency
+from apixo_async._polling.registry import Ledger
+from apixo_async._polling.tracked_task import Times, Track
+from apixo_async._reporting import Reporter
+from apixo_async._sync import Alarm, bound_after, bound_at, fresh
+from apixo_async._types import Snapshot, TaskRef
+from apixo_async.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ApixoError,
+    ConfigurationError,
+    PollerDiedError,
+)
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._inbox import Ticket
+
+#: Seconds to wait among all who ask for something, before the poller waits in its own class.
+_ASKING: Final = 1.0
+
+
+class Poller:
+    """Look at all tasks of a client, in one asyncio.Task that the first of them starts.
+
+    Args:
+        line: The way to the service.
+        ledger: The tasks, and what looks mean for them.
+        report: Where events go.
+        patience: Seconds that `refresh` waits for its look to go out and come back.
+    """
+
+    def __init__(self, line: Line, ledger: Ledger, report: Reporter, patience: float) -> None:
+        self.ledger = ledger
+        self.over: ApixoError | None = None
+        self.looks = 0
+        self._line = line
+        self._report = report
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._agenda = ledger.agenda
+        self._alarm = Alarm()
+        self._is_crowded = False
+        self._runner: asyncio.Task[None] | None = None
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    def check(self) -> None:
+        """Raise what ended the poller, if anything did."""
+        if self.over is not None:
+            raise fresh(self.over)
+
+    def check_loop(self, track: Track) -> None:
+        """Refuse to wait for a task on a loop on which nothing would ever wake the waiter.
+
+        Raises:
+            ConfigurationError: The running loop is another one than the client's.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return
+        if self._loop.is_closed():
+            why = "has an event loop that is closed: `attach` to it with a new client"
+        else:
+            why = (
+                "belongs to a client on another event loop: await it there (from other threads "
+                "by `asyncio.run_coroutine_threadsafe`), or `attach` to it with a client of this "
+                "loop"
+            )
+        raise track.error(ConfigurationError(f"{track.ref} {why}; it goes on at the service"))
+
+    def track(
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        *,
+        at_once: bool = False,
+        ticket: Ticket | None = None,
+        seen: bool = True,
+    ) -> Track:
+        """Look at a task from now on; its slot is given back when it is over.
+
+        It is `seen` where its id is not in doubt: then it takes longer to count as gone.
+        """
+        now = asyncio.get_running_loop().time()
+        return self._started(
+            self.ledger.open(ref, kind, slot, now=now, at_once=at_once, ticket=ticket, seen=seen),
+            now,
+        )
+
+    def await_callback(
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        ticket: Ticket | None,
+        times: Times,
+    ) -> Track:
+        """Wait for the callback that names the task of an uncertain submit.
+
+        Args:
+            ref: What stands for the task.
+            kind: What drives how long it takes.
+            slot: Given back after the longest time of such a task.
+            ticket: Where callbacks come in; None where none can come any more.
+            times: When its POST was under way.
+        """
+        now = asyncio.get_running_loop().time()
+        return self._started(self.ledger.await_callback(ref, kind, slot, ticket, times), now)
+
+    def _started(self, track: Track, now: float) -> Track:
+        if self.over is not None:
+            # What was bought while the poller died is not lost: its waiters are told.
+            track.halted = self.over
+            track.slot.hold(max(0.0, track.expires - now))
+        self._wake()
+        return track
+
+    def called(self, track: Track, named: str | None = None) -> None:
+        """Look at a task of which a callback told, with a look that goes out from now on."""
+        self.ledger.claims.came(track, named, asyncio.get_running_loop().time())
+        self._ask(track)
+
+    def claimed(self, track: Track, named: str) -> None:
+        """Look at what a callback to an earlier process named as the task of its submit."""
+        track.told = True
+        self.ledger.claims.claim(track, named)
+        self._ask(track)
+
+    def _ask(self, track: Track) -> None:
+        if track.unnamed or track.verdict() is not None:
+            return  # Nobody knows which task it is; or it is over; or its looks pause.
+        if track.looking:
+            track.again = True
+        else:
+            self._agenda.ask(track)
+            self._wake()
+
+    def look_now(self, track: Track) -> None:
+        """Look at a task now, whatever kept its looks back."""
+        track.halted = None
+        self._agenda.ask(track)
+        self._wake()
+
+    async def refresh(self, track: Track) -> Snapshot:
+        """Look now, and return what the service said.
+
+        Raises:
+            ApixoError: What kept the look from telling; the task goes on.
+        """
+        if track.outcome is not None:
+            if track.snapshot is not None:
+                return track.snapshot
+            assert isinstance(track.outcome, ApixoError)  # A result comes with a snapshot.
+            raise track.error(track.outcome)
+        self.check_loop(track)
+        self.check()
+        if track.unnamed:
+            raise track.error(
+                ApixoError(
+                    f"{track.ref.model}: no callback has named the task of this uncertain submit, "
+                    "so that there is nothing to look at; await it"
+                )
+            )
+        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        track.refreshers.append(future)
+        if not track.looking:
+            self._agenda.ask(track)
+            self._wake()
+        try:
+            async with bound_after(self._patience):
+                return await future
+        except TimeoutError as exc:
+            if isinstance(exc, ApixoError):
+                raise
+            message = f"{track.ref}: no look got through in {self._patience:.0f} s; it goes on"
+            raise track.error(APITimeoutError(message)) from None
+
+    async def aclose(self, reason: ApixoError) -> None:
+        """End the poller and every look, and tell the waiters why."""
+        self.over = reason
+        owned = [task for task in (self._runner, *self._exchanges) if task is not None]
+        for task in owned:
+            task.cancel()
+        await asyncio.gather(*owned, return_exceptions=True)
+        self.ledger.halt_all(reason, asyncio.get_running_loop().time())
+
+    def _wake(self) -> None:
+        self._alarm.wake()
+        if self._runner is None and self.over is None:
+            # An empty context: no caller's context variables leak into the looks.
+            self._runner = asyncio.get_running_loop().create_task(
+                self._run(), name="apixo_async poller", context=contextvars.Context()
+            )
+            self._runner.add_done_callback(self._finished)
+
+    async def _run(self) -> None:
+        # Without tasks there is no poller: a client that nobody closes leaves nothing pending.
+        while self.ledger.held:
+            await self._until_due()
+            if self._agenda.next_due() <= asyncio.get_running_loop().time():
+                permit = await self._admitted()
+                if permit is not None:
+                    self._send_look(permit)
+
+    async def _until_due(self) -> None:
+        """Wait until a look is due or no task is left, giving up meanwhile what expires."""
+        loop = asyncio.get_running_loop()
+        while self.ledger.held and self._agenda.next_due() > loop.time():
+            await self._alarm.sleep(min(self._agenda.next_due(), self._agenda.next_expiry()))
+            self.ledger.abandon_expired(loop.time())
+
+    async def _admitted(self) -> Permit | None:
+        """Wait for a permit and a place, or until a task expires.
+
+        A look that was asked for goes before the scheduled ones of other clients, unless so many
+        callers ask that it waits: half of all looks are for the class in which nobody else stands.
+        """
+        now, agenda, until = asyncio.get_running_loop().time(), self._agenda, math.inf
+        if agenda.has_asked and agenda.next_scheduled() > now and not self._is_crowded:
+            until = now + _ASKING
+        urgency = Urgency.SCHEDULED if until == math.inf else Urgency.ASKED
+        until = min(until, agenda.next_expiry())
+        bound = bound_at(until if until < math.inf else None)
+        try:
+            async with bound:
+                permit = await self._line.admit(urgency)
+        except TimeoutError:
+            if not bound.expired():
+                raise  # Not ours: going on would spin.
+            self._is_crowded = urgency is Urgency.ASKED
+            self.ledger.abandon_expired(asyncio.get_running_loop().time())
+            return None
+        self._is_crowded = False
+        return permit
+
+    def _send_look(self, permit: Permit) -> None:
+        loop = asyncio.get_running_loop()
+        track = self.ledger.next_due(loop.time())
+        if track is None:
+            self._line.dismiss(permit)
+            return
+        self.looks += 1
+        exchange = loop.create_task(self._look(track, permit))
+        self._exchanges.add(exchange)
+        # A look that is cancelled before its first step has given nothing back.
+        exchange.add_done_callback(lambda _: self._line.dismiss(permit))
+        exchange.add_done_callback(self._finished)
+
+    async def _look(self, track: Track, permit: Permit) -> None:
+        ref = track.ref
+        path = f"/statusTask/{quote(ref.model, safe='')}?taskId={quote(ref.task_id, safe='')}"
+        try:
+            answer = await self._line.get(permit, path)
+        except Unanswered as exc:
+            verdict: verdicts.LookVerdict = verdicts.Faulty(_no_answer(ref, exc))
+        except asyncio.CancelledError as exc:
+            if _is_being_cancelled():
+                raise
+            # A transport raised it by itself: that is one look's trouble, not the poller's end.
+            verdict = verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
+        else:
+            verdict = _judged(answer, ref)
+        self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
+        # The runner sleeps on, unless it has to look earlier than it thought, or to end.
+        self._alarm.need(self._agenda.next_due() if self.ledger.held else -math.inf)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._exchanges.discard(task)
+        if task is self._runner:
+            self._runner = None
+        if self.over is not None:
+            return
+        if task.cancelled():
+            left = ", ".join(map(str, self.ledger.tracks))
+            why = f"cancelled from outside, or its event loop ended; left: {left}"
+            self._die(asyncio.CancelledError(why))
+        elif (cause := task.exception()) is not None:
+            self._die(cause)
+        elif self.ledger.held:
+            self._wake()  # A task came in the instant in which the poller ended.
+
+    def _die(self, cause: BaseException) -> None:
+        """Tell every waiter, and the next submit, what ended the poller (invariant 6)."""
+        reason = f"{type(cause).__name__}: {cause}"
+        self.over = PollerDiedError(
+            f"the poller died of {reason}; its tasks go on at the service: close this client, "
+            "and attach to them with a new one"
+        )
+        self.over.__cause__ = cause
+        for task in (self._runner, *self._exchanges):
+            if task is not None:
+                task.cancel()
+        try:
+            self.ledger.halt_all(self.over, asyncio.get_running_loop().time())
+        finally:
+            self._report(events.PollerDied(reason))
+
+
+def _judged(answer: Answer, ref: TaskRef) -> verdicts.LookVerdict:
+    """Judge an answer; one that raises is no news of its own task, and harms no other."""
+    try:
+        return verdicts.judge_look(answer, ref)
+    except Exception as exc:
+        error = APIConnectionError(
+            f"{ref}: reading what a look said raised {type(exc).__name__}; it is looked at again",
+            model=ref.model,
+            task_id=ref.task_id,
+        )
+        error.__cause__ = exc
+        return verdicts.Faulty(error)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:
+    cls = APITimeoutError if exc.timed_out else APIConnectionError
+    return cls(
+        f"{ref}: a look got no answer ({exc.reason}); it is looked at again",
+        model=ref.model,
+        task_id=ref.task_id,
+    )

@@ -1,0 +1,353 @@
+"""Every task in flight, and what each look means for it. Synchronous: time comes as `now`."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING, Final
+
+from apixo_async import events
+from apixo_async._catalog import timing
+from apixo_async._http import verdicts
+from apixo_async._http.concurrency import PlaceTable
+from apixo_async._limits.limiter import Limiter, Slot
+from apixo_async._polling.outages import Outages
+from apixo_async._polling.outcomes import abandoned, age_of, anothers, lasted, not_found, word_of
+from apixo_async._polling.policy import Polling
+from apixo_async._polling.queue import Agenda, Register
+from apixo_async._polling.schedule import Room, after_fault, after_miss, late_again
+from apixo_async._polling.shares import Shares
+from apixo_async._polling.tracked_task import Times, Track
+from apixo_async._polling.unresolved import Claims
+from apixo_async._reporting import Reporter
+from apixo_async._types import Result, TaskRef
+from apixo_async.errors import ApixoError, TaskError, reason_of
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._inbox import Ticket
+
+#: A last look may still be under way when a task reaches its age limit.
+EXPIRY_GRACE: Final = 30.0
+
+
+class Ledger:
+    """The tasks that are not over. Everything that happens to one goes through here.
+
+    Args:
+        polling: When to look.
+        limiter: Tells how much room submits leave to looks.
+        report: Where events go.
+        rng: The source of the jitter.
+        places: How many requests may be in flight, and how long they take.
+    """
+
+    def __init__(
+        self,
+        polling: Polling,
+        limiter: Limiter,
+        report: Reporter,
+        rng: random.Random,
+        places: PlaceTable,
+    ) -> None:
+        self.schedule = polling.schedule(rng)
+        self.agenda = Agenda(self._first_look)
+        self.register = Register(self.schedule, self.agenda)
+        self.tracks = self.register.tracks
+        self.claims = Claims(self.register, report)
+        self.outages = Outages(self.agenda, rng, report, limiter.pace)
+        self.shares = Shares(self.agenda, places)
+        self.succeeded = self.failed = 0
+        self._polling = polling
+        self._places = places
+        self._limiter = limiter
+        self._report = report
+        self._rng = rng
+
+    def open(
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        *,
+        now: float,
+        at_once: bool = False,
+        ticket: Ticket | None = None,
+        seen: bool = True,
+    ) -> Track:
+        """Take up a task: plan its first look, at once where nobody knows how old it is.
+
+        Its callbacks come to the ticket. It is `seen` where its id is not in doubt.
+        """
+        existing = self.tracks.get(ref)
+        if existing is not None and seen and not existing.found:
+            # Only a callback says so far that it is another submit's.
+            self._disprove(existing, anothers(existing), now)
+            existing = None
+        if existing is not None:
+            slot.release()
+            existing.seen |= seen
+            if existing.ticket is None:
+                existing.ticket = ticket
+            elif ticket is not None:
+                ticket.close()
+            return existing
+        track = self._new(ref, kind, slot, now)
+        track.ticket, track.seen = ticket, seen
+        if ticket is not None:
+            track.late = self.schedule.late(kind, now)
+        self.shares.opened(track)
+        self.register.enter(track)
+        if at_once:
+            # Nobody knows its age: it is looked at by its interval until the service tells.
+            track.created = -math.inf
+            self.agenda.ask(track)
+        elif self.schedule.learns:
+            self.agenda.line_up(track)
+        else:
+            self.agenda.plan(track, self._first_look(track))
+        return track
+
+    def await_callback(
+        self,
+        ref: TaskRef,
+        kind: str,
+        slot: Slot,
+        ticket: Ticket | None,
+        times: Times,
+    ) -> Track:
+        """Take up an uncertain submit, whose task only a callback can name."""
+        track = self._new(ref, kind, slot, times.ended_at)
+        track.times = times
+        self.claims.wait_for(track, ticket)
+        return track
+
+    def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> Track:
+        slot.name(ref)
+        plan = self._polling.plan_for(kind)
+        expires = now + timing(kind).age_limit + EXPIRY_GRACE
+        return Track(ref, kind, plan, slot, created=now, expires=expires)
+
+    @property
+    def held(self) -> int:
+        """How many tasks are not over, or may exist."""
+        return len(self.tracks) + len(self.claims.unnamed)
+
+    def _first_look(self, track: Track) -> float:
+        return self.schedule.first(track.kind, track.created)
+
+    def next_due(self, now: float) -> Track | None:
+        """Take the task to look at now, and count the look; None if there is none."""
+        while True:
+            asked = self.agenda.is_turn_of_asked(now)
+            track = self.agenda.pop_due(now)
+            if track is None:
+                return None
+            # It may have been settled, or looked at, since somebody asked.
+            if track.outcome is not None or track.looking or track.unnamed:
+                continue
+            if self.shares.hold_back(track):
+                continue
+            if asked or not (self._is_put_off(track, now) or self.outages.park(track, now)):
+                break
+        self.shares.sent(track)
+        self.outages.sent(track, now)
+        track.looking = True
+        track.looked_at = now
+        track.looks += 1
+        return track
+
+    def _is_put_off(self, track: Track, now: float) -> bool:
+        """Have a look wait for the callback of its task, where that is to be expected by now."""
+        if track.late <= now or track.told or not self.claims.is_awaited_for(track):
+            return False
+        self.agenda.plan(track, track.late)
+        return True
+
+    def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
+        """Act on what a look said."""
+        track.looking = False
+        self.shares.back(track, now)
+        self.outages.weigh(track, verdict, now)
+        if track.outcome is None:
+            self._act(track, verdict, now)
+        clear = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
+        if clear and track.looked_at >= track.overdue and track.outcome is None:
+            self._settle(track, abandoned(track, now, seen=True), now)
+        if track.again and track.verdict() is None:
+            self.agenda.ask(track)
+        track.again = False
+        self.outages.checked(track, now)
+
+    def _act(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
+        if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
+            if not self.claims.prove(track, verdict, now):
+                self._disprove(track, anothers(track), now)
+                return
+            if not track.slot.is_held:  # It was given back while the task was not known to run.
+                track.slot = self._limiter.slot_above()
+                track.slot.name(track.ref)
+        match verdict:
+            case verdicts.Over():
+                track.snapshot = verdict.snapshot
+                track.answer_refreshers(verdict.snapshot)
+                self._settle(track, verdict.outcome, now, lasted(track, verdict.lasted, now))
+            case verdicts.Running():
+                self._still_running(track, verdict, now)
+            case verdicts.Faulty():
+                self._look_failed(track, verdict.error, now, self._after_fault(track, now))
+            case verdicts.Throttled():
+                # Time under 429 is not a fault: the limiter's gate does the waiting.
+                self._look_failed(track, verdict.error, now, self._next_look(track, now))
+            case verdicts.Missing():
+                self._missed(track, verdict, now)
+            case verdicts.Denied():
+                # Looks pause: repeating them cannot help. `refresh` looks again.
+                track.halted = verdict.error
+                self._look_failed(track, verdict.error, now, None)
+                track.wake()
+
+    def abandon_expired(self, now: float) -> None:
+        """Give back the slots of tasks that reach their age limit, and look once more.
+
+        A task is given up when that look, or a later one, says that it is not over; or when
+        none has said anything for another age limit.
+        """
+        while (track := self.agenda.pop_expired(now)) is not None:
+            if track.unnamed:
+                given_up = self.claims.despair(track, now)
+                if given_up is not None:
+                    self._settle(track, given_up, now)
+                continue
+            track.expires = now + (EXPIRY_GRACE if track.looking else timing(track.kind).age_limit)
+            self.agenda.expect(track)
+            if track.looking:
+                continue
+            if track.overdue < math.inf:
+                self._settle(track, abandoned(track, now, seen=False), now)
+            else:
+                track.overdue = now
+                track.slot.release()
+                self.agenda.ask(track)
+
+    def halt_all(self, reason: ApixoError, now: float) -> None:
+        """Tell every waiter that nobody looks any more, and why.
+
+        The tasks go on at the service: in a limiter that others share, each keeps its slot until
+        its age limit.
+        """
+        everything = (*self.tracks.values(), *self.claims.unnamed)
+        for track in everything:
+            track.halted = reason
+            track.answer_refreshers(reason)
+            track.wake()
+        # Only now: whatever fails here, all have been told.
+        for track in everything:
+            track.slot.hold(max(0.0, track.expires - now))
+
+    # --- what a look can mean ------------------------------------------------------------
+
+    def _after_fault(self, track: Track, now: float) -> float:
+        if self.outages.is_on(track):
+            # Not this task's fault: it is looked at as soon as the service is back.
+            return self._next_look(track, now)
+        track.faults += 1
+        return after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
+
+    def _still_running(self, track: Track, verdict: verdicts.Running, now: float) -> None:
+        track.faults = 0
+        track.halted = None
+        if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
+            track.created = now - age
+        track.ran_until = track.looked_at
+        age = track.looked_at - self._known_since(track)
+        self.schedule.running(track.kind, track, age, first=not track.waited)
+        track.waited = True
+        track.snapshot = verdict.snapshot
+        self.agenda.plan(track, self._due_again(track, age, now))
+        track.answer_refreshers(verdict.snapshot)
+        track.wake()
+        ref = track.ref
+        self._report(events.TaskLooked(ref.model, ref.task_id, verdict.snapshot.state))
+
+    def _due_again(self, track: Track, age: float, now: float) -> float:
+        if not self.claims.is_awaited_for(track):
+            return self._next_look(track, now)
+        late = self.schedule.late(track.kind, self._known_since(track))
+        return max(late, late_again(track.plan, age=age, now=now))
+
+    def _next_look(self, track: Track, now: float) -> float:
+        limiter = self._limiter
+        room = Room(
+            requests=limiter.requests_per_second,
+            submits=limiter.submits_per_second(now),
+            reserve=limiter.reserve(now),
+            slots_wanted=limiter.slots_waiting > 0,
+            latency=self._places.latency,
+        )
+        return self.schedule.again(track.kind, self._known_since(track), now, room)
+
+    def _known_since(self, track: Track) -> float:
+        """Return when a task was created; one of unknown age is as old as it is known."""
+        return track.created if track.created > -math.inf else track.tracked_at
+
+    def _look_failed(self, track: Track, error: ApixoError, now: float, due: float | None) -> None:
+        if due is not None:
+            self.agenda.plan(track, due)
+        ref, again_in = track.ref, None if due is None else due - now
+        self._report(events.LookFailed(ref.model, ref.task_id, reason_of(error), again_in))
+        track.answer_refreshers(error)
+
+    def _missed(self, track: Track, verdict: verdicts.Missing, now: float) -> None:
+        if self.outages.missed(track, now):
+            if track.found:
+                track.answer_refreshers(verdict.error)
+                self._settle(track, not_found(track, verdict.error), now)
+            else:
+                self._disprove(track, verdict.error, now)
+        else:
+            seen, misses = track.seen, track.misses
+            due = after_miss(track.plan, misses=misses, seen=seen, now=now, rng=self._rng)
+            self._look_failed(track, verdict.error, now, due)
+
+    def _disprove(self, track: Track, error: ApixoError, now: float) -> None:
+        """Take back the name that a callback gave to the task of an uncertain submit."""
+        track.answer_refreshers(error)
+        given_up = self.claims.unname(track, now)
+        if given_up is not None:
+            self._settle(track, given_up, now)
+        elif not track.unnamed:
+            self.agenda.ask(track)
+
+    def _settle(
+        self,
+        track: Track,
+        outcome: Result | TaskError,
+        now: float,
+        seconds: float | None = None,
+    ) -> None:
+        """Record how a task ended: the only way in which one does."""
+        track.outcome, track.halted, track.due = outcome, None, None
+        # Those who wait are told first: whatever fails below, they are not left behind.
+        if isinstance(outcome, TaskError):
+            track.answer_refreshers(outcome)
+        track.wake()
+        if track.unnamed:
+            self.claims.forget(track)
+        else:
+            self.register.leave(track, seconds)
+        track.slot.release()
+        ended_for = math.inf if seconds is None else now - track.created - seconds
+        if track.ticket is not None and self.claims.is_silence(track, ended_for):
+            self._look_unasked(now)
+        good = isinstance(outcome, Result)
+        self.succeeded += good
+        self.failed += not good
+        ref, age, word = track.ref, now - track.tracked_at, word_of(outcome)
+        self._report(events.TaskSettled(ref.model, ref.task_id, word, track.looks, age))
+        self.outages.checked(track, now)
+
+    def _look_unasked(self, now: float) -> None:
+        """Look at the tasks of which callbacks were to tell as if there were none."""
+        for track in self.tracks.values():
+            if track.ticket is not None and not (track.told or track.looking or track.parked):
+                self.agenda.plan(track, max(now, self._first_look(track)))

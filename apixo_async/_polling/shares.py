@@ -1,0 +1,66 @@
+"""The places that one model's looks may take: where a model hangs, others' news comes on time."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from apixo_async._http.concurrency import PlaceTable, has_share
+from apixo_async._polling.queue import Agenda
+from apixo_async._polling.tracked_task import Track
+
+
+class _Model:
+    """The looks of one model that are under way, and the tracks that wait for one of them."""
+
+    __slots__ = ("under_way", "waiting")
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.waiting: deque[Track] = deque()
+
+
+class Shares:
+    """Hold back looks of a model that has its share of the places.
+
+    Args:
+        agenda: Where the looks are planned.
+        places: The places that there are.
+    """
+
+    def __init__(self, agenda: Agenda, places: PlaceTable) -> None:
+        self._agenda = agenda
+        self._places = places
+        self._models: dict[str, _Model] = {}
+
+    def opened(self, track: Track) -> None:
+        """Note a new task: where there are several models, each leaves places to the others."""
+        self._of(track)
+
+    def hold_back(self, track: Track) -> bool:
+        """Hold a due look back until one of its model is back; return True if that was done."""
+        model = self._of(track)
+        # A model that is alone may have every place.
+        if len(self._models) == 1 or has_share(model.under_way, self._places.free_for_looks):
+            return False
+        model.waiting.append(track)
+        return True
+
+    def sent(self, track: Track) -> None:
+        """Note that a look goes out."""
+        self._of(track).under_way += 1
+
+    def back(self, track: Track, now: float) -> None:
+        """Note that a look is over: the next of its model that waits is due."""
+        model = self._of(track)
+        model.under_way -= 1
+        while model.waiting:
+            waiting = model.waiting.popleft()
+            if waiting.due is None and not waiting.looking and waiting.verdict() is None:
+                if waiting.refreshers:
+                    self._agenda.ask(waiting)
+                else:  # By now its model may be down.
+                    self._agenda.plan(waiting, now)
+                return
+
+    def _of(self, track: Track) -> _Model:
+        return self._models.setdefault(track.ref.model, _Model())

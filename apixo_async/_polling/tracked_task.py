@@ -1,0 +1,172 @@
+"""What the engine knows of one task, and how its waiters are woken."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from apixo_async._limits.limiter import Slot
+from apixo_async._polling.schedule import Plan
+from apixo_async._sync import Signal, fresh
+from apixo_async._types import Result, Snapshot, TaskRef
+from apixo_async.errors import ApixoError, TaskError
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._inbox import Ticket
+
+
+class Times(NamedTuple):
+    """When an uncertain POST was under way.
+
+    Attributes:
+        sent_at: When it was sent at the earliest, on the loop's clock: no older task is its task.
+        ended_at: When the service had it at the latest, likewise.
+        noted_at: What an earlier process noted as the time of sending, in seconds since the epoch
+            by its clock, which may have been set since; None for a POST of this process.
+    """
+
+    sent_at: float
+    ended_at: float
+    noted_at: float | None = None
+
+
+class Track:
+    """One task as the engine sees it. Changed by the poller only, in synchronous code.
+
+    Attributes:
+        ref: The task's model and id.
+        kind: What drives its time.
+        plan: When to look at it.
+        slot: Given back when the task is over or past its age limit.
+        created: When it was created, on the loop's clock; minus infinity while nobody knows.
+        expires: When its age limit is reached; later, when it is given up whatever looks say.
+        overdue: When the age limit was reached; infinity before.
+        tracked_at: When this client took it up, on the loop's clock.
+        due: When the next look is due (minus infinity: asked for), or None while none is planned.
+        looking: Whether a look is under way.
+        looked_at: When the last look went out.
+        ran_until: When the last look went out that found it running.
+        waited: Whether there was one.
+        looks: Status requests so far.
+        parked: Whether its next look waits for the end of an outage.
+        faults: Looks in a row that told nothing.
+        seen: Whether it is known to exist: bought here, or found by a look.
+        misses: Looks in a row that answered 404.
+        missing_since: When the first of those came.
+        snapshot: What the last telling look said, or None.
+        outcome: How the task ended, or None while it goes on.
+        halted: Why nobody looks although the task goes on, or None.
+        over: Fires when `outcome` or `halted` is set.
+        changed: Fires at every telling look, and when `over` does.
+        refreshers: Those who asked for a look and wait for what it says.
+        ticket: Where its callbacks come in, or None where none are waited for.
+        late: When a callback that has not come counts as lost, as far as was known at its creation.
+        told: Whether one came.
+        again: Whether news came during a look, which may have been answered before it.
+        unnamed: Whether only a callback can say which task this is: its submit was uncertain.
+        found: Whether a look found the task that a callback named.
+        claim: Another task that a callback named while one was looked at, or None.
+        placeholder: What stands for its reference until a callback names the task.
+        times: When its submit was under way, where that was uncertain.
+        reopened: Whether its submit was sent by a process that has ended.
+        when_found: Called with its id when one did, or None.
+    """
+
+    __slots__ = (
+        "again",
+        "changed",
+        "claim",
+        "created",
+        "due",
+        "expires",
+        "faults",
+        "found",
+        "halted",
+        "kind",
+        "late",
+        "looked_at",
+        "looking",
+        "looks",
+        "misses",
+        "missing_since",
+        "outcome",
+        "over",
+        "overdue",
+        "parked",
+        "placeholder",
+        "plan",
+        "ran_until",
+        "ref",
+        "refreshers",
+        "reopened",
+        "seen",
+        "slot",
+        "snapshot",
+        "ticket",
+        "times",
+        "told",
+        "tracked_at",
+        "unnamed",
+        "waited",
+        "when_found",
+    )
+
+    def __init__(
+        self, ref: TaskRef, kind: str, plan: Plan, slot: Slot, *, created: float, expires: float
+    ) -> None:
+        self.ref = self.placeholder = ref
+        self.kind = kind
+        self.plan = plan
+        self.slot = slot
+        self.created = self.tracked_at = created
+        self.times = Times(created, created)
+        self.expires = expires
+        self.overdue = math.inf
+        self.late = -math.inf
+        self.due: float | None = None
+        self.waited = self.looking = self.parked = False
+        self.told = self.again = self.unnamed = self.reopened = False
+        self.found = self.seen = True
+        self.ticket: Ticket | None = None
+        self.claim: str | None = None
+        self.when_found: Callable[[str], None] | None = None
+        self.looks = self.faults = self.misses = 0
+        self.missing_since = self.looked_at = 0.0
+        self.ran_until = -math.inf
+        self.snapshot: Snapshot | None = None
+        self.outcome: Result | TaskError | None = None
+        self.halted: ApixoError | None = None
+        self.over = Signal()
+        self.changed = Signal()
+        self.refreshers: list[asyncio.Future[Snapshot]] = []
+
+    def verdict(self) -> Result | ApixoError | None:
+        """Return what a waiter is to be told now, or None while it has to wait."""
+        return self.outcome if self.outcome is not None else self.halted
+
+    def error(self, error: ApixoError) -> ApixoError:
+        """Return an error for one waiter: a copy that names this task, which was bought."""
+        own = fresh(error)
+        own.model, own.task_id = self.ref.model, self.ref.task_id
+        if self.found:
+            own.bought = True
+        return own
+
+    def wake(self) -> None:
+        """Tell everybody that there is something to know."""
+        if self.verdict() is not None:
+            self.over.fire()
+        self.changed.fire()
+
+    def answer_refreshers(self, told: Snapshot | ApixoError) -> None:
+        """Tell those who asked for a look what it said, each with an error of their own."""
+        waiting, self.refreshers = self.refreshers, []
+        for future in waiting:
+            if future.done():
+                continue
+            if isinstance(told, Snapshot):
+                future.set_result(told)
+            else:
+                future.set_exception(self.error(told))

@@ -1,0 +1,176 @@
+"""What callbacks say of tasks: that there is news, and which task an uncertain submit made.
+
+A callback is never believed. It names a task, and a look proves that name or takes it back.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from apixo_async._catalog import timing
+from apixo_async._http.verdicts import Over, Running
+from apixo_async._polling.callback_health import Trust, may_be_of
+from apixo_async._polling.outcomes import presumed_not_bought
+from apixo_async._polling.queue import Register
+from apixo_async._polling.tracked_task import Track
+from apixo_async._reporting import Reporter
+from apixo_async._types import TaskRef
+from apixo_async.errors import TaskError
+from apixo_async.events import CallbacksBack, CallbacksSilent, SubmitFound
+from apixo_async.webhooks._tokens import REDELIVERY
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._inbox import Ticket
+
+#: Settled tasks that are remembered: no callback names one of them for another submit.
+_MOST_SETTLED: Final = 10_000
+
+
+class Claims:
+    """Act on what callbacks claim.
+
+    Args:
+        register: The tasks that have a name.
+        report: Where events go.
+
+    Attributes:
+        unnamed: What stands for the tasks that uncertain submits may have made.
+    """
+
+    def __init__(self, register: Register, report: Reporter) -> None:
+        self.unnamed: set[Track] = set()
+        self._settled: OrderedDict[str, None] = OrderedDict()
+        self._register = register
+        self._report = report
+        self._trust = Trust()
+
+    def is_awaited_for(self, track: Track) -> bool:
+        """Say whether a callback is to be expected for a task.
+
+        Not before callbacks have come to this process, nor where those of other processes come:
+        then this one's go there.
+        """
+        ticket = track.ticket
+        return ticket is not None and self._trust.is_proved and not ticket.is_shared
+
+    def came(self, track: Track, named: str | None, now: float) -> None:
+        """Note that a callback told of a task; of which one, it may have to say itself."""
+        track.told = True
+        is_back = self._trust.came(now, time.time())
+        self.claim(track, named)
+        if is_back:
+            self._report(CallbacksBack())
+
+    def claim(self, track: Track, named: str | None) -> None:
+        """Have polls find out whether an uncertain submit made this task."""
+        if named is None or track.found:
+            return
+        if track.unnamed:
+            self._name(track, TaskRef(track.ref.model, named))
+        elif named != track.ref.task_id:
+            track.claim = named  # It counts if the one that is being looked at is disproved.
+
+    def is_silence(self, track: Track, ended_for: float = math.inf) -> bool:
+        """Note that a task is over; return True if its missing callback begins a silence.
+
+        Args:
+            track: The task.
+            ended_for: Seconds since its end, as far as is known.
+        """
+        assert track.ticket is not None
+        track.ticket.close()
+        if track.found:
+            self._remember(track.ref.task_id)
+        if track.told or track.unnamed or not self._trust.missed(ended_for):
+            return False
+        self._report(CallbacksSilent(self._trust.missed_in_a_row))
+        return True
+
+    def _remember(self, task_id: str) -> None:
+        self._settled[task_id] = None
+        if len(self._settled) > _MOST_SETTLED:
+            self._settled.popitem(last=False)
+
+    # --- uncertain submits ---------------------------------------------------------------
+
+    def wait_for(self, track: Track, ticket: Ticket | None) -> None:
+        """Take up an uncertain submit, whose task only a callback can name.
+
+        Its slot is given back after the task's longest time, when the task is over if there was
+        one; a callback may come until the last redelivery after the age limit. Without a ticket
+        none comes: what is claimed already is all there is.
+        """
+        track.created, track.ticket, track.found = -math.inf, ticket, False
+        track.placeholder = track.ref
+        track.seen = False
+        self._wait(track)
+
+    def _wait(self, track: Track) -> None:
+        track.expires = track.tracked_at + timing(track.kind).longest
+        track.unnamed = True
+        self.unnamed.add(track)
+        self._register.agenda.expect(track)
+
+    def _name(self, track: Track, ref: TaskRef) -> None:
+        if ref in self._register.tracks or ref.task_id in self._settled:
+            return  # That is another submit's: the claim is wrong.
+        self.forget(track)
+        track.unnamed, track.ref = False, ref
+        track.expires = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
+        self._register.enter(track)
+
+    def unname(self, track: Track, now: float) -> TaskError | None:
+        """Take back a name under which the service knows no task, or not one of this submit.
+
+        Returns:
+            The error for waiters, where no other name can come.
+        """
+        self._register.leave(track)
+        track.ref, track.misses, track.due = track.placeholder, 0, None
+        track.overdue = math.inf
+        track.created, track.waited, track.snapshot, track.seen = -math.inf, False, None, False
+        self._wait(track)
+        claim, track.claim = track.claim, None
+        self.claim(track, claim)
+        return self._given_up(track, now) if track.ticket is None and track.unnamed else None
+
+    def prove(self, track: Track, verdict: Over | Running, now: float) -> bool:
+        """Note that a poll found the task that a callback had named.
+
+        Returns:
+            False if that task was created before the submit: it is another one's.
+        """
+        at = time.time() if verdict.at is None else verdict.at
+        age = now - track.times.sent_at
+        if not may_be_of(verdict.created, at, age, noted_at=track.times.noted_at):
+            return False
+        track.found = True
+        ref, after = track.ref, now - track.tracked_at
+        if track.when_found is not None:
+            track.when_found(ref.task_id)
+        self._report(SubmitFound(ref.model, ref.task_id, after))
+        return True
+
+    def despair(self, track: Track, now: float) -> TaskError | None:
+        """Give up, at its time, the slot of a task without a name, and later the hope for one.
+
+        Returns:
+            What waiters are told in the end.
+        """
+        last = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
+        track.slot.release()
+        track.expires = max(last, now)
+        self._register.agenda.expect(track)
+        return None if now < last else self._given_up(track, now)
+
+    def _given_up(self, track: Track, now: float) -> TaskError:
+        is_steady = self._trust.is_steady(track.times.sent_at, now, time.time())
+        return presumed_not_bought(track, now, callbacks_come=is_steady)
+
+    def forget(self, track: Track) -> None:
+        """Wait no more for the callback of an uncertain submit."""
+        self.unnamed.discard(track)
+        self._register.agenda.forget(track)

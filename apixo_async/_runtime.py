@@ -1,0 +1,490 @@
+"""The parts of a client, wired at its first use, bound to one loop and process, closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import httpx2
+
+from apixo_async._catalog import timing
+from apixo_async._config import Secret, Timeouts, resolve_base_url, resolve_key, resolve_timeouts
+from apixo_async._http.api import Line
+from apixo_async._http.channel import Channel, build_transport, check_transport, tells_peer
+from apixo_async._http.concurrency import Gate
+from apixo_async._http.retry import RetryQuota
+from apixo_async._limits.limiter import Limiter
+from apixo_async._polling.policy import Polling
+from apixo_async._polling.poller import Poller
+from apixo_async._polling.registry import Ledger
+from apixo_async._polling.tracked_task import Track
+from apixo_async._reporting import Reporter
+from apixo_async._submit.callbacks import Callbacks
+from apixo_async._submit.pending import Calls
+from apixo_async._submit.requests import Posts
+from apixo_async._submit.submitter import Submitter
+from apixo_async._sync import bound_after
+from apixo_async._task import Task
+from apixo_async._types import Limits, Statistics, TaskRef
+from apixo_async._validation import check_ref, check_type
+from apixo_async._version import __version__
+from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUncertainError
+from apixo_async.events import ClientClosed, ClientOpened, TaskAttached
+
+if TYPE_CHECKING:
+    from apixo_async._downloads.downloader import Downloader
+    from apixo_async.webhooks import WebhookReceiver
+
+USER_AGENT = f"apixo-async/{__version__}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """The checked settings of a client; `AsyncClient` says what each of them means."""
+
+    key: Secret = field(repr=False)
+    base_url: str
+    timeouts: Timeouts
+    polling: Polling
+    limiter: Limiter
+    transport: httpx2.AsyncBaseTransport | None
+    proxy: str | None = field(repr=False)  # a password may be in it
+    verify: ssl.SSLContext | bool
+    seed: int | None
+    webhooks: WebhookReceiver | None
+
+    @classmethod
+    def checked(
+        cls,
+        api_key: str | None,
+        *,
+        base_url: str | None,
+        limits: Limits | None,
+        polling: Polling | None,
+        limiter: Limiter | None,
+        transport: httpx2.AsyncBaseTransport | None,
+        timeout: float | Timeouts | None,
+        proxy: str | None,
+        verify: ssl.SSLContext | bool,
+        seed: int | None,
+        webhooks: WebhookReceiver | None = None,
+    ) -> Self:
+        """Check every setting, fill in the environment's and the defaults.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or two exclude each other.
+        """
+        if limits is not None and limiter is not None:
+            raise ConfigurationError("limits and limiter exclude each other: a limiter has its own")
+        if transport is not None and (proxy is not None or verify is not True):
+            raise ConfigurationError("proxy and verify are settings of the transport you give")
+        return cls(
+            key=resolve_key(api_key),
+            base_url=resolve_base_url(base_url),
+            timeouts=resolve_timeouts(timeout),
+            polling=check_type("polling", polling, Polling) or Polling.adaptive(),
+            limiter=check_type("limiter", limiter, Limiter)
+            or Limiter(check_type("limits", limits, Limits), seed=seed),
+            transport=None if transport is None else check_transport(transport),
+            proxy=proxy,
+            verify=verify,
+            seed=seed,
+            webhooks=_check_receiver(webhooks),
+        )
+
+    def channel(self) -> Channel:
+        """Build the way to the API: over the transport given, or over a new one."""
+        transport = self.transport or build_transport(
+            self.base_url, proxy=self.proxy, verify=self.verify
+        )
+        return Channel(
+            transport,
+            base_url=self.base_url,
+            key=self.key,
+            timeouts=self.timeouts,
+            user_agent=USER_AGENT,
+        )
+
+
+def _check_receiver(given: WebhookReceiver | None) -> WebhookReceiver | None:
+    if given is None:
+        return None
+    # Late: few clients have one, and what it needs takes time to import.
+    from apixo_async.webhooks import WebhookReceiver
+
+    return check_type("webhooks", given, WebhookReceiver)
+
+
+_OTHER_LOOP = (
+    "this client belongs to another event loop, which still runs: make one client for each loop"
+)
+
+
+class Binding:
+    """Bind to the loop of the first use; bind anew only when that loop is closed."""
+
+    __slots__ = ("_loop", "_pid")
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the running loop is the one bound to."""
+        try:
+            return self._loop is not None and asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the loop bound to is closed."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def check_elsewhere(self) -> None:
+        """Refuse to go on where another loop, which still runs, is the one bound to.
+
+        Raises:
+            ConfigurationError: It is, or this process is a fork.
+        """
+        if self._loop is None:
+            return
+        self._check_process()
+        if not self.is_here and not self._loop.is_closed():
+            raise ConfigurationError(_OTHER_LOOP)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ConfigurationError(
+                "this client was used before the process forked: make a new one in the child"
+            )
+
+    def bind(self, unfinished: int) -> bool:
+        """Bind to the running loop; say whether that is a new one.
+
+        Args:
+            unfinished: Tasks in flight on the loop bound to so far.
+
+        Raises:
+            ConfigurationError: No loop is running; another one is bound and alive, or was left
+                with tasks in flight; or this process is a fork of the one that used the client.
+        """
+        loop = _running_loop()
+        if self._loop is None:
+            self._loop, self._pid = loop, os.getpid()
+            return True
+        self._check_process()
+        if loop is self._loop:
+            return False
+        if not self._loop.is_closed():
+            raise ConfigurationError(_OTHER_LOOP)
+        if unfinished:
+            raise ConfigurationError(
+                f"the event loop of this client was closed with {unfinished} tasks in flight: "
+                "make a new client and attach to them (their refs are in `client.unfinished`)"
+            )
+        self._loop = loop
+        return True
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "no asyncio event loop is running here: call this from a coroutine"
+        ) from None
+
+
+#: Seconds that the connections get to close.
+_CLOSING = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """Everything that a client runs on one loop."""
+
+    transport: httpx2.AsyncBaseTransport
+    line: Line
+    poller: Poller
+    posts: Posts
+    submitter: Submitter
+    downloader: Downloader
+    report: Reporter
+    quota: RetryQuota
+    calls: Calls
+    callbacks: Callbacks | None
+
+    @classmethod
+    def wired(
+        cls,
+        settings: Settings,
+        report: Reporter,
+        rng: random.Random,
+        orphan: Callable[[Task | SubmitUncertainError], None],
+    ) -> Self:
+        """Wire the parts: the only place where that is done. Needs a running loop."""
+        # Not needed to import the package, and large.
+        from apixo_async._downloads.downloader import Downloader
+        from apixo_async._downloads.reachable import Reachable
+
+        channel, limiter = settings.channel(), settings.limiter
+        limits = limiter.limits
+        gate = Gate(lambda: limiter.limits.requests_per_minute / 60)
+        line = Line(channel, limiter, gate, report)
+        timeouts = settings.timeouts
+        patience = timeouts.throttled + timeouts.exchange
+        ledger = Ledger(settings.polling, limiter, report, rng, gate.table)
+        poller = Poller(line, ledger, report, patience)
+
+        def hand_over(ended: Track | SubmitUncertainError) -> None:
+            orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
+
+        calls = Calls()
+        quota = RetryQuota(asyncio.get_running_loop().time())
+        callbacks = None
+        if settings.webhooks is not None:
+            callbacks = Callbacks(settings.webhooks.desk(), poller, timeouts.exchange)
+        posts = Posts(line, poller, report, hand_over, callbacks)
+        if report not in limiter.listeners:  # A client that is bound anew has told it before.
+            limiter.listeners.append(report)
+        report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
+        return cls(
+            transport=channel.transport,
+            line=line,
+            poller=poller,
+            posts=posts,
+            submitter=Submitter(line, posts, poller, report, timeouts, rng, quota, calls),
+            downloader=Downloader(
+                channel.transport,
+                user_agent=channel.user_agent,
+                rng=rng,
+                reachable=Reachable.beside(
+                    settings.base_url, in_process=not tells_peer(channel.transport)
+                ),
+            ),
+            report=report,
+            quota=quota,
+            calls=calls,
+            callbacks=callbacks,
+        )
+
+    def attach(
+        self, model: str | TaskRef, task_id: str | None = None, *, seen: bool = False
+    ) -> Task:
+        """Return the handle of a task that exists already; look at it at once if it is new here.
+
+        Args:
+            model: Its model, or its reference.
+            task_id: The service's id of it, unless a reference is given.
+            seen: Whether the id surely came from the service, so that it is not mistyped.
+        """
+        ledger, limiter = self.poller.ledger, self.line.limiter
+        ref = check_ref(model, task_id, ledger.register.model_of)
+        self.poller.check()
+        track = ledger.tracks.get(ref)
+        if track is None:
+            slot = limiter.slot_above()
+            track = self.poller.track(ref, ref.model, slot, at_once=True, seen=seen)
+            self.report(TaskAttached(ref.model, ref.task_id))
+        elif track.halted is not None:
+            self.poller.look_now(track)
+        return Task(track, self.poller)
+
+    def statistics(self) -> Statistics:
+        """Count everything, now."""
+        limiter, places, ledger = self.line.limiter, self.line.gate.table, self.poller.ledger
+        return Statistics(
+            slots_used=limiter.slots_used,
+            slots_limit=limiter.limits.concurrent_tasks,
+            slots_ceiling=limiter.slots_ceiling,
+            slots_waiting=limiter.slots_waiting,
+            requests_in_window=limiter.requests_used(asyncio.get_running_loop().time()),
+            requests_limit=limiter.limits.requests_per_minute,
+            requests_ceiling=limiter.requests_ceiling,
+            requests_waiting=limiter.permits_waiting,
+            tasks_tracked=len(ledger.tracks),
+            submits=self.posts.bought,
+            looks=self.poller.looks,
+            succeeded=ledger.succeeded,
+            failed=ledger.failed,
+            uncertain=self.posts.uncertain,
+            throttled=self.line.throttled,
+            latency=places.latency,
+            places=places.size,
+        )
+
+    def leave_behind(self) -> None:
+        """Let go of a closed loop's uncertain submits: no callback of theirs is heard any more."""
+        self.forget_callbacks()
+        for track in self.poller.ledger.claims.unnamed:
+            track.slot.hold(timing(track.kind).longest)
+
+    def forget_callbacks(self) -> None:
+        """Act on callbacks no more; they are still answered."""
+        if self.callbacks is not None:
+            self.callbacks.close()
+
+    async def aclose(self, *, drain: float, patience: float) -> None:
+        """End everything in bounded time; what is unfinished stays in the poller's ledger.
+
+        Args:
+            drain: Seconds in which looks go on, so that tasks may finish.
+            patience: Seconds that the POSTs under way get, so that no id is lost.
+        """
+        try:
+            await self.calls.aclose(
+                ClientClosedError("the client was closed before this was done: make a new one")
+            )
+            async with bound_after(drain):
+                await self._drained()
+        except TimeoutError:
+            pass
+        finally:
+            await _to_its_end(self._end(patience))
+
+    async def _drained(self) -> None:
+        await self.posts.settled()
+        ledger = self.poller.ledger
+        for track in (*ledger.tracks.values(), *ledger.claims.unnamed):
+            while track.verdict() is None:
+                await track.over.wait()
+
+    async def _end(self, patience: float) -> None:
+        try:
+            await self.posts.drain(patience)
+        finally:  # Also where a second cancellation hurries the end.
+            self.forget_callbacks()
+            if self.report in self.line.limiter.listeners:
+                self.line.limiter.listeners.remove(self.report)
+            import anyio  # Late: nothing before the end needs it, and an import is to be quick.
+
+            with anyio.move_on_after(_CLOSING):
+                await self.poller.aclose(
+                    ClientClosedError(
+                        "the client was closed; `attach` to the task with another one to wait on"
+                    )
+                )
+                await self.transport.aclose()
+
+
+async def _to_its_end(ending: Coroutine[object, object, None]) -> None:
+    """Run a bounded end although the caller is cancelled, who is told afterwards.
+
+    A second cancellation hurries the end.
+    """
+    import anyio  # Late, as above.
+
+    task = asyncio.ensure_future(ending)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as exc:
+                if cancelled is not None:
+                    task.cancel()
+                cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+
+
+class Life:
+    """Wire an engine when it is first needed, and end it.
+
+    Args:
+        wire: Builds the engine; called with a running loop.
+        transport: The transport that the caller gave, closed even if it was never used.
+        report: Where events go.
+        patience: Seconds that POSTs under way get at the end.
+    """
+
+    def __init__(
+        self,
+        wire: Callable[[], Engine],
+        *,
+        transport: httpx2.AsyncBaseTransport | None,
+        report: Reporter,
+        patience: float,
+    ) -> None:
+        self._wire = wire
+        self._transport = transport
+        self._report = report
+        self._patience = patience
+        self._binding = Binding()
+        self._engine: Engine | None = None
+        self._closing: asyncio.Future[None] | None = None
+        self.closed = False
+
+    def engine(self) -> Engine:
+        """Return the engine, wired for the running loop.
+
+        Raises:
+            ClientClosedError: The client was closed.
+            ConfigurationError: It belongs to another loop or process.
+        """
+        if self.closed:
+            raise ClientClosedError("this client was closed: make a new one")
+        if self._engine is not None and self._binding.is_orphaned:
+            self._check_rebindable()
+        if self._binding.bind(len(self._in_flight())) or self._engine is None:
+            if self._engine is not None:
+                self._engine.leave_behind()
+            self._engine = self._wire()
+        return self._engine
+
+    def _check_rebindable(self) -> None:
+        # Its pooled connections belong to the closed loop: a POST on one of them would be lost.
+        if isinstance(self._transport, httpx2.AsyncHTTPTransport):
+            raise ConfigurationError(
+                "the transport given to this client has connections of an event loop that is "
+                "closed: make a new client and transport for each loop"
+            )
+
+    @property
+    def engine_here(self) -> Engine | None:
+        """The engine, if it is wired and its loop is the running one."""
+        return self._engine if self._binding.is_here else None
+
+    @property
+    def unfinished(self) -> tuple[TaskRef, ...]:
+        """The tasks in flight, or after the close those it left."""
+        return self._in_flight()
+
+    def _in_flight(self) -> tuple[TaskRef, ...]:
+        return () if self._engine is None else tuple(self._engine.poller.ledger.tracks)
+
+    async def aclose(self, drain: float) -> None:
+        """Close once, in bounded time; who calls meanwhile waits for the same end.
+
+        Raises:
+            ConfigurationError: The client belongs to another loop, which still runs.
+        """
+        self._binding.check_elsewhere()
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+        if self.closed:
+            return
+        self.closed = True
+        self._closing = asyncio.get_running_loop().create_future()
+        try:
+            await self._end(drain)
+        finally:
+            self._closing.set_result(None)
+            self._closing = None
+            self._report(ClientClosed(tuple(map(str, self.unfinished))))
+
+    async def _end(self, drain: float) -> None:
+        engine = self.engine_here
+        if engine is None:
+            # Never used, or its loop is gone and its connections with it.
+            if self._transport is not None and self._engine is None:
+                await self._transport.aclose()
+            return
+        await engine.aclose(drain=drain, patience=self._patience)

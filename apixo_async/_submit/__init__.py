@@ -1,0 +1,1 @@
+"""Buying one task, at most once."""

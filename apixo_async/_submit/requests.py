@@ -1,0 +1,426 @@
+"""The POSTs under way, owned by the client: nobody's cancellation tears one from its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+from urllib.parse import quote
+
+from apixo_async import events
+from apixo_async._catalog import timing
+from apixo_async._http.api import Line
+from apixo_async._http.channel import Unanswered
+from apixo_async._http.concurrency import Gate, PlaceTable
+from apixo_async._http.verdicts import (
+    BODY_HEAD,
+    Bought,
+    Refused,
+    SubmitVerdict,
+    Uncertain,
+    judge_submit,
+)
+from apixo_async._http.wire import Answer, encode_submit
+from apixo_async._limits.limiter import Permit, Slot
+from apixo_async._polling.poller import Poller
+from apixo_async._polling.tracked_task import Track
+from apixo_async._reporting import Reporter, guarded, logger
+from apixo_async._submit.callbacks import Callbacks, Expected
+from apixo_async._submit.observer import Record
+from apixo_async._submit.pending import Calls
+from apixo_async._task import Task
+from apixo_async._types import Delivery, TaskInput, TaskRef
+from apixo_async.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ApixoError,
+    SubmitUncertainError,
+    reason_of,
+)
+
+#: Journalled POSTs of one map between their intent and their first byte, at least: those that a
+#: crash catches there are uncertain although they were never sent.
+_FEWEST: Final = 4
+
+Ended: TypeAlias = Track | SubmitUncertainError | Refused
+
+
+@dataclass(slots=True)
+class Purchase:
+    """One submit under way.
+
+    Attributes:
+        input: What is bought.
+        delivery: Its options.
+        body: What is sent.
+        slot: Belongs to the task as soon as there may be one.
+        called_at: When the caller asked, on the loop's clock.
+        record: Where it is noted, or None.
+        sending: Whether its POST has begun, so that a task may exist.
+        orphaned: Whether its caller was cancelled.
+        expected: The callbacks of the POST, where they are waited for.
+        ended: The task, or the doubt, that it came to, once that is known.
+        check: Called before the POST is sent; what it raises prevents it.
+    """
+
+    input: TaskInput
+    delivery: Delivery
+    body: bytes
+    slot: Slot
+    called_at: float
+    record: Record | None = None
+    sending: bool = False
+    orphaned: bool = False
+    expected: Expected | None = None
+    ended: Track | SubmitUncertainError | None = None
+    check: Callable[[], object] = lambda: None
+
+    @property
+    def kind(self) -> str:
+        """What drives how long the task takes: the input, and the route that it takes."""
+        kind, provider = self.input.kind, self.delivery.provider
+        return kind if provider is None else f"{kind}/{provider}"
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is noted where it outlives the process."""
+        return self.record is not None and self.record.kept
+
+    @property
+    def mark(self) -> str | None:
+        """What its callbacks are known by."""
+        return None if self.expected is None else self.expected.ticket.id
+
+
+class Turns:
+    """The POSTs of one map that may be between their intent and their first byte.
+
+    As many as rate x least time of such a turn needs, between 4 and 256: a slow disk bounds no
+    throughput, and neither a quick one nor a busy machine leaves many in doubt after a crash.
+
+    Args:
+        submits_per_second: Tells what the limit allows.
+    """
+
+    def __init__(self, submits_per_second: Callable[[], float]) -> None:
+        self.gate = Gate(submits_per_second, PlaceTable(_FEWEST, least=True))
+
+
+class Turn:
+    """The right to be between an intent and its POST; given back only once.
+
+    A POST without one waits without a permit: a disk that hangs keeps few permits from others.
+    """
+
+    __slots__ = ("_is_held", "_turns")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._is_held = False
+
+    async def begin(self) -> None:
+        """Wait for it."""
+        await self._turns.gate.enter(for_submit=True)
+        self._is_held = True
+
+    def end(self, took: float | None = None) -> None:
+        """Give it back: the POST is being sent `took` seconds after its permit, or never is."""
+        if self._is_held:
+            self._is_held = False
+            self._turns.gate.leave(took)
+
+
+class Posts:
+    """Run each POST in an asyncio.Task of the client's, and act on how it ended.
+
+    Args:
+        line: The way to the service.
+        poller: Takes up what was bought.
+        report: Where events go.
+        orphan: Told of a track or an uncertain submit whose caller was cancelled.
+        callbacks: Waits for the callbacks of every submit that has no URL of the caller's own.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        poller: Poller,
+        report: Reporter,
+        orphan: Callable[[Track | SubmitUncertainError], None],
+        callbacks: Callbacks | None = None,
+    ) -> None:
+        self._callbacks = callbacks
+        self._line = line
+        self._poller = poller
+        self._report = report
+        self._orphan = orphan
+        self._under_way: set[asyncio.Task[Ended]] = set()
+        self.bought = self.uncertain = 0
+
+    async def send(self, purchase: Purchase, permit: Permit, calls: Calls, turn: Turn) -> Ended:
+        """Send one POST and return how it ended.
+
+        From its permit on a purchase is under way: `drain` waits for it. A close or stop before
+        its first byte ends it, and nothing is sent. A cancelled caller leaves at once: what was
+        not sent never is, and a POST that was sent ends by itself and is handed to `orphan`.
+
+        Raises:
+            ApixoError: Nothing was sent: the client was closed, or the record refused. Or, with
+                `bought` True, a task was bought that this client cannot track.
+        """
+        loop = asyncio.get_running_loop()
+        # In one line: an interrupt between two would leave a coroutine that is never awaited.
+        post = loop.create_task(self._see_through(purchase, permit, calls, turn))
+        self._under_way.add(post)
+        post.add_done_callback(self._under_way.discard)
+        post.add_done_callback(lambda _: turn.end())
+        try:
+            return await asyncio.shield(post)
+        except (asyncio.CancelledError, GeneratorExit):  # Cancelled, or closed as a coroutine.
+            purchase.orphaned = True
+            if not post.get_loop().is_closed():
+                if not purchase.sending:
+                    post.cancel()
+                post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
+            raise
+
+    async def _see_through(
+        self, purchase: Purchase, permit: Permit, calls: Calls, turn: Turn
+    ) -> Ended:
+        try:
+            calls.check()
+            purchase.check()
+            body = self._body(purchase)
+            if purchase.record is not None:
+                await self._intend(purchase, purchase.record, permit, calls)
+        except BaseException:
+            self._line.dismiss(permit)
+            _forget(purchase)
+            raise
+        purchase.sending = True
+
+        def first_byte() -> None:
+            calls.check()  # A close or stop may have come while it connected.
+            purchase.check()
+            turn.end(asyncio.get_running_loop().time() - permit.taken_at)
+
+        return await self._exchange(purchase, body, permit, first_byte)
+
+    async def _intend(
+        self, purchase: Purchase, record: Record, permit: Permit, calls: Calls
+    ) -> None:
+        """Have a record note the intent, at the last moment; what is raised prevents the POST."""
+        noted = False
+        try:
+            async with calls.open():
+                await record.intend(purchase.mark)
+                noted = True
+                await self._line.take_place(permit)
+            calls.check()
+        except BaseException:
+            if noted:
+                record.refused()
+            raise
+
+    def _body(self, purchase: Purchase) -> bytes:
+        """Return what is sent: with webhooks, a URL that only this POST has."""
+        if self._callbacks is None or purchase.delivery.callback_url is not None:
+            return purchase.body
+        purchase.expected = self._callbacks.expect(
+            purchase.input.model, purchase.kind, purchase.record
+        )
+        called_back = replace(purchase.delivery, callback_url=purchase.expected.ticket.url)
+        return encode_submit(purchase.input, called_back)
+
+    async def _exchange(
+        self, purchase: Purchase, body: bytes, permit: Permit, first_byte: Callable[[], None]
+    ) -> Ended:
+        """Send the POST; from its first byte on, whatever is raised ends in what was bought."""
+        sent_at = datetime.now(UTC)
+        verdict: SubmitVerdict = Uncertain("the POST was interrupted")
+        try:
+            verdict = await self._verdict(purchase.input.model, body, permit, first_byte)
+            return self._concluded(purchase, verdict, sent_at)
+        except GeneratorExit:
+            # Its loop was closed under it: nothing can be done there, but this can be said.
+            doubt = Uncertain("the event loop was closed during the POST")
+            self._orphan(_doubt(purchase, doubt, sent_at, None))
+            raise
+        except BaseException as exc:
+            if isinstance(exc, ApixoError) or isinstance(verdict, Refused):
+                raise
+            ended = purchase.ended or self._made(purchase, verdict, sent_at)[0]
+            if isinstance(exc, Exception):
+                logger.error("a submit of %s met a %s", purchase.input.model, type(exc).__name__)
+                return ended
+            # The program is interrupted, at any line: what it bought is handed on before it ends.
+            self._orphan(ended)
+            raise
+
+    def _concluded(self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime) -> Ended:
+        if isinstance(verdict, Refused):
+            if purchase.expected is None or not purchase.expected.came:
+                return self._refused(purchase, verdict)
+            # Only the service knows the URL: whatever its answer says, it has made a task.
+            verdict = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
+        purchase.ended, event = self._made(purchase, verdict, sent_at)
+        self._report(event)
+        return purchase.ended
+
+    def _made(
+        self, purchase: Purchase, verdict: Bought | Uncertain, sent_at: datetime
+    ) -> tuple[Track | SubmitUncertainError, events.Event]:
+        if isinstance(verdict, Bought):
+            return self._bought(purchase, verdict.task_id)
+        return self._uncertain(purchase, verdict, sent_at)
+
+    async def _verdict(
+        self, model: str, body: bytes, permit: Permit, first_byte: Callable[[], None]
+    ) -> SubmitVerdict:
+        answer: Answer | None = None
+        try:
+            path = f"/generateTask/{quote(model, safe='')}"
+            answer = await self._line.post(permit, path, body, first_byte)
+            return judge_submit(answer, model)
+        except Unanswered as exc:
+            return _unanswered(model, exc)
+        except asyncio.CancelledError:
+            # Only the client cancels this, or the end of the loop. The caller is told what it
+            # must know, that a task may exist, and not that somebody cancelled something.
+            return Uncertain("the client was closed, or its event loop ended, during the POST")
+        except Exception as exc:
+            # A defect says nothing of what the service has done; its text may hold anything.
+            head = None if answer is None else answer.body[:BODY_HEAD]
+            return Uncertain(f"a defect: {type(exc).__name__}", head)
+
+    def _refused(self, purchase: Purchase, verdict: Refused) -> Refused:
+        _forget(purchase)
+        if purchase.record is not None:
+            purchase.record.refused()
+        return verdict
+
+    def _bought(self, purchase: Purchase, task_id: str) -> tuple[Track, events.TaskSubmitted]:
+        self.bought += 1
+        if purchase.record is not None:
+            guarded("the record of a purchase", purchase.record.bought, task_id)
+        ref = TaskRef(purchase.input.model, task_id)
+        waited = asyncio.get_running_loop().time() - purchase.called_at
+        expected, slot = purchase.expected, purchase.slot.handed_on()
+        try:
+            ticket = None if expected is None else expected.ticket
+            track = self._poller.track(ref, purchase.kind, slot, ticket=ticket)
+            if self._callbacks is not None and expected is not None:
+                self._callbacks.bought(expected, track)
+        except Exception as exc:
+            # Nothing un-buys a task whose id is known.
+            slot.name(ref)
+            slot.hold(timing(purchase.kind).longest)
+            error = ApixoError(
+                f"{ref}: it was bought, but {type(exc).__name__} keeps this client from polling "
+                "it: `attach` to it with another client",
+                model=ref.model,
+                task_id=task_id,
+            )
+            error.bought = True
+            logger.error("%s", error)
+            raise error from exc
+        return track, events.TaskSubmitted(ref.model, task_id, waited)
+
+    def _uncertain(
+        self, purchase: Purchase, verdict: Uncertain, sent_at: datetime
+    ) -> tuple[SubmitUncertainError, events.SubmitUncertain]:
+        self.uncertain += 1
+        if purchase.record is not None:
+            guarded("the record of a purchase", purchase.record.uncertain, verdict.reason)
+        model, hold = purchase.input.model, timing(purchase.kind).longest
+        task = self._task_of(purchase)
+        purchase.slot.hold(hold)
+        error = _doubt(purchase, verdict, sent_at, task)
+        return error, events.SubmitUncertain(model, verdict.reason, hold)
+
+    def _task_of(self, purchase: Purchase) -> Task | None:
+        """Return the task that a callback may name; its slot is the poller's then."""
+        if self._callbacks is None or purchase.expected is None:
+            return None
+        model, slot = purchase.input.model, purchase.slot.handed_on()
+        track = self._callbacks.uncertain(purchase.expected, model, purchase.kind, slot)
+        if purchase.record is not None:
+            track.when_found = purchase.record.bought
+        return Task(track, self._poller)
+
+    def _orphaned(self, purchase: Purchase, permit: Permit, post: asyncio.Task[Ended]) -> None:
+        if post.cancelled() or post.exception() is not None:
+            # Nothing was sent, or what it bought has been handed on: each may be given back twice.
+            self._line.dismiss(permit)
+            purchase.slot.release()
+            return
+        ended = post.result()
+        if isinstance(ended, Refused):
+            purchase.slot.release()
+            reason = reason_of(ended.error)
+            self._report(events.SubmitRefused(purchase.input.model, reason, None))
+            return
+        if isinstance(ended, Track):
+            self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id))
+        self._orphan(ended)
+
+    async def settled(self) -> None:
+        """Wait for the POSTs under way."""
+        while live := self._live:
+            await asyncio.wait(live)
+
+    async def ended(self) -> None:
+        """Wait for the POSTs that are under way now."""
+        if live := self._live:
+            await asyncio.wait(live)
+
+    @property
+    def _live(self) -> set[asyncio.Task[Ended]]:
+        return {post for post in self._under_way if not post.done()}
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for all that is under way until one deadline, in seconds, then cancel the rest."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        try:
+            while (live := self._live) and loop.time() < deadline:
+                await asyncio.wait(live, timeout=deadline - loop.time())
+        finally:
+            while live := self._live:
+                for post in live:
+                    post.cancel()
+                await asyncio.wait(live)
+
+
+def _doubt(
+    purchase: Purchase, verdict: Uncertain, sent_at: datetime, task: Task | None
+) -> SubmitUncertainError:
+    model = purchase.input.model
+    advice = "look at your account, then" if task is None else "await `error.task` to know;"
+    error = SubmitUncertainError(
+        f"{model}: a task may have been bought ({verdict.reason}); it is not sent again by "
+        f"itself: {advice} `client.resubmit(error)` buys anew",
+        model=model,
+        input=purchase.input,
+        sent_at=sent_at,
+        body_head=verdict.body_head,
+        delivery=purchase.delivery,
+    )
+    error.task = task
+    return error
+
+
+def _forget(purchase: Purchase) -> None:
+    """Wait for no callback: nothing was bought."""
+    if purchase.expected is not None:
+        purchase.expected.ticket.close()
+
+
+def _unanswered(model: str, exc: Unanswered) -> Refused | Uncertain:
+    if exc.maybe_sent:
+        return Uncertain(f"no answer came: {exc.reason}")
+    cls = APITimeoutError if exc.timed_out else APIConnectionError
+    message = f"{model}: the request was never sent ({exc.reason}); check network and base URL"
+    return Refused(cls(message, model=model), None if exc.untrusted else "unsent")

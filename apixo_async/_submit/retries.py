@@ -1,0 +1,144 @@
+"""Whether, and when, a refused submit is sent again: one of them finds out for all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from apixo_async._http.retry import Patience
+from apixo_async._http.verdicts import Refused
+from apixo_async._submit.requests import Ended
+from apixo_async._sync import Waiters, bound_at
+from apixo_async.errors import ApixoError, retry_after_of
+
+#: So many of those who wait follow each one that got through: 1,000 of them take ten steps.
+_FOLLOW: Final = 2
+
+
+class Probes:
+    """One submit at a time asks whether what failed works again; the others wait for its word.
+
+    What can fail is named by a key: a model that is unavailable, or the way to the service. So a
+    service that is down meets one repeat now and then, and not one from everybody who waits. Nor
+    does a service that answers now and then: each submit that gets through lets two more go.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Waiters[bool]] = {}
+        self._probing: Counter[str] = Counter()
+
+    def is_taken(self, key: str) -> bool:
+        """Say whether somebody probes."""
+        return key in self._waiting
+
+    def is_shared(self, key: str) -> bool:
+        """Return True if several probe at once: one that fails then leaves it to the others."""
+        return self._probing[key] > 1
+
+    def take(self, key: str) -> None:
+        """Begin to probe."""
+        self._waiting.setdefault(key, Waiters())
+        self._probing[key] += 1
+
+    async def wait(self, key: str, until: float) -> bool:
+        """Wait for the result of a probe; the waiter probes itself from then on.
+
+        Returns:
+            True if it is to go at once, as another one got through; False if after a pause.
+
+        Raises:
+            TimeoutError: There was no word in time.
+        """
+        async with bound_at(until):
+            return await self._waiting[key].join(lambda: None, partial(self._returned, key))
+
+    def works(self, key: str) -> None:
+        """Stop probing after a success, and send the next ones on."""
+        for _ in range(_FOLLOW):
+            if self._waiting[key]:
+                self._probing[key] += 1
+                self._waiting[key].hand(True)
+        self._leave(key)
+
+    def pass_on(self, key: str) -> None:
+        """Stop probing, and leave it to the next one in line, if no other probe is left."""
+        if self._waiting[key] and not self.is_shared(key):
+            self._probing[key] += 1
+            self._waiting[key].hand(False)
+        self._leave(key)
+
+    def _leave(self, key: str) -> None:
+        self._probing[key] -= 1
+        if not self._probing[key]:
+            del self._probing[key], self._waiting[key]
+
+    def _returned(self, key: str, works: bool) -> None:
+        if works and self._waiting[key]:
+            self._waiting[key].hand(True)  # In its place.
+        else:
+            self.pass_on(key)
+
+
+class Repeats:
+    """The repeats of one submit, after refusals that allow them."""
+
+    def __init__(self, probes: Probes, patience: Patience) -> None:
+        self._probes = probes
+        self._patience = patience
+        self._key: str | None = None
+        self._probing: str | None = None
+
+    def note(self, ended: Ended, model: str) -> None:
+        """Note how an attempt ended; another end than before is good news for those who wait."""
+        key = _key(ended, model)
+        self._key = key
+        if self._probing is None:
+            return
+        if key is None or key != self._probing:
+            self._probes.works(self._probing)
+            self._probing = None
+        elif self._probes.is_shared(key):
+            self.end()
+
+    async def again(
+        self, refused: Refused, report: Callable[[ApixoError, float | None], None]
+    ) -> bool:
+        """Wait until the submit is to be repeated; say whether it is at all."""
+        now = asyncio.get_running_loop().time()
+        if self._key is not None and self._probing is None and self._probes.is_taken(self._key):
+            until = self._patience.until(now)
+            report(refused.error, until - now)
+            try:
+                at_once = await self._probes.wait(self._key, until)
+            except TimeoutError:
+                return False
+            self._probing = self._key
+            if at_once:
+                return True
+            now = asyncio.get_running_loop().time()
+        pause = self._patience.pause(refused.repeat, now, retry_after_of(refused.error))
+        if pause is None or refused.repeat != "throttled":
+            report(refused.error, pause)
+        if pause is None:
+            return False
+        if self._key is not None and self._probing is None:
+            self._probing = self._key
+            self._probes.take(self._key)
+        await asyncio.sleep(pause)
+        return True
+
+    def end(self) -> None:
+        """Leave the probing to somebody else."""
+        if self._probing is not None:
+            self._probes.pass_on(self._probing)
+            self._probing = None
+
+
+def _key(ended: Ended, model: str) -> str | None:
+    """Return what failed: the way to the service, a model that is unavailable, or nothing."""
+    if not isinstance(ended, Refused):
+        return None
+    return {"unsent": "", "unavailable": model}.get(ended.repeat or "")

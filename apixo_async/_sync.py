@@ -1,0 +1,196 @@
+"""What coroutines of one loop wait for: a time, a turn, a signal; each within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from apixo_async.errors import ApixoError
+
+
+class Alarm:
+    """Let one coroutine sleep until a time of the loop's clock, or until it is needed earlier.
+
+    Half as dear as an event under a timeout: a future and at most one timer, and nothing at all
+    for what is due later than the sleeper wakes anyway.
+    """
+
+    def __init__(self) -> None:
+        self._sleeper: asyncio.Future[None] | None = None
+        self._wakes_at = math.inf
+
+    async def sleep(self, until: float) -> None:
+        """Sleep until a time, for ever if it is infinity, or until `need` or `wake`."""
+        loop = asyncio.get_running_loop()
+        self._sleeper, self._wakes_at = loop.create_future(), until
+        timer = loop.call_at(until, self.wake) if until < math.inf else None
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+            if timer is not None:
+                timer.cancel()
+
+    def need(self, due: float) -> None:
+        """Wake the sleeper if it would oversleep that time."""
+        if due < self._wakes_at:
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the sleeper, if there is one."""
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+
+class Bound:
+    """End what runs inside at a time of the loop's clock, with a TimeoutError.
+
+    Args:
+        when: That time; None for none so far.
+    """
+
+    __slots__ = ("_before", "_timeout")
+
+    def __init__(self, when: float | None) -> None:
+        self._timeout = asyncio.timeout_at(when)
+        self._before = 0
+
+    def expired(self) -> bool:
+        """Say whether the time has come while it ran."""
+        return self._timeout.expired()
+
+    def reschedule(self, when: float) -> None:
+        """Set another time."""
+        self._timeout.reschedule(when)
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self._before = _cancellations()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        expired = self._timeout.expired()
+        await self._timeout.__aexit__(exc_type, exc, traceback)
+        if expired and exc_type is asyncio.CancelledError and _cancellations() <= self._before:
+            raise TimeoutError from exc
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    assert task is not None  # Who awaits is in one.
+    return task.cancelling()
+
+
+def bound_at(when: float | None) -> Bound:
+    """End what runs inside at a time of the loop's clock."""
+    return Bound(when)
+
+
+def bound_after(seconds: float | None) -> Bound:
+    """End what runs inside after so many seconds."""
+    return Bound(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+
+T = TypeVar("T")
+
+
+class Waiters(Generic[T]):
+    """A line, served in order, from which anybody may be cancelled at any moment."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[asyncio.Future[T], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __bool__(self) -> bool:
+        # Who was cancelled or sent away stands in line until its coroutine runs again.
+        while self._places and next(iter(self._places)).done():
+            self._places.popitem(last=False)
+        return bool(self._places)
+
+    async def join(
+        self,
+        arrange: Callable[[], None],
+        give_back: Callable[[T], None],
+        place: asyncio.Future[T] | None = None,
+    ) -> T:
+        """Wait in line.
+
+        Args:
+            arrange: Serves the line; called once this waiter stands in it, unless somebody stands
+                before: what can be handed to nobody else cannot be handed to the last one either.
+            give_back: Takes what was handed over in the instant in which the waiter was cancelled.
+            place: A new future to wait with; its maker may send the waiter away with an error.
+        """
+        if place is None:
+            place = asyncio.get_running_loop().create_future()
+        is_first = not self
+        self._places[place] = None
+        try:
+            if is_first:
+                arrange()
+            return await place
+        except BaseException:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                give_back(place.result())
+            raise
+        finally:
+            self._places.pop(place, None)
+            # An error that was set on it holds this frame, which must not hold the error.
+            del place
+
+    def hand(self, value: T) -> None:
+        """Hand something to the first in line. Only when there is one: when this is true."""
+        self._places.popitem(last=False)[0].set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        """Raise an error for everybody in line: nothing will be handed to them."""
+        while self:
+            self._places.popitem(last=False)[0].set_exception(error)
+
+
+class Signal:
+    """Wake everybody who waits; waiters come and go freely."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        # A dict, so that they wake in order; none while nobody watches, as most tasks are not.
+        self._futures: dict[asyncio.Future[None], None] | None = None
+
+    async def wait(self) -> None:
+        """Wait for the next `fire`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._futures is None:
+            self._futures = {}
+        self._futures[future] = None
+        try:
+            await future
+        finally:
+            self._futures.pop(future, None)
+
+    def fire(self) -> None:
+        """Wake those who wait now."""
+        for future in tuple(self._futures or ()):
+            if not future.done():
+                future.set_result(None)
+
+
+def fresh(error: ApixoError) -> ApixoError:
+    """Return a copy without a traceback, so that waiters do not share one exception."""
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin

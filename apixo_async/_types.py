@@ -1,0 +1,276 @@
+"""The values that pass between packages, and to callers: frozen, and checked when made."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final, Protocol
+
+from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
+from apixo_async._text import one_line
+
+#: Characters of a reference that are shown.
+_MOST_SHOWN: Final = 300
+
+#: Half a character, which no URL can hold.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def _invalid(message: str) -> Exception:
+    from apixo_async.errors import ConfigurationError  # Errors carry these values.
+
+    return ConfigurationError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """What it takes to attach to a task from any process: store it as two strings.
+
+    Attributes:
+        model: The model's name.
+        task_id: The service's id of the task.
+    """
+
+    model: str
+    task_id: str
+
+    def __post_init__(self) -> None:
+        for name in ("model", "task_id"):
+            value: object = getattr(self, name)
+            if not isinstance(value, str) or not value.strip() or _SURROGATE.search(value):
+                raise _invalid(f"TaskRef: {name}={value!r}; a non-empty str of text")
+
+    def __str__(self) -> str:
+        return one_line(f"{self.model}/{self.task_id}", _MOST_SHOWN)
+
+
+def as_seconds(value: object) -> float | None:
+    """Return a finite number as a float, or None for anything else, True and "3" included."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
+
+
+class TaskInput(Protocol):
+    """What a submit needs of an input; every class of `apixo_async.inputs` provides it."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, as it stands in the URL."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What drives the duration of such a task."""
+        ...
+
+    @property
+    def price(self) -> Decimal | None:
+        """USD by the documents, or None where they give no price."""
+        ...
+
+    def payload(self) -> dict[str, object]:
+        """Return the `input` object as it goes over the wire."""
+        ...
+
+
+class TaskHandle(Protocol):
+    """What an error knows of the `Task` that it carries."""
+
+    @property
+    def ref(self) -> TaskRef:
+        """The reference from which any process can attach to the task."""
+        ...
+
+    @property
+    def named(self) -> bool:
+        """Whether the service's id of the task is known."""
+        ...
+
+    @property
+    def told(self) -> bool:
+        """Whether a callback told of it."""
+        ...
+
+    def done(self) -> bool:
+        """Say whether the task is over."""
+        ...
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the task is over, and say whether it is."""
+        ...
+
+    def __await__(self) -> Generator[object, None, Result]:
+        """Wait for the result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The options of one submit beside its input.
+
+    Attributes:
+        callback_url: Where the service posts the outcome, or None to be looked at only.
+        provider: The route, or None to leave the field out.
+    """
+
+    callback_url: str | None = None
+    provider: str | None = None
+
+
+POLLED: Final = Delivery()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of an account, never exceeded and never wasted.
+
+    The documents give 1,000 tasks and 10,000 requests a minute, and say that both vary by
+    account, key and route.
+
+    Attributes:
+        concurrent_tasks: Tasks at once, at least 1.
+        requests_per_minute: Requests in any 60 seconds, submits and looks together, at least 1.
+    """
+
+    concurrent_tasks: int = CONCURRENT_TASKS
+    requests_per_minute: int = REQUESTS_PER_MINUTE
+
+    def __post_init__(self) -> None:
+        for name in ("concurrent_tasks", "requests_per_minute"):
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise _invalid(f"Limits: {name}={value!r}; a whole number from 1 up")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one look said of a task.
+
+    Attributes:
+        task_id: The service's id of the task.
+        model: The model's name.
+        state: "pending", "processing", "success", "failed", or what else the service said.
+        raw: The status object as it came.
+    """
+
+    task_id: str
+    model: str
+    state: str
+    raw: Mapping[str, object] = field(repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a successful task made.
+
+    Attributes:
+        task_id: The service's id of the task.
+        model: The model's name.
+        urls: Every URL of the result, in the service's order; possibly none.
+        raw: The decoded `resultJson` with whatever else it holds.
+        created_at: When the service made the task (aware UTC), or None.
+        completed_at: When the service finished it (aware UTC), or None.
+        cost_time: Seconds that the service says it worked, or None.
+    """
+
+    task_id: str
+    model: str
+    urls: tuple[str, ...]
+    raw: Mapping[str, object] = field(default_factory=dict[str, object], repr=False, hash=False)
+    created_at: datetime | None = None
+    completed_at: datetime | None = None
+    cost_time: float | None = None
+
+    @property
+    def ref(self) -> TaskRef:
+        """The reference of the task that made this."""
+        return TaskRef(self.model, self.task_id)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the URLs expire (aware UTC): 15 days after creation, the documents' figure."""
+        try:
+            return self.created_at and self.created_at + timedelta(seconds=RESULT_LIFETIME)
+        except OverflowError:  # The service named a day at the end of time.
+            return None
+
+    def _repr_html_(self) -> str:
+        """Show the images in a notebook."""
+        import html  # Nobody else needs it.
+
+        shown = (
+            f'<a href="{html.escape(url)}"><img src="{html.escape(url)}" loading="lazy" '
+            f'style="max-width: 256px; max-height: 256px; margin: 4px"></a>'
+            for url in self.urls
+            if url.startswith(("https://", "http://"))
+        )
+        return f"<div>{html.escape(str(self.ref))}</div>{''.join(shown)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What inputs will cost by the documents' prices.
+
+    Attributes:
+        total: USD for every input that has a price.
+        priced: How many have one.
+        unpriced: How many have none.
+    """
+
+    total: Decimal
+    priced: int
+    unpriced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """One instant of a client.
+
+    Attributes:
+        slots_used: Tasks that count against `concurrent_tasks`, uncertain submits included.
+        slots_limit: The limit on them.
+        slots_ceiling: What of it the service grants, as 429s have shown.
+        slots_waiting: Submits that wait for a slot.
+        requests_in_window: Requests that count against the limit now.
+        requests_limit: Requests allowed in any 60 seconds.
+        requests_ceiling: What of it the service grants, as 429s have shown.
+        requests_waiting: Requests that wait for a permit.
+        tasks_tracked: Tasks that are looked at.
+        submits: Answered with a task so far.
+        looks: Status requests sent so far.
+        succeeded: Tasks that ended well.
+        failed: Tasks that ended otherwise.
+        uncertain: Submits with an unknown outcome.
+        throttled: Answers 429.
+        latency: Mean seconds of recent exchanges.
+        places: Requests that the gate lets into the connection pool at once.
+    """
+
+    slots_limit: int
+    requests_limit: int
+    slots_ceiling: int = 0
+    requests_ceiling: int = 0
+    slots_used: int = 0
+    slots_waiting: int = 0
+    requests_in_window: int = 0
+    requests_waiting: int = 0
+    tasks_tracked: int = 0
+    submits: int = 0
+    looks: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    uncertain: int = 0
+    throttled: int = 0
+    latency: float = 0.0
+    places: int = 0
+
+
+def estimate(prices: Sequence[Decimal | None]) -> Estimate:
+    """Add up prices, counting those that are unknown."""
+    known = [price for price in prices if price is not None]
+    return Estimate(sum(known, Decimal(0)), len(known), len(prices) - len(known))

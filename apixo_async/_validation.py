@@ -1,0 +1,144 @@
+"""What callers hand to the client's methods, checked before anything is sent."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from apixo_async._hosts import is_loopback, is_public
+from apixo_async._types import Delivery, TaskRef, as_seconds
+from apixo_async.errors import ConfigurationError, SubmitUncertainError
+from apixo_async.inputs import (
+    FluxKontext,
+    GptImage1,
+    GptImage2,
+    Input,
+    OtherModel,
+    check_model_name,
+)
+
+T = TypeVar("T")
+
+#: The routes that the documents know.
+_PROVIDERS: Final = ("auto", "value", "official")
+
+
+def check_type(name: str, value: T | None, cls: type[T]) -> T | None:
+    """Return the value if it is None or of the class.
+
+    Raises:
+        ConfigurationError: It is neither; a class in place of an instance is the usual slip.
+    """
+    if value is None or isinstance(value, cls):
+        return value
+    raise ConfigurationError(f"{name}: {value!r} given; it takes a {cls.__name__}")
+
+
+def require(name: str, value: T, cls: type[T]) -> T:
+    """Return the value if it is of the class; refuse anything else."""
+    given: object = value
+    if not isinstance(given, cls):
+        raise ConfigurationError(f"{name} takes a {cls.__name__}, not a {type(given).__name__}")
+    return value
+
+
+def check_input(given: object) -> Input:
+    """Return what was given if it is an input."""
+    if isinstance(given, GptImage1 | GptImage2 | FluxKontext | OtherModel):
+        return given
+    raise ConfigurationError(
+        f"a {type(given).__name__} given; an input is a GptImage1, GptImage2, FluxKontext or "
+        "OtherModel: `from_dict(model, {...})` builds one from a mapping"
+    )
+
+
+def check_resubmit(error: SubmitUncertainError) -> SubmitUncertainError:
+    """Return what an uncertain submit raised, unless it is known by now to have bought a task.
+
+    Raises:
+        ConfigurationError: It is, or something else was given.
+    """
+    error = require("resubmit", error, SubmitUncertainError)
+    task = error.task
+    if task is not None and (task.named or (task.told and not task.done())):
+        raise ConfigurationError(
+            f"resubmit: a callback told of what this submit bought, {task.ref}, and it would be "
+            "bought twice: await `error.task`"
+        )
+    return error
+
+
+def check_timeout(given: object) -> None:
+    """Refuse a timeout that is neither None nor a number of seconds from 0 up."""
+    seconds = as_seconds(given)
+    if given is not None and (seconds is None or seconds < 0):
+        raise ConfigurationError(f"timeout: {given!r} given; seconds from 0 up, or None")
+
+
+def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
+    """Return the options of a submit, checked."""
+    if provider is not None and provider not in _PROVIDERS:
+        raise ConfigurationError(
+            f"provider: {provider!r} given; allowed are {', '.join(map(repr, _PROVIDERS))}"
+        )
+    if callback_url is not None and not _may_be_called(callback_url):
+        raise ConfigurationError(
+            "callback_url: a public https:// URL, which the service must reach "
+            "(plain http is for loopback hosts only)"
+        )
+    return Delivery(callback_url, provider)
+
+
+def _may_be_called(given: object) -> bool:
+    try:
+        parts = urlsplit(given if isinstance(given, str) else "")
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if is_loopback(host):
+        return parts.scheme in ("http", "https")
+    return parts.scheme == "https" and is_public(host)
+
+
+def check_ref(
+    model: str | TaskRef, task_id: str | None, model_of: Mapping[str, str] | None = None
+) -> TaskRef:
+    """Return the reference of a task given as one, or as model and id.
+
+    Args:
+        model: The model's name, or the reference.
+        task_id: The id, unless a reference was given.
+        model_of: The models of the tasks that are known, by id.
+
+    Raises:
+        ConfigurationError: It is none, or a known task of that id belongs to another model.
+    """
+    ref = _as_ref(model, task_id)
+    try:
+        check_model_name(ref.model)
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from None
+    known = (model_of or {}).get(ref.task_id, ref.model)
+    if known != ref.model:
+        raise ConfigurationError(f"task {ref.task_id} is one of {known}, not of {ref.model}")
+    return ref
+
+
+def check_hook(name: str, hook: Callable[[T], None] | None) -> Callable[[T], None] | None:
+    """Refuse a hook that cannot be called, or whose call would have to be awaited."""
+    given: object = hook
+    if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
+        raise ConfigurationError(f"{name}: {given!r} given; a plain function of one argument")
+    return hook
+
+
+def _as_ref(model: str | TaskRef, task_id: str | None) -> TaskRef:
+    if isinstance(model, TaskRef):
+        if task_id is not None:
+            raise ConfigurationError("attach takes a TaskRef, or a model and a task id")
+        return model
+    if task_id is None:
+        raise ConfigurationError(f"attach: the model and the task id of the task; got {model!r}")
+    return TaskRef(model, task_id)

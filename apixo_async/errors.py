@@ -1,0 +1,367 @@
+"""Every error of this package, as one tree.
+
+ApixoError
+├── ConfigurationError             a wrong setting; nothing was sent
+├── ClientClosedError              the client was closed
+├── PollerDiedError                a defect ended the poller; the cause is attached
+├── APIConnectionError             no usable answer
+│   └── APITimeoutError            (a TimeoutError)
+├── APIStatusError                 the service answered with an error
+│   ├── BadRequestError            400, 422
+│   ├── AuthenticationError        401
+│   ├── InsufficientBalanceError   402, and the 400 that says so
+│   ├── PermissionDeniedError      403
+│   ├── NotFoundError              404
+│   ├── RateLimitError             429
+│   └── InternalServerError        5xx
+├── JournalError                   the journal of a bulk run cannot be used
+├── BudgetExceededError            the next purchase would cost more than max_cost
+├── SubmitUncertainError           nobody can know whether a task was bought
+├── TaskError
+│   ├── TaskFailedError            the service gave up on the task
+│   ├── TaskNotFoundError          the service does not know the task
+│   ├── WaitTimeoutError           the wait ended, the task goes on (a TimeoutError)
+│   ├── TaskAbandonedError         older than its age limit
+│   └── PresumedNotBoughtError     no callback told of an uncertain submit
+├── CallbackError                  a callback to answer with 400 or 404
+└── DownloadError
+    └── ResultExpiredError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, Self
+
+from apixo_async._text import printable
+from apixo_async._types import POLLED, Delivery, TaskHandle, TaskInput, TaskRef
+
+
+def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
+    error = cls.__new__(cls, *args)
+    # An OSError, as a TimeoutError is one, leaves this to its __init__.
+    error.args = args
+    return error
+
+
+class ApixoError(Exception):
+    """The base of every error that this package raises on purpose.
+
+    Attributes:
+        model: The model in question, or None.
+        task_id: The task in question, or None.
+        bought: On errors of a submit: False when no task was made, None when nobody can know. On
+            errors of one task True; on all others None.
+        task_over: Whether the service said that the task failed. Whatever else is raised to those
+            who wait, the task may go on and was paid for: keep `ref`, and attach to it.
+    """
+
+    bought: bool | None = None
+    task_over: bool = False
+
+    def __init__(
+        self, message: str, *, model: str | None = None, task_id: str | None = None
+    ) -> None:
+        # It may quote the service, an address or a file name.
+        super().__init__(printable(message))
+        self.model = model
+        self.task_id = task_id
+
+    @property
+    def ref(self) -> TaskRef | None:
+        """The reference from which any process can attach to the task in question, or None."""
+        return TaskRef(self.model, self.task_id) if self.model and self.task_id else None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword arguments do not pickle by themselves.
+        return _rebuild, (type(self), self.args), dict(self.__dict__)
+
+
+class ConfigurationError(ApixoError, ValueError):
+    """A setting is wrong, or the client is used where it cannot work; nothing was sent."""
+
+    bought = False
+
+
+class ClientClosedError(ApixoError):
+    """The client was closed. Make a new one, and `attach` to what this one left unfinished."""
+
+
+class PollerDiedError(ApixoError):
+    """A defect ended the poller; the cause is attached. Paid tasks can still be attached."""
+
+
+class JournalError(ApixoError):
+    """The journal of a bulk run cannot be read or written; what it holds stays as it is.
+
+    The message names the file and says what to do. `bought` is False where nothing was sent for
+    this reason.
+    """
+
+
+class BudgetExceededError(ApixoError):
+    """The next purchase of a bulk run would cost more than it may; it was not made.
+
+    Attributes:
+        max_cost: USD that all purchases may cost.
+        spent: USD of those that were made, or may have been.
+        price: USD of the next one.
+    """
+
+    bought = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        max_cost: Decimal,
+        spent: Decimal,
+        price: Decimal,
+        model: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, model=model, task_id=task_id)
+        self.max_cost = max_cost
+        self.spent = spent
+        self.price = price
+
+
+class JournalWarning(UserWarning):
+    """The journal of a bulk run lies where writes or locks may be lost, as on a network share."""
+
+
+class APIConnectionError(ApixoError):
+    """No usable answer came: the connection failed, or what came was not the API's envelope."""
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """No answer came in time."""
+
+
+class APIStatusError(ApixoError):
+    """The service answered with an error.
+
+    Attributes:
+        status: The HTTP status.
+        code: The envelope's `code`, or None where there was no envelope.
+        message: The service's own words.
+        retry_after: Seconds that the service asked to wait, or None.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int,
+        code: int | None = None,
+        message: str = "",
+        retry_after: float | None = None,
+        model: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(text, model=model, task_id=task_id)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+
+class BadRequestError(APIStatusError):
+    """The request is malformed or a parameter is not allowed; repeating it cannot help."""
+
+
+class AuthenticationError(APIStatusError):
+    """The API key is missing or wrong."""
+
+
+class InsufficientBalanceError(APIStatusError):
+    """The key has no balance or quota left for this task."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """The key or the route may not use this model."""
+
+
+class NotFoundError(APIStatusError):
+    """The service knows no such model or task."""
+
+
+class RateLimitError(APIStatusError):
+    """The service refused for its limits, for longer than the client waits by itself."""
+
+
+class InternalServerError(APIStatusError):
+    """The service failed, or says that it is unavailable."""
+
+
+def reason_of(error: ApixoError) -> str:
+    """Return an error in words for events and the log.
+
+    The service's own words are left out: they may repeat a prompt.
+    """
+    if not isinstance(error, APIStatusError):
+        return str(error)
+    code = "" if error.code in (None, error.status) else f" with code {error.code}"
+    return f"HTTP {error.status}{code} ({type(error).__name__})"
+
+
+def retry_after_of(error: ApixoError) -> float | None:
+    """Return the seconds that the service asked to wait with this error, or None."""
+    return error.retry_after if isinstance(error, APIStatusError) else None
+
+
+class SubmitUncertainError(ApixoError):
+    """A submit was sent and its answer did not come, or could not be read.
+
+    The task may exist and be charged: this package never sends such a submit again by itself.
+    Look at your account; `client.resubmit(error)` buys anew.
+
+    Attributes:
+        input: What was submitted.
+        sent_at: When, in UTC.
+        body_head: The beginning of an unreadable answer, or None where no answer came.
+        delivery: The options of the submit, for `client.resubmit`.
+        task: With webhooks, the task that a callback may still name: await it, to learn what was
+            made or that nothing was. Until then its id is made up. None without, and in copies
+            that were pickled.
+    """
+
+    task: TaskHandle | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str,
+        input: TaskInput,
+        sent_at: datetime,
+        body_head: bytes | None = None,
+        delivery: Delivery = POLLED,
+    ) -> None:
+        super().__init__(message, model=model)
+        self.input = input
+        self.sent_at = sent_at
+        self.body_head = body_head
+        self.delivery = delivery
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A task belongs to its loop: it is neither pickled nor copied deeply.
+        *rebuild, _ = super().__reduce__()
+        return *rebuild, {name: value for name, value in vars(self).items() if name != "task"}
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+
+class TaskError(ApixoError):
+    """Something befell one task."""
+
+    model: str
+    task_id: str
+    bought = True
+
+    def __init__(self, message: str, *, ref: TaskRef) -> None:
+        super().__init__(message, model=ref.model, task_id=ref.task_id)
+
+    @property
+    def ref(self) -> TaskRef:
+        """The reference from which any process can attach to the task."""
+        return TaskRef(self.model, self.task_id)
+
+
+class TaskFailedError(TaskError):
+    """The service gave up on the task: the one error with `task_over`.
+
+    Attributes:
+        fail_code: The service's code, or None: one line of at most 100 characters.
+        fail_msg: The service's words, or None: one line of at most 500 characters.
+        family: What the code is about: "content", "prompt", "image", "balance", "throttled",
+            "timeout", "upstream", "generation" or "unknown".
+        retryable: Whether the same input may succeed as a new task, which is a new purchase.
+    """
+
+    task_over = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        ref: TaskRef,
+        fail_code: str | None,
+        fail_msg: str | None,
+        family: str,
+        retryable: bool,
+    ) -> None:
+        super().__init__(message, ref=ref)
+        self.fail_code = fail_code
+        self.fail_msg = fail_msg
+        self.family = family
+        self.retryable = retryable
+
+
+class TaskNotFoundError(TaskError):
+    """The service answered 404 for the task, again and again: a wrong id, model or key."""
+
+
+class WaitTimeoutError(TaskError, TimeoutError):
+    """The wait was over before the task was; the task goes on and can be awaited again."""
+
+
+class TaskAbandonedError(TaskError):
+    """The task was not over at its age limit; nobody looks at it any more. Attach to look."""
+
+
+class PresumedNotBoughtError(TaskError):
+    """No callback told of the task of an uncertain submit in the time in which one would have.
+
+    `bought` is False; it is None where no callback of any task came in that time, so that none may
+    have got through.
+    """
+
+    bought: bool | None = False  # type: ignore[assignment]
+
+
+class DownloadError(ApixoError):
+    """A result could not be saved.
+
+    Attributes:
+        saved: The files that are complete and stay.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        task_id: str | None = None,
+        saved: Sequence[Path] = (),
+    ) -> None:
+        super().__init__(message, model=model, task_id=task_id)
+        self.saved = tuple(saved)
+
+
+class ResultExpiredError(DownloadError):
+    """The result is no longer stored: 15 days after its creation, by the documents."""
+
+
+_WORDS: Final = {
+    404: "the token of the callback is wrong, stale or signed with another secret",
+    400: "the body of the callback names no task",
+}
+
+
+class CallbackError(ApixoError, ValueError):
+    """A callback that nobody should act on: its token or its body is wrong.
+
+    Attributes:
+        status: The HTTP status to answer it with: 404 or 400.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(_WORDS[status])
+        self.status = status

@@ -1,0 +1,45 @@
+"""What is read from a journal beside the items that are entered."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final, cast
+
+from apixo_async.journal._entry import STATES, Row, State
+from apixo_async.journal._schema import COLUMNS
+
+#: Rows read at once: the event loop and the writes go on between.
+PAGE: Final = 200
+
+_ALL: Final = f"SELECT {COLUMNS} FROM item WHERE row > ? ORDER BY row LIMIT {PAGE}"
+_PENDING: Final = f"""
+SELECT {COLUMNS} FROM item
+WHERE row > ? AND state IN ('submitted', 'uncertain') AND row NOT IN (SELECT row FROM entered)
+ORDER BY row LIMIT {PAGE}
+"""
+
+
+def page(connection: sqlite3.Connection, *, after: int, pending: bool) -> list[Row]:
+    """Return the next rows after this one: all, or what is pending and was not entered."""
+    found = connection.execute(_PENDING if pending else _ALL, (after,)).fetchall()
+    return [Row(*columns) for columns in found]
+
+
+def counts(connection: sqlite3.Connection) -> dict[State, int]:
+    """Return how many items are in each state."""
+    found = connection.execute("SELECT state, count(*) FROM item GROUP BY state").fetchall()
+    return dict.fromkeys(STATES, 0) | dict(cast("list[tuple[State, int]]", found))
+
+
+def _amount(column: str) -> str:
+    """Return the SQL of a column whose damaged values must neither fail nor lower the sum."""
+    return f"max(CAST({column} AS INTEGER), 0)"
+
+
+def spent(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the micro-dollars of all purchases, and how many purchases have no known price."""
+    found = connection.execute(
+        f"SELECT coalesce(sum({_amount('cost')}), 0), coalesce(sum({_amount('unpriced')}), 0) "
+        "FROM item"
+    ).fetchone()
+    return cast("tuple[int, int]", found)

@@ -1,0 +1,242 @@
+"""The receiver: what it signs, what it takes for a callback, and what it does about one."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from apixo_async._hosts import is_loopback, is_public
+from apixo_async._reporting import guarded
+from apixo_async._types import TaskRef, as_seconds
+from apixo_async._validation import check_hook
+from apixo_async.errors import CallbackError, ConfigurationError
+from apixo_async.inputs import check_model_name
+from apixo_async.webhooks import _tokens as tokens
+from apixo_async.webhooks._asgi import CallbackApp
+from apixo_async.webhooks._body import Chunk, read_body, task_id_in
+from apixo_async.webhooks._inbox import MOST_KNOWN, Desk, Ticket
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+#: No user, query or fragment, and nothing that a URL cannot hold.
+_PLAIN: Final = re.compile(r"https?://[A-Za-z0-9._~%!$&'()*+,;=:/\[\]-]+")
+
+
+def checked_public_url(given: object) -> str:
+    """Return the URL without a slash at its end.
+
+    Raises:
+        ConfigurationError: The service could not post to it.
+    """
+    if not isinstance(given, str) or not _may_be_called(given.strip()):
+        raise ConfigurationError(
+            "public_url: the https:// URL under which the service reaches the receiver, without "
+            "user, query and fragment (loopback hosts, for the simulator, may have http://)"
+        )
+    return given.strip().rstrip("/")
+
+
+def _may_be_called(url: str) -> bool:
+    if not _PLAIN.fullmatch(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    return is_loopback(host) or (parts.scheme == "https" and is_public(host))
+
+
+#: Bytes; a shorter secret could be found by trying.
+_SHORTEST_SECRET: Final = 16
+#: Bytes of an intent's id by which a receiver knows its own.
+_MARK_BYTES: Final = 4
+
+
+class WebhookReceiver:
+    """Receive the callbacks of tasks, and have each task looked at when one comes.
+
+    The service signs nothing, so nothing that a callback says is believed: its URL holds a token
+    that only this secret makes, and the news comes from a look over the client's own channel. A
+    callback is answered before that look, whatever its body is. One receiver serves any number of
+    clients. A callback for a submit of another process, or for one that a journal keeps and has not
+    noted yet, is answered 503: the service sends it again, three times in 13 minutes, and it may
+    reach its owner then.
+
+    Args:
+        public_url: The https URL under which the service reaches `asgi()` or `aiohttp_routes()`,
+            whatever the path is that a proxy makes of it. Plain http is for loopback hosts only.
+        secret: 16 bytes or more that nobody guesses, the same for all processes:
+            `secrets.token_urlsafe(32)` makes one. It is never shown.
+        previous_secrets: Those that made the URLs which may still be called.
+        on_unknown: Called once with the `TaskRef` of a task that is not of this process, as the
+            body of its callback claims it; must not block.
+
+    Raises:
+        ConfigurationError: The URL is not public, or a secret is too short.
+    """
+
+    def __init__(
+        self,
+        public_url: str,
+        secret: str | bytes,
+        *,
+        previous_secrets: Sequence[str | bytes] = (),
+        on_unknown: Callable[[TaskRef], None] | None = None,
+    ) -> None:
+        try:
+            self.public_url: Final = checked_public_url(public_url)
+            self._signers = _signers(secret, previous_secrets)
+            self._on_unknown = check_hook("on_unknown", on_unknown)
+        except ConfigurationError as error:
+            # Some reporters of crashes show the locals of frames: this one's, and those below.
+            secret, previous_secrets = b"", ()
+            raise error.with_traceback(None) from None
+        self._tickets: dict[str, Ticket] = {}
+        self._early: OrderedDict[str, str] = OrderedDict()
+        self._left: OrderedDict[str, None] = OrderedDict()
+        self._mark = b""
+        self._pid = os.getpid()
+        self._is_shared = False
+
+    def asgi(self) -> CallbackApp:
+        """Return an ASGI application, to be served as it is or mounted at any path."""
+        return CallbackApp(self._answer)
+
+    def aiohttp_routes(self, path: str | None = None) -> list[web.RouteDef]:
+        """Return what `aiohttp.web.Application.add_routes` takes.
+
+        Args:
+            path: Where the application is called; None takes the path of `public_url`.
+
+        Raises:
+            ConfigurationError: aiohttp is not installed; the message names the extra.
+        """
+        from apixo_async.webhooks._aiohttp import routes
+
+        inner = urlsplit(self.public_url).path if path is None else path
+        return routes(inner.rstrip("/"), self._answer)
+
+    def parse(self, token: str, body: bytes) -> TaskRef:
+        """Return the task that a callback is about; for applications that only record it.
+
+        The model is proved by the token. The task's id is what the body claims: look at the task
+        to know more.
+
+        Args:
+            token: The last part of the path that was called.
+            body: The body of the request.
+
+        Raises:
+            CallbackError: The token or the body is wrong; `status` is what to answer.
+        """
+        intent = self._intent(token)
+        if intent is None:
+            raise CallbackError(404)
+        task_id = task_id_in(body)
+        if task_id is None:
+            raise CallbackError(400)
+        return TaskRef(intent.model, task_id)
+
+    def desk(self) -> Desk:
+        """Return a client's side of this receiver, for the running loop."""
+        self._forget_parent()
+        return Desk(self._tickets, self._issue, self._early, self._left, lambda: self._is_shared)
+
+    def _issue(
+        self, model: str, lifetime: float, intent_id: str | None, kept: bool
+    ) -> tuple[str, str]:
+        if not (as_seconds(lifetime) or 0.0) > 0:
+            raise ConfigurationError(f"lifetime: {lifetime!r} given; seconds above 0")
+        self._mark = self._mark or secrets.token_bytes(_MARK_BYTES)
+        fresh = self._mark + secrets.token_bytes(tokens.ID_BYTES - _MARK_BYTES)
+        expires = tokens.expiry(time.time(), lifetime)
+        try:
+            check_model_name(model)
+            intent = tokens.Intent(intent_id or fresh.hex(), model, expires, kept)
+            return intent.id, f"{self.public_url}/{tokens.seal(intent, self._signers[0])}"
+        except ValueError as exc:
+            raise ConfigurationError(str(exc)) from None
+
+    def _intent(self, token: str) -> tokens.Intent | None:
+        intent = tokens.unseal(token, self._signers)
+        if intent is None or intent.id in self._tickets:
+            return intent  # What is awaited here is not stale, however the clock was set since.
+        return intent if time.time() < intent.expires else None
+
+    def _forget_parent(self) -> None:
+        """Forget, in a fork, what the parent process awaits: it cannot be reached from here."""
+        if self._pid != os.getpid():
+            self._pid, self._mark = os.getpid(), b""
+            for known in (self._tickets, self._early, self._left):
+                known.clear()
+
+    async def _answer(self, method: str, token: str, chunk: Chunk) -> int:
+        """Return the status that a request is answered with; act on it if it is a callback."""
+        self._forget_parent()
+        intent = self._intent(token) if method == "POST" else None
+        if intent is None:
+            return 404
+        # Only the service knows this URL: whatever the body is, there is something to look at.
+        task_id = task_id_in(await read_body(chunk))
+        ticket = self._tickets.get(intent.id)
+        if ticket is not None and ticket.is_left:
+            ticket.leave()
+            ticket = None
+        if ticket is None:
+            return self._unknown(intent, task_id)
+        return 200 if await ticket.heard(task_id) else 503
+
+    def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
+        """Return the status for a callback that nobody here waits for, or not yet."""
+        is_own = bool(self._mark) and intent.id.startswith(self._mark.hex())
+        if is_own and intent.id not in self._left:
+            return 200  # It is over.
+        if task_id is not None:
+            self._remember(intent, task_id)
+        if is_own:
+            # What a journal keeps has to come again until its claim is noted there.
+            return 503 if intent.kept else 200
+        # Its owner may hear it the next time. As long as two processes answer for each other, no
+        # silence proves anything.
+        self._is_shared = True
+        return 503
+
+    def _remember(self, intent: tokens.Intent, task_id: str) -> None:
+        # A restarted process may open it in a moment, before the service sends it again.
+        is_new = self._early.get(intent.id) != task_id
+        self._early[intent.id] = task_id
+        if len(self._early) > MOST_KNOWN:
+            self._early.popitem(last=False)
+        if is_new and self._on_unknown is not None:
+            guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_tickets"):
+            return "<WebhookReceiver that was refused its settings>"  # Seen in tracebacks only.
+        return f"<WebhookReceiver {self.public_url}, {len(self._tickets)} tasks await callbacks>"
+
+
+def _signers(secret: object, previous: Sequence[object]) -> tuple[tokens.Signer, ...]:
+    if isinstance(previous, str | bytes):
+        raise ConfigurationError("previous_secrets: a sequence of secrets, such as a tuple")
+    return tuple(tokens.Signer(_checked(given)) for given in (secret, *previous))
+
+
+def _checked(secret: object) -> bytes:
+    value = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+    if not isinstance(value, bytes):
+        raise ConfigurationError(f"secret: a {type(secret).__name__} given; str or bytes")
+    if len(value) < _SHORTEST_SECRET:
+        raise ConfigurationError(
+            f"secret: {len(value)} bytes given; {_SHORTEST_SECRET} or more that nobody guesses, "
+            "such as secrets.token_urlsafe(32) makes"
+        )
+    return value

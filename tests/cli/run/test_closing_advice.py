@@ -1,0 +1,65 @@
+"""What can be done after a run."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from apixo_async import AuthenticationError, BudgetExceededError, Progress
+from apixo_async._cli.exits import ExitCode
+from apixo_async._cli.rows import Terms
+from apixo_async._cli.run.closing import count, steps
+from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.trip import Trip
+
+ORDER = Order("a.csv", Path("out"), Terms(yes=True, max_cost=Decimal(1)), resubmit_uncertain=True)
+SAME = "apixo run a.csv --out out --max-cost 1 --yes"
+
+
+def commands(trip: Trip) -> list[str]:
+    """Return the commands of the steps after a run."""
+    return [step.command for step in steps(ORDER, Path("a.csv"), Decimal("3.141"), trip)]
+
+
+def trip(**values: object) -> Trip:
+    """Return a run of one row that is over."""
+    return Trip(1, {}, progress=Progress(read=1), **values)  # type: ignore[arg-type]  # as given
+
+
+BUDGET = BudgetExceededError("x", max_cost=Decimal(1), spent=Decimal(1), price=Decimal(1))
+NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        (trip(), []),
+        (trip(error=NO_KEY), [SAME]),
+        (trip(signal=signal.SIGINT, passed_over=1), [SAME]),
+        (trip(error=BUDGET), [SAME.replace("cost 1", "cost 3.15")]),
+        (trip(codes=Counter({ExitCode.NOT_SAVED: 1})), [SAME]),
+        (trip(retryable=2), [SAME.replace(" --max", " --attempts 2 --max")]),
+        (
+            trip(codes=Counter({ExitCode.UNCERTAIN: 1})),
+            [SAME.replace(" --max", " --resubmit-uncertain --max")],
+        ),
+    ],
+)
+def test_each_step_has_its_command(ended: Trip, expected: list[str]) -> None:
+    """A finished run needs none; the word to pay twice is given anew, or not at all."""
+    assert commands(ended) == expected
+
+
+def test_a_budget_that_was_reached_is_raised_to_what_all_costs() -> None:
+    """The amount is rounded up: a cent more, and never one too few."""
+    (step,) = steps(ORDER, Path("a.csv"), Decimal("3.141"), trip(error=BUDGET))
+    assert step.why == "To buy all rows:"
+
+
+def test_rows_are_counted() -> None:
+    """One row is one row."""
+    assert [count(1), count(2_000)] == ["1 row", "2,000 rows"]

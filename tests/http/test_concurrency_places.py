@@ -1,0 +1,101 @@
+"""The gate in front of the pool is as wide as rate and latency ask, within bounds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apixo_async._http.concurrency import FEWEST, MOST, PlaceTable, gate_size
+
+RATE = 10_000 / 60
+
+
+@pytest.mark.parametrize(
+    ("rate", "latency", "size"),
+    [
+        (RATE, 0.0, 32),
+        (RATE, 0.05, 32),
+        (RATE, 0.3, 100),
+        (RATE, 0.5, 167),
+        (RATE, 1.0, 256),
+        (RATE, 1e6, 256),
+        (1 / 60, 60.0, 32),
+    ],
+)
+def test_the_size_of_the_gate(rate: float, latency: float, size: int) -> None:
+    """It is rate x latency with head-room, between 32 and 256."""
+    assert gate_size(rate, latency) == size
+    assert (FEWEST, MOST) == (32, 256)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(rate=st.floats(1 / 60, 1e4), latency=st.floats(0.0, 1e4))
+def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
+    """Within its bounds, what the gate leaves to looks carries the whole rate."""
+    size = gate_size(rate, latency)
+    assert 32 <= size <= 256
+    if size < 256:
+        assert (size - size // 4) >= min(rate * latency, 256)
+
+
+def test_places_are_kept_for_submits() -> None:
+    """Looks leave a quarter of the gate to submits, and submits may fill it."""
+    table = PlaceTable()
+    looks = submits = 0
+    while table.has_place(for_submit=False):
+        table.enter()
+        looks += 1
+    while table.has_place(for_submit=True):
+        table.enter()
+        submits += 1
+    assert (looks, submits, table.used) == (24, 8, 32)
+    for used in range(31, 22, -1):
+        table.leave(None, RATE)
+        assert table.has_place(for_submit=True)
+        assert table.has_place(for_submit=False) is (used < 24)
+
+
+def test_latency_is_that_of_answers() -> None:
+    """The first answer sets the latency, later ones move it a little, and no answer none."""
+    table = PlaceTable()
+    seen = []
+    for took in (0.4, None, 0.4, 1.4):
+        table.enter()
+        table.leave(took, RATE)
+        seen.append(table.latency)
+    assert seen == pytest.approx([0.4, 0.4, 0.4, 0.45])
+    assert table.size == gate_size(RATE, table.latency) == 150
+    assert table.used == 0
+
+
+def test_one_slow_answer_does_not_open_the_gate() -> None:
+    """A crowd of slow answers widens the gate, one of them does not, and quick ones narrow it."""
+    table = PlaceTable()
+
+    def sized(took: float, times: int) -> int:
+        for _ in range(times):
+            table.enter()
+            table.leave(took, RATE)
+        return table.size
+
+    assert sized(0.05, 50) == 32
+    assert sized(2.0, 1) < 64
+    assert sized(2.0, 100) == 256
+    assert sized(0.05, 200) == 32
+
+
+def test_the_least_latency() -> None:
+    """It follows the quickest at once, and those that wait in a crowd slowly."""
+    mean, least = PlaceTable(4), PlaceTable(4, least=True)
+    for table in (mean, least):
+        for took in (0.5, 0.1, *[0.1, 0.9] * 50):
+            table.enter()
+            table.leave(took, 100.0)
+    assert mean.latency == pytest.approx(0.5, abs=0.1)
+    assert 0.1 <= least.latency < 0.12
+    for _ in range(300):
+        least.enter()
+        least.leave(0.9, 100.0)
+    assert least.latency == pytest.approx(0.9, abs=0.01)
+    assert mean.size > gate_size(100.0, 0.12, 4)

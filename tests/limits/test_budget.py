@@ -1,0 +1,362 @@
+"""All rules of one account together: limits hold, turns are kept, and everything recovers."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apixo_async._limits.budget import Budget
+from apixo_async._limits.priority import Urgency
+from apixo_async._limits.window import MARGIN
+from apixo_async._types import Limits
+
+SUBMIT, ASKED, SCHEDULED = Urgency
+WINDOW = 60.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request on its way: its class, when it went, what the limit was, and the tasks known."""
+
+    urgency: Urgency
+    sent_at: float
+    limit: int
+    known: int
+
+
+@dataclass
+class Account:
+    """A budget with those who wait for it, and the service that counts at the worst moment."""
+
+    budget: Budget
+    now: float = 1_000.0
+    waiting: dict[Urgency, int] = field(default_factory=lambda: dict.fromkeys(Urgency, 0))
+    flying: list[Request] = field(default_factory=list[Request])
+    counted: list[tuple[float, Request]] = field(default_factory=list[tuple[float, Request]])
+    idle: int = 0
+    tasks: int = 0
+    passed_over: int = 0
+
+    def serve(self) -> None:
+        """Let go whoever may go now."""
+        budget = self.budget
+        budget.slots.expire(self.now)
+        while True:
+            flags = {urgency: count > 0 for urgency, count in self.waiting.items()}
+            urgency = budget.next_class(self.now, flags)
+            if urgency is None:
+                return
+            assert flags[urgency]
+            looks_wait = flags[ASKED] or flags[SCHEDULED]
+            self.passed_over = self.passed_over + 1 if urgency is SUBMIT and looks_wait else 0
+            assert self.passed_over <= 3, "waiting looks keep a quarter"
+            if urgency is SUBMIT:
+                assert budget.slots.existing + budget.submits_under_way < budget.slots.limit
+            budget.take(urgency, self.now)
+            self.waiting[urgency] -= 1
+            limit, known = budget.requests_ceiling.value, budget.slots.confirmed
+            self.flying.append(Request(urgency, self.now, limit, known))
+
+    def ended(self, pick: int, share: float, margin: float = 0.0) -> Request:
+        """End a request, which the service counted some time between its sending and its end."""
+        request = self.flying.pop(pick % len(self.flying))
+        at = request.sent_at + share * (self.now + margin - request.sent_at)
+        self.counted.append((at, request))
+        return request
+
+    def due(self) -> float:
+        """Return when the budget wants to be asked again."""
+        looks = self.waiting[ASKED] + self.waiting[SCHEDULED]
+        return self.budget.wake_at(self.now, slots=0, submits=self.waiting[SUBMIT], looks=looks)
+
+    def check(self) -> None:
+        """Counts agree, and ceilings stay within their bounds."""
+        budget = self.budget
+        assert budget.permits.in_flight == len(self.flying)
+        assert budget.submits_under_way == sum(r.urgency is SUBMIT for r in self.flying)
+        assert 1 <= budget.tasks_ceiling.value <= budget.limits.concurrent_tasks
+        assert 1 <= budget.requests_ceiling.value <= budget.limits.requests_per_minute
+
+    def check_windows(self) -> None:
+        """No window holds more than was allowed when the last of its requests was let go."""
+        counted = sorted(self.counted, key=lambda one: one[0])
+        for index, (first, _) in enumerate(counted):
+            held = [request for at, request in counted[index:] if at - first <= WINDOW]
+            for size in range(2, len(held) + 1):
+                last = max(held[:size], key=lambda r: (r.sent_at, r.limit))
+                assert size <= last.limit
+
+
+Act = Callable[[Account, int, float], None]
+
+
+def want(account: Account, pick: int, share: float) -> None:
+    urgency = tuple(Urgency)[pick % 3]
+    account.waiting[urgency] += 1 + int(10 * share)
+
+
+def leave(account: Account, pick: int, share: float) -> None:
+    del share
+    urgency = tuple(Urgency)[pick % 3]
+    account.waiting[urgency] = max(0, account.waiting[urgency] - 1)
+
+
+def answer(account: Account, pick: int, share: float) -> None:
+    if account.flying:
+        request = account.ended(pick, share)
+        account.budget.answered(request.urgency, account.now, sent_at=request.sent_at)
+
+
+def lose(account: Account, pick: int, share: float) -> None:
+    if account.flying:
+        request = account.ended(pick, share, MARGIN)
+        account.budget.unanswered(request.urgency, account.now, sent_at=request.sent_at)
+
+
+def leave_unused(account: Account, pick: int, share: float) -> None:
+    del share
+    if account.flying:
+        request = account.flying.pop(pick % len(account.flying))
+        account.budget.unused(request.urgency, sent_at=request.sent_at)
+
+
+def throttle(account: Account, pick: int, share: float) -> None:
+    if account.flying:
+        request = account.ended(pick, share)
+        account.budget.throttled(
+            request.urgency,
+            account.now,
+            sent_at=request.sent_at,
+            known=request.known,
+            retry_after=(None, 0.0, 2.0, 500.0)[pick % 4],
+        )
+
+
+def take_slot(account: Account, pick: int, share: float) -> None:
+    del share
+    if pick % 4 == 0:
+        account.budget.slots.take_above()
+        account.tasks += 1
+    elif account.budget.try_slot(account.now):
+        account.idle += 1
+        assert account.budget.slots.used <= account.budget.slots.limit
+
+
+def end_slot(account: Account, pick: int, share: float) -> None:
+    slots, holds = account.budget.slots, pick % 3 == 0
+    confirmed = account.tasks > 0 and (pick % 2 == 0 or not account.idle)
+    if not confirmed and not account.idle:
+        return
+    account.tasks, account.idle = account.tasks - confirmed, account.idle - (not confirmed)
+    if holds:
+        slots.hold(account.now + 100 * share, confirmed=confirmed)
+    else:
+        slots.release(confirmed=confirmed)
+
+
+def confirm(account: Account, pick: int, share: float) -> None:
+    del pick, share
+    if account.idle:
+        account.budget.slots.confirm()
+        account.idle, account.tasks = account.idle - 1, account.tasks + 1
+
+
+def change_limits(account: Account, pick: int, share: float) -> None:
+    account.budget.limits = Limits(1 + pick % 7, 1 + int(share * 60))
+
+
+def wait(account: Account, pick: int, share: float) -> None:
+    due = account.due()
+    account.now = due if pick % 2 and account.now < due < math.inf else account.now + 90 * share
+
+
+ACTS: tuple[Act, ...] = (
+    *(want, want, leave, answer, answer, lose, leave_unused, throttle),
+    *(take_slot, end_slot, confirm, change_limits, wait, wait),
+)
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, len(ACTS) - 1),
+        st.integers(0, 11),
+        st.sampled_from((0.0, 0.02, 0.5, 1.0)),
+    ),
+    max_size=60,
+)
+#: Lives that are lived: few in the suite, 10,000 in the long form (`nox -s soak`).
+LIVES = int(os.environ.get("APIXO_BUDGET_LIVES", "500"))
+START = st.tuples(st.integers(1, 5), st.sampled_from((1, 3, 10, 60)))
+
+
+def live(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
+    """Live through the steps, then through a quiet time in which everybody is served."""
+    account = Account(Budget(Limits(*start), random.Random(7)))
+    for act, pick, share in steps:
+        ACTS[act](account, pick, share)
+        account.serve()
+        account.check()
+    account.check_windows()
+    for _ in range(account.tasks):
+        account.budget.slots.release(confirmed=True)
+    account.tasks = 0
+    for _ in range(2_000):
+        while account.flying:
+            answer(account, 0, 1.0)
+        account.serve()
+        if not account.flying:
+            if not any(account.waiting.values()):
+                break
+            due = account.due()
+            assert account.now < due < math.inf, "those who wait would wait for ever"
+            account.now = due
+    assert not any(account.waiting.values())
+    account.check()
+
+
+@settings(max_examples=LIVES, deadline=None, database=None)
+@given(START, STEPS)
+def test_whatever_happens(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
+    """No window is above the limit, no permit is lost, and everybody is served in the end."""
+    live(start, steps)
+
+
+# --- what ceilings do to the rest ------------------------------------------------------------
+
+
+def let_go(budget: Budget, now: float, urgency: Urgency, most: int = 10_000) -> int:
+    """Let requests of a class go, as many as may."""
+    for count in range(most):
+        waiting = dict.fromkeys(Urgency, False) | {urgency: True}
+        if budget.next_class(now, waiting) is None:
+            return count
+        budget.take(urgency, now)
+    return most
+
+
+def refuse(budget: Budget, now: float, urgency: Urgency, *, known: int = 0) -> None:
+    """Answer 429 to a request that is sent at this moment."""
+    assert let_go(budget, now, urgency, 1) == 1
+    budget.throttled(urgency, now, sent_at=now, known=known, retry_after=1.0)
+
+
+def account_with(tasks: int) -> Budget:
+    """Return a budget of 1,000 slots under which so many tasks exist."""
+    budget = Budget(Limits(), random.Random(7))
+    for _ in range(tasks):
+        budget.slots.take_above()
+    return budget
+
+
+def test_the_first_submits_are_few() -> None:
+    """While no task is known to exist, 16 submits go at once; then as many as tasks exist."""
+    assert let_go(account_with(0), 10.0, SUBMIT) == 16
+    assert let_go(account_with(100), 10.0, SUBMIT) == 100
+    assert let_go(account_with(990), 10.0, SUBMIT) == 10
+
+
+def test_refused_submits_lower_the_slots() -> None:
+    """Submits refused twice with ten tasks at the service mean ten slots, and no other thing."""
+    budget = account_with(10)
+    for now in (100.0, 102.0):
+        refuse(budget, now, SUBMIT, known=10)
+    assert (budget.tasks_ceiling.value, budget.requests_ceiling.value) == (10, 10_000)
+    assert not budget.has_room
+    assert let_go(budget, 110.0, SUBMIT) == 0
+    assert let_go(budget, 110.0, SCHEDULED, 5) == 5
+    budget.slots.release(confirmed=True)
+    assert let_go(budget, 111.0, SUBMIT) == 1
+
+
+def test_waiting_for_a_slot_is_no_time_under_429() -> None:
+    """While tasks must end first, it is not 429s that keep submits back."""
+    budget = account_with(10)
+    refuse(budget, 100.0, SUBMIT, known=10)
+    assert budget.closed_since(SUBMIT) == 100.0
+    assert budget.closed_since(SCHEDULED) is None
+    refuse(budget, 102.0, SUBMIT, known=10)
+    assert budget.closed_since(SUBMIT) is None
+    let_go(budget, 500.0, SUBMIT)
+    budget.slots.release(confirmed=True)
+    assert budget.closed_since(SUBMIT) == 500.0
+
+
+def test_refused_looks_lower_the_rate() -> None:
+    """Looks refused twice after sixty answers mean sixty a minute, in two cuts, and no more."""
+    budget, now = account_with(10), 100.0
+    assert let_go(budget, now, SCHEDULED, 60) == 60
+    for _ in range(60):
+        budget.answered(SCHEDULED, now, sent_at=now)
+    for now, value in ((101.0, 10_000), (103.0, 100)):
+        refuse(budget, now, SCHEDULED)
+        assert budget.requests_ceiling.value == value
+    assert budget.permits.limit == 100
+    probe = 110.0
+    assert let_go(budget, probe, SCHEDULED) == 1
+    budget.answered(SCHEDULED, probe, sent_at=probe)
+    refuse(budget, 115.0, SCHEDULED)
+    assert budget.requests_ceiling.value == 61  # The probe's answer was granted too.
+    assert budget.tasks_ceiling.value == 1_000
+
+
+@pytest.mark.parametrize("urgency", [SUBMIT, SCHEDULED])
+def test_one_cut_an_episode(urgency: Urgency) -> None:
+    """However many probes of one episode are refused, they lower the ceiling once."""
+    budget = account_with(0)
+    for now in range(100, 110, 2):
+        refuse(budget, float(now), urgency)
+    lowered = {SUBMIT: (10, 10_000), SCHEDULED: (1_000, 100)}[urgency]
+    assert (budget.tasks_ceiling.value, budget.requests_ceiling.value) == lowered
+
+
+def test_the_ceiling_of_slots_rises_under_pressure_only() -> None:
+    """Ten of ten tasks running for an hour raise nothing, until somebody waits for another."""
+    budget = account_with(10)
+    for now in (100.0, 102.0):
+        refuse(budget, now, SUBMIT, known=10)
+    assert let_go(budget, 4_000.0, SCHEDULED, 5) == 5
+    assert budget.tasks_ceiling.value == 10
+    assert budget.try_slot(4_000.0)
+    assert budget.tasks_ceiling.value == 11
+
+
+def test_the_ceiling_of_requests_rises_under_pressure_only() -> None:
+    """Answers raise it while somebody waits for permits, and not while there are enough."""
+    budget = account_with(0)
+    for now in (100.0, 102.0):
+        refuse(budget, now, SCHEDULED)
+    assert budget.requests_ceiling.value == 100
+    assert let_go(budget, 200.0, SCHEDULED, 1) == 1
+    budget.answered(SCHEDULED, 200.0, sent_at=200.0)
+    assert budget.requests_ceiling.value == 100
+    assert 0 < let_go(budget, 230.0, SCHEDULED) < 100  # One more waits in vain.
+    budget.answered(SCHEDULED, 230.0, sent_at=230.0)
+    assert budget.requests_ceiling.value == 112
+
+
+def test_other_limits_hold_at_once() -> None:
+    """Limits that are set count from then on; what was sent is not taken back."""
+    budget = account_with(20)
+    assert let_go(budget, 100.0, SCHEDULED, 30) == 30
+    budget.limits = Limits(10, 20)
+    assert (budget.slots.limit, budget.permits.limit) == (10, 20)
+    assert not budget.try_slot(100.0)
+    assert let_go(budget, 130.0, SCHEDULED) == 0
+    budget.limits = Limits(30, 60)
+    assert budget.try_slot(130.0)
+    assert let_go(budget, 130.0, SCHEDULED) == 6
+    assert budget.limits == Limits(30, 60)
+
+
+def test_another_loop() -> None:
+    """What a former loop left in flight still counts as requests, and no longer as submits."""
+    budget = account_with(0)
+    assert let_go(budget, 100.0, SUBMIT) == 16
+    budget.rebind(101.0)
+    assert (budget.submits_under_way, budget.permits.in_flight) == (0, 0)
+    assert budget.permits.used(101.0) == 16

@@ -1,0 +1,96 @@
+"""Permits and slots are given back once, whatever their holders say afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from apixo_async import Limiter, Limits
+from apixo_async._limits.leases import Permit, Slot
+from apixo_async._limits.priority import Urgency
+
+pytestmark = pytest.mark.anyio
+
+
+def now() -> float:
+    """Return the time of the loop."""
+    return asyncio.get_running_loop().time()
+
+
+FIRST_WORDS: dict[str, tuple[Callable[[Permit], object], int]] = {
+    "answered": (Permit.answered, 1),
+    "unanswered": (Permit.unanswered, 1),
+    "throttled": (lambda permit: permit.throttled(0.0), 1),
+    "unused": (Permit.unused, 0),
+}
+
+
+@pytest.mark.parametrize(("say", "counts"), FIRST_WORDS.values(), ids=FIRST_WORDS)
+async def test_a_permit_ends_once(say: Callable[[Permit], object], counts: int) -> None:
+    """Only the first word on how a request ended counts."""
+    limiter = Limiter(Limits(requests_per_minute=2))
+    permit = await limiter.permit(Urgency.SUBMIT)
+    assert (permit.taken_at, permit.has_place, permit.known_tasks) == (now(), False, 0)
+    say(permit)
+    for later in (Permit.answered, Permit.unanswered, Permit.unused):
+        later(permit)
+    assert limiter.requests_used(now()) == counts
+    assert limiter._permits.in_flight == 0
+    assert limiter._budget.submits_under_way == 0
+
+
+async def test_a_permit_knows_the_tasks_of_its_moment() -> None:
+    """What a 429 means is read from the tasks that existed when the request went."""
+    limiter = Limiter()
+    slots = [limiter.slot_above() for _ in range(3)]
+    permit = await limiter.permit(Urgency.SUBMIT)
+    slots[0].release()
+    assert permit.known_tasks == 3
+
+
+ENDS: dict[str, tuple[Callable[[Slot], object], int]] = {
+    "release": (Slot.release, 0),
+    "hold": (lambda slot: slot.hold(100.0), 1),
+}
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+@pytest.mark.parametrize(("end", "left"), ENDS.values(), ids=ENDS)
+async def test_a_slot_ends_once(end: Callable[[Slot], object], left: int, confirmed: bool) -> None:
+    """A slot that was given back or held is nobody's: what is said of it later counts nothing."""
+    limiter = Limiter()
+    slot = await limiter.slot()
+    if confirmed:
+        slot.confirm()
+        slot.confirm()
+    assert limiter._budget.slots.confirmed == int(confirmed)
+    end(slot)
+    slot.confirm()
+    slot.release()
+    slot.hold(100.0)
+    assert (limiter.slots_used, limiter._budget.slots.confirmed) == (left, 0)
+    await asyncio.sleep(100.0)
+    assert limiter.slots_used == 0
+
+
+async def test_an_attached_task_exists() -> None:
+    """The slot of an attached task is confirmed from the beginning."""
+    limiter = Limiter()
+    slot = limiter.slot_above()
+    slot.confirm()
+    assert limiter._budget.slots.confirmed == 1
+    slot.release()
+    assert limiter._budget.slots.confirmed == 0
+
+
+async def test_a_slot_that_is_handed_on() -> None:
+    """It counts as that of a task, and only its new owner gives it back."""
+    limiter = Limiter()
+    slot = await limiter.slot()
+    other = slot.handed_on()
+    slot.release()
+    assert (limiter.slots_used, limiter._budget.slots.existing) == (1, 1)
+    other.release()
+    assert (limiter.slots_used, limiter._budget.slots.existing) == (0, 0)

@@ -1,0 +1,178 @@
+"""The journal as a map uses it: opened once, told what has ended, closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from apixo_async import (
+    ApixoError,
+    ClientClosedError,
+    JournalError,
+    Result,
+    TaskAbandonedError,
+    TaskFailedError,
+    TaskNotFoundError,
+    TaskRef,
+)
+from apixo_async._map.items import Item
+from apixo_async._map.options import Options
+from apixo_async._map.store import Book
+from apixo_async.journal._entry import Entry
+from apixo_async.journal._journal import Journal
+
+from ..support.maps import castle
+
+pytestmark = pytest.mark.anyio
+REF = TaskRef("flux-kontext", "task_1")
+FAILED = TaskFailedError(
+    "it failed", ref=REF, fail_code=None, fail_msg=None, family="unknown", retryable=False
+)
+
+
+def book_of(path: Path | None) -> tuple[Book, list[ApixoError]]:
+    """Return a book, and what it fails with."""
+    failures: list[ApixoError] = []
+    return Book(Options.checked(journal=path), failures.append), failures
+
+
+async def submitted(book: Book) -> tuple[Item, Entry]:
+    """Enter an item and note its task."""
+    item = Item(0, "a", "a", castle(0))
+    item.entry = await book.enter(item)
+    record = book.record(item)
+    await record.intend(None)
+    record.bought("task_1")
+    return item, item.entry
+
+
+async def kept(path: Path) -> list[Entry]:
+    """Return what a journal holds that nobody has open."""
+    journal = await Journal.open(path)
+    entries = [entry async for entry in journal.entries()]
+    await journal.aclose()
+    return entries
+
+
+async def test_no_journal() -> None:
+    """Without a journal nothing is kept but money."""
+    book, _ = book_of(None)
+    assert not book.has_journal
+    assert await book.open() == []
+    record = book.record(Item(0, None, "0", castle(0)))
+    await record.intend(None)
+    assert book.spending.spent == castle(0).price
+    book.ended(None, FAILED)
+    book.downloaded(None, [])
+    await book.aclose()
+    book.let_go(partial(asyncio.sleep, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("ended", "state"),
+    [
+        (Result("task_1", "flux-kontext", ("https://x.example/a.png",)), "success"),
+        (FAILED, "failed"),
+        (TaskNotFoundError("lost", ref=REF), "submitted"),
+        (TaskAbandonedError("old", ref=REF), "submitted"),
+        (ClientClosedError("closed"), "submitted"),
+    ],
+)
+async def test_how_tasks_end(tmp_path: Path, ended: Result | ApixoError, state: str) -> None:
+    """What is over is kept; what is only looked at no more is for the next run."""
+    book, _ = book_of(tmp_path / "run.db")
+    assert await book.open() == []
+    item, entry = await submitted(book)
+    book.ended(entry, ended)
+    if isinstance(ended, Result):
+        book.downloaded(item.entry, [tmp_path / "a.png"])
+    await book.aclose()
+    [found] = await kept(tmp_path / "run.db")
+    assert (found.state, found.key, found.cost) == (state, "a", castle(0).price)
+    assert found.files == ((tmp_path / "a.png",) if isinstance(ended, Result) else ())
+
+
+async def test_the_next_run(tmp_path: Path) -> None:
+    """It is told what is not over, and what was spent."""
+    first, _ = book_of(tmp_path / "run.db")
+    await first.open()
+    await submitted(first)
+    await first.aclose()
+    second, _ = book_of(tmp_path / "run.db")
+    [entry] = await second.open()
+    assert (entry.state, entry.task_id) == ("submitted", "task_1")
+    assert second.spending.spent == castle(0).price
+    record = second.record_of(entry)
+    await record.claimed("mark", "task_2")  # It is known already.
+    await second.aclose()
+    assert [one.task_id for one in await kept(tmp_path / "run.db")] == ["task_1"]
+
+
+async def test_let_go(tmp_path: Path) -> None:
+    """A book that is let go of closes its journal after the POSTs under way, by itself."""
+    book, _ = book_of(tmp_path / "run.db")
+    await book.open()
+    item = Item(0, "a", "a", castle(0))
+    item.entry = await book.enter(item)
+    record = book.record(item)
+    await record.intend(None)
+    book.let_go(partial(asyncio.sleep, 5))
+    book.let_go(partial(asyncio.sleep, 5))
+    await asyncio.sleep(4)
+    record.bought("task_1")
+    await asyncio.sleep(2)
+    assert [one.task_id for one in await kept(tmp_path / "run.db")] == ["task_1"]
+
+
+def test_let_go_when_the_loop_ends(tmp_path: Path) -> None:
+    """Where no turn is left in which to close it, nothing is left behind that was never awaited."""
+
+    async def main() -> None:
+        book, _ = book_of(tmp_path / "run.db")
+        await book.open()
+        await book.aclose()
+        # As from an object that goes with the last line of the program.
+        asyncio.get_running_loop().call_soon(book.let_go, partial(asyncio.sleep, 0.0))
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+    assert [str(warning.message) for warning in said] == []
+
+
+async def test_a_broken_journal(tmp_path: Path) -> None:
+    """It is told of once while it is used, and raised once at the end."""
+    path = tmp_path / "run.db"
+    book, failures = book_of(path)
+    await book.open()
+    item, entry = await submitted(book)
+    path.unlink()
+    book.ended(entry, FAILED)
+    await asyncio.sleep(1)
+    assert [type(failure) for failure in failures] == [JournalError]
+    book.ended(entry, FAILED)
+    book.downloaded(item.entry, [])
+    with pytest.raises(JournalError):
+        await book.enter(item)
+    with pytest.raises(JournalError):
+        await book.aclose()
+    await book.aclose()
+    assert len(failures) == 1
+    assert book.spending.spent > Decimal(0)
+
+
+def test_a_loop_that_ends_at_once(tmp_path: Path) -> None:
+    """The file is let go of although the loop that began to do so is gone."""
+    book, _ = book_of(tmp_path / "run.db")
+
+    async def begin() -> None:
+        await book.open()
+        book.begin_to_close()
+
+    asyncio.run(begin())
+    assert [one.key for one in asyncio.run(kept(tmp_path / "run.db"))] == []

@@ -1,0 +1,213 @@
+"""Looks that follow what past tasks took."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from apixo_async._polling import adaptive
+from apixo_async._polling.adaptive import MOST_KINDS, Learned
+from apixo_async._polling.inspection import Pace
+from apixo_async._polling.schedule import Plan, Planned, Room
+
+PLAN = Plan(20, 3)
+PLENTY = Room(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.0)
+
+
+def looking() -> Learned:
+    """Return looks that nobody has taught anything."""
+    planned = Planned(lambda _: PLAN, random.Random(1))
+    return Learned(lambda _: PLAN, planned, Pace(0.5, 120.0))
+
+
+def teach(schedule: Learned, durations: list[float], kind: str = "m") -> list[bool]:
+    """Let tasks last so long, one after the other; return what moved first looks."""
+    moved: list[bool] = []
+    for task, seconds in enumerate(durations):
+        schedule.opened(kind, task)
+        schedule.closed(kind, waited=False)
+        moved.append(schedule.learn(kind, task, seconds))
+    return moved
+
+
+def drawn(count: int, mean: float = 30.0, sigma: float = 0.12, seed: int = 2) -> list[float]:
+    """Draw durations."""
+    rng = random.Random(seed)
+    return [rng.lognormvariate(math.log(mean), sigma) for _ in range(count)]
+
+
+def test_a_cold_start_goes_by_the_plan() -> None:
+    """Nobody knows a kind before eight tasks of it are over."""
+    schedule = looking()
+    teach(schedule, drawn(7))
+    assert schedule.first("m", 100.0) == 120.0
+    assert 133 <= schedule.again("m", 100.0, 130.0, PLENTY) <= 133.3
+    assert teach(schedule, drawn(1)) == [True]
+    assert schedule.first("m", 100.0) != 120.0
+
+
+def test_a_stretched_plan_keeps_to_the_ceiling() -> None:
+    """However many tasks wait for looks, none is looked at later than the ceiling says."""
+    schedule = looking()
+    for task in range(100_000):
+        schedule.opened("m", task)
+        schedule.running("m", task, 25.0, first=True)
+    assert schedule.again("m", 100.0, 130.0, PLENTY) == 250.0
+
+
+def test_news_is_learned_at_once_and_later_in_steps() -> None:
+    """Each of the first durations counts by itself; of the window's full 128, each sixteenth."""
+    moved = teach(looking(), drawn(400))
+    assert moved[7:15] == [True] * 8
+    assert sum(moved[128:]) == 17
+
+
+def test_looks_gather_where_tasks_end() -> None:
+    """Tasks of 30 s and 12 % are looked at from about 25 s on, as often as the plan would."""
+    schedule, age, ages = looking(), 0.0, []
+    teach(schedule, drawn(300))
+    while age < 60.0:
+        age = schedule.again("m", 0.0, age, PLENTY) if age else schedule.first("m", 0.0)
+        ages.append(age)
+    assert 23 < ages[0] < 27
+    late = drawn(2_000, seed=9)
+    looks = [sum(age < lasted for age in ages) + 1 for lasted in late]
+    planned = [1 + max(0, math.ceil((lasted - 20) / 3)) for lasted in late]
+    assert sum(looks) <= 1.02 * sum(planned)
+    delays = [next(age for age in ages if age >= lasted) - lasted for lasted in late]
+    by_plan = [20 + 3 * (count - 1) - lasted for count, lasted in zip(planned, late, strict=True)]
+    assert sum(delays) < 0.55 * sum(by_plan)
+
+
+def test_scarce_requests_raise_the_price() -> None:
+    """A thousand tasks that 20 requests a second cannot serve by the plan are looked at later."""
+    schedule = looking()
+    teach(schedule, drawn(200))
+    for task in range(1_000):
+        schedule.opened("m", ("now", task))
+    plentiful = schedule.again("m", 0.0, 28.0, PLENTY)
+    scarce = Room(requests=20.0, submits=5.0, reserve=1.0, slots_wanted=False, latency=0.0)
+    later = schedule.again("m", 0.0, 28.0 + 1.0, scarce) - 1.0
+    assert later > plentiful + 1.0
+    # A price stays for half a second, but what is left of the reserve counts at once.
+    relaxed = Room(requests=20.0, submits=5.0, reserve=6.0, slots_wanted=False, latency=0.0)
+    assert schedule.again("m", 0.0, 29.0, relaxed) - 1.0 < later
+
+
+def test_slots_that_are_waited_for_lower_the_price() -> None:
+    """With requests to spare, slots are freed sooner by more looks than the plan's."""
+    schedule = looking()
+    teach(schedule, drawn(200, mean=12.0))
+    for task in range(10):
+        schedule.opened("m", ("now", task))
+    at_rest = schedule.again("m", 0.0, 11.0, PLENTY)
+    wanted = Room(requests=166.7, submits=1.0, reserve=6.0, slots_wanted=True, latency=0.0)
+    hurried = schedule.again("m", 10.0, 21.0, wanted)
+    assert hurried - 10.0 < at_rest
+    # For a while nobody waits, as several slots became free at once.
+    assert schedule.again("m", 20.0, 31.0 - 0.1, PLENTY) - 20.0 < at_rest - 0.5
+    assert schedule.again("m", 21.0, 31.0 + 1.0, PLENTY) - 21.0 == pytest.approx(at_rest)
+
+
+def test_looks_leave_earlier_by_the_latency() -> None:
+    """A look takes half an exchange to get there, and the submit's answer took half of one."""
+    schedule = looking()
+    teach(schedule, drawn(200))
+    due = schedule.again("m", 0.0, 1.0, PLENTY)
+    slow = Room(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.3)
+    assert schedule.again("m", 0.0, 1.0, slow) == pytest.approx(due - 0.3)
+
+
+def test_kinds_are_learned_apart() -> None:
+    """What one kind takes says nothing of another."""
+    schedule = looking()
+    teach(schedule, drawn(50, mean=90.0), kind="slow")
+    teach(schedule, drawn(50, mean=9.0), kind="quick")
+    assert schedule.first("slow", 0.0) > 55
+    assert schedule.first("quick", 0.0) < 15
+    assert schedule.first("other", 0.0) == 20.0
+
+
+def test_a_slower_service_is_followed() -> None:
+    """After 100 tasks that took twice as long, a look where nothing ends any more is rare."""
+    schedule = looking()
+    teach(schedule, drawn(300))
+    assert 23 < schedule.first("m", 0.0) < 27
+    teach(schedule, drawn(112, mean=60.0))
+    ages = [schedule.first("m", 0.0)]
+    while ages[-1] < 45.0:
+        ages.append(schedule.again("m", 0.0, ages[-1], PLENTY))
+    assert len(ages) <= 6
+    teach(schedule, drawn(32, mean=60.0))
+    assert schedule.first("m", 0.0) > 40
+
+
+def test_tasks_of_unknown_length_teach_nothing() -> None:
+    """A task that was given up, or that nobody timed, changes nothing."""
+    schedule = looking()
+    for task in range(20):
+        schedule.opened("m", task)
+        schedule.closed("m", waited=False)
+        assert not schedule.learn("m", task, None)
+    assert schedule.first("m", 0.0) == 20.0
+
+
+def test_kinds_do_not_pile_up() -> None:
+    """Of very many kinds the oldest ones without a task are forgotten."""
+    schedule = looking()
+    schedule.opened("kept", 0)
+    for number in range(2 * MOST_KINDS):
+        teach(schedule, [1.0], kind=f"kind {number}")
+    assert len(schedule._kinds) == MOST_KINDS
+    assert "kept" in schedule._kinds
+    for number in range(2 * MOST_KINDS):
+        schedule.opened(f"busy {number}", number)
+    assert len(schedule._kinds) > 2 * MOST_KINDS
+
+
+def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding the price takes work: at most twice a second, however many looks there are."""
+    found: list[float] = []
+
+    def counting(*_: object, **__: object) -> float:
+        found.append(1.0)
+        return 1.0
+
+    monkeypatch.setattr(adaptive, "clearing_price", counting)
+    schedule = looking()
+    for n in range(1_000):
+        schedule.again("m", 0.0, 100 + n / 100, PLENTY)
+    assert len(found) == 20
+
+
+def test_a_late_callback() -> None:
+    """It counts as lost by the plan at first, then a tenth beyond nearly all that was seen."""
+    schedule = looking()
+    assert schedule.late("m", 100.0) == 150.0
+    teach(schedule, [10.0] * 20)
+    assert schedule.late("m", 100.0) == pytest.approx(111.0)
+    teach(schedule, [0.01] * 20, kind="quick")
+    assert schedule.late("quick", 100.0) == 100.5
+
+
+@pytest.mark.parametrize("count", [8, 20, 128])
+def test_an_outlier_makes_no_callback_later(count: int) -> None:
+    """One task of 20 minutes among those of 30 s, be they eight, moves no late look."""
+    schedule = looking()
+    teach(schedule, [1_200.0, *[30.0] * (count - 1)])
+    assert schedule.late("m", 0.0) == pytest.approx(33.0)
+
+
+def test_no_callback_counts_as_lost_later_than_the_documents_allow() -> None:
+    """However long tasks took, the late look comes within their longest documented time."""
+    schedule = looking()
+    teach(schedule, [900.0] * 20, kind="flux-kontext")
+    assert schedule.late("flux-kontext", 0.0) == 120.0
+    slow = Learned(
+        lambda _: Plan(100, 100),
+        Planned(lambda _: Plan(100, 100), random.Random(1)),
+        Pace(100, 120),
+    )
+    assert slow.late("sora-2", 0.0) == 600.0

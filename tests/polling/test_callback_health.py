@@ -1,0 +1,121 @@
+"""Whether callbacks are to be expected, by what became of the last ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from apixo_async._polling.callback_health import ON_ITS_WAY, SILENT_AFTER, Trust, may_be_of
+
+
+def test_silence_begins_once() -> None:
+    """Eight tasks in a row without a callback are a silence, which begins with the eighth."""
+    trust = Trust()
+    trust.came(5.0, 5.0)
+    assert trust.is_proved
+    begun = [trust.missed() for _ in range(2 * SILENT_AFTER)]
+    assert begun == [number == SILENT_AFTER for number in range(1, 2 * SILENT_AFTER + 1)]
+    assert not trust.is_proved
+
+
+def test_nothing_is_proved_before_the_first_callback() -> None:
+    """Before any callback one task without one is a silence, and there is one only."""
+    trust = Trust()
+    assert not trust.is_proved
+    assert [trust.missed() for _ in range(20)] == [True, *[False] * 19]
+    assert trust.missed_in_a_row == 20
+    assert trust.came(5.0, 5.0)
+    assert trust.is_proved
+    assert trust.missed_in_a_row == 0
+
+
+def test_a_callback_that_may_be_on_its_way() -> None:
+    """A task that ended a moment ago says nothing of silence; yet nothing is proved by it."""
+    trust = Trust()
+    assert not trust.missed(ON_ITS_WAY - 0.1)
+    assert trust.missed(ON_ITS_WAY)
+    trust.came(5.0, 5.0)
+    assert trust.is_steady(0.0, 6.0, 6.0)
+    assert not trust.missed(0.0)
+    assert not trust.is_steady(0.0, 6.0, 6.0)
+
+
+def test_a_callback_ends_the_count() -> None:
+    """One callback among seven tasks without one: nothing is silent."""
+    trust = Trust()
+    for at in (5.0, 6.0):
+        assert not trust.came(at, at)
+        assert not any(trust.missed() for _ in range(SILENT_AFTER - 1))
+    assert trust.is_proved
+
+
+def test_a_callback_ends_a_silence_once() -> None:
+    """The first callback after a silence ends it; the next one ends nothing."""
+    trust = Trust()
+    for _ in range(SILENT_AFTER):
+        trust.missed()
+    assert [trust.came(at, at) for at in (1.0, 2.0)] == [True, False]
+    assert trust.is_proved
+
+
+def steady(times: list[tuple[float, float]], since: float, end: tuple[float, float]) -> bool:
+    """Return whether callbacks at these times leave no room for a lost one."""
+    trust = Trust()
+    for now, wall in times:
+        trust.came(now, wall)
+    return trust.is_steady(since, *end)
+
+
+def test_steady_callbacks() -> None:
+    """A callback at least every two minutes, from the submit to the end."""
+    times = [(at, at) for at in (10.0, 100.0, 220.0)]
+    assert steady(times, 0.0, (340.0, 340.0))
+    assert steady(times, -110.0, (340.0, 340.0))
+    assert not steady(times, -111.0, (340.0, 340.0))
+    assert not steady(times, 0.0, (341.0, 341.0))
+    assert not steady([times[0], times[2]], 0.0, (230.0, 230.0))
+    assert steady([times[0], times[2]], 110.0, (230.0, 230.0))
+    assert not steady([], 0.0, (1.0, 1.0))
+
+
+def test_a_machine_that_slept() -> None:
+    """The loop's clock stood still meanwhile, and the other one shows it, unless it is set back."""
+    assert not steady([(10.0, 10.0), (20.0, 900.0)], 0.0, (30.0, 910.0))
+    assert not steady([(10.0, 10.0)], 0.0, (30.0, 910.0))
+    assert steady([(10.0, 10.0), (20.0, -900.0)], 0.0, (30.0, -890.0))
+
+
+def test_one_that_went_missing() -> None:
+    """One task that was over before its callback came makes room for another lost one."""
+    trust = Trust()
+    trust.came(10.0, 10.0)
+    trust.missed()
+    trust.came(20.0, 20.0)
+    assert not trust.is_steady(-105.0, 30.0, 30.0)
+    assert trust.is_steady(0.0, 30.0, 30.0)
+
+
+DAY = 86_400.0
+NOW = 20_000 * DAY
+
+
+@pytest.mark.parametrize(
+    ("created", "age", "noted_at", "may"),
+    [
+        (None, 10.0, None, True),
+        (NOW - 5.0, 10.0, None, True),
+        (NOW - 70.0, 10.0, None, True),
+        (NOW - 71.0, 10.0, None, False),
+        (NOW - 14 * DAY, 10.0, None, False),
+        (NOW - 16 * DAY, 10.0, None, True),  # No result lives as long: it is no time.
+        (NOW + 59.0, 10.0, None, True),
+        (NOW + DAY, 10.0, None, True),
+        (NOW - 3_600.0, 10.0, NOW - 3_590.0, True),
+        (NOW - 3_600.0, 10.0, NOW - 3_000.0, False),
+        (NOW - 3_600.0, 3_590.0, NOW - 3_000.0, True),
+    ],
+)
+def test_the_task_of_a_submit(
+    created: float | None, age: float, noted_at: float | None, may: bool
+) -> None:
+    """A task that is older than a submit is not what it made, by any of the clocks."""
+    assert may_be_of(created, NOW, age, noted_at=noted_at) is may

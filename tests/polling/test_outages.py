@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import math
+import random
+
+from apixo_async import Limiter, Result, TaskRef
+from apixo_async._polling.outages import FAILURES, Outages
+from apixo_async._polling.queue import Agenda
+from apixo_async._polling.schedule import Plan
+from apixo_async._polling.tracked_task import Track
+from apixo_async._reporting import Reporter
+
+
+def track(name: str, model: str = "m") -> Track:
+    """Return a track that holds a slot."""
+    slot = Limiter().slot_above()
+    return Track(TaskRef(model, name), model, Plan(1, 1), slot, created=0.0, expires=1e6)
+
+
+def outages_of(agenda: Agenda) -> Outages:
+    """Return outages of which none is on."""
+    return Outages(agenda, random.Random(1), Reporter(None), lambda: None)
+
+
+def down(agenda: Agenda, now: float = 100.0) -> Outages:
+    """Return outages of which model m has one since a time."""
+    outages = outages_of(agenda)
+    failing = track("failing")
+    failing.looked_at = now
+    assert [outages.failed(failing, now) for _ in range(FAILURES)][-1]
+    return outages
+
+
+def test_healthy_model_parks_nothing() -> None:
+    """Looks of a model that answers are never held back, whatever another model does."""
+    outages = down(Agenda(lambda one: one.created))
+    other = track("b", "other")
+    assert outages.park(other, 100.0) is False
+    assert not outages.is_on(other)
+    assert outages.is_on(track("c"))
+
+
+def test_one_probe_and_the_rest_wait() -> None:
+    """Of all looks that are due in an outage, one is planned for the end of its pause."""
+    agenda = Agenda(lambda one: one.created)
+    outages = down(agenda)
+    tracks = [track(str(n)) for n in range(5)]
+    assert all(outages.park(one, 100.0) for one in tracks)
+    planned = [one for one in tracks if one.due is not None]
+    assert planned == tracks[:1]
+    assert 100.8 <= agenda.next_due() <= 101.2
+
+
+def test_answered_probe_frees_all() -> None:
+    """The look that is answered plans every look that waited for now, and says how long it was."""
+    agenda = Agenda(lambda one: one.created)
+    outages = down(agenda)
+    tracks = [track(str(n)) for n in range(5)]
+    for one in tracks:
+        outages.park(one, 100.0)
+    due = agenda.next_due()
+    probe = agenda.pop_due(due)
+    assert probe is tracks[0]
+    assert outages.park(probe, due) is False
+    outages.sent(probe, due)
+    probe.looked_at = due
+    assert outages.told(probe, due + 1) == due + 1 - 100.0
+    assert [one.due for one in tracks[1:]] == [due + 1] * 4
+    assert outages.told(probe, due + 2) is None
+
+
+def test_failed_probe_makes_room_for_the_next() -> None:
+    """After a probe in vain another of the waiting looks is the next one."""
+    agenda = Agenda(lambda one: one.created)
+    outages = down(agenda)
+    tracks = [track(str(n)) for n in range(3)]
+    for one in tracks:
+        outages.park(one, 100.0)
+    due = agenda.next_due()
+    probe = agenda.pop_due(due)
+    assert probe is not None
+    outages.sent(probe, due)
+    probe.looked_at = due
+    assert outages.failed(probe, due) is False
+    outages.checked(probe, due)
+    assert tracks[1].due is not None
+    assert tracks[2].due is None
+
+
+def test_candidate_that_goes_away_is_replaced() -> None:
+    """A planned probe whose task ends or is looked at otherwise does not leave the rest waiting."""
+    for leave in ("ends", "asked"):
+        agenda = Agenda(lambda one: one.created)
+        outages = down(agenda)
+        first, second = track("1"), track("2")
+        for one in (first, second):
+            outages.park(one, 100.0)
+        if leave == "ends":
+            first.outcome, first.due = Result("1", "m", ()), None
+        else:
+            agenda.ask(first)
+            assert agenda.pop_due(100.0) is first
+        outages.checked(first, 100.0)
+        assert second.due is not None, leave
+        assert agenda.next_due() < math.inf
+
+
+def test_unclear_probe() -> None:
+    """A probe that met a 429 leaves the outage on, and another probe may go."""
+    agenda = Agenda(lambda one: one.created)
+    outages = down(agenda)
+    one, two = track("1"), track("2")
+    for waiting in (one, two):
+        outages.park(waiting, 100.0)
+    due = agenda.next_due()
+    agenda.pop_due(due)
+    outages.sent(one, due)
+    one.looked_at = due
+    outages.unclear(one)
+    outages.checked(one, due)
+    assert outages.is_on(one)
+    assert two.due == due

@@ -1,0 +1,112 @@
+"""How callers choose when to look."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from apixo_async._polling.adaptive import Learned
+from apixo_async._polling.policy import Polling
+from apixo_async._polling.schedule import Plan, Planned
+from apixo_async.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("kind", "plan"),
+    [
+        ("gpt-image-1", Plan(20, 3)),
+        ("gpt-image-2", Plan(30, 10)),
+        ("gpt-image-2/1k", Plan(30, 10)),
+        ("gpt-image-2/2k", Plan(60, 10)),
+        ("gpt-image-2/4k", Plan(120, 10)),
+        ("flux-kontext", Plan(20, 3)),
+        ("nano-banana", Plan(5, 3)),
+        ("seedream-4-5", Plan(10, 5)),
+        ("sora-2", Plan(60, 15)),
+        ("suno", Plan(30, 10)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_documented_plan(kind: str, plan: Plan) -> None:
+    """Without a word, a task is looked at when the documents say."""
+    assert Polling.documented().plan_for(kind) == plan
+    assert Polling().plan_for(kind) == plan
+
+
+def test_a_plan_of_ones_own() -> None:
+    """A fixed plan is that of every kind of task."""
+    polling = Polling.fixed(0, 2)
+    assert polling.plan_for("gpt-image-2/4k") == polling.plan_for("sora-2") == Plan(0.0, 2.0)
+    assert isinstance(polling.plan_for("x").interval, float)
+
+
+@pytest.mark.parametrize(
+    ("first", "interval", "words"),
+    [
+        (-1, 3, "first=-1; a number of seconds, 0 or more"),
+        (math.nan, 3, "first=nan"),
+        (math.inf, 3, "first=inf"),
+        ("5", 3, "first='5'"),
+        (True, 3, "first=True"),
+        (5, 0, "interval=0; a number of seconds, 0.001 or more"),
+        (5, -3, "interval=-3"),
+        (5, None, "interval=None"),
+        (5, 10**400, "interval=10000"),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_a_plan_that_is_none(first: float, interval: float, words: str) -> None:
+    """A plan is two numbers of seconds; the error names the one that is not."""
+    with pytest.raises(ConfigurationError, match=words):
+        Polling.fixed(first, interval)
+
+
+@pytest.mark.parametrize(
+    ("floor", "ceiling", "words"),
+    [
+        (5, 4, "floor=5 is above ceiling=4"),
+        (0, 4, "floor=0; a number of seconds, 0.01 or more"),
+        (-1, 4, "floor=-1"),
+        (math.nan, 4, "floor=nan"),
+        (1, math.inf, "ceiling=inf"),
+        (1, 0, "ceiling=0; a number of seconds, 0.01 or more"),
+        (True, 4, "floor=True"),
+        (1, "9", "ceiling='9'"),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_bounds_that_are_none(floor: float, ceiling: float, words: str) -> None:
+    """Floor and ceiling are numbers of seconds, in this order; the error names what is not."""
+    with pytest.raises(ConfigurationError, match=words):
+        Polling.adaptive(floor=floor, ceiling=ceiling)
+
+
+def test_equal_bounds() -> None:
+    """A floor may equal the ceiling: then looks come evenly."""
+    assert Polling.adaptive(floor=3, ceiling=3) == Polling(floor=3.0, ceiling=3.0)
+
+
+@pytest.mark.parametrize(
+    ("floor", "ceiling", "plan"),
+    [(0.5, 120, Plan(60, 10)), (12, 30, Plan(30, 12)), (90, 100, Plan(90, 90)), (5, 8, Plan(8, 8))],
+)
+def test_bounds_hold_before_anything_is_learned(floor: float, ceiling: float, plan: Plan) -> None:
+    """The plan that adaptive polling begins with keeps to floor and ceiling."""
+    assert Polling.adaptive(floor=floor, ceiling=ceiling).plan_for("gpt-image-2/2k") == plan
+
+
+@pytest.mark.parametrize(
+    ("polling", "cls"),
+    [
+        (Polling.adaptive(), Learned),
+        (Polling(), Learned),
+        (Polling.documented(), Planned),
+        (Polling.fixed(1, 1), Planned),
+    ],
+    ids=["adaptive", "default", "documented", "fixed"],
+)
+def test_who_says_when_to_look(polling: Polling, cls: type[object]) -> None:
+    """Adaptive polling, the default, learns; plans do not."""
+    assert type(polling.schedule(random.Random(1))) is cls

@@ -1,0 +1,83 @@
+"""Prices: the plan's number of looks while requests are plentiful, fewer when they are not."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apixo_async._polling.inspection import Pace, Sample
+from apixo_async._polling.prices import PriceList, clearing_price
+
+LIVELY = settings(max_examples=60, deadline=None, database=None)
+PACE = Pace(0.5, 120.0)
+rng = random.Random(3)
+SAMPLE = Sample(rng.lognormvariate(math.log(30), 0.35) for _ in range(500))
+QUICK = Sample(rng.lognormvariate(math.log(12), 0.3) for _ in range(500))
+
+
+def listed(sample: Sample, first: float = 20.0, interval: float = 3.0) -> PriceList:
+    """Return the prices of a sample beside a plan."""
+    return PriceList(sample, sample.looks_by(first, interval), PACE)
+
+
+def test_the_plans_price() -> None:
+    """At that price a task takes as many looks as by the plan, or up to three in 100 fewer."""
+    prices, budget = listed(SAMPLE), SAMPLE.looks_by(20.0, 3.0)
+    assert 0.97 * budget <= SAMPLE.course(prices.planned, PACE).looks <= budget
+
+
+def test_a_plan_that_looks_late() -> None:
+    """Where the plan's one look comes after every task is over, one is enough, and earlier."""
+    sample = Sample([5.0 + n / 100 for n in range(100)])
+    course = sample.course(PriceList(sample, sample.looks_by(20.0, 3.0), PACE).planned, PACE)
+    assert course.looks == 1.0
+    assert course.delay < 3.0
+
+
+def test_a_plan_beyond_all_trials() -> None:
+    """A plan of very many looks costs no more than the floor lets through."""
+    sample = Sample([100.0, 101.0, 102.0])
+    prices = PriceList(sample, 1e6, PACE)
+    assert prices.planned == prices.bound(0.0)
+
+
+@LIVELY
+@given(price=st.floats(0.01, 1_000))
+def test_between_two_prices(price: float) -> None:
+    """What a price means is near to what the sample itself says."""
+    prices = listed(SAMPLE)
+    told, exact = prices.course(price), SAMPLE.course(prices.bound(price), PACE)
+    assert told.looks == pytest.approx(exact.looks, rel=0.08)
+    assert told.delay == pytest.approx(exact.delay, rel=0.08)
+
+
+@LIVELY
+@given(
+    slow=st.integers(0, 900),
+    quick=st.integers(1, 900),
+    requests=st.floats(1.0, 400.0),
+    submits=st.sampled_from([0, 1]),
+)
+def test_the_clearing_price_clears(slow: int, quick: int, requests: float, submits: int) -> None:
+    """Requests at that price are those that there is room for, unless no price is in reach."""
+    kinds = [(slow, listed(SAMPLE)), (quick, listed(QUICK))]
+    price = clearing_price(kinds, requests, submits=submits)
+
+    def demand(at: float) -> float:
+        return sum(count * one.requests_per_second(at, submits) for count, one in kinds)
+
+    if demand(0.0) <= requests:
+        assert price <= 1.01 * min(one.bound(0.0) for _, one in kinds)
+    elif demand(math.inf) >= requests:
+        assert price >= 0.99 * max(one.bound(math.inf) for count, one in kinds if count)
+    else:
+        assert demand(price) == pytest.approx(requests, rel=0.02)
+
+
+def test_no_tasks_at_all() -> None:
+    """Without tasks there is nothing to clear."""
+    assert clearing_price([(0, listed(SAMPLE))], 10.0, submits=1) == 1.0

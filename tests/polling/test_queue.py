@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from apixo_async import Limiter, Result, TaskRef
+from apixo_async._polling.queue import Agenda
+from apixo_async._polling.schedule import Plan
+from apixo_async._polling.tracked_task import Track
+
+FIRST = {"m": 20.0}
+
+
+def first_look(one: Track) -> float:
+    """Say when to look at a track for the first time."""
+    return one.created + FIRST[one.kind]
+
+
+def track(name: str, expires: float = 1_000.0, created: float = 0.0) -> Track:
+    """Return a track that holds a slot."""
+    slot = Limiter().slot_above()
+    return Track(TaskRef("m", name), "m", Plan(1, 1), slot, created=created, expires=expires)
+
+
+def line(agenda: Agenda, count: int) -> list[Track]:
+    """Line up so many tracks, a second between their creations."""
+    tracks = [track(str(n), created=float(n)) for n in range(count)]
+    for one in tracks:
+        agenda.line_up(one)
+    return tracks
+
+
+def test_looks_come_in_the_order_of_their_times() -> None:
+    """Whoever is due first is taken first, and nobody before the time."""
+    agenda, a, b = Agenda(first_look), track("a"), track("b")
+    agenda.plan(a, 5.0)
+    agenda.plan(b, 3.0)
+    assert agenda.next_due() == 3.0
+    assert agenda.pop_due(2.9) is None
+    assert agenda.pop_due(3.0) is b
+    assert agenda.pop_due(10.0) is a
+    assert agenda.next_due() == math.inf
+
+
+def test_a_new_plan_replaces_the_old_one() -> None:
+    """A track that is planned anew is taken once, at the new time."""
+    agenda, a = Agenda(first_look), track("a")
+    agenda.plan(a, 3.0)
+    agenda.plan(a, 7.0)
+    assert agenda.pop_due(6.9) is None
+    assert agenda.pop_due(7.0) is a
+    assert agenda.pop_due(1e9) is None
+
+
+def test_asked_looks_come_first_and_once() -> None:
+    """Asking twice plans one look, before everything that is only due."""
+    agenda, a, b = Agenda(first_look), track("a"), track("b")
+    agenda.plan(a, 1.0)
+    agenda.plan(b, 9.0)
+    agenda.ask(b)
+    agenda.ask(b)
+    assert agenda.has_asked
+    assert agenda.next_due() == -math.inf
+    assert [agenda.pop_due(2.0), agenda.pop_due(2.0), agenda.pop_due(20.0)] == [b, a, None]
+
+
+def test_asked_looks_leave_every_second_turn() -> None:
+    """However many looks are asked for, those that are due by themselves have a half of all."""
+    agenda = Agenda(first_look)
+    due, asked, later = (
+        [track(f"due{n}") for n in range(2)],
+        [track("a") for _ in range(4)],
+        track("z"),
+    )
+    for one in due:
+        agenda.plan(one, 1.0)
+    agenda.plan(later, 9.0)
+    for one in asked:
+        agenda.ask(one)
+    turns = [(agenda.is_turn_of_asked(2.0), agenda.pop_due(2.0)) for _ in range(6)]
+    assert [is_asked for is_asked, _ in turns] == [True, False, True, False, True, True]
+    taken = [one for _, one in turns]
+    assert taken == [asked[0], due[0], asked[1], due[1], asked[2], asked[3]]
+    assert not agenda.has_asked
+    assert agenda.next_due() == agenda.next_scheduled() == 9.0
+
+
+def test_expiry_of_what_is_not_over() -> None:
+    """Only tracks that are not over expire, in the order of their times."""
+    agenda, a, b = Agenda(first_look), track("a", 10.0), track("b", 20.0)
+    agenda.expect(a)
+    agenda.expect(b)
+    assert agenda.next_expiry() == 10.0
+    assert agenda.pop_expired(9.0) is None
+    a.outcome = Result("a", "m", ())
+    assert agenda.next_expiry() == 20.0
+    assert agenda.pop_expired(20.0) is b
+    assert agenda.next_expiry() == math.inf
+
+
+def test_tracks_that_are_over_do_not_pile_up() -> None:
+    """Of ten thousand tracks that end long before their age limit, few stay in memory."""
+    agenda = Agenda(first_look)
+    for n in range(10_000):
+        one = track(str(n))
+        agenda.expect(one)
+        one.outcome = Result(str(n), "m", ())
+        agenda.forget(one)
+    assert len(agenda._expiries) <= 65
+
+
+def test_a_line_is_looked_at_in_its_order() -> None:
+    """First looks come in the order of creation, each when it is due."""
+    agenda = Agenda(first_look)
+    a, b, c = line(agenda, 3)
+    assert [agenda.pop_due(19.9), agenda.pop_due(20.0), agenda.pop_due(20.5)] == [None, a, None]
+    assert [agenda.pop_due(30.0), agenda.pop_due(30.0), agenda.pop_due(30.0)] == [b, c, None]
+    assert agenda._lines == {}
+
+
+def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as tasks are known to be quicker, all of their first looks are due earlier."""
+    agenda = Agenda(first_look)
+    tracks = line(agenda, 100)
+    monkeypatch.setitem(FIRST, "m", 5.0)
+    agenda.reconsider("m")
+    agenda.reconsider("of which there are none")
+    assert [agenda.pop_due(200.0) for _ in tracks] == tracks
+    assert agenda.next_due() == math.inf
+
+
+def test_a_line_without_its_first() -> None:
+    """Whoever is first in line and is asked for, or is over, lets the next one step forward."""
+    agenda = Agenda(first_look)
+    a, b, c = line(agenda, 3)
+    agenda.expect(b)
+    agenda.ask(a)
+    agenda.reconsider("m")
+    assert agenda.pop_due(0.0) is a
+    assert agenda.next_due() == 21.0
+    b.outcome, b.due = Result("1", "m", ()), None
+    agenda.forget(b)
+    assert agenda.next_due() == 22.0
+    assert agenda.pop_due(22.0) is c
+
+
+def test_a_line_without_one_in_the_middle() -> None:
+    """Whoever was looked at, or is over, is passed over when its turn comes."""
+    agenda = Agenda(first_look)
+    a, b, c, d = line(agenda, 4)
+    agenda.expect(c)
+    agenda.ask(b)
+    assert agenda.pop_due(0.0) is b
+    b.looks = 1
+    c.outcome = Result("2", "m", ())
+    agenda.forget(c)
+    assert agenda.pop_due(30.0) is a
+    assert agenda.pop_due(30.0) is d
+    assert agenda.pop_due(1e9) is None
+
+
+def test_a_line_whose_next_is_asked_for() -> None:
+    """Whoever is asked for before its turn keeps that place when its turn comes."""
+    agenda = Agenda(first_look)
+    a, b = line(agenda, 2)
+    assert agenda.pop_due(20.0) is a
+    agenda.ask(b)
+    assert agenda.pop_due(20.0) is b
+    assert agenda.pop_due(1e9) is None

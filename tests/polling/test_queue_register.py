@@ -1,0 +1,37 @@
+"""Tasks enter and leave everywhere at once."""
+
+from __future__ import annotations
+
+import random
+
+from apixo_async import Polling, TaskRef
+from apixo_async._limits.leases import Slot
+from apixo_async._polling.queue import Agenda, Register
+from apixo_async._polling.schedule import Plan
+from apixo_async._polling.tracked_task import Track
+
+
+def track(number: int) -> Track:
+    """Return a task."""
+    ref = TaskRef("flux-kontext", f"task_{number}")
+    return Track(ref, ref.model, Plan(20, 3), Slot(None), created=0.0, expires=100.0)
+
+
+def test_enter_and_leave() -> None:
+    """What entered is known by reference and by id, with its age limit; what left is not."""
+    schedule = Polling.adaptive().schedule(random.Random(1))
+    register = Register(schedule, Agenda(lambda one: schedule.first(one.kind, one.created)))
+    tracks = [track(number) for number in range(20)]
+    for one in tracks:
+        register.enter(one)
+        register.agenda.line_up(one)
+    assert list(register.tracks.values()) == tracks
+    assert register.model_of["task_3"] == "flux-kontext"
+    assert register.agenda.next_expiry() == 100.0
+    assert register.agenda.next_due() == 20.0
+    for one in tracks[:10]:
+        one.due = None  # As when it is over.
+        register.leave(one, 33.0)
+    assert list(register.tracks.values()) == tracks[10:]
+    assert "task_3" not in register.model_of
+    assert register.agenda.next_due() > 30.0  # What they lasted moved the first look.

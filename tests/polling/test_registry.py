@@ -1,0 +1,438 @@
+from __future__ import annotations
+
+import math
+import random
+import time
+
+import pytest
+
+from apixo_async import (
+    APIConnectionError,
+    AuthenticationError,
+    Event,
+    Limiter,
+    NotFoundError,
+    Polling,
+    RateLimitError,
+    Result,
+    Snapshot,
+    TaskAbandonedError,
+    TaskNotFoundError,
+    TaskRef,
+)
+from apixo_async._http import verdicts
+from apixo_async._http.concurrency import PlaceTable
+from apixo_async._polling.registry import EXPIRY_GRACE, Ledger
+from apixo_async._polling.tracked_task import Track
+from apixo_async._reporting import Reporter
+
+pytestmark = pytest.mark.anyio
+REF = TaskRef("flux-kontext", "task_1")
+RESULT = Result("task_1", "flux-kontext", ("https://r2.apixo.ai/a.png",))
+
+
+def snapshot(state: str = "processing") -> Snapshot:
+    """Return what a look said."""
+    return Snapshot(REF.task_id, REF.model, state, {})
+
+
+def running(created: float | None = None) -> verdicts.Running:
+    """Return the verdict of a task that goes on."""
+    return verdicts.Running(snapshot(), created)
+
+
+@pytest.fixture
+async def ledger(events: list[Event]) -> Ledger:
+    """Return a ledger with a plan of 20 s and 3 s."""
+    limiter = Limiter()
+    return Ledger(
+        Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1), PlaceTable()
+    )
+
+
+def opened(
+    ledger: Ledger,
+    *,
+    now: float = 0.0,
+    at_once: bool = False,
+    seen: bool = True,
+    ref: TaskRef = REF,
+) -> Track:
+    """Take up the task of these tests."""
+    slot = ledger._limiter.slot_above()
+    return ledger.open(ref, ref.model, slot, now=now, at_once=at_once, seen=seen)
+
+
+async def test_first_look(ledger: Ledger) -> None:
+    """A new task is looked at by its plan, an attached one at once."""
+    track = opened(ledger)
+    assert ledger.next_due(19.9) is None
+    assert ledger.next_due(20.31) is track
+    assert (track.looking, track.looks) == (True, 1)
+    assert ledger.next_due(1e6) is None
+
+
+async def test_opening_twice(ledger: Ledger) -> None:
+    """A task that is known already keeps its track, and the second slot is free."""
+    assert opened(ledger) is opened(ledger)
+    assert ledger._limiter.slots_used == 1
+
+
+async def test_success_settles_once(ledger: Ledger, events: list[Event]) -> None:
+    """The first outcome counts; a later look changes nothing."""
+    track = opened(ledger)
+    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 25.0)
+    ledger.apply(track, running(), 26.0)
+    assert track.outcome is RESULT
+    assert (ledger.succeeded, ledger.failed, ledger.tracks) == (1, 0, {})
+    assert ledger._limiter.slots_used == 0
+    assert len(events) == 1
+
+
+async def test_faults_back_off_and_are_forgotten(ledger: Ledger) -> None:
+    """Looks that tell nothing come ever later, up to a minute; a telling one resets that."""
+    track = opened(ledger)
+    pauses: list[float] = []
+    for _ in range(8):
+        ledger.outages.told(track, 0.0)  # Other tasks are looked at well meanwhile.
+        ledger.apply(track, verdicts.Faulty(APIConnectionError("x")), 100.0)
+        assert track.due is not None
+        pauses.append(track.due - 100.0)
+    bounds = [3, 6, 12, 24, 48, 60, 60, 60]
+    assert all(low <= got <= 1.1 * low for got, low in zip(pauses, bounds, strict=True))
+    ledger.apply(track, running(), 100.0)
+    assert track.faults == 0
+
+
+async def test_throttled_looks_are_no_faults(ledger: Ledger) -> None:
+    """A 429 plans the next look as usual: the limiter's gate does the waiting."""
+    track = opened(ledger)
+    for _ in range(8):
+        ledger.apply(track, verdicts.Throttled(RateLimitError("x", status=429)), 100.0)
+    assert track.due is not None
+    assert 103 <= track.due <= 103.31
+
+
+MISSING = verdicts.Missing(NotFoundError("x", status=404))
+FAULTY = verdicts.Faulty(APIConnectionError("x"))
+
+
+async def test_misses_need_five_looks_and_ten_seconds(ledger: Ledger) -> None:
+    """A task never seen counts as gone after five 404s over at least ten seconds."""
+    track = opened(ledger, at_once=True, seen=False)
+    for now in (0.0, 1.0, 2.0, 3.0, 9.9):
+        ledger.apply(track, MISSING, now)
+        ledger.apply(track, FAULTY, now)
+    assert track.outcome is None
+    ledger.apply(track, MISSING, 10.0)
+    assert isinstance(track.outcome, TaskNotFoundError)
+    assert track.outcome.__cause__ is MISSING.error
+
+
+@pytest.mark.parametrize("how", ["bought", "found"])
+async def test_a_task_that_was_seen_is_missed_for_two_minutes(ledger: Ledger, how: str) -> None:
+    """A task bought here or once found counts as gone after 404s and nothing else for 2 min."""
+    track = opened(ledger, at_once=True, seen=how == "bought")
+    if how == "found":
+        ledger.apply(track, running(), 0.0)
+    for now in (0.0, 10.0, 60.0, 110.0):
+        ledger.apply(track, MISSING, now)
+    ledger.apply(track, FAULTY, 119.0)
+    for now in (120.0, 130.0, 140.0, 150.0, 239.9):
+        ledger.apply(track, MISSING, now)
+    assert track.outcome is None
+    ledger.apply(track, MISSING, 240.0)
+    assert isinstance(track.outcome, TaskNotFoundError)
+
+
+@pytest.mark.parametrize("models", [1, 5])
+async def test_a_crowd_that_is_missing_is_an_outage(ledger: Ledger, models: int) -> None:
+    """Five tasks that are missing at once are kept, of one model or of all of the client."""
+    refs = [TaskRef(f"flux-kontext-{n % models}", str(n)) for n in range(5)]
+    tracks = [opened(ledger, ref=ref) for ref in refs]
+    for now in range(0, 1_500, 30):
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert [track.outcome for track in tracks] == [None] * 5
+    assert ledger._limiter.slots_used == 5
+    # The service knows a task again, so that it is no outage: the others are gone.
+    ledger.apply(tracks[0], running(), 1_500.0)
+    for track in tracks[1:]:
+        ledger.apply(track, MISSING, 1_501.0)
+    assert {type(track.outcome) for track in tracks[1:]} == {TaskNotFoundError}
+    for track in ledger.outages._models.values():
+        assert not track.missing
+    assert not ledger.outages._all.missing
+
+
+async def test_four_that_are_missing_are_no_crowd(ledger: Ledger) -> None:
+    """Few tasks that the service does not know are gone, and many beside one that it knows."""
+    tracks = [opened(ledger, ref=TaskRef(REF.model, str(n))) for n in range(4)]
+    for now in range(0, 125, 5):
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
+    known, *tracks = [opened(ledger, ref=TaskRef(REF.model, f"b{n}")) for n in range(10)]
+    for now in range(0, 125, 5):
+        ledger.apply(known, running(), float(now))
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
+
+
+async def test_many_mistyped_ids_are_told_after_two_minutes(ledger: Ledger) -> None:
+    """Tasks never seen that are missing in a crowd count as gone after two minutes."""
+    tracks = [opened(ledger, ref=TaskRef(REF.model, str(n)), seen=False) for n in range(5)]
+    for now in range(0, 120, 2):
+        for track in tracks:
+            ledger.apply(track, MISSING, float(now))
+    assert [track.outcome for track in tracks] == [None] * 5
+    for track in tracks:
+        ledger.apply(track, MISSING, 120.0)
+    assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
+
+
+async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
+    """A denied task is halted with nothing planned, until a look tells again."""
+    track = opened(ledger)
+    ledger.next_due(30.0)
+    ledger.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
+    assert track.due is None
+    assert isinstance(track.verdict(), AuthenticationError)
+    ledger.apply(track, running(), 40.0)
+    assert track.verdict() is None
+    assert track.due is not None
+
+
+async def test_denied_task_still_expires(ledger: Ledger) -> None:
+    """A task whose looks pause gives its slot back at its age limit, and is looked at once more."""
+    track, denied = opened(ledger), verdicts.Denied(AuthenticationError("x", status=401))
+    ledger.apply(track, denied, 30.0)
+    ledger.abandon_expired(1_800.0 + EXPIRY_GRACE)
+    assert ledger._limiter.slots_used == 0
+    assert ledger.next_due(1_800.0 + EXPIRY_GRACE) is track
+    ledger.apply(track, denied, 1_801.0 + EXPIRY_GRACE)
+    assert isinstance(track.outcome, TaskAbandonedError)
+
+
+END = 1_800.0 + EXPIRY_GRACE
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [running(), MISSING, verdicts.Denied(AuthenticationError("x", status=401))],
+    ids=lambda verdict: type(verdict).__name__,
+)
+async def test_a_last_look_at_the_age_limit(ledger: Ledger, verdict: verdicts.LookVerdict) -> None:
+    """At its age limit a task gives its slot back, and ends with a look that goes out then."""
+    track = opened(ledger)
+    assert ledger.next_due(21.0) is track
+    ledger.apply(track, running(), 21.5)
+    ledger.abandon_expired(END)
+    assert track.outcome is None
+    assert ledger._limiter.slots_used == 0
+    assert ledger.next_due(END) is track
+    ledger.apply(track, verdict, END + 0.5)
+    assert isinstance(track.outcome, TaskAbandonedError)
+    assert "no look" not in str(track.outcome)
+    assert (ledger.tracks, ledger.agenda.next_due()) == ({}, float("inf"))
+
+
+async def test_a_result_past_the_age_limit(ledger: Ledger) -> None:
+    """A task is kept past its age limit while looks tell nothing, and its result is not lost."""
+    track = opened(ledger)
+    ledger.abandon_expired(END)
+    now = END
+    for verdict in (FAULTY, verdicts.Throttled(RateLimitError("x", status=429)), FAULTY):
+        assert ledger.next_due(now) is track
+        ledger.apply(track, verdict, now)
+        assert track.outcome is None
+        assert track.due is not None
+        now = track.due
+    assert now < END + 20
+    assert ledger.next_due(now) is track
+    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), now)
+    assert track.outcome is RESULT
+
+
+async def test_everything_has_a_deadline(ledger: Ledger) -> None:
+    """A task of which no look tells anything is abandoned at twice its age limit, and says so."""
+    track = opened(ledger)
+    ledger.abandon_expired(END)
+    assert ledger.next_due(END) is track
+    ledger.apply(track, FAULTY, END + 1)
+    ledger.abandon_expired(END + 1_799.0)
+    assert track.outcome is None
+    ledger.abandon_expired(END + 1_800.0)
+    assert isinstance(track.outcome, TaskAbandonedError)
+    assert "not over after 3630 s, past its age limit, as far as is known: no look" in str(
+        track.outcome
+    )
+
+
+async def test_expiry_waits_for_a_look_under_way(ledger: Ledger) -> None:
+    """A task is not abandoned while a look is on its way: it may bring the result."""
+    track = opened(ledger)
+    ledger.next_due(30.0)
+    ledger.abandon_expired(END)
+    assert track.outcome is None
+    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), END + 1)
+    ledger.abandon_expired(END + 1_000)
+    assert track.outcome is RESULT
+    assert ledger.agenda.next_expiry() == float("inf")
+
+
+async def test_load_stretches_looks() -> None:
+    """A thousand tasks past their first look stretch 3 s to twice that; ended ones do not."""
+    ledger = Ledger(Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1), PlaceTable())
+    tracks = []
+    for n in range(1_000):
+        slot = ledger._limiter.slot_above()
+        ref = TaskRef("flux-kontext", str(n))
+        tracks.append(ledger.open(ref, ref.model, slot, now=0.0, at_once=False))
+    for track in tracks:
+        ledger.apply(track, running(), 100.0)
+    assert tracks[-1].due is not None
+    assert 106 <= tracks[-1].due <= 106.7
+    for track in tracks[1:]:
+        ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 110.0)
+    ledger.apply(tracks[0], running(), 120.0)
+    assert tracks[0].due is not None
+    assert 123 <= tracks[0].due <= 123.31
+
+
+async def test_attached_task_is_dated_by_the_service(ledger: Ledger) -> None:
+    """`createTime` dates an attached task; until it is told, looks follow the interval."""
+    track = opened(ledger, at_once=True)
+    ledger.apply(track, running(), 97.0)
+    assert track.due == pytest.approx(100.0, abs=0.4)
+    ledger.apply(track, running(time.time() - 12.0), 100.0)
+    assert track.created == pytest.approx(88.0, abs=0.1)
+    assert track.due == pytest.approx(108.0, abs=0.4)
+
+
+@pytest.mark.parametrize("created", [0.0, 1_767_965.6, -1e305, 1e305], ids=str)
+async def test_an_absurd_creation(learner: Ledger, created: float) -> None:
+    """Tasks whose `createTime` is absurd are as old as they are known, and teach no such times."""
+    for number in range(8):
+        track = opened(learner, at_once=True, ref=TaskRef(REF.model, str(number)))
+        assert learner.next_due(100.0) is track
+        learner.apply(track, running(created), 100.0)
+        assert track.created == -math.inf
+        assert track.due == pytest.approx(103.0, abs=0.4)
+        over = verdicts.Over(snapshot("success"), RESULT, abs(created))
+        learner.apply(track, over, 130.0)
+    durations = learner.schedule._kinds[REF.model].durations
+    assert all(0 <= seconds <= 1_800.0 for seconds in durations._newest)
+
+
+async def test_the_clock_of_the_service(ledger: Ledger) -> None:
+    """An attached task is dated by the answer's own date, however wrong this clock is."""
+    track = opened(ledger, at_once=True)
+    date, made = "Fri, 09 Jan 2026 13:33:50 GMT", 1_767_965_618.0
+    ledger.apply(track, verdicts.Running(snapshot(), made, date), 100.0)
+    assert track.created == pytest.approx(88.0)
+
+
+async def test_halt_tells_everybody(ledger: Ledger) -> None:
+    """When nobody looks any more, each unfinished task says why."""
+    track, reason = opened(ledger), APIConnectionError("x")
+    ledger.halt_all(reason, 0.0)
+    assert track.verdict() is reason
+    assert track.outcome is None
+    # The task goes on at the service, and so does its slot.
+    assert ledger._limiter.slots_used == 1
+
+
+# --- what is learned -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def learner(events: list[Event]) -> Ledger:
+    """Return a ledger that learns, and begins with the documents' 20 s and 3 s."""
+    return Ledger(
+        Polling.adaptive(), Limiter(), Reporter(events.append), random.Random(1), PlaceTable()
+    )
+
+
+def live(ledger: Ledger, name: str, over: verdicts.Over, *, at: float, looks: float) -> Track:
+    """Let a task go from its creation at a time to the look that finds it over."""
+    ref = TaskRef(REF.model, name)
+    track = ledger.open(ref, REF.model, ledger._limiter.slot_above(), now=at, at_once=False)
+    ledger.agenda.ask(track)
+    assert ledger.next_due(at + looks) is track
+    ledger.apply(track, over, at + looks)
+    return track
+
+
+@pytest.mark.parametrize(
+    ("said", "learned"),
+    [(12.0, 12.0), (None, 10.0), (500.0, 20.0), (-3.0, 0.0)],
+    ids=["said", "seen", "too long", "too short"],
+)
+async def test_durations_are_learned(learner: Ledger, said: float | None, learned: float) -> None:
+    """What the service says a task took is believed within what was seen of it."""
+    over = verdicts.Over(snapshot("success"), RESULT, said)
+    for number in range(8):
+        live(learner, str(number), over, at=100.0, looks=20.0)
+    sample = learner.schedule._kinds[REF.model].sample
+    assert sample.mean == pytest.approx(learned)
+
+
+async def test_what_was_seen_running_is_believed(learner: Ledger) -> None:
+    """A task took at least as long as it was seen running, whatever the service says."""
+    for number in range(8):
+        ref = TaskRef(REF.model, str(number))
+        slot = learner._limiter.slot_above()
+        track = learner.open(ref, REF.model, slot, now=100.0, at_once=False)
+        for at, verdict in (
+            (130.0, running()),
+            (140.0, verdicts.Over(snapshot("success"), RESULT, 1.0)),
+        ):
+            learner.agenda.ask(track)
+            assert learner.next_due(at) is track
+            learner.apply(track, verdict, at + 0.2)
+    sample = learner.schedule._kinds[REF.model].sample
+    assert sample.mean == pytest.approx(30.0)
+
+
+async def test_first_looks_move_as_durations_are_learned(learner: Ledger) -> None:
+    """Tasks in flight are looked at as soon as it is known that such tasks are over by then."""
+    waiting = [
+        learner.open(
+            TaskRef(REF.model, f"w{n}"), REF.model, learner._limiter.slot_above(),
+            now=100.0 + n, at_once=False,
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    assert learner.agenda.next_due() == 120.0
+    over = verdicts.Over(snapshot("success"), RESULT, 5.0)
+    for number in range(8):
+        live(learner, str(number), over, at=100.0, looks=6.0)
+    assert learner.agenda.next_due() < 108.0
+    assert [learner.next_due(115.0) for _ in range(4)] == [*waiting, None]
+
+
+async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: Ledger) -> None:
+    """An attached task of which the service gives no creation is looked at again all the same."""
+    for number in range(8):
+        over = verdicts.Over(snapshot("success"), RESULT, 30.0)
+        live(learner, str(number), over, at=100.0, looks=31.0)
+    track = opened(learner, now=200.0, at_once=True)
+    assert learner.next_due(200.0) is track
+    learner.apply(track, running(None), 200.5)
+    assert track.due is not None
+    assert 225 < track.due < 240
+    learner.agenda.ask(track)
+    learner.next_due(210.0)
+    learner.apply(track, verdicts.Over(snapshot("success"), RESULT, None), 210.5)
+    assert learner.schedule._kinds[REF.model].durations.ended == 8
+
+
+async def test_misses_go_by_no_plan(learner: Ledger) -> None:
+    """A task that may not be there is looked for soon, whatever such tasks take."""
+    track = opened(learner, at_once=True, seen=False)
+    assert learner.next_due(0.0) is track
+    learner.apply(track, MISSING, 100.0)
+    assert track.due is not None
+    assert 102.6 <= track.due <= 102.9

@@ -1,0 +1,88 @@
+"""A model whose looks do not come back leaves places to the looks of other models."""
+
+from __future__ import annotations
+
+import pytest
+
+from apixo_async import Limiter, TaskRef
+from apixo_async._http.concurrency import PlaceTable
+from apixo_async._polling.queue import Agenda
+from apixo_async._polling.schedule import Plan
+from apixo_async._polling.shares import Shares
+from apixo_async._polling.tracked_task import Track
+from apixo_async.errors import ApixoError
+
+NOW = 100.0
+
+
+def track(name: str, model: str = "m") -> Track:
+    """Return a task, of which no look is planned."""
+    slot = Limiter().slot_above()
+    return Track(TaskRef(model, name), model, Plan(1, 1), slot, created=0.0, expires=1e6)
+
+
+@pytest.fixture
+def agenda() -> Agenda:
+    """Return an empty agenda."""
+    return Agenda(lambda one: one.created)
+
+
+def send(shares: Shares, places: PlaceTable, model: str) -> list[Track]:
+    """Send looks at tasks of a model until one is held back; return those that were sent."""
+    sent: list[Track] = []
+    while places.free_for_looks:
+        one = track(f"{len(sent)}", model)
+        if shares.hold_back(one):
+            one.halted = ApixoError("it needs no look any more")
+            break
+        shares.sent(one)
+        places.enter()
+        one.looking = True
+        sent.append(one)
+    return sent
+
+
+def test_a_model_that_is_alone_takes_every_place(agenda: Agenda) -> None:
+    """Nobody else needs one."""
+    places = PlaceTable()
+    assert len(send(Shares(agenda, places), places, "m")) == 24
+
+
+def test_each_model_leaves_some(agenda: Agenda) -> None:
+    """Of 24 places for looks one model takes 18, the next one most of the rest, and so on."""
+    places = PlaceTable()
+    shares = Shares(agenda, places)
+    for model in "abc":
+        shares.opened(track("first", model))
+    assert [len(send(shares, places, model)) for model in "abc"] == [18, 5, 1]
+
+
+def test_one_that_is_back_lets_the_next_one_go(agenda: Agenda) -> None:
+    """It is the one that waited longest of those that still need a look."""
+    places = PlaceTable()
+    shares = Shares(agenda, places)
+    shares.opened(track("first", "other"))
+    sent = send(shares, places, "m")
+    over, halted, planned, looking, next_one, last = (track(f"late-{n}") for n in range(6))
+    for one in (over, halted, planned, looking, next_one, last):
+        assert shares.hold_back(one)
+    over.outcome = halted.halted = ApixoError("it is over")  # type: ignore[assignment]
+    agenda.plan(planned, NOW + 5.0)
+    looking.looking = True
+    shares.back(sent[0], NOW)
+    assert agenda.pop_due(NOW) is next_one
+    shares.back(sent[1], NOW)
+    assert agenda.pop_due(NOW) is last
+    shares.back(sent[2], NOW)
+    assert agenda.pop_due(NOW) is None
+
+
+def test_the_last_place_is_given_to_whoever_has_none(agenda: Agenda) -> None:
+    """A model without a look under way is never held back: nothing of it would come back."""
+    places = PlaceTable()
+    shares = Shares(agenda, places)
+    places.used = 40
+    for model in "ab":
+        shares.opened(track("1", model))
+    for model in "ab":
+        assert not shares.hold_back(track("1", model))

@@ -1,0 +1,264 @@
+"""What callbacks claim: it moves looks and names, and decides nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+import pytest
+
+from apixo_async import (
+    CallbacksBack,
+    CallbacksSilent,
+    Event,
+    Polling,
+    PresumedNotBoughtError,
+    Snapshot,
+    SubmitFound,
+    TaskRef,
+)
+from apixo_async._http.verdicts import Running
+from apixo_async._limits.leases import Slot
+from apixo_async._polling.callback_health import SILENT_AFTER
+from apixo_async._polling.queue import Agenda, Register
+from apixo_async._polling.schedule import Plan
+from apixo_async._polling.tracked_task import Times, Track
+from apixo_async._polling.unresolved import Claims
+from apixo_async._reporting import Reporter
+
+MODEL = "flux-kontext"
+
+
+@dataclass
+class Paper:
+    """A ticket that notes its end."""
+
+    id: str = "0123456789abcdef0123456789abcdef"
+    closed: int = 0
+    is_shared: bool = False
+    slots: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed += 1
+
+
+@pytest.fixture
+def claims(events: list[Event]) -> Claims:
+    """Return claims about no task."""
+    schedule = Polling.documented().schedule(random.Random(1))
+    register = Register(schedule, Agenda(lambda one: schedule.first(one.kind, one.created)))
+    return Claims(register, Reporter(events.append))
+
+
+def track(name: str = "unnamed-0", *, at: float = 100.0) -> Track:
+    """Return a task with a ticket."""
+    made = Track(TaskRef(MODEL, name), MODEL, Plan(20, 3), Slot(None), created=at, expires=1e6)
+    made.ticket = Paper()  # type: ignore[assignment]  # as much of one as is needed
+    return made
+
+
+def unnamed(claims: Claims) -> Track:
+    """Return what stands for the task of an uncertain submit."""
+    made = track()
+    assert made.ticket is not None
+    claims.wait_for(made, made.ticket)
+    return made
+
+
+def test_nobody_waits_without_a_ticket(claims: Claims) -> None:
+    """A callback is awaited only with a place for it, and only once callbacks come."""
+    made = track()
+    assert not claims.is_awaited_for(made)
+    claims.came(track(), None, 5.0)
+    assert claims.is_awaited_for(made)
+    made.ticket = None
+    assert not claims.is_awaited_for(made)
+
+
+def test_silence_and_its_end(claims: Claims, events: list[Event]) -> None:
+    """Tasks that are over untold make a silence, and one callback ends it."""
+    claims.came(track(), None, 4.0)
+    silences = [claims.is_silence(track()) for _ in range(SILENT_AFTER + 1)]
+    assert silences == [*[False] * (SILENT_AFTER - 1), True, False]
+    assert not claims.is_awaited_for(track())
+    told = track()
+    claims.came(told, None, 5.0)
+    assert claims.is_awaited_for(told)
+    assert events == [CallbacksSilent(SILENT_AFTER), CallbacksBack()]
+
+
+def test_a_task_that_was_told_of_is_no_silence(claims: Claims) -> None:
+    """Its ticket is closed at the end, whatever it is."""
+    for _ in range(3 * SILENT_AFTER):
+        made = track()
+        claims.came(made, None, 5.0)
+        assert not claims.is_silence(made)
+        assert isinstance(made.ticket, Paper)
+        assert made.ticket.closed == 1
+
+
+def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
+    """A name enters the task, and a look that finds it proves it."""
+    made = unnamed(claims)
+    assert claims.unnamed == {made}
+    assert made.expires == 220.0  # after the longest time of this model
+    claims.came(made, None, 105.0)
+    assert made.unnamed
+    claims.came(made, "task_7", 110.0)
+    assert not made.unnamed
+    assert claims._register.tracks == {TaskRef(MODEL, "task_7"): made}
+    assert made.expires == 100.0 + 1_800.0 + 870.0
+    assert claims.unnamed == set()
+    assert claims.prove(made, running(None), 111.0)
+    assert made.found
+    assert events == [SubmitFound(MODEL, "task_7", 11.0)]
+
+
+SERVICE = 1_750_000_000.0  # The clock of the service when the clock of the loop is at 210.
+
+
+def test_a_claim_of_a_settled_task(claims: Claims) -> None:
+    """Nor is the name of a task of another submit that is over."""
+    other = track("task_7")
+    claims.came(other, None, 101.0)
+    claims.is_silence(other)
+    made = unnamed(claims)
+    claims.came(made, "task_7", 110.0)
+    assert made.unnamed
+    assert claims._register.tracks == {}
+
+
+def running(created: float | None) -> Running:
+    """Return what a poll says at that time."""
+    ref = TaskRef(MODEL, "task_7")
+    date = formatdate(SERVICE, usegmt=True)
+    return Running(Snapshot(ref.task_id, ref.model, "processing", {}), created, date)
+
+
+@pytest.mark.parametrize(
+    ("created", "proved"),
+    [
+        (None, True),
+        (SERVICE - 10.0, True),
+        (SERVICE + 10.0, True),
+        (SERVICE - 160.0, True),  # Within what two clocks may differ by.
+        (SERVICE - 180.0, False),
+        (SERVICE - 3_600.0, False),
+        (0.0, True),  # That is no time.
+        (SERVICE / 1_000, True),
+    ],
+)
+def test_a_claim_of_an_older_task(claims: Claims, created: float | None, proved: bool) -> None:
+    """A task that was created before its submit was sent, at 100, is not its task."""
+    made = unnamed(claims)
+    claims.came(made, "task_7", 210.0)
+    assert claims.prove(made, running(created), 210.0) is proved
+    assert made.found is proved
+
+
+def test_a_claim_and_a_clock_that_was_set(claims: Claims) -> None:
+    """Where an earlier process sent the submit, its own stamp counts as well."""
+    made = unnamed(claims)
+    claims.came(made, "task_7", 210.0)
+    made.times = Times(200.0, 200.0, noted_at=SERVICE - 3_590.0)  # The clock was set back since.
+    assert claims.prove(made, running(SERVICE - 3_600.0), 210.0)
+
+
+def test_a_claim_of_anothers_task(claims: Claims) -> None:
+    """A name that another task has is no name for this one."""
+    other, made = track("task_7"), unnamed(claims)
+    claims._register.enter(other)
+    claims.came(made, "task_7", 110.0)
+    assert made.unnamed
+    assert claims._register.tracks[other.ref] is other
+
+
+def test_a_name_that_is_taken_back(claims: Claims) -> None:
+    """Under a name that nobody knows the task leaves, and waits for another one."""
+    made = unnamed(claims)
+    claims.came(made, "task_of_nobody", 110.0)
+    assert claims.unname(made, 112.0) is None
+    assert claims._register.tracks == {}
+    assert claims.unnamed == {made}
+    assert (made.unnamed, made.due, made.ref.task_id) == (True, None, "unnamed-0")
+
+
+def test_a_claim_that_is_all_there_is(claims: Claims) -> None:
+    """Where no callback can come any more, a name that is taken back ends the waiting."""
+    made = track()
+    claims.wait_for(made, None)
+    claims.claim(made, "task_of_nobody")
+    error = claims.unname(made, 112.0)
+    assert isinstance(error, PresumedNotBoughtError)
+    assert error.bought is None
+
+
+SINCE, LAST = 100.0, 100.0 + 1_800.0 + 870.0
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "missed", "shared", "reopened", "bought"),
+    [
+        (range(90, 2_800, 100), None, False, False, False),
+        (range(90, 2_800, 130), None, False, False, None),  # Too seldom for every delivery.
+        ([], None, False, False, None),
+        ([101], None, False, False, None),
+        ([LAST - 1], None, False, False, None),
+        ([*range(90, 1_000, 100), *range(1_800, 2_800, 100)], None, False, False, None),
+        (range(90, 2_800, 100), 500.0, False, False, None),
+        (range(90, 2_800, 100), 50.0, False, False, False),  # Before the submit.
+        (range(90, 2_800, 100), None, True, False, None),
+        (range(90, 2_800, 100), None, False, True, None),
+    ],
+    ids=[
+        "steady",
+        "seldom",
+        "none",
+        "one early",
+        "one late",
+        "an outage of 13 minutes",
+        "one missed",
+        "one missed before",
+        "another process",
+        "reopened",
+    ],
+)
+def test_giving_up(
+    claims: Claims,
+    callbacks: Iterable[float],
+    missed: float | None,
+    shared: bool,
+    reopened: bool,
+    bought: bool | None,
+) -> None:
+    """The slot goes first; "not bought" is said only where no delivery can have been lost."""
+    made = unnamed(claims)
+    made.reopened = reopened
+    assert isinstance(made.ticket, Paper)
+    made.ticket.is_shared = shared
+    assert claims.despair(made, 220.0) is None
+    assert made.expires == LAST
+    happen = sorted([(at, True) for at in callbacks if at <= LAST] + [(missed or 0.0, False)])
+    for at, is_callback in happen:
+        if is_callback:
+            claims.came(track("task_8"), None, at)
+        elif missed is not None:
+            claims.is_silence(track("task_9"))
+    assert claims.despair(made, LAST - 1.0) is None
+    error = claims.despair(made, LAST)
+    assert isinstance(error, PresumedNotBoughtError)
+    assert error.bought is bought
+    claims.forget(made)
+    assert claims.unnamed == set()
+
+
+def test_callbacks_of_other_processes_come_here(claims: Claims) -> None:
+    """Where callbacks go astray between processes, none is waited for: tasks are polled."""
+    made = track("task_1")
+    claims.came(made, None, 5.0)
+    assert claims.is_awaited_for(made)
+    made.ticket.is_shared = True  # type: ignore[union-attr,misc]  # it has one, made to be set
+    assert not claims.is_awaited_for(made)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from apixo_async._sync import Waiters
+
+pytestmark = pytest.mark.anyio
+
+
+async def stand(line: Waiters[int], back: list[int]) -> asyncio.Task[int]:
+    """Stand in line."""
+    waiter = asyncio.create_task(line.join(lambda: None, back.append))
+    await asyncio.sleep(0)
+    return waiter
+
+
+async def test_in_order() -> None:
+    """Whoever waits longest is served first."""
+    line, back = Waiters[int](), list[int]()
+    waiters = [await stand(line, back) for _ in range(3)]
+    assert (len(line), bool(line)) == (3, True)
+    for n in range(3):
+        line.hand(n)
+    assert await asyncio.gather(*waiters) == [0, 1, 2]
+    assert (len(line), bool(line)) == (0, False)
+
+
+async def test_arranged_at_once() -> None:
+    """What is there already is handed over without waiting."""
+    line = Waiters[int]()
+    assert await line.join(lambda: line.hand(7), lambda _: None) == 7
+
+
+async def test_cancelled_before_its_coroutine_ran() -> None:
+    """A waiter that was cancelled in this very instant is skipped, and gets nothing."""
+    line, back = Waiters[int](), list[int]()
+    first, second = await stand(line, back), await stand(line, back)
+    first.cancel()
+    assert line
+    line.hand(1)
+    assert await second == 1
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (len(line), back) == (0, [])
+
+
+async def test_cancelled_after_it_was_served() -> None:
+    """What was handed to a waiter that is cancelled before it ran is given back."""
+    line, back = Waiters[int](), list[int]()
+    waiter = await stand(line, back)
+    line.hand(5)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert back == [5]
+
+
+async def test_only_cancelled_ones_left() -> None:
+    """A line of cancelled waiters is empty."""
+    line, back = Waiters[int](), list[int]()
+    waiters = [await stand(line, back) for _ in range(3)]
+    for waiter in waiters:
+        waiter.cancel()
+    assert not line
+    await asyncio.gather(*waiters, return_exceptions=True)
+
+
+async def test_sent_away() -> None:
+    """Whoever is sent away leaves with the error, and the next one in line is served."""
+    line, back, loop = Waiters[int](), list[int](), asyncio.get_running_loop()
+    place = loop.create_future()
+    leaving = asyncio.create_task(line.join(lambda: None, back.append, place))
+    await asyncio.sleep(0)
+    staying = await stand(line, back)
+    place.set_exception(ValueError("go"))
+    assert line
+    line.hand(1)
+    assert await staying == 1
+    with pytest.raises(ValueError, match="go"):
+        await leaving
+    assert (len(line), back) == (0, [])
+
+
+async def test_sent_away_from_the_middle() -> None:
+    """Whoever is sent away from the middle of a line is not counted once it ran, nor served."""
+    line, back, loop = Waiters[int](), list[int](), asyncio.get_running_loop()
+    first, place = await stand(line, back), loop.create_future()
+    leaving = asyncio.create_task(line.join(lambda: None, back.append, place))
+    await asyncio.sleep(0)
+    last = await stand(line, back)
+    place.set_exception(ValueError("go"))
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert len(line) == 2
+    line.hand(1)
+    line.hand(2)
+    assert (await first, await last, back) == (1, 2, [])
+
+
+async def test_cancelled_after_it_was_sent_away() -> None:
+    """Whoever is cancelled in the instant in which it is sent away gets its CancelledError."""
+    line, back, loop = Waiters[int](), list[int](), asyncio.get_running_loop()
+    place = loop.create_future()
+    leaving = asyncio.create_task(line.join(lambda: None, back.append, place))
+    await asyncio.sleep(0)
+    place.set_exception(ValueError("go"))
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert (len(line), back) == (0, [])
+
+
+async def test_served_by_what_fails_then() -> None:
+    """What was handed over while serving the line failed is given back; nobody is left in line."""
+    line, back = Waiters[int](), list[int]()
+
+    def arrange() -> None:
+        line.hand(7)
+        raise ValueError("a defect")
+
+    with pytest.raises(ValueError, match="a defect"):
+        await line.join(arrange, back.append)
+    assert (len(line), back) == (0, [7])

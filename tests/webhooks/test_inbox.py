@@ -1,0 +1,273 @@
+"""Callbacks reach whom they are for, on his loop, and cause few looks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+
+import pytest
+
+from apixo_async.webhooks._inbox import MOST, SPACING, Desk, Ticket, next_look
+
+pytestmark = pytest.mark.anyio
+
+Looks = list[tuple[float, str | None]]
+
+
+class Office:
+    """A desk whose looks are noted with their times."""
+
+    def __init__(self) -> None:
+        numbers = itertools.count()
+        self.tickets: dict[str, Ticket] = {}
+        self.early: dict[str, str] = {}
+
+        def issue(_model: str, _lifetime: float, given: str | None, _kept: bool) -> tuple[str, str]:
+            return given or f"i{next(numbers)}", "url"
+
+        self.left: dict[str, None] = {}
+        self.desk = Desk(self.tickets, issue, self.early, self.left)
+        self.looks: Looks = []
+
+    def open(self) -> Ticket:
+        """Open a ticket that notes."""
+        return self.desk.open("m", 60.0, self.note)
+
+    def note(self, task_id: str | None) -> None:
+        """Note a look."""
+        self.looks.append((self.desk.loop.time(), task_id))
+
+
+@pytest.mark.parametrize(
+    ("caused", "last", "now", "expected"),
+    [
+        (0, -SPACING, 0.0, 0.0),
+        (1, 5.0, 5.0, 5.0 + SPACING),
+        (1, 5.0, 5.9, 5.0 + SPACING),
+        (1, 5.0, 9.0, 9.0),
+        (MOST - 1, 5.0, 9.0, 9.0),
+        (MOST, 5.0, 9.0, None),
+    ],
+)
+def test_when_a_callback_may_cause_a_look(
+    caused: int, last: float, now: float, expected: float | None
+) -> None:
+    """At once, else a spacing after the look before, and never after enough of them."""
+    assert next_look(caused, last, now) == expected
+
+
+async def test_the_first_callback() -> None:
+    """The first callback is told before `tell` returns."""
+    office = Office()
+    now = office.desk.loop.time()
+    office.open().tell("t")
+    assert office.looks == [(now, "t")]
+
+
+async def test_callbacks_in_one_instant() -> None:
+    """A hundred callbacks cause one look now and one after the spacing, which serves them all."""
+    office = Office()
+    ticket, start = office.open(), office.desk.loop.time()
+    for number in range(100):
+        ticket.tell(f"t{number}")
+    await asyncio.sleep(10.0)
+    assert office.looks == [(start, "t0"), (start + SPACING, "t99")]
+
+
+async def test_a_callback_without_an_id() -> None:
+    """A callback that names no task does not make an earlier name forgotten."""
+    office = Office()
+    ticket = office.open()
+    ticket.tell(None)
+    ticket.tell("t")
+    ticket.tell(None)
+    await asyncio.sleep(2.0)
+    assert [task_id for _, task_id in office.looks] == [None, "t"]
+
+
+async def test_an_endless_stream_of_callbacks() -> None:
+    """No stream of callbacks causes more looks than the cap, or two within the spacing."""
+    office = Office()
+    ticket = office.open()
+    for _ in range(1_000):
+        ticket.tell("t")
+        await asyncio.sleep(0.1)
+    times = [time for time, _ in office.looks]
+    assert len(times) == MOST
+    assert min(b - a for a, b in itertools.pairwise(times)) >= SPACING - 1e-9
+
+
+async def test_a_closed_ticket() -> None:
+    """A closed ticket causes no look, nor does one that was waiting; closing again is harmless."""
+    office = Office()
+    ticket = office.open()
+    ticket.tell("t")
+    ticket.tell("t")
+    ticket.close()
+    ticket.close()
+    ticket.tell("t")
+    await asyncio.sleep(5.0)
+    assert len(office.looks) == 1
+    assert office.tickets == {}
+
+
+async def test_a_ticket_closed_by_its_own_look() -> None:
+    """Whoever closes a ticket while it is told of a callback is told of no other."""
+    office = Office()
+    told: list[str | None] = []
+
+    def look(task_id: str | None) -> None:
+        told.append(task_id)
+        ticket.close()
+
+    ticket = office.desk.open("m", 60.0, look)
+    ticket.tell("a")
+    ticket.tell("b")
+    await asyncio.sleep(5.0)
+    assert told == ["a"]
+
+
+async def test_a_closed_desk() -> None:
+    """A client that is closed closes its tickets, and nobody else's."""
+    office, other = Office(), Office()
+    other.desk.tickets = other.tickets = office.tickets
+    mine, yours = office.open(), other.desk.open("m", 60.0, other.note, intent_id="yours")
+    office.desk.close()
+    assert office.tickets == {"yours": yours}
+    mine.tell("t")
+    yours.tell("t")
+    assert (len(office.looks), len(other.looks)) == (0, 1)
+
+
+async def test_a_ticket_that_was_opened_anew() -> None:
+    """An intent opened again belongs to its new ticket: the old one's end does not close it."""
+    office = Office()
+    old = office.open()
+    new = office.desk.open("m", 60.0, office.note, intent_id=old.id)
+    old.close()
+    assert office.tickets == {old.id: new}
+
+
+async def test_a_look_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """What a client's look raises is logged, and reaches no sender of callbacks."""
+    office = Office()
+
+    def look(_task_id: str | None) -> None:
+        raise RuntimeError("a defect")
+
+    office.desk.open("m", 60.0, look).tell("t")
+    assert "the look for a callback raised" in caplog.text
+
+
+async def test_a_callback_in_another_thread() -> None:
+    """A callback that a server's thread takes is told on the client's own loop."""
+    office = Office()
+    threads: list[threading.Thread] = []
+    ticket = office.desk.open("m", 60.0, lambda _: threads.append(threading.current_thread()))
+    server = threading.Thread(target=ticket.tell, args=("t",))
+    server.start()
+    server.join(10.0)
+    assert threads == []
+    await asyncio.sleep(0.1)
+    assert threads == [threading.main_thread()]
+
+
+def test_a_callback_after_the_loop() -> None:
+    """A callback for a client whose loop is closed is harmless."""
+    looks: list[str | None] = []
+
+    async def opened() -> Ticket:
+        return Desk({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, looks.append)
+
+    asyncio.run(opened()).tell("t")
+    assert looks == []
+
+
+async def test_what_a_ticket_shows() -> None:
+    """A ticket's repr holds no URL: who knows that can call."""
+    ticket = Office().desk.open("m", 1.0, lambda _: None, intent_id="0123456789abcdef")
+    assert repr(ticket) == "<Ticket 01234567, 0 looks>"
+
+
+# --- what has to be kept before a callback is answered ------------------------------------------
+
+
+async def test_a_note_is_waited_for() -> None:
+    """A callback counts as received when what it claims was noted."""
+    office, noted = Office(), list[str | None]()
+
+    async def note(task_id: str | None) -> bool:
+        await asyncio.sleep(3)
+        noted.append(task_id)
+        return True
+
+    ticket = office.desk.open("m", 1.0, office.note, note=note)
+    start = office.desk.loop.time()
+    assert await ticket.heard("task_1")
+    assert (noted, office.desk.loop.time() - start) == (["task_1"], 3.0)
+    assert [task_id for _, task_id in office.looks] == [None, "task_1"]
+
+
+async def test_a_claim_that_cannot_be_so() -> None:
+    """What the note knows better causes a look, and names nothing."""
+    office = Office()
+
+    async def note(_: str | None) -> bool:
+        return False
+
+    assert await office.desk.open("m", 1.0, office.note, note=note).heard("task_1")
+    await asyncio.sleep(5.0)
+    assert [task_id for _, task_id in office.looks] == [None]
+
+
+async def test_a_note_that_fails() -> None:
+    """What could not be noted, or not in time, has to come again."""
+    office = Office()
+
+    async def fail(_: str | None) -> bool:
+        raise RuntimeError("the disk is full")
+
+    async def hang(_: str | None) -> bool:
+        await asyncio.sleep(1_000)
+        return True
+
+    for note in (fail, hang):
+        assert not await office.desk.open("m", 1.0, lambda _: None, note=note).heard("task_1")
+
+
+async def test_nothing_to_note() -> None:
+    """Without a note a callback is received as it comes."""
+    assert await Office().desk.open("m", 1.0, lambda _: None).heard("task_1")
+
+
+async def test_a_note_on_another_loop() -> None:
+    """A callback that comes in another thread is noted on the client's loop."""
+    office, noted = Office(), list[object]()
+
+    async def note(task_id: str | None) -> bool:
+        noted.append((task_id, asyncio.get_running_loop() is office.desk.loop))
+        return False
+
+    ticket = office.desk.open("m", 1.0, lambda _: None, note=note)
+    assert await asyncio.to_thread(lambda: asyncio.run(ticket.heard("task_1")))
+    assert noted == [("task_1", True)]
+
+
+async def test_a_claim_that_came_too_early() -> None:
+    """What was claimed for an intent before anybody had opened it is told when somebody does."""
+    office, looks = Office(), list[str | None]()
+    office.early["i7"] = "task_7"
+    office.desk.open("m", 1.0, looks.append, intent_id="i7")
+    assert looks == []
+    await asyncio.sleep(0.1)
+    assert (looks, office.early) == (["task_7"], {})
+
+
+async def test_intents_that_were_left_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of intents that clients left unsettled, only the newest are known."""
+    monkeypatch.setattr("apixo_async.webhooks._inbox.MOST_KNOWN", 3)
+    office = Office()
+    for _ in range(50):
+        office.open().leave()
+    assert list(office.left) == ["i47", "i48", "i49"]
