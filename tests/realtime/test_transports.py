@@ -469,7 +469,7 @@ async def test_a_post_uses_only_a_fresh_connection(
     skipped, monotonic = 0.0, time.monotonic
     made = TRANSPORTS[kind]()
     clock = SimpleNamespace(monotonic=lambda: monotonic() + skipped)
-    for module in ("_pooled", "aiohttp"):
+    for module in ("_http.pooled", "aiohttp"):
         monkeypatch.setattr(f"apixo_async.{module}.time", clock)
     async with asyncio.timeout(BOUND), server(handle) as url:
         one = channel(made, url)
