@@ -17,8 +17,8 @@ class Timing(NamedTuple):
     """The documented times of one kind of task, in seconds.
 
     Attributes:
-        first: From creation to the first look.
-        interval: From one look to the next.
+        first: From creation to the first poll.
+        interval: From one poll to the next.
         typical_low: The lower end of the typical duration.
         typical_high: The upper end of the typical duration.
         longest: How long the documents allow for such a task; the hold of an uncertain submit.
@@ -52,7 +52,7 @@ _MEDIA: Final[dict[str, Timing]] = {
     "quality image": Timing(10, 5, 10, 60, _OTHER_LONGEST, IMAGE_AGE_LIMIT),
     "video": Timing(60, 15, 60, 300, _OTHER_LONGEST, OTHER_AGE_LIMIT),
     "audio": Timing(30, 10, 30, 120, _OTHER_LONGEST, OTHER_AGE_LIMIT),
-    # What nobody has timed: looked at like an image, given the time of a video.
+    # What nobody has timed: polled like an image, given the time of a video.
     "unknown": Timing(10, 5, 10, 120, _OTHER_LONGEST, OTHER_AGE_LIMIT),
 }
 
@@ -108,7 +108,7 @@ def timing(kind: str) -> Timing:
 SUCCESS: Final = "success"
 FAILED: Final = "failed"
 
-#: The state of a task that nobody has looked at yet.
+#: The state of a task that nobody has polled yet.
 PENDING: Final = "pending"
 
 

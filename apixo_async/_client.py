@@ -102,7 +102,7 @@ class Session:
         Closing twice does nothing more.
 
         Args:
-            drain: Seconds in which looks go on, so that tasks may still finish.
+            drain: Seconds in which polls go on, so that tasks may still finish.
         """
         await self._life.aclose(drain)
 
@@ -131,9 +131,9 @@ class AsyncClient(Session):
         base_url: Where the API is, with or without `/api/v1`; None reads APIXO_BASE_URL, else
             takes the service's own. Plain http is for loopback hosts only.
         limits: By default the documented ones: 1,000 tasks at once, 10,000 requests in any 60 s.
-        polling: When to look at tasks: by default `Polling.adaptive()`, which learns it.
+        polling: When to poll tasks: by default `Polling.adaptive()`, which learns it.
         limiter: One to share with other clients of the key, in place of `limits`.
-        webhooks: Has callbacks tell when a task is over, in place of looks.
+        webhooks: Has callbacks tell when a task is over, in place of polls.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
         proxy: A proxy's URL; None takes the environment's, "" none.
@@ -274,7 +274,7 @@ class AsyncClient(Session):
             provider: The route: "auto", "value" or "official".
             journal: A file that remembers every item, so that the same call goes on where an
                 earlier one ended, however that died: what it finished comes from the file, what
-                it bought is looked at, and nothing is bought twice. Without keys of yours, equal
+                it bought is polled, and nothing is bought twice. Without keys of yours, equal
                 inputs are told apart by their number. One run at a time uses it.
             resubmit_uncertain: Whether to buy anew what nobody can know to have been bought by an
                 earlier run: your word that it may be paid for twice.
@@ -304,7 +304,7 @@ class AsyncClient(Session):
     @overload
     def attach(self, model: str, task_id: str, /) -> Task: ...
     def attach(self, model: str | TaskRef, task_id: str | None = None, /) -> Task:
-        """Return the handle of a task that exists already, and look at it at once.
+        """Return the handle of a task that exists already, and poll it at once.
 
         It counts against the limit of tasks at once, even above it. Needs a running loop.
 

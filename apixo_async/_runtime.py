@@ -278,7 +278,7 @@ class Engine:
     def attach(
         self, model: str | TaskRef, task_id: str | None = None, *, seen: bool = False
     ) -> Task:
-        """Return the handle of a task that exists already; look at it at once if it is new here.
+        """Return the handle of a task that exists already; poll it at once if it is new here.
 
         Args:
             model: Its model, or its reference.
@@ -294,7 +294,7 @@ class Engine:
             track = self.poller.track(ref, ref.model, slot, at_once=True, seen=seen)
             self.report(TaskAttached(ref.model, ref.task_id))
         elif track.halted is not None:
-            self.poller.look_now(track)
+            self.poller.poll_now(track)
         return Task(track, self.poller)
 
     def statistics(self) -> Statistics:
@@ -311,7 +311,7 @@ class Engine:
             requests_waiting=limiter.permits_waiting,
             tasks_tracked=len(ledger.tracks),
             submits=self.posts.bought,
-            looks=self.poller.looks,
+            polls=self.poller.polls,
             succeeded=ledger.succeeded,
             failed=ledger.failed,
             uncertain=self.posts.uncertain,
@@ -335,7 +335,7 @@ class Engine:
         """End everything in bounded time; what is unfinished stays in the poller's ledger.
 
         Args:
-            drain: Seconds in which looks go on, so that tasks may finish.
+            drain: Seconds in which polls go on, so that tasks may finish.
             patience: Seconds that the POSTs under way get, so that no id is lost.
         """
         try:

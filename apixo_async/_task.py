@@ -1,4 +1,4 @@
-"""The handle of one task: await it, look at it, watch it, drop it."""
+"""The handle of one task: await it, poll it, watch it, drop it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from apixo_async.errors import ApixoError, WaitTimeoutError
 class Task:
     """A task at the service. `await task` gives its `Result`, or raises how it failed.
 
-    It may be awaited any number of times, from any number of coroutines. The client looks at it
+    It may be awaited any number of times, from any number of coroutines. The client polls it
     whether or not anybody waits; a waiter that is cancelled or times out neither ends the task
     nor loses its id; a handle that is dropped leaks nothing. While it goes on, waiting for it on
     another event loop than its client's raises `ConfigurationError`.
@@ -45,7 +45,7 @@ class Task:
 
     @property
     def state(self) -> str:
-        """The state that the last look found: "pending" until one did."""
+        """The state that the last poll found: "pending" until one did."""
         snapshot = self._track.snapshot
         return PENDING if snapshot is None else snapshot.state
 
@@ -53,7 +53,7 @@ class Task:
     def named(self) -> bool:
         """Whether the service's id is known: with webhooks, that of an uncertain submit is not.
 
-        It becomes known when a callback names the task and a look finds it.
+        It becomes known when a callback names the task and a poll finds it.
         """
         return self._track.found
 
@@ -130,7 +130,7 @@ class Task:
             timeout: Seconds to wait at most; None waits until the task's age limit.
 
         Raises:
-            ApixoError: Nobody looks at the task any more, so that waiting cannot end.
+            ApixoError: Nobody polls the task any more, so that waiting cannot end.
         """
         try:
             async with bound_after(timeout):
@@ -144,10 +144,10 @@ class Task:
         return True
 
     async def refresh(self) -> Snapshot:
-        """Look now, before all scheduled looks, and return what the service said.
+        """Poll now, before all scheduled polls, and return what the service said.
 
         Raises:
-            ApixoError: What kept this look from telling; the task goes on.
+            ApixoError: What kept this poll from telling; the task goes on.
         """
         return await self._poller.refresh(self._track)
 
@@ -155,7 +155,7 @@ class Task:
         """Yield the present snapshot, then one whenever the state changes, to the task's end.
 
         Raises:
-            ApixoError: Nobody looks at the task any more. (How the task ended raises nothing.)
+            ApixoError: Nobody polls the task any more. (How the task ended raises nothing.)
         """
         track = self._track
         shown: str | None = None
@@ -176,4 +176,4 @@ class Task:
         return asyncio.ensure_future(self._wait_for_result())
 
     def __repr__(self) -> str:
-        return f"<Task {self.ref} {self.state}, {self._track.looks} looks>"
+        return f"<Task {self.ref} {self.state}, {self._track.polls} polls>"

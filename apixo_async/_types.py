@@ -114,7 +114,7 @@ class Delivery:
     """The options of one submit beside its input.
 
     Attributes:
-        callback_url: Where the service posts the outcome, or None to be looked at only.
+        callback_url: Where the service posts the outcome, or None to be polled only.
         provider: The route, or None to leave the field out.
     """
 
@@ -134,7 +134,7 @@ class Limits:
 
     Attributes:
         concurrent_tasks: Tasks at once, at least 1.
-        requests_per_minute: Requests in any 60 seconds, submits and looks together, at least 1.
+        requests_per_minute: Requests in any 60 seconds, submits and polls together, at least 1.
     """
 
     concurrent_tasks: int = CONCURRENT_TASKS
@@ -149,7 +149,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one look said of a task.
+    """What one poll said of a task.
 
     Attributes:
         task_id: The service's id of the task.
@@ -240,9 +240,9 @@ class Statistics:
         requests_limit: Requests allowed in any 60 seconds.
         requests_ceiling: What of it the service grants, as 429s have shown.
         requests_waiting: Requests that wait for a permit.
-        tasks_tracked: Tasks that are looked at.
+        tasks_tracked: Tasks that are polled.
         submits: Answered with a task so far.
-        looks: Status requests sent so far.
+        polls: Status requests sent so far.
         succeeded: Tasks that ended well.
         failed: Tasks that ended otherwise.
         uncertain: Submits with an unknown outcome.
@@ -261,7 +261,7 @@ class Statistics:
     requests_waiting: int = 0
     tasks_tracked: int = 0
     submits: int = 0
-    looks: int = 0
+    polls: int = 0
     succeeded: int = 0
     failed: int = 0
     uncertain: int = 0

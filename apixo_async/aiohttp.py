@@ -116,7 +116,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             url = URL(base + request.path, encoded=True)
             try:
                 if request.body is None:
-                    await _fill(answer, self._opened().looking, request, url, bounds)
+                    await _fill(answer, self._opened().polling, request, url, bounds)
                 else:
                     with _set(_sending, request.phase.mark):
                         await _fill(answer, self._opened().telling, request, url, bounds)
@@ -134,7 +134,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         sessions, self._sessions = self._sessions, None
         if sessions is not None:
             await sessions.telling.close()
-            await sessions.looking.close()
+            await sessions.polling.close()
 
     def _opened(self) -> _Sessions:
         loop = asyncio.get_running_loop()
@@ -149,12 +149,12 @@ class _Sessions:
     """Two sessions over the same connections.
 
     Attributes:
-        looking: Tells no phase, which nobody asks for a GET: it costs a tenth of the exchange.
+        polling: Tells no phase, which nobody asks for a GET: it costs a tenth of the exchange.
         telling: Tells the phase.
         adapter: The second one, as a transport of httpx2.
     """
 
-    looking: aiohttp.ClientSession
+    polling: aiohttp.ClientSession
     telling: aiohttp.ClientSession
     adapter: Adapter
 
@@ -190,7 +190,7 @@ class _Connector(aiohttp.TCPConnector):
             # The last one that was given back, as a crowd's others are soon too old for a POST.
             protocol, since = resting[-1]
             if since < earliest and is_post:
-                return None  # It still serves a look.
+                return None  # It still serves a poll.
             if protocol.is_connected() and not protocol.should_close and since >= earliest:
                 resting.rotate(1)  # aiohttp takes the first one.
                 break

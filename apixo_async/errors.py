@@ -313,7 +313,7 @@ class WaitTimeoutError(TaskError, TimeoutError):
 
 
 class TaskAbandonedError(TaskError):
-    """The task was not over at its age limit; nobody looks at it any more. Attach to look."""
+    """The task was not over at its age limit; nobody polls it any more. Attach to poll."""
 
 
 class PresumedNotBoughtError(TaskError):

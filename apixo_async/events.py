@@ -69,7 +69,7 @@ class CeilingRaised(Record):
 
 @dataclass(frozen=True, slots=True)
 class ServiceDown(Record):
-    """Look after look at tasks of a model told nothing: from now on only probes go out.
+    """Poll after poll of tasks of a model told nothing: from now on only probes go out.
 
     Attributes:
         reason: What the last of them met, as in `SubmitRefused`.
@@ -80,12 +80,12 @@ class ServiceDown(Record):
     reason: str
 
     def _line(self) -> str:
-        return f"{self.model} is down, its looks are paused and it is probed: {self.reason}"
+        return f"{self.model} is down, its polls are paused and it is probed: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceBack(Record):
-    """A probe was answered: looks go on.
+    """A probe was answered: polls go on.
 
     Attributes:
         after: Seconds that the outage lasted here.
@@ -96,7 +96,7 @@ class ServiceBack(Record):
     after: float
 
     def _line(self) -> str:
-        return f"{self.model} is back after {self.after:.0f} s, its looks go on"
+        return f"{self.model} is back after {self.after:.0f} s, its polls go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class CallbacksSilent(Record):
 
     def _line(self) -> str:
         return (
-            f"over before any callback came for them: {self.tasks} in a row; tasks are looked at "
+            f"over before any callback came for them: {self.tasks} in a row; tasks are polled "
             "as without webhooks until one comes. Can the service reach the public_url, and does "
             "that lead to this process?"
         )
@@ -187,7 +187,7 @@ class TaskSubmitted(Record):
 
 @dataclass(frozen=True, slots=True)
 class TaskAttached(Record):
-    """A task that exists already is looked at from now on."""
+    """A task that exists already is polled from now on."""
 
     level: ClassVar[int] = logging.INFO
     model: str
@@ -249,8 +249,8 @@ class TaskOrphaned(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskLooked(Record):
-    """A look found a task still running."""
+class TaskPolled(Record):
+    """A poll found a task still running."""
 
     level: ClassVar[int] = logging.DEBUG
     model: str
@@ -262,12 +262,12 @@ class TaskLooked(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class LookFailed(Record):
-    """A look told nothing of its task.
+class PollFailed(Record):
+    """A poll told nothing of its task.
 
     Attributes:
         reason: As in `SubmitRefused`.
-        again_in: Seconds until the next look, or None where looks pause until `refresh`.
+        again_in: Seconds until the next poll, or None where polls pause until `refresh`.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -278,7 +278,7 @@ class LookFailed(Record):
 
     def _line(self) -> str:
         again = "paused" if self.again_in is None else f"again in {self.again_in:.1f} s"
-        return f"look at {self.model}/{self.task_id} failed ({again}): {self.reason}"
+        return f"poll of {self.model}/{self.task_id} failed ({again}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ class TaskSettled(Record):
 
     Attributes:
         outcome: "success", "failed", "not found" or "abandoned".
-        looks: Status requests that it took.
+        polls: Status requests that it took.
         age: Seconds from its submit, or its attaching, to this news.
     """
 
@@ -295,19 +295,19 @@ class TaskSettled(Record):
     model: str
     task_id: str
     outcome: str
-    looks: int
+    polls: int
     age: float
 
     def _line(self) -> str:
         return (
             f"{self.model}/{self.task_id}: {self.outcome} after {self.age:.1f} s "
-            f"and {self.looks} looks"
+            f"and {self.polls} polls"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitFound(Record):
-    """A callback named the task of an uncertain submit, and a look found it: it was bought.
+    """A callback named the task of an uncertain submit, and a poll found it: it was bought.
 
     Attributes:
         after: Seconds since the submit turned out to be uncertain.
@@ -346,8 +346,8 @@ Event: TypeAlias = (
     | SubmitRefused
     | SubmitUncertain
     | TaskOrphaned
-    | TaskLooked
-    | LookFailed
+    | TaskPolled
+    | PollFailed
     | TaskSettled
     | LimitReached
     | CeilingLowered

@@ -31,7 +31,7 @@ class CountingService(httpx2.AsyncBaseTransport):
         """Answer at once."""
         mark_sent(request)
         now = asyncio.get_running_loop().time()
-        data = self._bought(now) if request.method == "POST" else self._looked_at(request, now)
+        data = self._bought(now) if request.method == "POST" else self._polled_at(request, now)
         body = json.dumps({"code": 200, "message": "success", "data": data})
         return httpx2.Response(200, content=body.encode())
 
@@ -41,7 +41,7 @@ class CountingService(httpx2.AsyncBaseTransport):
         self._over[task_id] = now + self._duration
         return {"taskId": task_id}
 
-    def _looked_at(self, request: httpx2.Request, now: float) -> dict[str, object]:
+    def _polled_at(self, request: httpx2.Request, now: float) -> dict[str, object]:
         task_id = request.url.query.rpartition(b"=")[2].decode()
         if now < self._over[task_id]:
             return {"taskId": task_id, "state": "processing", "createTime": 1_800_000_000_000}

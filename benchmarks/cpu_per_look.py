@@ -1,8 +1,8 @@
-"""What does a look cost? CPU per status request, at 167 a second with answers after 300 ms.
+"""What does a poll cost? CPU per status request, at 167 a second with answers after 300 ms.
 
 The server and every client have processes of their own. CPU, user and system, of a client between
-two moments is divided by the looks in between, so that all but its start is included. Ours does
-what it does with real tasks: they are planned, looked at, judged and reported; the others send at
+two moments is divided by the polls in between, so that all but its start is included. Ours does
+what it does with real tasks: they are planned, polled, judged and reported; the others send at
 the same pace, whenever the answers come, and parse. The clients of a round run at the same time:
 each asks for a few percent of a core, and meets the same machine as the others.
 """
@@ -29,16 +29,16 @@ from apixo_async.aiohttp import AiohttpTransport
 from benchmarks import Options, Row
 from benchmarks.measuring import in_child, median, progress, received, serving
 
-QUESTION: Final = "What does a look cost?"
-RATE: Final = 10_000 / 60  # looks a second: the documents' limit
+QUESTION: Final = "What does a poll cost?"
+RATE: Final = 10_000 / 60  # polls a second: the documents' limit
 LATENCY: Final = 0.3
-WARM: Final = 1.0  # seconds from the first look of the last task until measuring begins
+WARM: Final = 1.0  # seconds from the first poll of the last task until measuring begins
 MEASURED: Final = 7.0
 MODEL: Final = "gpt-image-1"
 HEADERS: Final = {"Authorization": "Bearer benchmark-key", "Accept": "application/json"}
 
 Fetch: TypeAlias = Callable[[str], Awaitable[object]]
-Looks: TypeAlias = Callable[[], int]
+Polls: TypeAlias = Callable[[], int]
 
 
 # --- the server ------------------------------------------------------------------------------
@@ -61,13 +61,13 @@ class Answering(asyncio.Protocol):
         *requests, self._unread = (self._unread + data).split(b"\r\n\r\n")
         for request in requests:
             path = request.split(b" ", 2)[1].decode()
-            # Were all alike, looks that fell together once would stay together.
+            # Were all alike, polls that fell together once would stay together.
             latency = LATENCY * random.uniform(0.8, 1.2)
             self._call_later(latency, self._write, answer(path.rpartition("=")[2]))
 
 
 def answer(task_id: str) -> bytes:
-    """Return the whole answer to a look, as the documents show it."""
+    """Return the whole answer to a poll, as the documents show it."""
     data = {"taskId": task_id, "state": "processing", "createTime": int(time.time() * 1000)}
     body = json.dumps({"code": 200, "message": "success", "data": data})
     head = (
@@ -92,31 +92,31 @@ def serve(said: Connection) -> None:
 
 
 @asynccontextmanager
-async def paced(fetch: Fetch, url: str, tasks: int) -> AsyncGenerator[Looks]:
+async def paced(fetch: Fetch, url: str, tasks: int) -> AsyncGenerator[Polls]:
     """Fetch the status of one task after the other at the rate, whenever the answers come."""
-    looks = 0
+    polls = 0
 
-    async def look(number: int) -> None:
-        nonlocal looks
+    async def poll(number: int) -> None:
+        nonlocal polls
         await fetch(f"{url}/api/v1/statusTask/{MODEL}?taskId=task_{number % tasks:08}")
-        looks += 1
+        polls += 1
 
     async def pace(group: asyncio.TaskGroup) -> None:
         loop, number = asyncio.get_running_loop(), 0
         started = loop.time()
         while True:
             await asyncio.sleep(started + number / RATE - loop.time())
-            group.create_task(look(number))
+            group.create_task(poll(number))
             number += 1
 
     async with asyncio.TaskGroup() as group:
         pacing = group.create_task(pace(group))
-        yield lambda: looks
+        yield lambda: polls
         pacing.cancel()
 
 
 @asynccontextmanager
-async def raw_aiohttp(url: str, tasks: int) -> AsyncGenerator[Looks]:
+async def raw_aiohttp(url: str, tasks: int) -> AsyncGenerator[Polls]:
     """Fetch with aiohttp alone, and parse."""
     async with aiohttp.ClientSession(headers=HEADERS) as session:
 
@@ -124,12 +124,12 @@ async def raw_aiohttp(url: str, tasks: int) -> AsyncGenerator[Looks]:
             async with session.get(one) as response:
                 return json.loads(await response.read())
 
-        async with paced(fetch, url, tasks) as looks:
-            yield looks
+        async with paced(fetch, url, tasks) as polls:
+            yield polls
 
 
 @asynccontextmanager
-async def plain_httpx2(url: str, tasks: int) -> AsyncGenerator[Looks]:
+async def plain_httpx2(url: str, tasks: int) -> AsyncGenerator[Polls]:
     """Fetch with httpx2's client, which may keep every connection, and parse."""
     limits = httpx2.Limits(max_connections=256, max_keepalive_connections=256)
     async with httpx2.AsyncClient(headers=HEADERS, limits=limits, trust_env=False) as client:
@@ -137,13 +137,13 @@ async def plain_httpx2(url: str, tasks: int) -> AsyncGenerator[Looks]:
         async def fetch(one: str) -> object:
             return (await client.get(one)).json()
 
-        async with paced(fetch, url, tasks) as looks:
-            yield looks
+        async with paced(fetch, url, tasks) as polls:
+            yield polls
 
 
 @asynccontextmanager
-async def engine(url: str, tasks: int, *, over_aiohttp: bool) -> AsyncGenerator[Looks]:
-    """Look at tasks with the engine, each so long after its last answer that the rate is met."""
+async def engine(url: str, tasks: int, *, over_aiohttp: bool) -> AsyncGenerator[Polls]:
+    """Poll tasks with the engine, each so long after its last answer that the rate is met."""
     interval = max(0.001, (tasks / RATE - LATENCY) / 1.05)  # the jitter adds 5 % on average
     plain = partial(build_transport, url, proxy="", verify=True)
     async with AsyncClient(
@@ -156,10 +156,10 @@ async def engine(url: str, tasks: int, *, over_aiohttp: bool) -> AsyncGenerator[
         for number in range(tasks):
             client.attach(MODEL, f"task_{number:08}")
             await asyncio.sleep((interval + LATENCY) / tasks)
-        yield lambda: client.statistics().looks
+        yield lambda: client.statistics().polls
 
 
-Client: TypeAlias = Callable[[str, int], AbstractAsyncContextManager[Looks]]
+Client: TypeAlias = Callable[[str, int], AbstractAsyncContextManager[Polls]]
 
 #: Each client, and its tasks in flight.
 CLIENTS: Final[dict[str, tuple[Client, int]]] = {
@@ -173,15 +173,15 @@ CLIENTS: Final[dict[str, tuple[Client, int]]] = {
 
 
 def measured(name: str, url: str) -> tuple[float, float]:
-    """Return what a client takes: µs of CPU per look, and its looks a second."""
+    """Return what a client takes: µs of CPU per poll, and its polls a second."""
     client, tasks = CLIENTS[name]
 
     async def run() -> tuple[float, float]:
-        async with client(url, tasks) as looks:
+        async with client(url, tasks) as polls:
             await asyncio.sleep(WARM)
-            cpu, wall, before = time.process_time(), time.monotonic(), looks()
+            cpu, wall, before = time.process_time(), time.monotonic(), polls()
             await asyncio.sleep(MEASURED)
-            done = looks() - before
+            done = polls() - before
             cpu, wall = time.process_time() - cpu, time.monotonic() - wall
             return cpu / done * 1e6, done / wall
 
@@ -192,16 +192,16 @@ def measured(name: str, url: str) -> tuple[float, float]:
 
 #: What is measured, against what, and the ratio to reach.
 COMPARED: Final = (
-    ("CPU per look with [aiohttp], against raw aiohttp", "ours [aiohttp]", "raw aiohttp", 1.6),
-    ("CPU per look without it, against a loop of httpx2", "ours, httpx2", "httpx2 loop", 1.0),
+    ("CPU per poll with [aiohttp], against raw aiohttp", "ours [aiohttp]", "raw aiohttp", 1.6),
+    ("CPU per poll without it, against a loop of httpx2", "ours, httpx2", "httpx2 loop", 1.0),
     (
-        "CPU per look of 1,000 tasks, against 50, with [aiohttp]",
+        "CPU per poll of 1,000 tasks, against 50, with [aiohttp]",
         "ours [aiohttp]",
         "ours [aiohttp], 50 tasks",
         1.4,
     ),
     (
-        "CPU per look of 1,000 tasks, against 50, without it",
+        "CPU per poll of 1,000 tasks, against 50, without it",
         "ours, httpx2",
         "ours, httpx2, 50 tasks",
         1.4,
@@ -224,7 +224,7 @@ def run(options: Options) -> Iterator[Row]:
             for name, (cost, rate) in zip(CLIENTS, found, strict=True):
                 costs[name].append(cost)
                 if not 0.8 < rate / RATE < 1.2:
-                    progress(f"  {name}: {rate:.0f} looks a second, not {RATE:.0f}")
+                    progress(f"  {name}: {rate:.0f} polls a second, not {RATE:.0f}")
     for what, ours, theirs, target in COMPARED:
         yield _row(what, costs[ours], costs[theirs], target)
     _draw(options, {name: median(cost) for name, cost in costs.items()})
@@ -246,6 +246,6 @@ def _row(what: str, ours: list[float], theirs: list[float], target: float) -> Ro
 def _draw(options: Options, costs: Mapping[str, float]) -> None:
     from benchmarks import plots
 
-    figure, (panel,) = plots.new("CPU per look, 167 looks a second")
+    figure, (panel,) = plots.new("CPU per poll, 167 polls a second")
     plots.bars(panel, costs, "µs of CPU, user and system")
     plots.save(figure, options, "cpu_per_look")

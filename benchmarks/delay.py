@@ -22,7 +22,7 @@ from benchmarks.measuring import median
 from benchmarks.schedules import Candidate
 from benchmarks.virtual_service import VARIED, VirtualService, Workload, in_parallel, run_virtually
 
-QUESTION: Final = "How late is the news, at the plan's number of looks?"
+QUESTION: Final = "How late is the news, at the plan's number of polls?"
 SKIPPED: Final = 200
 COUNTED: Final = 2_000
 IN_FLIGHT: Final = 100
@@ -43,18 +43,18 @@ class Job(NamedTuple):
 class News(NamedTuple):
     """What the news of a task took, on the average."""
 
-    looks: float
+    polls: float
     delay: float
 
 
 def run(options: Options) -> Iterator[Row]:
-    """Run every workload; whoever else would have looked at its tasks is worked out."""
+    """Run every workload; whoever else would have polled its tasks is worked out."""
     jobs = [Job(*one) for one in product(range(len(VARIED)), range(options.rounds))]
     news = dict(zip(jobs, in_parallel(heard, jobs), strict=True))
     medians: dict[tuple[int, str], News] = {}
     for (w, _), (rank, way) in product(enumerate(VARIED), enumerate(WAYS)):
-        looks, delays = zip(*(by[rank] for job, by in news.items() if job[0] == w), strict=True)
-        medians[w, way] = News(median(looks), median(delays))
+        polls, delays = zip(*(by[rank] for job, by in news.items() if job[0] == w), strict=True)
+        medians[w, way] = News(median(polls), median(delays))
     for w, workload in enumerate(VARIED):
         ours, plan, backoff = (medians[w, way] for way in WAYS)
         target = TARGETS.get(w, TARGET)
@@ -63,16 +63,16 @@ def run(options: Options) -> Iterator[Row]:
             f"{workload.name}: mean delay against the plan's",
             f"{ours.delay / plan.delay:.2f}x",
             f"{ours.delay:.2f} against {plan.delay:.2f} s; "
-            f"{ours.looks:.2f} against {plan.looks:.2f} looks a task",
-            f"at most {target}x, at no more looks",
-            ours.delay / plan.delay <= target and ours.looks <= plan.looks,
+            f"{ours.polls:.2f} against {plan.polls:.2f} polls a task",
+            f"at most {target}x, at no more polls",
+            ours.delay / plan.delay <= target and ours.polls <= plan.polls,
         )
         yield Row(
             QUESTION,
             f"{workload.name}: mean delay against a backoff's",
             f"{ours.delay / backoff.delay:.2f}x",
             f"{ours.delay:.2f} against {backoff.delay:.2f} s; "
-            f"{ours.looks:.2f} against {backoff.looks:.2f} looks a task",
+            f"{ours.polls:.2f} against {backoff.polls:.2f} polls a task",
         )
     _plot(options, medians)
 
@@ -88,25 +88,25 @@ def heard(job: Job) -> tuple[News, News, News]:
     while sum(backoff) < 3_600.0:
         backoff.append(min(30.0, backoff[-1] * 1.5))
     by_plan = [plan.first, *(plan.interval for _ in backoff * 10)]
-    return ours, _looked_at(durations, by_plan), _looked_at(durations, backoff)
+    return ours, _polled_at(durations, by_plan), _polled_at(durations, backoff)
 
 
-def _looked_at(durations: list[float], waits: list[float]) -> News:
+def _polled_at(durations: list[float], waits: list[float]) -> News:
     ages = list(accumulate(waits))
-    looks = [bisect_left(ages, duration) for duration in durations]
-    delays = [ages[look] - duration for look, duration in zip(looks, durations, strict=True)]
-    return News(1 + sum(looks) / len(looks), sum(delays) / len(delays))
+    polls = [bisect_left(ages, duration) for duration in durations]
+    delays = [ages[poll] - duration for poll, duration in zip(polls, durations, strict=True)]
+    return News(1 + sum(polls) / len(polls), sum(delays) / len(delays))
 
 
 async def _streamed(workload: Workload, polling: Candidate, seed: int) -> tuple[News, list[float]]:
     service = VirtualService(workload.draw, seed, LATENCY)
-    looks: list[int] = []
+    polls: list[int] = []
     delays: list[float] = []
     durations: list[float] = []
 
     def note(event: object) -> None:
         if isinstance(event, TaskSettled):
-            looks.append(event.looks)
+            polls.append(event.polls)
             work = service.works[int(event.task_id)]
             delays.append(asyncio.get_running_loop().time() - work.over)
             durations.append(work.over - work.created)
@@ -122,13 +122,13 @@ async def _streamed(workload: Workload, polling: Candidate, seed: int) -> tuple[
                 await client.generate(OtherModel("m", prompt="x"))
 
         await asyncio.gather(*(generate_all() for _ in range(IN_FLIGHT)))
-    ours = News(sum(looks[SKIPPED:]) / COUNTED, sum(delays[SKIPPED:]) / COUNTED)
+    ours = News(sum(polls[SKIPPED:]) / COUNTED, sum(delays[SKIPPED:]) / COUNTED)
     return ours, durations[SKIPPED:]
 
 
 def _plot(options: Options, medians: dict[tuple[int, str], News]) -> None:
-    figure, panels = plots.new("Mean delay of the news in seconds (looks a task)", len(VARIED))
+    figure, panels = plots.new("Mean delay of the news in seconds (polls a task)", len(VARIED))
     for w, (panel, workload) in enumerate(zip(panels, VARIED, strict=True)):
-        heights = {f"{way} ({medians[w, way].looks:.1f})": medians[w, way].delay for way in WAYS}
+        heights = {f"{way} ({medians[w, way].polls:.1f})": medians[w, way].delay for way in WAYS}
         plots.bars(panel, heights, workload.name, "{:.2f}")
     plots.save(figure, options, "delay")

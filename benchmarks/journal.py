@@ -46,7 +46,7 @@ class Pace(NamedTuple):
         limits: Of the client.
         latency: Seconds of an exchange.
         duration: Seconds of a task.
-        looked_at: Seconds to its first look, which is its last.
+        polled_at: Seconds to its first poll, which is its last.
         skipped: Outcomes of the first burst.
         counted: Outcomes after those.
     """
@@ -54,7 +54,7 @@ class Pace(NamedTuple):
     limits: Limits
     latency: float
     duration: float
-    looked_at: float
+    polled_at: float
     skipped: int
     counted: int
 
@@ -121,7 +121,7 @@ async def _mapped(pace: Pace, journal: str | None) -> Sample:
         KEY,
         transport=VirtualService(lognormal(pace.duration, 0.0), 0, pace.latency),
         limits=pace.limits,
-        polling=Polling.fixed(pace.looked_at, pace.looked_at),
+        polling=Polling.fixed(pace.polled_at, pace.polled_at),
     )
     started = taken = 0.0
     async with metered() as meter, client:

@@ -44,7 +44,7 @@ GRANTS: Final = 10_000
 
 
 class Jump(selectors.SelectSelector):
-    """Look at no file, and pass the time until the next timer at once."""
+    """Poll no file, and pass the time until the next timer at once."""
 
     now = 0.0
 
@@ -59,7 +59,7 @@ class Jump(selectors.SelectSelector):
 class JumpingLoop(asyncio.SelectorEventLoop):
     """Virtual time that costs next to nothing, for what is measured here is the limiters.
 
-    A nanosecond passes whenever somebody looks at the clock, as on any real one: on a clock that
+    A nanosecond passes whenever somebody reads the clock, as on any real one: on a clock that
     stands still, a timer that fires a rounding error too early is set again for ever.
     """
 

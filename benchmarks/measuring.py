@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 T = TypeVar("T")
 P = ParamSpec("P")
 
-TICK = 0.005  # seconds between two looks at the clock
+TICK = 0.005  # seconds between two readings of the clock
 STARTING = 30.0  # seconds until a process must have said its first word
 
 
@@ -77,7 +77,7 @@ class Meter:
     freeze: float = 0.0
 
     async def tick(self) -> None:
-        """Look at the clock again and again; whatever holds the loop makes a tick late."""
+        """Read the clock again and again; whatever holds the loop makes a tick late."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + TICK

@@ -3,7 +3,7 @@
 Each is measured in a process of its own, in virtual time, against a service that only counts: what
 so many more of them add, per item, to the traced memory (every byte that Python asked for) and,
 without tracing, to the resident memory of the process, allocator and fragments included. All share
-one input. A tracked task was bought and looked at; its handle is kept. A queued one is a coroutine
+one input. A tracked task was bought and polled; its handle is kept. A queued one is a coroutine
 in `client.submit` that waits for a slot. The yardstick is an `asyncio.Task` that sleeps.
 """
 
@@ -30,7 +30,7 @@ from benchmarks.measuring import in_child, interleaved, median, progress
 QUESTION: Final = "Memory: what does an item keep?"
 ITEMS: Final = 2_000
 WARM: Final = 200
-LOOKED_AT: Final = 25.0  # seconds in which the documented plan looks once or twice
+POLLED_AT: Final = 25.0  # seconds in which the documented plan polls once or twice
 SLOTS: Final = 1_000
 LONG_QUEUE: Final = 100_000
 SHORT_QUEUE: Final = 2_000
@@ -68,8 +68,8 @@ async def tracked() -> AsyncGenerator[Grow]:
 
         async def grow(items: int) -> None:
             kept.extend([await client.submit(INPUT) for _ in range(items)])
-            await asyncio.sleep(LOOKED_AT)
-            assert client.statistics().looks >= len(kept)
+            await asyncio.sleep(POLLED_AT)
+            assert client.statistics().polls >= len(kept)
 
         yield grow
 

@@ -1,4 +1,4 @@
-"""Ways to decide when to look, to be compared: each is a `Polling` that builds its schedule."""
+"""Ways to decide when to poll, to be compared: each is a `Polling` that builds its schedule."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from apixo_async._polling.schedule import Plan, Planned, Room, Schedule
 
 
 class Loop:
-    """Look as a loop of one's own does for each task: a first wait, then wait after wait.
+    """Poll as a loop of one's own does for each task: a first wait, then wait after wait.
 
     Args:
-        first: Seconds to the first look.
-        interval: Seconds from an answer to the next look.
+        first: Seconds to the first poll.
+        interval: Seconds from an answer to the next poll.
     """
 
     learns: ClassVar[bool] = False
@@ -40,22 +40,22 @@ class Loop:
         return False
 
     def first(self, kind: str, created: float) -> float:
-        """Return when to look for the first time."""
+        """Return when to poll for the first time."""
         del kind
         return created + self._first
 
     def again(self, kind: str, created: float, now: float, room: Room) -> float:
-        """Return when to look again."""
+        """Return when to poll again."""
         del kind, created, room
         return now + self._interval
 
     def late(self, kind: str, created: float) -> float:
-        """Return when to look where callbacks are awaited: as always, such a loop knows none."""
+        """Return when to poll where callbacks are awaited: as always, such a loop knows none."""
         return self.first(kind, created)
 
 
 class Priced(Learned):
-    """Look by the same rule at one price for ever, once enough is known."""
+    """Poll by the same rule at one price for ever, once enough is known."""
 
     def __init__(self, plan: Plan, price: float, pace: Pace) -> None:
         super().__init__(lambda _: plan, Planned(lambda _: plan, random.Random(0)), pace)
@@ -72,7 +72,7 @@ PLAN = Plan(20.0, 3.0)
 
 @dataclass(frozen=True, slots=True)
 class Candidate(Polling):
-    """One way to look at tasks whose plan is known.
+    """One way to poll tasks whose plan is known.
 
     Attributes:
         documented: The plan.
@@ -91,7 +91,7 @@ class Candidate(Polling):
         return self.documented_plan
 
     def schedule(self, rng: random.Random) -> Schedule:
-        """Build what says when to look."""
+        """Build what says when to poll."""
         plan, pace = self.documented_plan, Pace(self.floor, self.ceiling)
         if self.way == "documented":
             return Loop(plan.first, plan.interval)

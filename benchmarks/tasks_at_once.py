@@ -163,7 +163,7 @@ def _our_rows(
         question,
         f"{name}: results handed back, against tasks asked for",
         f"{returned / options.tasks:.2f}x",
-        f"{returned:,.0f}; {created:,.0f} tasks created, {_looks(outcomes):.2f} looks a task",
+        f"{returned:,.0f}; {created:,.0f} tasks created, {_polls(outcomes):.2f} polls a task",
         "every one, once",
         returned == created == options.tasks,
     )
@@ -211,7 +211,7 @@ def _peer_row(question: str, name: str, outcomes: Sequence[Outcome], options: Op
     )
     figures = (
         f"{returned:,.0f} results of {created:,.0f} created in {wall:.0f} s; "
-        f"CPU {cpu:.0f} s, freeze {freeze:.1f} s, {_looks(outcomes):.1f} looks a task"
+        f"CPU {cpu:.0f} s, freeze {freeze:.1f} s, {_polls(outcomes):.1f} polls a task"
     )
     errors = "; ".join(sorted({outcome.errors for outcome in outcomes if outcome.errors}))
     return Row(
@@ -226,7 +226,7 @@ def _of(outcomes: Sequence[Outcome], figure: str) -> list[float]:
     return [getattr(outcome, figure) for outcome in outcomes]
 
 
-def _looks(outcomes: Sequence[Outcome]) -> float:
+def _polls(outcomes: Sequence[Outcome]) -> float:
     """Return requests a task, but for the one that made it."""
     return median(outcome.requests / max(1, outcome.created) - 1 for outcome in outcomes)
 

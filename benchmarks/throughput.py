@@ -2,9 +2,9 @@
 
 The real client in virtual time, at a tenth of the account: 100 slots and 1,000 requests a minute.
 It is cold at first; after 60 s, 180 s are counted. Against the documented plan: once to the letter,
-by arithmetic, with every look sent when it is due and submits with what is left of the requests;
-and once measured under the same limiter, where late looks stretch the plan. And against the best
-of many fixed prices of a look, which nobody could know before (found with seeds that are not those
+by arithmetic, with every poll sent when it is due and submits with what is left of the requests;
+and once measured under the same limiter, where late polls stretch the plan. And against the best
+of many fixed prices of a poll, which nobody could know before (found with seeds that are not those
 of the comparison).
 """
 
@@ -45,7 +45,7 @@ TARGETS: Final = {0: 1.1, 2: 1.5}
 
 
 class Job(NamedTuple):
-    """One run: a workload, a way to look, a seed."""
+    """One run: a workload, a way to poll, a seed."""
 
     workload: int
     way: str
@@ -108,13 +108,13 @@ def _rows(
 
 
 def to_the_letter(workload: Workload) -> float:
-    """Return how many tasks a minute slots and requests allow where every look is in time."""
-    rng, looks, busy = random.Random(0), 0, 0.0
+    """Return how many tasks a minute slots and requests allow where every poll is in time."""
+    rng, polls, busy = random.Random(0), 0, 0.0
     for _ in range(DRAWN):
         waits = math.ceil(max(0.0, workload.draw(rng) - workload.first) / workload.interval)
-        looks += 1 + waits
+        polls += 1 + waits
         busy += workload.first + waits * workload.interval
-    return min(60 * 1_000 / (busy / DRAWN), 10_000 / (1 + looks / DRAWN))
+    return min(60 * 1_000 / (busy / DRAWN), 10_000 / (1 + polls / DRAWN))
 
 
 def tasks_a_minute(job: Job) -> float:

@@ -1,4 +1,4 @@
-"""A service in virtual time which only takes time: for questions of when to look, not of HTTP.
+"""A service in virtual time which only takes time: for questions of when to poll, not of HTTP.
 
 Tasks last what a workload says; every exchange takes the same latency; nothing is validated.
 """
@@ -35,12 +35,12 @@ Draw = Callable[[random.Random], float]
 
 @dataclass(frozen=True)
 class Workload:
-    """How long tasks take, and how often the documents would look at such tasks.
+    """How long tasks take, and how often the documents would poll such tasks.
 
     Attributes:
         name: What it is, in few words.
-        first: Seconds to the first look of the plan.
-        interval: Seconds from one look of the plan to the next.
+        first: Seconds to the first poll of the plan.
+        interval: Seconds from one poll of the plan to the next.
         draw: Draws a duration in seconds.
     """
 
@@ -99,7 +99,7 @@ class Work:
 
 
 class VirtualService(httpx2.AsyncBaseTransport):
-    """Answer submits and looks after a latency, on the running loop's clock.
+    """Answer submits and polls after a latency, on the running loop's clock.
 
     Args:
         draw: Draws the duration of each task.
@@ -120,7 +120,7 @@ class VirtualService(httpx2.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         mark_sent(request)
         await asyncio.sleep(self._latency / 2)
-        data = self._submitted if request.method == "POST" else self._looked_at
+        data = self._submitted if request.method == "POST" else self._polled_at
         body = json.dumps({"code": 200, "message": "success", "data": data(request, loop.time())})
         await asyncio.sleep(self._latency / 2)
         return httpx2.Response(200, content=body.encode())
@@ -129,7 +129,7 @@ class VirtualService(httpx2.AsyncBaseTransport):
         self.works.append(Work(now, now + self._draw(self._rng)))
         return {"taskId": str(len(self.works) - 1)}
 
-    def _looked_at(self, request: httpx2.Request, now: float) -> dict[str, object]:
+    def _polled_at(self, request: httpx2.Request, now: float) -> dict[str, object]:
         task_id = request.url.params["taskId"]
         work = self.works[int(task_id)]
         if now < work.over:

@@ -45,13 +45,13 @@ def test_times(
     longest: float,
     age_limit: float,
 ) -> None:
-    """First look, interval, typical and longest time of a kind are those of the documents."""
+    """First poll, interval, typical and longest time of a kind are those of the documents."""
     assert timing(kind) == Timing(first, interval, low, high, longest, age_limit)
 
 
 @pytest.mark.parametrize("kind", TIMINGS)
 def test_times_make_sense(kind: str) -> None:
-    """A task is first looked at within its typical time, and over within the longest."""
+    """A task is first polled within its typical time, and over within the longest."""
     times = TIMINGS[kind]
     assert 0 < times.interval <= times.first <= times.typical_low < times.typical_high
     assert times.typical_high <= times.longest < times.age_limit

@@ -136,12 +136,12 @@ async def test_generate_timeout(simulator: Simulator, client_of: ClientOf) -> No
 
 
 async def test_attach_twice_is_one_task(simulator: Simulator, client_of: ClientOf) -> None:
-    """Handles of one task share its looks."""
+    """Handles of one task share its polls."""
     client = client_of(simulator)
     task = await client.submit(CASTLE)
     again = client.attach(task.model, task.id)
     assert (await asyncio.gather(task, again))[0].task_id == task.id
-    assert simulator.count("look") <= 6
+    assert simulator.count("poll") <= 6
 
 
 async def test_attached_tasks_count_above_the_limit(
@@ -167,7 +167,7 @@ async def test_events_tell_the_life_of_a_task(
     names = [type(event).__name__ for event in events]
     assert names[:2] == ["ClientOpened", "TaskSubmitted"]
     assert names[-2:] == ["TaskSettled", "ClientClosed"]
-    assert set(names[2:-2]) == {"TaskLooked"}
+    assert set(names[2:-2]) == {"TaskPolled"}
     assert isinstance(events[0], ClientOpened)
     assert "castle" not in "".join(map(str, events)) + repr(events)
     with pytest.raises(AttributeError):
@@ -202,7 +202,7 @@ async def test_raising_on_event(simulator: Simulator, client_of: ClientOf) -> No
 async def test_close_tells_waiters_and_keeps_refs(
     simulator: Simulator, client_of: ClientOf, events: list[Event]
 ) -> None:
-    """Closing ends looks, tells every waiter, and keeps the refs of what is unfinished."""
+    """Closing ends polls, tells every waiter, and keeps the refs of what is unfinished."""
     client = client_of(simulator)
     tasks = [await client.submit(CASTLE) for _ in range(3)]
     waiters = [asyncio.ensure_future(task) for task in tasks]

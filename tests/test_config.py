@@ -69,7 +69,7 @@ def test_a_secret_is_a_key() -> None:
 def test_no_key(
     given: str | None, environment: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a key the error says where one is looked for."""
+    """Without a key the error says where one is sought."""
     if environment is not None:
         monkeypatch.setenv("APIXO_API_KEY", environment)
     with pytest.raises(
@@ -177,7 +177,7 @@ def test_hiding_the_key_takes_no_time_that_an_answer_could_stretch() -> None:
     began = time.process_time()
     for body in (b"\\" * 4_000_000, (ODD[:5].encode() + b"\\" * 100) * 40_000):
         assert Secret(ODD).hidden_in(body) == body
-    assert time.process_time() - began < 20  # seconds; a second look at each would take hours
+    assert time.process_time() - began < 20  # seconds; a second poll each would take hours
 
 
 # --- the base URL ------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from apixo_async.events import (
     ClientOpened,
     Event,
     LimitReached,
-    LookFailed,
     PollerDied,
+    PollFailed,
     ResultDownloaded,
     ServiceBack,
     ServiceDown,
@@ -28,8 +28,8 @@ from apixo_async.events import (
     SubmitRefused,
     SubmitUncertain,
     TaskAttached,
-    TaskLooked,
     TaskOrphaned,
+    TaskPolled,
     TaskSettled,
     TaskSubmitted,
 )
@@ -69,21 +69,21 @@ LINES: list[tuple[Event, int, str]] = [
         logging.WARNING,
         "m/1 was bought although its caller was cancelled",
     ),
-    (TaskLooked("m", "1", "processing_r2"), logging.DEBUG, "m/1 is processing_r2"),
+    (TaskPolled("m", "1", "processing_r2"), logging.DEBUG, "m/1 is processing_r2"),
     (
-        LookFailed("m", "1", "HTTP 502", 6.04),
+        PollFailed("m", "1", "HTTP 502", 6.04),
         logging.WARNING,
-        "look at m/1 failed (again in 6.0 s): HTTP 502",
+        "poll m/1 failed (again in 6.0 s): HTTP 502",
     ),
     (
-        LookFailed("m", "1", "HTTP 401", None),
+        PollFailed("m", "1", "HTTP 401", None),
         logging.WARNING,
-        "look at m/1 failed (paused): HTTP 401",
+        "poll m/1 failed (paused): HTTP 401",
     ),
     (
         TaskSettled("m", "1", "success", 5, 41.38),
         logging.INFO,
-        "m/1: success after 41.4 s and 5 looks",
+        "m/1: success after 41.4 s and 5 polls",
     ),
     (
         LimitReached("submits", 1.5),
@@ -103,9 +103,9 @@ LINES: list[tuple[Event, int, str]] = [
     (
         ServiceDown("m", "HTTP 502"),
         logging.ERROR,
-        "m is down, its looks are paused and it is probed: HTTP 502",
+        "m is down, its polls are paused and it is probed: HTTP 502",
     ),
-    (ServiceBack("m", 61.7), logging.INFO, "m is back after 62 s, its looks go on"),
+    (ServiceBack("m", 61.7), logging.INFO, "m is back after 62 s, its polls go on"),
     (
         SubmitFound("m", "1", 31.25),
         logging.WARNING,
@@ -115,7 +115,7 @@ LINES: list[tuple[Event, int, str]] = [
         CallbacksSilent(8),
         logging.WARNING,
         (
-            "over before any callback came for them: 8 in a row; tasks are looked at as without "
+            "over before any callback came for them: 8 in a row; tasks are polled as without "
             "webhooks until one comes. Can the service reach the public_url, and does that lead to "
             "this process?"
         ),
@@ -158,6 +158,6 @@ def test_no_event_has_room_for_a_secret() -> None:
     assert names == {
         *("base_url", "concurrent_tasks", "requests_per_minute", "unfinished"),
         *("model", "task_id", "state", "outcome", "scope", "reason"),
-        *("waited", "again_in", "hold", "looks", "age", "pause", "after", "files"),
+        *("waited", "again_in", "hold", "polls", "age", "pause", "after", "files"),
         *("ceiling", "limit", "tasks"),
     }

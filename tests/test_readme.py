@@ -35,9 +35,9 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMANDS = "python -m pip install '.[all]' && apixo demo\npython -m pip install nox && nox\n"
 BOUND = 60  # seconds after which a block that hangs fails its test
-SPEED = 100  # of the simulator, and of the documents' plan of looks
+SPEED = 100  # of the simulator, and of the documents' plan of polls
 
-#: Runs at the start of each Python: looks come as much sooner as tasks end.
+#: Runs at the start of each Python: polls come as much sooner as tasks end.
 HASTE = haste(SPEED)
 
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from apixo_async._reporting import Reporter, guarded, logger
-from apixo_async.events import Event, LimitReached, PollerDied, TaskAttached, TaskLooked
+from apixo_async.events import Event, LimitReached, PollerDied, TaskAttached, TaskPolled
 
 ATTACHED = TaskAttached("gpt-image-1", "task_1")
 
@@ -17,7 +17,7 @@ def test_an_event_is_logged_and_handed_over(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.DEBUG, logger="apixo_async")
     seen: list[Event] = []
     report = Reporter(seen.append)
-    given: list[Event] = [ATTACHED, TaskLooked("m", "1", "pending"), PollerDied("KeyError")]
+    given: list[Event] = [ATTACHED, TaskPolled("m", "1", "pending"), PollerDied("KeyError")]
     for event in given:
         report(event)
     assert seen == given

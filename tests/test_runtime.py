@@ -23,8 +23,8 @@ async def test_statistics(simulator: Simulator, client_of: ClientOf) -> None:
     counts = client.statistics()
     assert (counts.slots_used, counts.slots_limit, counts.slots_waiting) == (3, 1_000, 0)
     assert (counts.tasks_tracked, counts.submits, counts.succeeded) == (3, 4, 1)
-    assert counts.looks == simulator.count("look")
-    assert counts.requests_in_window == counts.submits + counts.looks
+    assert counts.polls == simulator.count("poll")
+    assert counts.requests_in_window == counts.submits + counts.polls
     assert (counts.failed, counts.uncertain, counts.throttled) == (0, 0, 0)
     assert counts.latency == pytest.approx(0.2)
     assert counts.places == 67

@@ -101,11 +101,11 @@ async def test_wait(task: Task) -> None:
 
 
 async def test_wait_raises_nothing_of_a_failure(simulator: Simulator, client_of: ClientOf) -> None:
-    """`wait` returns True for a task that failed, and raises why nobody looks any more."""
+    """`wait` returns True for a task that failed, and raises why nobody polls any more."""
     simulator.faults.submit(Fault.task_fails("TIMEOUT", "slow"))
     client = client_of(simulator)
     assert await (await client.submit(CASTLE)).wait() is True
-    simulator.faults.look(Fault.status(403))
+    simulator.faults.poll(Fault.status(403))
     denied = await client.submit(CASTLE)
     with pytest.raises(Exception, match="answered 403"):
         await denied.wait()
@@ -118,9 +118,9 @@ async def test_updates(task: Task) -> None:
     assert [snapshot.state async for snapshot in task.updates()] == ["success"]
 
 
-async def test_updates_of_a_task_nobody_looks_at(task: Task, simulator: Simulator) -> None:
-    """A watcher is told when looks pause, instead of hanging."""
-    simulator.faults.look(None, Fault.status(401))
+async def test_updates_of_a_task_nobody_polls_of(task: Task, simulator: Simulator) -> None:
+    """A watcher is told when polls pause, instead of hanging."""
+    simulator.faults.poll(None, Fault.status(401))
     states: list[str] = []
 
     async def watch() -> None:
@@ -133,33 +133,33 @@ async def test_updates_of_a_task_nobody_looks_at(task: Task, simulator: Simulato
 
 
 async def test_refresh(task: Task, simulator: Simulator) -> None:
-    """`refresh` looks now, once for all who ask together, and the plan goes on from there."""
+    """`refresh` polls now, once for all who ask together, and the plan goes on from there."""
     await asyncio.sleep(1)
     start = asyncio.get_running_loop().time()
     first, second = await asyncio.gather(task.refresh(), task.refresh())
     assert first == second
     assert isinstance(first, Snapshot)
     assert asyncio.get_running_loop().time() - start < 0.1
-    assert simulator.count("look") == 1
+    assert simulator.count("poll") == 1
     await task
-    looks = [exchange.at for exchange in simulator.log if exchange.kind == "look"]
-    assert looks[1] - looks[0] > 18
+    polls = [exchange.at for exchange in simulator.log if exchange.kind == "poll"]
+    assert polls[1] - polls[0] > 18
     assert (await task.refresh()).state == "success"
-    assert simulator.count("look") == len(looks)
+    assert simulator.count("poll") == len(polls)
 
 
-async def test_refresh_during_a_look(task: Task, simulator: Simulator) -> None:
-    """Who asks while a look is under way is told what that look says."""
-    simulator.faults.look(Fault.delay(5.0))
+async def test_refresh_during_a_poll(task: Task, simulator: Simulator) -> None:
+    """Who asks while a poll is under way is told what that poll says."""
+    simulator.faults.poll(Fault.delay(5.0))
     first = asyncio.create_task(task.refresh())
     await asyncio.sleep(1)
     assert await task.refresh() == await first
-    assert simulator.count("look") == 1
+    assert simulator.count("poll") == 1
 
 
 async def test_refresh_that_fails(task: Task, simulator: Simulator) -> None:
-    """A refresh raises what kept its look from telling, and the task goes on."""
-    simulator.faults.look(Fault.status(500))
+    """A refresh raises what kept its poll from telling, and the task goes on."""
+    simulator.faults.poll(Fault.status(500))
     with pytest.raises(InternalServerError):
         await task.refresh()
     assert (await task).urls
@@ -167,11 +167,11 @@ async def test_refresh_that_fails(task: Task, simulator: Simulator) -> None:
 
 async def test_refresh_while_everything_is_closed(simulator: Simulator, task: Task) -> None:
     """A refresh that gets no look through, since 429s close everything, ends in bounded time."""
-    simulator.faults.during(0, 1e9, Fault.status(429, retry_after=60.0), "look")
+    simulator.faults.during(0, 1e9, Fault.status(429, retry_after=60.0), "poll")
     with pytest.raises(RateLimitError):
         await task.refresh()
     start = asyncio.get_running_loop().time()
-    simulator.faults.look(Fault.repeat(9, Fault.hang()))
+    simulator.faults.poll(Fault.repeat(9, Fault.hang()))
     with pytest.raises(ApixoError) as caught:
         await task.refresh()
     assert caught.value.task_id == task.id
@@ -187,7 +187,7 @@ async def test_cancelled_refresh(task: Task) -> None:
 
 
 async def test_refresh_of_what_was_never_found(simulator: Simulator, client_of: ClientOf) -> None:
-    """A task of which no look ever told anything raises how it ended."""
+    """A task of which no poll ever told anything raises how it ended."""
     task = client_of(simulator).attach("flux-kontext", "task_none")
     await task.wait()
     with pytest.raises(TaskNotFoundError):
@@ -209,7 +209,7 @@ async def test_age_limit(simulator: Simulator, client_of: ClientOf) -> None:
 async def test_dropped_handle(
     simulator: Simulator, client_of: ClientOf, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A handle that nobody keeps is collected, and its task is looked at to the end."""
+    """A handle that nobody keeps is collected, and its task is polled to the end."""
     simulator.faults.submit(Fault.task_fails("TIMEOUT", "slow"))
     client = client_of(simulator)
     task = await client.submit(CASTLE)
@@ -225,5 +225,5 @@ async def test_dropped_handle(
 
 
 async def test_repr(task: Task) -> None:
-    """The repr shows the task, its state and its looks, and no prompt."""
-    assert repr(task) == f"<Task flux-kontext/{task.id} pending, 0 looks>"
+    """The repr shows the task, its state and its polls, and no prompt."""
+    assert repr(task) == f"<Task flux-kontext/{task.id} pending, 0 polls>"

@@ -13,7 +13,7 @@ from apixo_async._cli.console import Screen, dollars, seconds
 from apixo_async._cli.figures import Tier, bounds, tiers
 from apixo_async.inputs import DOCUMENTED
 
-_TIER_HEAD = ("model", "task", "price", "typical", "longest", "first look", "then every")
+_TIER_HEAD = ("model", "task", "price", "typical", "longest", "first poll", "then every")
 
 
 def models(

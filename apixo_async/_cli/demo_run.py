@@ -172,9 +172,9 @@ class Report:
         return sum(len(piece.paths) for piece in self.pieces)
 
     @property
-    def looks(self) -> float:
-        """Looks for each task, on average."""
-        return self.statistics.looks / len(self.pieces)
+    def polls(self) -> float:
+        """Polls for each task, on average."""
+        return self.statistics.polls / len(self.pieces)
 
     @property
     def delay(self) -> float | None:
@@ -188,7 +188,7 @@ class Report:
         facts = {
             "Tasks": f"{len(self.pieces)}: {succeeded} succeeded, {self.failed} failed",
             "Time": f"{self.took:.1f} s, simulated at {self.speed:g} times the real speed",
-            "Looks": f"{self.statistics.looks}, {self.looks:.1f} a task",
+            "Polls": f"{self.statistics.polls}, {self.polls:.1f} a task",
             "News": ""
             if self.delay is None
             else f"{self.delay:.2f} s after a task's end, on average",
@@ -213,7 +213,7 @@ class Report:
             "succeeded": len(self.pieces) - self.failed,
             "failed": self.failed,
             "seconds": round(self.took, 3),
-            "looks": self.statistics.looks,
+            "polls": self.statistics.polls,
             "mean_delay_of_news": self.delay,
             "spent": self.before - self.after,
             "contact_sheet": str(self.page),

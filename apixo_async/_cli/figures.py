@@ -35,7 +35,7 @@ class Tier:
         model: The model's name.
         option: The choice that makes the price, such as "resolution 4k"; "" where none does.
         price: USD a task, or None where the documents give none.
-        times: When to look, and how long it takes.
+        times: When to poll, and how long it takes.
     """
 
     model: str

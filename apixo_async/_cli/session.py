@@ -113,7 +113,7 @@ async def connect(
 def remark(screen: Screen, event: events.Event) -> None:
     """Say what makes the wait longer; what ends it is said as an error."""
     repeated = (
-        isinstance(event, events.SubmitRefused | events.LookFailed) and event.again_in is not None
+        isinstance(event, events.SubmitRefused | events.PollFailed) and event.again_in is not None
     )
     if repeated or isinstance(event, LimitReached):
         screen.note(str(event), style="yellow")

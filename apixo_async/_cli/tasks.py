@@ -22,10 +22,10 @@ def status(
     key_file: options.KeyFile = None,
     base_url: options.BaseUrl = None,
 ) -> None:
-    """Look at a task once, and print its state. A failed task is an answer: exit code 0."""
+    """Poll a task once, and print its state. A failed task is an answer: exit code 0."""
     screen = Screen(as_json=as_json)
     ref = TaskRef(model, task_id)
-    snapshot = session.run(_look(ref, session.Access(key_file, base_url), screen))
+    snapshot = session.run(_poll(ref, session.Access(key_file, base_url), screen))
     if screen.as_json:
         # Its own fields last: nothing that the service sends can shadow them.
         known = {"model": model, "task_id": task_id, "state": snapshot.state}
@@ -34,7 +34,7 @@ def status(
     screen.line(_sentence(snapshot))
 
 
-async def _look(ref: TaskRef, access: session.Access, screen: Screen) -> Snapshot:
+async def _poll(ref: TaskRef, access: session.Access, screen: Screen) -> Snapshot:
     async with session.connect(access, screen, advise=False) as client:
         return await client.attach(ref).refresh()
 

@@ -15,10 +15,10 @@ MOST: Final = 256
 #: Head-room above rate x latency, since latencies vary.
 HEADROOM: Final = 1.5
 
-#: The part of the gate that looks leave to submits.
+#: The part of the gate that polls leave to submits.
 KEPT_FOR_SUBMITS: Final = 0.25
 
-#: Times the places that are free: so many may the looks of one model take, so that in the end they
+#: Times the places that are free: so many may the polls of one model take, so that in the end they
 #: leave a quarter to other models. That is more than rate x latency needs, by the head-room.
 _SHARE: Final = 3
 
@@ -36,7 +36,7 @@ def gate_size(requests_per_second: float, latency: float, fewest: int = FEWEST) 
 
 
 def has_share(under_way: int, free: int) -> bool:
-    """Return True if one more look of a model may go, with so many under way and places free."""
+    """Return True if one more poll of a model may go, with so many under way and places free."""
     return under_way < max(1, _SHARE * free)
 
 
@@ -56,12 +56,12 @@ class PlaceTable:
         self.size = self._fewest = fewest
 
     def has_place(self, *, for_submit: bool) -> bool:
-        """Say whether one more request may go; looks leave a part of the gate to submits."""
-        return self.used < self.size if for_submit else self.free_for_looks > 0
+        """Say whether one more request may go; polls leave a part of the gate to submits."""
+        return self.used < self.size if for_submit else self.free_for_polls > 0
 
     @property
-    def free_for_looks(self) -> int:
-        """Places that looks may take now; negative where submits have taken some of theirs."""
+    def free_for_polls(self) -> int:
+        """Places that polls may take now; negative where submits have taken some of theirs."""
         return self.size - int(self.size * KEPT_FOR_SUBMITS) - self.used
 
     def enter(self) -> None:
@@ -92,7 +92,7 @@ class PlaceTable:
 class Gate:
     """Let as many requests into the pool as rate x latency needs, between 32 and 256.
 
-    Places are kept for submits, so that a crowd of slow looks never stands in their way. Every
+    Places are kept for submits, so that a crowd of slow polls never stands in their way. Every
     exchange is bounded, and so is the wait for a place.
 
     Args:

@@ -1,8 +1,8 @@
 """The default transport: httpx2's own, with a direct way to its connections.
 
 The pool of httpx2 walks over every connection, and asks the socket of every idle one, twice in
-each exchange: with the 85 connections that 167 looks a second keep, that is half of the CPU of a
-look. Here the last connection that was given back is the next one taken, and no other is asked.
+each exchange: with the 85 connections that 167 polls a second keep, that is half of the CPU of a
+poll. Here the last connection that was given back is the next one taken, and no other is asked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from apixo_async._http.exchange import FRESH, Exchange, Incoming, Outgoing, fill
 from apixo_async.errors import ConfigurationError
 
 #: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
-#: Node close theirs, more than the 3 s between looks at one task.
+#: Node close theirs, more than the 3 s between polls of one task.
 LONGEST_REST: Final = 4.0
 
 #: Each has a namesake in httpx2.

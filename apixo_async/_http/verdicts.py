@@ -1,4 +1,4 @@
-"""What an answer means: one table for errors, one rule for submits, one for looks."""
+"""What an answer means: one table for errors, one rule for submits, one for polls."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
     return Uncertain(f"HTTP {answer.status} with {kind}", answer.body[:BODY_HEAD])
 
 
-# --- looks -----------------------------------------------------------------------------------
+# --- polls -----------------------------------------------------------------------------------
 
 
 class Over(NamedTuple):
@@ -219,13 +219,13 @@ class Running(NamedTuple):
 
 
 class Faulty(NamedTuple):
-    """The look told nothing; the agenda looks again later."""
+    """The poll told nothing; the agenda polls again later."""
 
     error: errors.ApixoError
 
 
 class Throttled(NamedTuple):
-    """The look was refused for the limits."""
+    """The poll was refused for the limits."""
 
     error: errors.ApixoError
 
@@ -237,15 +237,15 @@ class Missing(NamedTuple):
 
 
 class Denied(NamedTuple):
-    """The service itself said that the key may not look."""
+    """The service itself said that the key may not poll."""
 
     error: errors.APIStatusError
 
 
-LookVerdict: TypeAlias = Over | Running | Faulty | Throttled | Missing | Denied
+PollVerdict: TypeAlias = Over | Running | Faulty | Throttled | Missing | Denied
 
 #: A malformed id is as unknown as an unknown one; the service may say 400 for either.
-_LOOK_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
+_POLL_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
     400: Missing,
     404: Missing,
     410: Missing,
@@ -256,8 +256,8 @@ _LOOK_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
 }
 
 
-def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
-    """Say what one look told of a task (invariant 5)."""
+def judge_poll(answer: Answer, ref: TaskRef) -> PollVerdict:
+    """Say what one poll told of a task (invariant 5)."""
     found = read_object(answer.body, cut=answer.cut)
     envelope = as_envelope(found)
     code = decisive_code(answer, envelope)
@@ -272,7 +272,7 @@ def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
         silent = isinstance(error, errors.InsufficientBalanceError) or (
             (error.code is None or knows_it) and code != 429
         )
-        return Faulty(error) if silent else _LOOK_ROWS.get(code, Faulty)(error)
+        return Faulty(error) if silent else _POLL_ROWS.get(code, Faulty)(error)
     status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
     if status is None or envelope is None or envelope.code != 200:
         return Faulty(_unreadable(answer, ref, "without a readable status"))
@@ -281,7 +281,7 @@ def judge_look(answer: Answer, ref: TaskRef) -> LookVerdict:
 
 def _unreadable(answer: Answer, ref: TaskRef, what: str) -> errors.APIConnectionError:
     return errors.APIConnectionError(
-        f"{ref}: HTTP {answer.status} {what}; it is looked at again",
+        f"{ref}: HTTP {answer.status} {what}; it is polled again",
         model=ref.model,
         task_id=ref.task_id,
     )

@@ -114,28 +114,28 @@ class Budget:
         return self._turns.choose(submit=submit, asked=asked, scheduled=scheduled)
 
     @property
-    def is_looks_turn(self) -> bool:
-        """Whether a look would be next, if one waited."""
-        return self._turns.is_looks_turn
+    def is_polls_turn(self) -> bool:
+        """Whether a poll would be next, if one waited."""
+        return self._turns.is_polls_turn
 
-    def wake_at(self, now: float, *, slots: int, submits: int, looks: int) -> float:
+    def wake_at(self, now: float, *, slots: int, submits: int, polls: int) -> float:
         """Return when those who wait are to be served next, if nothing happens before.
 
         Args:
             now: The time.
             slots: How many wait for slots.
             submits: How many wait for permits to submit.
-            looks: How many wait for permits to look.
+            polls: How many wait for permits to poll.
         """
         has_room = self.has_room
         waits_for_slot = slots or (submits and not has_room)
         due = self.slots.next_expiry() if waits_for_slot else math.inf
         submits = submits if has_room else 0
-        if submits or looks:
+        if submits or polls:
             gates = self._gate.ready_at(now)
-            if not looks:
+            if not polls:
                 gates = max(gates, self._submit_gate.ready_at(now))
-            ready = self.permits.worth_waking_at(now, submits + looks if gates == now else 1)
+            ready = self.permits.worth_waking_at(now, submits + polls if gates == now else 1)
             due = min(due, max(ready, gates))
         return due
 

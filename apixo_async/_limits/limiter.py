@@ -23,7 +23,7 @@ class Limiter:
     """The slots and permits of one account, for every client that it is given to.
 
     Requests in any 60 seconds and tasks at once stay within the limits exactly; waiters are
-    served in order, submits before looks, looks with a quarter of the permits to themselves.
+    served in order, submits before polls, polls with a quarter of the permits to themselves.
     Where the service grants less than the limits, as repeated 429s show, less is used, until it
     grants more again.
 
@@ -170,12 +170,12 @@ class Limiter:
         while self._slot_queue and budget.try_slot(now):
             self._slot_queue.hand(Slot(self))
         waiting = {urgency: bool(queue) for urgency, queue in queues.items()}
-        looked = False
+        polled = False
         while (urgency := budget.next_class(now, waiting)) is not None:
             if urgency is not Urgency.SUBMIT:
-                looked = True
-            elif looked and budget.is_looks_turn:
-                # Whoever sends looks asks for one after the other: it is given the time to ask
+                polled = True
+            elif polled and budget.is_polls_turn:
+                # Whoever sends polls asks for one after the other: it is given the time to ask
                 # for the next, which would find that submits have taken all.
                 loop.call_soon(self._woken)
                 break
@@ -188,9 +188,9 @@ class Limiter:
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         submits, asked, scheduled = self._queues.values()
-        looks = len(asked) + len(scheduled)
+        polls = len(asked) + len(scheduled)
         wake = self._budget.wake_at(
-            now, slots=len(self._slot_queue), submits=len(submits), looks=looks
+            now, slots=len(self._slot_queue), submits=len(submits), polls=polls
         )
         if self._timer is not None:
             if now < self._timer.when() <= wake:

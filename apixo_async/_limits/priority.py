@@ -1,6 +1,6 @@
-"""Whose turn it is: submits before looks, though waiting looks keep a quarter of the permits.
+"""Whose turn it is: submits before polls, though waiting polls keep a quarter of the permits.
 
-Of the looks, those that were asked for go first, though scheduled ones that wait keep a half: so
+Of the polls, those that were asked for go first, though scheduled ones that wait keep a half: so
 callers of `refresh` or `balance`, however many, never keep a task's news back.
 """
 
@@ -22,7 +22,7 @@ class Urgency(Enum):
     __hash__ = object.__hash__
 
 
-#: Out of so many permits in a row, one is for a look if any waits.
+#: Out of so many permits in a row, one is for a poll if any waits.
 _TURN: Final = 4
 
 
@@ -31,19 +31,19 @@ class Turns:
 
     def __init__(self) -> None:
         self._submits_in_a_row = 0
-        self._last_look: Urgency | None = None
+        self._last_poll: Urgency | None = None
 
     @property
-    def is_looks_turn(self) -> bool:
-        """Whether so many submits went in a row that a look is next, if one waits."""
+    def is_polls_turn(self) -> bool:
+        """Whether so many submits went in a row that a poll is next, if one waits."""
         return self._submits_in_a_row >= _TURN - 1
 
     def choose(self, *, submit: bool, asked: bool, scheduled: bool) -> Urgency | None:
         """Return the class to serve among those that may be served, or None."""
-        looks_turn = (asked or scheduled) and self.is_looks_turn
-        if submit and not looks_turn:
+        polls_turn = (asked or scheduled) and self.is_polls_turn
+        if submit and not polls_turn:
             return Urgency.SUBMIT
-        if asked and not (scheduled and self._last_look is Urgency.ASKED):
+        if asked and not (scheduled and self._last_poll is Urgency.ASKED):
             return Urgency.ASKED
         return Urgency.SCHEDULED if scheduled else None
 
@@ -52,7 +52,7 @@ class Turns:
         if urgency is Urgency.SUBMIT:
             self._submits_in_a_row += 1
         else:
-            self._submits_in_a_row, self._last_look = 0, urgency
+            self._submits_in_a_row, self._last_poll = 0, urgency
 
 
 class RateMeter:

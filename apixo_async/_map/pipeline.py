@@ -119,7 +119,7 @@ class Work:
     # --- what earlier runs left ----------------------------------------------------------
 
     async def resume(self) -> None:
-        """Open the book; look at the tasks of earlier runs, and wait for callbacks of others.
+        """Open the book; poll the tasks of earlier runs, and wait for callbacks of others.
 
         Raises:
             JournalError: The journal cannot be used.

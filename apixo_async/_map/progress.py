@@ -18,7 +18,7 @@ class Progress:
         bought: Tasks bought, those bought again included.
         in_progress: Inputs that wait for their turn, their task or another one.
         succeeded: Inputs with a result.
-        failed: Inputs whose last task ended otherwise, or is looked at no more.
+        failed: Inputs whose last task ended otherwise, or is polled no more.
         uncertain: Inputs of which nobody can know whether a task was bought.
         unbought: Inputs for which nothing was bought.
         resumed: Inputs for which an earlier run of the same journal had bought a task.

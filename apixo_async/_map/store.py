@@ -185,7 +185,7 @@ class Book:
     def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
         """Note how a task ended.
 
-        One that nobody looks at any more has not ended, nor has one that is past its age limit or
+        One that nobody polls any more has not ended, nor has one that is past its age limit or
         was not found: the next run attaches to it.
         """
         if self._journal is None or entry is None:

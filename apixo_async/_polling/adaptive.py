@@ -1,4 +1,4 @@
-"""Looks that follow how long tasks of a kind took of late, at the price of a request."""
+"""Polls that follow how long tasks of a kind took of late, at the price of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apixo_async._catalog import timing
 from apixo_async._polling.durations import ENOUGH, WATCHED, Durations
 from apixo_async._polling.inspection import Pace, Sample
 from apixo_async._polling.prices import PriceList, clearing_price
-from apixo_async._polling.schedule import LOOKS_SHARE, Plan, Planned, Room
+from apixo_async._polling.schedule import POLLS_SHARE, Plan, Planned, Room
 
 #: So many kinds are known at once; the oldest one without a task makes room for another.
 MOST_KINDS: Final = 256
@@ -23,7 +23,7 @@ _PRICED_FOR: Final = 0.5
 _WANTED_FOR: Final = 10.0
 
 #: The reserve of permits that prices leave, in seconds, and by how many seconds less it has to
-#: be for prices to grow by e. Too eager a correction swings, as looks follow it late; with these
+#: be for prices to grow by e. Too eager a correction swings, as polls follow it late; with these
 #: two 98 % of the limit were used, without a swing, by tasks of 6 to 30 s.
 _RESERVE: Final = 1.0
 _YIELDING: Final = 3.0
@@ -48,7 +48,7 @@ class _Kind:
         self.prices: PriceList | None = None
 
     def learn(self, task: Hashable, lasted: float | None, pace: Pace) -> bool:
-        """Learn how long a task lasted; say whether that changes when to look."""
+        """Learn how long a task lasted; say whether that changes when to poll."""
         durations = self.durations
         if not durations.end(task, lasted):
             return False
@@ -58,22 +58,22 @@ class _Kind:
         self._considered = durations.ended
         self.sample = durations.sample()
         if self.sample is not None:
-            budget = self.sample.looks_by(self._plan.first, self._plan.interval)
+            budget = self.sample.polls_by(self._plan.first, self._plan.interval)
             self.prices = PriceList(self.sample, budget, pace)
         return True
 
 
 class Learned:
-    """Look where the expected idle time reaches the price of a request.
+    """Poll where the expected idle time reaches the price of a request.
 
-    The price of a kind keeps its looks per task at or below those of its plan. Where submits and
-    looks together would exceed the limit, all kinds pay the price that makes them fit; and where
+    The price of a kind keeps its polls per task at or below those of its plan. Where submits and
+    polls together would exceed the limit, all kinds pay the price that makes them fit; and where
     submits wait for slots they pay no more than that, so that slots are free again the sooner.
 
     Args:
         plan_for: Gives the plan of a kind of task.
-        planned: Says when to look at kinds that nothing is known of.
-        pace: The bounds of all looks.
+        planned: Says when to poll kinds that nothing is known of.
+        pace: The bounds of all polls.
     """
 
     learns: ClassVar[bool] = True
@@ -97,7 +97,7 @@ class Learned:
         known.durations.watch(task)
 
     def running(self, kind: str, task: Hashable, age: float, /, *, first: bool) -> None:
-        """Note that a look found a task running."""
+        """Note that a poll found a task running."""
         self._planned.running(kind, first=first)
         self._of(kind).durations.seen(task, age)
 
@@ -107,18 +107,18 @@ class Learned:
         self._of(kind).tracked -= 1
 
     def learn(self, kind: str, task: Hashable, lasted: float | None, /) -> bool:
-        """Learn how long a task lasted; say whether that moves first looks."""
+        """Learn how long a task lasted; say whether that moves first polls."""
         return self._of(kind).learn(task, lasted, self._pace)
 
     def first(self, kind: str, created: float) -> float:
-        """Return when to look at a task for the first time."""
+        """Return when to poll a task for the first time."""
         known = self._of(kind)
         if known.sample is None:
             return created + self._plan_for(kind).first
         return self._due(known, known.sample, created, 0.0)
 
     def again(self, kind: str, created: float, now: float, room: Room) -> float:
-        """Return when to look again."""
+        """Return when to poll again."""
         self._consider(room, now)
         known = self._of(kind)
         if known.sample is None:
@@ -136,9 +136,9 @@ class Learned:
         return created + max(self._pace.floor, min(late, timing(kind).longest))
 
     def _due(self, known: _Kind, sample: Sample, created: float, age: float) -> float:
-        due = created + sample.next_look(age, self._price(known), self._pace)
+        due = created + sample.next_poll(age, self._price(known), self._pace)
         # The task counts from the answer to its submit, which took half an exchange to get here,
-        # as a look takes half of one to get there.
+        # as a poll takes half of one to get there.
         return max(created + age, due - self._latency)
 
     def _of(self, kind: str) -> _Kind:
@@ -158,12 +158,12 @@ class Learned:
         prices = known.prices
         assert prices is not None  # It comes with the sample.
         # While submits wait for slots each second of idle time is a second of a slot: then
-        # requests that nobody needs are best spent on looks, be they more than the plan's.
+        # requests that nobody needs are best spent on polls, be they more than the plan's.
         lowest = 0.0 if self._slots_wanted else prices.planned
         return prices.bound(max(lowest, self._clearing * self._strain))
 
     def _consider(self, room: Room, now: float) -> None:
-        """Find the price at which looks and submits fit the limit.
+        """Find the price at which polls and submits fit the limit.
 
         What is known of the tasks gives it at once; what is left of the reserve corrects it.
         """
@@ -180,5 +180,5 @@ class Learned:
         if self._slots_wanted:
             self._clearing = clearing_price(tracked, room.requests, submits=1)
         else:
-            looks = max(room.requests * LOOKS_SHARE, room.requests - room.submits)
-            self._clearing = clearing_price(tracked, looks, submits=0)
+            polls = max(room.requests * POLLS_SHARE, room.requests - room.submits)
+            self._clearing = clearing_price(tracked, polls, submits=0)

@@ -60,7 +60,7 @@ class Durations:
     def sample(self) -> Sample | None:
         """Return what the next tasks may last, or None while too little is known.
 
-        Looks that fit the very durations that were seen would be too sure of themselves: with
+        Polls that fit the very durations that were seen would be too sure of themselves: with
         128 of them the news would come up to a tenth later. So each is spread over the distance
         to its neighbours, the square root of their number, on the side where they are nearer:
         little where they are close together, more in the tails, and nothing across the gap

@@ -1,9 +1,9 @@
-"""Where the next look belongs: sequential inspection, after Keller and Barlow and Proschan.
+"""Where the next poll belongs: sequential inspection, after Keller and Barlow and Proschan.
 
 A task has run for some time and is not over. Of the past tasks of its kind, those that lasted
-longer say how it may go on. A look at an age leaves an expected idle time, in which the task is
-over and nobody knows; the next look belongs where that expectation reaches the price of a look,
-which is given in seconds of idle time that one look is worth.
+longer say how it may go on. A poll of an age leaves an expected idle time, in which the task is
+over and nobody knows; the next poll belongs where that expectation reaches the price of a poll,
+which is given in seconds of idle time that one poll is worth.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-#: Where no past task lasted as long, a task is looked at after this part of its age.
+#: Where no past task lasted as long, a task is polled after this part of its age.
 GROWTH: Final = 0.1
 
 
 class Pace(NamedTuple):
-    """How close and how far apart the looks at one task may be, whatever they cost.
+    """How close and how far apart the polls of one task may be, whatever they cost.
 
     Attributes:
-        floor: The fewest seconds between two looks, and before the first one.
+        floor: The fewest seconds between two polls, and before the first one.
         ceiling: The most.
     """
 
@@ -29,7 +29,7 @@ class Pace(NamedTuple):
     ceiling: float
 
     def bound(self, age: float, due: float) -> float:
-        """Return the age nearest to `due` at which a task looked at at `age` may be looked at."""
+        """Return the age nearest to `due` at which a task polled at `age` may be polled."""
         return min(max(due, age + self.floor), age + self.ceiling)
 
 
@@ -37,11 +37,11 @@ class Course(NamedTuple):
     """What a price means for a task of a sample, on the average.
 
     Attributes:
-        looks: How often it is looked at.
+        polls: How often it is polled.
         delay: How many seconds pass from its end to the news.
     """
 
-    looks: float
+    polls: float
     delay: float
 
 
@@ -67,17 +67,17 @@ class Sample:
         """Return the duration in seconds that such a part of the tasks does not exceed."""
         return self._durations[int(part * (len(self._durations) - 1))]
 
-    def looks_by(self, first: float, interval: float) -> float:
-        """Return how many looks a task takes on the average by a plan."""
+    def polls_by(self, first: float, interval: float) -> float:
+        """Return how many polls a task takes on the average by a plan."""
         late = (max(0.0, duration - first) for duration in self._durations)
         return 1 + sum(-(-seconds // interval) for seconds in late) / len(self._durations)
 
-    def next_look(self, age: float, price: float, pace: Pace) -> float:
-        """Return the age at which to look next at a task which is not over at `age`.
+    def next_poll(self, age: float, price: float, pace: Pace) -> float:
+        """Return the age at which to poll next at a task which is not over at `age`.
 
         Args:
             age: Seconds since its creation.
-            price: Seconds of idle time that one look is worth, above zero.
+            price: Seconds of idle time that one poll is worth, above zero.
             pace: The bounds.
         """
         over = bisect_right(self._durations, age)
@@ -98,19 +98,19 @@ class Sample:
         return (idle + sums[index] - sums[over]) / (index - over)
 
     def course(self, price: float, pace: Pace) -> Course:
-        """Return what looking by a price means for the tasks of this sample.
+        """Return what polling by a price means for the tasks of this sample.
 
         It takes a step for each duration at most, however far apart they are.
         """
         count = len(self._durations)
         age = delay = 0.0
-        looks, over = 0.0, 0
+        polls, over = 0.0, 0
         while over < count:
-            # No look before the next task is over finds any: these come at the ceiling.
+            # No poll before the next task is over finds any: these come at the ceiling.
             idle = max(0.0, -((age - self._durations[over]) // pace.ceiling) - 1)
-            age = self.next_look(age + idle * pace.ceiling, price, pace)
-            looks += (idle + 1) * (count - over)
+            age = self.next_poll(age + idle * pace.ceiling, price, pace)
+            polls += (idle + 1) * (count - over)
             found = max(over + 1, bisect_right(self._durations, age))
             delay += age * (found - over) - (self._sums[found] - self._sums[over])
             over = found
-        return Course(looks / count, delay / count)
+        return Course(polls / count, delay / count)

@@ -17,7 +17,7 @@ from apixo_async._reporting import Reporter
 from apixo_async.errors import reason_of
 from apixo_async.events import ServiceBack, ServiceDown
 
-#: Looks in a row that told nothing, of whatever tasks, until the service counts as down.
+#: Polls in a row that told nothing, of whatever tasks, until the service counts as down.
 FAILURES: Final = 5
 
 #: The longest pause between two probes, in seconds: so late is the end of an outage noticed.
@@ -25,7 +25,7 @@ LONGEST_PROBE_PAUSE: Final = 5.0
 
 
 class Outage:
-    """Let scheduled looks pass, but while the service is down only a probe now and then.
+    """Let scheduled polls pass, but while the service is down only a probe now and then.
 
     Args:
         rng: The source of the jitter.
@@ -41,35 +41,35 @@ class Outage:
         return not self._gate.is_open
 
     def ready_at(self, now: float) -> float:
-        """Return when a scheduled look may go: `now`, a later time, or infinity."""
+        """Return when a scheduled poll may go: `now`, a later time, or infinity."""
         return self._gate.ready_at(now)
 
     def passed(self, now: float) -> None:
-        """Note that a look goes out now; during an outage, once its pause is over, the probe."""
+        """Note that a poll goes out now; during an outage, once its pause is over, the probe."""
         self._gate.passed(now)
 
     def failed(self, now: float, *, sent_at: float) -> bool:
-        """Note a look that told nothing; say whether with it the outage begins."""
+        """Note a poll that told nothing; say whether with it the outage begins."""
         self._failures += 1
         begins = self._gate.is_open
-        # While it lasts each probe counts, even after a late answer to an older look.
+        # While it lasts each probe counts, even after a late answer to an older poll.
         if begins and self._failures < FAILURES:
             return False
         self._gate.refused(now, sent_at=sent_at, retry_after=None)
         return begins and self.is_on
 
     def told(self, *, sent_at: float) -> bool:
-        """Note a look that the service answered; say whether that ends the outage."""
+        """Note a poll that the service answered; say whether that ends the outage."""
         self._failures = 0
         return self._gate.answered(sent_at=sent_at)
 
     def unclear(self, *, sent_at: float) -> None:
-        """Note a look that says nothing of an outage, such as one that met a 429."""
+        """Note a poll that says nothing of an outage, such as one that met a 429."""
         self._gate.lost(sent_at=sent_at)
 
 
 class _Group:
-    """The tracks of one model, or of all, whose looks answer 404."""
+    """The tracks of one model, or of all, whose polls answer 404."""
 
     def __init__(self) -> None:
         self.missing: set[Track] = set()
@@ -81,7 +81,7 @@ class _Group:
 
 
 class _Model(_Group):
-    """The outage of one model, and the tracks whose looks wait for its end."""
+    """The outage of one model, and the tracks whose polls wait for its end."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
@@ -92,10 +92,10 @@ class _Model(_Group):
 
 
 class Outages:
-    """Hold back the scheduled looks of models that are down, but for one probe at a time.
+    """Hold back the scheduled polls of models that are down, but for one probe at a time.
 
     Args:
-        agenda: Where the looks are planned.
+        agenda: Where the polls are planned.
         rng: The source of the jitter.
         report: Where events go.
         pace: Has what is overdue go out evenly, and not all at once.
@@ -116,7 +116,7 @@ class Outages:
         return self._of(track).outage.is_on
 
     def park(self, track: Track, now: float) -> bool:
-        """Hold a due look back if its model is down; say whether that was done."""
+        """Hold a due poll back if its model is down; say whether that was done."""
         model = self._of(track)
         if model.outage.ready_at(now) <= now:
             return False
@@ -126,24 +126,24 @@ class Outages:
         return True
 
     def sent(self, track: Track, now: float) -> None:
-        """Note that a look goes out."""
+        """Note that a poll goes out."""
         track.parked = False
         self._of(track).outage.passed(now)
 
     def failed(self, track: Track, now: float) -> bool:
-        """Note a look that told nothing; say whether with it an outage begins."""
+        """Note a poll that told nothing; say whether with it an outage begins."""
         model = self._of(track)
         if model.candidate is track:
             model.candidate = None  # The next probe is another task's: this one alone may be odd.
-        begins = model.outage.failed(now, sent_at=track.looked_at)
+        begins = model.outage.failed(now, sent_at=track.polled_at)
         if begins:
             model.since = now
         return begins
 
     def told(self, track: Track, now: float) -> float | None:
-        """Note a look that was answered; return how long the outage lasted that it ends."""
+        """Note a poll that was answered; return how long the outage lasted that it ends."""
         model = self._of(track)
-        if not model.outage.told(sent_at=track.looked_at):
+        if not model.outage.told(sent_at=track.polled_at):
             return None
         parked, model.parked = model.parked, deque()
         for waiting in parked:
@@ -152,8 +152,8 @@ class Outages:
                 self._agenda.plan(waiting, now)
         return now - model.since
 
-    def weigh(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
-        """Note what a look says of the service: that it is down, back, or knows its tasks."""
+    def weigh(self, track: Track, verdict: verdicts.PollVerdict, now: float) -> None:
+        """Note what a poll says of the service: that it is down, back, or knows its tasks."""
         match verdict:
             case verdicts.Faulty():
                 if self.failed(track, now):
@@ -172,7 +172,7 @@ class Outages:
             self._of(track).found_at = self._all.found_at = now
 
     def missed(self, track: Track, now: float) -> bool:
-        """Note a look that answered 404; return True if its task counts as gone with it."""
+        """Note a poll that answered 404; return True if its task counts as gone with it."""
         track.misses += 1
         if track.misses == 1:
             track.missing_since = now
@@ -181,11 +181,11 @@ class Outages:
         return is_gone(track.misses, span, seen=track.seen, crowd=crowd)
 
     def unclear(self, track: Track) -> None:
-        """Note a look that says nothing of an outage, such as one that met a 429."""
-        self._of(track).outage.unclear(sent_at=track.looked_at)
+        """Note a poll that says nothing of an outage, such as one that met a 429."""
+        self._of(track).outage.unclear(sent_at=track.polled_at)
 
     def checked(self, track: Track, now: float) -> None:
-        """See that somebody probes; called whenever a track was looked at or is over."""
+        """See that somebody probes; called whenever a track was polled or is over."""
         model = self._of(track)
         for group in (model, self._all):
             if track.misses and track.outcome is None:

@@ -55,13 +55,13 @@ def lasted(track: Track, said: float | None, now: float) -> float | None:
     """Return how long a task took: what the service said, within what was seen.
 
     It is between 0 and the age limit, or None where it is not known: one absurd duration among
-    those that are learned moves the looks at all tasks.
+    those that are learned moves the polls of all tasks.
     """
     limit = timing(track.kind).age_limit
     if track.created == -math.inf:
         return said if said is not None and 0 <= said <= limit else None
     low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)
-    # A callback comes when its task ends; a look finds that it ended some time since the last one.
+    # A callback comes when its task ends; a poll finds that it ended some time since the last one.
     seen = high if track.told else (low + high) / 2
     return min(max(seen if said is None else said, low), high, limit)
 
@@ -72,12 +72,12 @@ def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:
     Args:
         track: The task.
         now: The time.
-        seen: Whether a look found it so.
+        seen: Whether a poll found it so.
     """
-    doubt = "" if seen else ", as far as is known: no look since then got a usable answer"
+    doubt = "" if seen else ", as far as is known: no poll since then got a usable answer"
     return TaskAbandonedError(
         f"{track.ref} was not over after {now - track.tracked_at:.0f} s, past its age limit"
-        f"{doubt}; it is not looked at any more and its slot is free: `attach` looks again",
+        f"{doubt}; it is not polled any more and its slot is free: `attach` polls again",
         ref=track.ref,
     )
 
@@ -85,7 +85,7 @@ def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:
 def not_found(track: Track, cause: ApixoError) -> TaskNotFoundError:
     """Return the error of a task that the service does not know, with its last answer."""
     lost = TaskNotFoundError(
-        f"{track.ref}: the service did not find it in {track.misses} looks; check the task id, "
+        f"{track.ref}: the service did not find it in {track.misses} polls; check the task id, "
         "that it is a task of this model, and the key",
         ref=track.ref,
     )

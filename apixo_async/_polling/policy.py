@@ -1,4 +1,4 @@
-"""How a client looks at its tasks, as callers choose it."""
+"""How a client polls its tasks, as callers choose it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from apixo_async._polling.schedule import Plan, Planned, Schedule
 from apixo_async._types import as_seconds
 from apixo_async.errors import ConfigurationError
 
-#: Two looks at a task are at least so many seconds apart; the documents' shortest time is 3 s.
+#: Two polls of a task are at least so many seconds apart; the documents' shortest time is 3 s.
 FLOOR: Final = 0.5
 
-#: And at most so many: the documents' longest time to a first look.
+#: And at most so many: the documents' longest time to a first poll.
 CEILING: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """How a client looks at its tasks. Build one with `adaptive`, `documented` or `fixed`.
+    """How a client polls its tasks. Build one with `adaptive`, `documented` or `fixed`.
 
     Attributes:
         plan: The plan for every task, or None for the plan that the documents give its kind.
-        learns: Whether looks follow what past tasks took, once there are some.
-        floor: The fewest seconds between two looks at a task, where they are learned.
+        learns: Whether polls follow what past tasks took, once there are some.
+        floor: The fewest seconds between two polls of a task, where they are learned.
         ceiling: The most.
     """
 
@@ -39,13 +39,13 @@ class Polling:
 
     @classmethod
     def adaptive(cls, *, floor: float = FLOOR, ceiling: float = CEILING) -> Polling:
-        """Learn how long tasks take, and look when one is worth its request.
+        """Learn how long tasks take, and poll when one is worth its request.
 
-        It begins with the documents' plan. As long as requests are plentiful a task is looked at
+        It begins with the documents' plan. As long as requests are plentiful a task is polled
         no more often than by that plan; as they become scarce, less often.
 
         Args:
-            floor: The fewest seconds between two looks at a task, and before the first one.
+            floor: The fewest seconds between two polls of a task, and before the first one.
             ceiling: The most.
 
         Raises:
@@ -55,18 +55,18 @@ class Polling:
         if low > high:
             raise ConfigurationError(
                 f"Polling.adaptive: floor={floor!r} is above ceiling={ceiling!r}; "
-                "the fewest seconds between two looks cannot exceed the most"
+                "the fewest seconds between two polls cannot exceed the most"
             )
         return cls(floor=low, ceiling=high)
 
     @classmethod
     def documented(cls) -> Polling:
-        """Look when the documents say: by model, and for gpt-image-2 by resolution."""
+        """Poll when the documents say: by model, and for gpt-image-2 by resolution."""
         return cls(learns=False)
 
     @classmethod
     def fixed(cls, first: float, interval: float) -> Polling:
-        """Look at every task `first` seconds after its creation, then every `interval` seconds.
+        """Poll every task `first` seconds after its creation, then every `interval` seconds.
 
         Raises:
             ConfigurationError: `first` is negative, `interval` is not above zero, or either is
@@ -82,13 +82,13 @@ class Polling:
         times = timing(kind)
         if not self.learns:
             return Plan(times.first, times.interval)
-        # Before anything is learned, and after looks that told nothing, the bounds hold too.
+        # Before anything is learned, and after polls that told nothing, the bounds hold too.
         pace = Pace(self.floor, self.ceiling)
         return Plan(pace.bound(0.0, times.first), pace.bound(0.0, times.interval))
 
     def schedule(self, rng: random.Random) -> Schedule:
-        """Build what says when to look; `rng` is the source of its jitter."""
-        # Every look asks for its plan, which stays.
+        """Build what says when to poll; `rng` is the source of its jitter."""
+        # Every poll asks for its plan, which stays.
         plan_for = lru_cache(maxsize=MOST_KINDS)(self.plan_for)
         planned = Planned(plan_for, rng)
         if not self.learns:

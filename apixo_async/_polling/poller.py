@@ -1,4 +1,4 @@
-"""The one poller of a client: an asyncio.Task which sends the looks that the agenda plans."""
+"""The one poller of a client: an asyncio.Task which sends the polls that the agenda plans."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _ASKING: Final = 1.0
 
 
 class Poller:
-    """Look at all tasks of a client, in one asyncio.Task that the first of them starts.
+    """Poll all tasks of a client, in one asyncio.Task that the first of them starts.
 
     Args:
         line: The way to the service.
-        ledger: The tasks, and what looks mean for them.
+        ledger: The tasks, and what polls mean for them.
         report: Where events go.
-        patience: Seconds that `refresh` waits for its look to go out and come back.
+        patience: Seconds that `refresh` waits for its poll to go out and come back.
     """
 
     def __init__(self, line: Line, ledger: Ledger, report: Reporter, patience: float) -> None:
         self.ledger = ledger
         self.over: ApixoError | None = None
-        self.looks = 0
+        self.polls = 0
         self._line = line
         self._report = report
         self._patience = patience
@@ -92,7 +92,7 @@ class Poller:
         ticket: Ticket | None = None,
         seen: bool = True,
     ) -> Track:
-        """Look at a task from now on; its slot is given back when it is over.
+        """Poll a task from now on; its slot is given back when it is over.
 
         It is `seen` where its id is not in doubt: then it takes longer to count as gone.
         """
@@ -131,36 +131,36 @@ class Poller:
         return track
 
     def called(self, track: Track, named: str | None = None) -> None:
-        """Look at a task of which a callback told, with a look that goes out from now on."""
+        """Poll a task of which a callback told, with a poll that goes out from now on."""
         self.ledger.claims.came(track, named, asyncio.get_running_loop().time())
         self._ask(track)
 
     def claimed(self, track: Track, named: str) -> None:
-        """Look at what a callback to an earlier process named as the task of its submit."""
+        """Poll what a callback to an earlier process named as the task of its submit."""
         track.told = True
         self.ledger.claims.claim(track, named)
         self._ask(track)
 
     def _ask(self, track: Track) -> None:
         if track.unnamed or track.verdict() is not None:
-            return  # Nobody knows which task it is; or it is over; or its looks pause.
-        if track.looking:
+            return  # Nobody knows which task it is; or it is over; or its polls pause.
+        if track.polling:
             track.again = True
         else:
             self._agenda.ask(track)
             self._wake()
 
-    def look_now(self, track: Track) -> None:
-        """Look at a task now, whatever kept its looks back."""
+    def poll_now(self, track: Track) -> None:
+        """Poll a task now, whatever kept its polls back."""
         track.halted = None
         self._agenda.ask(track)
         self._wake()
 
     async def refresh(self, track: Track) -> Snapshot:
-        """Look now, and return what the service said.
+        """Poll now, and return what the service said.
 
         Raises:
-            ApixoError: What kept the look from telling; the task goes on.
+            ApixoError: What kept the poll from telling; the task goes on.
         """
         if track.outcome is not None:
             if track.snapshot is not None:
@@ -173,12 +173,12 @@ class Poller:
             raise track.error(
                 ApixoError(
                     f"{track.ref.model}: no callback has named the task of this uncertain submit, "
-                    "so that there is nothing to look at; await it"
+                    "so that there is nothing to poll; await it"
                 )
             )
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         track.refreshers.append(future)
-        if not track.looking:
+        if not track.polling:
             self._agenda.ask(track)
             self._wake()
         try:
@@ -187,11 +187,11 @@ class Poller:
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
                 raise
-            message = f"{track.ref}: no look got through in {self._patience:.0f} s; it goes on"
+            message = f"{track.ref}: no poll got through in {self._patience:.0f} s; it goes on"
             raise track.error(APITimeoutError(message)) from None
 
     async def aclose(self, reason: ApixoError) -> None:
-        """End the poller and every look, and tell the waiters why."""
+        """End the poller and every poll, and tell the waiters why."""
         self.over = reason
         owned = [task for task in (self._runner, *self._exchanges) if task is not None]
         for task in owned:
@@ -202,7 +202,7 @@ class Poller:
     def _wake(self) -> None:
         self._alarm.wake()
         if self._runner is None and self.over is None:
-            # An empty context: no caller's context variables leak into the looks.
+            # An empty context: no caller's context variables leak into the polls.
             self._runner = asyncio.get_running_loop().create_task(
                 self._run(), name="apixo_async poller", context=contextvars.Context()
             )
@@ -215,10 +215,10 @@ class Poller:
             if self._agenda.next_due() <= asyncio.get_running_loop().time():
                 permit = await self._admitted()
                 if permit is not None:
-                    self._send_look(permit)
+                    self._send_poll(permit)
 
     async def _until_due(self) -> None:
-        """Wait until a look is due or no task is left, giving up meanwhile what expires."""
+        """Wait until a poll is due or no task is left, giving up meanwhile what expires."""
         loop = asyncio.get_running_loop()
         while self.ledger.held and self._agenda.next_due() > loop.time():
             await self._alarm.sleep(min(self._agenda.next_due(), self._agenda.next_expiry()))
@@ -227,8 +227,8 @@ class Poller:
     async def _admitted(self) -> Permit | None:
         """Wait for a permit and a place, or until a task expires.
 
-        A look that was asked for goes before the scheduled ones of other clients, unless so many
-        callers ask that it waits: half of all looks are for the class in which nobody else stands.
+        A poll that was asked for goes before the scheduled ones of other clients, unless so many
+        callers ask that it waits: half of all polls are for the class in which nobody else stands.
         """
         now, agenda, until = asyncio.get_running_loop().time(), self._agenda, math.inf
         if agenda.has_asked and agenda.next_scheduled() > now and not self._is_crowded:
@@ -248,35 +248,35 @@ class Poller:
         self._is_crowded = False
         return permit
 
-    def _send_look(self, permit: Permit) -> None:
+    def _send_poll(self, permit: Permit) -> None:
         loop = asyncio.get_running_loop()
         track = self.ledger.next_due(loop.time())
         if track is None:
             self._line.dismiss(permit)
             return
-        self.looks += 1
-        exchange = loop.create_task(self._look(track, permit))
+        self.polls += 1
+        exchange = loop.create_task(self._poll(track, permit))
         self._exchanges.add(exchange)
-        # A look that is cancelled before its first step has given nothing back.
+        # A poll that is cancelled before its first step has given nothing back.
         exchange.add_done_callback(lambda _: self._line.dismiss(permit))
         exchange.add_done_callback(self._finished)
 
-    async def _look(self, track: Track, permit: Permit) -> None:
+    async def _poll(self, track: Track, permit: Permit) -> None:
         ref = track.ref
         path = f"/statusTask/{quote(ref.model, safe='')}?taskId={quote(ref.task_id, safe='')}"
         try:
             answer = await self._line.get(permit, path)
         except Unanswered as exc:
-            verdict: verdicts.LookVerdict = verdicts.Faulty(_no_answer(ref, exc))
+            verdict: verdicts.PollVerdict = verdicts.Faulty(_no_answer(ref, exc))
         except asyncio.CancelledError as exc:
             if _is_being_cancelled():
                 raise
-            # A transport raised it by itself: that is one look's trouble, not the poller's end.
+            # A transport raised it by itself: that is one poll's trouble, not the poller's end.
             verdict = verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
         else:
             verdict = _judged(answer, ref)
         self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
-        # The runner sleeps on, unless it has to look earlier than it thought, or to end.
+        # The runner sleeps on, unless it has to poll earlier than it thought, or to end.
         self._alarm.need(self._agenda.next_due() if self.ledger.held else -math.inf)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
@@ -311,13 +311,13 @@ class Poller:
             self._report(events.PollerDied(reason))
 
 
-def _judged(answer: Answer, ref: TaskRef) -> verdicts.LookVerdict:
+def _judged(answer: Answer, ref: TaskRef) -> verdicts.PollVerdict:
     """Judge an answer; one that raises is no news of its own task, and harms no other."""
     try:
-        return verdicts.judge_look(answer, ref)
+        return verdicts.judge_poll(answer, ref)
     except Exception as exc:
         error = APIConnectionError(
-            f"{ref}: reading what a look said raised {type(exc).__name__}; it is looked at again",
+            f"{ref}: reading what a poll said raised {type(exc).__name__}; it is polled again",
             model=ref.model,
             task_id=ref.task_id,
         )
@@ -333,7 +333,7 @@ def _is_being_cancelled() -> bool:
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:
     cls = APITimeoutError if exc.timed_out else APIConnectionError
     return cls(
-        f"{ref}: a look got no answer ({exc.reason}); it is looked at again",
+        f"{ref}: a poll got no answer ({exc.reason}); it is polled again",
         model=ref.model,
         task_id=ref.task_id,
     )

@@ -1,4 +1,4 @@
-"""What a look is worth: little while requests are plentiful, more as they become scarce."""
+"""What a poll is worth: little while requests are plentiful, more as they become scarce."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from apixo_async._polling.inspection import Course, Pace, Sample
 
 #: Prices are tried from the mean duration downwards, each by this factor below the last. At the
-#: mean one look is enough for nearly every task; at a hundredth of it the news costs no
+#: mean one poll is enough for nearly every task; at a hundredth of it the news costs no
 #: throughput any more.
 _STEP: Final = 0.7
 _TRIALS: Final = 24
@@ -19,7 +19,7 @@ _CHEAPEST: Final = 0.01
 #: Halvings that find the plan's price between two tried ones, to about a hundredth.
 _HALVINGS: Final = 5
 
-#: A task is looked at a little less often than by the plan: what is learned is never exact.
+#: A task is polled a little less often than by the plan: what is learned is never exact.
 _MARGIN: Final = 0.99
 
 
@@ -35,12 +35,12 @@ class PriceList:
 
     Args:
         sample: How long the tasks last.
-        budget: Looks that a task takes by its plan, on the average.
-        pace: The bounds of all looks.
+        budget: Polls that a task takes by its plan, on the average.
+        pace: The bounds of all polls.
 
     Attributes:
         mean: Seconds that the tasks last on the average.
-        planned: The price at which they take as many looks as by the plan.
+        planned: The price at which they take as many polls as by the plan.
     """
 
     __slots__ = ("_logs", "_tried", "mean", "planned")
@@ -51,7 +51,7 @@ class PriceList:
         price = max(self.mean, pace.floor)
         for _ in range(_TRIALS):
             self._tried.append(Tried(price, sample.course(price, pace)))
-            if price <= self.mean * _CHEAPEST and self._tried[-1].course.looks > budget:
+            if price <= self.mean * _CHEAPEST and self._tried[-1].course.polls > budget:
                 break
             price *= _STEP
         self._tried.reverse()
@@ -62,13 +62,13 @@ class PriceList:
         """Return the nearest price that was tried: beyond them nothing is to be gained."""
         return min(max(price, self._tried[0].price), self._tried[-1].price)
 
-    def _price_within(self, looks: float, sample: Sample, pace: Pace) -> float:
-        fits = [one.course.looks <= looks for one in self._tried]
+    def _price_within(self, polls: float, sample: Sample, pace: Pace) -> float:
+        fits = [one.course.polls <= polls for one in self._tried]
         index = fits.index(True) if any(fits) else len(fits) - 1
         low, high = self._tried[max(0, index - 1)].price, self._tried[index].price
         for _ in range(_HALVINGS):
             middle = math.sqrt(low * high)
-            if sample.course(middle, pace).looks <= looks:
+            if sample.course(middle, pace).polls <= polls:
                 high = middle
             else:
                 low = middle
@@ -81,7 +81,7 @@ class PriceList:
         part = (log - self._logs[index - 1]) / (self._logs[index] - self._logs[index - 1])
         before, after = self._tried[index - 1].course, self._tried[index].course
         return Course(
-            before.looks + part * (after.looks - before.looks),
+            before.polls + part * (after.polls - before.polls),
             before.delay + part * (after.delay - before.delay),
         )
 
@@ -89,11 +89,11 @@ class PriceList:
         """Return how many requests a second one task takes, from its start to the news.
 
         Args:
-            price: The price of a look.
+            price: The price of a poll.
             submits: 1 where another task follows each that is over, else 0.
         """
         course = self.course(price)
-        return (course.looks + submits) / (self.mean + course.delay)
+        return (course.polls + submits) / (self.mean + course.delay)
 
 
 def clearing_price(

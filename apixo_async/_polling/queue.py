@@ -14,20 +14,20 @@ from apixo_async._types import TaskRef
 
 
 class Agenda:
-    """The looks to come and the age limits, of all tasks. Every change is O(log n).
+    """The polls to come and the age limits, of all tasks. Every change is O(log n).
 
     An entry is never searched for: when a track's `due` has changed since, it is stale and
-    skipped. Tracks of one kind which nobody has looked at yet stand in a line, in the order of
+    skipped. Tracks of one kind which nobody has polled yet stand in a line, in the order of
     their creation; only the first of them has an entry, so that one change moves them all.
 
     Args:
-        first_look: Says when to look at a track for the first time.
+        first_poll: Says when to poll a track for the first time.
     """
 
-    def __init__(self, first_look: Callable[[Track], float]) -> None:
-        self._first_look = first_look
+    def __init__(self, first_poll: Callable[[Track], float]) -> None:
+        self._first_poll = first_poll
         self._lines: dict[str, deque[Track]] = {}
-        self._looks: list[tuple[float, int, Track]] = []
+        self._polls: list[tuple[float, int, Track]] = []
         self._expiries: list[tuple[float, int, Track]] = []
         self._asked: deque[Track] = deque()
         self._was_asked = False
@@ -52,55 +52,55 @@ class Agenda:
             heapq.heapify(self._expiries)
 
     def plan(self, track: Track, due: float) -> None:
-        """Plan the track's next look, in place of any other."""
+        """Plan the track's next poll, in place of any other."""
         track.due = due
-        heapq.heappush(self._looks, (due, next(self._order), track))
+        heapq.heappush(self._polls, (due, next(self._order), track))
 
     def line_up(self, track: Track) -> None:
-        """Plan the track's first look, behind those of its kind that were created before."""
+        """Plan the track's first poll, behind those of its kind that were created before."""
         line = self._lines.setdefault(track.kind, deque())
         line.append(track)
         if len(line) == 1:
-            self.plan(track, self._first_look(track))
+            self.plan(track, self._first_poll(track))
 
     def reconsider(self, kind: str) -> None:
-        """Plan the first looks of a kind anew: more is known of it now."""
+        """Plan the first polls of a kind anew: more is known of it now."""
         line = self._lines.get(kind)
         if line and line[0].due != -math.inf:
-            self.plan(line[0], self._first_look(line[0]))
+            self.plan(line[0], self._first_poll(line[0]))
 
     def _leave_line(self, track: Track) -> None:
         """Let the next one step forward, if the track was the first of its line."""
         line = self._lines.get(track.kind)
         if not line or line[0] is not track:
             return
-        while line and (line[0] is track or line[0].looks or line[0].outcome is not None):
+        while line and (line[0] is track or line[0].polls or line[0].outcome is not None):
             line.popleft()
         if not line:
             del self._lines[track.kind]
         elif line[0].due is None:
-            self.plan(line[0], self._first_look(line[0]))
+            self.plan(line[0], self._first_poll(line[0]))
 
     def ask(self, track: Track) -> None:
-        """Plan a look now, before those that are only scheduled, which keep every second turn."""
+        """Plan a poll now, before those that are only scheduled, which keep every second turn."""
         if track.due != -math.inf:
             track.due = -math.inf
             self._asked.append(track)
 
     @property
     def has_asked(self) -> bool:
-        """Whether somebody asked for a look."""
+        """Whether somebody asked for a poll."""
         return bool(self._asked)
 
     def next_due(self) -> float:
-        """Return when the next look is due, or infinity."""
+        """Return when the next poll is due, or infinity."""
         return -math.inf if self._asked else self.next_scheduled()
 
     def next_scheduled(self) -> float:
-        """Return when the next scheduled look is due, or infinity."""
-        while self._looks and self._looks[0][2].due != self._looks[0][0]:
-            heapq.heappop(self._looks)
-        return self._looks[0][0] if self._looks else math.inf
+        """Return when the next scheduled poll is due, or infinity."""
+        while self._polls and self._polls[0][2].due != self._polls[0][0]:
+            heapq.heappop(self._polls)
+        return self._polls[0][0] if self._polls else math.inf
 
     def next_expiry(self) -> float:
         """Return when the next track expires, or infinity."""
@@ -109,15 +109,15 @@ class Agenda:
         return self._expiries[0][0] if self._expiries else math.inf
 
     def is_turn_of_asked(self, now: float) -> bool:
-        """Return True if `pop_due` takes a look that somebody asked for."""
+        """Return True if `pop_due` takes a poll that somebody asked for."""
         return bool(self._asked) and not (self._was_asked and self.next_scheduled() <= now)
 
     def pop_due(self, now: float) -> Track | None:
-        """Take the track whose look is due, or None."""
+        """Take the track whose poll is due, or None."""
         if self.is_turn_of_asked(now):
             track, self._was_asked = self._asked.popleft(), True
         elif self.next_scheduled() <= now:
-            track, self._was_asked = heapq.heappop(self._looks)[2], False
+            track, self._was_asked = heapq.heappop(self._polls)[2], False
         else:
             return None
         track.due = None

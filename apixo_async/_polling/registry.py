@@ -1,4 +1,4 @@
-"""Every task in flight, and what each look means for it. Synchronous: time comes as `now`."""
+"""Every task in flight, and what each poll means for it. Synchronous: time comes as `now`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from apixo_async.errors import ApixoError, TaskError, reason_of
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import Ticket
 
-#: A last look may still be under way when a task reaches its age limit.
+#: A last poll may still be under way when a task reaches its age limit.
 EXPIRY_GRACE: Final = 30.0
 
 
@@ -34,8 +34,8 @@ class Ledger:
     """The tasks that are not over. Everything that happens to one goes through here.
 
     Args:
-        polling: When to look.
-        limiter: Tells how much room submits leave to looks.
+        polling: When to poll.
+        limiter: Tells how much room submits leave to polls.
         report: Where events go.
         rng: The source of the jitter.
         places: How many requests may be in flight, and how long they take.
@@ -50,7 +50,7 @@ class Ledger:
         places: PlaceTable,
     ) -> None:
         self.schedule = polling.schedule(rng)
-        self.agenda = Agenda(self._first_look)
+        self.agenda = Agenda(self._first_poll)
         self.register = Register(self.schedule, self.agenda)
         self.tracks = self.register.tracks
         self.claims = Claims(self.register, report)
@@ -74,7 +74,7 @@ class Ledger:
         ticket: Ticket | None = None,
         seen: bool = True,
     ) -> Track:
-        """Take up a task: plan its first look, at once where nobody knows how old it is.
+        """Take up a task: plan its first poll, at once where nobody knows how old it is.
 
         Its callbacks come to the ticket. It is `seen` where its id is not in doubt.
         """
@@ -98,13 +98,13 @@ class Ledger:
         self.shares.opened(track)
         self.register.enter(track)
         if at_once:
-            # Nobody knows its age: it is looked at by its interval until the service tells.
+            # Nobody knows its age: it is polled by its interval until the service tells.
             track.created = -math.inf
             self.agenda.ask(track)
         elif self.schedule.learns:
             self.agenda.line_up(track)
         else:
-            self.agenda.plan(track, self._first_look(track))
+            self.agenda.plan(track, self._first_poll(track))
         return track
 
     def await_callback(
@@ -132,18 +132,18 @@ class Ledger:
         """How many tasks are not over, or may exist."""
         return len(self.tracks) + len(self.claims.unnamed)
 
-    def _first_look(self, track: Track) -> float:
+    def _first_poll(self, track: Track) -> float:
         return self.schedule.first(track.kind, track.created)
 
     def next_due(self, now: float) -> Track | None:
-        """Take the task to look at now, and count the look; None if there is none."""
+        """Take the task to poll now, and count the poll; None if there is none."""
         while True:
             asked = self.agenda.is_turn_of_asked(now)
             track = self.agenda.pop_due(now)
             if track is None:
                 return None
-            # It may have been settled, or looked at, since somebody asked.
-            if track.outcome is not None or track.looking or track.unnamed:
+            # It may have been settled, or polled, since somebody asked.
+            if track.outcome is not None or track.polling or track.unnamed:
                 continue
             if self.shares.hold_back(track):
                 continue
@@ -151,34 +151,34 @@ class Ledger:
                 break
         self.shares.sent(track)
         self.outages.sent(track, now)
-        track.looking = True
-        track.looked_at = now
-        track.looks += 1
+        track.polling = True
+        track.polled_at = now
+        track.polls += 1
         return track
 
     def _is_put_off(self, track: Track, now: float) -> bool:
-        """Have a look wait for the callback of its task, where that is to be expected by now."""
+        """Have a poll wait for the callback of its task, where that is to be expected by now."""
         if track.late <= now or track.told or not self.claims.is_awaited_for(track):
             return False
         self.agenda.plan(track, track.late)
         return True
 
-    def apply(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
-        """Act on what a look said."""
-        track.looking = False
+    def apply(self, track: Track, verdict: verdicts.PollVerdict, now: float) -> None:
+        """Act on what a poll said."""
+        track.polling = False
         self.shares.back(track, now)
         self.outages.weigh(track, verdict, now)
         if track.outcome is None:
             self._act(track, verdict, now)
         clear = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
-        if clear and track.looked_at >= track.overdue and track.outcome is None:
+        if clear and track.polled_at >= track.overdue and track.outcome is None:
             self._settle(track, abandoned(track, now, seen=True), now)
         if track.again and track.verdict() is None:
             self.agenda.ask(track)
         track.again = False
         self.outages.checked(track, now)
 
-    def _act(self, track: Track, verdict: verdicts.LookVerdict, now: float) -> None:
+    def _act(self, track: Track, verdict: verdicts.PollVerdict, now: float) -> None:
         if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
             if not self.claims.prove(track, verdict, now):
                 self._disprove(track, anothers(track), now)
@@ -194,22 +194,22 @@ class Ledger:
             case verdicts.Running():
                 self._still_running(track, verdict, now)
             case verdicts.Faulty():
-                self._look_failed(track, verdict.error, now, self._after_fault(track, now))
+                self._poll_failed(track, verdict.error, now, self._after_fault(track, now))
             case verdicts.Throttled():
                 # Time under 429 is not a fault: the limiter's gate does the waiting.
-                self._look_failed(track, verdict.error, now, self._next_look(track, now))
+                self._poll_failed(track, verdict.error, now, self._next_poll(track, now))
             case verdicts.Missing():
                 self._missed(track, verdict, now)
             case verdicts.Denied():
-                # Looks pause: repeating them cannot help. `refresh` looks again.
+                # Polls pause: repeating them cannot help. `refresh` polls again.
                 track.halted = verdict.error
-                self._look_failed(track, verdict.error, now, None)
+                self._poll_failed(track, verdict.error, now, None)
                 track.wake()
 
     def abandon_expired(self, now: float) -> None:
-        """Give back the slots of tasks that reach their age limit, and look once more.
+        """Give back the slots of tasks that reach their age limit, and poll once more.
 
-        A task is given up when that look, or a later one, says that it is not over; or when
+        A task is given up when that poll, or a later one, says that it is not over; or when
         none has said anything for another age limit.
         """
         while (track := self.agenda.pop_expired(now)) is not None:
@@ -218,9 +218,9 @@ class Ledger:
                 if given_up is not None:
                     self._settle(track, given_up, now)
                 continue
-            track.expires = now + (EXPIRY_GRACE if track.looking else timing(track.kind).age_limit)
+            track.expires = now + (EXPIRY_GRACE if track.polling else timing(track.kind).age_limit)
             self.agenda.expect(track)
-            if track.looking:
+            if track.polling:
                 continue
             if track.overdue < math.inf:
                 self._settle(track, abandoned(track, now, seen=False), now)
@@ -230,7 +230,7 @@ class Ledger:
                 self.agenda.ask(track)
 
     def halt_all(self, reason: ApixoError, now: float) -> None:
-        """Tell every waiter that nobody looks any more, and why.
+        """Tell every waiter that nobody polls any more, and why.
 
         The tasks go on at the service: in a limiter that others share, each keeps its slot until
         its age limit.
@@ -244,12 +244,12 @@ class Ledger:
         for track in everything:
             track.slot.hold(max(0.0, track.expires - now))
 
-    # --- what a look can mean ------------------------------------------------------------
+    # --- what a poll can mean ------------------------------------------------------------
 
     def _after_fault(self, track: Track, now: float) -> float:
         if self.outages.is_on(track):
-            # Not this task's fault: it is looked at as soon as the service is back.
-            return self._next_look(track, now)
+            # Not this task's fault: it is polled as soon as the service is back.
+            return self._next_poll(track, now)
         track.faults += 1
         return after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
 
@@ -258,8 +258,8 @@ class Ledger:
         track.halted = None
         if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
             track.created = now - age
-        track.ran_until = track.looked_at
-        age = track.looked_at - self._known_since(track)
+        track.ran_until = track.polled_at
+        age = track.polled_at - self._known_since(track)
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
         track.snapshot = verdict.snapshot
@@ -267,15 +267,15 @@ class Ledger:
         track.answer_refreshers(verdict.snapshot)
         track.wake()
         ref = track.ref
-        self._report(events.TaskLooked(ref.model, ref.task_id, verdict.snapshot.state))
+        self._report(events.TaskPolled(ref.model, ref.task_id, verdict.snapshot.state))
 
     def _due_again(self, track: Track, age: float, now: float) -> float:
         if not self.claims.is_awaited_for(track):
-            return self._next_look(track, now)
+            return self._next_poll(track, now)
         late = self.schedule.late(track.kind, self._known_since(track))
         return max(late, late_again(track.plan, age=age, now=now))
 
-    def _next_look(self, track: Track, now: float) -> float:
+    def _next_poll(self, track: Track, now: float) -> float:
         limiter = self._limiter
         room = Room(
             requests=limiter.requests_per_second,
@@ -290,11 +290,11 @@ class Ledger:
         """Return when a task was created; one of unknown age is as old as it is known."""
         return track.created if track.created > -math.inf else track.tracked_at
 
-    def _look_failed(self, track: Track, error: ApixoError, now: float, due: float | None) -> None:
+    def _poll_failed(self, track: Track, error: ApixoError, now: float, due: float | None) -> None:
         if due is not None:
             self.agenda.plan(track, due)
         ref, again_in = track.ref, None if due is None else due - now
-        self._report(events.LookFailed(ref.model, ref.task_id, reason_of(error), again_in))
+        self._report(events.PollFailed(ref.model, ref.task_id, reason_of(error), again_in))
         track.answer_refreshers(error)
 
     def _missed(self, track: Track, verdict: verdicts.Missing, now: float) -> None:
@@ -307,7 +307,7 @@ class Ledger:
         else:
             seen, misses = track.seen, track.misses
             due = after_miss(track.plan, misses=misses, seen=seen, now=now, rng=self._rng)
-            self._look_failed(track, verdict.error, now, due)
+            self._poll_failed(track, verdict.error, now, due)
 
     def _disprove(self, track: Track, error: ApixoError, now: float) -> None:
         """Take back the name that a callback gave to the task of an uncertain submit."""
@@ -338,16 +338,16 @@ class Ledger:
         track.slot.release()
         ended_for = math.inf if seconds is None else now - track.created - seconds
         if track.ticket is not None and self.claims.is_silence(track, ended_for):
-            self._look_unasked(now)
+            self._poll_unasked(now)
         good = isinstance(outcome, Result)
         self.succeeded += good
         self.failed += not good
         ref, age, word = track.ref, now - track.tracked_at, word_of(outcome)
-        self._report(events.TaskSettled(ref.model, ref.task_id, word, track.looks, age))
+        self._report(events.TaskSettled(ref.model, ref.task_id, word, track.polls, age))
         self.outages.checked(track, now)
 
-    def _look_unasked(self, now: float) -> None:
-        """Look at the tasks of which callbacks were to tell as if there were none."""
+    def _poll_unasked(self, now: float) -> None:
+        """Poll the tasks of which callbacks were to tell as if there were none."""
         for track in self.tracks.values():
-            if track.ticket is not None and not (track.told or track.looking or track.parked):
-                self.agenda.plan(track, max(now, self._first_look(track)))
+            if track.ticket is not None and not (track.told or track.polling or track.parked):
+                self.agenda.plan(track, max(now, self._first_poll(track)))

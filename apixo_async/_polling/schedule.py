@@ -6,49 +6,49 @@ import random
 from collections.abc import Callable, Hashable
 from typing import ClassVar, Final, NamedTuple, Protocol
 
-#: Looks come up to this share of the interval later than planned, so that crowds disperse.
+#: Polls come up to this share of the interval later than planned, so that crowds disperse.
 JITTER: Final = 0.1
 
-#: A look that failed is repeated after its interval, doubled up to this many seconds.
+#: A poll that failed is repeated after its interval, doubled up to this many seconds.
 FAULT_CEILING: Final = 60.0
 
-#: Intervals beyond the plan's first look after which a callback counts as lost. By the documents
+#: Intervals beyond the plan's first poll after which a callback counts as lost. By the documents
 #: nearly every task is over then: 50 s for gpt-image-1, 210 s for videos.
 LATE: Final = 10
 
-#: Looks in a row that answer 404, and the seconds that they must span, until a task counts as
-#: gone: a short time where no look ever found it, since its id may be mistyped, and a long one
+#: Polls in a row that answer 404, and the seconds that they must span, until a task counts as
+#: gone: a short time where no poll ever found it, since its id may be mistyped, and a long one
 #: where it is known to exist.
 MISSES: Final = 5
 MISSES_SPAN: Final = 10.0
 SEEN_SPAN: Final = 120.0
 
-#: Seconds from one such look to the next while the short time runs: it ends within 15 s.
+#: Seconds from one such poll to the next while the short time runs: it ends within 15 s.
 MISSES_PAUSE: Final = 2.6
 
 #: So many tasks that are missing at once are an outage of the service.
 CROWD: Final = 5
 
-#: The part of all requests that looks may use, however many submits there are.
-LOOKS_SHARE: Final = 0.25
+#: The part of all requests that polls may use, however many submits there are.
+POLLS_SHARE: Final = 0.25
 
 
 class Plan(NamedTuple):
-    """When to look at one task.
+    """When to poll one task.
 
     Attributes:
-        first: Seconds from creation to the first look.
-        interval: Seconds from one look to the next.
+        first: Seconds from creation to the first poll.
+        interval: Seconds from one poll to the next.
     """
 
     first: float
     interval: float
 
 
-def next_look(
+def next_poll(
     plan: Plan, *, created: float, now: float, stretch: float, rng: random.Random
 ) -> float:
-    """Return when to look next at a task that still runs.
+    """Return when to poll a task next that still runs.
 
     Args:
         plan: The plan of the task.
@@ -62,42 +62,42 @@ def next_look(
     return max(created + plan.first, now + interval) + late
 
 
-def first_look(plan: Plan, *, created: float, rng: random.Random) -> float:
-    """Return when to look at a task for the first time."""
+def first_poll(plan: Plan, *, created: float, rng: random.Random) -> float:
+    """Return when to poll a task for the first time."""
     return created + plan.first + plan.interval * JITTER * rng.random()
 
 
-def late_look(plan: Plan, created: float) -> float:
-    """Return when to look for the first time at a task of which a callback is to tell."""
+def late_poll(plan: Plan, created: float) -> float:
+    """Return when to poll a task for the first time of which a callback is to tell."""
     return created + plan.first + LATE * plan.interval
 
 
 def late_again(plan: Plan, *, age: float, now: float) -> float:
-    """Return when to look again at such a task that was running, so many seconds old."""
+    """Return when to poll such a task again that was running, so many seconds old."""
     return now + max(plan.interval, age / 2)
 
 
 def after_fault(plan: Plan, *, faults: int, now: float, rng: random.Random) -> float:
-    """Return when to look again after so many looks in a row that told nothing."""
+    """Return when to poll again after so many polls in a row that told nothing."""
     doubled = plan.interval * 2.0 ** min(faults - 1, 16)
     pause = min(doubled, max(FAULT_CEILING, plan.interval))
     return now + pause * (1 + JITTER * rng.random())
 
 
 def stretching(load: float, submits: float, requests: float) -> float:
-    """Return the factor by which intervals grow so that looks and submits fit the limit.
+    """Return the factor by which intervals grow so that polls and submits fit the limit.
 
     Args:
-        load: Looks a second that all plans together ask for, the sum of 1 / interval.
+        load: Polls a second that all plans together ask for, the sum of 1 / interval.
         submits: Submits a second of late.
         requests: Requests a second that the limit allows.
     """
-    room = max(requests * LOOKS_SHARE, requests - submits)
+    room = max(requests * POLLS_SHARE, requests - submits)
     return max(1.0, load / room)
 
 
 def after_miss(plan: Plan, *, misses: int, seen: bool, now: float, rng: random.Random) -> float:
-    """Return when to look again after so many looks in a row that answered 404."""
+    """Return when to poll again after so many polls in a row that answered 404."""
     if seen:
         return after_fault(plan, faults=misses, now=now, rng=rng)
     if misses >= MISSES:
@@ -112,7 +112,7 @@ def is_gone(misses: int, span: float, *, seen: bool, crowd: bool) -> bool:
     Args:
         misses: How often it did, in a row.
         span: Seconds from the first of these answers to the last.
-        seen: Whether it is known to exist: bought here, or found by a look.
+        seen: Whether it is known to exist: bought here, or found by a poll.
         crowd: Whether so many tasks are missing with it that it is an outage.
     """
     if seen and crowd:
@@ -121,7 +121,7 @@ def is_gone(misses: int, span: float, *, seen: bool, crowd: bool) -> bool:
 
 
 class Room(NamedTuple):
-    """What room looks have at one moment.
+    """What room polls have at one moment.
 
     Attributes:
         requests: Requests a second that the limit allows.
@@ -139,9 +139,9 @@ class Room(NamedTuple):
 
 
 class Schedule(Protocol):
-    """When to look at each task of a client. Times are those of one monotonic clock."""
+    """When to poll each task of a client. Times are those of one monotonic clock."""
 
-    #: Whether first looks move as durations are learned.
+    #: Whether first polls move as durations are learned.
     learns: ClassVar[bool]
 
     def opened(self, kind: str, task: Hashable, /) -> None:
@@ -149,27 +149,27 @@ class Schedule(Protocol):
         ...
 
     def running(self, kind: str, task: Hashable, age: float, /, *, first: bool) -> None:
-        """Note that a look found a task running, so many seconds old; say if it is the first."""
+        """Note that a poll found a task running, so many seconds old; say if it is the first."""
         ...
 
     def closed(self, kind: str, *, waited: bool) -> None:
-        """Note that a task is over, and whether a look had found it running before."""
+        """Note that a task is over, and whether a poll had found it running before."""
         ...
 
     def learn(self, kind: str, task: Hashable, lasted: float | None, /) -> bool:
         """Learn how many seconds a task lasted that is over, if anybody knows.
 
         Returns:
-            Whether first looks at tasks of this kind move with it.
+            Whether first polls of tasks of this kind move with it.
         """
         ...
 
     def first(self, kind: str, created: float) -> float:
-        """Return when to look at a task for the first time."""
+        """Return when to poll a task for the first time."""
         ...
 
     def again(self, kind: str, created: float, now: float, room: Room) -> float:
-        """Return when to look again at a task that was running when looked at."""
+        """Return when to poll a task again that was running when polled."""
         ...
 
     def late(self, kind: str, created: float) -> float:
@@ -178,7 +178,7 @@ class Schedule(Protocol):
 
 
 class Planned:
-    """Look by plans, stretched while looks and submits would not fit the limit.
+    """Poll by plans, stretched while polls and submits would not fit the limit.
 
     Args:
         plan_for: Gives the plan of a kind of task.
@@ -190,19 +190,19 @@ class Planned:
     def __init__(self, plan_for: Callable[[str], Plan], rng: random.Random) -> None:
         self._plan_for = plan_for
         self._rng = rng
-        # Looks a second that the tasks past their first look ask for together.
+        # Polls a second that the tasks past their first poll ask for together.
         self.load = 0.0
 
     def opened(self, *_: object) -> None:
-        """Do nothing: a new task asks for no looks yet."""
+        """Do nothing: a new task asks for no polls yet."""
 
     def running(self, kind: str, *_: object, first: bool) -> None:
-        """Count the task's looks in the load, from the first one on."""
+        """Count the task's polls in the load, from the first one on."""
         if first:
             self.load += 1 / self._plan_for(kind).interval
 
     def closed(self, kind: str, *, waited: bool) -> None:
-        """Count the task's looks no longer."""
+        """Count the task's polls no longer."""
         if waited:
             self.load -= 1 / self._plan_for(kind).interval
 
@@ -211,15 +211,15 @@ class Planned:
         return False
 
     def first(self, kind: str, created: float) -> float:
-        """Return when to look at a task for the first time."""
-        return first_look(self._plan_for(kind), created=created, rng=self._rng)
+        """Return when to poll a task for the first time."""
+        return first_poll(self._plan_for(kind), created=created, rng=self._rng)
 
     def again(self, kind: str, created: float, now: float, room: Room) -> float:
-        """Return when to look again."""
+        """Return when to poll again."""
         stretch = stretching(self.load, room.submits, room.requests)
         plan = self._plan_for(kind)
-        return next_look(plan, created=created, now=now, stretch=stretch, rng=self._rng)
+        return next_poll(plan, created=created, now=now, stretch=stretch, rng=self._rng)
 
     def late(self, kind: str, created: float) -> float:
         """Return when a callback that is not here counts as lost."""
-        return late_look(self._plan_for(kind), created)
+        return late_poll(self._plan_for(kind), created)

@@ -1,4 +1,4 @@
-"""The places that one model's looks may take: where a model hangs, others' news comes on time."""
+"""The places that one model's polls may take: where a model hangs, others' news comes on time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apixo_async._polling.tracked_task import Track
 
 
 class _Model:
-    """The looks of one model that are under way, and the tracks that wait for one of them."""
+    """The polls of one model that are under way, and the tracks that wait for one of them."""
 
     __slots__ = ("under_way", "waiting")
 
@@ -20,10 +20,10 @@ class _Model:
 
 
 class Shares:
-    """Hold back looks of a model that has its share of the places.
+    """Hold back polls of a model that has its share of the places.
 
     Args:
-        agenda: Where the looks are planned.
+        agenda: Where the polls are planned.
         places: The places that there are.
     """
 
@@ -37,25 +37,25 @@ class Shares:
         self._of(track)
 
     def hold_back(self, track: Track) -> bool:
-        """Hold a due look back until one of its model is back; return True if that was done."""
+        """Hold a due poll back until one of its model is back; return True if that was done."""
         model = self._of(track)
         # A model that is alone may have every place.
-        if len(self._models) == 1 or has_share(model.under_way, self._places.free_for_looks):
+        if len(self._models) == 1 or has_share(model.under_way, self._places.free_for_polls):
             return False
         model.waiting.append(track)
         return True
 
     def sent(self, track: Track) -> None:
-        """Note that a look goes out."""
+        """Note that a poll goes out."""
         self._of(track).under_way += 1
 
     def back(self, track: Track, now: float) -> None:
-        """Note that a look is over: the next of its model that waits is due."""
+        """Note that a poll is over: the next of its model that waits is due."""
         model = self._of(track)
         model.under_way -= 1
         while model.waiting:
             waiting = model.waiting.popleft()
-            if waiting.due is None and not waiting.looking and waiting.verdict() is None:
+            if waiting.due is None and not waiting.polling and waiting.verdict() is None:
                 if waiting.refreshers:
                     self._agenda.ask(waiting)
                 else:  # By now its model may be down.

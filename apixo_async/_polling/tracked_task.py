@@ -38,36 +38,36 @@ class Track:
     Attributes:
         ref: The task's model and id.
         kind: What drives its time.
-        plan: When to look at it.
+        plan: When to poll it.
         slot: Given back when the task is over or past its age limit.
         created: When it was created, on the loop's clock; minus infinity while nobody knows.
-        expires: When its age limit is reached; later, when it is given up whatever looks say.
+        expires: When its age limit is reached; later, when it is given up whatever polls say.
         overdue: When the age limit was reached; infinity before.
         tracked_at: When this client took it up, on the loop's clock.
-        due: When the next look is due (minus infinity: asked for), or None while none is planned.
-        looking: Whether a look is under way.
-        looked_at: When the last look went out.
-        ran_until: When the last look went out that found it running.
+        due: When the next poll is due (minus infinity: asked for), or None while none is planned.
+        polling: Whether a poll is under way.
+        polled_at: When the last poll went out.
+        ran_until: When the last poll went out that found it running.
         waited: Whether there was one.
-        looks: Status requests so far.
-        parked: Whether its next look waits for the end of an outage.
-        faults: Looks in a row that told nothing.
-        seen: Whether it is known to exist: bought here, or found by a look.
-        misses: Looks in a row that answered 404.
+        polls: Status requests so far.
+        parked: Whether its next poll waits for the end of an outage.
+        faults: Polls in a row that told nothing.
+        seen: Whether it is known to exist: bought here, or found by a poll.
+        misses: Polls in a row that answered 404.
         missing_since: When the first of those came.
-        snapshot: What the last telling look said, or None.
+        snapshot: What the last telling poll said, or None.
         outcome: How the task ended, or None while it goes on.
-        halted: Why nobody looks although the task goes on, or None.
+        halted: Why nobody polls although the task goes on, or None.
         over: Fires when `outcome` or `halted` is set.
-        changed: Fires at every telling look, and when `over` does.
-        refreshers: Those who asked for a look and wait for what it says.
+        changed: Fires at every telling poll, and when `over` does.
+        refreshers: Those who asked for a poll and wait for what it says.
         ticket: Where its callbacks come in, or None where none are waited for.
         late: When a callback that has not come counts as lost, as far as was known at its creation.
         told: Whether one came.
-        again: Whether news came during a look, which may have been answered before it.
+        again: Whether news came during a poll, which may have been answered before it.
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
-        found: Whether a look found the task that a callback named.
-        claim: Another task that a callback named while one was looked at, or None.
+        found: Whether a poll found the task that a callback named.
+        claim: Another task that a callback named while one was polled, or None.
         placeholder: What stands for its reference until a callback names the task.
         times: When its submit was under way, where that was uncertain.
         reopened: Whether its submit was sent by a process that has ended.
@@ -86,9 +86,6 @@ class Track:
         "halted",
         "kind",
         "late",
-        "looked_at",
-        "looking",
-        "looks",
         "misses",
         "missing_since",
         "outcome",
@@ -97,6 +94,9 @@ class Track:
         "parked",
         "placeholder",
         "plan",
+        "polled_at",
+        "polling",
+        "polls",
         "ran_until",
         "ref",
         "refreshers",
@@ -126,14 +126,14 @@ class Track:
         self.overdue = math.inf
         self.late = -math.inf
         self.due: float | None = None
-        self.waited = self.looking = self.parked = False
+        self.waited = self.polling = self.parked = False
         self.told = self.again = self.unnamed = self.reopened = False
         self.found = self.seen = True
         self.ticket: Ticket | None = None
         self.claim: str | None = None
         self.when_found: Callable[[str], None] | None = None
-        self.looks = self.faults = self.misses = 0
-        self.missing_since = self.looked_at = 0.0
+        self.polls = self.faults = self.misses = 0
+        self.missing_since = self.polled_at = 0.0
         self.ran_until = -math.inf
         self.snapshot: Snapshot | None = None
         self.outcome: Result | TaskError | None = None
@@ -161,7 +161,7 @@ class Track:
         self.changed.fire()
 
     def answer_refreshers(self, told: Snapshot | ApixoError) -> None:
-        """Tell those who asked for a look what it said, each with an error of their own."""
+        """Tell those who asked for a poll what it said, each with an error of their own."""
         waiting, self.refreshers = self.refreshers, []
         for future in waiting:
             if future.done():

@@ -1,6 +1,6 @@
 """What callbacks say of tasks: that there is news, and which task an uncertain submit made.
 
-A callback is never believed. It names a task, and a look proves that name or takes it back.
+A callback is never believed. It names a task, and a poll proves that name or takes it back.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Claims:
         if track.unnamed:
             self._name(track, TaskRef(track.ref.model, named))
         elif named != track.ref.task_id:
-            track.claim = named  # It counts if the one that is being looked at is disproved.
+            track.claim = named  # It counts if the one that is being polled is disproved.
 
     def is_silence(self, track: Track, ended_for: float = math.inf) -> bool:
         """Note that a task is over; return True if its missing callback begins a silence.

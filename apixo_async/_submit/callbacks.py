@@ -43,7 +43,7 @@ class Expected:
         self.came = True
         return self._record is not None and await self._record.claimed(self.ticket.id, task_id)
 
-    def look(self, task_id: str | None) -> None:
+    def poll(self, task_id: str | None) -> None:
         """Note a callback, and act on it once it is known how the POST ended."""
         self.came, self.named = True, task_id or self.named
         if self._act is not None:
@@ -61,7 +61,7 @@ class Callbacks:
 
     Args:
         desk: The client's side of a receiver.
-        poller: Looks at what they tell of.
+        poller: Polls what they tell of.
         patience: Seconds that a POST takes at most.
     """
 
@@ -96,11 +96,11 @@ class Callbacks:
         expected = Expected(asyncio.get_running_loop().time(), record)
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
         note = expected.note if record is not None and record.kept else None
-        expected.ticket = self._desk.open(model, lifetime, expected.look, intent_id=mark, note=note)
+        expected.ticket = self._desk.open(model, lifetime, expected.poll, intent_id=mark, note=note)
         return expected
 
     def bought(self, expected: Expected, track: Track) -> None:
-        """Have callbacks cause looks at a task."""
+        """Have callbacks cause polls of a task."""
         expected.ended(lambda _: self._poller.called(track))
 
     def uncertain(self, expected: Expected, model: str, kind: str, slot: Slot) -> Track:

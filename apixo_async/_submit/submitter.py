@@ -35,7 +35,7 @@ class Submitter:
     Args:
         line: The way to the service.
         posts: Sends the POSTs.
-        poller: Looks at what was bought; without it nothing is bought.
+        poller: Polls what was bought; without it nothing is bought.
         report: Where events go.
         timeouts: The budgets of repeats.
         rng: The source of the jitter.

@@ -168,7 +168,7 @@ class Fault:
 
     @classmethod
     def odd_state(cls, state: str = "processing_r2") -> Fault:
-        """Answer a look with an undocumented state, as one caller met it, and no more than that."""
+        """Answer a poll with an undocumented state, as one caller met it, and no more than that."""
 
         def alter(status: dict[str, Any]) -> None:
             for name in status.keys() - {"taskId", "createTime"}:
@@ -272,7 +272,7 @@ def _of_status(change: Alteration) -> Alteration:
     return alter
 
 
-API: frozenset[Kind] = frozenset(("submit", "look", "balance"))
+API: frozenset[Kind] = frozenset(("submit", "poll", "balance"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +298,9 @@ class Script:
         """Script the next submits."""
         self._add("submit", None, turns)
 
-    def look(self, *turns: Fault | None, task_id: str | None = None) -> None:
-        """Script the next looks, of one task if given; that task's own turns come first."""
-        self._add("look", task_id, turns)
+    def poll(self, *turns: Fault | None, task_id: str | None = None) -> None:
+        """Script the next polls, of one task if given; that task's own turns come first."""
+        self._add("poll", task_id, turns)
 
     def balance(self, *turns: Fault | None) -> None:
         """Script the next requests for the balance."""

@@ -27,7 +27,7 @@ class Exchange:
     Attributes:
         at: When it arrived; for a refused connection, when it was tried.
         answered_at: When its answer left; None without an answer, or before it.
-        kind: ``submit``, ``look``, ``balance``, ``download`` or ``other``.
+        kind: ``submit``, ``poll``, ``balance``, ``download`` or ``other``.
         method: In capitals.
         host: Where the client sent it to.
         path: Without the query.

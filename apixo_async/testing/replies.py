@@ -10,7 +10,7 @@ from typing import Literal
 
 from apixo_async.testing.lifecycles import SimulatedTask
 
-Kind = Literal["submit", "look", "balance", "download", "other"]
+Kind = Literal["submit", "poll", "balance", "download", "other"]
 
 #: Where the documents' results lie; in process there is no server to name instead.
 RESULT_HOST = "https://r2.apixo.ai"
@@ -139,7 +139,7 @@ PREFIX = "/api/v1"
 #: Pattern, kind and methods of every path there is.
 _ROUTES: tuple[tuple[re.Pattern[str], Kind, tuple[str, ...]], ...] = (
     (re.compile(rf"{PREFIX}/generateTask/(?P<model>[^/]+)"), "submit", ("POST",)),
-    (re.compile(rf"{PREFIX}/statusTask/(?P<model>[^/]+)"), "look", ("GET",)),
+    (re.compile(rf"{PREFIX}/statusTask/(?P<model>[^/]+)"), "poll", ("GET",)),
     (re.compile(rf"{PREFIX}/apikeys/current-balance"), "balance", ("GET",)),
     (
         re.compile(r"/results/(?P<task_id>[^/]+)/(?P<index>\d{1,4})\.(?:png|jpg|webp)"),
@@ -191,7 +191,7 @@ def _found(kind: Kind, parts: Mapping[str, str], call: Call, *, allowed: bool) -
     return Route(
         kind if allowed else "other",
         model,
-        parts.get("task_id") or (call.query.get("taskId") if kind == "look" else None),
+        parts.get("task_id") or (call.query.get("taskId") if kind == "poll" else None),
         None if index is None else int(index),
         405 if not allowed else None if known else 404,
     )

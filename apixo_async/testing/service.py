@@ -71,7 +71,7 @@ class Service:
         self._too_many_tasks = Refusal(429, "Concurrent task limit reached", retry)
         self._calls: Mapping[Kind, Callable[[Request], tuple[object, str | None]]] = {
             "submit": self._submit,
-            "look": self._look,
+            "poll": self._poll,
             "balance": self._balance,
         }
 
@@ -125,7 +125,7 @@ class Service:
         account.buy(task.price, task.ends, now)
         return task
 
-    def _look(self, request: Request) -> tuple[object, str | None]:
+    def _poll(self, request: Request) -> tuple[object, str | None]:
         wanted = request.route.task_id
         if not wanted:
             raise Refusal(400, "taskId is required")

@@ -24,7 +24,7 @@ class Simulator(Api):
 
     Use it in process through `transport`, or on a port through `serve`. Callbacks go where
     `deliver_to` says; served, to their URLs over real sockets. A failed task is not refunded. The
-    sample task of the documents, ``task_12345678``, can be looked at under each documented model;
+    sample task of the documents, ``task_12345678``, can be polled under each documented model;
     it is in no list and no count.
 
     Args:

@@ -33,7 +33,7 @@ class CallbackApp:
 async def _http(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     token = str(scope["path"]).rpartition("/")[2]
     status = await answer(str(scope["method"]), token, _body_of(receive))
-    with suppress(OSError):  # The sender left; it sends again, or a scheduled look finds out.
+    with suppress(OSError):  # The sender left; it sends again, or a scheduled poll finds out.
         headers = [(b"content-length", b"0")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})

@@ -11,9 +11,9 @@ import anyio
 
 from apixo_async._reporting import guarded, logger
 
-#: Told, on the client's loop, that a callback came: look now. The argument is the task's id that
-#: the body claims, or None; only a look proves it.
-Look: TypeAlias = Callable[[str | None], None]
+#: Told, on the client's loop, that a callback came: poll now. The argument is the task's id that
+#: the body claims, or None; only a poll proves it.
+Poll: TypeAlias = Callable[[str | None], None]
 
 #: Awaited, on the client's loop, before the service is told that a callback was received: what it
 #: claims is durable then. Returns whether that may be so. What it raises has the service send it
@@ -24,21 +24,21 @@ Note: TypeAlias = Callable[[str | None], Coroutine[object, object, bool]]
 #: kept beyond the end of the process or not.
 Issue: TypeAlias = Callable[[str, float, str | None, bool], tuple[str, str]]
 
-#: Seconds between two looks at one task that callbacks cause.
+#: Seconds between two polls of one task that callbacks cause.
 SPACING: Final = 1.0
 #: Seconds for which a callback's answer waits until what it claims is durable.
 NOTING: Final = 10.0
 #: Callbacks for intents unknown here, and intents that were left, of which so many are known.
 MOST_KNOWN: Final = 10_000
-#: Looks at one task that callbacks may cause; after that it has its scheduled ones.
+#: Polls of one task that callbacks may cause; after that it has its scheduled ones.
 MOST: Final = 20
 
 
-def next_look(caused: int, last: float, now: float) -> float | None:
-    """Return when a callback may cause a look, or None if its task had enough of them.
+def next_poll(caused: int, last: float, now: float) -> float | None:
+    """Return when a callback may cause a poll, or None if its task had enough of them.
 
     Args:
-        caused: Looks that callbacks caused so far.
+        caused: Polls that callbacks caused so far.
         last: When the last of them was.
         now: The time.
     """
@@ -53,16 +53,16 @@ class Ticket:
         url: The `callback_url` of the submit.
     """
 
-    __slots__ = ("_caused", "_claimed", "_desk", "_last", "_look", "_note", "_timer", "id", "url")
+    __slots__ = ("_caused", "_claimed", "_desk", "_last", "_note", "_poll", "_timer", "id", "url")
 
     def __init__(
-        self, desk: Desk, look: Look, intent_id: str, url: str, note: Note | None = None
+        self, desk: Desk, poll: Poll, intent_id: str, url: str, note: Note | None = None
     ) -> None:
         self._note = note
         self.id = intent_id
         self.url = url
         self._desk = desk
-        self._look = look
+        self._poll = poll
         self._claimed: str | None = None
         self._caused = 0
         self._last = -SPACING
@@ -80,7 +80,7 @@ class Ticket:
     async def heard(self, task_id: str | None) -> bool:
         """Act on a callback, from any thread; return True if it need not come again.
 
-        Where it is noted, it causes a look at once, and names a task only once that is noted.
+        Where it is noted, it causes a poll at once, and names a task only once that is noted.
         """
         if self._note is None:
             self.tell(task_id)
@@ -130,24 +130,24 @@ class Ticket:
     def _called(self, task_id: str | None) -> None:
         self._claimed = task_id or self._claimed
         if self._timer is not None:
-            return  # The look that waits serves this callback, too.
+            return  # The poll that waits serves this callback, too.
         now = self._desk.loop.time()
-        due = next_look(self._caused, self._last, now)
+        due = next_poll(self._caused, self._last, now)
         if due is None:
             return
         if due <= now:
-            self._look_now()
+            self._poll_now()
         else:
-            self._timer = self._desk.loop.call_at(due, self._look_now)
+            self._timer = self._desk.loop.call_at(due, self._poll_now)
 
-    def _look_now(self) -> None:
+    def _poll_now(self) -> None:
         self._timer = None
         self._caused += 1
         self._last = self._desk.loop.time()
-        guarded("the look for a callback", self._look, self._claimed)
+        guarded("the poll for a callback", self._poll, self._claimed)
 
     def __repr__(self) -> str:
-        return f"<Ticket {self.id[:8]}, {self._caused} looks>"  # Neither its URL nor its token.
+        return f"<Ticket {self.id[:8]}, {self._caused} polls>"  # Neither its URL nor its token.
 
 
 class Desk:
@@ -181,7 +181,7 @@ class Desk:
         self,
         model: str,
         lifetime: float,
-        look: Look,
+        poll: Poll,
         *,
         intent_id: str | None = None,
         note: Note | None = None,
@@ -191,7 +191,7 @@ class Desk:
         Args:
             model: The model's name.
             lifetime: Seconds for which its URL holds.
-            look: Called for callbacks, at most `MOST` times and once in `SPACING` seconds; must
+            poll: Called for callbacks, at most `MOST` times and once in `SPACING` seconds; must
                 not block.
             intent_id: The id of a ticket of an earlier process, to be told of what comes for it.
             note: Awaited with what a callback claims, before that is answered with 200.
@@ -200,7 +200,7 @@ class Desk:
             ConfigurationError: The name does not fit in a URL, or the lifetime is none.
         """
         intent_id, url = self._issue(model, lifetime, intent_id, note is not None)
-        ticket = self.tickets[intent_id] = Ticket(self, look, intent_id, url, note)
+        ticket = self.tickets[intent_id] = Ticket(self, poll, intent_id, url, note)
         self.left.pop(intent_id, None)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:

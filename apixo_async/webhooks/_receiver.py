@@ -61,11 +61,11 @@ _MARK_BYTES: Final = 4
 
 
 class WebhookReceiver:
-    """Receive the callbacks of tasks, and have each task looked at when one comes.
+    """Receive the callbacks of tasks, and have each task polled when one comes.
 
     The service signs nothing, so nothing that a callback says is believed: its URL holds a token
-    that only this secret makes, and the news comes from a look over the client's own channel. A
-    callback is answered before that look, whatever its body is. One receiver serves any number of
+    that only this secret makes, and the news comes from a poll over the client's own channel. A
+    callback is answered before that poll, whatever its body is. One receiver serves any number of
     clients. A callback for a submit of another process, or for one that a journal keeps and has not
     noted yet, is answered 503: the service sends it again, three times in 13 minutes, and it may
     reach its owner then.
@@ -127,7 +127,7 @@ class WebhookReceiver:
     def parse(self, token: str, body: bytes) -> TaskRef:
         """Return the task that a callback is about; for applications that only record it.
 
-        The model is proved by the token. The task's id is what the body claims: look at the task
+        The model is proved by the token. The task's id is what the body claims: poll the task
         to know more.
 
         Args:
@@ -184,7 +184,7 @@ class WebhookReceiver:
         intent = self._intent(token) if method == "POST" else None
         if intent is None:
             return 404
-        # Only the service knows this URL: whatever the body is, there is something to look at.
+        # Only the service knows this URL: whatever the body is, there is something to poll.
         task_id = task_id_in(await read_body(chunk))
         ticket = self._tickets.get(intent.id)
         if ticket is not None and ticket.is_left:

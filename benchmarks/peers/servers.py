@@ -40,7 +40,7 @@ class Tasks:
         return task_id
 
     def is_over(self, task_id: str) -> bool:
-        """Say whether a task is done; a look."""
+        """Say whether a task is done; a poll."""
         self.requests += 1
         return time.time() >= self.created[task_id] + self.seconds
 

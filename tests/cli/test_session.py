@@ -128,8 +128,8 @@ def test_without_aiohttp_the_default_transport_is_used(monkeypatch: pytest.Monke
     [
         (events.SubmitRefused("m", "busy", 0.5), True),
         (events.SubmitRefused("m", "no credit", None), False),
-        (events.LookFailed("m", "t", "no answer", 3.0), True),
-        (events.LookFailed("m", "t", "wrong key", None), False),
+        (events.PollFailed("m", "t", "no answer", 3.0), True),
+        (events.PollFailed("m", "t", "wrong key", None), False),
         (events.LimitReached("submits", 2.0), True),
         (events.TaskAttached("m", "t"), False),
     ],

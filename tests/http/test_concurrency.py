@@ -7,31 +7,31 @@ import pytest
 from apixo_async._http.concurrency import FEWEST, Gate
 
 pytestmark = pytest.mark.anyio
-LOOKS = FEWEST * 3 // 4
+POLLS = FEWEST * 3 // 4
 
 
 async def full(gate: Gate) -> None:
-    """Fill a gate, with as many looks as it lets in."""
-    for _ in range(LOOKS):
+    """Fill a gate, with as many polls as it lets in."""
+    for _ in range(POLLS):
         await gate.enter(for_submit=False)
-    for _ in range(FEWEST - LOOKS):
+    for _ in range(FEWEST - POLLS):
         await gate.enter(for_submit=True)
 
 
-async def test_looks_leave_places_to_submits() -> None:
-    """A quarter of the gate is out of reach for looks."""
+async def test_polls_leave_places_to_submits() -> None:
+    """A quarter of the gate is out of reach for polls."""
     gate = Gate(lambda: 10)
-    for _ in range(LOOKS):
+    for _ in range(POLLS):
         await gate.enter(for_submit=False)
-    look = asyncio.create_task(gate.enter(for_submit=False))
+    poll = asyncio.create_task(gate.enter(for_submit=False))
     await asyncio.sleep(1)
-    assert not look.done()
+    assert not poll.done()
     await asyncio.wait_for(gate.enter(for_submit=True), 0.001)
-    look.cancel()
+    poll.cancel()
 
 
 async def test_submits_enter_first() -> None:
-    """A free place goes to the submit that waits, not to the look that waits longer."""
+    """A free place goes to the submit that waits, not to the poll that waits longer."""
     gate = Gate(lambda: 10)
     await full(gate)
     order: list[str] = []
@@ -40,12 +40,12 @@ async def test_submits_enter_first() -> None:
         await gate.enter(for_submit=name == "submit")
         order.append(name)
 
-    waiting = [asyncio.create_task(enter(name)) for name in ("look", "submit")]
+    waiting = [asyncio.create_task(enter(name)) for name in ("poll", "submit")]
     await asyncio.sleep(0)
     for _ in range(FEWEST):
         gate.leave(None)
     await asyncio.gather(*waiting)
-    assert order == ["submit", "look"]
+    assert order == ["submit", "poll"]
 
 
 async def test_cancelled_waiter_gives_its_place_back() -> None:

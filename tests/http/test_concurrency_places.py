@@ -32,7 +32,7 @@ def test_the_size_of_the_gate(rate: float, latency: float, size: int) -> None:
 @settings(max_examples=200, deadline=None, database=None)
 @given(rate=st.floats(1 / 60, 1e4), latency=st.floats(0.0, 1e4))
 def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
-    """Within its bounds, what the gate leaves to looks carries the whole rate."""
+    """Within its bounds, what the gate leaves to polls carries the whole rate."""
     size = gate_size(rate, latency)
     assert 32 <= size <= 256
     if size < 256:
@@ -40,16 +40,16 @@ def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
 
 
 def test_places_are_kept_for_submits() -> None:
-    """Looks leave a quarter of the gate to submits, and submits may fill it."""
+    """Polls leave a quarter of the gate to submits, and submits may fill it."""
     table = PlaceTable()
-    looks = submits = 0
+    polls = submits = 0
     while table.has_place(for_submit=False):
         table.enter()
-        looks += 1
+        polls += 1
     while table.has_place(for_submit=True):
         table.enter()
         submits += 1
-    assert (looks, submits, table.used) == (24, 8, 32)
+    assert (polls, submits, table.used) == (24, 8, 32)
     for used in range(31, 22, -1):
         table.leave(None, RATE)
         assert table.has_place(for_submit=True)

@@ -1,4 +1,4 @@
-"""What one look tells: the table of over, running, faulty, throttled, missing and denied."""
+"""What one poll tells: the table of over, running, faulty, throttled, missing and denied."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from apixo_async._http import verdicts, wire
 from apixo_async._http.verdicts import (
     Denied,
     Faulty,
-    LookVerdict,
     Missing,
     Over,
+    PollVerdict,
     Running,
     Throttled,
-    judge_look,
+    judge_poll,
 )
 from apixo_async._http.wire import Answer, Status, read_balance, read_envelope
 from apixo_async._types import Result, TaskRef
@@ -43,12 +43,12 @@ def body(code: object = 200, message: str = "success", **data: object) -> bytes:
     return json.dumps({"code": code, "message": message, **data}).encode()
 
 
-def look(status_object: object, *, status: int = 200, code: object = 200) -> LookVerdict:
+def poll(status_object: object, *, status: int = 200, code: object = 200) -> PollVerdict:
     """Judge an answer that holds this status object."""
-    return judge_look(Answer(status, body(code, data=status_object)), REF)
+    return judge_poll(Answer(status, body(code, data=status_object)), REF)
 
 
-CODES: dict[int, type[LookVerdict]] = {
+CODES: dict[int, type[PollVerdict]] = {
     400: Missing,
     401: Denied,
     402: Faulty,
@@ -69,8 +69,8 @@ CODES: dict[int, type[LookVerdict]] = {
 
 @pytest.mark.parametrize("told", ["both", "status", "code", "page", "gateway"])
 @pytest.mark.parametrize(("code", "cls"), CODES.items(), ids=[str(code) for code in CODES])
-def test_an_error_in_place_of_a_status(code: int, cls: type[LookVerdict], told: str) -> None:
-    """An error tells nothing, that the task is unknown, that the key may not look, or 429.
+def test_an_error_in_place_of_a_status(code: int, cls: type[PollVerdict], told: str) -> None:
+    """An error tells nothing, that the task is unknown, that the key may not poll, or 429.
 
     A page that is no envelope is a gateway's: it tells nothing but a 429. Nor does a status that
     the envelope, which knows the task, contradicts.
@@ -80,7 +80,7 @@ def test_an_error_in_place_of_a_status(code: int, cls: type[LookVerdict], told: 
     content = body(200 if told == "status" else code, "No", data={"state": "success"})
     content = {"page": PAGE, "gateway": GATEWAY}.get(told, content)
     answer = Answer(200 if told == "code" else code, content)
-    verdict = judge_look(answer, REF)
+    verdict = judge_poll(answer, REF)
     assert type(verdict) is cls
     error = verdict.error  # type: ignore[union-attr]  # every class above has one
     assert isinstance(error, APIStatusError)
@@ -91,7 +91,7 @@ def test_an_error_in_place_of_a_status(code: int, cls: type[LookVerdict], told: 
 
 def test_no_credit_says_nothing_of_a_task() -> None:
     """A 400 for want of credit does not make a paid task unknown."""
-    verdict = judge_look(Answer(400, body(400, "Insufficient credits", data=None)), REF)
+    verdict = judge_poll(Answer(400, body(400, "Insufficient credits", data=None)), REF)
     assert isinstance(verdict, Faulty)
     assert isinstance(verdict.error, InsufficientBalanceError)
 
@@ -121,20 +121,20 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_an_answer_without_a_status(answer: Answer) -> None:
-    """What holds no readable status tells nothing: the task is looked at again."""
-    verdict = judge_look(answer, REF)
+    """What holds no readable status tells nothing: the task is polled again."""
+    verdict = judge_poll(answer, REF)
     assert isinstance(verdict, Faulty)
     assert isinstance(verdict.error, APIConnectionError)
     assert (verdict.error.model, verdict.error.task_id) == (REF.model, REF.task_id)
     assert str(verdict.error) == (
-        f"{REF}: HTTP {answer.status} without a readable status; it is looked at again"
+        f"{REF}: HTTP {answer.status} without a readable status; it is polled again"
     )
 
 
 @pytest.mark.parametrize("status", [200, 201, 203, 299])
 def test_any_2xx_will_do(status: int) -> None:
     """Success is any HTTP 2xx with code 200."""
-    assert isinstance(look({"state": "pending"}, status=status), Running)
+    assert isinstance(poll({"state": "pending"}, status=status), Running)
 
 
 STILL_RUNNING = {
@@ -153,7 +153,7 @@ STILL_RUNNING = {
 @pytest.mark.parametrize("data", STILL_RUNNING.values(), ids=STILL_RUNNING.keys())
 def test_a_task_that_runs(data: dict[str, object]) -> None:
     """Every state but two means that the task still runs, whatever else is said."""
-    verdict = look(data)
+    verdict = poll(data)
     assert isinstance(verdict, Running)
     assert (verdict.snapshot.state, verdict.snapshot.raw) == (str(data["state"]), data)
     assert (verdict.snapshot.model, verdict.snapshot.task_id) == (REF.model, REF.task_id)
@@ -166,7 +166,7 @@ def test_the_times_of_a_task(state: str) -> None:
     header = "Fri, 09 Jan 2026 13:33:50 GMT"
     content = body(data={"state": state, "createTime": 1_767_965_610_929})
     for date, at in ((header, 1_767_965_630.0), (None, None), ("x", None)):
-        verdict = judge_look(Answer(200, content, date_header=date), REF)
+        verdict = judge_poll(Answer(200, content, date_header=date), REF)
         assert isinstance(verdict, Over | Running)
         assert (verdict.created, verdict.at) == (1_767_965_610.929, at)
 
@@ -184,7 +184,7 @@ SUCCESSES = {
 @pytest.mark.parametrize("data", SUCCESSES.values(), ids=SUCCESSES.keys())
 def test_a_task_that_succeeded(data: dict[str, object]) -> None:
     """The state alone says that a task succeeded; its result has the URLs."""
-    verdict = look(data)
+    verdict = poll(data)
     assert isinstance(verdict, Over)
     assert isinstance(verdict.outcome, Result)
     assert (verdict.outcome.urls, verdict.outcome.ref) == ((URL,), REF)
@@ -194,7 +194,7 @@ def test_a_task_that_succeeded(data: dict[str, object]) -> None:
 @pytest.mark.parametrize("result_json", [None, "", "{", "null", [], {}, 7], ids=repr)
 def test_a_success_without_urls(result_json: object) -> None:
     """A success without a readable result is over all the same, and has no URLs."""
-    verdict = look({"state": "success", "resultJson": result_json})
+    verdict = poll({"state": "success", "resultJson": result_json})
     assert isinstance(verdict, Over)
     assert isinstance(verdict.outcome, Result)
     assert verdict.outcome.urls == ()
@@ -229,7 +229,7 @@ def test_a_success_without_urls(result_json: object) -> None:
 )
 def test_a_task_that_failed(data: dict[str, object], words: str) -> None:
     """A failed task says why, and whether a new one may fare better, though all else is 200."""
-    verdict = look(data)
+    verdict = poll(data)
     assert isinstance(verdict, Over)
     error = verdict.outcome
     assert isinstance(error, TaskFailedError)
@@ -281,16 +281,16 @@ def test_no_answer_is_too_odd_to_judge(status: int, content: bytes) -> None:
     """Whatever comes, it has a verdict, an error has words, and no text is half an emoji."""
     answer = Answer(status, content)
     read: list[object] = [str(verdicts.status_error(answer)), verdicts.says_throttled(answer)]
-    look, submit = judge_look(answer, REF), verdicts.judge_submit(answer, REF.model)
-    assert isinstance(look, LookVerdict)
+    poll, submit = judge_poll(answer, REF), verdicts.judge_submit(answer, REF.model)
+    assert isinstance(poll, PollVerdict)
     assert isinstance(submit, verdicts.SubmitVerdict)
-    if isinstance(look, Over | Running):
-        read += [look.snapshot.state, look.snapshot.raw]
-    if isinstance(look, Over) and isinstance(look.outcome, Result):
-        read += [look.outcome.urls, look.outcome.raw]
-        assert all(look.outcome.urls)
-    elif isinstance(look, Over):
-        read += [str(look.outcome)]
+    if isinstance(poll, Over | Running):
+        read += [poll.snapshot.state, poll.snapshot.raw]
+    if isinstance(poll, Over) and isinstance(poll.outcome, Result):
+        read += [poll.outcome.urls, poll.outcome.raw]
+        assert all(poll.outcome.urls)
+    elif isinstance(poll, Over):
+        read += [str(poll.outcome)]
     if isinstance(submit, verdicts.Bought):
         read += [submit.task_id]
         assert "\ufffd" not in submit.task_id
@@ -307,16 +307,16 @@ def test_no_answer_is_too_odd_to_judge(status: int, content: bytes) -> None:
 @pytest.mark.parametrize(
     "content", [PAGE, body(404), body(200, data={"state": "success", "resultJson": RESULT_JSON})]
 )
-def test_a_look_whose_answer_is_cut(status: int, content: bytes) -> None:
+def test_a_poll_whose_answer_is_cut(status: int, content: bytes) -> None:
     """A task whose answer is too long goes on: what is behind the cut may change everything."""
-    verdict = judge_look(Answer(status, content, cut=True), REF)
+    verdict = judge_poll(Answer(status, content, cut=True), REF)
     assert isinstance(verdict, Faulty)
     assert f"{REF}: HTTP {status} and an answer that is too long" in str(verdict.error)
 
 
 def test_a_429_whose_answer_is_cut() -> None:
-    """A look that was refused for the limits says so, however long its page is."""
-    assert isinstance(judge_look(Answer(429, PAGE, cut=True), REF), Throttled)
+    """A poll that was refused for the limits says so, however long its page is."""
+    assert isinstance(judge_poll(Answer(429, PAGE, cut=True), REF), Throttled)
 
 
 @pytest.mark.parametrize("status", [200, 404])
@@ -333,5 +333,5 @@ def test_an_answer_is_parsed_once(status: int, code: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(wire, "_parsed", counted)
     answer = Answer(status, body(code, data={"state": "processing", "number": 429}))
     assert not verdicts.says_throttled(answer)
-    judge_look(answer, REF)
+    judge_poll(answer, REF)
     assert parsed == [answer.body]

@@ -260,7 +260,7 @@ def test_half_an_emoji_in_a_result(half: str, escaped: int) -> None:
     assert "\\ud" not in read.replace("\\\\", "")
 
 
-def test_what_only_looks_like_half_an_emoji() -> None:
+def test_what_only_seems_like_half_an_emoji() -> None:
     """Pairs, and backslashes before such letters, are read as they are."""
     texts = ["\U0001f600", "\\ud83d", "\\\U0001f600", "\\\\ud83d"]
     broken = json.dumps({"code": 200, "data": texts, "message": "@"}).replace("@", HALF)

@@ -54,9 +54,9 @@ class Account:
             if urgency is None:
                 return
             assert flags[urgency]
-            looks_wait = flags[ASKED] or flags[SCHEDULED]
-            self.passed_over = self.passed_over + 1 if urgency is SUBMIT and looks_wait else 0
-            assert self.passed_over <= 3, "waiting looks keep a quarter"
+            polls_wait = flags[ASKED] or flags[SCHEDULED]
+            self.passed_over = self.passed_over + 1 if urgency is SUBMIT and polls_wait else 0
+            assert self.passed_over <= 3, "waiting polls keep a quarter"
             if urgency is SUBMIT:
                 assert budget.slots.existing + budget.submits_under_way < budget.slots.limit
             budget.take(urgency, self.now)
@@ -73,8 +73,8 @@ class Account:
 
     def due(self) -> float:
         """Return when the budget wants to be asked again."""
-        looks = self.waiting[ASKED] + self.waiting[SCHEDULED]
-        return self.budget.wake_at(self.now, slots=0, submits=self.waiting[SUBMIT], looks=looks)
+        polls = self.waiting[ASKED] + self.waiting[SCHEDULED]
+        return self.budget.wake_at(self.now, slots=0, submits=self.waiting[SUBMIT], polls=polls)
 
     def check(self) -> None:
         """Counts agree, and ceilings stay within their bounds."""
@@ -286,8 +286,8 @@ def test_waiting_for_a_slot_is_no_time_under_429() -> None:
     assert budget.closed_since(SUBMIT) == 500.0
 
 
-def test_refused_looks_lower_the_rate() -> None:
-    """Looks refused twice after sixty answers mean sixty a minute, in two cuts, and no more."""
+def test_refused_polls_lower_the_rate() -> None:
+    """Polls refused twice after sixty answers mean sixty a minute, in two cuts, and no more."""
     budget, now = account_with(10), 100.0
     assert let_go(budget, now, SCHEDULED, 60) == 60
     for _ in range(60):

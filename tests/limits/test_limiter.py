@@ -95,8 +95,8 @@ async def test_cancelled_waiters_hold_nothing() -> None:
     assert limiter.requests_used(now()) == 0
 
 
-async def test_submits_before_looks_which_keep_a_quarter() -> None:
-    """While all wait, three submits go for each look, and the two kinds of looks take turns."""
+async def test_submits_before_polls_which_keep_a_quarter() -> None:
+    """While all wait, three submits go for each poll, and the two kinds of polls take turns."""
     limiter = Limiter(Limits(requests_per_minute=60))
     order: list[str] = []
 
@@ -114,8 +114,8 @@ async def test_submits_before_looks_which_keep_a_quarter() -> None:
     for permit in blocker:
         permit.answered()
     await asyncio.gather(*waiting)
-    looks = [name for name in order if not name.startswith("submit")]
-    assert looks == [f"{kind}{n}" for n in range(4) for kind in ("asked", "scheduled")]
+    polls = [name for name in order if not name.startswith("submit")]
+    assert polls == [f"{kind}{n}" for n in range(4) for kind in ("asked", "scheduled")]
     assert [name for name in order if name.startswith("submit")] == [f"submit{n}" for n in range(4)]
     assert order.index("submit3") <= 4
     assert order.index("asked0") <= 3
@@ -182,7 +182,7 @@ async def test_cancelled_slot_waiter_passes_it_on() -> None:
 
 
 async def test_429_to_a_submit_closes_submits_only() -> None:
-    """After a 429 to a submit, looks go on, and submits wait for `Retry-After`, then probe."""
+    """After a 429 to a submit, polls go on, and submits wait for `Retry-After`, then probe."""
     limiter = Limiter(seed=1)
     start = now()
     scope, pause = (await taken(limiter)).throttled(7.0)
@@ -200,8 +200,8 @@ async def test_429_to_a_submit_closes_submits_only() -> None:
     assert now() - opened == pytest.approx(4 * 60 / 10_000)
 
 
-async def test_429_to_a_look_closes_everything() -> None:
-    """After a 429 to a look, neither submits nor looks go until one probe is answered."""
+async def test_429_to_a_poll_closes_everything() -> None:
+    """After a 429 to a poll, neither submits nor polls go until one probe is answered."""
     limiter = Limiter(seed=1)
     scope, pause = (await taken(limiter, Urgency.SCHEDULED)).throttled(None)
     assert scope == "everything"
@@ -209,23 +209,23 @@ async def test_429_to_a_look_closes_everything() -> None:
     start = now()
     probe = await limiter.permit(Urgency.SUBMIT)
     assert now() - start == pytest.approx(pause)
-    look = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    poll = asyncio.create_task(limiter.permit(Urgency.ASKED))
     await asyncio.sleep(10)
-    assert not look.done()
+    assert not poll.done()
     probe.unanswered()  # A probe that tells nothing makes room for the next probe.
-    await asyncio.wait_for(look, 0.001)
+    await asyncio.wait_for(poll, 0.001)
 
 
 async def test_lost_probe_of_both_gates() -> None:
-    """A submit that is refused while it probes for all traffic makes room for a look's probe."""
+    """A submit that is refused while it probes for all traffic makes room for a poll's probe."""
     limiter = Limiter(seed=1)
     (await taken(limiter, Urgency.SCHEDULED)).throttled(1.0)
     submit = await limiter.permit(Urgency.SUBMIT)
-    look = asyncio.create_task(limiter.permit(Urgency.SCHEDULED))
+    poll = asyncio.create_task(limiter.permit(Urgency.SCHEDULED))
     await asyncio.sleep(1)
-    assert not look.done()
+    assert not poll.done()
     submit.throttled(5.0)
-    await asyncio.wait_for(look, 0.001)
+    await asyncio.wait_for(poll, 0.001)
 
 
 def test_one_limiter_on_loops_in_turn() -> None:
@@ -252,11 +252,11 @@ async def test_higher_limits_serve_at_once() -> None:
     await limiter.slot()
     (await taken(limiter)).answered()
     waiters = [asyncio.create_task(limiter.slot()) for _ in range(3)]
-    looks = [asyncio.create_task(limiter.permit(Urgency.ASKED)) for _ in range(3)]
+    polls = [asyncio.create_task(limiter.permit(Urgency.ASKED)) for _ in range(3)]
     await asyncio.sleep(0.5)
-    assert not any(task.done() for task in (*waiters, *looks))
+    assert not any(task.done() for task in (*waiters, *polls))
     limiter.limits = Limits(3, 1_200)
-    await asyncio.gather(*looks, *waiters[:2])
+    await asyncio.gather(*polls, *waiters[:2])
     assert now() - start == 0.5
     await asyncio.sleep(1_000)
     assert not waiters[2].done()
@@ -271,9 +271,9 @@ async def test_lower_limits_take_nothing_back() -> None:
     for _ in range(20):
         (await taken(limiter, Urgency.ASKED)).answered()
     limiter.limits = Limits(2, 12)
-    look = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    poll = asyncio.create_task(limiter.permit(Urgency.ASKED))
     slot = asyncio.create_task(limiter.slot())
-    await look
+    await poll
     assert now() - start == pytest.approx(60.02)
     for one in slots[:3]:
         one.release()
@@ -288,10 +288,10 @@ async def test_the_timer_follows_the_limits() -> None:
     """Whoever waited by the pace of a low limit goes by the pace of the higher one."""
     limiter = Limiter(Limits(requests_per_minute=1))
     (await taken(limiter)).answered()
-    look = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    poll = asyncio.create_task(limiter.permit(Urgency.ASKED))
     await asyncio.sleep(10)
     limiter.limits = Limits(requests_per_minute=60)
-    await asyncio.wait_for(look, 0.1)
+    await asyncio.wait_for(poll, 0.1)
 
 
 def test_limits_before_the_first_use() -> None:
@@ -399,11 +399,11 @@ async def test_a_crowd_shares_timers() -> None:
     limiter.pace()
     start, steps = now(), set[float]()
 
-    async def look() -> None:
+    async def poll() -> None:
         (await limiter.permit(Urgency.SCHEDULED)).answered()
         steps.add(loop.time())
 
-    await asyncio.gather(*(look() for _ in range(1_000)))
+    await asyncio.gather(*(poll() for _ in range(1_000)))
     assert now() - start == pytest.approx(999 * 60 / 10_000, abs=0.01)
     assert len(steps) <= 130
 
@@ -441,8 +441,8 @@ async def test_the_next_of_the_first_submits_goes_at_once() -> None:
     others[2].cancel()
 
 
-async def test_one_who_looks_again_and_again_keeps_a_quarter() -> None:
-    """Looks asked for one after the other keep their quarter against a crowd of submits."""
+async def test_one_who_polls_again_and_again_keeps_a_quarter() -> None:
+    """Polls asked for one after the other keep their quarter against a crowd of submits."""
     limiter = Limiter(Limits(requests_per_minute=6_000))
     loop = asyncio.get_running_loop()
     served: list[Urgency] = []
@@ -451,17 +451,17 @@ async def test_one_who_looks_again_and_again_keeps_a_quarter() -> None:
         (await limiter.permit(Urgency.SUBMIT)).answered()
         served.append(Urgency.SUBMIT)
 
-    async def look_on() -> None:
+    async def poll_on() -> None:
         while True:
             (await limiter.permit(Urgency.SCHEDULED)).answered()
             served.append(Urgency.SCHEDULED)
 
     submits = [loop.create_task(submit()) for _ in range(2_000)]
-    looking = loop.create_task(look_on())
+    polling = loop.create_task(poll_on())
     await asyncio.sleep(1.0)
     served.clear()  # The burst went to those who stood there first.
     await asyncio.sleep(10.0)
     assert 0.24 <= served.count(Urgency.SCHEDULED) / len(served) <= 0.27
-    for task in (looking, *submits):
+    for task in (polling, *submits):
         task.cancel()
-    await asyncio.gather(looking, *submits, return_exceptions=True)
+    await asyncio.gather(polling, *submits, return_exceptions=True)

@@ -144,7 +144,7 @@ class LimiterMachine(RuleBasedStateMachine):
         first = next(line for line in self.lines.values() if line)
         self.act(picked(self.flying, pick).unused, first.popleft().cancel)
 
-    @precondition(lambda self: not self.flying and (self.looks_wait or self.a_submit_has_room))
+    @precondition(lambda self: not self.flying and (self.polls_wait or self.a_submit_has_room))
     @rule()
     def wait_without_anything_in_flight(self) -> None:
         self.act(seconds=WINDOW + MARGIN + 1)
@@ -169,7 +169,7 @@ class LimiterMachine(RuleBasedStateMachine):
         return permit
 
     @property
-    def looks_wait(self) -> bool:
+    def polls_wait(self) -> bool:
         return any(line for urgency, line in self.lines.items() if urgency is not Urgency.SUBMIT)
 
     @property

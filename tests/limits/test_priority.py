@@ -1,4 +1,4 @@
-"""Submits go first, and waiting looks keep a quarter of the permits."""
+"""Submits go first, and waiting polls keep a quarter of the permits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def order(waiting: str, permits: int) -> str:
     ],
 )
 def test_who_is_served(waiting: str, served: str) -> None:
-    """Submits come first but for every fourth permit; the two kinds of looks take turns."""
+    """Submits come first but for every fourth permit; the two kinds of polls take turns."""
     assert order(waiting, 12) == served
 
 
@@ -49,8 +49,8 @@ def test_the_classes_in_their_order() -> None:
     assert [urgency.value for urgency in Urgency] == ["submit", "asked", "scheduled"]
 
 
-def test_a_look_that_comes_late_is_served_at_once() -> None:
-    """After many submits in a row a look need not wait for three more."""
+def test_a_poll_that_comes_late_is_served_at_once() -> None:
+    """After many submits in a row a poll need not wait for three more."""
     turns = Turns()
     for _ in range(10):
         turns.served(SUBMIT)
@@ -62,7 +62,7 @@ def test_a_look_that_comes_late_is_served_at_once() -> None:
     st.lists(st.fixed_dictionaries(dict.fromkeys(Urgency, st.booleans())), min_size=1, max_size=60)
 )
 def test_nobody_starves(rounds: list[dict[Urgency, bool]]) -> None:
-    """Whoever waits through four permits is served: looks one of them, submits three."""
+    """Whoever waits through four permits is served: polls one of them, submits three."""
     turns, choices = Turns(), list[Urgency | None]()
     for waiting in rounds:
         choice = turns.choose(

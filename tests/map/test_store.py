@@ -84,7 +84,7 @@ async def test_no_journal() -> None:
     ],
 )
 async def test_how_tasks_end(tmp_path: Path, ended: Result | ApixoError, state: str) -> None:
-    """What is over is kept; what is only looked at no more is for the next run."""
+    """What is over is kept; what is only polled no more is for the next run."""
     book, _ = book_of(tmp_path / "run.db")
     assert await book.open() == []
     item, entry = await submitted(book)

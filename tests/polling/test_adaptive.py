@@ -1,4 +1,4 @@
-"""Looks that follow what past tasks took."""
+"""Polls that follow what past tasks took."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PLAN = Plan(20, 3)
 PLENTY = Room(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.0)
 
 
-def looking() -> Learned:
-    """Return looks that nobody has taught anything."""
+def polled_adaptively() -> Learned:
+    """Return polls that nobody has taught anything."""
     planned = Planned(lambda _: PLAN, random.Random(1))
     return Learned(lambda _: PLAN, planned, Pace(0.5, 120.0))
 
 
 def teach(schedule: Learned, durations: list[float], kind: str = "m") -> list[bool]:
-    """Let tasks last so long, one after the other; return what moved first looks."""
+    """Let tasks last so long, one after the other; return what moved first polls."""
     moved: list[bool] = []
     for task, seconds in enumerate(durations):
         schedule.opened(kind, task)
@@ -40,7 +40,7 @@ def drawn(count: int, mean: float = 30.0, sigma: float = 0.12, seed: int = 2) ->
 
 def test_a_cold_start_goes_by_the_plan() -> None:
     """Nobody knows a kind before eight tasks of it are over."""
-    schedule = looking()
+    schedule = polled_adaptively()
     teach(schedule, drawn(7))
     assert schedule.first("m", 100.0) == 120.0
     assert 133 <= schedule.again("m", 100.0, 130.0, PLENTY) <= 133.3
@@ -49,8 +49,8 @@ def test_a_cold_start_goes_by_the_plan() -> None:
 
 
 def test_a_stretched_plan_keeps_to_the_ceiling() -> None:
-    """However many tasks wait for looks, none is looked at later than the ceiling says."""
-    schedule = looking()
+    """However many tasks wait for polls, none is polled later than the ceiling says."""
+    schedule = polled_adaptively()
     for task in range(100_000):
         schedule.opened("m", task)
         schedule.running("m", task, 25.0, first=True)
@@ -59,31 +59,31 @@ def test_a_stretched_plan_keeps_to_the_ceiling() -> None:
 
 def test_news_is_learned_at_once_and_later_in_steps() -> None:
     """Each of the first durations counts by itself; of the window's full 128, each sixteenth."""
-    moved = teach(looking(), drawn(400))
+    moved = teach(polled_adaptively(), drawn(400))
     assert moved[7:15] == [True] * 8
     assert sum(moved[128:]) == 17
 
 
-def test_looks_gather_where_tasks_end() -> None:
-    """Tasks of 30 s and 12 % are looked at from about 25 s on, as often as the plan would."""
-    schedule, age, ages = looking(), 0.0, []
+def test_polls_gather_where_tasks_end() -> None:
+    """Tasks of 30 s and 12 % are polled from about 25 s on, as often as the plan would."""
+    schedule, age, ages = polled_adaptively(), 0.0, []
     teach(schedule, drawn(300))
     while age < 60.0:
         age = schedule.again("m", 0.0, age, PLENTY) if age else schedule.first("m", 0.0)
         ages.append(age)
     assert 23 < ages[0] < 27
     late = drawn(2_000, seed=9)
-    looks = [sum(age < lasted for age in ages) + 1 for lasted in late]
+    polls = [sum(age < lasted for age in ages) + 1 for lasted in late]
     planned = [1 + max(0, math.ceil((lasted - 20) / 3)) for lasted in late]
-    assert sum(looks) <= 1.02 * sum(planned)
+    assert sum(polls) <= 1.02 * sum(planned)
     delays = [next(age for age in ages if age >= lasted) - lasted for lasted in late]
     by_plan = [20 + 3 * (count - 1) - lasted for count, lasted in zip(planned, late, strict=True)]
     assert sum(delays) < 0.55 * sum(by_plan)
 
 
 def test_scarce_requests_raise_the_price() -> None:
-    """A thousand tasks that 20 requests a second cannot serve by the plan are looked at later."""
-    schedule = looking()
+    """A thousand tasks that 20 requests a second cannot serve by the plan are polled later."""
+    schedule = polled_adaptively()
     teach(schedule, drawn(200))
     for task in range(1_000):
         schedule.opened("m", ("now", task))
@@ -97,8 +97,8 @@ def test_scarce_requests_raise_the_price() -> None:
 
 
 def test_slots_that_are_waited_for_lower_the_price() -> None:
-    """With requests to spare, slots are freed sooner by more looks than the plan's."""
-    schedule = looking()
+    """With requests to spare, slots are freed sooner by more polls than the plan's."""
+    schedule = polled_adaptively()
     teach(schedule, drawn(200, mean=12.0))
     for task in range(10):
         schedule.opened("m", ("now", task))
@@ -111,9 +111,9 @@ def test_slots_that_are_waited_for_lower_the_price() -> None:
     assert schedule.again("m", 21.0, 31.0 + 1.0, PLENTY) - 21.0 == pytest.approx(at_rest)
 
 
-def test_looks_leave_earlier_by_the_latency() -> None:
-    """A look takes half an exchange to get there, and the submit's answer took half of one."""
-    schedule = looking()
+def test_polls_leave_earlier_by_the_latency() -> None:
+    """A poll takes half an exchange to get there, and the submit's answer took half of one."""
+    schedule = polled_adaptively()
     teach(schedule, drawn(200))
     due = schedule.again("m", 0.0, 1.0, PLENTY)
     slow = Room(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.3)
@@ -122,7 +122,7 @@ def test_looks_leave_earlier_by_the_latency() -> None:
 
 def test_kinds_are_learned_apart() -> None:
     """What one kind takes says nothing of another."""
-    schedule = looking()
+    schedule = polled_adaptively()
     teach(schedule, drawn(50, mean=90.0), kind="slow")
     teach(schedule, drawn(50, mean=9.0), kind="quick")
     assert schedule.first("slow", 0.0) > 55
@@ -131,8 +131,8 @@ def test_kinds_are_learned_apart() -> None:
 
 
 def test_a_slower_service_is_followed() -> None:
-    """After 100 tasks that took twice as long, a look where nothing ends any more is rare."""
-    schedule = looking()
+    """After 100 tasks that took twice as long, a poll where nothing ends any more is rare."""
+    schedule = polled_adaptively()
     teach(schedule, drawn(300))
     assert 23 < schedule.first("m", 0.0) < 27
     teach(schedule, drawn(112, mean=60.0))
@@ -146,7 +146,7 @@ def test_a_slower_service_is_followed() -> None:
 
 def test_tasks_of_unknown_length_teach_nothing() -> None:
     """A task that was given up, or that nobody timed, changes nothing."""
-    schedule = looking()
+    schedule = polled_adaptively()
     for task in range(20):
         schedule.opened("m", task)
         schedule.closed("m", waited=False)
@@ -156,7 +156,7 @@ def test_tasks_of_unknown_length_teach_nothing() -> None:
 
 def test_kinds_do_not_pile_up() -> None:
     """Of very many kinds the oldest ones without a task are forgotten."""
-    schedule = looking()
+    schedule = polled_adaptively()
     schedule.opened("kept", 0)
     for number in range(2 * MOST_KINDS):
         teach(schedule, [1.0], kind=f"kind {number}")
@@ -168,7 +168,7 @@ def test_kinds_do_not_pile_up() -> None:
 
 
 def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finding the price takes work: at most twice a second, however many looks there are."""
+    """Finding the price takes work: at most twice a second, however many polls there are."""
     found: list[float] = []
 
     def counting(*_: object, **__: object) -> float:
@@ -176,7 +176,7 @@ def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
         return 1.0
 
     monkeypatch.setattr(adaptive, "clearing_price", counting)
-    schedule = looking()
+    schedule = polled_adaptively()
     for n in range(1_000):
         schedule.again("m", 0.0, 100 + n / 100, PLENTY)
     assert len(found) == 20
@@ -184,7 +184,7 @@ def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_late_callback() -> None:
     """It counts as lost by the plan at first, then a tenth beyond nearly all that was seen."""
-    schedule = looking()
+    schedule = polled_adaptively()
     assert schedule.late("m", 100.0) == 150.0
     teach(schedule, [10.0] * 20)
     assert schedule.late("m", 100.0) == pytest.approx(111.0)
@@ -194,15 +194,15 @@ def test_a_late_callback() -> None:
 
 @pytest.mark.parametrize("count", [8, 20, 128])
 def test_an_outlier_makes_no_callback_later(count: int) -> None:
-    """One task of 20 minutes among those of 30 s, be they eight, moves no late look."""
-    schedule = looking()
+    """One task of 20 minutes among those of 30 s, be they eight, moves no late poll."""
+    schedule = polled_adaptively()
     teach(schedule, [1_200.0, *[30.0] * (count - 1)])
     assert schedule.late("m", 0.0) == pytest.approx(33.0)
 
 
 def test_no_callback_counts_as_lost_later_than_the_documents_allow() -> None:
-    """However long tasks took, the late look comes within their longest documented time."""
-    schedule = looking()
+    """However long tasks took, the late poll comes within their longest documented time."""
+    schedule = polled_adaptively()
     teach(schedule, [900.0] * 20, kind="flux-kontext")
     assert schedule.late("flux-kontext", 0.0) == 120.0
     slow = Learned(

@@ -90,18 +90,18 @@ def test_durations_stand_for_those_nearby() -> None:
     for _ in range(6):
         seen = [rng.lognormvariate(3.4, 0.35) for _ in range(64)]
         for spread, sample in ((False, Sample(seen)), (True, known(watched(seen).sample()))):
-            delays[spread] += delay_at(sample, truth, pace, looks=5.0)
+            delays[spread] += delay_at(sample, truth, pace, polls=5.0)
     assert delays[True] < 0.95 * delays[False]
 
 
-def delay_at(sample: Sample, truth: list[float], pace: Pace, looks: float) -> float:
-    """Return the mean delay of news of other tasks, at the price of so many looks a task."""
+def delay_at(sample: Sample, truth: list[float], pace: Pace, polls: float) -> float:
+    """Return the mean delay of news of other tasks, at the price of so many polls a task."""
     low, high = 0.01, 100.0
     for _ in range(14):
         price = (low * high) ** 0.5
         ages = [0.0]
         while ages[-1] <= max(truth):
-            ages.append(sample.next_look(ages[-1], price, pace))
+            ages.append(sample.next_poll(ages[-1], price, pace))
         found = sorted(truth)
         mean, delay, last = 0.0, 0.0, 0
         for age in ages[1:]:
@@ -109,7 +109,7 @@ def delay_at(sample: Sample, truth: list[float], pace: Pace, looks: float) -> fl
             while last < len(found) and found[last] <= age:
                 delay += age - found[last]
                 last += 1
-        low, high = (price, high) if mean / len(found) > looks else (low, price)
+        low, high = (price, high) if mean / len(found) > polls else (low, price)
     return delay / len(found)
 
 

@@ -21,7 +21,7 @@ ages = st.integers(0, 900).map(lambda eighth: eighth / 8)
 
 
 def idle(durations: list[float], age: float, due: Fraction) -> Fraction:
-    """Return the mean idle time of a look at `due`, by its definition."""
+    """Return the mean idle time of a poll of `due`, by its definition."""
     longer = [Fraction(one) for one in durations if one > age]
     return sum((max(Fraction(0), due - one) for one in longer), Fraction(0)) / len(longer)
 
@@ -29,25 +29,25 @@ def idle(durations: list[float], age: float, due: Fraction) -> Fraction:
 @LIVELY
 @given(durations=samples, age=ages, price=prices)
 def test_exact_against_brute_force(durations: list[float], age: float, price: float) -> None:
-    """The next look is where the mean idle time of those that last longer is the price."""
-    due = Sample(durations).next_look(age, price, WIDE)
+    """The next poll is where the mean idle time of those that last longer is the price."""
+    due = Sample(durations).next_poll(age, price, WIDE)
     if max(durations) <= age:
         assert due == pytest.approx(max(age * (1 + GROWTH), age + WIDE.floor))
         return
     near = idle(durations, age, Fraction(due))
     assert float(near) == pytest.approx(price, rel=1e-9, abs=1e-9)
-    # The idle time grows with the age of the look, so that there is no other such age.
+    # The idle time grows with the age of the poll, so that there is no other such age.
     assert idle(durations, age, Fraction(due) + Fraction(1, 100)) > near
 
 
 @LIVELY
 @given(durations=samples, age=ages, low=prices, high=prices)
-def test_a_higher_price_never_looks_earlier(
+def test_a_higher_price_never_polls_earlier(
     durations: list[float], age: float, low: float, high: float
 ) -> None:
-    """The next look is monotone in the price."""
+    """The next poll is monotone in the price."""
     sample, (low, high) = Sample(durations), sorted((low, high))
-    assert sample.next_look(age, low, WIDE) <= sample.next_look(age, high, WIDE) + 1e-9
+    assert sample.next_poll(age, low, WIDE) <= sample.next_poll(age, high, WIDE) + 1e-9
 
 
 @LIVELY
@@ -59,54 +59,54 @@ def test_a_higher_price_never_looks_earlier(
     above=st.floats(0, 100),
 )
 @example(durations=[1.0], age=900.0, price=1.0, floor=0.01, above=0.0)
-def test_looks_stay_within_their_bounds(
+def test_polls_stay_within_their_bounds(
     durations: list[float], age: float, price: float, floor: float, above: float
 ) -> None:
-    """A look is never early of the floor and never late of the ceiling, whatever it costs."""
-    due = Sample(durations).next_look(age, price, Pace(floor, floor + above))
+    """A poll is never early of the floor and never late of the ceiling, whatever it costs."""
+    due = Sample(durations).next_poll(age, price, Pace(floor, floor + above))
     assert age + floor - 1e-9 <= due <= age + floor + above + 1e-9
 
 
 @LIVELY
 @given(durations=samples, price=prices)
-def test_a_course_is_what_the_looks_come_to(durations: list[float], price: float) -> None:
-    """Expected looks and delay are those of following the rule with each duration in turn."""
+def test_a_course_is_what_the_polls_come_to(durations: list[float], price: float) -> None:
+    """Expected polls and delay are those of following the rule with each duration in turn."""
     sample, pace = Sample(durations), Pace(0.25, 50.0)
-    looks = delays = 0.0
+    polls = delays = 0.0
     for duration in durations:
         age = 0.0
         while age < duration:
-            age = sample.next_look(age, price, pace)
-            looks += 1
+            age = sample.next_poll(age, price, pace)
+            polls += 1
         delays += age - duration
     course = sample.course(price, pace)
-    assert course.looks == pytest.approx(looks / len(durations))
+    assert course.polls == pytest.approx(polls / len(durations))
     assert course.delay == pytest.approx(delays / len(durations), abs=1e-9)
 
 
 def test_beyond_all_that_was_seen() -> None:
-    """Where no past task lasted as long, looks spread geometrically, up to the ceiling."""
+    """Where no past task lasted as long, polls spread geometrically, up to the ceiling."""
     sample, pace, age, gaps = Sample([10.0]), Pace(0.5, 4.0), 20.0, []
     for _ in range(10):
-        due = sample.next_look(age, 1.0, pace)
+        due = sample.next_poll(age, 1.0, pace)
         gaps.append(due - age)
         age = due
     grown = [2.0, 2.2, 2.42, 2.662, 2.9282, 3.22102, 3.543122, 3.8974342, 4.0, 4.0]
     assert gaps == pytest.approx(grown)
 
 
-def test_two_clusters_are_looked_for_where_they_are() -> None:
-    """Between 22 s and 60 s nothing ends, so that nothing is looked for there."""
+def test_two_clusters_are_sought_where_they_are() -> None:
+    """Between 22 s and 60 s nothing ends, so that nothing is sought there."""
     sample = Sample([22.0] * 70 + [60.0] * 30)
-    first = sample.next_look(0.0, 0.7, WIDE)
+    first = sample.next_poll(0.0, 0.7, WIDE)
     assert first == pytest.approx(23.0)
-    assert sample.next_look(first, 0.7, WIDE) == pytest.approx(60.7)
+    assert sample.next_poll(first, 0.7, WIDE) == pytest.approx(60.7)
 
 
 @pytest.mark.parametrize("huge", [1e4, 1.8e9, 1e300])
 def test_a_course_takes_few_steps(huge: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much longer than all others one duration is, no look is walked to one by one."""
-    steps, walked = [0.0], Sample.next_look
+    """However much longer than all others one duration is, no poll is walked to one by one."""
+    steps, walked = [0.0], Sample.next_poll
 
     def counted(sample: Sample, age: float, price: float, pace: Pace) -> float:
         steps.append(age)
@@ -115,7 +115,7 @@ def test_a_course_takes_few_steps(huge: float, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Sample, "next_look", counted)
     course = Sample([*[10.0] * 31, huge]).course(2.0, Pace(0.5, 120.0))
     assert len(steps) <= 1 + 32
-    assert course.looks == pytest.approx(huge / 120.0 / 32, rel=0.5)
+    assert course.polls == pytest.approx(huge / 120.0 / 32, rel=0.5)
 
 
 def test_quantiles() -> None:
@@ -125,13 +125,13 @@ def test_quantiles() -> None:
     assert Sample([3.0]).quantile(0.9) == 3.0
 
 
-def test_looks_by_a_plan() -> None:
+def test_polls_by_a_plan() -> None:
     """A plan of 20 s and 3 s takes one look up to 20 s, two up to 23 s, and so on."""
-    assert Sample([5.0, 20.0, 20.5, 23.0, 23.5]).looks_by(20.0, 3.0) == (1 + 1 + 2 + 2 + 3) / 5
+    assert Sample([5.0, 20.0, 20.5, 23.0, 23.5]).polls_by(20.0, 3.0) == (1 + 1 + 2 + 2 + 3) / 5
     assert Sample([5.0, 7.0]).mean == 6.0
 
 
-def test_one_look_at_any_high_price() -> None:
-    """Where a look costs more than all idle time, one is enough."""
+def test_one_poll_at_any_high_price() -> None:
+    """Where a poll costs more than all idle time, one is enough."""
     assert Sample([1.0, 2.0, 3.0]).course(100.0, WIDE) == Course(1.0, 100.0)
-    assert math.isclose(Sample([4.0]).next_look(0.0, 2.0, WIDE), 6.0)
+    assert math.isclose(Sample([4.0]).next_poll(0.0, 2.0, WIDE), 6.0)

@@ -26,13 +26,13 @@ def down(agenda: Agenda, now: float = 100.0) -> Outages:
     """Return outages of which model m has one since a time."""
     outages = outages_of(agenda)
     failing = track("failing")
-    failing.looked_at = now
+    failing.polled_at = now
     assert [outages.failed(failing, now) for _ in range(FAILURES)][-1]
     return outages
 
 
 def test_healthy_model_parks_nothing() -> None:
-    """Looks of a model that answers are never held back, whatever another model does."""
+    """Polls of a model that answers are never held back, whatever another model does."""
     outages = down(Agenda(lambda one: one.created))
     other = track("b", "other")
     assert outages.park(other, 100.0) is False
@@ -41,7 +41,7 @@ def test_healthy_model_parks_nothing() -> None:
 
 
 def test_one_probe_and_the_rest_wait() -> None:
-    """Of all looks that are due in an outage, one is planned for the end of its pause."""
+    """Of all polls that are due in an outage, one is planned for the end of its pause."""
     agenda = Agenda(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(5)]
@@ -52,7 +52,7 @@ def test_one_probe_and_the_rest_wait() -> None:
 
 
 def test_answered_probe_frees_all() -> None:
-    """The look that is answered plans every look that waited for now, and says how long it was."""
+    """The poll that is answered plans every poll that waited for now, and says how long it was."""
     agenda = Agenda(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(5)]
@@ -63,14 +63,14 @@ def test_answered_probe_frees_all() -> None:
     assert probe is tracks[0]
     assert outages.park(probe, due) is False
     outages.sent(probe, due)
-    probe.looked_at = due
+    probe.polled_at = due
     assert outages.told(probe, due + 1) == due + 1 - 100.0
     assert [one.due for one in tracks[1:]] == [due + 1] * 4
     assert outages.told(probe, due + 2) is None
 
 
 def test_failed_probe_makes_room_for_the_next() -> None:
-    """After a probe in vain another of the waiting looks is the next one."""
+    """After a probe in vain another of the waiting polls is the next one."""
     agenda = Agenda(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(3)]
@@ -80,7 +80,7 @@ def test_failed_probe_makes_room_for_the_next() -> None:
     probe = agenda.pop_due(due)
     assert probe is not None
     outages.sent(probe, due)
-    probe.looked_at = due
+    probe.polled_at = due
     assert outages.failed(probe, due) is False
     outages.checked(probe, due)
     assert tracks[1].due is not None
@@ -88,7 +88,7 @@ def test_failed_probe_makes_room_for_the_next() -> None:
 
 
 def test_candidate_that_goes_away_is_replaced() -> None:
-    """A planned probe whose task ends or is looked at otherwise does not leave the rest waiting."""
+    """A planned probe whose task ends or is polled otherwise does not leave the rest waiting."""
     for leave in ("ends", "asked"):
         agenda = Agenda(lambda one: one.created)
         outages = down(agenda)
@@ -115,7 +115,7 @@ def test_unclear_probe() -> None:
     due = agenda.next_due()
     agenda.pop_due(due)
     outages.sent(one, due)
-    one.looked_at = due
+    one.polled_at = due
     outages.unclear(one)
     outages.checked(one, due)
     assert outages.is_on(one)

@@ -1,4 +1,4 @@
-"""Looks that fail in a row are an outage: one probe at a time asks whether it is over."""
+"""Polls that fail in a row are an outage: one probe at a time asks whether it is over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def down(at: float = 100.0) -> Outage:
 
 
 def test_few_failures_are_no_outage() -> None:
-    """Looks that fail now and then, however many, never count as an outage."""
+    """Polls that fail now and then, however many, never count as an outage."""
     outage = Outage(random.Random(1))
     for now in range(100):
         outage.failed(now, sent_at=now)
@@ -32,7 +32,7 @@ def test_few_failures_are_no_outage() -> None:
 
 
 def test_failures_in_a_row_begin_one() -> None:
-    """Five looks in a row that told nothing pause the others for about a second."""
+    """Five polls in a row that told nothing pause the others for about a second."""
     assert FAILURES == 5
     outage = down()
     assert outage.is_on
@@ -55,7 +55,7 @@ def test_one_probe_at_a_time() -> None:
 
 
 def test_late_failures_belong_to_the_same_outage() -> None:
-    """Looks that were under way when the outage began neither lengthen nor double it."""
+    """Polls that were under way when the outage began neither lengthen nor double it."""
     outage = down()
     due = outage.ready_at(100.0)
     for _ in range(50):
@@ -64,7 +64,7 @@ def test_late_failures_belong_to_the_same_outage() -> None:
 
 
 def test_answered_probe_ends_it() -> None:
-    """The first probe that is answered ends the outage; an older look's answer does not."""
+    """The first probe that is answered ends the outage; an older poll's answer does not."""
     outage = down()
     assert outage.told(sent_at=99.0) is False
     due = outage.ready_at(100.0)
@@ -84,8 +84,8 @@ def test_unclear_probe_makes_room_for_the_next() -> None:
     assert outage.ready_at(due) == due
 
 
-def test_asked_look_before_the_pause_is_over_is_no_probe() -> None:
-    """A look that somebody asks for during the pause leaves the probe to the schedule."""
+def test_asked_poll_before_the_pause_is_over_is_no_probe() -> None:
+    """A poll that somebody asks for during the pause leaves the probe to the schedule."""
     outage = down()
     due = outage.ready_at(100.0)
     outage.passed(100.1)
@@ -94,7 +94,7 @@ def test_asked_look_before_the_pause_is_over_is_no_probe() -> None:
 
 
 def test_a_probe_fails_after_a_late_answer() -> None:
-    """An older look that is answered late does not keep the probe's failure from counting."""
+    """An older poll that is answered late does not keep the probe's failure from counting."""
     outage = down()
     outage.told(sent_at=99.0)
     due = outage.ready_at(100.0)
@@ -108,8 +108,8 @@ STEPS = ["scheduled", "asked", "told", "failed", "unclear", "wait"]
 
 @settings(max_examples=400, deadline=None, database=None)
 @given(st.integers(0, 9), st.lists(st.tuples(st.sampled_from(STEPS), st.floats(0, 1)), max_size=80))
-def test_looks_never_stop_for_good(seed: int, steps: list[tuple[str, float]]) -> None:
-    """In any order of answers, scheduled looks go on once nothing is under way."""
+def test_polls_never_stop_for_good(seed: int, steps: list[tuple[str, float]]) -> None:
+    """In any order of answers, scheduled polls go on once nothing is under way."""
     outage, now = Outage(random.Random(seed)), 100.0
     under_way: list[float] = []
     for step, part in steps:

@@ -121,8 +121,8 @@ def test_how_old_a_task_is(
     ("error", "cls", "words"),
     [
         (abandoned(track(), 200.0, seen=True), TaskAbandonedError, "after 100 s.* age limit; "),
-        (abandoned(track(), 200.0, seen=False), TaskAbandonedError, "after 100 s.* no look since"),
-        (not_found(track(), ApixoError("404")), TaskNotFoundError, "in 5 looks"),
+        (abandoned(track(), 200.0, seen=False), TaskAbandonedError, "after 100 s.* no poll since"),
+        (not_found(track(), ApixoError("404")), TaskNotFoundError, "in 5 polls"),
         (
             presumed_not_bought(awaited(), 200.0, callbacks_come=True),
             PresumedNotBoughtError,

@@ -1,4 +1,4 @@
-"""How callers choose when to look."""
+"""How callers choose when to poll."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from apixo_async.errors import ConfigurationError
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_documented_plan(kind: str, plan: Plan) -> None:
-    """Without a word, a task is looked at when the documents say."""
+    """Without a word, a task is polled when the documents say."""
     assert Polling.documented().plan_for(kind) == plan
     assert Polling().plan_for(kind) == plan
 
@@ -84,7 +84,7 @@ def test_bounds_that_are_none(floor: float, ceiling: float, words: str) -> None:
 
 
 def test_equal_bounds() -> None:
-    """A floor may equal the ceiling: then looks come evenly."""
+    """A floor may equal the ceiling: then polls come evenly."""
     assert Polling.adaptive(floor=3, ceiling=3) == Polling(floor=3.0, ceiling=3.0)
 
 
@@ -107,6 +107,6 @@ def test_bounds_hold_before_anything_is_learned(floor: float, ceiling: float, pl
     ],
     ids=["adaptive", "default", "documented", "fixed"],
 )
-def test_who_says_when_to_look(polling: Polling, cls: type[object]) -> None:
+def test_who_says_when_to_poll(polling: Polling, cls: type[object]) -> None:
     """Adaptive polling, the default, learns; plans do not."""
     assert type(polling.schedule(random.Random(1))) is cls

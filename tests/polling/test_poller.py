@@ -12,9 +12,9 @@ from apixo_async import (
     AsyncClient,
     FluxKontext,
     Limits,
-    LookFailed,
     PollerDied,
     PollerDiedError,
+    PollFailed,
     Task,
     TaskRef,
 )
@@ -106,8 +106,8 @@ async def test_bought_while_the_poller_died(
         await refresh
 
 
-async def test_no_context_leaks_into_looks(simulator: Simulator) -> None:
-    """Context variables of the caller that starts the poller are not seen by its looks."""
+async def test_no_context_leaks_into_polls(simulator: Simulator) -> None:
+    """Context variables of the caller that starts the poller are not seen by its polls."""
     request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
     seen: list[str] = []
     transport = simulator.transport()
@@ -136,24 +136,24 @@ async def test_one_poller_for_all(simulator: Simulator, client_of: ClientOf) -> 
     assert [task.get_name() for task in started] == ["apixo_async poller"]
 
 
-async def test_asked_look_overtakes_scheduled_ones(client_of: ClientOf) -> None:
-    """When permits are scarce, a look that somebody asked for is the next one."""
+async def test_asked_poll_overtakes_scheduled_ones(client_of: ClientOf) -> None:
+    """When permits are scarce, a poll that somebody asked for is the next one."""
     simulator = Simulator(seed=1, durations=300.0)
     client = client_of(simulator, limits=Limits(requests_per_minute=30))
     tasks: list[Task] = [await client.submit(CASTLE) for _ in range(20)]
     await asyncio.sleep(60)
     asked_at = asyncio.get_running_loop().time()
     await tasks[-1].refresh()
-    since = [e.task_id for e in simulator.log if e.kind == "look" and e.at > asked_at]
+    since = [e.task_id for e in simulator.log if e.kind == "poll" and e.at > asked_at]
     assert tasks[-1].id in since[:2]
 
 
 async def test_expiry_while_everything_is_closed(client_of: ClientOf) -> None:
-    """A task gives its slot back although 429s keep its looks from telling, and ends later."""
+    """A task gives its slot back although 429s keep its polls from telling, and ends later."""
     simulator = Simulator(seed=1)
     client = client_of(simulator)
     task = await client.submit(CASTLE)
-    simulator.faults.during(0, 1e9, Fault.status(429, retry_after=60.0), "look")
+    simulator.faults.during(0, 1e9, Fault.status(429, retry_after=60.0), "poll")
     assert not await task.wait(1_820)
     assert client.statistics().slots_used == 1
     assert not await task.wait(20)
@@ -167,12 +167,12 @@ async def test_expiry_while_everything_is_closed(client_of: ClientOf) -> None:
     "fault", [Fault.status(429, retry_after=60.0), Fault.status(500), Fault.hang(), Fault.refused()]
 )
 async def test_an_outage_longer_than_the_age_limit(client_of: ClientOf, fault: Fault) -> None:
-    """Results of tasks that no look could see for 35 minutes are not lost."""
+    """Results of tasks that no poll could see for 35 minutes are not lost."""
     simulator = Simulator(seed=1)
     client = client_of(simulator)
     tasks = [await client.submit(CASTLE) for _ in range(3)]
     now = asyncio.get_running_loop().time()
-    simulator.faults.during(now, now + 2_100, fault, "look")
+    simulator.faults.during(now, now + 2_100, fault, "poll")
     assert len(await asyncio.gather(*tasks)) == 3
     assert asyncio.get_running_loop().time() < now + 2_100 + 70
 
@@ -183,9 +183,9 @@ async def test_an_answer_that_cannot_be_judged(
     """A defect in judging one task's answers is no news of that task, and harms no other."""
     client = client_of(simulator)
     odd, *others = [await client.submit(CASTLE) for _ in range(3)]
-    working = verdicts.judge_look
+    working = verdicts.judge_poll
 
-    def broken(answer: Answer, ref: TaskRef) -> verdicts.LookVerdict:
+    def broken(answer: Answer, ref: TaskRef) -> verdicts.PollVerdict:
         if ref == odd.ref:
             raise RuntimeError("a defect")
         return working(answer, ref)
@@ -196,7 +196,7 @@ async def test_an_answer_that_cannot_be_judged(
         with pytest.raises(APIConnectionError, match=f"{odd.id}: .* raised RuntimeError") as caught:
             await odd.refresh()
     assert isinstance(caught.value.__cause__, RuntimeError)
-    assert {event.task_id for event in events if isinstance(event, LookFailed)} == {odd.id}
+    assert {event.task_id for event in events if isinstance(event, PollFailed)} == {odd.id}
     await odd
 
 
@@ -206,7 +206,7 @@ async def test_half_an_emoji(simulator: Simulator, client_of: ClientOf) -> None:
     for text in (inner, inner.replace(r"\ud83d", "\ud83d")):
         status = {"state": "success", "resultJson": text}
         answer = Fault.raw(200, json.dumps({"code": 200, "data": status}).encode())
-        simulator.faults.look(Fault.repeat(2, answer))
+        simulator.faults.poll(Fault.repeat(2, answer))
         result = await client_of(simulator).generate(CASTLE)
         assert result.urls == ("https://r2.apixo.ai/a.png",)
         assert result.raw["caption"] == "\ufffd"

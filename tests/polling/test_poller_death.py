@@ -53,20 +53,20 @@ class Place:
     Attributes:
         owner: Whose method it is.
         name: The method, property or function.
-        looks: What every look meets; None for looks that go well.
+        polls: What every poll meets; None for polls that go well.
         lasts: Seconds that the tasks take.
-        asked: Whether a look that somebody asks for comes here too.
+        asked: Whether a poll that somebody asks for comes here too.
     """
 
     owner: Any
     name: str
-    looks: Fault | None = None
+    polls: Fault | None = None
     lasts: float = 60.0
     asked: bool = True
 
     def __str__(self) -> str:
         owner = getattr(self.owner, "__name__", "").rpartition(".")[2]
-        return f"{owner}.{self.name}{f' {self.looks.name}' if self.looks else ''}"
+        return f"{owner}.{self.name}{f' {self.polls.name}' if self.polls else ''}"
 
 
 DOWN: Final = Fault.status(500)
@@ -77,7 +77,7 @@ PLACES: Final = [
     Place(Poller, "_send_look"),
     Place(Poller, "_look"),
     Place(poller_module, "quote"),
-    Place(poller_module, "_no_answer", looks=Fault.reset_before()),
+    Place(poller_module, "_no_answer", polls=Fault.reset_before()),
     # The agenda.
     Place(Agenda, "next_due"),
     Place(Agenda, "next_expiry"),
@@ -98,10 +98,10 @@ PLACES: Final = [
     Place(Ledger, "abandon_expired", lasts=LONG, asked=False),
     Place(Ledger, "_still_running"),
     Place(Ledger, "_next_look"),
-    Place(Ledger, "_look_failed", looks=DOWN),
-    Place(Ledger, "_look_failed", looks=Fault.status(401)),
-    Place(Ledger, "_next_look", looks=Fault.status(429)),
-    Place(Ledger, "_missed", looks=Fault.status(404)),
+    Place(Ledger, "_look_failed", polls=DOWN),
+    Place(Ledger, "_look_failed", polls=Fault.status(401)),
+    Place(Ledger, "_next_look", polls=Fault.status(429)),
+    Place(Ledger, "_missed", polls=Fault.status(404)),
     Place(Ledger, "_settle", lasts=10.0, asked=False),
     # The way to the service.
     Place(Line, "admit"),
@@ -110,16 +110,16 @@ PLACES: Final = [
     Place(Limiter, "permit"),
     Place(Limiter, "_pump"),
     Place(Limiter, "permit_answered"),
-    Place(Limiter, "permit_throttled", looks=Fault.status(429)),
-    Place(Limiter, "permit_unanswered", looks=Fault.reset_after()),
+    Place(Limiter, "permit_throttled", polls=Fault.status(429)),
+    Place(Limiter, "permit_unanswered", polls=Fault.reset_after()),
     Place(Limiter, "slot_released", lasts=10.0, asked=False),
     Place(Permit, "answered"),
     Place(Gate, "enter"),
     Place(Gate, "leave"),
     Place(Channel, "get"),
-    # What a look means, and who is told.
+    # What a poll means, and who is told.
     Place(Reporter, "__call__"),
-    Place(Reporter, "__call__", looks=DOWN),
+    Place(Reporter, "__call__", polls=DOWN),
     Place(Track, "wake"),
     Place(Track, "answer_refreshers"),
 ]
@@ -213,8 +213,8 @@ async def test_wherever_the_poller_dies(
     client = client_of(simulator)
     tasks = [await client.submit(CASTLE) for _ in range(4)]
     await asyncio.sleep(5.0)
-    if place.looks is not None:
-        simulator.faults.during(-math.inf, math.inf, place.looks, "look")
+    if place.polls is not None:
+        simulator.faults.during(-math.inf, math.inf, place.polls, "poll")
     breakage = Breakage(place, once=once)
     with breakage.in_place():
         waits = [tasks[0], tasks[1].wait(), watching(tasks[2]), tasks[3].as_future()]

@@ -1,4 +1,4 @@
-"""Prices: the plan's number of looks while requests are plentiful, fewer when they are not."""
+"""Prices: the plan's number of polls while requests are plentiful, fewer when they are not."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ QUICK = Sample(rng.lognormvariate(math.log(12), 0.3) for _ in range(500))
 
 def listed(sample: Sample, first: float = 20.0, interval: float = 3.0) -> PriceList:
     """Return the prices of a sample beside a plan."""
-    return PriceList(sample, sample.looks_by(first, interval), PACE)
+    return PriceList(sample, sample.polls_by(first, interval), PACE)
 
 
 def test_the_plans_price() -> None:
-    """At that price a task takes as many looks as by the plan, or up to three in 100 fewer."""
-    prices, budget = listed(SAMPLE), SAMPLE.looks_by(20.0, 3.0)
-    assert 0.97 * budget <= SAMPLE.course(prices.planned, PACE).looks <= budget
+    """At that price a task takes as many polls as by the plan, or up to three in 100 fewer."""
+    prices, budget = listed(SAMPLE), SAMPLE.polls_by(20.0, 3.0)
+    assert 0.97 * budget <= SAMPLE.course(prices.planned, PACE).polls <= budget
 
 
-def test_a_plan_that_looks_late() -> None:
-    """Where the plan's one look comes after every task is over, one is enough, and earlier."""
+def test_a_plan_that_polls_late() -> None:
+    """Where the plan's one poll comes after every task is over, one is enough, and earlier."""
     sample = Sample([5.0 + n / 100 for n in range(100)])
-    course = sample.course(PriceList(sample, sample.looks_by(20.0, 3.0), PACE).planned, PACE)
-    assert course.looks == 1.0
+    course = sample.course(PriceList(sample, sample.polls_by(20.0, 3.0), PACE).planned, PACE)
+    assert course.polls == 1.0
     assert course.delay < 3.0
 
 
 def test_a_plan_beyond_all_trials() -> None:
-    """A plan of very many looks costs no more than the floor lets through."""
+    """A plan of very many polls costs no more than the floor lets through."""
     sample = Sample([100.0, 101.0, 102.0])
     prices = PriceList(sample, 1e6, PACE)
     assert prices.planned == prices.bound(0.0)
@@ -51,7 +51,7 @@ def test_between_two_prices(price: float) -> None:
     """What a price means is near to what the sample itself says."""
     prices = listed(SAMPLE)
     told, exact = prices.course(price), SAMPLE.course(prices.bound(price), PACE)
-    assert told.looks == pytest.approx(exact.looks, rel=0.08)
+    assert told.polls == pytest.approx(exact.polls, rel=0.08)
     assert told.delay == pytest.approx(exact.delay, rel=0.08)
 
 

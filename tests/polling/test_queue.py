@@ -12,8 +12,8 @@ from apixo_async._polling.tracked_task import Track
 FIRST = {"m": 20.0}
 
 
-def first_look(one: Track) -> float:
-    """Say when to look at a track for the first time."""
+def first_poll(one: Track) -> float:
+    """Say when to poll a track for the first time."""
     return one.created + FIRST[one.kind]
 
 
@@ -31,9 +31,9 @@ def line(agenda: Agenda, count: int) -> list[Track]:
     return tracks
 
 
-def test_looks_come_in_the_order_of_their_times() -> None:
+def test_polls_come_in_the_order_of_their_times() -> None:
     """Whoever is due first is taken first, and nobody before the time."""
-    agenda, a, b = Agenda(first_look), track("a"), track("b")
+    agenda, a, b = Agenda(first_poll), track("a"), track("b")
     agenda.plan(a, 5.0)
     agenda.plan(b, 3.0)
     assert agenda.next_due() == 3.0
@@ -45,7 +45,7 @@ def test_looks_come_in_the_order_of_their_times() -> None:
 
 def test_a_new_plan_replaces_the_old_one() -> None:
     """A track that is planned anew is taken once, at the new time."""
-    agenda, a = Agenda(first_look), track("a")
+    agenda, a = Agenda(first_poll), track("a")
     agenda.plan(a, 3.0)
     agenda.plan(a, 7.0)
     assert agenda.pop_due(6.9) is None
@@ -53,9 +53,9 @@ def test_a_new_plan_replaces_the_old_one() -> None:
     assert agenda.pop_due(1e9) is None
 
 
-def test_asked_looks_come_first_and_once() -> None:
-    """Asking twice plans one look, before everything that is only due."""
-    agenda, a, b = Agenda(first_look), track("a"), track("b")
+def test_asked_polls_come_first_and_once() -> None:
+    """Asking twice plans one poll, before everything that is only due."""
+    agenda, a, b = Agenda(first_poll), track("a"), track("b")
     agenda.plan(a, 1.0)
     agenda.plan(b, 9.0)
     agenda.ask(b)
@@ -65,9 +65,9 @@ def test_asked_looks_come_first_and_once() -> None:
     assert [agenda.pop_due(2.0), agenda.pop_due(2.0), agenda.pop_due(20.0)] == [b, a, None]
 
 
-def test_asked_looks_leave_every_second_turn() -> None:
-    """However many looks are asked for, those that are due by themselves have a half of all."""
-    agenda = Agenda(first_look)
+def test_asked_polls_leave_every_second_turn() -> None:
+    """However many polls are asked for, those that are due by themselves have a half of all."""
+    agenda = Agenda(first_poll)
     due, asked, later = (
         [track(f"due{n}") for n in range(2)],
         [track("a") for _ in range(4)],
@@ -88,7 +88,7 @@ def test_asked_looks_leave_every_second_turn() -> None:
 
 def test_expiry_of_what_is_not_over() -> None:
     """Only tracks that are not over expire, in the order of their times."""
-    agenda, a, b = Agenda(first_look), track("a", 10.0), track("b", 20.0)
+    agenda, a, b = Agenda(first_poll), track("a", 10.0), track("b", 20.0)
     agenda.expect(a)
     agenda.expect(b)
     assert agenda.next_expiry() == 10.0
@@ -101,7 +101,7 @@ def test_expiry_of_what_is_not_over() -> None:
 
 def test_tracks_that_are_over_do_not_pile_up() -> None:
     """Of ten thousand tracks that end long before their age limit, few stay in memory."""
-    agenda = Agenda(first_look)
+    agenda = Agenda(first_poll)
     for n in range(10_000):
         one = track(str(n))
         agenda.expect(one)
@@ -110,9 +110,9 @@ def test_tracks_that_are_over_do_not_pile_up() -> None:
     assert len(agenda._expiries) <= 65
 
 
-def test_a_line_is_looked_at_in_its_order() -> None:
-    """First looks come in the order of creation, each when it is due."""
-    agenda = Agenda(first_look)
+def test_a_line_is_polled_at_in_its_order() -> None:
+    """First polls come in the order of creation, each when it is due."""
+    agenda = Agenda(first_poll)
     a, b, c = line(agenda, 3)
     assert [agenda.pop_due(19.9), agenda.pop_due(20.0), agenda.pop_due(20.5)] == [None, a, None]
     assert [agenda.pop_due(30.0), agenda.pop_due(30.0), agenda.pop_due(30.0)] == [b, c, None]
@@ -120,8 +120,8 @@ def test_a_line_is_looked_at_in_its_order() -> None:
 
 
 def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As soon as tasks are known to be quicker, all of their first looks are due earlier."""
-    agenda = Agenda(first_look)
+    """As soon as tasks are known to be quicker, all of their first polls are due earlier."""
+    agenda = Agenda(first_poll)
     tracks = line(agenda, 100)
     monkeypatch.setitem(FIRST, "m", 5.0)
     agenda.reconsider("m")
@@ -132,7 +132,7 @@ def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_line_without_its_first() -> None:
     """Whoever is first in line and is asked for, or is over, lets the next one step forward."""
-    agenda = Agenda(first_look)
+    agenda = Agenda(first_poll)
     a, b, c = line(agenda, 3)
     agenda.expect(b)
     agenda.ask(a)
@@ -146,13 +146,13 @@ def test_a_line_without_its_first() -> None:
 
 
 def test_a_line_without_one_in_the_middle() -> None:
-    """Whoever was looked at, or is over, is passed over when its turn comes."""
-    agenda = Agenda(first_look)
+    """Whoever was polled, or is over, is passed over when its turn comes."""
+    agenda = Agenda(first_poll)
     a, b, c, d = line(agenda, 4)
     agenda.expect(c)
     agenda.ask(b)
     assert agenda.pop_due(0.0) is b
-    b.looks = 1
+    b.polls = 1
     c.outcome = Result("2", "m", ())
     agenda.forget(c)
     assert agenda.pop_due(30.0) is a
@@ -162,7 +162,7 @@ def test_a_line_without_one_in_the_middle() -> None:
 
 def test_a_line_whose_next_is_asked_for() -> None:
     """Whoever is asked for before its turn keeps that place when its turn comes."""
-    agenda = Agenda(first_look)
+    agenda = Agenda(first_poll)
     a, b = line(agenda, 2)
     assert agenda.pop_due(20.0) is a
     agenda.ask(b)

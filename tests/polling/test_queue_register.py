@@ -34,4 +34,4 @@ def test_enter_and_leave() -> None:
         register.leave(one, 33.0)
     assert list(register.tracks.values()) == tracks[10:]
     assert "task_3" not in register.model_of
-    assert register.agenda.next_due() > 30.0  # What they lasted moved the first look.
+    assert register.agenda.next_due() > 30.0  # What they lasted moved the first poll.

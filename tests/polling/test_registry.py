@@ -32,7 +32,7 @@ RESULT = Result("task_1", "flux-kontext", ("https://r2.apixo.ai/a.png",))
 
 
 def snapshot(state: str = "processing") -> Snapshot:
-    """Return what a look said."""
+    """Return what a poll said."""
     return Snapshot(REF.task_id, REF.model, state, {})
 
 
@@ -63,12 +63,12 @@ def opened(
     return ledger.open(ref, ref.model, slot, now=now, at_once=at_once, seen=seen)
 
 
-async def test_first_look(ledger: Ledger) -> None:
-    """A new task is looked at by its plan, an attached one at once."""
+async def test_first_poll(ledger: Ledger) -> None:
+    """A new task is polled by its plan, an attached one at once."""
     track = opened(ledger)
     assert ledger.next_due(19.9) is None
     assert ledger.next_due(20.31) is track
-    assert (track.looking, track.looks) == (True, 1)
+    assert (track.polling, track.polls) == (True, 1)
     assert ledger.next_due(1e6) is None
 
 
@@ -79,7 +79,7 @@ async def test_opening_twice(ledger: Ledger) -> None:
 
 
 async def test_success_settles_once(ledger: Ledger, events: list[Event]) -> None:
-    """The first outcome counts; a later look changes nothing."""
+    """The first outcome counts; a later poll changes nothing."""
     track = opened(ledger)
     ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 25.0)
     ledger.apply(track, running(), 26.0)
@@ -90,11 +90,11 @@ async def test_success_settles_once(ledger: Ledger, events: list[Event]) -> None
 
 
 async def test_faults_back_off_and_are_forgotten(ledger: Ledger) -> None:
-    """Looks that tell nothing come ever later, up to a minute; a telling one resets that."""
+    """Polls that tell nothing come ever later, up to a minute; a telling one resets that."""
     track = opened(ledger)
     pauses: list[float] = []
     for _ in range(8):
-        ledger.outages.told(track, 0.0)  # Other tasks are looked at well meanwhile.
+        ledger.outages.told(track, 0.0)  # Other tasks are polled well meanwhile.
         ledger.apply(track, verdicts.Faulty(APIConnectionError("x")), 100.0)
         assert track.due is not None
         pauses.append(track.due - 100.0)
@@ -104,8 +104,8 @@ async def test_faults_back_off_and_are_forgotten(ledger: Ledger) -> None:
     assert track.faults == 0
 
 
-async def test_throttled_looks_are_no_faults(ledger: Ledger) -> None:
-    """A 429 plans the next look as usual: the limiter's gate does the waiting."""
+async def test_throttled_polls_are_no_faults(ledger: Ledger) -> None:
+    """A 429 plans the next poll as usual: the limiter's gate does the waiting."""
     track = opened(ledger)
     for _ in range(8):
         ledger.apply(track, verdicts.Throttled(RateLimitError("x", status=429)), 100.0)
@@ -117,7 +117,7 @@ MISSING = verdicts.Missing(NotFoundError("x", status=404))
 FAULTY = verdicts.Faulty(APIConnectionError("x"))
 
 
-async def test_misses_need_five_looks_and_ten_seconds(ledger: Ledger) -> None:
+async def test_misses_need_five_polls_and_ten_seconds(ledger: Ledger) -> None:
     """A task never seen counts as gone after five 404s over at least ten seconds."""
     track = opened(ledger, at_once=True, seen=False)
     for now in (0.0, 1.0, 2.0, 3.0, 9.9):
@@ -193,7 +193,7 @@ async def test_many_mistyped_ids_are_told_after_two_minutes(ledger: Ledger) -> N
 
 
 async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
-    """A denied task is halted with nothing planned, until a look tells again."""
+    """A denied task is halted with nothing planned, until a poll tells again."""
     track = opened(ledger)
     ledger.next_due(30.0)
     ledger.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
@@ -205,7 +205,7 @@ async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
 
 
 async def test_denied_task_still_expires(ledger: Ledger) -> None:
-    """A task whose looks pause gives its slot back at its age limit, and is looked at once more."""
+    """A task whose polls pause gives its slot back at its age limit, and is polled at once more."""
     track, denied = opened(ledger), verdicts.Denied(AuthenticationError("x", status=401))
     ledger.apply(track, denied, 30.0)
     ledger.abandon_expired(1_800.0 + EXPIRY_GRACE)
@@ -223,8 +223,8 @@ END = 1_800.0 + EXPIRY_GRACE
     [running(), MISSING, verdicts.Denied(AuthenticationError("x", status=401))],
     ids=lambda verdict: type(verdict).__name__,
 )
-async def test_a_last_look_at_the_age_limit(ledger: Ledger, verdict: verdicts.LookVerdict) -> None:
-    """At its age limit a task gives its slot back, and ends with a look that goes out then."""
+async def test_a_last_poll_at_the_age_limit(ledger: Ledger, verdict: verdicts.PollVerdict) -> None:
+    """At its age limit a task gives its slot back, and ends with a poll that goes out then."""
     track = opened(ledger)
     assert ledger.next_due(21.0) is track
     ledger.apply(track, running(), 21.5)
@@ -234,12 +234,12 @@ async def test_a_last_look_at_the_age_limit(ledger: Ledger, verdict: verdicts.Lo
     assert ledger.next_due(END) is track
     ledger.apply(track, verdict, END + 0.5)
     assert isinstance(track.outcome, TaskAbandonedError)
-    assert "no look" not in str(track.outcome)
+    assert "no poll" not in str(track.outcome)
     assert (ledger.tracks, ledger.agenda.next_due()) == ({}, float("inf"))
 
 
 async def test_a_result_past_the_age_limit(ledger: Ledger) -> None:
-    """A task is kept past its age limit while looks tell nothing, and its result is not lost."""
+    """A task is kept past its age limit while polls tell nothing, and its result is not lost."""
     track = opened(ledger)
     ledger.abandon_expired(END)
     now = END
@@ -256,7 +256,7 @@ async def test_a_result_past_the_age_limit(ledger: Ledger) -> None:
 
 
 async def test_everything_has_a_deadline(ledger: Ledger) -> None:
-    """A task of which no look tells anything is abandoned at twice its age limit, and says so."""
+    """A task of which no poll tells anything is abandoned at twice its age limit, and says so."""
     track = opened(ledger)
     ledger.abandon_expired(END)
     assert ledger.next_due(END) is track
@@ -265,13 +265,13 @@ async def test_everything_has_a_deadline(ledger: Ledger) -> None:
     assert track.outcome is None
     ledger.abandon_expired(END + 1_800.0)
     assert isinstance(track.outcome, TaskAbandonedError)
-    assert "not over after 3630 s, past its age limit, as far as is known: no look" in str(
+    assert "not over after 3630 s, past its age limit, as far as is known: no poll" in str(
         track.outcome
     )
 
 
-async def test_expiry_waits_for_a_look_under_way(ledger: Ledger) -> None:
-    """A task is not abandoned while a look is on its way: it may bring the result."""
+async def test_expiry_waits_for_a_poll_under_way(ledger: Ledger) -> None:
+    """A task is not abandoned while a poll is on its way: it may bring the result."""
     track = opened(ledger)
     ledger.next_due(30.0)
     ledger.abandon_expired(END)
@@ -282,8 +282,8 @@ async def test_expiry_waits_for_a_look_under_way(ledger: Ledger) -> None:
     assert ledger.agenda.next_expiry() == float("inf")
 
 
-async def test_load_stretches_looks() -> None:
-    """A thousand tasks past their first look stretch 3 s to twice that; ended ones do not."""
+async def test_load_stretches_polls() -> None:
+    """A thousand tasks past their first poll stretch 3 s to twice that; ended ones do not."""
     ledger = Ledger(Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1), PlaceTable())
     tracks = []
     for n in range(1_000):
@@ -302,7 +302,7 @@ async def test_load_stretches_looks() -> None:
 
 
 async def test_attached_task_is_dated_by_the_service(ledger: Ledger) -> None:
-    """`createTime` dates an attached task; until it is told, looks follow the interval."""
+    """`createTime` dates an attached task; until it is told, polls follow the interval."""
     track = opened(ledger, at_once=True)
     ledger.apply(track, running(), 97.0)
     assert track.due == pytest.approx(100.0, abs=0.4)
@@ -335,7 +335,7 @@ async def test_the_clock_of_the_service(ledger: Ledger) -> None:
 
 
 async def test_halt_tells_everybody(ledger: Ledger) -> None:
-    """When nobody looks any more, each unfinished task says why."""
+    """When nobody polls any more, each unfinished task says why."""
     track, reason = opened(ledger), APIConnectionError("x")
     ledger.halt_all(reason, 0.0)
     assert track.verdict() is reason
@@ -355,13 +355,13 @@ async def learner(events: list[Event]) -> Ledger:
     )
 
 
-def live(ledger: Ledger, name: str, over: verdicts.Over, *, at: float, looks: float) -> Track:
-    """Let a task go from its creation at a time to the look that finds it over."""
+def live(ledger: Ledger, name: str, over: verdicts.Over, *, at: float, polls: float) -> Track:
+    """Let a task go from its creation at a time to the poll that finds it over."""
     ref = TaskRef(REF.model, name)
     track = ledger.open(ref, REF.model, ledger._limiter.slot_above(), now=at, at_once=False)
     ledger.agenda.ask(track)
-    assert ledger.next_due(at + looks) is track
-    ledger.apply(track, over, at + looks)
+    assert ledger.next_due(at + polls) is track
+    ledger.apply(track, over, at + polls)
     return track
 
 
@@ -374,7 +374,7 @@ async def test_durations_are_learned(learner: Ledger, said: float | None, learne
     """What the service says a task took is believed within what was seen of it."""
     over = verdicts.Over(snapshot("success"), RESULT, said)
     for number in range(8):
-        live(learner, str(number), over, at=100.0, looks=20.0)
+        live(learner, str(number), over, at=100.0, polls=20.0)
     sample = learner.schedule._kinds[REF.model].sample
     assert sample.mean == pytest.approx(learned)
 
@@ -396,8 +396,8 @@ async def test_what_was_seen_running_is_believed(learner: Ledger) -> None:
     assert sample.mean == pytest.approx(30.0)
 
 
-async def test_first_looks_move_as_durations_are_learned(learner: Ledger) -> None:
-    """Tasks in flight are looked at as soon as it is known that such tasks are over by then."""
+async def test_first_polls_move_as_durations_are_learned(learner: Ledger) -> None:
+    """Tasks in flight are polled as soon as it is known that such tasks are over by then."""
     waiting = [
         learner.open(
             TaskRef(REF.model, f"w{n}"), REF.model, learner._limiter.slot_above(),
@@ -408,16 +408,16 @@ async def test_first_looks_move_as_durations_are_learned(learner: Ledger) -> Non
     assert learner.agenda.next_due() == 120.0
     over = verdicts.Over(snapshot("success"), RESULT, 5.0)
     for number in range(8):
-        live(learner, str(number), over, at=100.0, looks=6.0)
+        live(learner, str(number), over, at=100.0, polls=6.0)
     assert learner.agenda.next_due() < 108.0
     assert [learner.next_due(115.0) for _ in range(4)] == [*waiting, None]
 
 
 async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: Ledger) -> None:
-    """An attached task of which the service gives no creation is looked at again all the same."""
+    """An attached task of which the service gives no creation is polled again all the same."""
     for number in range(8):
         over = verdicts.Over(snapshot("success"), RESULT, 30.0)
-        live(learner, str(number), over, at=100.0, looks=31.0)
+        live(learner, str(number), over, at=100.0, polls=31.0)
     track = opened(learner, now=200.0, at_once=True)
     assert learner.next_due(200.0) is track
     learner.apply(track, running(None), 200.5)
@@ -430,7 +430,7 @@ async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: Ledger) -
 
 
 async def test_misses_go_by_no_plan(learner: Ledger) -> None:
-    """A task that may not be there is looked for soon, whatever such tasks take."""
+    """A task that may not be there is sought soon, whatever such tasks take."""
     track = opened(learner, at_once=True, seen=False)
     assert learner.next_due(0.0) is track
     learner.apply(track, MISSING, 100.0)

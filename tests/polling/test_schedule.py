@@ -1,4 +1,4 @@
-"""Looks by plans, for all tasks of a client together."""
+"""Polls by plans, for all tasks of a client together."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ ROOM = Room(requests=100.0, submits=0.0, reserve=6.0, slots_wanted=False, latenc
 
 @pytest.fixture
 def planned() -> Planned:
-    """Return looks after 20 s, then every 2 s."""
+    """Return polls after 20 s, then every 2 s."""
     return Planned(lambda _: Plan(20, 2), random.Random(1))
 
 
-def test_looks_follow_the_plan(planned: Planned) -> None:
-    """First and later looks come when the plan says, late by a little jitter."""
+def test_polls_follow_the_plan(planned: Planned) -> None:
+    """First and later polls come when the plan says, late by a little jitter."""
     planned.opened("m", 1)
     assert 120 <= planned.first("m", 100.0) <= 120.2
     assert 132 <= planned.again("m", 100.0, 130.0, ROOM) <= 132.2
 
 
 def test_waiting_tasks_stretch_the_plan(planned: Planned) -> None:
-    """400 tasks at one look in 2 s ask for twice what 100 a second allow; over, for nothing."""
+    """400 tasks at one poll in 2 s ask for twice what 100 a second allow; over, for nothing."""
     for task in range(400):
         planned.running("m", task, 25.0, first=True)
         planned.running("m", task, 27.0, first=False)
@@ -39,5 +39,5 @@ def test_waiting_tasks_stretch_the_plan(planned: Planned) -> None:
 
 
 def test_a_late_callback(planned: Planned) -> None:
-    """A callback counts as lost ten intervals after the plan's first look."""
+    """A callback counts as lost ten intervals after the plan's first poll."""
     assert planned.late("m", 100.0) == 140.0

@@ -1,4 +1,4 @@
-"""Looks come when the plan says: late by a little jitter, never early."""
+"""Polls come when the plan says: late by a little jitter, never early."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from apixo_async._polling.schedule import (
     Plan,
     after_fault,
     after_miss,
-    first_look,
+    first_poll,
     is_gone,
     late_again,
-    late_look,
-    next_look,
+    late_poll,
+    next_poll,
     stretching,
 )
 
@@ -37,37 +37,37 @@ class Latest(random.Random):
 
 @LIVELY
 @given(plan=plans, created=seconds, rng=sources)
-def test_the_first_look_is_never_early(plan: Plan, created: float, rng: random.Random) -> None:
-    """A task is first looked at when its plan says, or up to a tenth of an interval later."""
-    due = first_look(plan, created=created, rng=rng)
+def test_the_first_poll_is_never_early(plan: Plan, created: float, rng: random.Random) -> None:
+    """A task is first polled when its plan says, or up to a tenth of an interval later."""
+    due = first_poll(plan, created=created, rng=rng)
     planned = created + plan.first
     assert planned <= due <= planned + plan.interval * 0.1 + 1e-9
 
 
 @LIVELY
 @given(plan=plans, created=seconds, age=seconds, stretch=st.floats(1.0, 50.0), rng=sources)
-def test_the_next_look_is_never_early(
+def test_the_next_poll_is_never_early(
     plan: Plan, created: float, age: float, stretch: float, rng: random.Random
 ) -> None:
-    """The next look comes a stretched interval later, and never before the first is planned."""
+    """The next poll comes a stretched interval later, and never before the first is planned."""
     now = created + age
-    due = next_look(plan, created=created, now=now, stretch=stretch, rng=rng)
+    due = next_poll(plan, created=created, now=now, stretch=stretch, rng=rng)
     planned = max(created + plan.first, now + plan.interval * stretch)
     assert planned <= due <= planned + plan.interval * stretch * 0.1 + 1e-9
 
 
-def test_a_task_that_was_looked_at_too_early() -> None:
-    """A task attached to at once is looked at again when its first look is due."""
-    due = next_look(Plan(120, 10), created=0.0, now=1.0, stretch=1.0, rng=Latest())
+def test_a_task_that_was_polled_at_too_early() -> None:
+    """A task attached to at once is polled again when its first poll is due."""
+    due = next_poll(Plan(120, 10), created=0.0, now=1.0, stretch=1.0, rng=Latest())
     assert due == pytest.approx(121.0)
 
 
 def test_jitter_disperses_and_replays() -> None:
-    """A thousand tasks made at once are looked at over a tenth of an interval; a seed replays."""
+    """A thousand tasks made at once are polled over a tenth of an interval; a seed replays."""
     plan = Plan(20, 10)
-    looks = [[first_look(plan, created=0.0, rng=rng) for _ in range(1_000)] for rng in seeded(7, 7)]
-    assert looks[0] == looks[1]
-    slices = [sum(20 + i / 10 <= look < 20.1 + i / 10 for look in looks[0]) for i in range(10)]
+    polls = [[first_poll(plan, created=0.0, rng=rng) for _ in range(1_000)] for rng in seeded(7, 7)]
+    assert polls[0] == polls[1]
+    slices = [sum(20 + i / 10 <= poll < 20.1 + i / 10 for poll in polls[0]) for i in range(10)]
     assert sum(slices) == 1_000
     assert min(slices) > 60
 
@@ -85,7 +85,7 @@ def seeded(*seeds: int) -> list[random.Random]:
         (90, [90, 90, 90, 90, 90, 90, 90]),
     ],
 )
-def test_after_looks_that_told_nothing(interval: float, pauses: list[float]) -> None:
+def test_after_polls_that_told_nothing(interval: float, pauses: list[float]) -> None:
     """Pauses double from the interval to a minute, and are never below the interval."""
     plan = Plan(0, interval)
     due = [after_fault(plan, faults=i, now=100.0, rng=Stuck(0)) for i in range(1, 8)]
@@ -107,7 +107,7 @@ class Stuck(random.Random):
 def test_after_any_number_of_faults(
     plan: Plan, faults: int, now: float, rng: random.Random
 ) -> None:
-    """However many looks failed, the next one comes within bounds."""
+    """However many polls failed, the next one comes within bounds."""
     due = after_fault(plan, faults=faults, now=now, rng=rng)
     assert now + plan.interval <= due <= now + max(60.0, plan.interval) * 1.1 + 1e-9
 
@@ -126,17 +126,17 @@ def test_after_any_number_of_faults(
     ],
 )
 def test_stretching(load: float, submits: float, factor: float) -> None:
-    """Intervals grow as the looks outgrow what submits leave, but for the quarter kept."""
+    """Intervals grow as the polls outgrow what submits leave, but for the quarter kept."""
     requests = 160.0 if submits == 60.0 else 100.0
     assert stretching(load, submits, requests) == pytest.approx(factor)
 
 
 @LIVELY
 @given(load=st.floats(0.0, 1e5), submits=st.floats(0.0, 1e4), requests=st.floats(1 / 60, 1e4))
-def test_stretched_looks_and_submits_fit_the_limit(
+def test_stretched_polls_and_submits_fit_the_limit(
     load: float, submits: float, requests: float
 ) -> None:
-    """Stretched looks fit beside the submits, and shrink for nothing else."""
+    """Stretched polls fit beside the submits, and shrink for nothing else."""
     factor = stretching(load, submits, requests)
     assert factor >= 1.0
     assume(factor > 1.0)
@@ -148,7 +148,7 @@ def test_stretched_looks_and_submits_fit_the_limit(
     [(5, 10.0, True), (5, 9.9, False), (4, 3_600.0, False), (100, 0.0, False), (6, 11.0, True)],
 )
 def test_a_task_that_is_gone(misses: int, span: float, gone: bool) -> None:
-    """A task never seen is gone after five looks without it, over at least ten seconds."""
+    """A task never seen is gone after five polls without it, over at least ten seconds."""
     assert is_gone(misses, span, seen=False, crowd=False) is gone
     assert is_gone(misses, 12 * span, seen=True, crowd=False) is gone
 
@@ -163,7 +163,7 @@ def test_a_crowd_that_is_missing(span: float) -> None:
 @LIVELY
 @given(plan=plans, rng=sources)
 def test_a_mistyped_id_is_told_soon(plan: Plan, rng: random.Random) -> None:
-    """Whatever its plan, five looks at a task never seen span ten seconds and less than 15."""
+    """Whatever its plan, five polls a task never seen span ten seconds and less than 15."""
     times, misses = [0.0], 1
     while not is_gone(misses, times[-1], seen=False, crowd=False):
         times.append(after_miss(plan, misses=misses, seen=False, now=times[-1], rng=rng))
@@ -176,18 +176,18 @@ def test_a_mistyped_id_is_told_soon(plan: Plan, rng: random.Random) -> None:
     ("seen", "pauses"),
     [(True, [3, 6, 12, 24, 48, 60, 60]), (False, [2.6, 2.6, 2.6, 2.6, 3, 6, 12])],
 )
-def test_looks_for_a_missing_task_grow_rare(seen: bool, pauses: list[float]) -> None:
+def test_polls_for_a_missing_task_grow_rare(seen: bool, pauses: list[float]) -> None:
     """Pauses grow to a minute, from the first where a task was seen, else from the fifth."""
-    looks = [
+    polls = [
         after_miss(Plan(20, 3), misses=misses, seen=seen, now=100.0, rng=Stuck(0))
         for misses in range(1, 8)
     ]
-    assert [one - 100.0 for one in looks] == pytest.approx(pauses)
+    assert [one - 100.0 for one in polls] == pytest.approx(pauses)
 
 
 @pytest.mark.parametrize(("age", "due"), [(1.0, 103.0), (6.0, 103.0), (50.0, 125.0)])
 def test_a_task_that_a_callback_is_to_tell_of(age: float, due: float) -> None:
-    """It is looked at after ten intervals more, and then after half of its age each time."""
+    """It is polled after ten intervals more, and then after half of its age each time."""
     plan = Plan(20, 3)
-    assert late_look(plan, 100.0) == 150.0
+    assert late_poll(plan, 100.0) == 150.0
     assert late_again(plan, age=age, now=100.0) == due

@@ -1,4 +1,4 @@
-"""A model whose looks do not come back leaves places to the looks of other models."""
+"""A model whose polls do not come back leaves places to the polls of other models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = 100.0
 
 
 def track(name: str, model: str = "m") -> Track:
-    """Return a task, of which no look is planned."""
+    """Return a task, of which no poll is planned."""
     slot = Limiter().slot_above()
     return Track(TaskRef(model, name), model, Plan(1, 1), slot, created=0.0, expires=1e6)
 
@@ -28,16 +28,16 @@ def agenda() -> Agenda:
 
 
 def send(shares: Shares, places: PlaceTable, model: str) -> list[Track]:
-    """Send looks at tasks of a model until one is held back; return those that were sent."""
+    """Send polls tasks of a model until one is held back; return those that were sent."""
     sent: list[Track] = []
-    while places.free_for_looks:
+    while places.free_for_polls:
         one = track(f"{len(sent)}", model)
         if shares.hold_back(one):
-            one.halted = ApixoError("it needs no look any more")
+            one.halted = ApixoError("it needs no poll any more")
             break
         shares.sent(one)
         places.enter()
-        one.looking = True
+        one.polling = True
         sent.append(one)
     return sent
 
@@ -49,7 +49,7 @@ def test_a_model_that_is_alone_takes_every_place(agenda: Agenda) -> None:
 
 
 def test_each_model_leaves_some(agenda: Agenda) -> None:
-    """Of 24 places for looks one model takes 18, the next one most of the rest, and so on."""
+    """Of 24 places for polls one model takes 18, the next one most of the rest, and so on."""
     places = PlaceTable()
     shares = Shares(agenda, places)
     for model in "abc":
@@ -58,17 +58,17 @@ def test_each_model_leaves_some(agenda: Agenda) -> None:
 
 
 def test_one_that_is_back_lets_the_next_one_go(agenda: Agenda) -> None:
-    """It is the one that waited longest of those that still need a look."""
+    """It is the one that waited longest of those that still need a poll."""
     places = PlaceTable()
     shares = Shares(agenda, places)
     shares.opened(track("first", "other"))
     sent = send(shares, places, "m")
-    over, halted, planned, looking, next_one, last = (track(f"late-{n}") for n in range(6))
-    for one in (over, halted, planned, looking, next_one, last):
+    over, halted, planned, polling, next_one, last = (track(f"late-{n}") for n in range(6))
+    for one in (over, halted, planned, polling, next_one, last):
         assert shares.hold_back(one)
     over.outcome = halted.halted = ApixoError("it is over")  # type: ignore[assignment]
     agenda.plan(planned, NOW + 5.0)
-    looking.looking = True
+    polling.polling = True
     shares.back(sent[0], NOW)
     assert agenda.pop_due(NOW) is next_one
     shares.back(sent[1], NOW)
@@ -78,7 +78,7 @@ def test_one_that_is_back_lets_the_next_one_go(agenda: Agenda) -> None:
 
 
 def test_the_last_place_is_given_to_whoever_has_none(agenda: Agenda) -> None:
-    """A model without a look under way is never held back: nothing of it would come back."""
+    """A model without a poll under way is never held back: nothing of it would come back."""
     places = PlaceTable()
     shares = Shares(agenda, places)
     places.used = 40

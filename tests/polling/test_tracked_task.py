@@ -36,7 +36,7 @@ async def test_signal_wakes_all_who_wait() -> None:
 
 
 async def test_verdict_is_the_outcome_before_the_halt() -> None:
-    """What ended a task is told rather than why nobody looks at it."""
+    """What ended a task is told rather than why nobody polls it."""
     one = track()
     assert one.verdict() is None
     one.halted = APIConnectionError("x")
@@ -46,7 +46,7 @@ async def test_verdict_is_the_outcome_before_the_halt() -> None:
 
 
 async def test_changed_fires_alone_while_the_task_runs() -> None:
-    """A telling look wakes those who watch, not those who wait for the end."""
+    """A telling poll wakes those who watch, not those who wait for the end."""
     one = track()
     watcher, waiter = (asyncio.create_task(s.wait()) for s in (one.changed, one.over))
     await asyncio.sleep(0)
@@ -58,7 +58,7 @@ async def test_changed_fires_alone_while_the_task_runs() -> None:
 
 
 async def test_refreshers_get_errors_of_their_own() -> None:
-    """Everybody who asked for a look gets its snapshot, or an exception that nobody shares."""
+    """Everybody who asked for a poll gets its snapshot, or an exception that nobody shares."""
     one = track()
     loop = asyncio.get_running_loop()
     one.refreshers = [loop.create_future() for _ in range(3)]

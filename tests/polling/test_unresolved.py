@@ -1,4 +1,4 @@
-"""What callbacks claim: it moves looks and names, and decides nothing."""
+"""What callbacks claim: it moves polls and names, and decides nothing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_task_that_was_told_of_is_no_silence(claims: Claims) -> None:
 
 
 def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
-    """A name enters the task, and a look that finds it proves it."""
+    """A name enters the task, and a poll that finds it proves it."""
     made = unnamed(claims)
     assert claims.unnamed == {made}
     assert made.expires == 220.0  # after the longest time of this model

@@ -126,7 +126,7 @@ def descriptors() -> int:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_pool_survives_cancelled_requests(transport: str, tmp_path: Path) -> None:
-    """After cancelled looks and downloads by the thousand, 30 healthy requests are answered."""
+    """After cancelled polls and downloads by the thousand, 30 healthy requests are answered."""
     simulator = Simulator(speed=1_000.0)
     async with asyncio.timeout(240), serve(simulator) as url:
         async with AsyncClient(

@@ -195,11 +195,11 @@ def escaped(status: int) -> Fault:
     return Fault.raw(status, said.encode(), "application/json")
 
 
-def look(fault: Fault) -> Callable[[Stage], Awaitable[object]]:
+def poll(fault: Fault) -> Callable[[Stage], Awaitable[object]]:
     async def run(on: Stage) -> None:
         on.simulator.faults.submit(Fault.task_lasts(1e6))
         task = await on.client.submit(CASTLE)
-        on.simulator.faults.look(Fault.repeat(100, fault))
+        on.simulator.faults.poll(Fault.repeat(100, fault))
         await task.refresh()
 
     return run
@@ -285,12 +285,12 @@ ERRORS: Final[dict[str, tuple[Callable[[Stage], Awaitable[object]], type[BaseExc
     "submit no HTTP echo": (echo, SubmitUncertainError),
     "submit 429": (submit(Fault.repeat(100, Fault.status(429))), APIStatusError),
     "submit cancelled": (submit_cancelled, asyncio.CancelledError),
-    "look hangs": (look(Fault.hang()), APITimeoutError),
-    "look reset": (look(Fault.reset_after()), APIConnectionError),
-    "look HTML": (look(Fault.html(200)), APIConnectionError),
-    "look 500": (look(Fault.status(500)), InternalServerError),
-    "look 401": (look(Fault.status(401)), AuthenticationError),
-    "look 404": (look(Fault.status(404)), NotFoundError),
+    "poll hangs": (poll(Fault.hang()), APITimeoutError),
+    "poll reset": (poll(Fault.reset_after()), APIConnectionError),
+    "poll HTML": (poll(Fault.html(200)), APIConnectionError),
+    "poll 500": (poll(Fault.status(500)), InternalServerError),
+    "poll 401": (poll(Fault.status(401)), AuthenticationError),
+    "poll 404": (poll(Fault.status(404)), NotFoundError),
     "balance hangs": (balance(Fault.hang()), APITimeoutError),
     "balance reset": (balance(Fault.reset_after()), APIConnectionError),
     "balance 401": (balance(Fault.status(401)), AuthenticationError),
@@ -366,7 +366,7 @@ async def test_logs_do_not_show_the_key(kind: str, heard: Everything, tmp_path: 
         task = await on.client.submit(CASTLE)
         await on.client.download(await task, tmp_path)
         await on.client.balance()
-        for name in ("submit lost", "look 500", "balance cancelled", "submit 401"):
+        for name in ("submit lost", "poll 500", "balance cancelled", "submit 401"):
             call, expected = ERRORS[name]
             with pytest.raises(expected):
                 await call(on)

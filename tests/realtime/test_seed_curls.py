@@ -109,7 +109,7 @@ async def submit(url: str, model: str, body: str) -> dict[str, Any]:
     return found
 
 
-async def look(url: str, model: str, task_id: str) -> dict[str, Any]:
+async def poll(url: str, model: str, task_id: str) -> dict[str, Any]:
     """Run the documents' status command; return the envelope."""
     printed = await curl(
         *("-X", "GET", f"{url}/api/v1/statusTask/{model}?taskId={task_id}"),
@@ -144,7 +144,7 @@ async def test_a_submit_as_documented_makes_a_task(
         task = simulator.tasks[made["data"]["taskId"]]
         assert dict(task.input) == json.loads(body)["input"]
         await asyncio.sleep(max(0.0, task.ends - simulator.now()))
-        seen = await look(url, model, task.id)
+        seen = await poll(url, model, task.id)
         urls = json.loads(seen["data"]["resultJson"])["resultUrls"]
         magic = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff\xe0"}[task.file_type]
         assert (await curl(urls[0])).startswith(magic)
@@ -154,10 +154,10 @@ async def test_a_submit_as_documented_makes_a_task(
 @pytest.mark.parametrize(
     ("model", "images"), [("gpt-image-1", 2), ("gpt-image-2", 1), ("flux-kontext", 1)]
 )
-async def test_a_look_as_documented_shows_the_sample(model: str, images: int) -> None:
+async def test_a_poll_as_documented_shows_the_sample(model: str, images: int) -> None:
     """The status command with the documents' own task id answers what the documents show."""
     async with asyncio.timeout(30), serve(Simulator()) as url:
-        seen = await look(url, model, "task_12345678")
+        seen = await poll(url, model, "task_12345678")
         assert seen["code"] == 200
         assert list(seen["data"]) == [
             "taskId",

@@ -312,8 +312,8 @@ async def test_a_callback_is_posted_over_sockets(
         (body,) = receiver.bodies
         assert receiver.heads[0].startswith("POST /hook/abc?x=1 HTTP/1.1\r\n")
         assert "content-type: application/json" in receiver.heads[0].lower()
-        look = await client.get("/api/v1/statusTask/sora-2", params={"taskId": task_id})
-        assert body == look.json()
+        poll = await client.get("/api/v1/statusTask/sora-2", params={"taskId": task_id})
+        assert body == poll.json()
         (picture,) = json.loads(body["data"]["resultJson"])["resultUrls"]
         assert (await client.get(picture)).status_code == 200
         told = (await client.get("/_simulator/callbacks")).json()

@@ -299,11 +299,11 @@ def test_ended_during_a_post(start: Start, url: str, runs_on: str, ending: str) 
 
 @endings
 def test_ended_while_waiting(start: Start, url: str, runs_on: str, ending: str) -> None:
-    """A signal during a wait ends the process at once, looks and all, and the id is kept."""
+    """A signal during a wait ends the process at once, polls and all, and the id is kept."""
     script = start(SIGNALLED.format(place="wait", ending=ending, target=""), url, runs_on)
     ref = script.told("ready")
     task_id = ref.partition("/")[2]
-    until(lambda: any(r["kind"] == "look" and r["task_id"] == task_id for r in log_of(url)))
+    until(lambda: any(r["kind"] == "poll" and r["task_id"] == task_id for r in log_of(url)))
     script.process.send_signal(ENDINGS[ending])
     status = script.end(BOUND)
     assert f"unfinished {ref}" in script.out

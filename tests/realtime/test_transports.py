@@ -357,7 +357,7 @@ def descriptors() -> int:
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
 async def test_cancelled_requests_leave_the_pool_whole(kind: str) -> None:
-    """After 500 cancelled looks, healthy requests work and no file descriptor is lost."""
+    """After 500 cancelled polls, healthy requests work and no file descriptor is lost."""
     simulator = Simulator(speed=100.0)
     async with asyncio.timeout(BOUND), serve(simulator) as url:
         transport = TRANSPORTS[kind]()
@@ -366,11 +366,11 @@ async def test_cancelled_requests_leave_the_pool_whole(kind: str) -> None:
         await one.get("/apikeys/current-balance")
         before = descriptors()
         for wave in range(10):
-            looks = [asyncio.create_task(one.get("/apikeys/current-balance")) for _ in range(50)]
+            polls = [asyncio.create_task(one.get("/apikeys/current-balance")) for _ in range(50)]
             await asyncio.sleep(0.001 * wave)
-            for look in looks:
-                look.cancel()
-            await asyncio.gather(*looks, return_exceptions=True)
+            for poll in polls:
+                poll.cancel()
+            await asyncio.gather(*polls, return_exceptions=True)
         answers = await asyncio.gather(*(one.get("/apikeys/current-balance") for _ in range(30)))
         assert [got.status for got in answers] == [200] * 30
         await transport.aclose()
@@ -452,7 +452,7 @@ async def test_bytes_behind_an_answer(transport: httpx2.AsyncBaseTransport, rest
 async def test_a_post_uses_only_a_fresh_connection(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that rested for longer than 2 s, and may be closed any moment, serves looks."""
+    """A connection that rested for longer than 2 s, and may be closed any moment, serves polls."""
     used: list[int] = []
     opened: list[asyncio.StreamWriter] = []
 

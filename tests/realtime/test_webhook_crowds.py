@@ -56,10 +56,10 @@ async def is_answered(port: int) -> bool:
 
 
 async def test_a_hundred_deliveries(served: tuple[Known, int]) -> None:
-    """A hundred deliveries at once are each answered, for two looks at most."""
+    """A hundred deliveries at once are each answered, for two polls of most."""
     watched, port = served
     assert all(await asyncio.gather(*(is_answered(port) for _ in range(100))))
-    assert watched.looks in (["task_1"], ["task_1"] * 2)
+    assert watched.polls in (["task_1"], ["task_1"] * 2)
 
 
 async def test_a_hundred_that_stall(served: tuple[Known, int]) -> None:
@@ -70,7 +70,7 @@ async def test_a_hundred_that_stall(served: tuple[Known, int]) -> None:
             _, writer = await stack.enter_async_context(connected(port))
             writer.write(callback(size=size))
         assert await is_answered(port)
-        assert watched.looks == ["task_1"]
+        assert watched.polls == ["task_1"]
 
 
 async def test_a_hundred_that_leave(served: tuple[Known, int]) -> None:
@@ -85,7 +85,7 @@ async def test_a_hundred_that_leave(served: tuple[Known, int]) -> None:
             writer.write(callback(size=-5))
             await writer.drain()
     assert await is_answered(port)
-    assert set(watched.looks) <= {None, "task_1"}
+    assert set(watched.polls) <= {None, "task_1"}
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -104,4 +104,4 @@ async def test_a_token_in_other_characters(served: tuple[Known, int]) -> None:
     for path, status in ((once.replace("%", "%25"), 404), (once, 200), (TOKEN + "?a=1", 200)):
         request = request_of(Attack("POST", path, BODY, (), 1_000), "length")
         assert await status_of(port, request, ends=False) == status
-    assert set(watched.looks) == {"task_1"}
+    assert set(watched.polls) == {"task_1"}

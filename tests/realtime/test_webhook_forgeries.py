@@ -144,7 +144,7 @@ def test_every_near_miss(scene: Scene, run: Callable[..., Any]) -> None:
 
 
 def test_odd_callbacks(scene: Scene, run: Callable[..., Any]) -> None:
-    """A right token with any body causes looks, not too many, and tells nothing itself."""
+    """A right token with any body causes polls, not too many, and tells nothing itself."""
 
     @many(FORGERIES)
     @given(ANY_BODY)
@@ -154,7 +154,7 @@ def test_odd_callbacks(scene: Scene, run: Callable[..., Any]) -> None:
         assert not scene.task.done()
 
     forge()
-    assert 20 <= scene.simulator.count("look") <= 40  # Beyond 20, they are scheduled.
+    assert 20 <= scene.simulator.count("poll") <= 40  # Beyond 20, they are scheduled.
     assert scene.simulator.count("submit") == 1
     assert run(scene.task.wait(None))
     assert not any("evil" in url for url in scene.task.result().urls)

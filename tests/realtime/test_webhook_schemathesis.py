@@ -76,12 +76,12 @@ class Mounted(Watched):
     async def open_known(self) -> None:
         """Open the ticket of the known token."""
         desk = self.receiver.desk()
-        desk.open(KNOWN.model, 3_600.0, self.looks.append, intent_id=KNOWN.id)
+        desk.open(KNOWN.model, 3_600.0, self.polls.append, intent_id=KNOWN.id)
 
-    def looked(self) -> int:
-        """Return how many looks were caused, once a callback's second is over."""
+    def polled(self) -> int:
+        """Return how many polls were caused, once a callback's second is over."""
         self.runner.run(asyncio.sleep(SPACING))
-        return len(self.looks)
+        return len(self.polls)
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +107,13 @@ def client(mounted: Mounted) -> Iterator[ASGIClient]:
 def test_what_schemathesis_sends(
     case: schemathesis.Case[Any], mounted: Mounted, client: ASGIClient
 ) -> None:
-    """Its requests, right and wrong, meet the answers that are documented, and cause looks only."""
-    before = mounted.looked()
+    """Its requests, right and wrong, meet the answers that are documented, and cause polls only."""
+    before = mounted.polled()
     response = case.call(base_url=client.base_url, session=client)
     # What is no POST meets the same 404 as a wrong token, and not a 405. Any body is taken: only
     # the service knows the URL.
     excluded = [unsupported_method, negative_data_rejection]
     case.validate_response(response, excluded_checks=excluded)
     caused = int(response.status_code == 200 and before < MOST)
-    assert mounted.looked() == before + caused
+    assert mounted.polled() == before + caused
     assert mounted.unknown == []

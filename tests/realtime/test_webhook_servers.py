@@ -126,7 +126,7 @@ async def test_a_callback(served: Served) -> None:
     """A callback is answered 200, and told once."""
     watched, port = served
     assert await deliver(watched, port) == 200
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 async def test_a_callback_in_chunks(served: Served) -> None:
@@ -135,12 +135,12 @@ async def test_a_callback_in_chunks(served: Served) -> None:
     chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (BODY[:7], BODY[7:])]
     request = head(watched.token, "Transfer-Encoding: chunked")
     assert await send(port, request, *chunks, b"0\r\n\r\n") == 200
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 @pytest.mark.parametrize("method", [one for one in METHODS if one != "POST"])
 async def test_other_methods(served: Served, method: str) -> None:
-    """Whoever looks at a callback's URL with a browser or a scanner meets 404."""
+    """Whoever opens a callback's URL with a browser or a scanner meets 404."""
     watched, port = served
     assert await send(port, head(watched.token, method=method, length=0)) == 404
     assert not watched.told
@@ -155,14 +155,14 @@ async def test_a_wrong_token_is_refused_unread(served: Served) -> None:
 
 
 async def test_a_long_body(served: Served) -> None:
-    """A body above what is looked at is read, answered and looked at, however it is framed."""
+    """A body above what is polled is read, answered and polled, however it is framed."""
     watched, port = served
     body = BODY.ljust(_body.LONGEST_BODY + 5_000)
     assert await send(port, head(watched.token, length=len(body)), body) == 200
     chunk = b"1000\r\n%s\r\n" % (b"x" * 4_096)
     chunked = head(watched.token, "Transfer-Encoding: chunked")
     assert await send(port, chunked, *[chunk] * 17, b"0\r\n\r\n") == 200
-    assert watched.looks[0] == "task_1"
+    assert watched.polls[0] == "task_1"
 
 
 async def test_a_slow_body(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ async def test_a_slow_body(served: Served, monkeypatch: pytest.MonkeyPatch) -> N
                 break
         assert await answer == 200
         assert loop.time() - start >= 0.3
-    assert watched.looks
+    assert watched.polls
     assert await deliver(watched, port) == 200
 
 
@@ -201,7 +201,7 @@ async def test_clients_that_leave(
             writer.write(request[:end])
             await writer.drain()
     assert await deliver(watched, port) == 200
-    assert set(watched.looks) <= {None, "task_1"}
+    assert set(watched.polls) <= {None, "task_1"}
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
@@ -212,8 +212,8 @@ async def test_a_client_that_does_not_wait(served: Served) -> None:
         writer.write(head(watched.token, length=len(BODY)) + BODY)
         await writer.drain()
     for _ in range(100):
-        await asyncio.sleep(0.0 if watched.looks else 0.01)
-    assert watched.looks == ["task_1"]
+        await asyncio.sleep(0.0 if watched.polls else 0.01)
+    assert watched.polls == ["task_1"]
 
 
 @pytest.mark.parametrize(
@@ -230,27 +230,27 @@ async def test_a_body_longer_than_it_says(served: Served) -> None:
     """What comes after the declared length is no part of the body, if the server reads on."""
     watched, port = served
     status = await send(port, head(watched.token, length=len(BODY)), BODY + b"}" * 20)
-    assert (status, watched.looks) in [(200, ["task_1"]), (400, [])]
+    assert (status, watched.polls) in [(200, ["task_1"]), (400, [])]
     assert await send(port, head(watched.token, length=9), BODY) in {200, 400}
-    assert set(watched.looks) <= {None, "task_1"}
+    assert set(watched.polls) <= {None, "task_1"}
 
 
 async def test_an_encoding_that_is_none(served: Served) -> None:
-    """A body that is not encoded as it says is looked at all the same."""
+    """A body that is not encoded as it says is polled all the same."""
     watched, port = served
     junk = b"\x1f\x8b" + b"x" * 40
     request = head(watched.token, "Content-Encoding: gzip", length=len(junk))
     assert await send(port, request, junk) in {200, 400}  # A server may refuse it by itself.
-    assert set(watched.looks) <= {None}
+    assert set(watched.polls) <= {None}
 
 
 async def test_a_hundred_at_once(served: Served) -> None:
-    """A hundred deliveries of one task at once: each 200, one look now and at most one after."""
+    """A hundred deliveries of one task at once: each 200, one poll now and at most one after."""
     watched, port = served
     answers = await asyncio.gather(*(deliver(watched, port) for _ in range(100)))
     assert set(answers) == {200}
-    assert 1 <= len(watched.looks) <= 2
-    assert set(watched.looks) == {"task_1"}
+    assert 1 <= len(watched.polls) <= 2
+    assert set(watched.polls) == {"task_1"}
 
 
 async def test_the_secret_is_in_no_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:

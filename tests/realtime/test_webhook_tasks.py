@@ -50,7 +50,7 @@ one_app = pytest.mark.parametrize(
 )
 #: Tasks of 0.7 to 1.3 s, and a redelivery after 1 s.
 FAST = {"speed": 30.0}
-#: Past its first look, which only makes up for a callback, when every such task is long over.
+#: Past its first poll, which only makes up for a callback, when every such task is long over.
 PATIENT = Polling.fixed(600.0, 10.0)
 
 
@@ -68,9 +68,9 @@ def submitted(app: App) -> list[str]:
     return [event.task_id for event in app.events if isinstance(event, TaskSubmitted)]
 
 
-async def looks_at(service: Service, task_id: str) -> list[float]:
+async def polls_of(service: Service, task_id: str) -> list[float]:
     """Return when the service was asked for a task."""
-    return [look["at"] for look in await service.looks() if look["task_id"] == task_id]
+    return [poll["at"] for poll in await service.polls() if poll["task_id"] == task_id]
 
 
 def assert_made(number: int, news: News) -> None:
@@ -84,7 +84,7 @@ def assert_made(number: int, news: News) -> None:
 
 @one_app
 async def test_many_tasks(serve: AppOf) -> None:
-    """With tenths lost, doubled and early, each task completes once, for a look or two."""
+    """With tenths lost, doubled and early, each task completes once, for a poll or two."""
     async with started(serve, simulator=TENTHS, polling=LEARNED) as (app, service, http):
         async with asyncio.timeout(3 * BOUND):
             made = await paced(app, http, TASKS, rate=80.0)
@@ -105,7 +105,7 @@ async def test_many_tasks(serve: AppOf) -> None:
     assert seen["callbacks"] == told | {"delivered": posts, "failed": 0}
     assert min(told["lost"], told["early"], told["duplicated"]) >= 0.05 * TASKS
     assert len(figures.late) == told["lost"]
-    assert figures.looks <= 2.0  # 1.02 where nothing else runs; a late callback costs a look.
+    assert figures.polls <= 2.0  # 1.02 where nothing else runs; a late callback costs a poll.
     assert app.orphans == []
 
 
@@ -116,7 +116,7 @@ async def assert_completed(app: App, service: Service) -> None:
     """Check that the one task was paid once, went on, and was completed by its callback."""
     await app.until(lambda: settled(app))
     [event] = settled(app)
-    assert (event.outcome, event.looks) == ("success", 1)
+    assert (event.outcome, event.polls) == ("success", 1)
     assert [event.task_id] == submitted(app)
     [attempt] = await service.until_attempts(1)
     assert (attempt["task_id"], attempt["status"]) == (event.task_id, 200)
@@ -184,7 +184,7 @@ async def test_cancelled_handler(serve: AppOf, during: str) -> None:
 
 @one_app
 async def test_a_hundred_deliveries_at_once(serve: AppOf) -> None:
-    """Hundreds of deliveries of a task complete it once, and cause a look a second at most."""
+    """Hundreds of deliveries of a task complete it once, and cause a poll a second at most."""
     simulator = {"processing_callbacks": 1.0}
     async with started(serve, simulator=simulator, polling=PATIENT) as (app, service, http):
         visitor = asyncio.create_task(visit(http, app, 0))
@@ -201,14 +201,14 @@ async def test_a_hundred_deliveries_at_once(serve: AppOf) -> None:
             while not visitor.done():
                 assert await crowd() == {200}
             news = await visitor
-        looks = await looks_at(service, task_id)
+        polls = await polls_of(service, task_id)
         assert_made(0, news)
         assert await crowd() == {200}
-        assert await looks_at(service, task_id) == looks
+        assert await polls_of(service, task_id) == polls
         assert [event.task_id for event in settled(app)] == [task_id]
         assert app.orphans == []
-    # A task of 4 s at most: one look each second, and one after its end.
-    assert 2 <= len(looks) <= 6
+    # A task of 4 s at most: one poll each second, and one after its end.
+    assert 2 <= len(polls) <= 6
 
 
 # --- receivers that are away -----------------------------------------------------------------
@@ -235,20 +235,20 @@ async def test_restarted_server(receive: Any) -> None:
                 delivered = await service.until_attempts(3)
         attempts = [(one["task_id"], one["number"], one["status"]) for one in delivered]
         assert attempts == [(before.task_id, 1, 200), (task.id, 1, None), (task.id, 2, 200)]
-        assert (await service.statistics())["requests"]["look"] == 2
+        assert (await service.statistics())["requests"]["poll"] == 2
 
 
 async def test_receiver_that_nobody_reaches() -> None:
-    """A client that never hears of its task completes it by its late look, and by no other."""
+    """A client that never hears of its task completes it by its late poll, and by no other."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # It does not listen: whoever calls is refused.
         receiver = WebhookReceiver(f"http://127.0.0.1:{deaf.getsockname()[1]}/apixo", SECRET)
         async with service_of(**FAST, seed=1) as (service, _):
-            # A callback counts as lost ten intervals after the plan's first look: after 2 s.
+            # A callback counts as lost ten intervals after the plan's first poll: after 2 s.
             options: dict[str, Any] = {"base_url": service.url, "polling": Polling.fixed(1.0, 0.1)}
             async with AsyncClient("test-key", webhooks=receiver, **options) as client:
                 result = await asyncio.wait_for(client.generate(image(0)), BOUND)
                 assert client.statistics().slots_used == 0
             assert result.urls
-            assert len(await looks_at(service, result.task_id)) == 1
+            assert len(await polls_of(service, result.task_id)) == 1
             assert {one["status"] for one in await service.attempts()} == {None}

@@ -29,7 +29,7 @@ from ..support.stepping import Cut, Stepped, cuts
 pytestmark = pytest.mark.anyio
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 HELD = 200.0  # seconds after which the tasks of these tests, and the slots held, are over
-AGE_LIMIT = 1_900.0  # seconds after which a task that nobody looks at has given its slot back
+AGE_LIMIT = 1_900.0  # seconds after which a task that nobody polls has given its slot back
 
 
 class Scene:
@@ -113,8 +113,8 @@ async def test_generate_cut_everywhere() -> None:
 
 
 @pytest.mark.parametrize("way", ["refresh", "wait", "until", "updates"])
-async def test_look_cut_everywhere(way: str) -> None:
-    """A caller who looks or waits, cancelled at any await, takes nothing from the task."""
+async def test_poll_cut_everywhere(way: str) -> None:
+    """A caller who polls or waits, cancelled at any await, takes nothing from the task."""
 
     async def watch(task: Task) -> None:
         async for _ in task.updates():
@@ -129,7 +129,7 @@ async def test_look_cut_everywhere(way: str) -> None:
     points = 0
     for cut in cuts():
         scene = Scene(requests=600)
-        scene.simulator.faults.look(Fault.status(500), Fault.odd_state())
+        scene.simulator.faults.poll(Fault.status(500), Fault.odd_state())
         task = await scene.client.submit(CASTLE)
         await cut(_quietly(ways[way](task)))
         assert (await task).urls
@@ -197,7 +197,7 @@ async def test_file_cut_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [path.name for path in found if path.suffix == ".part"] == []
         await scene.check_afterwards()
         points = max(points, cut.points)
-    assert points >= 12  # three answers, each with files opened, written and looked at, and pauses
+    assert points >= 12  # three answers, each with files opened, written and polled, and pauses
 
 
 async def test_close_cut_everywhere() -> None:
@@ -230,15 +230,15 @@ async def test_close_cut_everywhere() -> None:
     assert points >= 3
 
 
-async def test_look_cancelled_before_its_first_step() -> None:
-    """A look that a close cancels before it has begun gives back its permit and its place."""
+async def test_poll_cancelled_before_its_first_step() -> None:
+    """A poll that a close cancels before it has begun gives back its permit and its place."""
     scene = Scene(requests=600)
     client = scene.client
     task = await client.submit(CASTLE)
     engine = client._life.engine()
     permit = await engine.line.admit(Urgency.SCHEDULED)
     engine.poller.ledger.agenda.ask(task._track)
-    engine.poller._send_look(permit)
+    engine.poller._send_poll(permit)
     await engine.poller.aclose(ClientClosedError("closed"))
     await client.aclose()
     assert scene.limiter._permits.in_flight == 0

@@ -30,7 +30,7 @@ ClientOf = Callable[..., AsyncClient]
 
 CAFE = GptImage1(prompt="a cozy cyberpunk cafe", aspect_ratio="3:2", num_images=2)
 
-ODD_LOOKS = {
+ODD_POLLS = {
     "unknown state": Fault.odd_state("processing_r2"),
     "null data": Fault.data_null(),
     "missing data": Fault.data(),
@@ -55,10 +55,10 @@ ODD_LOOKS = {
 }
 
 
-@pytest.mark.parametrize("fault", ODD_LOOKS.values(), ids=ODD_LOOKS.keys())
-async def test_one_odd_look(simulator: Simulator, client_of: ClientOf, fault: Fault) -> None:
-    """A look that told nothing is repeated by the agenda, and the task is not lost."""
-    simulator.faults.look(fault)
+@pytest.mark.parametrize("fault", ODD_POLLS.values(), ids=ODD_POLLS.keys())
+async def test_one_odd_poll(simulator: Simulator, client_of: ClientOf, fault: Fault) -> None:
+    """A poll that told nothing is repeated by the agenda, and the task is not lost."""
+    simulator.faults.poll(fault)
     result = await client_of(simulator).generate(CAFE)
     assert len(result.urls) == 2
     assert simulator.faults.left == 0
@@ -74,7 +74,7 @@ ODD_ENDS = {
 @pytest.mark.parametrize("fault", ODD_ENDS.values(), ids=ODD_ENDS.keys())
 async def test_odd_success(simulator: Simulator, client_of: ClientOf, fault: Fault) -> None:
     """Every URL is read from a result in either form, with and without timestamps."""
-    simulator.faults.look(Fault.repeat(50, fault))
+    simulator.faults.poll(Fault.repeat(50, fault))
     result = await client_of(simulator).generate(CAFE)
     assert len(result.urls) == 2
     assert (result.created_at is None) == (fault.name == Fault.no_timestamps().name)
@@ -82,7 +82,7 @@ async def test_odd_success(simulator: Simulator, client_of: ClientOf, fault: Fau
 
 async def test_success_without_urls(simulator: Simulator, client_of: ClientOf) -> None:
     """A success that lists no URL is a result without URLs, not an error."""
-    simulator.faults.look(Fault.repeat(50, Fault.no_result_urls()))
+    simulator.faults.poll(Fault.repeat(50, Fault.no_result_urls()))
     assert (await client_of(simulator).generate(CAFE)).urls == ()
 
 
@@ -205,15 +205,15 @@ async def test_failed_task(simulator: Simulator, client_of: ClientOf) -> None:
 
 @pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-2", "sora-2", "nano-banana"])
 async def test_unknown_task(simulator: Simulator, client_of: ClientOf, model: str) -> None:
-    """Five looks over ten seconds that answer 404 tell that there is no such task."""
+    """Five polls over ten seconds that answer 404 tell that there is no such task."""
     client = client_of(simulator)
     attached_at = asyncio.get_running_loop().time()
     task = client.attach(model, "task_none")
     with pytest.raises(TaskNotFoundError, match="check the task id"):
         await task
-    looks = [exchange.at for exchange in simulator.log]
-    assert len(looks) == 5
-    assert looks[-1] - looks[0] >= 10
+    polls = [exchange.at for exchange in simulator.log]
+    assert len(polls) == 5
+    assert polls[-1] - polls[0] >= 10
     assert asyncio.get_running_loop().time() - attached_at < 15
     assert client.statistics().slots_used == 0
 
@@ -229,17 +229,17 @@ async def test_task_of_another_model(simulator: Simulator, client_of: ClientOf) 
         await stranger
 
 
-async def test_denied_looks_pause(simulator: Simulator, client_of: ClientOf) -> None:
-    """A 401 to a look tells every waiter, looks pause, and `refresh` resumes them."""
+async def test_denied_polls_pause(simulator: Simulator, client_of: ClientOf) -> None:
+    """A 401 to a poll tells every waiter, polls pause, and `refresh` resumes them."""
     client = client_of(simulator)
     task = await client.submit(FluxKontext(mode="pro", prompt="x"))
-    simulator.faults.look(Fault.status(401))
+    simulator.faults.poll(Fault.status(401))
     with pytest.raises(AuthenticationError):
         await task
-    looks = simulator.count("look")
+    polls = simulator.count("poll")
     with pytest.raises(AuthenticationError):
         await task
-    assert simulator.count("look") == looks
+    assert simulator.count("poll") == polls
     assert not task.done()
     await task.refresh()
     assert (await task).urls
@@ -257,7 +257,7 @@ async def test_half_a_character_beside_the_id(
         "resultJson": json.dumps({"resultUrls": ["https://x.example/1.png"], **odd}),
     }
     simulator.faults.submit(Fault.raw(200, json.dumps({"code": 200, "data": made}).encode()))
-    simulator.faults.look(Fault.raw(200, json.dumps({"code": 200, "data": over}).encode()))
+    simulator.faults.poll(Fault.raw(200, json.dumps({"code": 200, "data": over}).encode()))
     task = await client_of(simulator).submit(CAFE)
     assert (await task).urls == ("https://x.example/1.png",)
     json.dumps((await task).raw, ensure_ascii=False).encode()

@@ -50,13 +50,13 @@ async def test_odd_words_are_only_text(caplog: pytest.LogCaptureFixture) -> None
         simulator.faults.submit(said(200, data={"taskId": f"task_{ATTACK}"}))
         task = await client.submit(CASTLE)
         for state in (ATTACK, ATTACK * LONG):
-            simulator.faults.look(said(200, data={"state": state}))
+            simulator.faults.poll(said(200, data={"state": state}))
             snapshot = await task.refresh()
             assert isinstance(snapshot, Snapshot)
             assert len(snapshot.state) <= 100
             assert snapshot.state.isprintable()
             assert snapshot.raw["state"] == state
-        simulator.faults.look(said(500, message=ATTACK), said(200, data=failed))
+        simulator.faults.poll(said(500, message=ATTACK), said(200, data=failed))
         with pytest.raises(TaskFailedError) as over:
             await task
     for error in (refused.value, over.value):
@@ -90,14 +90,14 @@ async def test_a_prompt_that_the_service_repeats_is_not_logged(
         simulator.faults.submit(said(429, message=words), said(503, message=words))
         task = await client.submit(CASTLE)
         faulty = [said(code, message=words, data={"error": words}) for code in (500, 404, 429)]
-        simulator.faults.look(*faulty, *[said(500, message=words)] * 6)
-        simulator.faults.look(said(200, data={"state": "failed", "failMsg": words}))
+        simulator.faults.poll(*faulty, *[said(500, message=words)] * 6)
+        simulator.faults.poll(said(200, data={"state": "failed", "failMsg": words}))
         with pytest.raises(TaskFailedError, match=words):
             await task
         simulator.faults.submit(said(400, message=words))
         with pytest.raises(ApixoError, match=words):
             await client.submit(CASTLE)
-        simulator.faults.look(said(401, message=words))
+        simulator.faults.poll(said(401, message=words))
         with pytest.raises(ApixoError, match=words):
             await client.attach(TaskRef("flux-kontext", "task_1"))
     assert not [record for record in caplog.records if PROMPT in record.getMessage()]

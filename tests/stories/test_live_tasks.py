@@ -27,7 +27,7 @@ async def test_what_ends_a_wait_does_not_end_the_task() -> None:
         late = await client.submit(CASTLE)
         errors.append(await told(asyncio.ensure_future(late.until(0.0))))
         refused = await client.submit(CASTLE)
-        simulator.faults.look(Fault.repeat(2, Fault.status(401)))
+        simulator.faults.poll(Fault.repeat(2, Fault.status(401)))
         errors.append(await told(refused.as_future()))
         left = await client.submit(CASTLE)
         closed = asyncio.ensure_future(told(left.as_future()))

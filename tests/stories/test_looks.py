@@ -1,4 +1,4 @@
-"""Looks that follow what tasks take, through the whole client."""
+"""Polls that follow what tasks take, through the whole client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOW = OtherModel("slow-model", prompt="a castle")
 class News:
     """What the news of some tasks took, on the average."""
 
-    looks: float
+    polls: float
     delay: float
 
 
@@ -67,21 +67,21 @@ def news(events: list[Event], took: dict[str, float], last: int) -> News:
     """Return what the news of the last tasks took."""
     settled = [event for event in events if isinstance(event, TaskSettled)][-last:]
     delays = [event.age - took[event.task_id] for event in settled]
-    return News(sum(event.looks for event in settled) / last, sum(delays) / last)
+    return News(sum(event.polls for event in settled) / last, sum(delays) / last)
 
 
 @pytest.mark.heavy
-async def test_news_comes_earlier_for_no_more_looks(
+async def test_news_comes_earlier_for_no_more_polls(
     client_of: ClientOf, events: list[Event]
 ) -> None:
-    """News of tasks of 30 s and 12 % is half as late as by the plan, for no more looks."""
+    """News of tasks of 30 s and 12 % is half as late as by the plan, for no more polls."""
     heard: list[News] = []
     for polling in (Polling.documented(), Polling.adaptive()):
         simulator = Simulator(seed=1, durations=lasting(30.0, 0.12), epoch=EPOCH)
         took = await stream(client_of(simulator, latency=0.002, polling=polling), 500, 50)
         heard.append(news(events, took, last=300))
     by_plan, learned = heard
-    assert learned.looks < 1.05 * by_plan.looks
+    assert learned.polls < 1.05 * by_plan.polls
     assert learned.delay < 0.65 * by_plan.delay
 
 
@@ -113,7 +113,7 @@ async def test_a_busy_account_wastes_nothing(client_of: ClientOf) -> None:
 
 @pytest.mark.heavy
 async def test_a_service_that_becomes_slower(client_of: ClientOf, events: list[Event]) -> None:
-    """After a hundred tasks that take twice as long, looks come when such tasks end."""
+    """After a hundred tasks that take twice as long, polls come when such tasks end."""
     slow = False
 
     def draw(_model: str, _given: object, source: random.Random) -> float:
@@ -125,9 +125,9 @@ async def test_a_service_that_becomes_slower(client_of: ClientOf, events: list[E
     slow = True
     await stream(client, 130, 30)
     later = news(events, await stream(client, 100, 30), last=100)
-    assert quick.looks < 5.2
-    # By the plan such a task takes 15 looks, and its news is 1.5 s late.
-    assert later.looks < 17
+    assert quick.polls < 5.2
+    # By the plan such a task takes 15 polls, and its news is 1.5 s late.
+    assert later.polls < 17
     assert later.delay < 1.0
 
 
@@ -146,12 +146,12 @@ async def test_limits_that_change_while_running(client_of: ClientOf) -> None:
 
 
 @pytest.mark.parametrize("askers", ["balance", "refresh", "both"])
-async def test_callers_who_ask_leave_scheduled_looks_their_share(
+async def test_callers_who_ask_leave_scheduled_polls_their_share(
     client_of: ClientOf, askers: str
 ) -> None:
     """Tasks that nobody asks for are seen to their end, whoever asks for more than the limit."""
 
-    # Of 60 requests a minute half are left to the looks at 16 tasks: each has one every 32 s.
+    # Of 60 requests a minute half are left to the polls of 16 tasks: each has one every 32 s.
     def draw(model: str, *_: object) -> float:
         return 40.0 if model == CASTLE.model else 600.0
 
@@ -184,7 +184,7 @@ async def test_callers_who_ask_leave_scheduled_looks_their_share(
 
 
 async def test_refresh_among_callers_of_balance(client_of: ClientOf) -> None:
-    """A look that was asked for goes out within seconds, whoever asks for the balance before it."""
+    """A poll that was asked for goes out within seconds, whoever asks for the balance before it."""
     simulator = Simulator(seed=1, requests_per_minute=60)
     client = client_of(simulator, limits=Limits(30, 60))
     task = await client.submit(SLOW)

@@ -167,7 +167,7 @@ def test_one_client_over_many_loops(run: Callable[[Main], Any]) -> None:
 
 
 def test_loop_ends_under_everything(run: Callable[[Main], Any]) -> None:
-    """A loop that ends under POSTs, looks and waits leaves ids and orphans, and no complaint."""
+    """A loop that ends under POSTs, polls and waits leaves ids and orphans, and no complaint."""
     simulator = Simulator(seed=1)
     orphans: list[Task | SubmitUncertainError] = []
     client = AsyncClient(

@@ -44,13 +44,13 @@ async def test_readme_example(simulator: Simulator, client_of: ClientOf, tmp_pat
     assert simulator.charged == Decimal("0.70")
 
 
-async def test_looks_follow_the_documented_plan(simulator: Simulator, client_of: ClientOf) -> None:
-    """The first look comes 20 s after creation, the next ones every 3 s, up to a tenth later."""
+async def test_polls_follow_the_documented_plan(simulator: Simulator, client_of: ClientOf) -> None:
+    """The first poll comes 20 s after creation, the next ones every 3 s, up to a tenth later."""
     client = client_of(simulator)
     await client.generate(CAFE)
-    submitted, *looks = [exchange.at for exchange in simulator.log]
-    assert 20.0 <= looks[0] - submitted <= 20.4
-    for earlier, later in itertools.pairwise(looks):
+    submitted, *polls = [exchange.at for exchange in simulator.log]
+    assert 20.0 <= polls[0] - submitted <= 20.4
+    for earlier, later in itertools.pairwise(polls):
         assert 3.0 <= later - earlier <= 3.4
 
 
@@ -60,12 +60,12 @@ async def test_looks_follow_the_documented_plan(simulator: Simulator, client_of:
 async def test_plan_of_each_resolution(
     simulator: Simulator, client_of: ClientOf, resolution: str, first: float, interval: float
 ) -> None:
-    """A gpt-image-2 task is looked at by the plan of its resolution."""
+    """A gpt-image-2 task is polled by the plan of its resolution."""
     task_input = GptImage2.model_validate({"prompt": "a lake", "resolution": resolution})
     await client_of(simulator).generate(task_input)
-    submitted, *looks = [exchange.at for exchange in simulator.log]
-    assert first <= looks[0] - submitted <= first + interval / 10 + 0.1
-    assert all(b - a >= interval for a, b in itertools.pairwise(looks))
+    submitted, *polls = [exchange.at for exchange in simulator.log]
+    assert first <= polls[0] - submitted <= first + interval / 10 + 0.1
+    assert all(b - a >= interval for a, b in itertools.pairwise(polls))
 
 
 async def test_a_thousand_tasks_at_once(
@@ -101,7 +101,7 @@ async def test_more_tasks_than_slots(client_of: ClientOf) -> None:
 
 
 async def test_small_plan_of_requests(client_of: ClientOf) -> None:
-    """With 60 requests a minute, looks stretch so that the service never refuses one."""
+    """With 60 requests a minute, polls stretch so that the service never refuses one."""
     simulator = Simulator(seed=3, requests_per_minute=60)
     client = client_of(simulator, limits=Limits(requests_per_minute=60))
     results = await asyncio.gather(*(client.generate(CAFE) for _ in range(40)))
@@ -114,22 +114,22 @@ async def test_fixed_plan(simulator: Simulator, client_of: ClientOf) -> None:
     """A plan fixed by the caller replaces that of the documents."""
     client = client_of(simulator, polling=Polling.fixed(first=1.0, interval=7.0))
     await client.generate(CAFE)
-    submitted, *looks = [exchange.at for exchange in simulator.log]
-    assert 1.0 <= looks[0] - submitted <= 1.8
-    assert all(7.0 <= b - a <= 7.8 for a, b in itertools.pairwise(looks))
+    submitted, *polls = [exchange.at for exchange in simulator.log]
+    assert 1.0 <= polls[0] - submitted <= 1.8
+    assert all(7.0 <= b - a <= 7.8 for a, b in itertools.pairwise(polls))
 
 
 async def test_attach_from_another_client(simulator: Simulator, client_of: ClientOf) -> None:
-    """A task is awaited by a client which did not buy it, looked at as soon as it attaches."""
+    """A task is awaited by a client which did not buy it, polled as soon as it attaches."""
     ref = (await client_of(simulator).submit(CAFE)).ref
     await asyncio.sleep(5)
     attached_at = asyncio.get_running_loop().time()
     task = client_of(simulator).attach(TaskRef(ref.model, ref.task_id))
     result = await task
-    looks = [exchange.at for exchange in simulator.log if exchange.kind == "look"]
-    assert looks[0] - attached_at < 0.1
-    # The service's own stamp dates the task: the second look is the plan's first.
-    assert looks[1] - attached_at >= 10
+    polls = [exchange.at for exchange in simulator.log if exchange.kind == "poll"]
+    assert polls[0] - attached_at < 0.1
+    # The service's own stamp dates the task: the second poll is the plan's first.
+    assert polls[1] - attached_at >= 10
     assert result.task_id == ref.task_id
     assert simulator.created == 1
 

@@ -128,7 +128,7 @@ async def test_one_slot(client_of: ClientOf) -> None:
     assert max(b - a for a, b in itertools.pairwise(submits)) < 11.5
 
 
-async def test_look_ahead_is_bounded(client_of: ClientOf) -> None:
+async def test_poll_ahead_is_bounded(client_of: ClientOf) -> None:
     """No more is read than the slots and a few inputs, so that one stands ready for each slot."""
     simulator, limits = small(5, durations=10.0)
     most = 0

@@ -228,7 +228,7 @@ async def test_a_true_claim(
     """What a callback claimed is found by the next run, with webhooks or without."""
     journal = tmp_path / "run.db"
     simulator.faults.submit(Fault.lost_answer())
-    simulator.faults.look(Fault.repeat(50, Fault.status(503)))
+    simulator.faults.poll(Fault.repeat(50, Fault.status(503)))
     first = asyncio.create_task(doubtful(client_of(simulator, webhooks=receiver), journal, 4))
     await asyncio.sleep(1.0)
     [made] = simulator.tasks

@@ -365,9 +365,9 @@ async def test_client_closed_under_a_full_shelf(simulator: Simulator, client_of:
 
 
 async def test_key_that_is_revoked(simulator: Simulator, client_of: ClientOf) -> None:
-    """Looks that are denied for the key end the buying; the tasks go on, and can be attached."""
+    """Polls that are denied for the key end the buying; the tasks go on, and can be attached."""
     client = client_of(simulator, **FIVE)
-    simulator.faults.during(1_000.0, 1e9, Fault.status(401), "look")
+    simulator.faults.during(1_000.0, 1e9, Fault.status(401), "poll")
     taken, error = await until_raised(mapped(client, castles(100)))
     assert isinstance(error, AuthenticationError)
     denied = [one for one in taken if one.task]

@@ -74,16 +74,16 @@ def states(journal: Path) -> Counter[str]:
 
 
 async def test_the_same_again(simulator: Simulator, client_of: ClientOf, journal: Path) -> None:
-    """A second run of the same inputs buys nothing, looks at nothing and has the same outcomes."""
+    """A second run of the same inputs buys nothing, polls nothing and has the same outcomes."""
     first = await mapped(client_of(simulator), castles(10), journal)
-    asked = simulator.count("look")
+    asked = simulator.count("poll")
     again = await mapped(client_of(simulator), castles(10), journal)
     assert [one.result for one in again] == [one.result for one in first]
     assert [one.key for one in again] == [one.key for one in first]
     assert all(one.resumed and one.ok and one.purchases == 1 for one in again)
     assert not any(one.resumed for one in first)
     assert simulator.created == 10
-    assert simulator.count("look") == asked
+    assert simulator.count("poll") == asked
     assert states(journal) == {"success": 10}
 
 
@@ -176,7 +176,7 @@ async def test_left_in_the_middle(simulator: Simulator, client_of: ClientOf, jou
 async def test_tasks_of_inputs_that_come_no_more(
     simulator: Simulator, client_of: ClientOf, journal: Path
 ) -> None:
-    """What an earlier run bought is looked at although its input is gone from the list."""
+    """What an earlier run bought is polled although its input is gone from the list."""
     client = client_of(simulator)
     async with client.map(castles(3), journal=journal) as outcomes:
         await asyncio.sleep(2)
@@ -192,7 +192,7 @@ async def test_tasks_of_inputs_that_come_no_more(
 
 
 async def test_past_the_age_limit(client_of: ClientOf, journal: Path) -> None:
-    """A task that is given up is looked at again by the next run."""
+    """A task that is given up is polled again by the next run."""
     simulator = Simulator(seed=1, durations=2_500.0)
     [first] = await mapped(client_of(simulator), castles(1), journal)
     assert isinstance(first.error, TaskAbandonedError)

@@ -70,7 +70,7 @@ async def test_a_gateway_that_knows_no_task(
     """A page that denies or does not find every task ends none, and frees no slot."""
     simulator = Simulator(seed=1, durations=60.0, concurrent_tasks=30)
     loop = asyncio.get_running_loop()
-    simulator.faults.during(loop.time() + 61, loop.time() + 61 + lasts, fault, "look")
+    simulator.faults.during(loop.time() + 61, loop.time() + 61 + lasts, fault, "poll")
     client = client_of(simulator, limits=Limits(concurrent_tasks=30))
     results = await asyncio.gather(*(client.generate(CASTLE) for _ in range(60)))
     assert len(results) == simulator.created == 60
@@ -85,23 +85,23 @@ async def test_a_gateway_that_knows_no_task(
         pytest.param(Fault.lost_answer(), marks=pytest.mark.heavy),
     ],
 )
-async def test_a_minute_of_failing_looks(
+async def test_a_minute_of_failing_polls(
     client_of: ClientOf, events: list[Event], fault: Fault
 ) -> None:
     """A minute of 500s against 1,000 tasks costs 200 requests at most; all tasks end well."""
     simulator = Simulator(seed=1, durations=60.0)
     loop = asyncio.get_running_loop()
     down, up = loop.time() + 30, loop.time() + 90
-    simulator.faults.during(down, up, fault, "look")
+    simulator.faults.during(down, up, fault, "poll")
     client = client_of(simulator, latency=0.3)
     tasks = await asyncio.gather(*(client.submit(CASTLE) for _ in range(1_000)))
     results = await asyncio.gather(*tasks)
     assert len(results) == simulator.created == 1_000
-    looks = [exchange.at for exchange in simulator.log if exchange.kind == "look"]
-    during = [at for at in looks if down <= at < up]
+    polls = [exchange.at for exchange in simulator.log if exchange.kind == "poll"]
+    during = [at for at in polls if down <= at < up]
     assert 12 <= len(during) <= 200
     # The old rate, that of 1,000 tasks, within ten seconds of the recovery.
-    after = [at for at in looks if up <= at < up + 10]
+    after = [at for at in polls if up <= at < up + 10]
     assert len(after) >= 0.6 * 1_000
     assert [type(e) for e in events if isinstance(e, ServiceDown | ServiceBack)] == [
         ServiceDown,
@@ -111,27 +111,27 @@ async def test_a_minute_of_failing_looks(
 
 
 async def test_one_broken_task_is_no_outage(simulator: Simulator, client_of: ClientOf) -> None:
-    """A single task whose looks fail does not pause the looks of the others."""
+    """A single task whose polls fail does not pause the polls of the others."""
     client = client_of(simulator, polling=Polling.fixed(1.0, 1.0))
     broken, *others = [await client.submit(CASTLE) for _ in range(10)]
-    simulator.faults.look(Fault.repeat(8, Fault.status(500)), task_id=broken.id)
+    simulator.faults.poll(Fault.repeat(8, Fault.status(500)), task_id=broken.id)
     results = await asyncio.gather(broken, *others)
-    looks = [exchange.at for exchange in simulator.log if exchange.task_id == others[0].id]
+    polls = [exchange.at for exchange in simulator.log if exchange.task_id == others[0].id]
     assert len(results) == 10
-    assert max(b - a for a, b in itertools.pairwise(looks)) < 1.3
+    assert max(b - a for a, b in itertools.pairwise(polls)) < 1.3
 
 
 async def test_refresh_goes_out_during_an_outage(simulator: Simulator, client_of: ClientOf) -> None:
-    """A look that somebody asks for is sent although scheduled looks are paused."""
+    """A poll that somebody asks for is sent although scheduled polls are paused."""
     client = client_of(simulator, polling=Polling.fixed(1.0, 1.0))
     task = await client.submit(CASTLE)
     others = [await client.submit(CASTLE) for _ in range(9)]
-    simulator.faults.during(-math.inf, math.inf, Fault.status(500), "look")
+    simulator.faults.during(-math.inf, math.inf, Fault.status(500), "poll")
     await asyncio.sleep(20)
-    before = simulator.count("look")
+    before = simulator.count("poll")
     with pytest.raises(InternalServerError):
         await task.refresh()
-    assert simulator.count("look") == before + 1
+    assert simulator.count("poll") == before + 1
     simulator.faults.clear()
     assert len(await asyncio.gather(task, *others)) == 10
 
@@ -156,7 +156,7 @@ async def test_broken_model_leaves_others_alone(client_of: ClientOf) -> None:
     client = client_of(simulator)
     broken = [await client.submit(GptImage2(prompt="x")) for _ in range(300)]
     for task in broken:
-        simulator.faults.look(Fault.repeat(10_000, Fault.status(500)), task_id=task.id)
+        simulator.faults.poll(Fault.repeat(10_000, Fault.status(500)), task_id=task.id)
     start = asyncio.get_running_loop().time()
     healthy = [await client.submit(CASTLE) for _ in range(5)]
     await asyncio.gather(*healthy)
@@ -171,7 +171,7 @@ async def test_stalled_loop_keeps_the_rate(client_of: ClientOf) -> None:
     buyer = client_of(simulator)
     tasks = await asyncio.gather(*(buyer.submit(CASTLE) for _ in range(1_000)))
     await buyer.aclose()
-    # 95 looks a second, evenly spread, of 105 that the limit allows.
+    # 95 polls a second, evenly spread, of 105 that the limit allows.
     limits, polling = Limits(requests_per_minute=6_300), Polling.fixed(0.0, 10.0)
     client = client_of(simulator, latency=0.3, limits=limits, polling=polling)
     for task in tasks:
@@ -183,9 +183,9 @@ async def test_stalled_loop_keeps_the_rate(client_of: ClientOf) -> None:
     assert isinstance(loop, VirtualTimeLoop)
     loop.advance(1.0)
     await asyncio.sleep(6)
-    looks = [exchange.at for exchange in simulator.log if exchange.kind == "look"]
-    before = len([at for at in looks if stalled_at - 3 <= at < stalled_at])
-    after = len([at for at in looks if stalled_at + 2 <= at < stalled_at + 5])
+    polls = [exchange.at for exchange in simulator.log if exchange.kind == "poll"]
+    before = len([at for at in polls if stalled_at - 3 <= at < stalled_at])
+    after = len([at for at in polls if stalled_at + 2 <= at < stalled_at + 5])
     assert before == pytest.approx(3 * 95, rel=0.05)
     assert after >= 0.95 * before
 
@@ -196,9 +196,9 @@ async def test_one_odd_task_in_an_outage(client_of: ClientOf) -> None:
     client = client_of(simulator, polling=Polling.fixed(5.0, 5.0))
     tasks = [await client.submit(CASTLE) for _ in range(6)]
     start = asyncio.get_running_loop().time()
-    simulator.faults.during(start + 10.0, start + 400.0, Fault.html(502), "look")
+    simulator.faults.during(start + 10.0, start + 400.0, Fault.html(502), "poll")
     for task in tasks[:2]:
-        simulator.faults.look(*[Fault.html(502)] * 500, task_id=task.id)
+        simulator.faults.poll(*[Fault.html(502)] * 500, task_id=task.id)
     await asyncio.gather(*(task.wait(500.0) for task in tasks[2:]))
     assert all(task.done() for task in tasks[2:])
     assert asyncio.get_running_loop().time() - start < 430.0
@@ -207,7 +207,7 @@ async def test_one_odd_task_in_an_outage(client_of: ClientOf) -> None:
 async def test_denied_until_the_age_limit(client_of: ClientOf) -> None:
     """A task whose polls were denied once is polled again before it is given up."""
     simulator = Simulator(seed=1, durations=60.0)
-    simulator.faults.look(Fault.status(403))
+    simulator.faults.poll(Fault.status(403))
     client = client_of(simulator)
     task = await client.submit(CASTLE)
     with pytest.raises(PermissionDeniedError):
@@ -246,13 +246,13 @@ async def test_an_outage_that_ends(client_of: ClientOf) -> None:
 
 @pytest.mark.parametrize("asked", [False, True])
 async def test_models_that_hang_delay_no_other(client_of: ClientOf, *, asked: bool) -> None:
-    """While looks of two models get no answer, a third one's news comes on time."""
+    """While polls of two models get no answer, a third one's news comes on time."""
     simulator = Simulator(seed=1, durations=9.0)
     client = client_of(simulator, polling=Polling.fixed(10, 3))
     silent = [GptImage2(prompt="a fox", resolution="1k"), FluxKontext(mode="max", prompt="a hen")]
     hanging = [await client.submit(one) for one in silent for _ in range(60)]
     for task in hanging:
-        simulator.faults.look(Fault.repeat(2, Fault.hang()), task_id=task.id)
+        simulator.faults.poll(Fault.repeat(2, Fault.hang()), task_id=task.id)
     other = await client.submit(OtherModel("seedream-9", prompt="a castle"))
     if asked:
         for task in hanging:
@@ -263,16 +263,16 @@ async def test_models_that_hang_delay_no_other(client_of: ClientOf, *, asked: bo
     assert all(await asyncio.gather(*(task.wait() for task in hanging)))
 
 
-async def test_an_outage_in_which_looks_hang(client_of: ClientOf) -> None:
+async def test_an_outage_in_which_polls_hang(client_of: ClientOf) -> None:
     """Those that waited for others of their model are held back like all others."""
     simulator = Simulator(seed=1, durations=9.0)
     client, loop = client_of(simulator, polling=Polling.fixed(10, 3)), asyncio.get_running_loop()
     models = [GptImage2(prompt="a fox", resolution="1k"), FluxKontext(mode="max", prompt="a hen")]
     tasks = [await client.submit(one) for one in models for _ in range(60)]
-    simulator.faults.during(-math.inf, loop.time() + 120.0, Fault.hang(), "look")
-    await asyncio.sleep(60.0)  # The first looks have failed.
-    before = simulator.count("look")
+    simulator.faults.during(-math.inf, loop.time() + 120.0, Fault.hang(), "poll")
+    await asyncio.sleep(60.0)  # The first polls have failed.
+    before = simulator.count("poll")
     await asyncio.sleep(55.0)
     # Of each model four go before the fifth failure begins its outage, and then one or two probes.
-    assert simulator.count("look") - before <= 2 * (4 + 2)
+    assert simulator.count("poll") - before <= 2 * (4 + 2)
     assert all(await asyncio.gather(*(task.wait() for task in tasks)))

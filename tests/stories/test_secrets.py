@@ -136,7 +136,7 @@ async def client() -> Any:
 
 @pytest.mark.parametrize("name", OBJECTS)
 async def test_objects_do_not_show_the_key(client: AsyncClient, name: str) -> None:
-    """No way to look at, to copy or to store an object of a client shows the key."""
+    """No way to poll, to copy or to store an object of a client shows the key."""
     value = OBJECTS[name](client)
     shown: dict[str, str] = {}
     for way, show in WAYS.items():
@@ -265,7 +265,7 @@ async def test_a_service_that_repeats_the_key(fault: str) -> None:
     ) as client:
         task = await client.submit(CASTLE)
         simulator.faults.submit(FAULTS[fault])
-        simulator.faults.look(FAULTS[fault])
+        simulator.faults.poll(FAULTS[fault])
         for call in (lambda: client.submit(CASTLE), task.refresh):
             with pytest.raises(ApixoError) as caught:
                 await call()

@@ -36,7 +36,7 @@ MET = (
     "APITimeoutError",
     "ClientClosedError",
     "LimitReached",
-    "LookFailed",
+    "PollFailed",
     "NotFoundError",
     "SubmitUncertainError",
     "TaskFailedError",

@@ -60,15 +60,15 @@ def webhooks_of(
 WebhooksOf = Callable[..., tuple[Simulator, AsyncClient]]
 
 
-def looks(simulator: Simulator) -> int:
-    return simulator.count("look")
+def polls(simulator: Simulator) -> int:
+    return simulator.count("poll")
 
 
 async def proved(simulator: Simulator, client: AsyncClient) -> int:
-    """Have a callback come, so that more are awaited; return the looks so far."""
+    """Have a callback come, so that more are awaited; return the polls so far."""
     simulator.faults.submit(Fault.task_lasts(5.0))
     await client.generate(CASTLE)
-    return looks(simulator)
+    return polls(simulator)
 
 
 async def uncertain(client: AsyncClient) -> SubmitUncertainError:
@@ -98,8 +98,8 @@ def post(receiver: WebhookReceiver, url: str, body: bytes) -> asyncio.Task[int]:
     return asyncio.create_task(call())
 
 
-async def test_one_look_a_task(webhooks_of: WebhooksOf) -> None:
-    """A task is looked at once, when its callback comes, and the news is an exchange old."""
+async def test_one_poll_a_task(webhooks_of: WebhooksOf) -> None:
+    """A task is polled at once, when its callback comes, and the news is an exchange old."""
     simulator, client = webhooks_of(durations=25.0)
     loop = asyncio.get_running_loop()
     before = await proved(simulator, client)
@@ -108,12 +108,12 @@ async def test_one_look_a_task(webhooks_of: WebhooksOf) -> None:
     result = await task
     assert result.urls
     assert loop.time() == pytest.approx(simulator.tasks[task.id].ends + LATENCY, abs=LATENCY)
-    assert looks(simulator) - before == 1
+    assert polls(simulator) - before == 1
     assert client.statistics().slots_used == 0
 
 
 async def test_a_thousand_tasks(webhooks_of: WebhooksOf, events: list[Any]) -> None:
-    """With a tenth each lost, doubled and early, every task is told of once, for 1.3 looks."""
+    """With a tenth each lost, doubled and early, every task is told of once, for 1.3 polls."""
     simulator, client = webhooks_of(
         lost_callbacks=0.1, duplicate_callbacks=0.1, early_callbacks=0.1, failure_rate=0.05
     )
@@ -122,7 +122,7 @@ async def test_a_thousand_tasks(webhooks_of: WebhooksOf, events: list[Any]) -> N
     assert len({task.id for task in tasks}) == simulator.created == 1000
     settled = [event.task_id for event in events if isinstance(event, TaskSettled)]
     assert sorted(settled) == sorted(simulator.tasks)
-    assert looks(simulator) <= 1300
+    assert polls(simulator) <= 1300
     counts = simulator.callbacks.counts
     assert counts.lost > 70
     assert counts.early > 70
@@ -132,19 +132,19 @@ async def test_a_thousand_tasks(webhooks_of: WebhooksOf, events: list[Any]) -> N
 
 
 async def test_lost_callback(webhooks_of: WebhooksOf) -> None:
-    """A task of which no callback tells is found over by a late look."""
+    """A task of which no callback tells is found over by a late poll."""
     simulator, client = webhooks_of(durations=25.0)
     before = await proved(simulator, client)
     simulator.callbacks.next(Callback(lost=True))
     start = asyncio.get_running_loop().time()
     await client.generate(CASTLE)
-    assert looks(simulator) - before == 1
-    # The documents' plan of flux-kontext is 20 s and 3 s: ten intervals beyond its first look.
+    assert polls(simulator) - before == 1
+    # The documents' plan of flux-kontext is 20 s and 3 s: ten intervals beyond its first poll.
     assert asyncio.get_running_loop().time() - start == pytest.approx(50.0, abs=1.0)
 
 
 async def test_lost_callback_of_a_kind_that_is_known(webhooks_of: WebhooksOf) -> None:
-    """The late look follows how long tasks take."""
+    """The late poll follows how long tasks take."""
     simulator, client = webhooks_of(durations=10.0)
     await asyncio.gather(*(client.generate(CASTLE) for _ in range(40)))
     simulator.callbacks.next(Callback(lost=True))
@@ -154,7 +154,7 @@ async def test_lost_callback_of_a_kind_that_is_known(webhooks_of: WebhooksOf) ->
 
 
 async def test_lost_callback_after_an_outlier(webhooks_of: WebhooksOf) -> None:
-    """One task of 20 minutes delays the late looks at no others, and makes none be abandoned."""
+    """One task of 20 minutes delays the late polls no others, and makes none be abandoned."""
     simulator, client = webhooks_of(durations=30.0)
     simulator.faults.submit(Fault.task_lasts(1_200.0))
     await asyncio.gather(*(client.generate(CASTLE) for _ in range(8)))
@@ -165,31 +165,31 @@ async def test_lost_callback_after_an_outlier(webhooks_of: WebhooksOf) -> None:
 
 
 async def test_slow_task(webhooks_of: WebhooksOf) -> None:
-    """A task that is late is looked at rarely, however long it takes."""
+    """A task that is late is polled rarely, however long it takes."""
     simulator, client = webhooks_of(durations=600.0)
     before = await proved(simulator, client)
     await client.generate(CASTLE)
     # At 50 s and then after half its age each time, with the callback in the end.
-    assert looks(simulator) - before <= 9
+    assert polls(simulator) - before <= 9
 
 
 async def test_callback_that_says_processing(webhooks_of: WebhooksOf) -> None:
-    """A callback which is not the last word causes a look, and the task goes on."""
+    """A callback which is not the last word causes a poll, and the task goes on."""
     simulator, client = webhooks_of(durations=25.0)
     simulator.callbacks.next(Callback(processing=True))
     task = await client.submit(CASTLE)
     await task
     assert [attempt.state for attempt in simulator.callbacks.log] == ["processing", "success"]
-    assert looks(simulator) == 2
+    assert polls(simulator) == 2
 
 
 async def test_callback_before_the_answer(webhooks_of: WebhooksOf) -> None:
-    """A callback that overtakes the submit's answer causes a look as soon as the task is known."""
+    """A callback that overtakes the submit's answer causes a poll as soon as the task is known."""
     simulator, client = webhooks_of()
     simulator.callbacks.next(Callback(early=True))
     start = asyncio.get_running_loop().time()
     await client.generate(CASTLE)
-    assert looks(simulator) == 1
+    assert polls(simulator) == 1
     assert asyncio.get_running_loop().time() - start < 1.0
 
 
@@ -199,16 +199,16 @@ async def test_duplicates_after_the_end(webhooks_of: WebhooksOf, receiver: Webho
     simulator.callbacks.next(Callback(copies=5))
     task = await client.submit(CASTLE)
     await task
-    before = looks(simulator)
+    before = polls(simulator)
     [url] = {attempt.url for attempt in simulator.callbacks.log}
     calls = [post(receiver, url, b'{"code": 200, "data": {"taskId": "x"}}') for _ in range(100)]
     assert set(await asyncio.gather(*calls)) == {200}
     await asyncio.sleep(300)
-    assert looks(simulator) == before <= 2
+    assert polls(simulator) == before <= 2
 
 
 async def test_forged_success(webhooks_of: WebhooksOf, receiver: WebhookReceiver) -> None:
-    """A body that says success under a right token causes a look, and the task goes on."""
+    """A body that says success under a right token causes a poll, and the task goes on."""
     simulator, client = webhooks_of(durations=25.0)
     task = await client.submit(CASTLE)
     url = simulator.tasks[task.id].callback_url
@@ -218,31 +218,31 @@ async def test_forged_success(webhooks_of: WebhooksOf, receiver: WebhookReceiver
     await asyncio.sleep(1)
     assert not task.done()
     assert task.state == "pending"
-    assert looks(simulator) == 1
+    assert polls(simulator) == 1
     assert (await task).urls
-    assert looks(simulator) == 2
+    assert polls(simulator) == 2
 
 
-async def test_news_during_a_look(webhooks_of: WebhooksOf) -> None:
-    """A callback that comes while a look is under way has the task looked at once more."""
+async def test_news_during_a_poll(webhooks_of: WebhooksOf) -> None:
+    """A callback that comes while a poll is under way has the task polled at once more."""
     simulator, client = webhooks_of(durations=25.0)
-    simulator.faults.look(Fault.delay(5.0, Fault.status(502)))
+    simulator.faults.poll(Fault.delay(5.0, Fault.status(502)))
     task = await client.submit(CASTLE)
     await asyncio.sleep(23)
-    looking = asyncio.create_task(task.refresh())
+    polling = asyncio.create_task(task.refresh())
     await task
     assert asyncio.get_running_loop().time() < simulator.tasks[task.id].ends + 5.0
     with pytest.raises(ApixoError):
-        await looking
+        await polling
 
 
 async def test_failed_task(webhooks_of: WebhooksOf) -> None:
-    """A callback of a failure has the failure raised, as the look finds it."""
+    """A callback of a failure has the failure raised, as the poll finds it."""
     simulator, client = webhooks_of(durations=15.0)
     simulator.faults.submit(Fault.task_fails())
     with pytest.raises(TaskFailedError):
         await client.generate(CASTLE)
-    assert looks(simulator) == 1
+    assert polls(simulator) == 1
 
 
 async def test_url_of_the_callers_own(webhooks_of: WebhooksOf, receiver: WebhookReceiver) -> None:
@@ -251,7 +251,7 @@ async def test_url_of_the_callers_own(webhooks_of: WebhooksOf, receiver: Webhook
     task = await client.submit(CASTLE, callback_url="https://elsewhere.example.com/hook")
     assert simulator.tasks[task.id].callback_url == "https://elsewhere.example.com/hook"
     await task
-    assert looks(simulator) > 1
+    assert polls(simulator) > 1
     assert "0 tasks" in repr(receiver)
 
 
@@ -308,7 +308,7 @@ async def test_callback_settles_an_uncertain_submit(
     result = await task
     assert task.named
     assert {result.task_id, task.ref.task_id} == set(simulator.tasks)
-    assert looks(simulator) == simulator.created == 1
+    assert polls(simulator) == simulator.created == 1
     assert client.statistics().slots_used == 0
     [found] = [event for event in events if isinstance(event, SubmitFound)]
     assert found.task_id == result.task_id
@@ -435,7 +435,7 @@ async def test_two_workers(webhooks_of: WebhooksOf, receiver: WebhookReceiver) -
 
 
 async def test_a_callback_without_words(webhooks_of: WebhooksOf, receiver: WebhookReceiver) -> None:
-    """A page instead of a callback makes the client look at its task all the same."""
+    """A page instead of a callback makes the client poll its task all the same."""
     simulator, client = webhooks_of(durations=25.0)
     simulator.callbacks.next(Callback(lost=True))
     task = await client.submit(CASTLE)
@@ -497,7 +497,7 @@ async def test_an_answer_after_a_wrong_claim(
     await asyncio.sleep(1.0)
     *_, bought = simulator.tasks.values()
     assert doubtful.callback_url is not None
-    simulator.faults.look(Fault.hang(), task_id=bought.id)
+    simulator.faults.poll(Fault.hang(), task_id=bought.id)
     claim = b'{"code": 200, "data": {"taskId": "%s"}}' % bought.id.encode()
     assert await post(receiver, doubtful.callback_url, claim) == 200
     task = await buying
@@ -551,19 +551,19 @@ async def test_claim_of_a_failure_without_a_name(
     assert task.callback_url is not None
     assert await post(receiver, task.callback_url, b'{"code": 200, "data": null}') == 200
     await asyncio.sleep(5)
-    assert looks(simulator) == 0
+    assert polls(simulator) == 0
     await error.task
 
 
 async def test_refresh_without_a_name(webhooks_of: WebhooksOf) -> None:
-    """A task that nobody can name cannot be looked at, and says so at once."""
+    """A task that nobody can name cannot be polled, and says so at once."""
     simulator, client = webhooks_of()
     simulator.faults.submit(Fault.lost_answer())
     error = await uncertain(client)
     task: Any = error.task
     assert task.model == CASTLE.model
     assert task.id.startswith("unnamed-")
-    with pytest.raises(ApixoError, match="nothing to look at"):
+    with pytest.raises(ApixoError, match="nothing to poll"):
         await task.refresh()
 
 
@@ -614,7 +614,7 @@ async def test_cancelled_uncertain_submit_is_handed_on(
 
 
 async def test_silence(webhooks_of: WebhooksOf, events: list[Any]) -> None:
-    """Where callbacks come no more, tasks are looked at as without webhooks after a few."""
+    """Where callbacks come no more, tasks are polled as without webhooks after a few."""
     simulator, client = webhooks_of(durations=25.0)
     await proved(simulator, client)
     simulator.deliver_to(None)
@@ -630,7 +630,7 @@ async def test_silence(webhooks_of: WebhooksOf, events: list[Any]) -> None:
 async def test_no_result_is_late_before_callbacks_have_come(
     webhooks_of: WebhooksOf, receiver: WebhookReceiver, client_of: ClientOf, *, reached: bool
 ) -> None:
-    """Whether they go astray or come: tasks are looked at no later than without webhooks."""
+    """Whether they go astray or come: tasks are polled no later than without webhooks."""
     simulator, client = webhooks_of(durations=24.0)
     simulator.deliver_to(receiver.asgi() if reached else None)
     other = Simulator(seed=1, durations=24.0)
@@ -656,7 +656,7 @@ async def test_first_callback_that_goes_astray(webhooks_of: WebhooksOf, events: 
 
 
 async def test_silence_hurries_those_who_wait(webhooks_of: WebhooksOf) -> None:
-    """As soon as callbacks are known not to come, the tasks in flight are looked at too."""
+    """As soon as callbacks are known not to come, the tasks in flight are polled too."""
     simulator, client = webhooks_of(durations=25.0)
     await proved(simulator, client)
     simulator.deliver_to(None)
@@ -673,7 +673,7 @@ async def test_silence_hurries_those_who_wait(webhooks_of: WebhooksOf) -> None:
 async def test_callbacks_come_back(
     webhooks_of: WebhooksOf, events: list[Any], receiver: WebhookReceiver
 ) -> None:
-    """One callback ends the silence, and tasks cost one look again."""
+    """One callback ends the silence, and tasks cost one poll again."""
     simulator, client = webhooks_of(durations=24.0)
     simulator.deliver_to(None)
     await asyncio.gather(*(client.generate(CASTLE) for _ in range(10)))
@@ -681,31 +681,31 @@ async def test_callbacks_come_back(
     simulator.callbacks.next(Callback(processing=True))
     await client.generate(CASTLE)
     assert any(isinstance(event, CallbacksBack) for event in events)
-    before = looks(simulator)
+    before = polls(simulator)
     await client.generate(CASTLE)
-    assert looks(simulator) - before == 1
+    assert polls(simulator) - before == 1
 
 
 async def test_outage_with_callbacks(webhooks_of: WebhooksOf) -> None:
-    """A look that a callback caused and that told nothing is repeated until one tells."""
+    """A poll that a callback caused and that told nothing is repeated until one tells."""
     simulator, client = webhooks_of(durations=25.0)
-    simulator.faults.look(*[Fault.status(502)] * 3)
+    simulator.faults.poll(*[Fault.status(502)] * 3)
     await client.generate(CASTLE)
-    assert looks(simulator) == 4
+    assert polls(simulator) == 4
 
 
-async def test_denied_looks_stay_paused(webhooks_of: WebhooksOf) -> None:
-    """A callback does not look with a key that was refused; `refresh` does."""
+async def test_denied_polls_stay_paused(webhooks_of: WebhooksOf) -> None:
+    """A callback does not poll with a key that was refused; `refresh` does."""
     simulator, client = webhooks_of(durations=25.0)
     simulator.callbacks.next(Callback(copies=3, delay=5.0))
-    simulator.faults.look(Fault.status(401))
+    simulator.faults.poll(Fault.status(401))
     task = await client.submit(CASTLE)
     with pytest.raises(ApixoError):
         await task.refresh()
     with pytest.raises(ApixoError):
         await task
     await asyncio.sleep(60)
-    assert looks(simulator) == 1
+    assert polls(simulator) == 1
     await task.refresh()
     assert (await task).urls
 
@@ -716,7 +716,7 @@ async def test_age_limit(webhooks_of: WebhooksOf) -> None:
     before = await proved(simulator, client)
     with pytest.raises(TaskAbandonedError):
         await client.generate(CASTLE)
-    assert looks(simulator) - before <= 12
+    assert polls(simulator) - before <= 12
 
 
 async def test_two_clients_of_one_receiver(
@@ -730,7 +730,7 @@ async def test_two_clients_of_one_receiver(
     await one.aclose()
     await kept
     await asyncio.sleep(60)
-    assert looks(simulator) == 1
+    assert polls(simulator) == 1
     assert simulator.callbacks.counts.delivered == 2
     assert one.unfinished == (left.ref,)
 

@@ -9,14 +9,14 @@ def test_kept_until_the_outcome_is_known() -> None:
     """What came during the POST is passed on once, with the last name; what comes later at once."""
     expected, told = Expected(1.0), list[str | None]()
     assert not expected.came
-    expected.look("task_1")
-    expected.look(None)
-    expected.look("task_2")
+    expected.poll("task_1")
+    expected.poll(None)
+    expected.poll("task_2")
     assert expected.came
     expected.ended(told.append)
     assert told == ["task_2"]
-    expected.look(None)
-    expected.look("task_3")
+    expected.poll(None)
+    expected.poll("task_3")
     assert told == ["task_2", "task_2", "task_3"]
 
 
@@ -25,5 +25,5 @@ def test_nothing_came() -> None:
     expected, told = Expected(1.0), list[str | None]()
     expected.ended(told.append)
     assert told == []
-    expected.look(None)
+    expected.poll(None)
     assert told == [None]

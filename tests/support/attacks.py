@@ -32,7 +32,7 @@ class Known(Watched):
     async def open_known(self) -> None:
         """Open it."""
         desk = self.receiver.desk()
-        self.ticket = desk.open("gpt-image-1", 3_600.0, self.looks.append, intent_id=ID)
+        self.ticket = desk.open("gpt-image-1", 3_600.0, self.polls.append, intent_id=ID)
 
     @property
     def untouched(self) -> bool:

@@ -44,7 +44,7 @@ class Job:
         name: Stands in every prompt.
         rate: Requests a minute.
         tasks: Tasks at once.
-        pause: Seconds until the first look at a task; later ones follow in half of that.
+        pause: Seconds until the first poll of a task; later ones follow in half of that.
     """
 
     url: str

@@ -46,7 +46,7 @@ def castles(count: int) -> list[FluxKontext]:
 
 
 class Swift(httpx2.AsyncBaseTransport):
-    """Answer submits with a new task, and looks at it with its success once its time has passed.
+    """Answer submits with a new task, and polls it with its success once its time has passed.
 
     Args:
         lasts: Seconds that a task takes, by its number.

@@ -27,7 +27,7 @@ METHODS = ["POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 class Watched:
     """A receiver with one open ticket, and everything that it ever told anybody."""
 
-    looks: list[str | None] = field(default_factory=list)
+    polls: list[str | None] = field(default_factory=list)
     unknown: list[TaskRef] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class Watched:
 
     def open(self) -> Ticket:
         """Open a ticket; needs a running loop."""
-        self.ticket = self.receiver.desk().open("gpt-image-1", 3_600.0, self.looks.append)
+        self.ticket = self.receiver.desk().open("gpt-image-1", 3_600.0, self.polls.append)
         return self.ticket
 
     @property
@@ -46,7 +46,7 @@ class Watched:
     @property
     def told(self) -> bool:
         """Whether anybody was told of anything."""
-        return bool(self.looks or self.unknown)
+        return bool(self.polls or self.unknown)
 
 
 def scope_of(

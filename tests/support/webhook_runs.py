@@ -24,12 +24,12 @@ from apixo_async.testing import serve_process
 from .webhook_apps import BOUND, App, AppOf, News, aiohttp_app, client_of, fastapi_app
 
 SPEED: Final = 10.0  # the documents' 20 to 40 s become 2 to 4 s
-#: The documents' plan at that speed, and looks that learn, beginning with it.
+#: The documents' plan at that speed, and polls that learn, beginning with it.
 PLAN: Final = Polling.fixed(20 / SPEED, 3 / SPEED)
 LEARNED: Final = Polling(Plan(20 / SPEED, 3 / SPEED), floor=0.5 / SPEED)
 #: A tenth each of the tasks is told of twice, never, and before the answer to its submit.
 TENTHS: Final = {"lost_callbacks": 0.1, "duplicate_callbacks": 0.1, "early_callbacks": 0.1}
-_RATE: Final = 60.0  # tasks a second; two cores bear the documents' looks at them
+_RATE: Final = 60.0  # tasks a second; two cores bear the documents' polls them
 
 #: Asks the service for a list.
 Question: TypeAlias = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -63,9 +63,9 @@ class Service:
         """Return the submits that arrived."""
         return [one for one in await self.asked("log") if one["kind"] == "submit"]
 
-    async def looks(self) -> list[dict[str, Any]]:
-        """Return the looks that arrived."""
-        return [one for one in await self.asked("log") if one["kind"] == "look"]
+    async def polls(self) -> list[dict[str, Any]]:
+        """Return the polls that arrived."""
+        return [one for one in await self.asked("log") if one["kind"] == "poll"]
 
     async def until(self, question: Question, count: int) -> list[dict[str, Any]]:
         """Ask until there are so many: the other process tells nobody by itself."""
@@ -122,17 +122,17 @@ class Figures(NamedTuple):
     Attributes:
         ages: How old the news of each delivered task was, in seconds, sorted.
         late: The same for tasks of which no callback told.
-        looks: Looks a task.
+        polls: Polls a task.
         wall: Seconds of the whole run.
     """
 
     ages: list[float]
     late: list[float]
-    looks: float
+    polls: float
     wall: float
 
     def __str__(self) -> str:
-        parts = [f"{self.looks:.2f} looks a task", f"{self.wall:.1f} s in all"]
+        parts = [f"{self.polls:.2f} polls a task", f"{self.wall:.1f} s in all"]
         for name, ages in (("news", self.ages), ("news of lost ones", self.late)):
             if ages:
                 mean, middle = statistics.mean(ages), ages[len(ages) // 2]
@@ -152,8 +152,8 @@ async def measured(
     for news in made:
         delivered = news.task_id in told or not webhooks
         ages[delivered].append(known_at[news.task_id] - news.ended_at)
-    looks = (await service.statistics())["requests"]["look"] / len(made)
-    return Figures(sorted(ages[True]), sorted(ages[False]), looks, wall)
+    polls = (await service.statistics())["requests"]["poll"] / len(made)
+    return Figures(sorted(ages[True]), sorted(ages[False]), polls, wall)
 
 
 @contextlib.asynccontextmanager
@@ -172,7 +172,7 @@ async def started(
 
 
 async def _run(serve: AppOf, tasks: int, *, webhooks: bool, polling: Polling) -> Figures:
-    # Sped up with the tasks, so that the documents' looks fit.
+    # Sped up with the tasks, so that the documents' polls fit.
     per_minute = int(SPEED * 10_000)
     limits = Limits(requests_per_minute=per_minute)
     simulator = TENTHS | {"requests_per_minute": per_minute}
@@ -190,7 +190,7 @@ def main(tasks: int = 1_000) -> None:
         "FastAPI under uvicorn": (fastapi_app, True, LEARNED),
         "aiohttp": (aiohttp_app, True, LEARNED),
         "no webhooks, the documents' plan": (aiohttp_app, False, PLAN),
-        "no webhooks, learned looks": (aiohttp_app, False, LEARNED),
+        "no webhooks, learned polls": (aiohttp_app, False, LEARNED),
     }
     for name, (serve, webhooks, polling) in runs.items():
         figures = asyncio.run(_run(serve, tasks, webhooks=webhooks, polling=polling))

@@ -159,12 +159,12 @@ def test_the_fate_of_a_task_can_be_scripted() -> None:
 
 
 def test_faults_of_one_task_and_outages_by_the_clock() -> None:
-    """A look is matched by its task, an outage by the service's clock."""
+    """A poll is matched by its task, an outage by the service's clock."""
     simulator = Simulator()
-    look = Call("GET", "/api/v1/statusTask/gpt-image-1", {"taskId": "task_12345678"}, HEADERS)
-    simulator.faults.look(Fault.odd_state(), task_id="task_12345678")
+    poll = Call("GET", "/api/v1/statusTask/gpt-image-1", {"taskId": "task_12345678"}, HEADERS)
+    simulator.faults.poll(Fault.odd_state(), task_id="task_12345678")
     simulator.faults.during(10.0, 20.0, Fault.status(503))
-    states = [body(take(simulator, look, now)) for now in (0.0, 1.0, 10.0, 20.0)]
+    states = [body(take(simulator, poll, now)) for now in (0.0, 1.0, 10.0, 20.0)]
     assert states[0]["data"]["state"] == "processing_r2"
     assert states[1]["data"]["state"] == "success"
     assert (states[2]["code"], states[3]["code"]) == (503, 200)
@@ -183,11 +183,11 @@ def test_a_bounded_log_keeps_totals() -> None:
 def test_statistics_sum_up() -> None:
     """All totals come as one frozen value."""
     simulator = Simulator()
-    simulator.faults.look(None, None)
+    simulator.faults.poll(None, None)
     take(simulator, SUBMIT)
     take(simulator, BALANCE)
     found = simulator.statistics()
-    assert found.requests == {"submit": 1, "look": 0, "balance": 1, "download": 0, "other": 0}
+    assert found.requests == {"submit": 1, "poll": 0, "balance": 1, "download": 0, "other": 0}
     assert (found.created, found.charged, found.refused) == (1, Decimal("0.05"), 0)
     assert (found.most_requests, found.most_tasks, found.turns_left) == (2, 1, 2)
     assert found.callbacks == CallbackCounts()
@@ -215,8 +215,8 @@ def test_stamps_are_wall_times_unless_told_otherwise() -> None:
     simulator = Simulator()
     take(simulator, SUBMIT, 50.0)
     (task_id,) = simulator.tasks
-    look = Call("GET", "/api/v1/statusTask/sora-2", {"taskId": task_id}, HEADERS)
-    stamps = {body(take(simulator, look, now))["data"]["createTime"] for now in (50.0, 60.0)}
+    poll = Call("GET", "/api/v1/statusTask/sora-2", {"taskId": task_id}, HEADERS)
+    stamps = {body(take(simulator, poll, now))["data"]["createTime"] for now in (50.0, 60.0)}
     (stamp,) = stamps
     assert abs(stamp / 1000 - time.time()) < 10
 

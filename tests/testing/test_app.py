@@ -41,7 +41,7 @@ async def client(simulator: Simulator) -> AsyncIterator[httpx2.AsyncClient]:
 async def test_the_calls_of_the_service_are_answered(
     simulator: Simulator, client: httpx2.AsyncClient
 ) -> None:
-    """Submit, look, balance and download work, with result URLs on the app's own host."""
+    """Submit, poll, balance and download work, with result URLs on the app's own host."""
     made = await client.post(SUBMIT, json={"input": FIELDS})
     task_id = made.json()["data"]["taskId"]
     await asyncio.sleep(10)
@@ -51,7 +51,7 @@ async def test_the_calls_of_the_service_are_answered(
     file = await client.get(url, headers={"Range": "bytes=0-3"})
     assert (file.status_code, file.content) == (206, b"\x89PNG")
     assert (await client.get(BALANCE)).json()["data"] == 999.65
-    assert [record.kind for record in simulator.log] == ["submit", "look", "download", "balance"]
+    assert [record.kind for record in simulator.log] == ["submit", "poll", "download", "balance"]
     assert {record.host for record in simulator.log} == {"simulator:8080"}
     assert all(record.answered_at is not None for record in simulator.log)
 

@@ -102,8 +102,8 @@ async def submit(simulator: Simulator, latency: float = 0.0, **changes: Any) -> 
     return simulator.tasks[answer.json()["data"]["taskId"]]
 
 
-async def look(simulator: Simulator, task_id: str) -> dict[str, Any]:
-    """Return the envelope of a look."""
+async def poll(simulator: Simulator, task_id: str) -> dict[str, Any]:
+    """Return the envelope of a poll."""
     async with client_of(simulator) as client:
         answer = await client.get("statusTask/sora-2", params={"taskId": task_id})
     found: dict[str, Any] = answer.json()
@@ -112,7 +112,7 @@ async def look(simulator: Simulator, task_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("fault", [None, Fault.task_fails("NSFW", "no")])
 async def test_the_end_of_a_task_is_posted(fault: Fault | None) -> None:
-    """When the task is over, its status answer goes to the URL, without anybody looking."""
+    """When the task is over, its status answer goes to the URL, without anybody polling."""
     simulator = Simulator(durations=10.0)
     receiver = Receiver(simulator)
     simulator.faults.submit(fault)
@@ -127,7 +127,7 @@ async def test_the_end_of_a_task_is_posted(fault: Fault | None) -> None:
     assert request.headers["content-length"] == str(len(request.content))
     assert "authorization" not in request.headers
     body = json.loads(request.content)
-    assert body == await look(simulator, task.id)
+    assert body == await poll(simulator, task.id)
     assert body["data"]["state"] == ("failed" if fault else "success")
     assert "sora-2" not in request.content.decode()
     (attempt,) = simulator.callbacks.log
@@ -167,7 +167,7 @@ async def test_anything_but_200_is_followed_by_redelivery(answer: Any) -> None:
             "LookupError",
         }
     assert simulator.callbacks.counts == CallbackCounts(tasks=1, failed=4, given_up=1)
-    assert (await look(simulator, task.id))["data"]["state"] == "success"
+    assert (await poll(simulator, task.id))["data"]["state"] == "success"
 
 
 @pytest.mark.parametrize("answer", [after(30.1), after(10_000), trickle])
@@ -225,7 +225,7 @@ async def test_a_lost_callback_never_comes() -> None:
     await asyncio.sleep(10_000)
     assert receiver.requests == simulator.callbacks.log == []
     assert simulator.callbacks.counts == CallbackCounts(tasks=1, lost=1)
-    assert (await look(simulator, task.id))["data"]["state"] == "success"
+    assert (await poll(simulator, task.id))["data"]["state"] == "success"
 
 
 async def test_each_copy_is_delivered_by_itself() -> None:
@@ -330,7 +330,7 @@ async def test_delays_let_callbacks_overtake_each_other() -> None:
     assert sorted(runs[0]) == list(range(20)) != runs[0]
 
 
-async def test_whoever_looks_at_once_sees_the_end() -> None:
+async def test_whoever_polls_of_once_sees_the_end() -> None:
     """At the time of its callback a task is over, to the last digit of the clock."""
     simulator = Simulator()
     states: list[str] = []

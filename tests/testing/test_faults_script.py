@@ -22,19 +22,19 @@ def test_turns_are_taken_in_order_by_their_kind() -> None:
     script.submit(C)
     script.balance(B)
     script.download(C)
-    assert taken(script, "look", 1) == [HEALTHY]
+    assert taken(script, "poll", 1) == [HEALTHY]
     assert taken(script, "submit", 5) == [A, HEALTHY, B, C, HEALTHY]
     assert taken(script, "balance", 2) == [B, HEALTHY]
     assert taken(script, "download", 2) == [C, HEALTHY]
 
 
 def test_a_tasks_own_turns_come_first() -> None:
-    """Turns of one task meet its looks only, before those of all looks."""
+    """Turns of one task meet its polls only, before those of all polls."""
     script = Script()
-    script.look(A)
-    script.look(B, task_id="t")
-    assert taken(script, "look", 1, "u") == [A]
-    assert taken(script, "look", 2, "t") == [B, HEALTHY]
+    script.poll(A)
+    script.poll(B, task_id="t")
+    assert taken(script, "poll", 1, "u") == [A]
+    assert taken(script, "poll", 2, "t") == [B, HEALTHY]
 
 
 def test_repeats_take_one_turn_after_the_other() -> None:
@@ -51,7 +51,7 @@ def test_an_outage_meets_the_api_while_it_lasts() -> None:
     """From its start until, and not at, its end an outage meets all calls, but no download."""
     script = Script()
     script.during(10.0, 20.0, A)
-    assert [script.take("look", None, now) for now in (9.9, 10.0, 19.9, 20.0)] == [
+    assert [script.take("poll", None, now) for now in (9.9, 10.0, 19.9, 20.0)] == [
         HEALTHY,
         A,
         A,
@@ -67,7 +67,7 @@ def test_an_outage_may_be_of_one_kind_and_for_ever() -> None:
     script.during(-math.inf, math.inf, A, kind="download")
     script.download(B)
     assert taken(script, "download", 2) == [B, A]
-    assert taken(script, "look", 1) == [HEALTHY]
+    assert taken(script, "poll", 1) == [HEALTHY]
 
 
 def test_a_cleared_script_is_healthy() -> None:

@@ -9,7 +9,7 @@ import pytest
 from apixo_async.testing.log import Exchange, Log, exchange, most_in_window
 from apixo_async.testing.replies import Call
 
-RECORD = Exchange(at=1.0, kind="look", method="GET", host="h", path="/p", account="a", counted=True)
+RECORD = Exchange(at=1.0, kind="poll", method="GET", host="h", path="/p", account="a", counted=True)
 
 
 def test_a_record_never_holds_the_key() -> None:
@@ -38,7 +38,7 @@ def test_a_bounded_log_forgets_the_oldest_and_keeps_the_totals() -> None:
     numbers = [log.add(replace(RECORD, at=float(at))) for at in range(5)]
     log.answered(numbers[0], 9.0)
     assert [record.at for record in log] == [3.0, 4.0]
-    assert log.total() == log.total("look") == 5
+    assert log.total() == log.total("poll") == 5
     assert log.total("submit") == 0
 
 

@@ -12,7 +12,7 @@ from apixo_async.testing.replies import Call, Route, known_models, route
     [
         ("POST", "/api/v1/generateTask/gpt-image-1", Route("submit", "gpt-image-1")),
         ("POST", "/api/v1/generateTask/happyHorse", Route("submit", "happyHorse")),
-        ("GET", "/api/v1/statusTask/sora-2", Route("look", "sora-2", "t1")),
+        ("GET", "/api/v1/statusTask/sora-2", Route("poll", "sora-2", "t1")),
         ("GET", "/api/v1/apikeys/current-balance", Route("balance")),
         ("GET", "/results/t2/0.png", Route("download", None, "t2", 0)),
         ("HEAD", "/results/t2/13.jpg", Route("download", None, "t2", 13)),
@@ -20,7 +20,7 @@ from apixo_async.testing.replies import Call, Route, known_models, route
         ("POST", "/api/v1/statusTask/a", Route("other", "a", "t1", problem=405)),
         ("DELETE", "/results/t2/0.png", Route("other", None, "t2", 0, problem=405)),
         ("POST", "/api/v1/generateTask/a b", Route("submit", "a b", problem=404)),
-        ("GET", "/api/v1/statusTask/-x", Route("look", "-x", "t1", problem=404)),
+        ("GET", "/api/v1/statusTask/-x", Route("poll", "-x", "t1", problem=404)),
         ("GET", "/generateTask/a", Route("other", problem=404)),
         ("POST", "/api/v1/generateTask/a/b", Route("other", problem=404)),
         ("GET", "/results/t2/0.gif", Route("other", problem=404)),

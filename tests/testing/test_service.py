@@ -29,10 +29,10 @@ def submit(
     return ask(simulator, Call("POST", path, headers=HEADERS, body=body), now)
 
 
-def look(
+def poll(
     simulator: Simulator, task_id: str | None, now: float, model: str = "gpt-image-1"
 ) -> Reply:
-    """Look at a task."""
+    """Poll a task."""
     query = {} if task_id is None else {"taskId": task_id}
     return ask(simulator, Call("GET", f"/api/v1/statusTask/{model}", query, HEADERS), now)
 
@@ -63,9 +63,9 @@ def test_a_task_lives_from_submit_to_result() -> None:
     task = simulator.tasks[task_id]
     assert 20.0 <= task.ends - task.created <= 40.0
     moments = (1000.0, task.started, task.ends)
-    states = [data(look(simulator, task_id, now))["state"] for now in moments]
+    states = [data(poll(simulator, task_id, now))["state"] for now in moments]
     assert states == ["pending", "processing", "success"]
-    seen = data(look(simulator, task_id, task.ends))
+    seen = data(poll(simulator, task_id, task.ends))
     assert (seen["createTime"], seen["completeTime"]) == (1_000_000, round(task.ends * 1000))
     assert 0 < seen["completeTime"] - seen["createTime"] - seen["costTime"] < 1300
     (url,) = json.loads(seen["resultJson"])["resultUrls"]
@@ -132,11 +132,11 @@ def test_the_limit_of_requests_is_exact() -> None:
     assert simulator.statistics().refused == 2
 
 
-def test_looks_submits_and_balance_share_the_limit_of_requests() -> None:
+def test_polls_submits_and_balance_share_the_limit_of_requests() -> None:
     """Every call of the API counts, wrong ones too; downloads and unknown keys do not."""
     simulator = Simulator(requests_per_minute=4)
     task_id = data(submit(simulator))["taskId"]
-    look(simulator, task_id, 0.0)
+    poll(simulator, task_id, 0.0)
     message(submit(simulator, prompt=""), 400)
     ask(simulator, Call("GET", f"/results/{task_id}/0.png", headers=HEADERS), 0.0)
     balance(simulator, authorization="Bearer no")
@@ -166,20 +166,20 @@ def test_a_429_may_tell_when_to_retry() -> None:
     assert replies[1].headers["retry-after"] == "2.5"
 
 
-def test_a_look_needs_a_known_task_of_the_model() -> None:
+def test_a_poll_needs_a_known_task_of_the_model() -> None:
     """No taskId is 400; an unknown one, and one of another model, are 404."""
     simulator = Simulator()
     task_id = data(submit(simulator))["taskId"]
-    assert message(look(simulator, None, 0.0), 400) == "taskId is required"
-    assert message(look(simulator, "task_0", 0.0), 404) == "Task not found"
-    assert message(look(simulator, task_id, 0.0, "flux-kontext"), 404) == "Task not found"
+    assert message(poll(simulator, None, 0.0), 400) == "taskId is required"
+    assert message(poll(simulator, "task_0", 0.0), 404) == "Task not found"
+    assert message(poll(simulator, task_id, 0.0, "flux-kontext"), 404) == "Task not found"
 
 
-def test_the_documents_sample_task_can_be_looked_at() -> None:
+def test_the_documents_sample_task_can_be_polled_at() -> None:
     """task_12345678 answers as in the documents, under each documented model."""
     simulator = Simulator()
     for model, images in (("gpt-image-1", 2), ("gpt-image-2", 1), ("flux-kontext", 1)):
-        seen = data(look(simulator, "task_12345678", 50.0, model))
+        seen = data(poll(simulator, "task_12345678", 50.0, model))
         assert (seen["state"], seen["costTime"]) == ("success", 41_388)
         urls = json.loads(seen["resultJson"])["resultUrls"]
         assert len(urls) == images
@@ -218,20 +218,20 @@ def test_an_unknown_model_is_404_where_the_models_are_named() -> None:
     """With models given, any other is answered 404, costs nothing and counts as a request."""
     simulator = Simulator(models=("gpt-image-1", "sora-2"), requests_per_minute=5)
     task_id = data(submit(simulator))["taskId"]
-    data(look(simulator, task_id, 0.0))
+    data(poll(simulator, task_id, 0.0))
     assert message(submit(simulator, model="gpt-image-9"), 404) == "Model not found"
-    assert message(look(simulator, "task_12345678", 0.0, "flux-kontext"), 404) == "Model not found"
+    assert message(poll(simulator, "task_12345678", 0.0, "flux-kontext"), 404) == "Model not found"
     assert simulator.created == 1
     assert [(record.kind, record.model, record.status) for record in simulator.log[2:]] == [
         ("submit", "gpt-image-9", 404),
-        ("look", "flux-kontext", 404),
+        ("poll", "flux-kontext", 404),
     ]
     data(balance(simulator))
     message(submit(simulator, model="gpt-image-9"), 429)
 
 
 def test_an_unknown_key_learns_no_model() -> None:
-    """The key is looked at before the model."""
+    """The key is polled before the model."""
     simulator = Simulator(models=())
     message(submit(simulator), 404)
     path = "/api/v1/generateTask/gpt-image-1"
@@ -243,7 +243,7 @@ def test_images_and_charge_agree() -> None:
     for asked, price in ((1, "0.35"), (2, "0.70"), (4, "1.40")):
         simulator = Simulator(durations=1.0)
         task_id = data(submit(simulator, num_images=asked))["taskId"]
-        seen = data(look(simulator, task_id, 1.0))
+        seen = data(poll(simulator, task_id, 1.0))
         assert len(json.loads(seen["resultJson"])["resultUrls"]) == asked
         assert simulator.charged == Decimal(price)
 

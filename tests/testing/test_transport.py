@@ -278,7 +278,7 @@ async def test_a_large_file_comes_in_parts(simulator: Simulator) -> None:
 async def test_a_thousand_tasks_take_no_time(
     simulator: Simulator, client: httpx2.AsyncClient
 ) -> None:
-    """1,000 submits at once, and their looks, fit the documented limits to the last one."""
+    """1,000 submits at once, and their polls, fit the documented limits to the last one."""
     made = [client.post(SUBMIT, json={"input": {}}) for _ in range(1_001)]
     statuses = [response.status_code for response in await asyncio.gather(*made)]
     assert sorted(statuses) == [200] * 1_000 + [429]

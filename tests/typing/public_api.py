@@ -45,7 +45,6 @@ from apixo_async import (
     Limiter,
     LimitReached,
     Limits,
-    LookFailed,
     NotFoundError,
     OtherModel,
     Outcome,
@@ -53,6 +52,7 @@ from apixo_async import (
     PermissionDeniedError,
     PollerDied,
     PollerDiedError,
+    PollFailed,
     Polling,
     PresumedNotBoughtError,
     Progress,
@@ -73,9 +73,9 @@ from apixo_async import (
     TaskAttached,
     TaskError,
     TaskFailedError,
-    TaskLooked,
     TaskNotFoundError,
     TaskOrphaned,
+    TaskPolled,
     TaskRef,
     TaskSettled,
     TaskSubmitted,
@@ -322,12 +322,12 @@ def headline(event: Event) -> str:
             return str(event)
         case SubmitRefused() | SubmitUncertain():
             return f"{event.model}: {event.reason}"
-        case TaskSubmitted() | TaskAttached() | TaskOrphaned() | TaskLooked():
+        case TaskSubmitted() | TaskAttached() | TaskOrphaned() | TaskPolled():
             return f"{event.model}/{event.task_id}"
-        case LookFailed():
+        case PollFailed():
             return f"{event.reason}, again in {event.again_in}"
         case TaskSettled():
-            return f"{event.outcome} after {event.looks} looks"
+            return f"{event.outcome} after {event.polls} polls"
         case LimitReached():
             return f"{event.scope} for {event.pause}"
         case CeilingLowered() | CeilingRaised():

@@ -53,9 +53,9 @@ def content(*parts: bytes, ended: bool = True) -> StreamReader:
 
 
 async def test_a_callback(watched: Watched) -> None:
-    """A right token and a readable body: 200, and one look told at once."""
+    """A right token and a readable body: 200, and one poll told at once."""
     assert await call(watched, content(BODY[:9], BODY[9:])) == 200
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 @pytest.mark.parametrize("method", [one for one in METHODS if one != "POST"])
@@ -70,7 +70,7 @@ async def test_a_body_that_stops(watched: Watched) -> None:
     start = asyncio.get_running_loop().time()
     assert await call(watched, content(BODY[:5], ended=False)) == 200
     assert asyncio.get_running_loop().time() - start == PATIENCE
-    assert watched.looks == [None]
+    assert watched.polls == [None]
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ async def test_a_body_that_stops(watched: Watched) -> None:
     [web.RequestPayloadError("cut"), ConnectionResetError("gone"), web.PayloadAccessError()],
 )
 async def test_a_body_that_breaks(watched: Watched, failure: Exception) -> None:
-    """A body that breaks off, or is not encoded as it says, is looked at all the same."""
+    """A body that breaks off, or is not encoded as it says, is polled all the same."""
     body = content(BODY[:5], ended=False)
     body.set_exception(failure)
     assert await call(watched, body) == 200
-    assert watched.looks == [None]
+    assert watched.polls == [None]
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,13 @@ async def watched() -> Watched:
 
 
 async def test_a_callback(watched: Watched) -> None:
-    """A right token and a readable body: 200, an empty answer, and one look told at once."""
+    """A right token and a readable body: 200, an empty answer, and one poll told at once."""
     sent = await call(watched.receiver.asgi(), scope_of(f"/{watched.token}"), parts_of(BODY))
     assert sent == [
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]},
         {"type": "http.response.body", "body": b""},
     ]
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
     assert watched.unknown == []
 
 
@@ -54,7 +54,7 @@ async def test_a_callback_in_parts(watched: Watched) -> None:
     """A body in parts, empty ones among them, is one body."""
     parts = [BODY[:10], b"", BODY[10:20], b"", BODY[20:]]
     assert await status_of(watched.receiver.asgi(), f"/{watched.token}", *parts) == 200
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 async def test_a_body_in_one_message(watched: Watched) -> None:
@@ -63,7 +63,7 @@ async def test_a_body_in_one_message(watched: Watched) -> None:
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": BODY}]
     assert (await call(app, scope, messages))[0]["status"] == 200
     assert (await call(app, scope, [{"type": "http.request"}]))[0]["status"] == 200
-    assert watched.looks == ["task_1"]  # The second look comes a second later.
+    assert watched.polls == ["task_1"]  # The second poll comes a second later.
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_wherever_it_is_mounted(
     assert await status_of(app, f"/hooks/apixo/{watched.token}", BODY) == 200
     assert await status_of(app, f"/hooks/apixo/{watched.token}/", BODY) == 404
     assert await status_of(app, "/hooks/apixo/", BODY) == 404
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 def _fastapi(app: Any) -> FastAPI:
@@ -136,7 +136,7 @@ async def test_a_declared_length(watched: Watched, length: str) -> None:
     scope = scope_of(f"/{watched.token}", headers=headers)
     start, _ = await call(watched.receiver.asgi(), scope, parts_of(BODY))
     assert start["status"] == 200
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ async def test_a_declared_length(watched: Watched, length: str) -> None:
 async def test_an_odd_body(watched: Watched, parts: list[bytes], named: str | None) -> None:
     """Only the service knows the URL: whatever the body is, it is answered 200 and looked at."""
     assert await status_of(watched.receiver.asgi(), f"/{watched.token}", *parts) == 200
-    assert watched.looks == [named]
+    assert watched.polls == [named]
 
 
 async def test_a_client_that_leaves(watched: Watched) -> None:
     """Of a client that leaves before its body is whole counts what came."""
     scope, messages = scope_of(f"/{watched.token}"), parts_of(BODY, more=True)
     await call(watched.receiver.asgi(), scope, messages)
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 async def test_a_client_that_leaves_before_its_answer(watched: Watched) -> None:
@@ -174,7 +174,7 @@ async def test_a_client_that_leaves_before_its_answer(watched: Watched) -> None:
         raise BrokenPipeError(message["type"])
 
     await watched.receiver.asgi()(scope_of(f"/{watched.token}"), receive, send)
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 async def test_a_body_that_stops(watched: Watched) -> None:
@@ -193,16 +193,16 @@ async def test_a_body_that_stops(watched: Watched) -> None:
     await watched.receiver.asgi()(scope_of(f"/{watched.token}"), receive, send)
     assert sent[0]["status"] == 200
     assert loop.time() - start == PATIENCE
-    assert watched.looks == [None]
+    assert watched.polls == [None]
 
 
 async def test_a_hundred_at_once(watched: Watched) -> None:
-    """A hundred deliveries of one task at once: each 200, one look now and one after a second."""
+    """A hundred deliveries of one task at once: each 200, one poll now and one after a second."""
     app, path = watched.receiver.asgi(), f"/{watched.token}"
     calls = (status_of(app, path, BODY[:7], BODY[7:]) for _ in range(100))
     assert set(await asyncio.gather(*calls)) == {200}
     await asyncio.sleep(5.0)
-    assert watched.looks == ["task_1"] * 2
+    assert watched.polls == ["task_1"] * 2
 
 
 async def test_a_lifespan(watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks reach whom they are for, on his loop, and cause few looks."""
+"""Callbacks reach whom they are for, on his loop, and cause few polls."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import threading
 
 import pytest
 
-from apixo_async.webhooks._inbox import MOST, SPACING, Desk, Ticket, next_look
+from apixo_async.webhooks._inbox import MOST, SPACING, Desk, Ticket, next_poll
 
 pytestmark = pytest.mark.anyio
 
-Looks = list[tuple[float, str | None]]
+Polls = list[tuple[float, str | None]]
 
 
 class Office:
-    """A desk whose looks are noted with their times."""
+    """A desk whose polls are noted with their times."""
 
     def __init__(self) -> None:
         numbers = itertools.count()
@@ -28,15 +28,15 @@ class Office:
 
         self.left: dict[str, None] = {}
         self.desk = Desk(self.tickets, issue, self.early, self.left)
-        self.looks: Looks = []
+        self.polls: Polls = []
 
     def open(self) -> Ticket:
         """Open a ticket that notes."""
         return self.desk.open("m", 60.0, self.note)
 
     def note(self, task_id: str | None) -> None:
-        """Note a look."""
-        self.looks.append((self.desk.loop.time(), task_id))
+        """Note a poll."""
+        self.polls.append((self.desk.loop.time(), task_id))
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ class Office:
         (MOST, 5.0, 9.0, None),
     ],
 )
-def test_when_a_callback_may_cause_a_look(
+def test_when_a_callback_may_cause_a_poll(
     caused: int, last: float, now: float, expected: float | None
 ) -> None:
-    """At once, else a spacing after the look before, and never after enough of them."""
-    assert next_look(caused, last, now) == expected
+    """At once, else a spacing after the poll before, and never after enough of them."""
+    assert next_poll(caused, last, now) == expected
 
 
 async def test_the_first_callback() -> None:
@@ -62,17 +62,17 @@ async def test_the_first_callback() -> None:
     office = Office()
     now = office.desk.loop.time()
     office.open().tell("t")
-    assert office.looks == [(now, "t")]
+    assert office.polls == [(now, "t")]
 
 
 async def test_callbacks_in_one_instant() -> None:
-    """A hundred callbacks cause one look now and one after the spacing, which serves them all."""
+    """A hundred callbacks cause one poll now and one after the spacing, which serves them all."""
     office = Office()
     ticket, start = office.open(), office.desk.loop.time()
     for number in range(100):
         ticket.tell(f"t{number}")
     await asyncio.sleep(10.0)
-    assert office.looks == [(start, "t0"), (start + SPACING, "t99")]
+    assert office.polls == [(start, "t0"), (start + SPACING, "t99")]
 
 
 async def test_a_callback_without_an_id() -> None:
@@ -83,23 +83,23 @@ async def test_a_callback_without_an_id() -> None:
     ticket.tell("t")
     ticket.tell(None)
     await asyncio.sleep(2.0)
-    assert [task_id for _, task_id in office.looks] == [None, "t"]
+    assert [task_id for _, task_id in office.polls] == [None, "t"]
 
 
 async def test_an_endless_stream_of_callbacks() -> None:
-    """No stream of callbacks causes more looks than the cap, or two within the spacing."""
+    """No stream of callbacks causes more polls than the cap, or two within the spacing."""
     office = Office()
     ticket = office.open()
     for _ in range(1_000):
         ticket.tell("t")
         await asyncio.sleep(0.1)
-    times = [time for time, _ in office.looks]
+    times = [time for time, _ in office.polls]
     assert len(times) == MOST
     assert min(b - a for a, b in itertools.pairwise(times)) >= SPACING - 1e-9
 
 
 async def test_a_closed_ticket() -> None:
-    """A closed ticket causes no look, nor does one that was waiting; closing again is harmless."""
+    """A closed ticket causes no poll, nor does one that was waiting; closing again is harmless."""
     office = Office()
     ticket = office.open()
     ticket.tell("t")
@@ -108,20 +108,20 @@ async def test_a_closed_ticket() -> None:
     ticket.close()
     ticket.tell("t")
     await asyncio.sleep(5.0)
-    assert len(office.looks) == 1
+    assert len(office.polls) == 1
     assert office.tickets == {}
 
 
-async def test_a_ticket_closed_by_its_own_look() -> None:
+async def test_a_ticket_closed_by_its_own_poll() -> None:
     """Whoever closes a ticket while it is told of a callback is told of no other."""
     office = Office()
     told: list[str | None] = []
 
-    def look(task_id: str | None) -> None:
+    def poll(task_id: str | None) -> None:
         told.append(task_id)
         ticket.close()
 
-    ticket = office.desk.open("m", 60.0, look)
+    ticket = office.desk.open("m", 60.0, poll)
     ticket.tell("a")
     ticket.tell("b")
     await asyncio.sleep(5.0)
@@ -137,7 +137,7 @@ async def test_a_closed_desk() -> None:
     assert office.tickets == {"yours": yours}
     mine.tell("t")
     yours.tell("t")
-    assert (len(office.looks), len(other.looks)) == (0, 1)
+    assert (len(office.polls), len(other.polls)) == (0, 1)
 
 
 async def test_a_ticket_that_was_opened_anew() -> None:
@@ -149,15 +149,15 @@ async def test_a_ticket_that_was_opened_anew() -> None:
     assert office.tickets == {old.id: new}
 
 
-async def test_a_look_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """What a client's look raises is logged, and reaches no sender of callbacks."""
+async def test_a_poll_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """What a client's poll raises is logged, and reaches no sender of callbacks."""
     office = Office()
 
-    def look(_task_id: str | None) -> None:
+    def poll(_task_id: str | None) -> None:
         raise RuntimeError("a defect")
 
-    office.desk.open("m", 60.0, look).tell("t")
-    assert "the look for a callback raised" in caplog.text
+    office.desk.open("m", 60.0, poll).tell("t")
+    assert "the poll for a callback raised" in caplog.text
 
 
 async def test_a_callback_in_another_thread() -> None:
@@ -175,19 +175,19 @@ async def test_a_callback_in_another_thread() -> None:
 
 def test_a_callback_after_the_loop() -> None:
     """A callback for a client whose loop is closed is harmless."""
-    looks: list[str | None] = []
+    polls: list[str | None] = []
 
     async def opened() -> Ticket:
-        return Desk({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, looks.append)
+        return Desk({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, polls.append)
 
     asyncio.run(opened()).tell("t")
-    assert looks == []
+    assert polls == []
 
 
 async def test_what_a_ticket_shows() -> None:
     """A ticket's repr holds no URL: who knows that can call."""
     ticket = Office().desk.open("m", 1.0, lambda _: None, intent_id="0123456789abcdef")
-    assert repr(ticket) == "<Ticket 01234567, 0 looks>"
+    assert repr(ticket) == "<Ticket 01234567, 0 polls>"
 
 
 # --- what has to be kept before a callback is answered ------------------------------------------
@@ -206,11 +206,11 @@ async def test_a_note_is_waited_for() -> None:
     start = office.desk.loop.time()
     assert await ticket.heard("task_1")
     assert (noted, office.desk.loop.time() - start) == (["task_1"], 3.0)
-    assert [task_id for _, task_id in office.looks] == [None, "task_1"]
+    assert [task_id for _, task_id in office.polls] == [None, "task_1"]
 
 
 async def test_a_claim_that_cannot_be_so() -> None:
-    """What the note knows better causes a look, and names nothing."""
+    """What the note knows better causes a poll, and names nothing."""
     office = Office()
 
     async def note(_: str | None) -> bool:
@@ -218,7 +218,7 @@ async def test_a_claim_that_cannot_be_so() -> None:
 
     assert await office.desk.open("m", 1.0, office.note, note=note).heard("task_1")
     await asyncio.sleep(5.0)
-    assert [task_id for _, task_id in office.looks] == [None]
+    assert [task_id for _, task_id in office.polls] == [None]
 
 
 async def test_a_note_that_fails() -> None:
@@ -256,12 +256,12 @@ async def test_a_note_on_another_loop() -> None:
 
 async def test_a_claim_that_came_too_early() -> None:
     """What was claimed for an intent before anybody had opened it is told when somebody does."""
-    office, looks = Office(), list[str | None]()
+    office, polls = Office(), list[str | None]()
     office.early["i7"] = "task_7"
-    office.desk.open("m", 1.0, looks.append, intent_id="i7")
-    assert looks == []
+    office.desk.open("m", 1.0, polls.append, intent_id="i7")
+    assert polls == []
     await asyncio.sleep(0.1)
-    assert (looks, office.early) == (["task_7"], {})
+    assert (polls, office.early) == (["task_7"], {})
 
 
 async def test_intents_that_were_left_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

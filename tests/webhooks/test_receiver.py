@@ -63,7 +63,7 @@ async def test_a_clock_that_is_set(watched: Watched, monkeypatch: pytest.MonkeyP
     """What is still awaited here is heard, whatever the clock says of its token."""
     at(monkeypatch, 4e9)
     assert await status_of(watched.receiver.asgi(), f"/{watched.token}", BODY) == 200
-    assert watched.looks == ["task_1"]
+    assert watched.polls == ["task_1"]
 
 
 async def test_a_secret_that_is_replaced(watched: Watched) -> None:
@@ -94,13 +94,13 @@ async def test_a_model_that_fits_in_no_url(watched: Watched, model: str, word: s
 async def test_an_intent_of_an_earlier_process(watched: Watched) -> None:
     """What an earlier process submitted is told to the one that opens its intent again."""
     later = WebhookReceiver(URL, SECRET)
-    looks: list[str | None] = []
-    ticket = later.desk().open("gpt-image-1", 60.0, looks.append, intent_id=watched.ticket.id)
+    polls: list[str | None] = []
+    ticket = later.desk().open("gpt-image-1", 60.0, polls.append, intent_id=watched.ticket.id)
     assert ticket.id == watched.ticket.id
     assert await status_of(later.asgi(), f"/{watched.token}", BODY) == 200
-    assert looks == ["task_1"]
+    assert polls == ["task_1"]
     with pytest.raises(ConfigurationError, match="32 hexadecimal"):
-        later.desk().open("gpt-image-1", 60.0, looks.append, intent_id="short")
+        later.desk().open("gpt-image-1", 60.0, polls.append, intent_id="short")
 
 
 # --- whom it tells ---------------------------------------------------------------------------
@@ -112,14 +112,14 @@ async def test_two_clients_of_one_receiver(watched: Watched) -> None:
     ticket = watched.receiver.desk().open("sora-2", 60.0, other.append)
     path = "/" + ticket.url.rpartition("/")[2]
     assert await status_of(watched.receiver.asgi(), path, BODY) == 200
-    assert (watched.looks, other) == ([], ["task_1"])
+    assert (watched.polls, other) == ([], ["task_1"])
 
 
 async def test_a_body_that_names_no_task(watched: Watched) -> None:
-    """An envelope without an id still says that there is news: the look finds which."""
+    """An envelope without an id still says that there is news: the poll finds which."""
     path = f"/{watched.token}"
     assert await status_of(watched.receiver.asgi(), path, b'{"code":200,"data":null}') == 200
-    assert watched.looks == [None]
+    assert watched.polls == [None]
 
 
 async def test_a_task_of_another_process(watched: Watched) -> None:
@@ -143,7 +143,7 @@ async def test_a_task_of_a_fork(watched: Watched, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("apixo_async.webhooks._receiver.os.getpid", lambda: -1)
     for ticket in (over, awaited):
         assert await status_of(app, "/" + ticket.url.rpartition("/")[2], BODY) == 503
-    assert not watched.looks
+    assert not watched.polls
     assert watched.open().id[:8] != awaited.id[:8]
 
 
@@ -157,14 +157,14 @@ def test_a_loop_that_was_closed() -> None:
 
     async def opened(intent_id: str | None = None) -> Ticket:
         desk = watched.receiver.desk()
-        return desk.open("sora-2", 60.0, watched.looks.append, intent_id=intent_id, note=note)
+        return desk.open("sora-2", 60.0, watched.polls.append, intent_id=intent_id, note=note)
 
     async def called(url: str) -> int:
         return await status_of(watched.receiver.asgi(), "/" + url.rpartition("/")[2], BODY)
 
     ticket = asyncio.run(opened())
     assert [asyncio.run(called(ticket.url)) for _ in range(2)] == [503, 503]
-    assert not watched.looks
+    assert not watched.polls
 
     async def again() -> int:
         await opened(ticket.id)
@@ -172,7 +172,7 @@ def test_a_loop_that_was_closed() -> None:
 
     assert asyncio.run(again()) == 200
     assert set(noted) == {"task_1"}
-    assert watched.looks == [None]  # The name follows a second later.
+    assert watched.polls == [None]  # The name follows a second later.
 
 
 async def test_a_kept_submit_of_another_process(watched: Watched) -> None:
@@ -183,11 +183,11 @@ async def test_a_kept_submit_of_another_process(watched: Watched) -> None:
         return True
 
     noted: list[str | None] = []
-    ticket = watched.receiver.desk().open("sora-2", 60.0, watched.looks.append, note=note)
+    ticket = watched.receiver.desk().open("sora-2", 60.0, watched.polls.append, note=note)
     restarted, path = WebhookReceiver(URL, SECRET), "/" + ticket.url.rpartition("/")[2]
     for body in (BODY, BODY, b'{"code":200}'):
         assert await status_of(restarted.asgi(), path, body) == 503
-    restarted.desk().open("sora-2", 60.0, watched.looks.append, intent_id=ticket.id, note=note)
+    restarted.desk().open("sora-2", 60.0, watched.polls.append, intent_id=ticket.id, note=note)
     assert (await status_of(restarted.asgi(), path, BODY), noted) == (200, ["task_1"])
     ticket.close()
     assert await status_of(watched.receiver.asgi(), path, BODY) == 200
@@ -322,27 +322,27 @@ def test_aiohttp_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_callback_that_could_not_be_noted(watched: Watched) -> None:
-    """It is answered with 503, so that it comes again, and causes a look all the same."""
+    """It is answered with 503, so that it comes again, and causes a poll all the same."""
 
     async def fail(_: str | None) -> bool:
         raise RuntimeError("the disk is full")
 
     desk = watched.receiver.desk()
-    ticket = desk.open("gpt-image-1", 60.0, watched.looks.append, note=fail)
+    ticket = desk.open("gpt-image-1", 60.0, watched.polls.append, note=fail)
     assert (
         await status_of(watched.receiver.asgi(), f"/{ticket.url.rpartition('/')[2]}", BODY) == 503
     )
-    assert watched.looks == [None]
+    assert watched.polls == [None]
 
 
 async def test_a_restarted_process(watched: Watched) -> None:
     """What came before a restarted process opened its intents again is told as soon as it does."""
     again = WebhookReceiver(URL, SECRET)
     assert await status_of(again.asgi(), f"/{watched.token}", BODY) == 503
-    looks: list[str | None] = []
-    again.desk().open("gpt-image-1", 60.0, looks.append, intent_id=watched.ticket.id)
+    polls: list[str | None] = []
+    again.desk().open("gpt-image-1", 60.0, polls.append, intent_id=watched.ticket.id)
     await anyio.sleep(0.1)
-    assert looks == ["task_1"]
+    assert polls == ["task_1"]
 
 
 async def test_only_the_last_unknown_ones_are_kept(

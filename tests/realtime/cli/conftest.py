@@ -59,7 +59,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have clients that look at once and often, as the simulator's time is fast."""
+    """Have clients that poll at once and often, as the simulator's time is fast."""
     hasty = partial(AsyncClient, polling=Polling.fixed(0.05, 0.05))
     monkeypatch.setattr(session, "AsyncClient", hasty)
 
@@ -132,9 +132,9 @@ def submitted(apixo: Apixo) -> Callable[[str], tuple[str, str]]:
 
 @pytest.fixture
 def over(apixo: Apixo) -> Callable[[str, str, str], str]:
-    """Have something that looks at a task until it is over, and returns its state."""
+    """Have something that polls a task until it is over, and returns its state."""
 
-    def look(url: str, model: str, task_id: str) -> str:
+    def poll(url: str, model: str, task_id: str) -> str:
         deadline = time.monotonic() + BOUND
         while time.monotonic() < deadline:
             done = apixo("status", model, task_id, "--json", "--base-url", url)
@@ -143,4 +143,4 @@ def over(apixo: Apixo) -> Callable[[str, str, str], str]:
                 return state
         pytest.fail("the task did not end")
 
-    return look
+    return poll

@@ -160,7 +160,7 @@ def test_simulate_introduces_itself(
 
 
 def test_simulate_for_everybody_warns(start: Start) -> None:
-    """Who listens on all addresses is told who may look, and gets a URL that works."""
+    """Who listens on all addresses is told who may poll, and gets a URL that works."""
     process = start("simulate", "--port", "0", "--json", "--host", "0.0.0.0")
     told = json.loads(first_line(process, process.stdout))
     assert told["base_url"].startswith("http://127.0.0.1:")

@@ -73,9 +73,9 @@ class Books:
 
     def _is_known_as_wrong(self, prompt: str, made: SimulatedTask) -> bool:
         """Say whether the service told that a task is no purchase of that time."""
-        looks = [e for e in self._simulator.log if e.task_id == made.id and e.kind == "look"]
+        polls = [e for e in self._simulator.log if e.task_id == made.id and e.kind == "poll"]
         at = self._uncertain_at[prompt]
-        return abs(made.created - at) > _ONE_SUBMIT and all(e.fault is None for e in looks)
+        return abs(made.created - at) > _ONE_SUBMIT and all(e.fault is None for e in polls)
 
     def orphan(self, orphan: Task | SubmitUncertainError) -> None:
         """Note what the hook for orphans was given."""

@@ -1,4 +1,4 @@
-"""The callers of a simulated life: they buy, wait, look, attach and are cancelled at any moment."""
+"""The callers of a simulated life: they buy, wait, poll, attach and are cancelled at any moment."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class Crowd:
                 told, AuthenticationError | PermissionDeniedError
             ):
                 self.denied.append((task.id, told))
-            if isinstance(told, APIStatusError):  # it may be that looks pause until asked for
+            if isinstance(told, APIStatusError):  # it may be that polls pause until asked for
                 await self.do(rng, task.refresh(), 0.0)
 
 

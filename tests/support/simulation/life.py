@@ -253,7 +253,7 @@ class Life:
             "waiting for slots": self.limiter.slots_waiting,
         }
         self.problems += [f"left behind: {what}: {n}" for what, n in left.items() if n]
-        # Nobody looks at what was left unfinished: its slots come back with its age limit.
+        # Nobody polls what was left unfinished: its slots come back with its age limit.
         await asyncio.sleep(AGE_LIMIT)
         async with asyncio.timeout(1):
             (await self.limiter.slot()).release()

@@ -58,7 +58,7 @@ class Witness:
         """Take down an event of a client."""
         task_id = getattr(event, "task_id", None)
         match type(event).__name__:
-            case "TaskSubmitted" | "TaskLooked" | "TaskPolled":
+            case "TaskSubmitted" | "TaskPolled" | "TaskPolled":
                 self._met[client].add(str(task_id))
             case "TaskSettled":
                 met, name = self._met[client], str(task_id)
@@ -77,8 +77,8 @@ def gone_too_soon(simulator: Simulator, witness: Witness) -> list[str]:
     """Return the tasks that were not found although the service did not say so for long enough."""
     found: list[str] = []
     for end in witness.ended("not found", simulator):
-        looks = [e for e in _looks(simulator, end) if e.code is not None]
-        misses = [*takewhile(lambda e: e.code in MISSING, reversed(looks))]
+        polls = [e for e in _polls(simulator, end) if e.code is not None]
+        misses = [*takewhile(lambda e: e.code in MISSING, reversed(polls))]
         needed = _GONE_AFTER[end.was_met]
         span = misses[0].at - misses[-1].at if misses else 0.0
         if len(misses) < _MISSES or span < needed - 1:
@@ -91,7 +91,7 @@ def given_up_too_soon(simulator: Simulator, witness: Witness) -> list[str]:
     """Return the tasks that were abandoned although nobody had found them running of late."""
     found: list[str] = []
     for end in witness.ended("abandoned", simulator):
-        told = [e for e in _looks(simulator, end) if e.code is not None]
+        told = [e for e in _polls(simulator, end) if e.code is not None]
         running = [e.at for e in told if e.status == e.code == 200]
         last = running[-1] if running else None
         if told and told[-1].code in DENIED:
@@ -101,11 +101,11 @@ def given_up_too_soon(simulator: Simulator, witness: Witness) -> list[str]:
     return found
 
 
-def _looks(simulator: Simulator, end: Settled) -> list[Exchange]:
+def _polls(simulator: Simulator, end: Settled) -> list[Exchange]:
     return [
         e
         for e in simulator.log
-        if e.kind == "look" and e.task_id == end.task_id and e.at <= end.at and e.answered_at
+        if e.kind == "poll" and e.task_id == end.task_id and e.at <= end.at and e.answered_at
     ]
 
 
@@ -160,7 +160,7 @@ def most_at_once(tasks: Iterable[SimulatedTask], excused: Mapping[str, float]) -
 
 def denied_too_soon(simulator: Simulator, denied: Iterable[tuple[str, ApixoError]]) -> list[str]:
     """Return the tasks whose waiters heard that the key may not ask, when only a page said so."""
-    said = {e.task_id for e in simulator.log if e.kind == "look" and e.code in DENIED}
+    said = {e.task_id for e in simulator.log if e.kind == "poll" and e.code in DENIED}
     return [f"denied by no envelope: {one}: {error!r}" for one, error in denied if one not in said]
 
 

@@ -16,7 +16,7 @@ from .workers import Balancer, task_before
 
 TIMEOUTS: Final = Timeouts(connect=2, read=6, write=2, exchange=8, retry=20, throttled=40)
 CLOSING: Final = 5.0  # what `aclose` gives the connections
-#: After which even a task at which nobody may look has given its slot up, and one of an uncertain
+#: After which even a task at which nobody may poll has given its slot up, and one of an uncertain
 #: submit that a callback named.
 AGE_LIMIT: Final = 2_800.0
 LONGEST: Final = 10 * AGE_LIMIT  # of a life: the callers queue for the slots of such tasks

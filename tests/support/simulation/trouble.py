@@ -104,18 +104,18 @@ def script_trouble(simulator: Simulator, rng: random.Random, within: float = 200
     """
     share, faults = rng.choice((0.0, 0.1, 0.4)), simulator.faults
     makers = [*FAULTS.values(), *ODDITIES.values()]
-    scripts = ((faults.submit, 30), (faults.look, 80), (faults.balance, 5))
+    scripts = ((faults.submit, 30), (faults.poll, 80), (faults.balance, 5))
     for script, most in scripts if share else ():
         turns = range(rng.randint(1, most))
         script(*(rng.choice(makers)(rng) if rng.random() < share else None for _ in turns))
     for _ in range(rng.choice((0, 0, 1, 3))):
-        kind = rng.choice((None, "submit", "look"))
+        kind = rng.choice((None, "submit", "poll"))
         faults.during(*_stretch(rng, within, 60), rng.choice((*_OUTAGES, page(rng))), kind)
     if rng.random() < 0.2:
-        faults.during(*_stretch(rng, within, 900), page(rng), rng.choice((None, "look")))
+        faults.during(*_stretch(rng, within, 900), page(rng), rng.choice((None, "poll")))
     if rng.random() < 0.1:  # It has forgotten every task for a while.
         longest = rng.choice((20, 100, 400))
-        faults.during(*_stretch(rng, within, longest), Fault.status(404), "look")
+        faults.during(*_stretch(rng, within, longest), Fault.status(404), "poll")
     if rng.random() < 0.3:  # Nobody hears of what is bought.
         faults.during(*_stretch(rng, within, 120), rng.choice(_UNHEARD), "submit")
     for odd in (always_odd_text, odd_times):

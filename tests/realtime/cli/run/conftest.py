@@ -20,7 +20,7 @@ from ....support.inside import haste
 
 SPEED = 50
 
-#: Runs at the start of each Python: looks come as much sooner as tasks end.
+#: Runs at the start of each Python: polls come as much sooner as tasks end.
 HASTE = haste(SPEED)
 
 
