@@ -74,7 +74,7 @@ class Session:
         if (engine := self._life.engine_here) is not None:
             return engine.statistics()
         tasks, requests = self.limits.concurrent_tasks, self.limits.requests_per_minute
-        return Statistics(tasks, requests, slots_ceiling=tasks, requests_ceiling=requests)
+        return Statistics(tasks, requests, tasks, requests)
 
     @property
     def limits(self) -> Limits:

@@ -303,11 +303,11 @@ class Engine:
         return Statistics(
             slots_used=limiter.slots_used,
             slots_limit=limiter.limits.concurrent_tasks,
-            slots_ceiling=limiter.slots_ceiling,
+            effective_slots_limit=limiter.effective_slots_limit,
             slots_waiting=limiter.slots_waiting,
             requests_in_window=limiter.requests_used(asyncio.get_running_loop().time()),
             requests_limit=limiter.limits.requests_per_minute,
-            requests_ceiling=limiter.requests_ceiling,
+            effective_requests_limit=limiter.effective_requests_limit,
             requests_waiting=limiter.permits_waiting,
             tasks_tracked=len(ledger.tracks),
             submits=self.posts.bought,
@@ -317,7 +317,7 @@ class Engine:
             uncertain=self.posts.uncertain,
             throttled=self.line.throttled,
             latency=places.latency,
-            places=places.size,
+            requests_at_once_limit=places.size,
         )
 
     def leave_behind(self) -> None:

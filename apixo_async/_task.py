@@ -50,7 +50,7 @@ class Task:
         return PENDING if snapshot is None else snapshot.state
 
     @property
-    def named(self) -> bool:
+    def id_known(self) -> bool:
         """Whether the service's id is known: with webhooks, that of an uncertain submit is not.
 
         It becomes known when a callback names the task and a poll finds it.
@@ -58,9 +58,9 @@ class Task:
         return self._track.found
 
     @property
-    def told(self) -> bool:
+    def callback_received(self) -> bool:
         """Whether a callback told of it, with webhooks."""
-        return self._track.told
+        return self._track.callback_received
 
     def done(self) -> bool:
         """Say whether the task is over: succeeded, failed, not found or abandoned."""

@@ -87,12 +87,12 @@ class TaskHandle(Protocol):
         ...
 
     @property
-    def named(self) -> bool:
+    def id_known(self) -> bool:
         """Whether the service's id of the task is known."""
         ...
 
     @property
-    def told(self) -> bool:
+    def callback_received(self) -> bool:
         """Whether a callback told of it."""
         ...
 
@@ -234,11 +234,11 @@ class Statistics:
     Attributes:
         slots_used: Tasks that count against `concurrent_tasks`, uncertain submits included.
         slots_limit: The limit on them.
-        slots_ceiling: What of it the service grants, as 429s have shown.
+        effective_slots_limit: What of it the service grants, as 429s have shown.
         slots_waiting: Submits that wait for a slot.
         requests_in_window: Requests that count against the limit now.
         requests_limit: Requests allowed in any 60 seconds.
-        requests_ceiling: What of it the service grants, as 429s have shown.
+        effective_requests_limit: What of it the service grants, as 429s have shown.
         requests_waiting: Requests that wait for a permit.
         tasks_tracked: Tasks that are polled.
         submits: Answered with a task so far.
@@ -248,13 +248,13 @@ class Statistics:
         uncertain: Submits with an unknown outcome.
         throttled: Answers 429.
         latency: Mean seconds of recent exchanges.
-        places: Requests that the gate lets into the connection pool at once.
+        requests_at_once_limit: Requests that may be in flight, by the measured latency.
     """
 
     slots_limit: int
     requests_limit: int
-    slots_ceiling: int = 0
-    requests_ceiling: int = 0
+    effective_slots_limit: int = 0
+    effective_requests_limit: int = 0
     slots_used: int = 0
     slots_waiting: int = 0
     requests_in_window: int = 0
@@ -267,7 +267,7 @@ class Statistics:
     uncertain: int = 0
     throttled: int = 0
     latency: float = 0.0
-    places: int = 0
+    requests_at_once_limit: int = 0
 
 
 def estimate(prices: Sequence[Decimal | None]) -> Estimate:

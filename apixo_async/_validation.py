@@ -62,7 +62,7 @@ def check_resubmit(error: SubmitUncertainError) -> SubmitUncertainError:
     """
     error = require("resubmit", error, SubmitUncertainError)
     task = error.task
-    if task is not None and (task.named or (task.told and not task.done())):
+    if task is not None and (task.id_known or (task.callback_received and not task.done())):
         raise ConfigurationError(
             f"resubmit: a callback told of what this submit bought, {task.ref}, and it would be "
             "bought twice: await `error.task`"

@@ -30,7 +30,7 @@ class LimitReached(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CeilingLowered(Record):
+class EffectiveLimitLowered(Record):
     """Repeated 429s showed that the service grants less than the configured limit.
 
     Attributes:
@@ -49,8 +49,8 @@ class CeilingLowered(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CeilingRaised(Record):
-    """After `CeilingLowered`, the service is asked for more again.
+class EffectiveLimitRaised(Record):
+    """After `EffectiveLimitLowered`, the service is asked for more again.
 
     Attributes:
         scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
@@ -84,7 +84,7 @@ class ServiceDown(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceBack(Record):
+class ServiceRecovered(Record):
     """A probe was answered: polls go on.
 
     Attributes:
@@ -100,7 +100,7 @@ class ServiceBack(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksSilent(Record):
+class CallbacksLost(Record):
     """Tasks were over before any callback came for them: they are polled as without webhooks.
 
     Attributes:
@@ -119,8 +119,8 @@ class CallbacksSilent(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksBack(Record):
-    """After `CallbacksSilent`, a callback came: they are waited for again."""
+class CallbacksRestored(Record):
+    """After `CallbacksLost`, a callback came: they are waited for again."""
 
     level: ClassVar[int] = logging.INFO
 
@@ -306,7 +306,7 @@ class TaskSettled(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitFound(Record):
+class UncertainSubmitResolved(Record):
     """A callback named the task of an uncertain submit, and a poll found it: it was bought.
 
     Attributes:
@@ -350,13 +350,13 @@ Event: TypeAlias = (
     | PollFailed
     | TaskSettled
     | LimitReached
-    | CeilingLowered
-    | CeilingRaised
+    | EffectiveLimitLowered
+    | EffectiveLimitRaised
     | ServiceDown
-    | ServiceBack
-    | SubmitFound
-    | CallbacksSilent
-    | CallbacksBack
+    | ServiceRecovered
+    | UncertainSubmitResolved
+    | CallbacksLost
+    | CallbacksRestored
     | ResultDownloaded
     | PollerDied
 )

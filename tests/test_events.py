@@ -11,20 +11,19 @@ import pytest
 
 from apixo_async import events
 from apixo_async.events import (
-    CallbacksBack,
-    CallbacksSilent,
-    CeilingLowered,
-    CeilingRaised,
+    CallbacksLost,
+    CallbacksRestored,
     ClientClosed,
     ClientOpened,
+    EffectiveLimitLowered,
+    EffectiveLimitRaised,
     Event,
     LimitReached,
     PollerDied,
     PollFailed,
     ResultDownloaded,
-    ServiceBack,
     ServiceDown,
-    SubmitFound,
+    ServiceRecovered,
     SubmitRefused,
     SubmitUncertain,
     TaskAttached,
@@ -32,6 +31,7 @@ from apixo_async.events import (
     TaskPolled,
     TaskSettled,
     TaskSubmitted,
+    UncertainSubmitResolved,
 )
 
 URL = "https://api.apixo.ai/api/v1"
@@ -91,12 +91,12 @@ LINES: list[tuple[Event, int, str]] = [
         "the service answered 429: submits closed, a probe in 1.5 s",
     ),
     (
-        CeilingLowered("slots", 10, 1_000),
+        EffectiveLimitLowered("slots", 10, 1_000),
         logging.WARNING,
         "repeated 429s: 10 of 1000 slots are used from now on",
     ),
     (
-        CeilingRaised("requests", 67, 10_000),
+        EffectiveLimitRaised("requests", 67, 10_000),
         logging.DEBUG,
         "67 of 10000 requests are tried from now on",
     ),
@@ -105,14 +105,14 @@ LINES: list[tuple[Event, int, str]] = [
         logging.ERROR,
         "m is down, its polls are paused and it is probed: HTTP 502",
     ),
-    (ServiceBack("m", 61.7), logging.INFO, "m is back after 62 s, its polls go on"),
+    (ServiceRecovered("m", 61.7), logging.INFO, "m is back after 62 s, its polls go on"),
     (
-        SubmitFound("m", "1", 31.25),
+        UncertainSubmitResolved("m", "1", 31.25),
         logging.WARNING,
         "an uncertain submit of m had bought 1: a callback told after 31.2 s",
     ),
     (
-        CallbacksSilent(8),
+        CallbacksLost(8),
         logging.WARNING,
         (
             "over before any callback came for them: 8 in a row; tasks are polled as without "
@@ -120,7 +120,7 @@ LINES: list[tuple[Event, int, str]] = [
             "this process?"
         ),
     ),
-    (CallbacksBack(), logging.INFO, "a callback came: they are waited for again"),
+    (CallbacksRestored(), logging.INFO, "a callback came: they are waited for again"),
     (ResultDownloaded("m", "1", 2), logging.INFO, "m/1: 2 files saved"),
     (PollerDied("KeyError: 1"), logging.CRITICAL, "the poller died: KeyError: 1"),
 ]

@@ -27,7 +27,7 @@ async def test_statistics(simulator: Simulator, client_of: ClientOf) -> None:
     assert counts.requests_in_window == counts.submits + counts.polls
     assert (counts.failed, counts.uncertain, counts.throttled) == (0, 0, 0)
     assert counts.latency == pytest.approx(0.2)
-    assert counts.places == 67
+    assert counts.requests_at_once_limit == 67
 
 
 class Stubborn(SimulatorTransport):

@@ -40,7 +40,7 @@ class Budget:
         self.slots = SlotTable(limits.concurrent_tasks)
         self.permits = PermitLog(limits.requests_per_minute)
         self.tasks_ceiling = Ceiling(limits.concurrent_tasks)
-        self.requests_ceiling = Ceiling(limits.requests_per_minute, interval=_STEP_TIME)
+        self.effective_requests_limit = Ceiling(limits.requests_per_minute, interval=_STEP_TIME)
         self.submits = RateMeter()
         self.submits_under_way = 0
         self._turns = Turns()
@@ -58,13 +58,13 @@ class Budget:
     def limits(self, limits: Limits) -> None:
         self._limits = limits
         self.tasks_ceiling.resize(limits.concurrent_tasks)
-        self.requests_ceiling.resize(limits.requests_per_minute)
+        self.effective_requests_limit.resize(limits.requests_per_minute)
         self._apply()
 
     def _apply(self) -> None:
         self.slots.limit = self.tasks_ceiling.value
-        if self.permits.limit != self.requests_ceiling.value:
-            self.permits.resize(self.requests_ceiling.value)
+        if self.permits.limit != self.effective_requests_limit.value:
+            self.permits.resize(self.effective_requests_limit.value)
 
     # --- who may go ----------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Budget:
             opened = True
         if opened:
             self.permits.drain(now)
-        if self._is_short and self.requests_ceiling.pressed(now, self.permits.granted(now)):
+        if self._is_short and self.effective_requests_limit.pressed(now, self.permits.granted(now)):
             self._apply()
             more = True
         if is_submit:
@@ -209,7 +209,7 @@ class Budget:
         if is_submit:
             self._gate.lost(sent_at=sent_at)
         if gate.since is not None:
-            ceiling = self.tasks_ceiling if is_submit else self.requests_ceiling
+            ceiling = self.tasks_ceiling if is_submit else self.effective_requests_limit
             ceiling.refused(
                 now,
                 use=max(known, self.slots.confirmed) if is_submit else self.permits.granted(now),

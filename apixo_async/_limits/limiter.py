@@ -14,7 +14,7 @@ from apixo_async._limits.priority import Urgency
 from apixo_async._sync import Waiters
 from apixo_async._types import Limits, TaskRef
 from apixo_async.errors import ConfigurationError
-from apixo_async.events import CeilingLowered, CeilingRaised
+from apixo_async.events import EffectiveLimitLowered, EffectiveLimitRaised
 
 __all__ = ["Limiter", "Permit", "Slot"]
 
@@ -32,7 +32,8 @@ class Limiter:
         seed: Seeds the jitter of the pauses after a 429, for replays.
 
     Attributes:
-        listeners: Called with each `CeilingLowered` and `CeilingRaised`; must not raise.
+        listeners: Called with each `EffectiveLimitLowered` and `EffectiveLimitRaised`; they must
+            not raise.
     """
 
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
@@ -43,8 +44,8 @@ class Limiter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._binding = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
-        self.listeners: list[Callable[[CeilingLowered | CeilingRaised], None]] = []
-        self._told = (self.slots_ceiling, self.requests_ceiling)
+        self.listeners: list[Callable[[EffectiveLimitLowered | EffectiveLimitRaised], None]] = []
+        self._told = (self.effective_slots_limit, self.effective_requests_limit)
 
     @property
     def limits(self) -> Limits:
@@ -58,7 +59,7 @@ class Limiter:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._budget.limits = _checked(limits)
-        self._told = (self.slots_ceiling, self.requests_ceiling)
+        self._told = (self.effective_slots_limit, self.effective_requests_limit)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._woken)
 
@@ -109,7 +110,7 @@ class Limiter:
         return self._budget.slots.used
 
     @property
-    def slots_ceiling(self) -> int:
+    def effective_slots_limit(self) -> int:
         """Tasks at once that the service is known to allow: the limit, or less after 429s."""
         return self._budget.tasks_ceiling.value
 
@@ -128,9 +129,9 @@ class Limiter:
         return self._permits.used(now)
 
     @property
-    def requests_ceiling(self) -> int:
+    def effective_requests_limit(self) -> int:
         """Requests a minute that the service is known to allow: the limit, or less after 429s."""
-        return self._budget.requests_ceiling.value
+        return self._budget.effective_requests_limit.value
 
     @property
     def requests_per_second(self) -> float:
@@ -215,14 +216,14 @@ class Limiter:
 
     def _tell(self) -> None:
         tasks, requests = self._told
-        self._told = (self.slots_ceiling, self.requests_ceiling)
+        self._told = (self.effective_slots_limit, self.effective_requests_limit)
         limits = self.limits
         for scope, before, limit, now in (
             ("slots", tasks, limits.concurrent_tasks, self._told[0]),
             ("requests", requests, limits.requests_per_minute, self._told[1]),
         ):
             if now != before:
-                record = CeilingLowered if now < before else CeilingRaised
+                record = EffectiveLimitLowered if now < before else EffectiveLimitRaised
                 for listener in tuple(self.listeners):
                     listener(record(scope, now, limit))
 

@@ -260,7 +260,7 @@ class Work:
         if item.doubt is not None:
             self.doubtful -= 1
             doubt, item.doubt = item.doubt, None
-            if item.task is None or not item.task.named:
+            if item.task is None or not item.task.id_known:
                 doubt.__cause__, item.task = error, None
                 if self._options.resubmit_uncertain and not item.bought_now:
                     self._buy(item)  # What a callback had named is not of this submit.
@@ -326,7 +326,7 @@ class Work:
             saving.cancel()
         held = [(item.doubt, item.task) for item in watched.values()]
         return [
-            task if doubt is None or task.named else doubt
+            task if doubt is None or task.id_known else doubt
             for doubt, task in held
             if task is not None
         ]

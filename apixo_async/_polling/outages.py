@@ -15,7 +15,7 @@ from apixo_async._polling.schedule import CROWD, is_gone
 from apixo_async._polling.tracked_task import Track
 from apixo_async._reporting import Reporter
 from apixo_async.errors import reason_of
-from apixo_async.events import ServiceBack, ServiceDown
+from apixo_async.events import ServiceDown, ServiceRecovered
 
 #: Polls in a row that told nothing, of whatever tasks, until the service counts as down.
 FAILURES: Final = 5
@@ -164,7 +164,7 @@ class Outages:
                 lasted = self.told(track, now)
                 if lasted is not None:
                     self._pace()
-                    self._report(ServiceBack(track.ref.model, lasted))
+                    self._report(ServiceRecovered(track.ref.model, lasted))
         if track.seen and not isinstance(verdict, verdicts.Missing):
             track.misses = 0  # Nothing but 404s counts.
         if isinstance(verdict, verdicts.Over | verdicts.Running):

@@ -62,7 +62,7 @@ def lasted(track: Track, said: float | None, now: float) -> float | None:
         return said if said is not None and 0 <= said <= limit else None
     low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)
     # A callback comes when its task ends; a poll finds that it ended some time since the last one.
-    seen = high if track.told else (low + high) / 2
+    seen = high if track.callback_received else (low + high) / 2
     return min(max(seen if said is None else said, low), high, limit)
 
 
@@ -123,7 +123,7 @@ def presumed_not_bought(track: Track, now: float, *, callbacks_come: bool) -> Ta
 
 def _doubt(track: Track, *, callbacks_come: bool) -> str:
     """Return what speaks against the presumption, or nothing."""
-    if track.told:  # Only the service knows the URL that was called.
+    if track.callback_received:  # Only the service knows the URL that was called.
         return "one came that named none that can be found"
     if track.ticket is None or track.reopened:
         return "this process did not receive callbacks for all of that time"

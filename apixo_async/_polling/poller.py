@@ -137,7 +137,7 @@ class Poller:
 
     def claimed(self, track: Track, named: str) -> None:
         """Poll what a callback to an earlier process named as the task of its submit."""
-        track.told = True
+        track.callback_received = True
         self.ledger.claims.claim(track, named)
         self._ask(track)
 

@@ -158,7 +158,7 @@ class Ledger:
 
     def _is_put_off(self, track: Track, now: float) -> bool:
         """Have a poll wait for the callback of its task, where that is to be expected by now."""
-        if track.late <= now or track.told or not self.claims.is_awaited_for(track):
+        if track.late <= now or track.callback_received or not self.claims.is_awaited_for(track):
             return False
         self.agenda.plan(track, track.late)
         return True
@@ -349,5 +349,6 @@ class Ledger:
     def _poll_unasked(self, now: float) -> None:
         """Poll the tasks of which callbacks were to tell as if there were none."""
         for track in self.tracks.values():
-            if track.ticket is not None and not (track.told or track.polling or track.parked):
+            is_taken_care_of = track.callback_received or track.polling or track.parked
+            if track.ticket is not None and not is_taken_care_of:
                 self.agenda.plan(track, max(now, self._first_poll(track)))

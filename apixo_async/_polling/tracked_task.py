@@ -63,7 +63,7 @@ class Track:
         refreshers: Those who asked for a poll and wait for what it says.
         ticket: Where its callbacks come in, or None where none are waited for.
         late: When a callback that has not come counts as lost, as far as was known at its creation.
-        told: Whether one came.
+        callback_received: Whether one came.
         again: Whether news came during a poll, which may have been answered before it.
         unnamed: Whether only a callback can say which task this is: its submit was uncertain.
         found: Whether a poll found the task that a callback named.
@@ -76,6 +76,7 @@ class Track:
 
     __slots__ = (
         "again",
+        "callback_received",
         "changed",
         "claim",
         "created",
@@ -106,7 +107,6 @@ class Track:
         "snapshot",
         "ticket",
         "times",
-        "told",
         "tracked_at",
         "unnamed",
         "waited",
@@ -127,7 +127,7 @@ class Track:
         self.late = -math.inf
         self.due: float | None = None
         self.waited = self.polling = self.parked = False
-        self.told = self.again = self.unnamed = self.reopened = False
+        self.callback_received = self.again = self.unnamed = self.reopened = False
         self.found = self.seen = True
         self.ticket: Ticket | None = None
         self.claim: str | None = None
@@ -160,13 +160,13 @@ class Track:
             self.over.fire()
         self.changed.fire()
 
-    def answer_refreshers(self, told: Snapshot | ApixoError) -> None:
+    def answer_refreshers(self, said: Snapshot | ApixoError) -> None:
         """Tell those who asked for a poll what it said, each with an error of their own."""
         waiting, self.refreshers = self.refreshers, []
         for future in waiting:
             if future.done():
                 continue
-            if isinstance(told, Snapshot):
-                future.set_result(told)
+            if isinstance(said, Snapshot):
+                future.set_result(said)
             else:
-                future.set_exception(self.error(told))
+                future.set_exception(self.error(said))

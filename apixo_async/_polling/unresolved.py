@@ -19,7 +19,7 @@ from apixo_async._polling.tracked_task import Track
 from apixo_async._reporting import Reporter
 from apixo_async._types import TaskRef
 from apixo_async.errors import TaskError
-from apixo_async.events import CallbacksBack, CallbacksSilent, SubmitFound
+from apixo_async.events import CallbacksLost, CallbacksRestored, UncertainSubmitResolved
 from apixo_async.webhooks._tokens import REDELIVERY
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class Claims:
 
     def came(self, track: Track, named: str | None, now: float) -> None:
         """Note that a callback told of a task; of which one, it may have to say itself."""
-        track.told = True
+        track.callback_received = True
         is_back = self._trust.came(now, time.time())
         self.claim(track, named)
         if is_back:
-            self._report(CallbacksBack())
+            self._report(CallbacksRestored())
 
     def claim(self, track: Track, named: str | None) -> None:
         """Have polls find out whether an uncertain submit made this task."""
@@ -84,9 +84,9 @@ class Claims:
         track.ticket.close()
         if track.found:
             self._remember(track.ref.task_id)
-        if track.told or track.unnamed or not self._trust.missed(ended_for):
+        if track.callback_received or track.unnamed or not self._trust.missed(ended_for):
             return False
-        self._report(CallbacksSilent(self._trust.missed_in_a_row))
+        self._report(CallbacksLost(self._trust.missed_in_a_row))
         return True
 
     def _remember(self, task_id: str) -> None:
@@ -151,7 +151,7 @@ class Claims:
         ref, after = track.ref, now - track.tracked_at
         if track.when_found is not None:
             track.when_found(ref.task_id)
-        self._report(SubmitFound(ref.model, ref.task_id, after))
+        self._report(UncertainSubmitResolved(ref.model, ref.task_id, after))
         return True
 
     def despair(self, track: Track, now: float) -> TaskError | None:

@@ -6,7 +6,7 @@ images need the extra ``apixo-async[simulator]``.
 
 from __future__ import annotations
 
-from apixo_async.testing.api import Statistics
+from apixo_async.testing.api import SimulatorStatistics
 from apixo_async.testing.callbacks import Attempt, Callback, CallbackCounts
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.lifecycles import SimulatedTask
@@ -25,8 +25,8 @@ __all__ = [
     "Fault",
     "SimulatedTask",
     "Simulator",
+    "SimulatorStatistics",
     "SimulatorTransport",
-    "Statistics",
     "StuckError",
     "VirtualTimeLoop",
     "serve",

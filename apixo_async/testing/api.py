@@ -50,7 +50,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class SimulatorStatistics:
     """What a simulator has seen since its beginning, whatever of it the log still keeps.
 
     Attributes:
@@ -243,9 +243,9 @@ class Api:
         """Return how many requests arrived; connections never made are none."""
         return self._log.total(kind)
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> SimulatorStatistics:
         """Return the totals so far."""
-        return Statistics(
+        return SimulatorStatistics(
             requests={kind: self._log.total(kind) for kind in get_args(Kind)},
             refused=self._log.refused,
             created=self.created,

@@ -61,7 +61,7 @@ class Account:
                 assert budget.slots.existing + budget.submits_under_way < budget.slots.limit
             budget.take(urgency, self.now)
             self.waiting[urgency] -= 1
-            limit, known = budget.requests_ceiling.value, budget.slots.confirmed
+            limit, known = budget.effective_requests_limit.value, budget.slots.confirmed
             self.flying.append(Request(urgency, self.now, limit, known))
 
     def ended(self, pick: int, share: float, margin: float = 0.0) -> Request:
@@ -82,7 +82,7 @@ class Account:
         assert budget.permits.in_flight == len(self.flying)
         assert budget.submits_under_way == sum(r.urgency is SUBMIT for r in self.flying)
         assert 1 <= budget.tasks_ceiling.value <= budget.limits.concurrent_tasks
-        assert 1 <= budget.requests_ceiling.value <= budget.limits.requests_per_minute
+        assert 1 <= budget.effective_requests_limit.value <= budget.limits.requests_per_minute
 
     def check_windows(self) -> None:
         """No window holds more than was allowed when the last of its requests was let go."""
@@ -265,7 +265,7 @@ def test_refused_submits_lower_the_slots() -> None:
     budget = account_with(10)
     for now in (100.0, 102.0):
         refuse(budget, now, SUBMIT, known=10)
-    assert (budget.tasks_ceiling.value, budget.requests_ceiling.value) == (10, 10_000)
+    assert (budget.tasks_ceiling.value, budget.effective_requests_limit.value) == (10, 10_000)
     assert not budget.has_room
     assert let_go(budget, 110.0, SUBMIT) == 0
     assert let_go(budget, 110.0, SCHEDULED, 5) == 5
@@ -294,13 +294,13 @@ def test_refused_polls_lower_the_rate() -> None:
         budget.answered(SCHEDULED, now, sent_at=now)
     for now, value in ((101.0, 10_000), (103.0, 100)):
         refuse(budget, now, SCHEDULED)
-        assert budget.requests_ceiling.value == value
+        assert budget.effective_requests_limit.value == value
     assert budget.permits.limit == 100
     probe = 110.0
     assert let_go(budget, probe, SCHEDULED) == 1
     budget.answered(SCHEDULED, probe, sent_at=probe)
     refuse(budget, 115.0, SCHEDULED)
-    assert budget.requests_ceiling.value == 61  # The probe's answer was granted too.
+    assert budget.effective_requests_limit.value == 61  # The probe's answer was granted too.
     assert budget.tasks_ceiling.value == 1_000
 
 
@@ -311,7 +311,7 @@ def test_one_cut_an_episode(urgency: Urgency) -> None:
     for now in range(100, 110, 2):
         refuse(budget, float(now), urgency)
     lowered = {SUBMIT: (10, 10_000), SCHEDULED: (1_000, 100)}[urgency]
-    assert (budget.tasks_ceiling.value, budget.requests_ceiling.value) == lowered
+    assert (budget.tasks_ceiling.value, budget.effective_requests_limit.value) == lowered
 
 
 def test_the_ceiling_of_slots_rises_under_pressure_only() -> None:
@@ -330,13 +330,13 @@ def test_the_ceiling_of_requests_rises_under_pressure_only() -> None:
     budget = account_with(0)
     for now in (100.0, 102.0):
         refuse(budget, now, SCHEDULED)
-    assert budget.requests_ceiling.value == 100
+    assert budget.effective_requests_limit.value == 100
     assert let_go(budget, 200.0, SCHEDULED, 1) == 1
     budget.answered(SCHEDULED, 200.0, sent_at=200.0)
-    assert budget.requests_ceiling.value == 100
+    assert budget.effective_requests_limit.value == 100
     assert 0 < let_go(budget, 230.0, SCHEDULED) < 100  # One more waits in vain.
     budget.answered(SCHEDULED, 230.0, sent_at=230.0)
-    assert budget.requests_ceiling.value == 112
+    assert budget.effective_requests_limit.value == 112
 
 
 def test_other_limits_hold_at_once() -> None:

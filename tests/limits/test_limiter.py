@@ -6,7 +6,13 @@ import random
 
 import pytest
 
-from apixo_async import CeilingLowered, CeilingRaised, ConfigurationError, Limiter, Limits
+from apixo_async import (
+    ConfigurationError,
+    EffectiveLimitLowered,
+    EffectiveLimitRaised,
+    Limiter,
+    Limits,
+)
 from apixo_async._limits.limiter import Permit
 from apixo_async._limits.priority import Urgency
 
@@ -317,7 +323,7 @@ def test_limits_that_are_none(limits: object) -> None:
     with pytest.raises(ConfigurationError, match=r"limits=.*Limits\("):
         limiter.limits = limits  # type: ignore[assignment]
     assert limiter.limits == Limits(7, 7)
-    assert (limiter.slots_ceiling, limiter.requests_ceiling) == (7, 7)
+    assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (7, 7)
 
 
 # --- what is in reserve, and the ceilings ----------------------------------------------------
@@ -348,7 +354,7 @@ async def test_a_reserve_ends_with_the_limit() -> None:
 async def test_ceilings_are_told() -> None:
     """Whoever listens is told of each change, with the configured limit beside it."""
     limiter = Limiter(Limits(200, 3_000), seed=1)
-    told: list[CeilingLowered | CeilingRaised] = []
+    told: list[EffectiveLimitLowered | EffectiveLimitRaised] = []
     limiter.listeners.append(told.append)
     slots = [await limiter.slot() for _ in range(4)]
     for slot in slots[:3]:
@@ -357,11 +363,11 @@ async def test_ceilings_are_told() -> None:
     assert told == []
     (await limiter.permit(Urgency.SUBMIT)).throttled(1.0)
     await asyncio.sleep(0)
-    assert told == [CeilingLowered("slots", 3, 200)]
-    assert (limiter.slots_ceiling, limiter.requests_ceiling) == (3, 3_000)
+    assert told == [EffectiveLimitLowered("slots", 3, 200)]
+    assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (3, 3_000)
     (await taken(limiter, Urgency.ASKED)).throttled(1.0)
     (await limiter.permit(Urgency.ASKED)).throttled(1.0)
-    assert told[1:] == [CeilingLowered("requests", 30, 3_000)]
+    assert told[1:] == [EffectiveLimitLowered("requests", 30, 3_000)]
     assert limiter.requests_per_second == 0.5
     waiter = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
     await asyncio.sleep(30)
@@ -371,10 +377,10 @@ async def test_ceilings_are_told() -> None:
     slots[3].confirm()
     waiter = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
     await waiter
-    assert told[2:] == [CeilingRaised("slots", 4, 200)]
+    assert told[2:] == [EffectiveLimitRaised("slots", 4, 200)]
     limiter.limits = Limits(200, 3_001)
     await asyncio.sleep(0)
-    assert (limiter.slots_ceiling, limiter.requests_ceiling) == (4, 3_001)
+    assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (4, 3_001)
     assert told[3:] == []  # Whoever set the limits knows.
 
 

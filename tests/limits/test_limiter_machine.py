@@ -175,20 +175,20 @@ class LimiterMachine(RuleBasedStateMachine):
     @property
     def a_submit_has_room(self) -> bool:
         existing = len(self.confirmed.intersection(self.slots)) + len(self.holds)
-        return bool(self.lines[Urgency.SUBMIT]) and existing < self.limiter.slots_ceiling
+        return bool(self.lines[Urgency.SUBMIT]) and existing < self.limiter.effective_slots_limit
 
     # --- what holds always ---------------------------------------------------------------
 
     @invariant()
     def slots_agree(self) -> None:
-        assert 1 <= self.limiter.slots_ceiling <= self.limiter.limits.concurrent_tasks
+        assert 1 <= self.limiter.effective_slots_limit <= self.limiter.limits.concurrent_tasks
         assert self.limiter.slots_used == len(self.slots) + len(self.holds)
         assert self.limiter.slots_waiting == len(self.slot_line)
-        assert not self.slot_line or self.limiter.slots_used >= self.limiter.slots_ceiling
+        assert not self.slot_line or self.limiter.slots_used >= self.limiter.effective_slots_limit
 
     @invariant()
     def permits_agree(self) -> None:
-        assert 1 <= self.limiter.requests_ceiling <= self.limiter.limits.requests_per_minute
+        assert 1 <= self.limiter.effective_requests_limit <= self.limiter.limits.requests_per_minute
         assert self.limiter._permits.in_flight == len(self.flying)
         assert self.limiter.permits_waiting == sum(map(len, self.lines.values()))
 

@@ -67,7 +67,7 @@ def test_what_a_task_lasted(said: float | None, ran_until: float, seconds: float
 def test_what_a_task_lasted_of_which_a_callback_told() -> None:
     """A callback comes at the end: without the service's word that is when the task was over."""
     seen = awaited()
-    seen.told = True
+    seen.callback_received = True
     assert lasted(seen, None, 200.0) == 100.0
     assert lasted(seen, 30.0, 200.0) == 30.0
 

@@ -10,14 +10,14 @@ from email.utils import formatdate
 import pytest
 
 from apixo_async import (
-    CallbacksBack,
-    CallbacksSilent,
+    CallbacksLost,
+    CallbacksRestored,
     Event,
     Polling,
     PresumedNotBoughtError,
     Snapshot,
-    SubmitFound,
     TaskRef,
+    UncertainSubmitResolved,
 )
 from apixo_async._http.verdicts import Running
 from apixo_async._limits.leases import Slot
@@ -87,7 +87,7 @@ def test_silence_and_its_end(claims: Claims, events: list[Event]) -> None:
     told = track()
     claims.came(told, None, 5.0)
     assert claims.is_awaited_for(told)
-    assert events == [CallbacksSilent(SILENT_AFTER), CallbacksBack()]
+    assert events == [CallbacksLost(SILENT_AFTER), CallbacksRestored()]
 
 
 def test_a_task_that_was_told_of_is_no_silence(claims: Claims) -> None:
@@ -114,7 +114,7 @@ def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
     assert claims.unnamed == set()
     assert claims.prove(made, running(None), 111.0)
     assert made.found
-    assert events == [SubmitFound(MODEL, "task_7", 11.0)]
+    assert events == [UncertainSubmitResolved(MODEL, "task_7", 11.0)]
 
 
 SERVICE = 1_750_000_000.0  # The clock of the service when the clock of the loop is at 210.

@@ -68,8 +68,8 @@ async def test_ten_slots_under_a_client_set_to_a_thousand(client_of: ClientOf) -
     simulator = Simulator(seed=1, concurrent_tasks=10, durations=30.0)
     seen = await saturate(client_of, simulator, inputs=1_200, seconds=600)
     assert seen.mean_running(10, 600) >= 0.95 * 10
-    assert 10 <= seen.limiter.slots_ceiling <= 11
-    assert seen.limiter.requests_ceiling == 10_000
+    assert 10 <= seen.limiter.effective_slots_limit <= 11
+    assert seen.limiter.effective_requests_limit == 10_000
     assert seen.refused[0] <= 30
     assert seen.refused.total() - seen.refused[0] <= 10
 
@@ -88,7 +88,7 @@ async def test_sixty_requests_a_minute(client_of: ClientOf) -> None:
     seen = await saturate(client_of, simulator, inputs=1_200, seconds=600)
     assert sum(seen.granted.values()) >= 0.9 * 600
     assert min(seen.granted[minute] for minute in range(10)) >= 0.8 * 60
-    assert 55 <= seen.limiter.requests_ceiling <= 75
+    assert 55 <= seen.limiter.effective_requests_limit <= 75
     assert seen.refused[0] <= 80
     assert sum(seen.refused[minute] for minute in range(2, 10)) <= 20
 
@@ -104,7 +104,7 @@ async def test_a_short_throttle_is_forgotten(client_of: ClientOf, begins: float)
     seen = await saturate(client_of, simulator, inputs=3_500, seconds=int(begins) + 92)
     assert seen.limiter.limits == Limits()
     assert max(seen.running[-30:]) >= 990
-    assert seen.limiter.slots_ceiling == 1_000
+    assert seen.limiter.effective_slots_limit == 1_000
 
 
 async def test_a_stray_429_costs_nothing(client_of: ClientOf) -> None:
@@ -112,5 +112,8 @@ async def test_a_stray_429_costs_nothing(client_of: ClientOf) -> None:
     simulator = Simulator(seed=1, durations=30.0)
     simulator.faults.submit(Fault.status(429))
     seen = await saturate(client_of, simulator, inputs=1_000, seconds=20)
-    assert (seen.limiter.slots_ceiling, seen.limiter.requests_ceiling) == (1_000, 10_000)
+    assert (seen.limiter.effective_slots_limit, seen.limiter.effective_requests_limit) == (
+        1_000,
+        10_000,
+    )
     assert seen.running[-1] == 1_000

@@ -283,7 +283,7 @@ async def test_told_and_not_found(
     [task] = simulator.tasks.values()
     assert await call(receiver, task.callback_url, b'{"code": 200, "data": null}') == 200
     assert error.task is not None
-    assert error.task.told
+    assert error.task.callback_received
     with pytest.raises(ConfigurationError, match="bought twice"):
         await client.resubmit(error)  # The callback was of this very submit.
     with pytest.raises(PresumedNotBoughtError, match="one came that named none") as caught:

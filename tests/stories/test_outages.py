@@ -20,8 +20,8 @@ from apixo_async import (
     OtherModel,
     PermissionDeniedError,
     Polling,
-    ServiceBack,
     ServiceDown,
+    ServiceRecovered,
     Timeouts,
 )
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
@@ -103,9 +103,9 @@ async def test_a_minute_of_failing_polls(
     # The old rate, that of 1,000 tasks, within ten seconds of the recovery.
     after = [at for at in polls if up <= at < up + 10]
     assert len(after) >= 0.6 * 1_000
-    assert [type(e) for e in events if isinstance(e, ServiceDown | ServiceBack)] == [
+    assert [type(e) for e in events if isinstance(e, ServiceDown | ServiceRecovered)] == [
         ServiceDown,
-        ServiceBack,
+        ServiceRecovered,
     ]
     assert loop.time() <= up + 20
 

@@ -15,18 +15,18 @@ from apixo_async import (
     APIConnectionError,
     ApixoError,
     AsyncClient,
-    CallbacksBack,
-    CallbacksSilent,
+    CallbacksLost,
+    CallbacksRestored,
     ConfigurationError,
     FluxKontext,
     Limits,
     OtherModel,
     PresumedNotBoughtError,
-    SubmitFound,
     SubmitUncertainError,
     TaskAbandonedError,
     TaskFailedError,
     TaskSettled,
+    UncertainSubmitResolved,
 )
 from apixo_async.testing import Callback, Fault, Simulator, VirtualTimeLoop
 from apixo_async.webhooks import WebhookReceiver
@@ -301,16 +301,16 @@ async def test_callback_settles_an_uncertain_submit(
     error = await uncertain(client)
     task = error.task
     assert task is not None
-    assert not task.named
+    assert not task.id_known
     assert not task.done()
     assert client.unfinished == ()
     assert client.statistics().slots_used == 1
     result = await task
-    assert task.named
+    assert task.id_known
     assert {result.task_id, task.ref.task_id} == set(simulator.tasks)
     assert polls(simulator) == simulator.created == 1
     assert client.statistics().slots_used == 0
-    [found] = [event for event in events if isinstance(event, SubmitFound)]
+    [found] = [event for event in events if isinstance(event, UncertainSubmitResolved)]
     assert found.task_id == result.task_id
     assert "had bought" in str(found)
 
@@ -372,7 +372,7 @@ async def test_no_callback_of_an_uncertain_submit(webhooks_of: WebhooksOf) -> No
     # The age limit of 30 min, then four deliveries of 30 s and pauses of 30 s, 2 min and 10 min.
     assert loop.time() - start == pytest.approx(1_800 + 870)
     assert error.task.done()
-    assert not error.task.named
+    assert not error.task.id_known
     await client.resubmit(error)
 
 
@@ -461,7 +461,7 @@ async def test_a_claim_of_an_older_task(webhooks_of: WebhooksOf, receiver: Webho
     assert await post(receiver, made.callback_url, claim) == 200
     await asyncio.sleep(5)
     assert error.task is not None
-    assert not error.task.named
+    assert not error.task.id_known
     assert (await error.task).task_id == made.id
 
 
@@ -503,7 +503,7 @@ async def test_an_answer_after_a_wrong_claim(
     task = await buying
     assert (await task).task_id == bought.id
     assert error.task is not None
-    assert not error.task.named
+    assert not error.task.id_known
 
 
 async def test_nothing_is_presumed_where_no_callback_comes(webhooks_of: WebhooksOf) -> None:
@@ -534,7 +534,7 @@ async def test_wrong_claim(webhooks_of: WebhooksOf, receiver: WebhookReceiver) -
     for claim in (b"task_of_nobody", other.id.encode()):
         await post(receiver, url, b'{"code": 200, "data": {"taskId": "%s"}}' % claim)
         await asyncio.sleep(30)
-        assert not error.task.named
+        assert not error.task.id_known
     await asyncio.gather(other, error.task)
     assert error.task.ref.task_id == true
 
@@ -620,7 +620,7 @@ async def test_silence(webhooks_of: WebhooksOf, events: list[Any]) -> None:
     simulator.deliver_to(None)
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(client.generate(CASTLE) for _ in range(8)))
-    assert [event.tasks for event in events if isinstance(event, CallbacksSilent)] == [8]
+    assert [event.tasks for event in events if isinstance(event, CallbacksLost)] == [8]
     start = loop.time()
     await client.generate(CASTLE)
     assert loop.time() - start < 30
@@ -650,9 +650,9 @@ async def test_first_callback_that_goes_astray(webhooks_of: WebhooksOf, events: 
     simulator, client = webhooks_of(durations=24.0)
     simulator.deliver_to(None)
     await client.generate(CASTLE)
-    assert [event.tasks for event in events if isinstance(event, CallbacksSilent)] == [1]
+    assert [event.tasks for event in events if isinstance(event, CallbacksLost)] == [1]
     await client.generate(CASTLE)
-    assert sum(isinstance(event, CallbacksSilent) for event in events) == 1
+    assert sum(isinstance(event, CallbacksLost) for event in events) == 1
 
 
 async def test_silence_hurries_those_who_wait(webhooks_of: WebhooksOf) -> None:
@@ -680,7 +680,7 @@ async def test_callbacks_come_back(
     simulator.deliver_to(receiver.asgi())
     simulator.callbacks.next(Callback(processing=True))
     await client.generate(CASTLE)
-    assert any(isinstance(event, CallbacksBack) for event in events)
+    assert any(isinstance(event, CallbacksRestored) for event in events)
     before = polls(simulator)
     await client.generate(CASTLE)
     assert polls(simulator) - before == 1

@@ -22,15 +22,15 @@ from apixo_async import (
     BadRequestError,
     BudgetExceededError,
     CallbackError,
-    CallbacksBack,
-    CallbacksSilent,
-    CeilingLowered,
-    CeilingRaised,
+    CallbacksLost,
+    CallbacksRestored,
     ClientClosed,
     ClientClosedError,
     ClientOpened,
     ConfigurationError,
     DownloadError,
+    EffectiveLimitLowered,
+    EffectiveLimitRaised,
     Estimate,
     Event,
     FluxKontext,
@@ -60,11 +60,10 @@ from apixo_async import (
     Result,
     ResultDownloaded,
     ResultExpiredError,
-    ServiceBack,
     ServiceDown,
+    ServiceRecovered,
     Snapshot,
     Statistics,
-    SubmitFound,
     SubmitRefused,
     SubmitUncertain,
     SubmitUncertainError,
@@ -80,6 +79,7 @@ from apixo_async import (
     TaskSettled,
     TaskSubmitted,
     Timeouts,
+    UncertainSubmitResolved,
     WaitTimeoutError,
     WebhookReceiver,
     __version__,
@@ -318,7 +318,7 @@ def describe(error: ApixoError) -> str:
 def headline(event: Event) -> str:
     """Match every event there is; a new one without a case here is an error of type."""
     match event:
-        case ClientOpened() | ClientClosed() | ServiceDown() | ServiceBack() | PollerDied():
+        case ClientOpened() | ClientClosed() | ServiceDown() | ServiceRecovered() | PollerDied():
             return str(event)
         case SubmitRefused() | SubmitUncertain():
             return f"{event.model}: {event.reason}"
@@ -330,9 +330,9 @@ def headline(event: Event) -> str:
             return f"{event.outcome} after {event.polls} polls"
         case LimitReached():
             return f"{event.scope} for {event.pause}"
-        case CeilingLowered() | CeilingRaised():
+        case EffectiveLimitLowered() | EffectiveLimitRaised():
             return f"{event.scope}: {event.ceiling} of {event.limit}"
-        case SubmitFound() | CallbacksSilent() | CallbacksBack():
+        case UncertainSubmitResolved() | CallbacksLost() | CallbacksRestored():
             return str(event)
         case ResultDownloaded():
             return f"{event.files} files"

@@ -26,9 +26,9 @@ _QUIET: Final = 30.0
 
 #: What makes a run slower, or ends that.
 _TOLD: Final = (
-    events.CeilingLowered,
+    events.EffectiveLimitLowered,
     events.LimitReached,
-    events.ServiceBack,
+    events.ServiceRecovered,
     events.ServiceDown,
 )
 

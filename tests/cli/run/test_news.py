@@ -26,7 +26,7 @@ def test_one_event_of_a_kind_is_told_in_half_a_minute(capsys: pytest.CaptureFixt
     news = News(Screen(), lambda: now[0])
     for _ in range(1_000):
         news.event(events.ServiceDown("m", "HTTP 500"))
-    news.event(events.ServiceBack("m", 3.0))
+    news.event(events.ServiceRecovered("m", 3.0))
     news.event(events.TaskAttached("m", "t"))
     news.event(events.SubmitRefused("m", "no credit", None))
     news.event(events.SubmitRefused("m", "busy", 1.0))
