@@ -19,13 +19,13 @@ from apixo_async._config import Timeouts
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._http.balance import ask_balance
 from apixo_async._limits.limiter import Limiter
-from apixo_async._map.buyer import Orphan, Shop
+from apixo_async._map.buyer import MapClient, Orphan
 from apixo_async._map.items import Inputs
 from apixo_async._map.options import Amount, Options, StrPath
 from apixo_async._map.outcomes import Outcomes
 from apixo_async._polling.policy import Polling
 from apixo_async._reporting import Reporter, guarded
-from apixo_async._runtime import Engine, Life, Settings
+from apixo_async._runtime import Engine, Lifecycle, Settings
 from apixo_async._submit.submitter import Submitter
 from apixo_async._task import Task
 from apixo_async._types import Estimate, Limits, Result, Statistics, TaskRef, estimate
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from apixo_async.webhooks import WebhookReceiver
 
 
-class Session:
+class AccountCalls:
     """The base of `AsyncClient`, which makes the three parts that this needs."""
 
     _settings: Settings
     _rng: random.Random
-    _life: Life
+    _life: Lifecycle
 
     # --- account and counts --------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class Session:
         return f"<AsyncClient {self._settings.base_url} {state}>"
 
 
-class AsyncClient(Session):
+class AsyncClient(AccountCalls):
     """A client of the APIXO generation API, for one event loop and any number of coroutines.
 
     Use it as a context manager, or call `aclose()`. Constructing one does no I/O and needs no
@@ -180,7 +180,7 @@ class AsyncClient(Session):
             report = Reporter(check_hook("on_event", on_event))
             self._on_orphan = check_hook("on_orphan", on_orphan)
             self._rng = random.Random(seed)
-            self._life = Life(
+            self._life = Lifecycle(
                 partial(Engine.wired, self._settings, report, self._rng, self._orphan),
                 transport=self._settings.transport,
                 report=report,
@@ -281,7 +281,7 @@ class AsyncClient(Session):
             max_cost: USD that all purchases may cost, those of earlier runs of the journal too;
                 checked before each one by the documents' prices.
             prices: USD of a task by model, where the documents give no price.
-            download_to: A directory to save every result in; `Outcome.paths` has the files.
+            download_to: A directory to save every result in; `ExchangeOutcome.paths` has the files.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -296,7 +296,7 @@ class AsyncClient(Session):
             prices=prices,
             download_to=download_to,
         )
-        shop = Shop(self._life, self._settings.timeouts, self._rng, self._orphan)
+        shop = MapClient(self._life, self._settings.timeouts, self._rng, self._orphan)
         return Outcomes(shop, inputs, options)
 
     @overload

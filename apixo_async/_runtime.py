@@ -14,19 +14,19 @@ import httpx2
 
 from apixo_async._catalog import timing
 from apixo_async._config import Secret, Timeouts, resolve_base_url, resolve_key, resolve_timeouts
-from apixo_async._http.api import Line
+from apixo_async._http.api import Api
 from apixo_async._http.channel import Channel, build_transport, check_transport, tells_peer
-from apixo_async._http.concurrency import Gate
+from apixo_async._http.concurrency import ConcurrencyLimiter
 from apixo_async._http.retry import RetryQuota
 from apixo_async._limits.limiter import Limiter
 from apixo_async._polling.policy import Polling
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.registry import Ledger
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.registry import TaskRegistry
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
-from apixo_async._submit.callbacks import Callbacks
-from apixo_async._submit.pending import Calls
-from apixo_async._submit.requests import Posts
+from apixo_async._submit.callbacks import SubmitCallbacks
+from apixo_async._submit.pending import PendingCalls
+from apixo_async._submit.requests import SubmitRequests
 from apixo_async._submit.submitter import Submitter
 from apixo_async._sync import bound_after
 from apixo_async._task import Task
@@ -211,15 +211,15 @@ class Engine:
     """Everything that a client runs on one loop."""
 
     transport: httpx2.AsyncBaseTransport
-    line: Line
+    line: Api
     poller: Poller
-    posts: Posts
+    posts: SubmitRequests
     submitter: Submitter
     downloader: Downloader
     report: Reporter
     quota: RetryQuota
-    calls: Calls
-    callbacks: Callbacks | None
+    calls: PendingCalls
+    callbacks: SubmitCallbacks | None
 
     @classmethod
     def wired(
@@ -236,22 +236,22 @@ class Engine:
 
         channel, limiter = settings.channel(), settings.limiter
         limits = limiter.limits
-        gate = Gate(lambda: limiter.limits.requests_per_minute / 60)
-        line = Line(channel, limiter, gate, report)
+        gate = ConcurrencyLimiter(lambda: limiter.limits.requests_per_minute / 60)
+        line = Api(channel, limiter, gate, report)
         timeouts = settings.timeouts
         patience = timeouts.throttled + timeouts.exchange
-        ledger = Ledger(settings.polling, limiter, report, rng, gate.table)
+        ledger = TaskRegistry(settings.polling, limiter, report, rng, gate.table)
         poller = Poller(line, ledger, report, patience)
 
-        def hand_over(ended: Track | SubmitUncertainError) -> None:
-            orphan(Task(ended, poller) if isinstance(ended, Track) else ended)
+        def hand_over(ended: TrackedTask | SubmitUncertainError) -> None:
+            orphan(Task(ended, poller) if isinstance(ended, TrackedTask) else ended)
 
-        calls = Calls()
+        calls = PendingCalls()
         quota = RetryQuota(asyncio.get_running_loop().time())
         callbacks = None
         if settings.webhooks is not None:
-            callbacks = Callbacks(settings.webhooks.desk(), poller, timeouts.exchange)
-        posts = Posts(line, poller, report, hand_over, callbacks)
+            callbacks = SubmitCallbacks(settings.webhooks.desk(), poller, timeouts.exchange)
+        posts = SubmitRequests(line, poller, report, hand_over, callbacks)
         if report not in limiter.listeners:  # A client that is bound anew has told it before.
             limiter.listeners.append(report)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
@@ -395,7 +395,7 @@ async def _to_its_end(ending: Coroutine[object, object, None]) -> None:
         raise cancelled
 
 
-class Life:
+class Lifecycle:
     """Wire an engine when it is first needed, and end it.
 
     Args:

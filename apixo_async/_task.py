@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Generator
 
 from apixo_async._catalog import PENDING
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._sync import bound_after, bound_at
 from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async.errors import ApixoError, WaitTimeoutError
@@ -24,7 +24,7 @@ class Task:
 
     __slots__ = ("__weakref__", "_poller", "_track")
 
-    def __init__(self, track: Track, poller: Poller) -> None:
+    def __init__(self, track: TrackedTask, poller: Poller) -> None:
         self._track = track
         self._poller = poller
 

@@ -28,7 +28,7 @@ def _shown(char: str) -> str:
     return " " if char.isspace() else "?"
 
 
-class Record:
+class EventRecord:
     """What all events share: `str` is one line, whatever the service put into the fields."""
 
     __slots__ = ()

@@ -28,9 +28,9 @@ from apixo_async._http.exchange import (
     CONNECTING,
     FRESH,
     SENDING,
-    Exchange,
     Incoming,
     Outgoing,
+    SendExchange,
     untrusted,
 )
 from apixo_async.errors import ConfigurationError
@@ -105,7 +105,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         response.stream = _MappedStream(stream)
         return response
 
-    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> SendExchange:
         """Prepare exchanges with one service, without the objects of httpx2."""
         base = str(URL(base_url))
         bounds = aiohttp.ClientTimeout(

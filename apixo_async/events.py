@@ -9,11 +9,11 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from apixo_async._text import Record
+from apixo_async._text import EventRecord
 
 
 @dataclass(frozen=True, slots=True)
-class LimitReached(Record):
+class LimitReached(EventRecord):
     """The service answered 429.
 
     Attributes:
@@ -30,7 +30,7 @@ class LimitReached(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class EffectiveLimitLowered(Record):
+class EffectiveLimitLowered(EventRecord):
     """Repeated 429s showed that the service grants less than the configured limit.
 
     Attributes:
@@ -49,7 +49,7 @@ class EffectiveLimitLowered(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class EffectiveLimitRaised(Record):
+class EffectiveLimitRaised(EventRecord):
     """After `EffectiveLimitLowered`, the service is asked for more again.
 
     Attributes:
@@ -68,7 +68,7 @@ class EffectiveLimitRaised(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceDown(Record):
+class ServiceDown(EventRecord):
     """Poll after poll of tasks of a model told nothing: from now on only probes go out.
 
     Attributes:
@@ -84,7 +84,7 @@ class ServiceDown(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceRecovered(Record):
+class ServiceRecovered(EventRecord):
     """A probe was answered: polls go on.
 
     Attributes:
@@ -100,7 +100,7 @@ class ServiceRecovered(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksLost(Record):
+class CallbacksLost(EventRecord):
     """Tasks were over before any callback came for them: they are polled as without webhooks.
 
     Attributes:
@@ -119,7 +119,7 @@ class CallbacksLost(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksRestored(Record):
+class CallbacksRestored(EventRecord):
     """After `CallbacksLost`, a callback came: they are waited for again."""
 
     level: ClassVar[int] = logging.INFO
@@ -129,7 +129,7 @@ class CallbacksRestored(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class PollerDied(Record):
+class PollerDied(EventRecord):
     """A defect ended the poller; every waiter was told."""
 
     level: ClassVar[int] = logging.CRITICAL
@@ -140,7 +140,7 @@ class PollerDied(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientOpened(Record):
+class ClientOpened(EventRecord):
     """A client is used for the first time."""
 
     level: ClassVar[int] = logging.INFO
@@ -156,7 +156,7 @@ class ClientOpened(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientClosed(Record):
+class ClientClosed(EventRecord):
     """A client was closed; the tasks that it left unfinished can be attached to."""
 
     level: ClassVar[int] = logging.INFO
@@ -169,7 +169,7 @@ class ClientClosed(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSubmitted(Record):
+class TaskSubmitted(EventRecord):
     """A task was bought.
 
     Attributes:
@@ -186,7 +186,7 @@ class TaskSubmitted(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskAttached(Record):
+class TaskAttached(EventRecord):
     """A task that exists already is polled from now on."""
 
     level: ClassVar[int] = logging.INFO
@@ -198,7 +198,7 @@ class TaskAttached(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitRefused(Record):
+class SubmitRefused(EventRecord):
     """A submit was refused; no task was made.
 
     Attributes:
@@ -217,7 +217,7 @@ class SubmitRefused(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitUncertain(Record):
+class SubmitUncertain(EventRecord):
     """Nobody can know whether a submit made a task; it is not sent again.
 
     Attributes:
@@ -237,7 +237,7 @@ class SubmitUncertain(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOrphaned(Record):
+class TaskOrphaned(EventRecord):
     """A task was bought after its caller had been cancelled; it is tracked all the same."""
 
     level: ClassVar[int] = logging.WARNING
@@ -249,7 +249,7 @@ class TaskOrphaned(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPolled(Record):
+class TaskPolled(EventRecord):
     """A poll found a task still running."""
 
     level: ClassVar[int] = logging.DEBUG
@@ -262,7 +262,7 @@ class TaskPolled(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class PollFailed(Record):
+class PollFailed(EventRecord):
     """A poll told nothing of its task.
 
     Attributes:
@@ -282,7 +282,7 @@ class PollFailed(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSettled(Record):
+class TaskSettled(EventRecord):
     """A task is over, as far as this client is concerned.
 
     Attributes:
@@ -306,7 +306,7 @@ class TaskSettled(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class UncertainSubmitResolved(Record):
+class UncertainSubmitResolved(EventRecord):
     """A callback named the task of an uncertain submit, and a poll found it: it was bought.
 
     Attributes:
@@ -326,7 +326,7 @@ class UncertainSubmitResolved(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ResultDownloaded(Record):
+class ResultDownloaded(EventRecord):
     """Every file of a result was saved."""
 
     level: ClassVar[int] = logging.INFO

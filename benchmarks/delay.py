@@ -16,7 +16,7 @@ from itertools import accumulate, product
 from typing import Final, NamedTuple
 
 from apixo_async import AsyncClient, OtherModel, TaskSettled
-from apixo_async._polling.schedule import Plan
+from apixo_async._polling.schedule import PollTimes
 from benchmarks import Options, Row, plots
 from benchmarks.measuring import median
 from benchmarks.schedules import Candidate
@@ -80,7 +80,7 @@ def run(options: Options) -> Iterator[Row]:
 def heard(job: Job) -> tuple[News, News, News]:
     """Run tasks to their end; return what their news took, and would have taken others."""
     workload = VARIED[job.workload]
-    plan = Plan(workload.first, workload.interval)
+    plan = PollTimes(workload.first, workload.interval)
     ours, durations = run_virtually(
         lambda: _streamed(workload, Candidate(documented_plan=plan), job.seed)
     )

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
 from apixo_async import Limiter, Limits
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 
 LIMIT: Final = 10_000
 WINDOW: Final = 60.0
@@ -22,7 +22,7 @@ def ours() -> Acquire:
     limiter = Limiter(Limits(requests_per_minute=LIMIT))
 
     async def acquire() -> Release:
-        permit = await limiter.permit(Urgency.SCHEDULED)
+        permit = await limiter.permit(Priority.SCHEDULED)
         return lambda answered: permit.answered() if answered else permit.unanswered()
 
     return acquire

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from apixo_async import Polling
-from apixo_async._polling.adaptive import Learned
-from apixo_async._polling.inspection import Pace
-from apixo_async._polling.schedule import Plan, Planned, Room, Schedule
+from apixo_async._polling.adaptive import AdaptiveSchedule
+from apixo_async._polling.inspection import IntervalBounds
+from apixo_async._polling.schedule import Capacity, FixedSchedule, PollTimes, Schedule
 
 
 class Loop:
@@ -44,7 +44,7 @@ class Loop:
         del kind
         return created + self._first
 
-    def again(self, kind: str, created: float, now: float, room: Room) -> float:
+    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
         """Return when to poll again."""
         del kind, created, room
         return now + self._interval
@@ -54,11 +54,11 @@ class Loop:
         return self.first(kind, created)
 
 
-class Priced(Learned):
+class Priced(AdaptiveSchedule):
     """Poll by the same rule at one price for ever, once enough is known."""
 
-    def __init__(self, plan: Plan, price: float, pace: Pace) -> None:
-        super().__init__(lambda _: plan, Planned(lambda _: plan, random.Random(0)), pace)
+    def __init__(self, plan: PollTimes, price: float, pace: IntervalBounds) -> None:
+        super().__init__(lambda _: plan, FixedSchedule(lambda _: plan, random.Random(0)), pace)
         self._always = price
 
     def _price(self, known: object) -> float:
@@ -67,7 +67,7 @@ class Priced(Learned):
 
 
 #: The documents' plan of gpt-image-1 and flux-kontext.
-PLAN = Plan(20.0, 3.0)
+PLAN = PollTimes(20.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +81,20 @@ class Candidate(Polling):
         price: The price of "priced".
     """
 
-    documented_plan: Plan = PLAN
+    documented_plan: PollTimes = PLAN
     way: str = "ours"
     price: float = 0.0
 
-    def plan_for(self, kind: str) -> Plan:
+    def plan_for(self, kind: str) -> PollTimes:
         """Return the workload's plan, whatever the kind."""
         del kind
         return self.documented_plan
 
     def schedule(self, rng: random.Random) -> Schedule:
         """Build what says when to poll."""
-        plan, pace = self.documented_plan, Pace(self.floor, self.ceiling)
+        plan, pace = self.documented_plan, IntervalBounds(self.floor, self.ceiling)
         if self.way == "documented":
             return Loop(plan.first, plan.interval)
         if self.way == "priced":
             return Priced(plan, self.price, pace)
-        return Learned(self.plan_for, Planned(self.plan_for, rng), pace)
+        return AdaptiveSchedule(self.plan_for, FixedSchedule(self.plan_for, rng), pace)

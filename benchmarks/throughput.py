@@ -19,7 +19,7 @@ from itertools import product
 from typing import Final, NamedTuple
 
 from apixo_async import AsyncClient, Limits, OtherModel
-from apixo_async._polling.schedule import Plan
+from apixo_async._polling.schedule import PollTimes
 from benchmarks import Options, Row, plots
 from benchmarks.measuring import median, progress
 from benchmarks.schedules import Candidate
@@ -120,7 +120,7 @@ def to_the_letter(workload: Workload) -> float:
 def tasks_a_minute(job: Job) -> float:
     """Keep an account busy; return how many tasks of the whole account's end in a minute."""
     workload = SATURATING[job.workload]
-    plan = Plan(workload.first, workload.interval)
+    plan = PollTimes(workload.first, workload.interval)
     polling = Candidate(documented_plan=plan, way=job.way, price=job.price)
     return run_virtually(lambda: _saturated(workload, polling, job.seed))
 

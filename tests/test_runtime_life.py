@@ -6,7 +6,7 @@ import pytest
 
 from apixo_async import AsyncClient, ClientClosed, ClientClosedError, Event, FluxKontext
 from apixo_async._reporting import Reporter
-from apixo_async._runtime import Life
+from apixo_async._runtime import Lifecycle
 from apixo_async.testing import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +18,7 @@ async def test_never_wired(events: list[Event]) -> None:
     def wire() -> object:
         raise AssertionError("nobody asked for an engine")
 
-    life = Life(wire, transport=None, report=Reporter(events.append), patience=1.0)  # type: ignore[arg-type]  # never called
+    life = Lifecycle(wire, transport=None, report=Reporter(events.append), patience=1.0)  # type: ignore[arg-type]  # never called
     assert life.engine_here is None
     await life.aclose(0.0)
     await life.aclose(0.0)

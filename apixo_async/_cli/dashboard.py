@@ -27,7 +27,7 @@ STATES: Final = {
 _BAR: Final = 32
 
 
-class Piece(Protocol):
+class ShownTask(Protocol):
     """What the picture needs of one task."""
 
     @property
@@ -52,7 +52,7 @@ class Dashboard:
     """
 
     title: str
-    pieces: Sequence[Piece]
+    pieces: Sequence[ShownTask]
     news: deque[Text] = field(default_factory=lambda: deque[Text](maxlen=6))
 
     def draw(self, statistics: Statistics) -> RenderableType:

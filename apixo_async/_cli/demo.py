@@ -20,7 +20,7 @@ from apixo_async import AsyncClient, Limits
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, dollars, seconds
 from apixo_async._cli.dashboard import Dashboard
-from apixo_async._cli.demo_run import Hastened, Piece, Report, Run
+from apixo_async._cli.demo_run import DemoRun, DemoTask, Hastened, Report
 from apixo_async._cli.prompts import wishes
 from apixo_async._cli.simulate import check_installed
 from apixo_async._polling.policy import FLOOR
@@ -34,7 +34,7 @@ _FRAME: Final = 0.1  # seconds between two pictures
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoOptions:
     """What the demo is asked for."""
 
     out: Path
@@ -65,7 +65,7 @@ def demo(
     check_installed()
     screen = Screen(as_json=as_json)
     out.mkdir(parents=True, exist_ok=True)
-    _publish(session.run(_demo(Plan(out, speed, tasks, seed), screen)), screen, show=open_)
+    _publish(session.run(_demo(DemoOptions(out, speed, tasks, seed), screen)), screen, show=open_)
 
 
 def _publish(report: Report, screen: Screen, *, show: bool) -> None:
@@ -75,8 +75,8 @@ def _publish(report: Report, screen: Screen, *, show: bool) -> None:
         webbrowser.open(report.page.resolve().as_uri())
 
 
-async def _demo(plan: Plan, screen: Screen) -> Report:
-    pieces = [Piece(wish, wish.input) for wish in wishes(plan.tasks)]
+async def _demo(plan: DemoOptions, screen: Screen) -> Report:
+    pieces = [DemoTask(wish, wish.input) for wish in wishes(plan.tasks)]
     async with _client(plan, pieces) as client:
         before = await client.balance()
         began = time.perf_counter()
@@ -94,7 +94,7 @@ async def _demo(plan: Plan, screen: Screen) -> Report:
 
 
 @asynccontextmanager
-async def _client(plan: Plan, pieces: Sequence[Piece]) -> AsyncGenerator[AsyncClient]:
+async def _client(plan: DemoOptions, pieces: Sequence[DemoTask]) -> AsyncGenerator[AsyncClient]:
     from apixo_async.testing import Fault, Simulator, serve
 
     simulator = Simulator(
@@ -123,18 +123,18 @@ async def _client(plan: Plan, pieces: Sequence[Piece]) -> AsyncGenerator[AsyncCl
 
 
 async def _watched(
-    client: AsyncClient, pieces: Sequence[Piece], plan: Plan, screen: Screen
+    client: AsyncClient, pieces: Sequence[DemoTask], plan: DemoOptions, screen: Screen
 ) -> None:
     title = (
         f"apixo demo: {len(pieces)} tasks on a simulator, {plan.speed:g} times as fast as real ones"
     )
     board = Dashboard(title, pieces)
     if screen.live:
-        run = Run(client, pieces, plan.out, lambda piece: board.news.append(_headline(piece)))
+        run = DemoRun(client, pieces, plan.out, lambda piece: board.news.append(_headline(piece)))
         await _drawn(run.make_all(), board, client, screen)
         return
     screen.note(board.title)
-    run = Run(client, pieces, plan.out, lambda piece: screen.note(_headline(piece).plain))
+    run = DemoRun(client, pieces, plan.out, lambda piece: screen.note(_headline(piece).plain))
     await run.make_all()
 
 
@@ -151,7 +151,7 @@ async def _drawn(
         live.update(board.draw(client.statistics()), refresh=True)
 
 
-def _headline(piece: Piece) -> Text:
+def _headline(piece: DemoTask) -> Text:
     mark = ("failed ", "red") if piece.failure else ("done   ", "green")
     reason = f"{piece.failure[0]}  " if piece.failure else ""
     took = "" if piece.elapsed is None else seconds(piece.elapsed)

@@ -13,12 +13,12 @@ from statistics import fmean
 from apixo_async import ApixoError, AsyncClient, Input, Polling, Statistics, Task, TaskFailedError
 from apixo_async._cli.console import Screen, dollars
 from apixo_async._cli.contact_sheet import Sheet, Tile
-from apixo_async._cli.prompts import Wish
-from apixo_async._polling.schedule import Plan
+from apixo_async._cli.prompts import DemoPrompt
+from apixo_async._polling.schedule import PollTimes
 
 
 @dataclass(slots=True, eq=False)
-class Piece:
+class DemoTask:
     """One task of the demo, from the wish to the files.
 
     Attributes:
@@ -32,7 +32,7 @@ class Piece:
         over: Whether nothing more will happen to it.
     """
 
-    wish: Wish
+    wish: DemoPrompt
     input: Input
     task: Task | None = None
     error: ApixoError | None = None
@@ -63,7 +63,7 @@ class Piece:
         return type(self.error).__name__, str(self.error)
 
 
-class Run:
+class DemoRun:
     """All pieces of one demo.
 
     Args:
@@ -76,9 +76,9 @@ class Run:
     def __init__(
         self,
         client: AsyncClient,
-        pieces: Sequence[Piece],
+        pieces: Sequence[DemoTask],
         folder: Path,
-        on_over: Callable[[Piece], None],
+        on_over: Callable[[DemoTask], None],
     ) -> None:
         self._client = client
         self._pieces = pieces
@@ -96,7 +96,7 @@ class Run:
                 else:
                     group.create_task(self._finish(piece, piece.task))
 
-    async def _finish(self, piece: Piece, task: Task) -> None:
+    async def _finish(self, piece: DemoTask, task: Task) -> None:
         began = asyncio.get_running_loop().time()
         try:
             await task.wait()
@@ -110,7 +110,7 @@ class Run:
         else:
             self._end(piece, None)
 
-    def _end(self, piece: Piece, error: ApixoError | None) -> None:
+    def _end(self, piece: DemoTask, error: ApixoError | None) -> None:
         piece.error = error
         piece.over = True
         self._on_over(piece)
@@ -126,10 +126,10 @@ class Hastened(Polling):
 
     speed: float = 1.0
 
-    def plan_for(self, kind: str) -> Plan:
+    def plan_for(self, kind: str) -> PollTimes:
         """Return the documented plan, divided by the speed."""
         plan = Polling.documented().plan_for(kind)
-        return Plan(plan.first / self.speed, plan.interval / self.speed)
+        return PollTimes(plan.first / self.speed, plan.interval / self.speed)
 
 
 NEXT = (
@@ -153,7 +153,7 @@ class Report:
         page: Where the contact sheet lies.
     """
 
-    pieces: Sequence[Piece]
+    pieces: Sequence[DemoTask]
     took: float
     speed: float
     statistics: Statistics
@@ -236,7 +236,7 @@ class Report:
             screen.note(f"  {command:<{width}}   {what}")
 
 
-def _tile(piece: Piece) -> Tile:
+def _tile(piece: DemoTask) -> Tile:
     return Tile(
         prompt=piece.wish.prompt,
         model=piece.wish.model,
@@ -249,7 +249,7 @@ def _tile(piece: Piece) -> Tile:
     )
 
 
-def _document(piece: Piece) -> Mapping[str, object]:
+def _document(piece: DemoTask) -> Mapping[str, object]:
     return {
         "model": piece.wish.model,
         "task_id": None if piece.task is None else piece.task.id,

@@ -45,7 +45,7 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class FieldBound:
     """What one field of a model takes.
 
     Attributes:
@@ -92,12 +92,12 @@ def _types(schema: _Schema) -> Iterator[str]:
         yield branch["type"]
 
 
-def bounds(model: str) -> list[Bound]:
+def bounds(model: str) -> list[FieldBound]:
     """List the fields of a model, the required ones first; none where it is not documented."""
     if model not in DOCUMENTED:
         return []
     listed = [
-        Bound(name, ", ".join(_takes(schema)), _default(schema))
+        FieldBound(name, ", ".join(_takes(schema)), _default(schema))
         for name, schema in _properties(model).items()
     ]
     return sorted(listed, key=lambda bound: bound.default != "required")

@@ -13,7 +13,7 @@ from apixo_async._cli.fields import build_input, parse_sets, read_prompt
 from apixo_async._cli.progress import watch
 
 
-class Order(NamedTuple):
+class GenerateOptions(NamedTuple):
     """What is to be made, and how it is to be waited for."""
 
     input: Input
@@ -57,14 +57,14 @@ def generate(
     given = {name: value for name, value in fields.items() if value is not None}
     given |= parse_sets(set_ or ())
     made = build_input(model, {"prompt": read_prompt(prompt), **given}, screen)
-    order = Order(made, provider, timeout, out, not no_wait)
+    order = GenerateOptions(made, provider, timeout, out, not no_wait)
     if order.wait:
         # Before anything is bought: a file of that name, or a disk that is read-only, ends here.
         out.mkdir(parents=True, exist_ok=True)
     session.run(_order(order, session.Access(key_file, base_url), screen))
 
 
-async def _order(order: Order, access: session.Access, screen: Screen) -> None:
+async def _order(order: GenerateOptions, access: session.Access, screen: Screen) -> None:
     async with session.connect(access, screen, out=order.out, advise=order.wait) as client:
         screen.note(f"{order.input.model}: {_price(order.input)}", style="dim")
         task = await client.submit(order.input, provider=order.provider, timeout=order.timeout)
@@ -81,7 +81,7 @@ def _price(made: Input) -> str:
     return "no documented price" if price is None else f"{dollars(price)} by the documents' prices"
 
 
-def _print_ref(task: Task, order: Order, access: session.Access, screen: Screen) -> None:
+def _print_ref(task: Task, order: GenerateOptions, access: session.Access, screen: Screen) -> None:
     if screen.as_json:
         command = access.wait_command(task.ref, order.out)
         screen.document({"model": task.model, "task_id": task.id, "wait": command})

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from apixo_async._http.channel import Channel, Unanswered
-from apixo_async._http.concurrency import Gate
+from apixo_async._http.concurrency import ConcurrencyLimiter
 from apixo_async._http.verdicts import says_throttled
 from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Limiter, Permit
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async._reporting import Reporter, logger
 from apixo_async._sync import bound_after
 from apixo_async.errors import RateLimitError
 from apixo_async.events import LimitReached
 
 
-class Line:
+class Api:
     """Everything that is sent goes through here.
 
     Args:
@@ -27,14 +27,16 @@ class Line:
         report: Is told of every 429.
     """
 
-    def __init__(self, channel: Channel, limiter: Limiter, gate: Gate, report: Reporter) -> None:
+    def __init__(
+        self, channel: Channel, limiter: Limiter, gate: ConcurrencyLimiter, report: Reporter
+    ) -> None:
         self.channel = channel
         self.limiter = limiter
         self.gate = gate
         self._report = report
         self.throttled = 0
 
-    async def admit(self, urgency: Urgency, *, with_place: bool = True) -> Permit:
+    async def admit(self, urgency: Priority, *, with_place: bool = True) -> Permit:
         """Wait for a permit and a place; both are given back by `get` or `post`."""
         permit = await self.limiter.permit(urgency)
         if with_place:
@@ -48,12 +50,12 @@ class Line:
     async def take_place(self, permit: Permit) -> None:
         """Wait for a place, unless the permit has one."""
         if not permit.has_place:
-            await self.gate.enter(for_submit=permit.urgency is Urgency.SUBMIT)
+            await self.gate.enter(for_submit=permit.urgency is Priority.SUBMIT)
             permit.has_place = True
 
     async def admit_within(
         self,
-        urgency: Urgency,
+        urgency: Priority,
         patience: float,
         *,
         start: float | None = None,

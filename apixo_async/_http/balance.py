@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Final
 
 from apixo_async._config import Timeouts
-from apixo_async._http.api import Line
+from apixo_async._http.api import Api
 from apixo_async._http.channel import Unanswered
-from apixo_async._http.retry import Patience, Repeat, RetryQuota
+from apixo_async._http.retry import Repeat, RetryPolicy, RetryQuota
 from apixo_async._http.verdicts import decisive_code, status_error
 from apixo_async._http.wire import Answer, as_envelope, read_balance, read_object
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async.errors import (
     APIConnectionError,
     APIStatusError,
@@ -30,7 +30,7 @@ _FINAL: Final = frozenset({400, 401, 402, 403, 404, 422})
 
 
 async def ask_balance(
-    line: Line, timeouts: Timeouts, rng: random.Random, quota: RetryQuota
+    line: Api, timeouts: Timeouts, rng: random.Random, quota: RetryQuota
 ) -> Decimal:
     """Return the USD left on the key.
 
@@ -40,7 +40,9 @@ async def ask_balance(
     """
     loop = asyncio.get_running_loop()
     quota.earn(loop.time())
-    patience = Patience(budget=timeouts.retry, throttled=timeouts.throttled, rng=rng, quota=quota)
+    patience = RetryPolicy(
+        budget=timeouts.retry, throttled=timeouts.throttled, rng=rng, quota=quota
+    )
     while True:
         found = await _ask_once(line, timeouts.throttled)
         if isinstance(found, Decimal):
@@ -58,8 +60,8 @@ def _repeat(error: ApixoError) -> Repeat | None:
     return None if final else "unavailable"
 
 
-async def _ask_once(line: Line, patience: float) -> Decimal | ApixoError:
-    permit = await line.admit_within(Urgency.ASKED, patience)
+async def _ask_once(line: Api, patience: float) -> Decimal | ApixoError:
+    permit = await line.admit_within(Priority.ASKED, patience)
     try:
         answer = await line.get(permit, _PATH)
     except Unanswered as exc:

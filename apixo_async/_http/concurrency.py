@@ -40,7 +40,7 @@ def has_share(under_way: int, free: int) -> bool:
     return under_way < max(1, _SHARE * free)
 
 
-class PlaceTable:
+class ConcurrencyLimit:
     """The count of requests in flight, and the measured latency that sizes the gate.
 
     Args:
@@ -89,7 +89,7 @@ class PlaceTable:
         return _WEIGHT
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Let as many requests into the pool as rate x latency needs, between 32 and 256.
 
     Places are kept for submits, so that a crowd of slow polls never stands in their way. Every
@@ -101,9 +101,9 @@ class Gate:
     """
 
     def __init__(
-        self, requests_per_second: Callable[[], float], table: PlaceTable | None = None
+        self, requests_per_second: Callable[[], float], table: ConcurrencyLimit | None = None
     ) -> None:
-        self.table = PlaceTable() if table is None else table
+        self.table = ConcurrencyLimit() if table is None else table
         self._requests_per_second = requests_per_second
         self._waiting: dict[bool, Waiters[None]] = {True: Waiters(), False: Waiters()}
 

@@ -154,20 +154,20 @@ async def fill(answer: Incoming, chunks: AsyncIterable[bytes]) -> None:
 
 
 #: Sends a request and fills in its answer; raises what ends it early, and closes behind itself.
-Exchange: TypeAlias = Callable[[Outgoing, Incoming], Awaitable[None]]
+SendExchange: TypeAlias = Callable[[Outgoing, Incoming], Awaitable[None]]
 
 
 class Direct(Protocol):
     """A transport that does exchanges without the request and response objects of httpx2."""
 
-    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> SendExchange:
         """Prepare exchanges with one service, each in the hands of one caller at a time."""
         ...
 
 
 def exchange_over(
     transport: httpx2.AsyncBaseTransport, base_url: str, timeouts: Timeouts
-) -> Exchange:
+) -> SendExchange:
     """Return how to do exchanges over a transport: its own way if its class has one.
 
     What a subclass changes of the usual way is respected: it does not inherit the other one.

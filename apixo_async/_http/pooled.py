@@ -18,7 +18,7 @@ import httpx2
 
 from apixo_async._config import Timeouts
 from apixo_async._http.concurrency import MOST
-from apixo_async._http.exchange import FRESH, Exchange, Incoming, Outgoing, fill, untrusted
+from apixo_async._http.exchange import FRESH, Incoming, Outgoing, SendExchange, fill, untrusted
 from apixo_async.errors import ConfigurationError
 
 #: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
@@ -61,7 +61,7 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
             )
         self._services: list[_Service] = []
 
-    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> SendExchange:
         """Prepare exchanges with one service; who calls bounds how many there are at once."""
         self._services.append(_Service(self._pool, httpx2.URL(base_url), timeouts))
         return self._services[-1].exchange

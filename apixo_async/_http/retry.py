@@ -109,7 +109,7 @@ class Backoff:
         self._deadline += seconds
 
 
-class Patience:
+class RetryPolicy:
     """How long one submit goes on being repeated, after refusals that allow it.
 
     Args:

@@ -20,7 +20,7 @@ STEP: Final = 8
 DEEPEST_CUT: Final = 100
 
 
-class Ceiling:
+class AdaptiveLimit:
     """The part of a configured limit that may be used now: never above it, never below 1.
 
     A single 429 may be anybody's fault and lowers nothing. Where a probe is refused too, or a

@@ -11,7 +11,7 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 
 
-class Throttle:
+class CircuitBreaker:
     """A gate that 429s close and one successful probe opens.
 
     Open: everything passes. Closed: nothing, until a time. Then one probe passes; its success

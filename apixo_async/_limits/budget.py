@@ -7,11 +7,11 @@ import random
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from apixo_async._limits.adaptive import Ceiling
-from apixo_async._limits.breaker import Throttle
-from apixo_async._limits.priority import RateMeter, Turns, Urgency
+from apixo_async._limits.adaptive import AdaptiveLimit
+from apixo_async._limits.breaker import CircuitBreaker
+from apixo_async._limits.priority import FairPicker, Priority, RateMeter
 from apixo_async._limits.slots import SlotTable
-from apixo_async._limits.window import PermitLog
+from apixo_async._limits.window import SlidingWindow
 from apixo_async._types import Limits
 
 Scope = Literal["submits", "everything"]
@@ -38,14 +38,16 @@ class Budget:
     def __init__(self, limits: Limits, rng: random.Random) -> None:
         self._limits = limits
         self.slots = SlotTable(limits.concurrent_tasks)
-        self.permits = PermitLog(limits.requests_per_minute)
-        self.tasks_ceiling = Ceiling(limits.concurrent_tasks)
-        self.effective_requests_limit = Ceiling(limits.requests_per_minute, interval=_STEP_TIME)
+        self.permits = SlidingWindow(limits.requests_per_minute)
+        self.tasks_ceiling = AdaptiveLimit(limits.concurrent_tasks)
+        self.effective_requests_limit = AdaptiveLimit(
+            limits.requests_per_minute, interval=_STEP_TIME
+        )
         self.submits = RateMeter()
         self.submits_under_way = 0
-        self._turns = Turns()
-        self._submit_gate = Throttle(rng)
-        self._gate = Throttle(rng)
+        self._turns = FairPicker()
+        self._submit_gate = CircuitBreaker(rng)
+        self._gate = CircuitBreaker(rng)
         self._is_short = False
         self._full_at = -math.inf
 
@@ -99,7 +101,7 @@ class Budget:
         self._press_tasks(now)
         return self.slots.try_take()
 
-    def next_class(self, now: float, waiting: Mapping[Urgency, bool]) -> Urgency | None:
+    def next_class(self, now: float, waiting: Mapping[Priority, bool]) -> Priority | None:
         """Return which of the classes that wait is to get a permit now, or None."""
         self._is_short = False
         if self._gate.ready_at(now) > now:
@@ -139,33 +141,33 @@ class Budget:
             due = min(due, max(ready, gates))
         return due
 
-    def take(self, urgency: Urgency, now: float) -> None:
+    def take(self, urgency: Priority, now: float) -> None:
         """Count a request that goes now."""
         self.permits.take(now)
         self._turns.served(urgency)
         self._gate.passed(now)
-        if urgency is Urgency.SUBMIT:
+        if urgency is Priority.SUBMIT:
             self._submit_gate.passed(now)
             self.submits.count(now)
             self.submits_under_way += 1
 
-    def closed_since(self, urgency: Urgency) -> float | None:
+    def closed_since(self, urgency: Priority) -> float | None:
         """Return since when 429s, and not tasks that must end first, keep such requests back."""
         since = [gate.since for gate in self._gates_of(urgency) if gate.since is not None]
         if not since:
             return None
-        if urgency is not Urgency.SUBMIT:
+        if urgency is not Priority.SUBMIT:
             return since[0]
         return max(min(since), self._full_at) if self.has_room else None
 
     # --- how requests ended --------------------------------------------------------------
 
-    def answered(self, urgency: Urgency, now: float, *, sent_at: float) -> bool:
+    def answered(self, urgency: Priority, now: float, *, sent_at: float) -> bool:
         """Note an answer that was no 429; say whether more may go now because of it."""
         # With everything in flight, only the first stamp tells when there is room again.
         more = not self.permits.is_stamped
         self.permits.answered(now)
-        is_submit = urgency is Urgency.SUBMIT
+        is_submit = urgency is Priority.SUBMIT
         opened = self._gate.answered(sent_at=sent_at)
         if is_submit and self._submit_gate.answered(sent_at=sent_at):
             opened = True
@@ -179,18 +181,24 @@ class Budget:
             self.submits_under_way -= 1
         return more or opened
 
-    def unanswered(self, urgency: Urgency, now: float, *, sent_at: float) -> None:
+    def unanswered(self, urgency: Priority, now: float, *, sent_at: float) -> None:
         """Note the end of a request without an answer."""
         self.permits.unanswered(now)
         self._lost(urgency, sent_at)
 
-    def unused(self, urgency: Urgency, *, sent_at: float) -> None:
+    def unused(self, urgency: Priority, *, sent_at: float) -> None:
         """Take back a permit with which nothing was sent."""
         self.permits.unused()
         self._lost(urgency, sent_at)
 
     def throttled(
-        self, urgency: Urgency, now: float, *, sent_at: float, known: int, retry_after: float | None
+        self,
+        urgency: Priority,
+        now: float,
+        *,
+        sent_at: float,
+        known: int,
+        retry_after: float | None,
     ) -> tuple[Scope, float]:
         """Note a 429; return what it closes, and the seconds of the pause that it makes.
 
@@ -202,7 +210,7 @@ class Budget:
             retry_after: What the service asks for.
         """
         self.permits.refused(now)
-        is_submit = urgency is Urgency.SUBMIT
+        is_submit = urgency is Priority.SUBMIT
         self.submits_under_way -= is_submit
         gate = self._submit_gate if is_submit else self._gate
         pause = gate.refused(now, sent_at=sent_at, retry_after=retry_after)
@@ -220,13 +228,13 @@ class Budget:
             self._apply()
         return ("submits" if is_submit else "everything"), pause
 
-    def _lost(self, urgency: Urgency, sent_at: float) -> None:
-        self.submits_under_way -= urgency is Urgency.SUBMIT
+    def _lost(self, urgency: Priority, sent_at: float) -> None:
+        self.submits_under_way -= urgency is Priority.SUBMIT
         for gate in self._gates_of(urgency):
             gate.lost(sent_at=sent_at)
 
-    def _gates_of(self, urgency: Urgency) -> tuple[Throttle, ...]:
-        return (self._gate, self._submit_gate) if urgency is Urgency.SUBMIT else (self._gate,)
+    def _gates_of(self, urgency: Priority) -> tuple[CircuitBreaker, ...]:
+        return (self._gate, self._submit_gate) if urgency is Priority.SUBMIT else (self._gate,)
 
     def rebind(self, now: float) -> None:
         """Go on with another event loop: what the former one left in flight may still arrive."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from apixo_async._limits.budget import Scope
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async._types import TaskRef
 
 
-class Issuer(Protocol):
+class Lessor(Protocol):
     """Who is told what became of permits and slots: the limiter."""
 
     def permit_answered(self, permit: Permit) -> None:
@@ -50,7 +50,7 @@ class Permit:
 
     __slots__ = ("_ended", "_issuer", "has_place", "known_tasks", "taken_at", "urgency")
 
-    def __init__(self, issuer: Issuer, urgency: Urgency, now: float, known_tasks: int) -> None:
+    def __init__(self, issuer: Lessor, urgency: Priority, now: float, known_tasks: int) -> None:
         self._issuer = issuer
         self._ended = False
         self.has_place = False
@@ -88,7 +88,7 @@ class Slot:
 
     __slots__ = ("_confirmed", "_issuer", "_task")
 
-    def __init__(self, issuer: Issuer | None, *, confirmed: bool = False) -> None:
+    def __init__(self, issuer: Lessor | None, *, confirmed: bool = False) -> None:
         self._issuer = issuer
         self._confirmed = confirmed
         self._task: TaskRef | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 
 from apixo_async._limits.budget import Budget, Scope
 from apixo_async._limits.leases import Permit, Slot
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async._sync import Waiters
 from apixo_async._types import Limits, TaskRef
 from apixo_async.errors import ConfigurationError
@@ -40,7 +40,7 @@ class Limiter:
         self._budget = Budget(_checked(Limits() if limits is None else limits), random.Random(seed))
         self._permits = self._budget.permits
         self._slot_queue: Waiters[Slot] = Waiters()
-        self._queues: dict[Urgency, Waiters[Permit]] = {urgency: Waiters() for urgency in Urgency}
+        self._queues: dict[Priority, Waiters[Permit]] = {urgency: Waiters() for urgency in Priority}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._binding = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +83,7 @@ class Limiter:
         self._budget.slots.take_above()
         return Slot(self, confirmed=True)
 
-    def permit(self, urgency: Urgency) -> Coroutine[object, object, Permit]:
+    def permit(self, urgency: Priority) -> Coroutine[object, object, Permit]:
         """Wait for a permit.
 
         Raises:
@@ -96,7 +96,7 @@ class Limiter:
         """Let permits come evenly from here on, without a burst."""
         self._permits.drain(self._bound_loop().time())
 
-    def closed_since(self, urgency: Urgency) -> float | None:
+    def closed_since(self, urgency: Priority) -> float | None:
         """Return since when 429s keep such requests back, or None while nothing does."""
         return self._budget.closed_since(urgency)
 
@@ -160,7 +160,7 @@ class Limiter:
                 # Whatever a former loop left in flight may still arrive; what waited there is gone.
                 self._budget.rebind(loop.time())
                 self._slot_queue = Waiters()
-                self._queues = {urgency: Waiters() for urgency in Urgency}
+                self._queues = {urgency: Waiters() for urgency in Priority}
                 self._loop, self._timer = loop, None
         return loop
 
@@ -173,7 +173,7 @@ class Limiter:
         waiting = {urgency: bool(queue) for urgency, queue in queues.items()}
         polled = False
         while (urgency := budget.next_class(now, waiting)) is not None:
-            if urgency is not Urgency.SUBMIT:
+            if urgency is not Priority.SUBMIT:
                 polled = True
             elif polled and budget.is_polls_turn:
                 # Whoever sends polls asks for one after the other: it is given the time to ask
@@ -262,7 +262,7 @@ class Limiter:
         return closed
 
     def _serve_after(self, permit: Permit) -> None:
-        if permit.urgency is Urgency.SUBMIT:
+        if permit.urgency is Priority.SUBMIT:
             # Within this step of the loop its slot is told what came of it. Serving others
             # before that would put another submit into the room of the task just made.
             self._bound_loop().call_soon(self._woken)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 
-class Urgency(Enum):
+class Priority(Enum):
     """The classes of requests, in the order in which they are served."""
 
     SUBMIT = "submit"
@@ -26,30 +26,30 @@ class Urgency(Enum):
 _TURN: Final = 4
 
 
-class Turns:
+class FairPicker:
     """Choose the class that is served next."""
 
     def __init__(self) -> None:
         self._submits_in_a_row = 0
-        self._last_poll: Urgency | None = None
+        self._last_poll: Priority | None = None
 
     @property
     def is_polls_turn(self) -> bool:
         """Whether so many submits went in a row that a poll is next, if one waits."""
         return self._submits_in_a_row >= _TURN - 1
 
-    def choose(self, *, submit: bool, asked: bool, scheduled: bool) -> Urgency | None:
+    def choose(self, *, submit: bool, asked: bool, scheduled: bool) -> Priority | None:
         """Return the class to serve among those that may be served, or None."""
         polls_turn = (asked or scheduled) and self.is_polls_turn
         if submit and not polls_turn:
-            return Urgency.SUBMIT
-        if asked and not (scheduled and self._last_poll is Urgency.ASKED):
-            return Urgency.ASKED
-        return Urgency.SCHEDULED if scheduled else None
+            return Priority.SUBMIT
+        if asked and not (scheduled and self._last_poll is Priority.ASKED):
+            return Priority.ASKED
+        return Priority.SCHEDULED if scheduled else None
 
-    def served(self, urgency: Urgency) -> None:
+    def served(self, urgency: Priority) -> None:
         """Note that a permit went to this class."""
-        if urgency is Urgency.SUBMIT:
+        if urgency is Priority.SUBMIT:
             self._submits_in_a_row += 1
         else:
             self._submits_in_a_row, self._last_poll = 0, urgency

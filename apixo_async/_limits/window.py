@@ -28,7 +28,7 @@ BURST: Final = 0.1
 TICK: Final = 0.05
 
 
-class PermitLog:
+class SlidingWindow:
     """The exact log of the requests that may lie in one window, and their pace.
 
     Every method is O(1), amortised. Times are those of one monotonic clock.

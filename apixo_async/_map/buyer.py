@@ -13,10 +13,10 @@ from apixo_async._catalog import timing
 from apixo_async._config import Timeouts
 from apixo_async._polling.callback_health import CLOCK_ERROR
 from apixo_async._polling.outcomes import placeholder
-from apixo_async._polling.tracked_task import Times
-from apixo_async._runtime import Life
-from apixo_async._submit.observer import Record
-from apixo_async._submit.pending import Calls
+from apixo_async._polling.tracked_task import SubmitTimes
+from apixo_async._runtime import Lifecycle
+from apixo_async._submit.observer import SubmitObserver
+from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.submitter import Submitter
 from apixo_async._task import Task
 from apixo_async._types import Delivery, Result, TaskInput
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Orphan: TypeAlias = Task | SubmitUncertainError
 
 
-class Shop(NamedTuple):
+class MapClient(NamedTuple):
     """What a map needs of its client.
 
     Attributes:
@@ -40,7 +40,7 @@ class Shop(NamedTuple):
         orphan: Handed what was paid for and nobody holds.
     """
 
-    life: Life
+    life: Lifecycle
     timeouts: Timeouts
     rng: random.Random
     orphan: Callable[[Orphan], None]
@@ -50,7 +50,7 @@ class StoppedError(ClientClosedError):
     """The map was stopped while a purchase waited for its turn; never leaves the map."""
 
 
-class Counter:
+class Buyer:
     """Buy for one map, until it is stopped.
 
     Args:
@@ -61,15 +61,15 @@ class Counter:
         ApixoError: The client is closed, or cannot be used here.
     """
 
-    def __init__(self, shop: Shop, delivery: Delivery) -> None:
+    def __init__(self, shop: MapClient, delivery: Delivery) -> None:
         engine = self._engine = shop.life.engine()
         self.limiter = engine.line.limiter
         self._delivery = delivery
         self._patience = shop.timeouts.exchange
         self._orphan = shop.orphan
         self._report = engine.report
-        self._sends = Calls(engine.calls)
-        self._turns = Calls(self._sends)
+        self._sends = PendingCalls(engine.calls)
+        self._turns = PendingCalls(self._sends)
         self._submitter = Submitter(
             line=engine.line,
             posts=engine.posts,
@@ -83,7 +83,7 @@ class Counter:
         )
 
     def buy(
-        self, task_input: TaskInput, pause: float, record: Record | None = None
+        self, task_input: TaskInput, pause: float, record: SubmitObserver | None = None
     ) -> Coroutine[object, object, Task]:
         """Buy one task after so many seconds, and note it.
 
@@ -97,7 +97,7 @@ class Counter:
         """Return the handle of a task that an earlier run bought."""
         return self._engine.attach(model, task_id, seen=True)
 
-    def reopen(self, entry: Entry, record: Record, *, await_callback: bool) -> Task | None:
+    def reopen(self, entry: Entry, record: SubmitObserver, *, await_callback: bool) -> Task | None:
         """Take up an uncertain submit of an earlier run; its task counts as long as it may run.
 
         Args:
@@ -116,7 +116,7 @@ class Counter:
             age = max(0.0, time.time() - noted_at)
             if noted_at > time.time() + CLOCK_ERROR:
                 noted_at = 0.0  # The clock was set back since: what it said is worth nothing.
-        times = Times(now - age, now - max(0.0, age - self._patience), noted_at)
+        times = SubmitTimes(now - age, now - max(0.0, age - self._patience), noted_at)
         slot, poller = self.limiter.slot_above(), self._engine.poller
         if mark is not None and await_callback and self._engine.callbacks is not None:
             track = self._engine.callbacks.reopen(model, slot, mark, times, record)

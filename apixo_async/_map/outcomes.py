@@ -8,11 +8,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from apixo_async._map.buyer import Counter, Shop
+from apixo_async._map.buyer import Buyer, MapClient
 from apixo_async._map.items import Inputs, Outcome, check_inputs
 from apixo_async._map.options import Options
 from apixo_async._map.progress import Progress
-from apixo_async._map.runner import Run
+from apixo_async._map.runner import MapRunner
 
 
 class Outcomes:
@@ -39,9 +39,9 @@ class Outcomes:
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __init__(self, shop: Shop, inputs: Inputs, options: Options) -> None:
-        self._run = Run(
-            check_inputs(inputs), partial(Counter, shop, options.delivery), shop.rng, options
+    def __init__(self, shop: MapClient, inputs: Inputs, options: Options) -> None:
+        self._run = MapRunner(
+            check_inputs(inputs), partial(Buyer, shop, options.delivery), shop.rng, options
         )
 
     @property
@@ -53,7 +53,7 @@ class Outcomes:
         """Read and buy no more; the outcomes of what was bought still come."""
         self._run.stop()
 
-    def _start(self) -> Run:
+    def _start(self) -> MapRunner:
         self._run.start()
         self._loop = asyncio.get_running_loop()
         return self._run

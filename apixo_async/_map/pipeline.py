@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from apixo_async._map.buyer import Counter, Orphan, StoppedError
+from apixo_async._map.buyer import Buyer, Orphan, StoppedError
 from apixo_async._map.errors import error_of
 from apixo_async._map.items import Item
 from apixo_async._map.options import Options
-from apixo_async._map.policy import Luck, ends_buying, is_worth_another, pause_before
-from apixo_async._map.store import Book
+from apixo_async._map.policy import FailureStreak, ends_buying, is_worth_another, pause_before
+from apixo_async._map.store import MapStore
 from apixo_async._task import Task
 from apixo_async._types import Result
 from apixo_async.errors import (
@@ -39,7 +39,7 @@ T = TypeVar("T")
 _UNSAVED: Final = 20
 
 
-class Manager(Protocol):
+class PipelineOwner(Protocol):
     """Who runs a map, and is told what its work comes to."""
 
     def bought(self) -> None:
@@ -63,7 +63,7 @@ class Manager(Protocol):
         ...
 
 
-class Work:
+class Pipeline:
     """See each item through.
 
     Args:
@@ -76,18 +76,18 @@ class Work:
 
     def __init__(
         self,
-        counter: Counter,
-        book: Book,
+        counter: Buyer,
+        book: MapStore,
         rng: random.Random,
         options: Options,
-        manager: Manager,
+        manager: PipelineOwner,
     ) -> None:
         self._counter = counter
         self._book = book
         self._rng = rng
         self._options = options
         self._manager = manager
-        self._luck = Luck()
+        self._luck = FailureStreak()
         self._unsaved = 0
         self._entering: set[asyncio.Task[Any]] = set()
         self._purchases: set[asyncio.Task[Any]] = set()

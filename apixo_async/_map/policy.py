@@ -26,7 +26,7 @@ _PAUSE: Final = 5.0
 _LONGEST_PAUSE: Final = 60.0
 
 
-class Luck:
+class FailureStreak:
     """What the submits of a run came to, as far as it says how the next ones will fare."""
 
     __slots__ = ("_in_a_row",)

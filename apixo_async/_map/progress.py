@@ -39,7 +39,7 @@ class Progress:
     unpriced: int = 0
 
 
-class Tally:
+class ProgressCounter:
     """The counts of a map while they change."""
 
     __slots__ = (

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final
 
-from apixo_async._map.buyer import Counter
+from apixo_async._map.buyer import Buyer
 from apixo_async._map.errors import ended_by, not_bought
 from apixo_async._map.items import Inputs, Item, Outcome, items
 from apixo_async._map.options import Options
-from apixo_async._map.pipeline import Work
-from apixo_async._map.progress import Tally
-from apixo_async._map.store import Book
+from apixo_async._map.pipeline import Pipeline
+from apixo_async._map.progress import ProgressCounter
+from apixo_async._map.store import MapStore
 from apixo_async._sync import Signal
 from apixo_async._types import Result
 from apixo_async.errors import (
@@ -27,7 +27,7 @@ from apixo_async.errors import (
 )
 
 
-class Shelf:
+class OutcomeBuffer:
     """The outcomes that nobody has taken yet.
 
     Args:
@@ -71,7 +71,7 @@ AHEAD: Final = 32
 _ASKED: Final = 256
 
 
-class Run:
+class MapRunner:
     """See every input through, hand out every outcome.
 
     Args:
@@ -84,7 +84,7 @@ class Run:
     def __init__(
         self,
         inputs: Inputs,
-        open_counter: Callable[[], Counter],
+        open_counter: Callable[[], Buyer],
         rng: random.Random,
         options: Options,
     ) -> None:
@@ -92,9 +92,9 @@ class Run:
         self._open_counter = open_counter
         self._rng = rng
         self._options = options
-        self._book = Book(options, self.fail)
-        self._shelf = Shelf(ordered=options.ordered)
-        self._opened: tuple[Counter, Work] | None = None
+        self._book = MapStore(options, self.fail)
+        self._shelf = OutcomeBuffer(ordered=options.ordered)
+        self._opened: tuple[Buyer, Pipeline] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reason: ApixoError | None = None
@@ -102,7 +102,7 @@ class Run:
         self._room = Signal()
         self._news = Signal()
         self._is_read = self._is_given_away = self._is_cut = False
-        self.tally = Tally(options.spending)
+        self.tally = ProgressCounter(options.spending)
         self.stopped = False
 
     @property
@@ -116,12 +116,12 @@ class Run:
         return self.is_over and not len(self._shelf)
 
     @property
-    def _counter(self) -> Counter:
+    def _counter(self) -> Buyer:
         assert self._opened is not None  # From the start on.
         return self._opened[0]
 
     @property
-    def _work(self) -> Work:
+    def _work(self) -> Pipeline:
         assert self._opened is not None  # From the start on.
         return self._opened[1]
 
@@ -166,7 +166,7 @@ class Run:
         elif self._reader is None and not self.stopped:
             self._loop = loop
             counter = self._open_counter()
-            self._opened = counter, Work(counter, self._book, self._rng, self._options, self)
+            self._opened = counter, Pipeline(counter, self._book, self._rng, self._options, self)
             self._reader = loop.create_task(self._read_all(), name="apixo_async map")
             self._reader.add_done_callback(self._has_read)
 

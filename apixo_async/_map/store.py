@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apixo_async.journal._journal import Journal
 
 
-class Record:
+class PurchaseRecord:
     """Note one purchase, and its repeats where nothing was bought.
 
     A journal that fails after the POST changes nothing of what was bought: the run hears of it
@@ -117,7 +117,7 @@ class Record:
             self._spending.give_back(self._price)
 
 
-class Book:
+class MapStore:
     """Open the journal when a map begins, and close it when nothing more can come.
 
     Args:
@@ -168,7 +168,7 @@ class Book:
         assert item.input is not None  # Otherwise it was refused.
         return await self._journal.enter(item.given_key, item.input, self._provider)
 
-    def record(self, item: Item) -> Record:
+    def record(self, item: Item) -> PurchaseRecord:
         """Return where the next purchase for an item is noted.
 
         Raises:
@@ -176,11 +176,11 @@ class Book:
         """
         assert item.input is not None  # Otherwise it was refused.
         price = self.spending.price_of(item.input)
-        return Record(self.spending, item.input.model, price, self._journal, item.entry)
+        return PurchaseRecord(self.spending, item.input.model, price, self._journal, item.entry)
 
-    def record_of(self, entry: Entry) -> Record:
+    def record_of(self, entry: Entry) -> PurchaseRecord:
         """Return where it is noted what a callback tells of a purchase of an earlier run."""
-        return Record(self.spending, entry.model, None, self._journal, entry)
+        return PurchaseRecord(self.spending, entry.model, None, self._journal, entry)
 
     def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
         """Note how a task ended.

@@ -8,9 +8,9 @@ from typing import ClassVar, Final
 
 from apixo_async._catalog import timing
 from apixo_async._polling.durations import ENOUGH, WATCHED, Durations
-from apixo_async._polling.inspection import Pace, Sample
+from apixo_async._polling.inspection import DurationSample, IntervalBounds
 from apixo_async._polling.prices import PriceList, clearing_price
-from apixo_async._polling.schedule import POLLS_SHARE, Plan, Planned, Room
+from apixo_async._polling.schedule import POLLS_SHARE, Capacity, FixedSchedule, PollTimes
 
 #: So many kinds are known at once; the oldest one without a task makes room for another.
 MOST_KINDS: Final = 256
@@ -34,20 +34,20 @@ _BEYOND: Final = 1.1
 _NEARLY_ALL: Final = 7 / 8
 
 
-class _Kind:
+class _LearnedKind:
     """What is known of one kind of task."""
 
     __slots__ = ("_considered", "_plan", "durations", "prices", "sample", "tracked")
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: PollTimes) -> None:
         self._plan = plan
         self._considered = 0
         self.tracked = 0
         self.durations = Durations()
-        self.sample: Sample | None = None
+        self.sample: DurationSample | None = None
         self.prices: PriceList | None = None
 
-    def learn(self, task: Hashable, lasted: float | None, pace: Pace) -> bool:
+    def learn(self, task: Hashable, lasted: float | None, pace: IntervalBounds) -> bool:
         """Learn how long a task lasted; say whether that changes when to poll."""
         durations = self.durations
         if not durations.end(task, lasted):
@@ -63,7 +63,7 @@ class _Kind:
         return True
 
 
-class Learned:
+class AdaptiveSchedule:
     """Poll where the expected idle time reaches the price of a request.
 
     The price of a kind keeps its polls per task at or below those of its plan. Where submits and
@@ -78,11 +78,13 @@ class Learned:
 
     learns: ClassVar[bool] = True
 
-    def __init__(self, plan_for: Callable[[str], Plan], planned: Planned, pace: Pace) -> None:
+    def __init__(
+        self, plan_for: Callable[[str], PollTimes], planned: FixedSchedule, pace: IntervalBounds
+    ) -> None:
         self._plan_for = plan_for
         self._planned = planned
         self._pace = pace
-        self._kinds: dict[str, _Kind] = {}
+        self._kinds: dict[str, _LearnedKind] = {}
         self._slots_wanted = False
         self._wanted_at = -math.inf
         self._latency = 0.0
@@ -117,7 +119,7 @@ class Learned:
             return created + self._plan_for(kind).first
         return self._due(known, known.sample, created, 0.0)
 
-    def again(self, kind: str, created: float, now: float, room: Room) -> float:
+    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
         """Return when to poll again."""
         self._consider(room, now)
         known = self._of(kind)
@@ -135,18 +137,20 @@ class Learned:
             late = _BEYOND * sample.quantile(_NEARLY_ALL)
         return created + max(self._pace.floor, min(late, timing(kind).longest))
 
-    def _due(self, known: _Kind, sample: Sample, created: float, age: float) -> float:
+    def _due(
+        self, known: _LearnedKind, sample: DurationSample, created: float, age: float
+    ) -> float:
         due = created + sample.next_poll(age, self._price(known), self._pace)
         # The task counts from the answer to its submit, which took half an exchange to get here,
         # as a poll takes half of one to get there.
         return max(created + age, due - self._latency)
 
-    def _of(self, kind: str) -> _Kind:
+    def _of(self, kind: str) -> _LearnedKind:
         known = self._kinds.get(kind)
         if known is None:
             if len(self._kinds) >= MOST_KINDS:
                 self._forget_one()
-            known = self._kinds[kind] = _Kind(self._plan_for(kind))
+            known = self._kinds[kind] = _LearnedKind(self._plan_for(kind))
         return known
 
     def _forget_one(self) -> None:
@@ -154,7 +158,7 @@ class Learned:
         if idle is not None:
             del self._kinds[idle]
 
-    def _price(self, known: _Kind) -> float:
+    def _price(self, known: _LearnedKind) -> float:
         prices = known.prices
         assert prices is not None  # It comes with the sample.
         # While submits wait for slots each second of idle time is a second of a slot: then
@@ -162,7 +166,7 @@ class Learned:
         lowest = 0.0 if self._slots_wanted else prices.planned
         return prices.bound(max(lowest, self._clearing * self._strain))
 
-    def _consider(self, room: Room, now: float) -> None:
+    def _consider(self, room: Capacity, now: float) -> None:
         """Find the price at which polls and submits fit the limit.
 
         What is known of the tasks gives it at once; what is left of the reserve corrects it.

@@ -24,7 +24,7 @@ ON_ITS_WAY: Final = 1.0
 CLOCK_ERROR: Final = 60.0
 
 
-class Trust:
+class CallbackHealth:
     """What became of the callbacks so far.
 
     Until one has come, and after a silence until one comes again, tasks are polled as if there

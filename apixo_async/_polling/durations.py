@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import Final
 
-from apixo_async._polling.inspection import GROWTH, Sample
+from apixo_async._polling.inspection import GROWTH, DurationSample
 
 #: So many tasks are watched at once, and so many of the newest durations are kept: the service
 #: as it is, and not as it was.
@@ -57,7 +57,7 @@ class Durations:
         self.ended += 1
         return True
 
-    def sample(self) -> Sample | None:
+    def sample(self) -> DurationSample | None:
         """Return what the next tasks may last, or None while too little is known.
 
         Polls that fit the very durations that were seen would be too sure of themselves: with
@@ -73,7 +73,7 @@ class Durations:
         if older > UNSEEN * (older + len(self._newest)):
             return None
         unseen = (longest * (1 + 4 * GROWTH * (rank + 0.5) / older) for rank in range(older))
-        return Sample(_spread([*sorted(self._newest), *unseen]))
+        return DurationSample(_spread([*sorted(self._newest), *unseen]))
 
 
 def _spread(durations: list[float]) -> Iterator[float]:

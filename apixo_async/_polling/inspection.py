@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 GROWTH: Final = 0.1
 
 
-class Pace(NamedTuple):
+class IntervalBounds(NamedTuple):
     """How close and how far apart the polls of one task may be, whatever they cost.
 
     Attributes:
@@ -33,7 +33,7 @@ class Pace(NamedTuple):
         return min(max(due, age + self.floor), age + self.ceiling)
 
 
-class Course(NamedTuple):
+class PollCost(NamedTuple):
     """What a price means for a task of a sample, on the average.
 
     Attributes:
@@ -45,7 +45,7 @@ class Course(NamedTuple):
     delay: float
 
 
-class Sample:
+class DurationSample:
     """Durations that a task may have, each as likely as any other.
 
     Args:
@@ -72,7 +72,7 @@ class Sample:
         late = (max(0.0, duration - first) for duration in self._durations)
         return 1 + sum(-(-seconds // interval) for seconds in late) / len(self._durations)
 
-    def next_poll(self, age: float, price: float, pace: Pace) -> float:
+    def next_poll(self, age: float, price: float, pace: IntervalBounds) -> float:
         """Return the age at which to poll next at a task which is not over at `age`.
 
         Args:
@@ -97,7 +97,7 @@ class Sample:
         index = over + 1 + bisect_left(ends, idle, key=idle_at_end_of)
         return (idle + sums[index] - sums[over]) / (index - over)
 
-    def course(self, price: float, pace: Pace) -> Course:
+    def course(self, price: float, pace: IntervalBounds) -> PollCost:
         """Return what polling by a price means for the tasks of this sample.
 
         It takes a step for each duration at most, however far apart they are.
@@ -113,4 +113,4 @@ class Sample:
             found = max(over + 1, bisect_right(self._durations, age))
             delay += age * (found - over) - (self._sums[found] - self._sums[over])
             over = found
-        return Course(polls / count, delay / count)
+        return PollCost(polls / count, delay / count)

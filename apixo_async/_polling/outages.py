@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from apixo_async._http import verdicts
-from apixo_async._limits.breaker import Throttle
-from apixo_async._polling.queue import Agenda
+from apixo_async._limits.breaker import CircuitBreaker
+from apixo_async._polling.queue import PollQueue
 from apixo_async._polling.schedule import CROWD, is_gone
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async.errors import reason_of
 from apixo_async.events import ServiceDown, ServiceRecovered
@@ -32,7 +32,7 @@ class Outage:
     """
 
     def __init__(self, rng: random.Random) -> None:
-        self._gate = Throttle(rng, longest=LONGEST_PROBE_PAUSE)
+        self._gate = CircuitBreaker(rng, longest=LONGEST_PROBE_PAUSE)
         self._failures = 0
 
     @property
@@ -72,7 +72,7 @@ class _Group:
     """The tracks of one model, or of all, whose polls answer 404."""
 
     def __init__(self) -> None:
-        self.missing: set[Track] = set()
+        self.missing: set[TrackedTask] = set()
         self.found_at = -math.inf
 
     def is_lost(self, since: float) -> bool:
@@ -80,14 +80,14 @@ class _Group:
         return len(self.missing) >= CROWD and self.found_at < since
 
 
-class _Model(_Group):
+class _ModelOutage(_Group):
     """The outage of one model, and the tracks whose polls wait for its end."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
         self.outage = Outage(rng)
-        self.parked: deque[Track] = deque()
-        self.candidate: Track | None = None
+        self.parked: deque[TrackedTask] = deque()
+        self.candidate: TrackedTask | None = None
         self.since = 0.0
 
 
@@ -102,20 +102,20 @@ class Outages:
     """
 
     def __init__(
-        self, agenda: Agenda, rng: random.Random, report: Reporter, pace: Callable[[], None]
+        self, agenda: PollQueue, rng: random.Random, report: Reporter, pace: Callable[[], None]
     ) -> None:
         self._agenda = agenda
         self._rng = rng
         self._report = report
         self._pace = pace
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, _ModelOutage] = {}
         self._all = _Group()
 
-    def is_on(self, track: Track) -> bool:
+    def is_on(self, track: TrackedTask) -> bool:
         """Say whether the track's model counts as down."""
         return self._of(track).outage.is_on
 
-    def park(self, track: Track, now: float) -> bool:
+    def park(self, track: TrackedTask, now: float) -> bool:
         """Hold a due poll back if its model is down; say whether that was done."""
         model = self._of(track)
         if model.outage.ready_at(now) <= now:
@@ -125,12 +125,12 @@ class Outages:
         self._ensure_probe(model, now)
         return True
 
-    def sent(self, track: Track, now: float) -> None:
+    def sent(self, track: TrackedTask, now: float) -> None:
         """Note that a poll goes out."""
         track.parked = False
         self._of(track).outage.passed(now)
 
-    def failed(self, track: Track, now: float) -> bool:
+    def failed(self, track: TrackedTask, now: float) -> bool:
         """Note a poll that told nothing; say whether with it an outage begins."""
         model = self._of(track)
         if model.candidate is track:
@@ -140,7 +140,7 @@ class Outages:
             model.since = now
         return begins
 
-    def told(self, track: Track, now: float) -> float | None:
+    def told(self, track: TrackedTask, now: float) -> float | None:
         """Note a poll that was answered; return how long the outage lasted that it ends."""
         model = self._of(track)
         if not model.outage.told(sent_at=track.polled_at):
@@ -152,7 +152,7 @@ class Outages:
                 self._agenda.plan(waiting, now)
         return now - model.since
 
-    def weigh(self, track: Track, verdict: verdicts.PollVerdict, now: float) -> None:
+    def weigh(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
         """Note what a poll says of the service: that it is down, back, or knows its tasks."""
         match verdict:
             case verdicts.Faulty():
@@ -171,7 +171,7 @@ class Outages:
             track.seen, track.misses = True, 0
             self._of(track).found_at = self._all.found_at = now
 
-    def missed(self, track: Track, now: float) -> bool:
+    def missed(self, track: TrackedTask, now: float) -> bool:
         """Note a poll that answered 404; return True if its task counts as gone with it."""
         track.misses += 1
         if track.misses == 1:
@@ -180,11 +180,11 @@ class Outages:
         crowd = any(group.is_lost(track.missing_since) for group in groups)
         return is_gone(track.misses, span, seen=track.seen, crowd=crowd)
 
-    def unclear(self, track: Track) -> None:
+    def unclear(self, track: TrackedTask) -> None:
         """Note a poll that says nothing of an outage, such as one that met a 429."""
         self._of(track).outage.unclear(sent_at=track.polled_at)
 
-    def checked(self, track: Track, now: float) -> None:
+    def checked(self, track: TrackedTask, now: float) -> None:
         """See that somebody probes; called whenever a track was polled or is over."""
         model = self._of(track)
         for group in (model, self._all):
@@ -194,13 +194,13 @@ class Outages:
                 group.missing.discard(track)
         self._ensure_probe(model, now)
 
-    def _of(self, track: Track) -> _Model:
+    def _of(self, track: TrackedTask) -> _ModelOutage:
         model = self._models.get(track.ref.model)
         if model is None:
-            model = self._models[track.ref.model] = _Model(self._rng)
+            model = self._models[track.ref.model] = _ModelOutage(self._rng)
         return model
 
-    def _ensure_probe(self, model: _Model, now: float) -> None:
+    def _ensure_probe(self, model: _ModelOutage, now: float) -> None:
         ready = model.outage.ready_at(now)
         if ready == math.inf or _is_planned(model.candidate):
             return
@@ -213,5 +213,5 @@ class Outages:
                 return
 
 
-def _is_planned(track: Track | None) -> bool:
+def _is_planned(track: TrackedTask | None) -> bool:
     return track is not None and track.outcome is None and track.due is not None

@@ -8,7 +8,7 @@ from typing import Final
 
 from apixo_async._catalog import timing
 from apixo_async._http.verdicts import Running
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._types import Result, TaskRef
 from apixo_async.errors import (
     ApixoError,
@@ -51,7 +51,7 @@ def age_of(verdict: Running, kind: str) -> float | None:
     return max(0.0, age) if -_ROUNDING <= age <= timing(kind).age_limit else None
 
 
-def lasted(track: Track, said: float | None, now: float) -> float | None:
+def lasted(track: TrackedTask, said: float | None, now: float) -> float | None:
     """Return how long a task took: what the service said, within what was seen.
 
     It is between 0 and the age limit, or None where it is not known: one absurd duration among
@@ -66,7 +66,7 @@ def lasted(track: Track, said: float | None, now: float) -> float | None:
     return min(max(seen if said is None else said, low), high, limit)
 
 
-def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:
+def abandoned(track: TrackedTask, now: float, *, seen: bool) -> TaskAbandonedError:
     """Return the error of a task that is past its age limit.
 
     Args:
@@ -82,7 +82,7 @@ def abandoned(track: Track, now: float, *, seen: bool) -> TaskAbandonedError:
     )
 
 
-def not_found(track: Track, cause: ApixoError) -> TaskNotFoundError:
+def not_found(track: TrackedTask, cause: ApixoError) -> TaskNotFoundError:
     """Return the error of a task that the service does not know, with its last answer."""
     lost = TaskNotFoundError(
         f"{track.ref}: the service did not find it in {track.misses} polls; check the task id, "
@@ -93,7 +93,7 @@ def not_found(track: Track, cause: ApixoError) -> TaskNotFoundError:
     return lost
 
 
-def anothers(track: Track) -> TaskError:
+def anothers(track: TrackedTask) -> TaskError:
     """Return the error of a task that a callback names and its submit cannot have made."""
     return TaskError(
         f"{track.ref}: a callback names it for a submit that cannot have made it; it is another's",
@@ -101,7 +101,7 @@ def anothers(track: Track) -> TaskError:
     )
 
 
-def presumed_not_bought(track: Track, now: float, *, callbacks_come: bool) -> TaskError:
+def presumed_not_bought(track: TrackedTask, now: float, *, callbacks_come: bool) -> TaskError:
     """Return the error of an uncertain submit of which no callback has told.
 
     Args:
@@ -121,7 +121,7 @@ def presumed_not_bought(track: Track, now: float, *, callbacks_come: bool) -> Ta
     return error
 
 
-def _doubt(track: Track, *, callbacks_come: bool) -> str:
+def _doubt(track: TrackedTask, *, callbacks_come: bool) -> str:
     """Return what speaks against the presumption, or nothing."""
     if track.callback_received:  # Only the service knows the URL that was called.
         return "one came that named none that can be found"

@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Final
 
 from apixo_async._catalog import timing
-from apixo_async._polling.adaptive import MOST_KINDS, Learned
-from apixo_async._polling.inspection import Pace
-from apixo_async._polling.schedule import Plan, Planned, Schedule
+from apixo_async._polling.adaptive import MOST_KINDS, AdaptiveSchedule
+from apixo_async._polling.inspection import IntervalBounds
+from apixo_async._polling.schedule import FixedSchedule, PollTimes, Schedule
 from apixo_async._types import as_seconds
 from apixo_async.errors import ConfigurationError
 
@@ -32,7 +32,7 @@ class Polling:
         ceiling: The most.
     """
 
-    plan: Plan | None = None
+    plan: PollTimes | None = None
     learns: bool = True
     floor: float = FLOOR
     ceiling: float = CEILING
@@ -73,27 +73,27 @@ class Polling:
                 no finite number.
         """
         start = _seconds("fixed", 0.0, first=first)
-        return cls(Plan(start, _seconds("fixed", 0.001, interval=interval)), learns=False)
+        return cls(PollTimes(start, _seconds("fixed", 0.001, interval=interval)), learns=False)
 
-    def plan_for(self, kind: str) -> Plan:
+    def plan_for(self, kind: str) -> PollTimes:
         """Return the plan for a kind of task, such as "gpt-image-2/4k"."""
         if self.plan is not None:
             return self.plan
         times = timing(kind)
         if not self.learns:
-            return Plan(times.first, times.interval)
+            return PollTimes(times.first, times.interval)
         # Before anything is learned, and after polls that told nothing, the bounds hold too.
-        pace = Pace(self.floor, self.ceiling)
-        return Plan(pace.bound(0.0, times.first), pace.bound(0.0, times.interval))
+        pace = IntervalBounds(self.floor, self.ceiling)
+        return PollTimes(pace.bound(0.0, times.first), pace.bound(0.0, times.interval))
 
     def schedule(self, rng: random.Random) -> Schedule:
         """Build what says when to poll; `rng` is the source of its jitter."""
         # Every poll asks for its plan, which stays.
         plan_for = lru_cache(maxsize=MOST_KINDS)(self.plan_for)
-        planned = Planned(plan_for, rng)
+        planned = FixedSchedule(plan_for, rng)
         if not self.learns:
             return planned
-        return Learned(plan_for, planned, Pace(self.floor, self.ceiling))
+        return AdaptiveSchedule(plan_for, planned, IntervalBounds(self.floor, self.ceiling))
 
 
 def _seconds(method: str, low: float = 0.01, **given: object) -> float:

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 from apixo_async import events
 from apixo_async._http import verdicts
-from apixo_async._http.api import Line
+from apixo_async._http.api import Api
 from apixo_async._http.channel import Unanswered
 from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Permit, Slot
-from apixo_async._limits.priority import Urgency
-from apixo_async._polling.registry import Ledger
-from apixo_async._polling.tracked_task import Times, Track
+from apixo_async._limits.priority import Priority
+from apixo_async._polling.registry import TaskRegistry
+from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._sync import Alarm, bound_after, bound_at, fresh
 from apixo_async._types import Snapshot, TaskRef
@@ -29,7 +29,7 @@ from apixo_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks._inbox import Ticket
+    from apixo_async.webhooks._inbox import CallbackSubscription
 
 #: Seconds to wait among all who ask for something, before the poller waits in its own class.
 _ASKING: Final = 1.0
@@ -45,7 +45,7 @@ class Poller:
         patience: Seconds that `refresh` waits for its poll to go out and come back.
     """
 
-    def __init__(self, line: Line, ledger: Ledger, report: Reporter, patience: float) -> None:
+    def __init__(self, line: Api, ledger: TaskRegistry, report: Reporter, patience: float) -> None:
         self.ledger = ledger
         self.over: ApixoError | None = None
         self.polls = 0
@@ -64,7 +64,7 @@ class Poller:
         if self.over is not None:
             raise fresh(self.over)
 
-    def check_loop(self, track: Track) -> None:
+    def check_loop(self, track: TrackedTask) -> None:
         """Refuse to wait for a task on a loop on which nothing would ever wake the waiter.
 
         Raises:
@@ -89,9 +89,9 @@ class Poller:
         slot: Slot,
         *,
         at_once: bool = False,
-        ticket: Ticket | None = None,
+        ticket: CallbackSubscription | None = None,
         seen: bool = True,
-    ) -> Track:
+    ) -> TrackedTask:
         """Poll a task from now on; its slot is given back when it is over.
 
         It is `seen` where its id is not in doubt: then it takes longer to count as gone.
@@ -107,9 +107,9 @@ class Poller:
         ref: TaskRef,
         kind: str,
         slot: Slot,
-        ticket: Ticket | None,
-        times: Times,
-    ) -> Track:
+        ticket: CallbackSubscription | None,
+        times: SubmitTimes,
+    ) -> TrackedTask:
         """Wait for the callback that names the task of an uncertain submit.
 
         Args:
@@ -122,7 +122,7 @@ class Poller:
         now = asyncio.get_running_loop().time()
         return self._started(self.ledger.await_callback(ref, kind, slot, ticket, times), now)
 
-    def _started(self, track: Track, now: float) -> Track:
+    def _started(self, track: TrackedTask, now: float) -> TrackedTask:
         if self.over is not None:
             # What was bought while the poller died is not lost: its waiters are told.
             track.halted = self.over
@@ -130,18 +130,18 @@ class Poller:
         self._wake()
         return track
 
-    def called(self, track: Track, named: str | None = None) -> None:
+    def called(self, track: TrackedTask, named: str | None = None) -> None:
         """Poll a task of which a callback told, with a poll that goes out from now on."""
         self.ledger.claims.came(track, named, asyncio.get_running_loop().time())
         self._ask(track)
 
-    def claimed(self, track: Track, named: str) -> None:
+    def claimed(self, track: TrackedTask, named: str) -> None:
         """Poll what a callback to an earlier process named as the task of its submit."""
         track.callback_received = True
         self.ledger.claims.claim(track, named)
         self._ask(track)
 
-    def _ask(self, track: Track) -> None:
+    def _ask(self, track: TrackedTask) -> None:
         if track.unnamed or track.verdict() is not None:
             return  # Nobody knows which task it is; or it is over; or its polls pause.
         if track.polling:
@@ -150,13 +150,13 @@ class Poller:
             self._agenda.ask(track)
             self._wake()
 
-    def poll_now(self, track: Track) -> None:
+    def poll_now(self, track: TrackedTask) -> None:
         """Poll a task now, whatever kept its polls back."""
         track.halted = None
         self._agenda.ask(track)
         self._wake()
 
-    async def refresh(self, track: Track) -> Snapshot:
+    async def refresh(self, track: TrackedTask) -> Snapshot:
         """Poll now, and return what the service said.
 
         Raises:
@@ -233,7 +233,7 @@ class Poller:
         now, agenda, until = asyncio.get_running_loop().time(), self._agenda, math.inf
         if agenda.has_asked and agenda.next_scheduled() > now and not self._is_crowded:
             until = now + _ASKING
-        urgency = Urgency.SCHEDULED if until == math.inf else Urgency.ASKED
+        urgency = Priority.SCHEDULED if until == math.inf else Priority.ASKED
         until = min(until, agenda.next_expiry())
         bound = bound_at(until if until < math.inf else None)
         try:
@@ -242,7 +242,7 @@ class Poller:
         except TimeoutError:
             if not bound.expired():
                 raise  # Not ours: going on would spin.
-            self._is_crowded = urgency is Urgency.ASKED
+            self._is_crowded = urgency is Priority.ASKED
             self.ledger.abandon_expired(asyncio.get_running_loop().time())
             return None
         self._is_crowded = False
@@ -261,7 +261,7 @@ class Poller:
         exchange.add_done_callback(lambda _: self._line.dismiss(permit))
         exchange.add_done_callback(self._finished)
 
-    async def _poll(self, track: Track, permit: Permit) -> None:
+    async def _poll(self, track: TrackedTask, permit: Permit) -> None:
         ref = track.ref
         path = f"/statusTask/{quote(ref.model, safe='')}?taskId={quote(ref.task_id, safe='')}"
         try:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from apixo_async._polling.inspection import Course, Pace, Sample
+from apixo_async._polling.inspection import DurationSample, IntervalBounds, PollCost
 
 #: Prices are tried from the mean duration downwards, each by this factor below the last. At the
 #: mean one poll is enough for nearly every task; at a hundredth of it the news costs no
@@ -23,11 +23,11 @@ _HALVINGS: Final = 5
 _MARGIN: Final = 0.99
 
 
-class Tried(NamedTuple):
+class PricePoint(NamedTuple):
     """One price, and what it means for a task."""
 
     price: float
-    course: Course
+    course: PollCost
 
 
 class PriceList:
@@ -45,12 +45,12 @@ class PriceList:
 
     __slots__ = ("_logs", "_tried", "mean", "planned")
 
-    def __init__(self, sample: Sample, budget: float, pace: Pace) -> None:
+    def __init__(self, sample: DurationSample, budget: float, pace: IntervalBounds) -> None:
         self.mean = sample.mean
-        self._tried: list[Tried] = []
+        self._tried: list[PricePoint] = []
         price = max(self.mean, pace.floor)
         for _ in range(_TRIALS):
-            self._tried.append(Tried(price, sample.course(price, pace)))
+            self._tried.append(PricePoint(price, sample.course(price, pace)))
             if price <= self.mean * _CHEAPEST and self._tried[-1].course.polls > budget:
                 break
             price *= _STEP
@@ -62,7 +62,7 @@ class PriceList:
         """Return the nearest price that was tried: beyond them nothing is to be gained."""
         return min(max(price, self._tried[0].price), self._tried[-1].price)
 
-    def _price_within(self, polls: float, sample: Sample, pace: Pace) -> float:
+    def _price_within(self, polls: float, sample: DurationSample, pace: IntervalBounds) -> float:
         fits = [one.course.polls <= polls for one in self._tried]
         index = fits.index(True) if any(fits) else len(fits) - 1
         low, high = self._tried[max(0, index - 1)].price, self._tried[index].price
@@ -74,13 +74,13 @@ class PriceList:
                 low = middle
         return high
 
-    def course(self, price: float) -> Course:
+    def course(self, price: float) -> PollCost:
         """Return what a price means, between the tried ones in proportion to its logarithm."""
         log = math.log(self.bound(price))
         index = bisect_left(self._logs, log, 1, len(self._logs) - 1)
         part = (log - self._logs[index - 1]) / (self._logs[index] - self._logs[index - 1])
         before, after = self._tried[index - 1].course, self._tried[index].course
-        return Course(
+        return PollCost(
             before.polls + part * (after.polls - before.polls),
             before.delay + part * (after.delay - before.delay),
         )

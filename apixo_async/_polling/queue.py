@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable
 
 from apixo_async._polling.schedule import Schedule
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._types import TaskRef
 
 
-class Agenda:
+class PollQueue:
     """The polls to come and the age limits, of all tasks. Every change is O(log n).
 
     An entry is never searched for: when a track's `due` has changed since, it is stale and
@@ -24,22 +24,22 @@ class Agenda:
         first_poll: Says when to poll a track for the first time.
     """
 
-    def __init__(self, first_poll: Callable[[Track], float]) -> None:
+    def __init__(self, first_poll: Callable[[TrackedTask], float]) -> None:
         self._first_poll = first_poll
-        self._lines: dict[str, deque[Track]] = {}
-        self._polls: list[tuple[float, int, Track]] = []
-        self._expiries: list[tuple[float, int, Track]] = []
-        self._asked: deque[Track] = deque()
+        self._lines: dict[str, deque[TrackedTask]] = {}
+        self._polls: list[tuple[float, int, TrackedTask]] = []
+        self._expiries: list[tuple[float, int, TrackedTask]] = []
+        self._asked: deque[TrackedTask] = deque()
         self._was_asked = False
         self._order = itertools.count()
         self._expected = 0
 
-    def expect(self, track: Track) -> None:
+    def expect(self, track: TrackedTask) -> None:
         """Note when the track expires."""
         self._expected += 1
         heapq.heappush(self._expiries, (track.expires, next(self._order), track))
 
-    def forget(self, track: Track) -> None:
+    def forget(self, track: TrackedTask) -> None:
         """Note that a track is over; its entry goes when such entries outnumber the others.
 
         An age limit is far longer than a task: without this, every task of the last half hour
@@ -51,12 +51,12 @@ class Agenda:
             self._expiries = list(filter(_counts, self._expiries))
             heapq.heapify(self._expiries)
 
-    def plan(self, track: Track, due: float) -> None:
+    def plan(self, track: TrackedTask, due: float) -> None:
         """Plan the track's next poll, in place of any other."""
         track.due = due
         heapq.heappush(self._polls, (due, next(self._order), track))
 
-    def line_up(self, track: Track) -> None:
+    def line_up(self, track: TrackedTask) -> None:
         """Plan the track's first poll, behind those of its kind that were created before."""
         line = self._lines.setdefault(track.kind, deque())
         line.append(track)
@@ -69,7 +69,7 @@ class Agenda:
         if line and line[0].due != -math.inf:
             self.plan(line[0], self._first_poll(line[0]))
 
-    def _leave_line(self, track: Track) -> None:
+    def _leave_line(self, track: TrackedTask) -> None:
         """Let the next one step forward, if the track was the first of its line."""
         line = self._lines.get(track.kind)
         if not line or line[0] is not track:
@@ -81,7 +81,7 @@ class Agenda:
         elif line[0].due is None:
             self.plan(line[0], self._first_poll(line[0]))
 
-    def ask(self, track: Track) -> None:
+    def ask(self, track: TrackedTask) -> None:
         """Plan a poll now, before those that are only scheduled, which keep every second turn."""
         if track.due != -math.inf:
             track.due = -math.inf
@@ -112,7 +112,7 @@ class Agenda:
         """Return True if `pop_due` takes a poll that somebody asked for."""
         return bool(self._asked) and not (self._was_asked and self.next_scheduled() <= now)
 
-    def pop_due(self, now: float) -> Track | None:
+    def pop_due(self, now: float) -> TrackedTask | None:
         """Take the track whose poll is due, or None."""
         if self.is_turn_of_asked(now):
             track, self._was_asked = self._asked.popleft(), True
@@ -124,7 +124,7 @@ class Agenda:
         self._leave_line(track)
         return track
 
-    def pop_expired(self, now: float) -> Track | None:
+    def pop_expired(self, now: float) -> TrackedTask | None:
         """Take a track that is past its age limit, or None."""
         if self.next_expiry() > now:
             return None
@@ -132,13 +132,13 @@ class Agenda:
         return heapq.heappop(self._expiries)[2]
 
 
-def _counts(expiry: tuple[float, int, Track]) -> bool:
+def _counts(expiry: tuple[float, int, TrackedTask]) -> bool:
     """Say whether an entry is that of a track which goes on, with the age limit that it has."""
     expires, _, track = expiry
     return track.outcome is None and track.expires == expires
 
 
-class Register:
+class TaskIndex:
     """Enter tasks and let them leave: everywhere at once.
 
     Args:
@@ -150,20 +150,20 @@ class Register:
         model_of: Their models, by id.
     """
 
-    def __init__(self, schedule: Schedule, agenda: Agenda) -> None:
+    def __init__(self, schedule: Schedule, agenda: PollQueue) -> None:
         self.schedule = schedule
         self.agenda = agenda
-        self.tracks: dict[TaskRef, Track] = {}
+        self.tracks: dict[TaskRef, TrackedTask] = {}
         self.model_of: dict[str, str] = {}
 
-    def enter(self, track: Track) -> None:
+    def enter(self, track: TrackedTask) -> None:
         """Take up a task."""
         self.tracks[track.ref] = track
         self.model_of[track.ref.task_id] = track.ref.model
         self.schedule.opened(track.kind, track)
         self.agenda.expect(track)
 
-    def leave(self, track: Track, seconds: float | None = None) -> None:
+    def leave(self, track: TrackedTask, seconds: float | None = None) -> None:
         """Let a task go; learn how many seconds it lasted, if anybody knows."""
         del self.tracks[track.ref]
         self.model_of.pop(track.ref.task_id, None)

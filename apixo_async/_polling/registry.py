@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Final
 from apixo_async import events
 from apixo_async._catalog import timing
 from apixo_async._http import verdicts
-from apixo_async._http.concurrency import PlaceTable
+from apixo_async._http.concurrency import ConcurrencyLimit
 from apixo_async._limits.limiter import Limiter, Slot
 from apixo_async._polling.outages import Outages
 from apixo_async._polling.outcomes import abandoned, age_of, anothers, lasted, not_found, word_of
 from apixo_async._polling.policy import Polling
-from apixo_async._polling.queue import Agenda, Register
-from apixo_async._polling.schedule import Room, after_fault, after_miss, late_again
-from apixo_async._polling.shares import Shares
-from apixo_async._polling.tracked_task import Times, Track
-from apixo_async._polling.unresolved import Claims
+from apixo_async._polling.queue import PollQueue, TaskIndex
+from apixo_async._polling.schedule import Capacity, after_fault, after_miss, late_again
+from apixo_async._polling.shares import ModelShares
+from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
+from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter
 from apixo_async._types import Result, TaskRef
 from apixo_async.errors import ApixoError, TaskError, reason_of
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks._inbox import Ticket
+    from apixo_async.webhooks._inbox import CallbackSubscription
 
 #: A last poll may still be under way when a task reaches its age limit.
 EXPIRY_GRACE: Final = 30.0
 
 
-class Ledger:
+class TaskRegistry:
     """The tasks that are not over. Everything that happens to one goes through here.
 
     Args:
@@ -47,15 +47,15 @@ class Ledger:
         limiter: Limiter,
         report: Reporter,
         rng: random.Random,
-        places: PlaceTable,
+        places: ConcurrencyLimit,
     ) -> None:
         self.schedule = polling.schedule(rng)
-        self.agenda = Agenda(self._first_poll)
-        self.register = Register(self.schedule, self.agenda)
+        self.agenda = PollQueue(self._first_poll)
+        self.register = TaskIndex(self.schedule, self.agenda)
         self.tracks = self.register.tracks
-        self.claims = Claims(self.register, report)
+        self.claims = UnresolvedSubmits(self.register, report)
         self.outages = Outages(self.agenda, rng, report, limiter.pace)
-        self.shares = Shares(self.agenda, places)
+        self.shares = ModelShares(self.agenda, places)
         self.succeeded = self.failed = 0
         self._polling = polling
         self._places = places
@@ -71,9 +71,9 @@ class Ledger:
         *,
         now: float,
         at_once: bool = False,
-        ticket: Ticket | None = None,
+        ticket: CallbackSubscription | None = None,
         seen: bool = True,
-    ) -> Track:
+    ) -> TrackedTask:
         """Take up a task: plan its first poll, at once where nobody knows how old it is.
 
         Its callbacks come to the ticket. It is `seen` where its id is not in doubt.
@@ -112,30 +112,30 @@ class Ledger:
         ref: TaskRef,
         kind: str,
         slot: Slot,
-        ticket: Ticket | None,
-        times: Times,
-    ) -> Track:
+        ticket: CallbackSubscription | None,
+        times: SubmitTimes,
+    ) -> TrackedTask:
         """Take up an uncertain submit, whose task only a callback can name."""
         track = self._new(ref, kind, slot, times.ended_at)
         track.times = times
         self.claims.wait_for(track, ticket)
         return track
 
-    def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> Track:
+    def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> TrackedTask:
         slot.name(ref)
         plan = self._polling.plan_for(kind)
         expires = now + timing(kind).age_limit + EXPIRY_GRACE
-        return Track(ref, kind, plan, slot, created=now, expires=expires)
+        return TrackedTask(ref, kind, plan, slot, created=now, expires=expires)
 
     @property
     def held(self) -> int:
         """How many tasks are not over, or may exist."""
         return len(self.tracks) + len(self.claims.unnamed)
 
-    def _first_poll(self, track: Track) -> float:
+    def _first_poll(self, track: TrackedTask) -> float:
         return self.schedule.first(track.kind, track.created)
 
-    def next_due(self, now: float) -> Track | None:
+    def next_due(self, now: float) -> TrackedTask | None:
         """Take the task to poll now, and count the poll; None if there is none."""
         while True:
             asked = self.agenda.is_turn_of_asked(now)
@@ -156,14 +156,14 @@ class Ledger:
         track.polls += 1
         return track
 
-    def _is_put_off(self, track: Track, now: float) -> bool:
+    def _is_put_off(self, track: TrackedTask, now: float) -> bool:
         """Have a poll wait for the callback of its task, where that is to be expected by now."""
         if track.late <= now or track.callback_received or not self.claims.is_awaited_for(track):
             return False
         self.agenda.plan(track, track.late)
         return True
 
-    def apply(self, track: Track, verdict: verdicts.PollVerdict, now: float) -> None:
+    def apply(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
         """Act on what a poll said."""
         track.polling = False
         self.shares.back(track, now)
@@ -178,7 +178,7 @@ class Ledger:
         track.again = False
         self.outages.checked(track, now)
 
-    def _act(self, track: Track, verdict: verdicts.PollVerdict, now: float) -> None:
+    def _act(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
         if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
             if not self.claims.prove(track, verdict, now):
                 self._disprove(track, anothers(track), now)
@@ -246,14 +246,14 @@ class Ledger:
 
     # --- what a poll can mean ------------------------------------------------------------
 
-    def _after_fault(self, track: Track, now: float) -> float:
+    def _after_fault(self, track: TrackedTask, now: float) -> float:
         if self.outages.is_on(track):
             # Not this task's fault: it is polled as soon as the service is back.
             return self._next_poll(track, now)
         track.faults += 1
         return after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
 
-    def _still_running(self, track: Track, verdict: verdicts.Running, now: float) -> None:
+    def _still_running(self, track: TrackedTask, verdict: verdicts.Running, now: float) -> None:
         track.faults = 0
         track.halted = None
         if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
@@ -269,15 +269,15 @@ class Ledger:
         ref = track.ref
         self._report(events.TaskPolled(ref.model, ref.task_id, verdict.snapshot.state))
 
-    def _due_again(self, track: Track, age: float, now: float) -> float:
+    def _due_again(self, track: TrackedTask, age: float, now: float) -> float:
         if not self.claims.is_awaited_for(track):
             return self._next_poll(track, now)
         late = self.schedule.late(track.kind, self._known_since(track))
         return max(late, late_again(track.plan, age=age, now=now))
 
-    def _next_poll(self, track: Track, now: float) -> float:
+    def _next_poll(self, track: TrackedTask, now: float) -> float:
         limiter = self._limiter
-        room = Room(
+        room = Capacity(
             requests=limiter.requests_per_second,
             submits=limiter.submits_per_second(now),
             reserve=limiter.reserve(now),
@@ -286,18 +286,20 @@ class Ledger:
         )
         return self.schedule.again(track.kind, self._known_since(track), now, room)
 
-    def _known_since(self, track: Track) -> float:
+    def _known_since(self, track: TrackedTask) -> float:
         """Return when a task was created; one of unknown age is as old as it is known."""
         return track.created if track.created > -math.inf else track.tracked_at
 
-    def _poll_failed(self, track: Track, error: ApixoError, now: float, due: float | None) -> None:
+    def _poll_failed(
+        self, track: TrackedTask, error: ApixoError, now: float, due: float | None
+    ) -> None:
         if due is not None:
             self.agenda.plan(track, due)
         ref, again_in = track.ref, None if due is None else due - now
         self._report(events.PollFailed(ref.model, ref.task_id, reason_of(error), again_in))
         track.answer_refreshers(error)
 
-    def _missed(self, track: Track, verdict: verdicts.Missing, now: float) -> None:
+    def _missed(self, track: TrackedTask, verdict: verdicts.Missing, now: float) -> None:
         if self.outages.missed(track, now):
             if track.found:
                 track.answer_refreshers(verdict.error)
@@ -309,7 +311,7 @@ class Ledger:
             due = after_miss(track.plan, misses=misses, seen=seen, now=now, rng=self._rng)
             self._poll_failed(track, verdict.error, now, due)
 
-    def _disprove(self, track: Track, error: ApixoError, now: float) -> None:
+    def _disprove(self, track: TrackedTask, error: ApixoError, now: float) -> None:
         """Take back the name that a callback gave to the task of an uncertain submit."""
         track.answer_refreshers(error)
         given_up = self.claims.unname(track, now)
@@ -320,7 +322,7 @@ class Ledger:
 
     def _settle(
         self,
-        track: Track,
+        track: TrackedTask,
         outcome: Result | TaskError,
         now: float,
         seconds: float | None = None,

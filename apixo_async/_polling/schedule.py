@@ -33,7 +33,7 @@ CROWD: Final = 5
 POLLS_SHARE: Final = 0.25
 
 
-class Plan(NamedTuple):
+class PollTimes(NamedTuple):
     """When to poll one task.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 
 def next_poll(
-    plan: Plan, *, created: float, now: float, stretch: float, rng: random.Random
+    plan: PollTimes, *, created: float, now: float, stretch: float, rng: random.Random
 ) -> float:
     """Return when to poll a task next that still runs.
 
@@ -62,22 +62,22 @@ def next_poll(
     return max(created + plan.first, now + interval) + late
 
 
-def first_poll(plan: Plan, *, created: float, rng: random.Random) -> float:
+def first_poll(plan: PollTimes, *, created: float, rng: random.Random) -> float:
     """Return when to poll a task for the first time."""
     return created + plan.first + plan.interval * JITTER * rng.random()
 
 
-def late_poll(plan: Plan, created: float) -> float:
+def late_poll(plan: PollTimes, created: float) -> float:
     """Return when to poll a task for the first time of which a callback is to tell."""
     return created + plan.first + LATE * plan.interval
 
 
-def late_again(plan: Plan, *, age: float, now: float) -> float:
+def late_again(plan: PollTimes, *, age: float, now: float) -> float:
     """Return when to poll such a task again that was running, so many seconds old."""
     return now + max(plan.interval, age / 2)
 
 
-def after_fault(plan: Plan, *, faults: int, now: float, rng: random.Random) -> float:
+def after_fault(plan: PollTimes, *, faults: int, now: float, rng: random.Random) -> float:
     """Return when to poll again after so many polls in a row that told nothing."""
     doubled = plan.interval * 2.0 ** min(faults - 1, 16)
     pause = min(doubled, max(FAULT_CEILING, plan.interval))
@@ -96,7 +96,9 @@ def stretching(load: float, submits: float, requests: float) -> float:
     return max(1.0, load / room)
 
 
-def after_miss(plan: Plan, *, misses: int, seen: bool, now: float, rng: random.Random) -> float:
+def after_miss(
+    plan: PollTimes, *, misses: int, seen: bool, now: float, rng: random.Random
+) -> float:
     """Return when to poll again after so many polls in a row that answered 404."""
     if seen:
         return after_fault(plan, faults=misses, now=now, rng=rng)
@@ -120,7 +122,7 @@ def is_gone(misses: int, span: float, *, seen: bool, crowd: bool) -> bool:
     return misses >= MISSES and span >= (SEEN_SPAN if seen or crowd else MISSES_SPAN)
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
     """What room polls have at one moment.
 
     Attributes:
@@ -168,7 +170,7 @@ class Schedule(Protocol):
         """Return when to poll a task for the first time."""
         ...
 
-    def again(self, kind: str, created: float, now: float, room: Room) -> float:
+    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
         """Return when to poll a task again that was running when polled."""
         ...
 
@@ -177,7 +179,7 @@ class Schedule(Protocol):
         ...
 
 
-class Planned:
+class FixedSchedule:
     """Poll by plans, stretched while polls and submits would not fit the limit.
 
     Args:
@@ -187,7 +189,7 @@ class Planned:
 
     learns: ClassVar[bool] = False
 
-    def __init__(self, plan_for: Callable[[str], Plan], rng: random.Random) -> None:
+    def __init__(self, plan_for: Callable[[str], PollTimes], rng: random.Random) -> None:
         self._plan_for = plan_for
         self._rng = rng
         # Polls a second that the tasks past their first poll ask for together.
@@ -214,7 +216,7 @@ class Planned:
         """Return when to poll a task for the first time."""
         return first_poll(self._plan_for(kind), created=created, rng=self._rng)
 
-    def again(self, kind: str, created: float, now: float, room: Room) -> float:
+    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
         """Return when to poll again."""
         stretch = stretching(self.load, room.submits, room.requests)
         plan = self._plan_for(kind)

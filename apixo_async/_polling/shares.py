@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 
-from apixo_async._http.concurrency import PlaceTable, has_share
-from apixo_async._polling.queue import Agenda
-from apixo_async._polling.tracked_task import Track
+from apixo_async._http.concurrency import ConcurrencyLimit, has_share
+from apixo_async._polling.queue import PollQueue
+from apixo_async._polling.tracked_task import TrackedTask
 
 
-class _Model:
+class _ModelShare:
     """The polls of one model that are under way, and the tracks that wait for one of them."""
 
     __slots__ = ("under_way", "waiting")
 
     def __init__(self) -> None:
         self.under_way = 0
-        self.waiting: deque[Track] = deque()
+        self.waiting: deque[TrackedTask] = deque()
 
 
-class Shares:
+class ModelShares:
     """Hold back polls of a model that has its share of the places.
 
     Args:
@@ -27,16 +27,16 @@ class Shares:
         places: The places that there are.
     """
 
-    def __init__(self, agenda: Agenda, places: PlaceTable) -> None:
+    def __init__(self, agenda: PollQueue, places: ConcurrencyLimit) -> None:
         self._agenda = agenda
         self._places = places
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, _ModelShare] = {}
 
-    def opened(self, track: Track) -> None:
+    def opened(self, track: TrackedTask) -> None:
         """Note a new task: where there are several models, each leaves places to the others."""
         self._of(track)
 
-    def hold_back(self, track: Track) -> bool:
+    def hold_back(self, track: TrackedTask) -> bool:
         """Hold a due poll back until one of its model is back; return True if that was done."""
         model = self._of(track)
         # A model that is alone may have every place.
@@ -45,11 +45,11 @@ class Shares:
         model.waiting.append(track)
         return True
 
-    def sent(self, track: Track) -> None:
+    def sent(self, track: TrackedTask) -> None:
         """Note that a poll goes out."""
         self._of(track).under_way += 1
 
-    def back(self, track: Track, now: float) -> None:
+    def back(self, track: TrackedTask, now: float) -> None:
         """Note that a poll is over: the next of its model that waits is due."""
         model = self._of(track)
         model.under_way -= 1
@@ -62,5 +62,5 @@ class Shares:
                     self._agenda.plan(waiting, now)
                 return
 
-    def _of(self, track: Track) -> _Model:
-        return self._models.setdefault(track.ref.model, _Model())
+    def _of(self, track: TrackedTask) -> _ModelShare:
+        return self._models.setdefault(track.ref.model, _ModelShare())

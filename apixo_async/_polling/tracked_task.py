@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from apixo_async._limits.limiter import Slot
-from apixo_async._polling.schedule import Plan
+from apixo_async._polling.schedule import PollTimes
 from apixo_async._sync import Signal, fresh
 from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async.errors import ApixoError, TaskError
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks._inbox import Ticket
+    from apixo_async.webhooks._inbox import CallbackSubscription
 
 
-class Times(NamedTuple):
+class SubmitTimes(NamedTuple):
     """When an uncertain POST was under way.
 
     Attributes:
@@ -32,7 +32,7 @@ class Times(NamedTuple):
     noted_at: float | None = None
 
 
-class Track:
+class TrackedTask:
     """One task as the engine sees it. Changed by the poller only, in synchronous code.
 
     Attributes:
@@ -114,14 +114,21 @@ class Track:
     )
 
     def __init__(
-        self, ref: TaskRef, kind: str, plan: Plan, slot: Slot, *, created: float, expires: float
+        self,
+        ref: TaskRef,
+        kind: str,
+        plan: PollTimes,
+        slot: Slot,
+        *,
+        created: float,
+        expires: float,
     ) -> None:
         self.ref = self.placeholder = ref
         self.kind = kind
         self.plan = plan
         self.slot = slot
         self.created = self.tracked_at = created
-        self.times = Times(created, created)
+        self.times = SubmitTimes(created, created)
         self.expires = expires
         self.overdue = math.inf
         self.late = -math.inf
@@ -129,7 +136,7 @@ class Track:
         self.waited = self.polling = self.parked = False
         self.callback_received = self.again = self.unnamed = self.reopened = False
         self.found = self.seen = True
-        self.ticket: Ticket | None = None
+        self.ticket: CallbackSubscription | None = None
         self.claim: str | None = None
         self.when_found: Callable[[str], None] | None = None
         self.polls = self.faults = self.misses = 0

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from apixo_async._catalog import timing
 from apixo_async._http.verdicts import Over, Running
-from apixo_async._polling.callback_health import Trust, may_be_of
+from apixo_async._polling.callback_health import CallbackHealth, may_be_of
 from apixo_async._polling.outcomes import presumed_not_bought
-from apixo_async._polling.queue import Register
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.queue import TaskIndex
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._types import TaskRef
 from apixo_async.errors import TaskError
@@ -23,13 +23,13 @@ from apixo_async.events import CallbacksLost, CallbacksRestored, UncertainSubmit
 from apixo_async.webhooks._tokens import REDELIVERY
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks._inbox import Ticket
+    from apixo_async.webhooks._inbox import CallbackSubscription
 
 #: Settled tasks that are remembered: no callback names one of them for another submit.
 _MOST_SETTLED: Final = 10_000
 
 
-class Claims:
+class UnresolvedSubmits:
     """Act on what callbacks claim.
 
     Args:
@@ -40,14 +40,14 @@ class Claims:
         unnamed: What stands for the tasks that uncertain submits may have made.
     """
 
-    def __init__(self, register: Register, report: Reporter) -> None:
-        self.unnamed: set[Track] = set()
+    def __init__(self, register: TaskIndex, report: Reporter) -> None:
+        self.unnamed: set[TrackedTask] = set()
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._register = register
         self._report = report
-        self._trust = Trust()
+        self._trust = CallbackHealth()
 
-    def is_awaited_for(self, track: Track) -> bool:
+    def is_awaited_for(self, track: TrackedTask) -> bool:
         """Say whether a callback is to be expected for a task.
 
         Not before callbacks have come to this process, nor where those of other processes come:
@@ -56,7 +56,7 @@ class Claims:
         ticket = track.ticket
         return ticket is not None and self._trust.is_proved and not ticket.is_shared
 
-    def came(self, track: Track, named: str | None, now: float) -> None:
+    def came(self, track: TrackedTask, named: str | None, now: float) -> None:
         """Note that a callback told of a task; of which one, it may have to say itself."""
         track.callback_received = True
         is_back = self._trust.came(now, time.time())
@@ -64,7 +64,7 @@ class Claims:
         if is_back:
             self._report(CallbacksRestored())
 
-    def claim(self, track: Track, named: str | None) -> None:
+    def claim(self, track: TrackedTask, named: str | None) -> None:
         """Have polls find out whether an uncertain submit made this task."""
         if named is None or track.found:
             return
@@ -73,7 +73,7 @@ class Claims:
         elif named != track.ref.task_id:
             track.claim = named  # It counts if the one that is being polled is disproved.
 
-    def is_silence(self, track: Track, ended_for: float = math.inf) -> bool:
+    def is_silence(self, track: TrackedTask, ended_for: float = math.inf) -> bool:
         """Note that a task is over; return True if its missing callback begins a silence.
 
         Args:
@@ -96,7 +96,7 @@ class Claims:
 
     # --- uncertain submits ---------------------------------------------------------------
 
-    def wait_for(self, track: Track, ticket: Ticket | None) -> None:
+    def wait_for(self, track: TrackedTask, ticket: CallbackSubscription | None) -> None:
         """Take up an uncertain submit, whose task only a callback can name.
 
         Its slot is given back after the task's longest time, when the task is over if there was
@@ -108,13 +108,13 @@ class Claims:
         track.seen = False
         self._wait(track)
 
-    def _wait(self, track: Track) -> None:
+    def _wait(self, track: TrackedTask) -> None:
         track.expires = track.tracked_at + timing(track.kind).longest
         track.unnamed = True
         self.unnamed.add(track)
         self._register.agenda.expect(track)
 
-    def _name(self, track: Track, ref: TaskRef) -> None:
+    def _name(self, track: TrackedTask, ref: TaskRef) -> None:
         if ref in self._register.tracks or ref.task_id in self._settled:
             return  # That is another submit's: the claim is wrong.
         self.forget(track)
@@ -122,7 +122,7 @@ class Claims:
         track.expires = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
         self._register.enter(track)
 
-    def unname(self, track: Track, now: float) -> TaskError | None:
+    def unname(self, track: TrackedTask, now: float) -> TaskError | None:
         """Take back a name under which the service knows no task, or not one of this submit.
 
         Returns:
@@ -137,7 +137,7 @@ class Claims:
         self.claim(track, claim)
         return self._given_up(track, now) if track.ticket is None and track.unnamed else None
 
-    def prove(self, track: Track, verdict: Over | Running, now: float) -> bool:
+    def prove(self, track: TrackedTask, verdict: Over | Running, now: float) -> bool:
         """Note that a poll found the task that a callback had named.
 
         Returns:
@@ -154,7 +154,7 @@ class Claims:
         self._report(UncertainSubmitResolved(ref.model, ref.task_id, after))
         return True
 
-    def despair(self, track: Track, now: float) -> TaskError | None:
+    def despair(self, track: TrackedTask, now: float) -> TaskError | None:
         """Give up, at its time, the slot of a task without a name, and later the hope for one.
 
         Returns:
@@ -166,11 +166,11 @@ class Claims:
         self._register.agenda.expect(track)
         return None if now < last else self._given_up(track, now)
 
-    def _given_up(self, track: Track, now: float) -> TaskError:
+    def _given_up(self, track: TrackedTask, now: float) -> TaskError:
         is_steady = self._trust.is_steady(track.times.sent_at, now, time.time())
         return presumed_not_bought(track, now, callbacks_come=is_steady)
 
-    def forget(self, track: Track) -> None:
+    def forget(self, track: TrackedTask) -> None:
         """Wait no more for the callback of an uncertain submit."""
         self.unnamed.discard(track)
         self._register.agenda.forget(track)

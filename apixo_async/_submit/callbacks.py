@@ -10,15 +10,15 @@ from apixo_async._catalog import timing
 from apixo_async._limits.limiter import Slot
 from apixo_async._polling.outcomes import placeholder
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.tracked_task import Times, Track
-from apixo_async._submit.observer import Record
+from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
+from apixo_async._submit.observer import SubmitObserver
 from apixo_async.webhooks._tokens import REDELIVERY
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks._inbox import Desk, Ticket
+    from apixo_async.webhooks._inbox import CallbackInbox, CallbackSubscription
 
 
-class Expected:
+class ExpectedCallback:
     """The callbacks of one POST: kept until it is known how that ended, then passed on.
 
     Attributes:
@@ -29,9 +29,9 @@ class Expected:
     """
 
     __slots__ = ("_act", "_record", "came", "named", "opened_at", "ticket")
-    ticket: Ticket
+    ticket: CallbackSubscription
 
-    def __init__(self, opened_at: float, record: Record | None = None) -> None:
+    def __init__(self, opened_at: float, record: SubmitObserver | None = None) -> None:
         self.opened_at = opened_at
         self._record = record
         self._act: Callable[[str | None], None] | None = None
@@ -56,7 +56,7 @@ class Expected:
             act(self.named)
 
 
-class Callbacks:
+class SubmitCallbacks:
     """Wait for the callbacks of one client's submits.
 
     Args:
@@ -65,12 +65,14 @@ class Callbacks:
         patience: Seconds that a POST takes at most.
     """
 
-    def __init__(self, desk: Desk, poller: Poller, patience: float) -> None:
+    def __init__(self, desk: CallbackInbox, poller: Poller, patience: float) -> None:
         self._desk = desk
         self._poller = poller
         self._patience = patience
 
-    def expect(self, model: str, kind: str, record: Record | None = None) -> Expected:
+    def expect(
+        self, model: str, kind: str, record: SubmitObserver | None = None
+    ) -> ExpectedCallback:
         """Open a place for the callbacks of a POST that is about to be sent.
 
         A record is told what a callback claims before the service is told that it was received.
@@ -80,7 +82,9 @@ class Callbacks:
         """
         return self._open(model, kind, record, None)
 
-    def reopen(self, model: str, slot: Slot, mark: str, times: Times, record: Record) -> Track:
+    def reopen(
+        self, model: str, slot: Slot, mark: str, times: SubmitTimes, record: SubmitObserver
+    ) -> TrackedTask:
         """Go on waiting for the callback of an uncertain submit of an earlier process.
 
         Args:
@@ -92,23 +96,29 @@ class Callbacks:
         """
         return self._await(self._open(model, model, record, mark), model, model, slot, times)
 
-    def _open(self, model: str, kind: str, record: Record | None, mark: str | None) -> Expected:
-        expected = Expected(asyncio.get_running_loop().time(), record)
+    def _open(
+        self, model: str, kind: str, record: SubmitObserver | None, mark: str | None
+    ) -> ExpectedCallback:
+        expected = ExpectedCallback(asyncio.get_running_loop().time(), record)
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
         note = expected.note if record is not None and record.kept else None
         expected.ticket = self._desk.open(model, lifetime, expected.poll, intent_id=mark, note=note)
         return expected
 
-    def bought(self, expected: Expected, track: Track) -> None:
+    def bought(self, expected: ExpectedCallback, track: TrackedTask) -> None:
         """Have callbacks cause polls of a task."""
         expected.ended(lambda _: self._poller.called(track))
 
-    def uncertain(self, expected: Expected, model: str, kind: str, slot: Slot) -> Track:
+    def uncertain(
+        self, expected: ExpectedCallback, model: str, kind: str, slot: Slot
+    ) -> TrackedTask:
         """Return what stands for the task of an uncertain submit until a callback names it."""
-        times = Times(expected.opened_at, asyncio.get_running_loop().time())
+        times = SubmitTimes(expected.opened_at, asyncio.get_running_loop().time())
         return self._await(expected, model, kind, slot, times)
 
-    def _await(self, expected: Expected, model: str, kind: str, slot: Slot, times: Times) -> Track:
+    def _await(
+        self, expected: ExpectedCallback, model: str, kind: str, slot: Slot, times: SubmitTimes
+    ) -> TrackedTask:
         ticket = expected.ticket
         ref = placeholder(model, ticket.id)
         track = self._poller.await_callback(ref, kind, slot, ticket, times)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Record(Protocol):
+class SubmitObserver(Protocol):
     """Where a submit is noted. Only `intend` and `claimed` are waited for."""
 
     @property

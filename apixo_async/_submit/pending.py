@@ -16,17 +16,17 @@ from apixo_async.errors import ClientClosedError
 PATIENCE: Final = 5.0
 
 
-class Calls:
+class PendingCalls:
     """The calls under way that a close ends: waits for a turn, a balance, downloads.
 
     Args:
         whole: The calls of which these are a part: their end ends these as well.
     """
 
-    def __init__(self, whole: Calls | None = None) -> None:
+    def __init__(self, whole: PendingCalls | None = None) -> None:
         self._open: set[Bound] = set()
         self._queueing: set[asyncio.Future[Slot]] = set()
-        self._parts: WeakSet[Calls] = WeakSet()
+        self._parts: WeakSet[PendingCalls] = WeakSet()
         self._left: Signal = Signal() if whole is None else whole._left
         self._reason: ClientClosedError | None = None if whole is None else whole._reason
         if whole is not None:

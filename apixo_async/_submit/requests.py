@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from apixo_async import events
 from apixo_async._catalog import timing
-from apixo_async._http.api import Line
+from apixo_async._http.api import Api
 from apixo_async._http.channel import Unanswered
-from apixo_async._http.concurrency import Gate, PlaceTable
+from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
 from apixo_async._http.verdicts import (
     BODY_HEAD,
     Bought,
@@ -25,11 +25,11 @@ from apixo_async._http.verdicts import (
 from apixo_async._http.wire import Answer, encode_submit
 from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter, guarded, logger
-from apixo_async._submit.callbacks import Callbacks, Expected
-from apixo_async._submit.observer import Record
-from apixo_async._submit.pending import Calls
+from apixo_async._submit.callbacks import ExpectedCallback, SubmitCallbacks
+from apixo_async._submit.observer import SubmitObserver
+from apixo_async._submit.pending import PendingCalls
 from apixo_async._task import Task
 from apixo_async._types import Delivery, TaskInput, TaskRef
 from apixo_async.errors import (
@@ -44,11 +44,11 @@ from apixo_async.errors import (
 #: crash catches there are uncertain although they were never sent.
 _FEWEST: Final = 4
 
-Ended: TypeAlias = Track | SubmitUncertainError | Refused
+Ended: TypeAlias = TrackedTask | SubmitUncertainError | Refused
 
 
 @dataclass(slots=True)
-class Purchase:
+class SubmitAttempt:
     """One submit under way.
 
     Attributes:
@@ -70,11 +70,11 @@ class Purchase:
     body: bytes
     slot: Slot
     called_at: float
-    record: Record | None = None
+    record: SubmitObserver | None = None
     sending: bool = False
     orphaned: bool = False
-    expected: Expected | None = None
-    ended: Track | SubmitUncertainError | None = None
+    expected: ExpectedCallback | None = None
+    ended: TrackedTask | SubmitUncertainError | None = None
     check: Callable[[], object] = lambda: None
 
     @property
@@ -94,7 +94,7 @@ class Purchase:
         return None if self.expected is None else self.expected.ticket.id
 
 
-class Turns:
+class SendTurns:
     """The POSTs of one map that may be between their intent and their first byte.
 
     As many as rate x least time of such a turn needs, between 4 and 256: a slow disk bounds no
@@ -105,10 +105,10 @@ class Turns:
     """
 
     def __init__(self, submits_per_second: Callable[[], float]) -> None:
-        self.gate = Gate(submits_per_second, PlaceTable(_FEWEST, least=True))
+        self.gate = ConcurrencyLimiter(submits_per_second, ConcurrencyLimit(_FEWEST, least=True))
 
 
-class Turn:
+class SendTurn:
     """The right to be between an intent and its POST; given back only once.
 
     A POST without one waits without a permit: a disk that hangs keeps few permits from others.
@@ -116,7 +116,7 @@ class Turn:
 
     __slots__ = ("_is_held", "_turns")
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: SendTurns) -> None:
         self._turns = turns
         self._is_held = False
 
@@ -132,7 +132,7 @@ class Turn:
             self._turns.gate.leave(took)
 
 
-class Posts:
+class SubmitRequests:
     """Run each POST in an asyncio.Task of the client's, and act on how it ended.
 
     Args:
@@ -145,11 +145,11 @@ class Posts:
 
     def __init__(
         self,
-        line: Line,
+        line: Api,
         poller: Poller,
         report: Reporter,
-        orphan: Callable[[Track | SubmitUncertainError], None],
-        callbacks: Callbacks | None = None,
+        orphan: Callable[[TrackedTask | SubmitUncertainError], None],
+        callbacks: SubmitCallbacks | None = None,
     ) -> None:
         self._callbacks = callbacks
         self._line = line
@@ -159,7 +159,9 @@ class Posts:
         self._under_way: set[asyncio.Task[Ended]] = set()
         self.bought = self.uncertain = 0
 
-    async def send(self, purchase: Purchase, permit: Permit, calls: Calls, turn: Turn) -> Ended:
+    async def send(
+        self, purchase: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
+    ) -> Ended:
         """Send one POST and return how it ended.
 
         From its permit on a purchase is under way: `drain` waits for it. A close or stop before
@@ -187,7 +189,7 @@ class Posts:
             raise
 
     async def _see_through(
-        self, purchase: Purchase, permit: Permit, calls: Calls, turn: Turn
+        self, purchase: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
     ) -> Ended:
         try:
             calls.check()
@@ -209,7 +211,7 @@ class Posts:
         return await self._exchange(purchase, body, permit, first_byte)
 
     async def _intend(
-        self, purchase: Purchase, record: Record, permit: Permit, calls: Calls
+        self, purchase: SubmitAttempt, record: SubmitObserver, permit: Permit, calls: PendingCalls
     ) -> None:
         """Have a record note the intent, at the last moment; what is raised prevents the POST."""
         noted = False
@@ -224,7 +226,7 @@ class Posts:
                 record.refused()
             raise
 
-    def _body(self, purchase: Purchase) -> bytes:
+    def _body(self, purchase: SubmitAttempt) -> bytes:
         """Return what is sent: with webhooks, a URL that only this POST has."""
         if self._callbacks is None or purchase.delivery.callback_url is not None:
             return purchase.body
@@ -235,7 +237,7 @@ class Posts:
         return encode_submit(purchase.input, called_back)
 
     async def _exchange(
-        self, purchase: Purchase, body: bytes, permit: Permit, first_byte: Callable[[], None]
+        self, purchase: SubmitAttempt, body: bytes, permit: Permit, first_byte: Callable[[], None]
     ) -> Ended:
         """Send the POST; from its first byte on, whatever is raised ends in what was bought."""
         sent_at = datetime.now(UTC)
@@ -259,7 +261,9 @@ class Posts:
             self._orphan(ended)
             raise
 
-    def _concluded(self, purchase: Purchase, verdict: SubmitVerdict, sent_at: datetime) -> Ended:
+    def _concluded(
+        self, purchase: SubmitAttempt, verdict: SubmitVerdict, sent_at: datetime
+    ) -> Ended:
         if isinstance(verdict, Refused):
             if purchase.expected is None or not purchase.expected.came:
                 return self._refused(purchase, verdict)
@@ -270,8 +274,8 @@ class Posts:
         return purchase.ended
 
     def _made(
-        self, purchase: Purchase, verdict: Bought | Uncertain, sent_at: datetime
-    ) -> tuple[Track | SubmitUncertainError, events.Event]:
+        self, purchase: SubmitAttempt, verdict: Bought | Uncertain, sent_at: datetime
+    ) -> tuple[TrackedTask | SubmitUncertainError, events.Event]:
         if isinstance(verdict, Bought):
             return self._bought(purchase, verdict.task_id)
         return self._uncertain(purchase, verdict, sent_at)
@@ -295,13 +299,15 @@ class Posts:
             head = None if answer is None else answer.body[:BODY_HEAD]
             return Uncertain(f"a defect: {type(exc).__name__}", head)
 
-    def _refused(self, purchase: Purchase, verdict: Refused) -> Refused:
+    def _refused(self, purchase: SubmitAttempt, verdict: Refused) -> Refused:
         _forget(purchase)
         if purchase.record is not None:
             purchase.record.refused()
         return verdict
 
-    def _bought(self, purchase: Purchase, task_id: str) -> tuple[Track, events.TaskSubmitted]:
+    def _bought(
+        self, purchase: SubmitAttempt, task_id: str
+    ) -> tuple[TrackedTask, events.TaskSubmitted]:
         self.bought += 1
         if purchase.record is not None:
             guarded("the record of a purchase", purchase.record.bought, task_id)
@@ -329,7 +335,7 @@ class Posts:
         return track, events.TaskSubmitted(ref.model, task_id, waited)
 
     def _uncertain(
-        self, purchase: Purchase, verdict: Uncertain, sent_at: datetime
+        self, purchase: SubmitAttempt, verdict: Uncertain, sent_at: datetime
     ) -> tuple[SubmitUncertainError, events.SubmitUncertain]:
         self.uncertain += 1
         if purchase.record is not None:
@@ -340,7 +346,7 @@ class Posts:
         error = _doubt(purchase, verdict, sent_at, task)
         return error, events.SubmitUncertain(model, verdict.reason, hold)
 
-    def _task_of(self, purchase: Purchase) -> Task | None:
+    def _task_of(self, purchase: SubmitAttempt) -> Task | None:
         """Return the task that a callback may name; its slot is the poller's then."""
         if self._callbacks is None or purchase.expected is None:
             return None
@@ -350,7 +356,7 @@ class Posts:
             track.when_found = purchase.record.bought
         return Task(track, self._poller)
 
-    def _orphaned(self, purchase: Purchase, permit: Permit, post: asyncio.Task[Ended]) -> None:
+    def _orphaned(self, purchase: SubmitAttempt, permit: Permit, post: asyncio.Task[Ended]) -> None:
         if post.cancelled() or post.exception() is not None:
             # Nothing was sent, or what it bought has been handed on: each may be given back twice.
             self._line.dismiss(permit)
@@ -362,7 +368,7 @@ class Posts:
             reason = reason_of(ended.error)
             self._report(events.SubmitRefused(purchase.input.model, reason, None))
             return
-        if isinstance(ended, Track):
+        if isinstance(ended, TrackedTask):
             self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id))
         self._orphan(ended)
 
@@ -395,7 +401,7 @@ class Posts:
 
 
 def _doubt(
-    purchase: Purchase, verdict: Uncertain, sent_at: datetime, task: Task | None
+    purchase: SubmitAttempt, verdict: Uncertain, sent_at: datetime, task: Task | None
 ) -> SubmitUncertainError:
     model = purchase.input.model
     advice = "look at your account, then" if task is None else "await `error.task` to know;"
@@ -412,7 +418,7 @@ def _doubt(
     return error
 
 
-def _forget(purchase: Purchase) -> None:
+def _forget(purchase: SubmitAttempt) -> None:
     """Wait for no callback: nothing was bought."""
     if purchase.expected is not None:
         purchase.expected.ticket.close()

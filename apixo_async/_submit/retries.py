@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from apixo_async._http.retry import Patience
+from apixo_async._http.retry import RetryPolicy
 from apixo_async._http.verdicts import Refused
 from apixo_async._submit.requests import Ended
 from apixo_async._sync import Waiters, bound_at
@@ -18,7 +18,7 @@ from apixo_async.errors import ApixoError, retry_after_of
 _FOLLOW: Final = 2
 
 
-class Probes:
+class RetryProbes:
     """One submit at a time asks whether what failed works again; the others wait for its word.
 
     What can fail is named by a key: a model that is unavailable, or the way to the service. So a
@@ -82,10 +82,10 @@ class Probes:
             self.pass_on(key)
 
 
-class Repeats:
+class SubmitRetries:
     """The repeats of one submit, after refusals that allow them."""
 
-    def __init__(self, probes: Probes, patience: Patience) -> None:
+    def __init__(self, probes: RetryProbes, patience: RetryPolicy) -> None:
         self._probes = probes
         self._patience = patience
         self._key: str | None = None

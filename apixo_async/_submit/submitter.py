@@ -10,18 +10,18 @@ from typing import TypeVar
 
 from apixo_async import events
 from apixo_async._config import Timeouts
-from apixo_async._http.api import Line
-from apixo_async._http.retry import Patience, RetryQuota
+from apixo_async._http.api import Api
+from apixo_async._http.retry import RetryPolicy, RetryQuota
 from apixo_async._http.wire import encode_submit
 from apixo_async._limits.limiter import Limiter, Permit, Slot
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
-from apixo_async._submit.observer import Record
-from apixo_async._submit.pending import Calls
-from apixo_async._submit.requests import Posts, Purchase, Turn, Turns
-from apixo_async._submit.retries import Probes, Repeats
+from apixo_async._submit.observer import SubmitObserver
+from apixo_async._submit.pending import PendingCalls
+from apixo_async._submit.requests import SendTurn, SendTurns, SubmitAttempt, SubmitRequests
+from apixo_async._submit.retries import RetryProbes, SubmitRetries
 from apixo_async._task import Task
 from apixo_async._types import Delivery, TaskInput
 from apixo_async.errors import APITimeoutError, ApixoError, SubmitUncertainError, reason_of
@@ -46,15 +46,15 @@ class Submitter:
 
     def __init__(
         self,
-        line: Line,
-        posts: Posts,
+        line: Api,
+        posts: SubmitRequests,
         poller: Poller,
         report: Reporter,
         timeouts: Timeouts,
         rng: random.Random,
         quota: RetryQuota,
-        calls: Calls,
-        sends: Calls | None = None,
+        calls: PendingCalls,
+        sends: PendingCalls | None = None,
     ) -> None:
         self._line = line
         self._posts = posts
@@ -65,9 +65,9 @@ class Submitter:
         self._quota = quota
         self._calls = calls
         self._sends = sends or calls
-        self._probes = Probes()
+        self._probes = RetryProbes()
         # Each task takes a poll, too.
-        self._turns = Turns(lambda: line.limiter.requests_per_second / 2)
+        self._turns = SendTurns(lambda: line.limiter.requests_per_second / 2)
 
     async def submit(
         self,
@@ -76,7 +76,7 @@ class Submitter:
         timeout: float | None = None,
         *,
         pause: float = 0.0,
-        record: Record | None = None,
+        record: SubmitObserver | None = None,
         check: Callable[[], object] = lambda: None,
     ) -> Task:
         """Buy one task, and return its handle.
@@ -126,14 +126,16 @@ class Submitter:
         delivery: Delivery,
         called_at: float,
         deadline: float | None,
-        record: Record | None,
+        record: SubmitObserver | None,
         check: Callable[[], object],
-    ) -> Track:
-        purchase: Purchase | None = None
+    ) -> TrackedTask:
+        purchase: SubmitAttempt | None = None
         try:
             # Nobody who waits for a slot keeps a body.
             body = encode_submit(task_input, delivery)
-            purchase = Purchase(task_input, delivery, body, slot, called_at, record, check=check)
+            purchase = SubmitAttempt(
+                task_input, delivery, body, slot, called_at, record, check=check
+            )
             return await self._until_settled(purchase, deadline)
         except BaseException:
             # The slot of an orphan stays with its POST; a held or released one is not touched.
@@ -141,26 +143,26 @@ class Submitter:
                 slot.release()
             raise
 
-    async def _until_settled(self, purchase: Purchase, deadline: float | None) -> Track:
+    async def _until_settled(self, purchase: SubmitAttempt, deadline: float | None) -> TrackedTask:
         start = asyncio.get_running_loop().time()
         self._quota.earn(start)
-        patience = Patience(
+        patience = RetryPolicy(
             budget=self._timeouts.retry,
             throttled=self._timeouts.throttled,
             rng=self._rng,
             quota=self._quota,
         )
-        repeats = Repeats(self._probes, patience)
+        repeats = SubmitRetries(self._probes, patience)
         refused: ApixoError | None = None
         model = purchase.input.model
         try:
             while True:
-                turn = Turn(self._turns)
+                turn = SendTurn(self._turns)
                 admit = partial(self._admit, start, purchase, turn)
                 permit = await self._in_time(admit, deadline, model, refused)
                 ended = await self._posts.send(purchase, permit, self._sends, turn)
                 repeats.note(ended, model)
-                if isinstance(ended, Track):
+                if isinstance(ended, TrackedTask):
                     return ended
                 if isinstance(ended, SubmitUncertainError):
                     raise ended
@@ -171,12 +173,12 @@ class Submitter:
         finally:
             repeats.end()
 
-    async def _admit(self, start: float, purchase: Purchase, turn: Turn) -> Permit:
+    async def _admit(self, start: float, purchase: SubmitAttempt, turn: SendTurn) -> Permit:
         try:
             if purchase.kept:
                 await turn.begin()
             return await self._line.admit_within(
-                Urgency.SUBMIT,
+                Priority.SUBMIT,
                 self._timeouts.throttled,
                 start=start,
                 model=purchase.input.model,

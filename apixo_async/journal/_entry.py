@@ -14,10 +14,10 @@ from apixo_async.inputs import Input, check_model_name
 from apixo_async.journal._error_forms import About, error_of
 from apixo_async.journal._forms import fields_of, files_of, from_micro, input_of, result_of
 
-State: TypeAlias = Literal["new", "intent", "submitted", "success", "failed", "uncertain"]
+EntryState: TypeAlias = Literal["new", "intent", "submitted", "success", "failed", "uncertain"]
 
 #: Every state, in the order in which an item goes through them.
-STATES: Final[tuple[State, ...]] = (
+STATES: Final[tuple[EntryState, ...]] = (
     "new",
     "intent",
     "submitted",
@@ -27,7 +27,7 @@ STATES: Final[tuple[State, ...]] = (
 )
 
 #: What an item has in each state.
-_NEEDED: Final[Mapping[State, tuple[str, ...]]] = {
+_NEEDED: Final[Mapping[EntryState, tuple[str, ...]]] = {
     "new": (),
     "intent": (),
     "submitted": ("task_id",),
@@ -56,7 +56,7 @@ class Row(NamedTuple):
     model: str
     provider: str | None
     payload: str
-    state: State = "new"
+    state: EntryState = "new"
     purchases: int = 0
     cost: int = 0
     unpriced: int = 0
@@ -100,7 +100,7 @@ class Entry(NamedTuple):
     model: str
     provider: str | None
     payload: str
-    state: State
+    state: EntryState
     purchases: int
     cost: Decimal
     unpriced: int

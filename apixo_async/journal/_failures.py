@@ -68,7 +68,7 @@ _MEANINGS: Final[Mapping[int, tuple[str, str]]] = {
 }
 
 
-class Refusal(Exception):
+class JournalRefusal(Exception):
     """A write was refused and changed nothing; the others beside it are not touched."""
 
 
@@ -143,7 +143,7 @@ def journal_error(path: str, exc: BaseException) -> JournalError:
 def unanswered(path: str, seconds: float) -> JournalError:
     """Return the error for a disk that has not answered for N seconds."""
     why = f"the disk has not answered for {seconds:g} s. What was confirmed is safe: check the disk"
-    return journal_error(path, Refusal(f"{why}, and run the same again"))
+    return journal_error(path, JournalRefusal(f"{why}, and run the same again"))
 
 
 def again(error: JournalError) -> JournalError:
@@ -154,7 +154,7 @@ def again(error: JournalError) -> JournalError:
 
 
 def _sentence(exc: BaseException) -> str:
-    if isinstance(exc, Refusal):
+    if isinstance(exc, JournalRefusal):
         return str(exc)
     code: object = getattr(exc, "sqlite_errorcode", None)
     if isinstance(exc, OSError):

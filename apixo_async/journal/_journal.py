@@ -25,9 +25,9 @@ from apixo_async._version import __version__
 from apixo_async.errors import ApixoError, JournalError, JournalWarning, SubmitUncertainError
 from apixo_async.journal import _moves as moves
 from apixo_async.journal import _reads as reads
-from apixo_async.journal._entry import Entry, Row, State, entry_of
+from apixo_async.journal._entry import Entry, EntryState, Row, entry_of
 from apixo_async.journal._error_forms import error_text, uncertain_text
-from apixo_async.journal._failures import Refusal, again, journal_error, unanswered
+from apixo_async.journal._failures import JournalRefusal, again, journal_error, unanswered
 from apixo_async.journal._forms import files_text, from_micro, result_text, to_micro
 from apixo_async.journal._network_share import warning_of
 from apixo_async.journal._store import Hook, Store
@@ -135,7 +135,8 @@ class Journal:
             key.encode()
         except UnicodeEncodeError:
             raise journal_error(
-                self.path, Refusal(f"the key {key!r:.100} holds half a character. Give another")
+                self.path,
+                JournalRefusal(f"the key {key!r:.100} holds half a character. Give another"),
             ) from None
 
     async def intend(self, entry: Entry, intent_id: str | None, price: Decimal | None) -> None:
@@ -236,7 +237,7 @@ class Journal:
         """Wait until all that was noted so far is durable."""
         await self._writer.ask("flush", lambda _: None)
 
-    async def counts(self) -> dict[State, int]:
+    async def counts(self) -> dict[EntryState, int]:
         """Return how many items are in each state; together they are all items."""
         return await self._writer.ask("read", reads.counts)
 

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias, cast
 
 from apixo_async._canonical import Identity, canonical, key_of, short_forms
 from apixo_async.journal._entry import Row
-from apixo_async.journal._failures import Refusal
+from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._schema import COLUMNS
 
 Value: TypeAlias = str | int | float | None
@@ -78,17 +78,19 @@ def move(connection: sqlite3.Connection, name: str, row: int, **values: Value) -
     try:
         cursor = connection.execute(MOVES[name], {"row": row, **values})
     except sqlite3.IntegrityError as exc:
-        raise Refusal(f"{name}: {exc}. Every submit is marked with a text of its own") from exc
+        raise JournalRefusal(
+            f"{name}: {exc}. Every submit is marked with a text of its own"
+        ) from exc
     if cursor.rowcount != 1:
         raise _misplaced(connection, name, row)
 
 
-def _misplaced(connection: sqlite3.Connection, name: str, row: int) -> Refusal:
+def _misplaced(connection: sqlite3.Connection, name: str, row: int) -> JournalRefusal:
     found = connection.execute("SELECT key, state FROM item WHERE row = ?", (row,)).fetchone()
     if found is None:
-        return Refusal(f"{name}: it has no row {row}; the entry is of another journal")
+        return JournalRefusal(f"{name}: it has no row {row}; the entry is of another journal")
     key, state = cast("tuple[str, str]", found)
-    return Refusal(f"{name}: the item {key!r:.100} is {state!r}, where this cannot happen")
+    return JournalRefusal(f"{name}: the item {key!r:.100} is {state!r}, where this cannot happen")
 
 
 def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: float) -> None:
@@ -146,7 +148,7 @@ def _known(found: tuple[object, ...], given: Identity) -> Row:
     entered, digest, *columns = found
     row = Row(*columns)  # type: ignore[arg-type]  # as the table's columns are declared
     if entered is not None:
-        raise Refusal(
+        raise JournalRefusal(
             f"the key {row.key!r:.100} was given twice in this run. Give every input a key of "
             "its own, or none at all: then equal inputs are counted"
         )
@@ -157,7 +159,7 @@ def _known(found: tuple[object, ...], given: Identity) -> Row:
     texts = cast("tuple[object, ...]", (row.model, row.provider or "", row.payload))
     if all(isinstance(text, str) for text in texts):
         kept, new = short_forms(canonical(row.model, row.provider, row.payload), given.text)
-        raise Refusal(
+        raise JournalRefusal(
             f"the key {row.key!r:.100} belongs to another input: {kept} is kept under it, {new} "
             "was given. Give a changed input a new key, or begin a new journal"
         )

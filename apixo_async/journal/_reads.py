@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, cast
 
-from apixo_async.journal._entry import STATES, Row, State
+from apixo_async.journal._entry import STATES, EntryState, Row
 from apixo_async.journal._schema import COLUMNS
 
 #: Rows read at once: the event loop and the writes go on between.
@@ -25,10 +25,10 @@ def page(connection: sqlite3.Connection, *, after: int, pending: bool) -> list[R
     return [Row(*columns) for columns in found]
 
 
-def counts(connection: sqlite3.Connection) -> dict[State, int]:
+def counts(connection: sqlite3.Connection) -> dict[EntryState, int]:
     """Return how many items are in each state."""
     found = connection.execute("SELECT state, count(*) FROM item GROUP BY state").fetchall()
-    return dict.fromkeys(STATES, 0) | dict(cast("list[tuple[State, int]]", found))
+    return dict.fromkeys(STATES, 0) | dict(cast("list[tuple[EntryState, int]]", found))
 
 
 def _amount(column: str) -> str:

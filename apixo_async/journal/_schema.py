@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from apixo_async.journal._entry import STATES, Row
 from apixo_async.journal._error_forms import CUT_OFF, uncertain_text
-from apixo_async.journal._failures import ACCEPT, RESCUE, Refusal, as_sqlite
+from apixo_async.journal._failures import ACCEPT, RESCUE, JournalRefusal, as_sqlite
 
 #: "apxj": tells a journal from every other SQLite database.
 APPLICATION_ID: Final = 0x6170786A
@@ -86,11 +86,11 @@ def is_new(connection: sqlite3.Connection) -> bool:
     if not application_id and not _number(connection, "SELECT count(*) FROM sqlite_master"):
         return True
     if application_id != APPLICATION_ID:
-        raise Refusal(
+        raise JournalRefusal(
             "it is the database of another program, and was left as it is. Name another file"
         )
     if version not in (1, VERSION):
-        raise Refusal(
+        raise JournalRefusal(
             f"it has version {version}, and this apixo-async knows version {VERSION}: "
             "update apixo-async (python -m pip install -U apixo-async), or name another file"
         )
@@ -98,7 +98,7 @@ def is_new(connection: sqlite3.Connection) -> bool:
     needed = {*Row._fields} - (_NEW_IN_2 if version == 1 else set())
     lacks = sorted(needed - {name for (name,) in cast("list[tuple[str]]", has)})
     if lacks:
-        raise Refusal(f"it is damaged: it lacks item.{lacks[0]}. {RESCUE}")
+        raise JournalRefusal(f"it is damaged: it lacks item.{lacks[0]}. {RESCUE}")
     return False
 
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeAlias
 from apixo_async.journal._failures import (
     ACCEPT,
     PATIENCE,
-    Refusal,
+    JournalRefusal,
     as_sqlite,
     file_is_gone,
     file_is_lost,
@@ -120,7 +120,7 @@ class Store:
         """Connect to a file that has the log it needs; the second value is True if it is new."""
         has_log = _size(log) > _LOG_HEADER
         if has_log and not _size(file):
-            raise Refusal(file_is_lost(file, log))  # SQLite would remove the log.
+            raise JournalRefusal(file_is_lost(file, log))  # SQLite would remove the log.
         if has_log:
             _check_log(file, log)
         _make(file)
@@ -132,7 +132,7 @@ class Store:
         opened_at = None if new else needs_log(connection)
         if opened_at is not None:
             if not has_log:
-                raise Refusal(log_is_lost(file, log, opened_at))
+                raise JournalRefusal(log_is_lost(file, log, opened_at))
             # A run was killed while it copied the log: closing would leave the mark alone.
             connection.execute(ACCEPT)
         return connection, new
@@ -146,7 +146,7 @@ class Store:
         """
         connection = self._connection
         if connection is None or self._is_broken:
-            raise journal_error(self.path, Refusal("an earlier write failed"))
+            raise journal_error(self.path, JournalRefusal("an earlier write failed"))
         names = tuple(dict.fromkeys(operation.name for operation in batch))
         try:
             self._check_files()
@@ -167,7 +167,7 @@ class Store:
         """Refuse to write on into a file that the next run will not find."""
         for path, inode, words in self._watched:
             if _inode(path) != inode:
-                raise Refusal(words)
+                raise JournalRefusal(words)
 
     def _tell(self, names: Sequence[str], when: str) -> None:
         if self._hook is not None:
@@ -202,7 +202,7 @@ def _check_log(file: Path, log: Path) -> None:
             if not is_new(connection) and needs_log(connection) is not None:
                 condition = "damaged"
     if condition == "damaged":
-        raise Refusal(log_is_damaged(file, log))
+        raise JournalRefusal(log_is_damaged(file, log))
 
 
 def _size(file: Path) -> int:
@@ -249,9 +249,11 @@ def _checked(path: str) -> Path:
     """
     file = Path(path).absolute()
     if file.is_dir():
-        raise Refusal(f"it is a directory. Name a file in it, such as {Path(path) / 'run.db'}")
+        raise JournalRefusal(
+            f"it is a directory. Name a file in it, such as {Path(path) / 'run.db'}"
+        )
     if not file.parent.is_dir():
-        raise Refusal(f"there is no directory {file.parent}. Make it, or name another file")
+        raise JournalRefusal(f"there is no directory {file.parent}. Make it, or name another file")
     if not file.exists():
         return file
     if not os.access(file, os.W_OK, effective_ids=os.access in os.supports_effective_ids):

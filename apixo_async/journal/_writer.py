@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from apixo_async.errors import JournalError
-from apixo_async.journal._failures import Refusal, again, journal_error, unanswered
+from apixo_async.journal._failures import JournalRefusal, again, journal_error, unanswered
 from apixo_async.journal._store import Operation, Store
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Pending(Operation, Protocol):
     """An operation, whatever its value is."""
 
     @property
-    def lost(self) -> Refusal | None:
+    def lost(self) -> JournalRefusal | None:
         """Why it was not done, where nobody waits to be told."""
         ...
 
@@ -69,17 +69,17 @@ class Write(Generic[T]):
         self.name = name
         self._act = act
         self.future = future
-        self.refused: Refusal | None = None
+        self.refused: JournalRefusal | None = None
 
     def run(self, connection: sqlite3.Connection) -> None:
         """Do it."""
         try:
             self._value = self._act(connection)
-        except Refusal as exc:
+        except JournalRefusal as exc:
             self.refused = exc
 
     @property
-    def lost(self) -> Refusal | None:
+    def lost(self) -> JournalRefusal | None:
         """Why it was not done, where nobody waits to be told."""
         return self.refused if self.future is None else None
 
@@ -150,7 +150,7 @@ class Writer:
         if self.broken is not None:
             raise again(self.broken)
         if self._closing is not None:
-            raise journal_error(self._store.path, Refusal("it was closed. Open it anew"))
+            raise journal_error(self._store.path, JournalRefusal("it was closed. Open it anew"))
         self._waiting.append(write)
         if not self._batches and len(self._waiting) == 1:
             # Not at once: what else is ready in this turn of the loop goes with it.

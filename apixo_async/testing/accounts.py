@@ -83,7 +83,7 @@ class _Second:
     tasks: int
 
 
-class History:
+class LimitHistory:
     """Remember the most of each second, of whichever account was the busiest."""
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import Literal, get_args
 
 from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
-from apixo_async.testing.accounts import WINDOW, Accounts, History
-from apixo_async.testing.callbacks import CallbackCounts, Callbacks, check_parts
+from apixo_async.testing.accounts import WINDOW, Accounts, LimitHistory
+from apixo_async.testing.callbacks import CallbackCounts, CallbackLog, check_parts
 from apixo_async.testing.deliveries import Deliveries
 from apixo_async.testing.faults import API, Fault, Script
-from apixo_async.testing.lifecycles import Durations, SimulatedTask
+from apixo_async.testing.lifecycles import DurationOf, SimulatedTask
 from apixo_async.testing.log import Exchange, Log, exchange, most_in_window
 from apixo_async.testing.replies import (
     Call,
@@ -35,7 +35,7 @@ KEY = "test-key"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ServedTurn:
     """A request that arrived.
 
     Attributes:
@@ -74,7 +74,7 @@ class SimulatorStatistics:
     callbacks: CallbackCounts
 
 
-class Api:
+class SimulatedApi:
     """Answer as the APIXO service does, with every request logged and every fault scripted.
 
     `Simulator` adds the ways to it, and says what the options mean.
@@ -96,7 +96,7 @@ class Api:
         concurrent_tasks: int = CONCURRENT_TASKS,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         retry_after: float | None = None,
-        durations: Durations | None = None,
+        durations: DurationOf | None = None,
         failure_rate: float = 0.0,
         lost_callbacks: float = 0.0,
         early_callbacks: float = 0.0,
@@ -129,7 +129,7 @@ class Api:
         #: The script of faults.
         self.faults = Script()
         #: The script of callbacks, and their log.
-        self.callbacks = Callbacks(
+        self.callbacks = CallbackLog(
             seed,
             lost=lost_callbacks,
             early=early_callbacks,
@@ -151,7 +151,7 @@ class Api:
             models=None if models is None else known_models(models),
         )
         self.accounts = Accounts({key: balance} if keys is None else keys)
-        self.history = History()
+        self.history = LimitHistory()
         self._log = Log(keep_log)
         self._clock = clock or _running_clock
         self._epoch = epoch
@@ -177,7 +177,7 @@ class Api:
             self._log.add(replace(record, model=found.model, arrived=False))
         return fault
 
-    def arrive(self, call: Call, fault: Fault, now: float | None = None) -> Turn:
+    def arrive(self, call: Call, fault: Fault, now: float | None = None) -> ServedTurn:
         """Log a request that arrives now, and carry it out as far as its fault lets it."""
         now = self.now() if now is None else now
         found = route(call)
@@ -202,9 +202,9 @@ class Api:
             code=reply.code if answers else None,
             counted=counted and account is not None,
         )
-        return Turn(self._log.add(record), reply, after)
+        return ServedTurn(self._log.add(record), reply, after)
 
-    def answered(self, turn: Turn, now: float | None = None) -> None:
+    def answered(self, turn: ServedTurn, now: float | None = None) -> None:
         """Log that the answer of a turn leaves now."""
         self._log.answered(turn.number, self.now() if now is None else now)
 

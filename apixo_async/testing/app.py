@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
-    from apixo_async.testing.api import Api
+    from apixo_async.testing.api import SimulatedApi
 
 _SHOWN = 60  # tasks on the page
 _RECENT = 1_000  # tasks among which the latest results are
@@ -31,7 +31,7 @@ _PICTURES = 16
 _PROMPT = 140  # characters of a prompt
 
 
-def page_routes(simulator: Api) -> list[Route]:
+def page_routes(simulator: SimulatedApi) -> list[Route]:
     """Return the routes of the page and of the simulator's own questions."""
     from starlette.responses import HTMLResponse, Response
     from starlette.routing import Route
@@ -61,11 +61,11 @@ def page_routes(simulator: Api) -> list[Route]:
     ]
 
 
-def _attempts(simulator: Api) -> list[dict[str, object]]:
+def _attempts(simulator: SimulatedApi) -> list[dict[str, object]]:
     return [asdict(attempt) for attempt in simulator.callbacks.log]
 
 
-def state(simulator: Api) -> dict[str, object]:
+def state(simulator: SimulatedApi) -> dict[str, object]:
     """Return what the page shows, as of now; times are ages in seconds."""
     now = simulator.now()
     accounts = sorted(
@@ -96,14 +96,14 @@ def state(simulator: Api) -> dict[str, object]:
     }
 
 
-def _latest_pictures(simulator: Api, now: float) -> list[str]:
+def _latest_pictures(simulator: SimulatedApi, now: float) -> list[str]:
     recent = list(simulator.tasks.values())[-_RECENT:]
     done = [task for task in recent if task.state(now) == "success"]
     done.sort(key=lambda task: task.ends, reverse=True)
     return [task.result_paths()[0] for task in done[:_PICTURES]]
 
 
-def _newest(simulator: Api, now: float) -> list[dict[str, object]]:
+def _newest(simulator: SimulatedApi, now: float) -> list[dict[str, object]]:
     newest = list(simulator.tasks.values())[: -_SHOWN - 1 : -1]
     return [
         {
@@ -130,7 +130,7 @@ _LONGEST_OF_STRANGERS = 64 * 1024
 CONNECTION = "apixo_async.connection"
 
 
-def make_app(simulator: Api) -> Starlette:
+def make_app(simulator: SimulatedApi) -> Starlette:
     """Return the app: the service's calls, ``/`` to watch, ``/_simulator/...`` to ask.
 
     ``/_simulator/log``, ``/_simulator/callbacks`` and ``/_simulator/statistics`` are JSON for tests
@@ -151,7 +151,7 @@ def make_app(simulator: Api) -> Starlette:
 class _Served:
     """An ASGI app that hands each request to the simulator and does to it what its fault says."""
 
-    def __init__(self, simulator: Api) -> None:
+    def __init__(self, simulator: SimulatedApi) -> None:
         self._simulator = simulator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

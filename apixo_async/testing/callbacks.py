@@ -103,7 +103,7 @@ class CallbackCounts:
     given_up: int = 0
 
 
-class Callbacks:
+class CallbackLog:
     """Decide what becomes of each task's callbacks: the script's next turn, else chance.
 
     Args:

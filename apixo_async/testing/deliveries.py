@@ -10,14 +10,14 @@ from typing import cast
 
 import httpx2
 
-from apixo_async.testing.callbacks import LIMIT, REDELIVERY, SHORTEST_LIMIT, Attempt, Callbacks
+from apixo_async.testing.callbacks import LIMIT, REDELIVERY, SHORTEST_LIMIT, Attempt, CallbackLog
 from apixo_async.testing.lifecycles import SimulatedTask
 
 _HEADERS = {"content-type": "application/json", "user-agent": "apixo-simulator"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Parcel:
+class _Delivery:
     """One callback on its way; ``tried`` is set after the first attempt."""
 
     task_id: str
@@ -45,13 +45,13 @@ class Deliveries:
         carrier: What carries posts; None posts nothing, unless `on_sockets` is entered.
     """
 
-    def __init__(self, callbacks: Callbacks, speed: float, clock: Callable[[], float]) -> None:
+    def __init__(self, callbacks: CallbackLog, speed: float, clock: Callable[[], float]) -> None:
         self.carrier: httpx2.AsyncBaseTransport | None = None
         self._callbacks = callbacks
         self._speed = speed
         self._clock = clock
         self._limit = max(SHORTEST_LIMIT, LIMIT / speed)
-        self._timers: dict[_Parcel, asyncio.TimerHandle] = {}
+        self._timers: dict[_Delivery, asyncio.TimerHandle] = {}
         self._posts: set[asyncio.Task[None]] = set()
         self._sockets: _Sockets | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -86,7 +86,7 @@ class Deliveries:
         tried = asyncio.Event() if callback.early else None
         for moment, copy in _moments(task):
             over = moment == task.ends
-            parcel = _Parcel(
+            parcel = _Delivery(
                 task_id=task.id,
                 url=task.callback_url or "",
                 state=task.state(moment),
@@ -154,13 +154,13 @@ class Deliveries:
             self._timers.clear()
             self._posts.clear()
 
-    def _post_at(self, when: float, parcel: _Parcel) -> None:
+    def _post_at(self, when: float, parcel: _Delivery) -> None:
         loop = asyncio.get_running_loop()
         self._timers[parcel] = timer = loop.call_at(when, self._post_now, when, parcel)
         if self._is_paused:
             timer.cancel()
 
-    def _post_now(self, when: float, parcel: _Parcel) -> None:
+    def _post_now(self, when: float, parcel: _Delivery) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() < when:
             # A loop may run a timer earlier by the resolution of its clock. A receiver that looks
@@ -172,7 +172,7 @@ class Deliveries:
         self._posts.add(post)
         post.add_done_callback(self._posts.discard)
 
-    async def _attempt(self, parcel: _Parcel) -> None:
+    async def _attempt(self, parcel: _Delivery) -> None:
         at = self._clock()
         status: int | None = None
         error: str | None = None
@@ -193,7 +193,7 @@ class Deliveries:
         if status != 200:
             self._again(parcel)
 
-    def _again(self, parcel: _Parcel) -> None:
+    def _again(self, parcel: _Delivery) -> None:
         if parcel.number <= len(REDELIVERY):
             delay = REDELIVERY[parcel.number - 1] / self._speed
             again = replace(parcel, number=parcel.number + 1)
@@ -234,7 +234,7 @@ def _moments(task: SimulatedTask) -> Iterator[tuple[float, int]]:
         yield task.ends, copy
 
 
-async def _post(carrier: httpx2.AsyncBaseTransport, parcel: _Parcel) -> int:
+async def _post(carrier: httpx2.AsyncBaseTransport, parcel: _Delivery) -> int:
     request = httpx2.Request("POST", parcel.url, headers=_HEADERS, content=parcel.content)
     response = await carrier.handle_async_request(request)
     try:
@@ -247,7 +247,7 @@ async def _post(carrier: httpx2.AsyncBaseTransport, parcel: _Parcel) -> int:
 
 
 def _record(
-    parcel: _Parcel, at: float, ended_at: float, status: int | None, error: str | None
+    parcel: _Delivery, at: float, ended_at: float, status: int | None, error: str | None
 ) -> Attempt:
     return Attempt(
         at=at,
@@ -262,6 +262,6 @@ def _record(
     )
 
 
-def _release(parcel: _Parcel) -> None:
+def _release(parcel: _Delivery) -> None:
     if parcel.tried is not None:
         parcel.tried.set()

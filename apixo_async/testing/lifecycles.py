@@ -12,7 +12,7 @@ from apixo_async._catalog import timing
 from apixo_async.testing.callbacks import Callback
 
 State = Literal["pending", "processing", "success", "failed"]
-Durations: TypeAlias = float | Callable[[str, dict[str, object], random.Random], float]
+DurationOf: TypeAlias = float | Callable[[str, dict[str, object], random.Random], float]
 
 SIGMA = 0.25  # spread of log(duration) around the middle of the documented range
 
@@ -119,7 +119,7 @@ class SimulatedTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class TaskPlan:
     """How one task goes: seconds of the service's clock from its creation."""
 
     pending: float
@@ -146,11 +146,11 @@ def usual_duration(kind: str, source: random.Random) -> float:
 
 def draw_fate(
     model: str, lasts: float, failure_rate: float, speed: float, source: random.Random
-) -> Fate:
+) -> TaskPlan:
     """Draw how a task of ``lasts`` seconds before ``speed`` goes."""
     lasts /= speed
     fails = source.random() < failure_rate
-    return Fate(
+    return TaskPlan(
         pending=lasts * source.uniform(0.02, 0.1),
         lasts=lasts,
         cost=lasts * source.uniform(0.97, 0.995),

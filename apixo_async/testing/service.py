@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from apixo_async.testing.accounts import Account
-from apixo_async.testing.callbacks import Callbacks
+from apixo_async.testing.callbacks import CallbackLog
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.lifecycles import SimulatedTask
 from apixo_async.testing.replies import (
@@ -51,7 +51,7 @@ class Service:
         self,
         tasks: Tasks,
         results: Results,
-        callbacks: Callbacks,
+        callbacks: CallbackLog,
         *,
         no_credit: NoCredit,
         concurrent_tasks: int,

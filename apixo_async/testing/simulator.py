@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx2
 
-from apixo_async.testing.api import Api
+from apixo_async.testing.api import SimulatedApi
 from apixo_async.testing.transport import Latency, SimulatorTransport
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 
-class Simulator(Api):
+class Simulator(SimulatedApi):
     """Answer as the APIXO service does, with every request logged and every fault scripted.
 
     Use it in process through `transport`, or on a port through `serve`. Callbacks go where

@@ -11,7 +11,7 @@ from apixo_async.inputs import DOCUMENTED
 from apixo_async.testing.callbacks import Callback
 from apixo_async.testing.lifecycles import (
     SAMPLE_ID,
-    Durations,
+    DurationOf,
     SimulatedTask,
     draw_fate,
     task_id,
@@ -27,7 +27,7 @@ class Tasks:
     """Make tasks and find them again."""
 
     def __init__(
-        self, seed: int, speed: float, durations: Durations | None, failure_rate: float
+        self, seed: int, speed: float, durations: DurationOf | None, failure_rate: float
     ) -> None:
         self._seed = seed
         self._speed = speed

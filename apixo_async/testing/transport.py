@@ -15,10 +15,10 @@ from apixo_async.testing.faults import Fault, framed
 from apixo_async.testing.replies import Call, Reply
 
 if TYPE_CHECKING:
-    from apixo_async.testing.api import Api
+    from apixo_async.testing.api import SimulatedApi
 
 Latency: TypeAlias = float | Callable[[random.Random], float]
-Outcome: TypeAlias = Reply | Exception
+ExchangeOutcome: TypeAlias = Reply | Exception
 
 #: The extension of a request under which a client leaves its "this counts as sent from now on".
 SENDING = "apixo_async.sending"
@@ -42,12 +42,12 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
 
     phase_aware = True
 
-    def __init__(self, simulator: Api, latency: Latency = 0.05) -> None:
+    def __init__(self, simulator: SimulatedApi, latency: Latency = 0.05) -> None:
         self._simulator = simulator
         self._latency = latency
         self._source = random.Random(simulator.seed)
         self._exchanges: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Future[Outcome]] = set()
+        self._waiting: set[asyncio.Future[ExchangeOutcome]] = set()
         self._closed = False
         self.most_in_flight = 0
 
@@ -86,14 +86,16 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
         if self._exchanges:
             await asyncio.wait(self._exchanges)
 
-    def _send(self, call: Call, fault: Fault) -> asyncio.Future[Outcome]:
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    def _send(self, call: Call, fault: Fault) -> asyncio.Future[ExchangeOutcome]:
+        answer: asyncio.Future[ExchangeOutcome] = asyncio.get_running_loop().create_future()
         exchange = asyncio.create_task(self._serve(call, fault, answer))
         self._exchanges.add(exchange)
         exchange.add_done_callback(self._exchanges.discard)
         return answer
 
-    async def _wait(self, answer: asyncio.Future[Outcome], request: httpx2.Request) -> Outcome:
+    async def _wait(
+        self, answer: asyncio.Future[ExchangeOutcome], request: httpx2.Request
+    ) -> ExchangeOutcome:
         self._waiting.add(answer)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -105,7 +107,9 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
             return answer.result()
         return httpx2.ReadTimeout("the simulator did not answer in time", request=request)
 
-    async def _serve(self, call: Call, fault: Fault, answer: asyncio.Future[Outcome]) -> None:
+    async def _serve(
+        self, call: Call, fault: Fault, answer: asyncio.Future[ExchangeOutcome]
+    ) -> None:
         latency = self._latency(self._source) if callable(self._latency) else self._latency
         await asyncio.sleep(latency / 2)
         try:
@@ -151,7 +155,7 @@ def _dated(reply: Reply, now: float) -> Reply:
     return replace(reply, headers={"date": formatdate(now, usegmt=True), **reply.headers})
 
 
-def _settle(answer: asyncio.Future[Outcome], outcome: Outcome) -> None:
+def _settle(answer: asyncio.Future[ExchangeOutcome], outcome: ExchangeOutcome) -> None:
     if not answer.done():
         answer.set_result(outcome)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apixo_async.errors import ConfigurationError
-from apixo_async.webhooks._asgi import Answer
+from apixo_async.webhooks._asgi import AnswerCallback
 from apixo_async.webhooks._body import Disconnected
 
 try:
@@ -14,7 +14,7 @@ except ImportError as exc:  # pragma: no cover - seen only where the extra is mi
     ) from exc
 
 
-def routes(path: str, answer: Answer) -> list[web.RouteDef]:
+def routes(path: str, answer: AnswerCallback) -> list[web.RouteDef]:
     """Return the route of the callbacks below a path."""
 
     async def handle(request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from apixo_async.webhooks._body import Chunk, Disconnected
 
 #: Method, token and body of a request make the status to answer it with.
-Answer: TypeAlias = Callable[[str, str, Chunk], Awaitable[int]]
+AnswerCallback: TypeAlias = Callable[[str, str, Chunk], Awaitable[int]]
 
 Scope: TypeAlias = Mapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
@@ -19,7 +19,7 @@ Send: TypeAlias = Callable[[dict[str, object]], Awaitable[None]]
 class CallbackApp:
     """Answer callbacks. It may be mounted anywhere: the last part of the path is the token."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerCallback) -> None:
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +30,7 @@ class CallbackApp:
         await serve(self._answer, scope, receive, send)
 
 
-async def _http(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+async def _http(answer: AnswerCallback, scope: Scope, receive: Receive, send: Send) -> None:
     token = str(scope["path"]).rpartition("/")[2]
     status = await answer(str(scope["method"]), token, _body_of(receive))
     with suppress(OSError):  # The sender left; it sends again, or a scheduled poll finds out.
@@ -39,7 +39,7 @@ async def _http(answer: Answer, scope: Scope, receive: Receive, send: Send) -> N
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _lifespan(_answer: Answer, _scope: Scope, receive: Receive, send: Send) -> None:
+async def _lifespan(_answer: AnswerCallback, _scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         phase = str((await receive())["type"])  # lifespan.startup, then lifespan.shutdown
         await send({"type": f"{phase}.complete"})
@@ -47,7 +47,7 @@ async def _lifespan(_answer: Answer, _scope: Scope, receive: Receive, send: Send
             return
 
 
-async def _websocket(_answer: Answer, _scope: Scope, receive: Receive, send: Send) -> None:
+async def _websocket(_answer: AnswerCallback, _scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.close", "code": 1000})
 

@@ -45,7 +45,7 @@ def next_poll(caused: int, last: float, now: float) -> float | None:
     return None if caused >= MOST else max(now, last + SPACING)
 
 
-class Ticket:
+class CallbackSubscription:
     """One submit's place for callbacks, until it is closed.
 
     Attributes:
@@ -56,7 +56,7 @@ class Ticket:
     __slots__ = ("_caused", "_claimed", "_desk", "_last", "_note", "_poll", "_timer", "id", "url")
 
     def __init__(
-        self, desk: Desk, poll: Poll, intent_id: str, url: str, note: Note | None = None
+        self, desk: CallbackInbox, poll: Poll, intent_id: str, url: str, note: Note | None = None
     ) -> None:
         self._note = note
         self.id = intent_id
@@ -96,7 +96,7 @@ class Ticket:
             self.tell(task_id)
         return True
 
-    def belongs_to(self, desk: Desk) -> bool:
+    def belongs_to(self, desk: CallbackInbox) -> bool:
         """Say whether this desk opened it."""
         return self._desk is desk
 
@@ -150,7 +150,7 @@ class Ticket:
         return f"<Ticket {self.id[:8]}, {self._caused} polls>"  # Neither its URL nor its token.
 
 
-class Desk:
+class CallbackInbox:
     """The open tickets of one client, on its loop.
 
     Args:
@@ -163,7 +163,7 @@ class Desk:
 
     def __init__(
         self,
-        tickets: dict[str, Ticket],
+        tickets: dict[str, CallbackSubscription],
         issue: Issue,
         early: MutableMapping[str, str],
         left: MutableMapping[str, None],
@@ -185,7 +185,7 @@ class Desk:
         *,
         intent_id: str | None = None,
         note: Note | None = None,
-    ) -> Ticket:
+    ) -> CallbackSubscription:
         """Open a place for the callbacks of one submit.
 
         Args:
@@ -200,7 +200,7 @@ class Desk:
             ConfigurationError: The name does not fit in a URL, or the lifetime is none.
         """
         intent_id, url = self._issue(model, lifetime, intent_id, note is not None)
-        ticket = self.tickets[intent_id] = Ticket(self, poll, intent_id, url, note)
+        ticket = self.tickets[intent_id] = CallbackSubscription(self, poll, intent_id, url, note)
         self.left.pop(intent_id, None)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:

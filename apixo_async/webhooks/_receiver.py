@@ -20,7 +20,7 @@ from apixo_async.inputs import check_model_name
 from apixo_async.webhooks import _tokens as tokens
 from apixo_async.webhooks._asgi import CallbackApp
 from apixo_async.webhooks._body import Chunk, read_body, task_id_in
-from apixo_async.webhooks._inbox import MOST_KNOWN, Desk, Ticket
+from apixo_async.webhooks._inbox import MOST_KNOWN, CallbackInbox, CallbackSubscription
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -99,7 +99,7 @@ class WebhookReceiver:
             # Some reporters of crashes show the locals of frames: this one's, and those below.
             secret, previous_secrets = b"", ()
             raise error.with_traceback(None) from None
-        self._tickets: dict[str, Ticket] = {}
+        self._tickets: dict[str, CallbackSubscription] = {}
         self._early: OrderedDict[str, str] = OrderedDict()
         self._left: OrderedDict[str, None] = OrderedDict()
         self._mark = b""
@@ -145,10 +145,12 @@ class WebhookReceiver:
             raise CallbackError(400)
         return TaskRef(intent.model, task_id)
 
-    def desk(self) -> Desk:
+    def desk(self) -> CallbackInbox:
         """Return a client's side of this receiver, for the running loop."""
         self._forget_parent()
-        return Desk(self._tickets, self._issue, self._early, self._left, lambda: self._is_shared)
+        return CallbackInbox(
+            self._tickets, self._issue, self._early, self._left, lambda: self._is_shared
+        )
 
     def _issue(
         self, model: str, lifetime: float, intent_id: str | None, kept: bool

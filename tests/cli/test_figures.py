@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from apixo_async._cli.figures import DEFAULTS, Bound, bounds, fields_of, option_of, tiers
+from apixo_async._cli.figures import DEFAULTS, FieldBound, bounds, fields_of, option_of, tiers
 from apixo_async.inputs import DOCUMENTED, from_dict
 
 
@@ -58,14 +58,14 @@ def test_a_model_without_a_page_has_a_guess() -> None:
 def test_the_bounds_of_a_model_are_read_from_its_class() -> None:
     """Choices, lengths, defaults and requirements are those of the input class."""
     assert bounds("gpt-image-1") == [
-        Bound("prompt", "text of 1 to 10,000 characters", "required"),
-        Bound("aspect_ratio", "1:1 | 2:3 | 3:2", "required"),
-        Bound("num_images", "1 | 2 | 4", "required"),
-        Bound("mode", "gpt-image-1", "gpt-image-1"),
-        Bound("image_urls", "up to 5 URLs", ""),
+        FieldBound("prompt", "text of 1 to 10,000 characters", "required"),
+        FieldBound("aspect_ratio", "1:1 | 2:3 | 3:2", "required"),
+        FieldBound("num_images", "1 | 2 | 4", "required"),
+        FieldBound("mode", "gpt-image-1", "gpt-image-1"),
+        FieldBound("image_urls", "up to 5 URLs", ""),
     ]
     flux = {bound.name: bound for bound in bounds("flux-kontext")}
-    assert flux["output_format"] == Bound("output_format", "jpeg | png", "")
+    assert flux["output_format"] == FieldBound("output_format", "jpeg | png", "")
     assert flux["safety_tolerance"].takes == "whole number"
     assert flux["watermark"].takes == "any text, true | false"
     assert flux["image_urls"].takes == "URLs"

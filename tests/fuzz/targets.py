@@ -66,7 +66,7 @@ from apixo_async.journal import _moves as moves
 from apixo_async.journal import _reads as reads
 from apixo_async.journal._entry import Entry, Row, entry_of
 from apixo_async.journal._error_forms import error_text
-from apixo_async.journal._failures import Refusal
+from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._forms import result_of, result_text
 from apixo_async.journal._log import condition_of
 from apixo_async.journal._store import Store
@@ -510,7 +510,7 @@ def _read(store: Store) -> None:
             for row in page:
                 with suppress(JournalError):
                     entry_of(row, store.path)
-        with suppress(Refusal):
+        with suppress(JournalRefusal):
             row = moves.enter(connection, "key-1", identity(GptImage2(prompt="a castle"), None))
             with suppress(JournalError):
                 entry_of(row, store.path)

@@ -16,7 +16,7 @@ from apixo_async._http.channel import (
     check_transport,
     tells_phase,
 )
-from apixo_async._http.exchange import LONGEST_ANSWER, SENDING, Exchange, Incoming, Outgoing
+from apixo_async._http.exchange import LONGEST_ANSWER, SENDING, Incoming, Outgoing, SendExchange
 
 pytestmark = pytest.mark.anyio
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
@@ -50,7 +50,7 @@ class Own(httpx2.AsyncBaseTransport):
         self.status = 429 if error is None else status
         self.seen: list[Outgoing] = []
 
-    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> SendExchange:
         assert (base_url, timeouts.exchange) == (BASE, 20.0)
         return self.exchange
 

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from apixo_async._http.concurrency import FEWEST, Gate
+from apixo_async._http.concurrency import FEWEST, ConcurrencyLimiter
 
 pytestmark = pytest.mark.anyio
 POLLS = FEWEST * 3 // 4
 
 
-async def full(gate: Gate) -> None:
+async def full(gate: ConcurrencyLimiter) -> None:
     """Fill a gate, with as many polls as it lets in."""
     for _ in range(POLLS):
         await gate.enter(for_submit=False)
@@ -20,7 +20,7 @@ async def full(gate: Gate) -> None:
 
 async def test_polls_leave_places_to_submits() -> None:
     """A quarter of the gate is out of reach for polls."""
-    gate = Gate(lambda: 10)
+    gate = ConcurrencyLimiter(lambda: 10)
     for _ in range(POLLS):
         await gate.enter(for_submit=False)
     poll = asyncio.create_task(gate.enter(for_submit=False))
@@ -32,7 +32,7 @@ async def test_polls_leave_places_to_submits() -> None:
 
 async def test_submits_enter_first() -> None:
     """A free place goes to the submit that waits, not to the poll that waits longer."""
-    gate = Gate(lambda: 10)
+    gate = ConcurrencyLimiter(lambda: 10)
     await full(gate)
     order: list[str] = []
 
@@ -50,7 +50,7 @@ async def test_submits_enter_first() -> None:
 
 async def test_cancelled_waiter_gives_its_place_back() -> None:
     """Waiters cancelled before and after their turn has come hold no place."""
-    gate = Gate(lambda: 10)
+    gate = ConcurrencyLimiter(lambda: 10)
     await full(gate)
     waiting = [asyncio.create_task(gate.enter(for_submit=True)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def test_cancelled_waiter_gives_its_place_back() -> None:
 
 async def test_gate_grows_with_latency() -> None:
     """At 10,000 requests a minute and answers of 0.6 s the gate lets in 200 at once."""
-    gate = Gate(lambda: 10_000 / 60)
+    gate = ConcurrencyLimiter(lambda: 10_000 / 60)
     assert gate.table.size == FEWEST
     for _ in range(400):
         await gate.enter(for_submit=True)
@@ -75,7 +75,7 @@ async def test_gate_grows_with_latency() -> None:
 async def test_the_gate_follows_a_changed_limit() -> None:
     """Where the limit is raised while running, more requests are let in at once."""
     rate, sizes = 10.0, []
-    gate = Gate(lambda: rate)
+    gate = ConcurrencyLimiter(lambda: rate)
     for _ in range(2):
         await gate.enter(for_submit=True)
         gate.leave(1.0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._http.concurrency import FEWEST, MOST, PlaceTable, gate_size
+from apixo_async._http.concurrency import FEWEST, MOST, ConcurrencyLimit, gate_size
 
 RATE = 10_000 / 60
 
@@ -41,7 +41,7 @@ def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
 
 def test_places_are_kept_for_submits() -> None:
     """Polls leave a quarter of the gate to submits, and submits may fill it."""
-    table = PlaceTable()
+    table = ConcurrencyLimit()
     polls = submits = 0
     while table.has_place(for_submit=False):
         table.enter()
@@ -58,7 +58,7 @@ def test_places_are_kept_for_submits() -> None:
 
 def test_latency_is_that_of_answers() -> None:
     """The first answer sets the latency, later ones move it a little, and no answer none."""
-    table = PlaceTable()
+    table = ConcurrencyLimit()
     seen = []
     for took in (0.4, None, 0.4, 1.4):
         table.enter()
@@ -71,7 +71,7 @@ def test_latency_is_that_of_answers() -> None:
 
 def test_one_slow_answer_does_not_open_the_gate() -> None:
     """A crowd of slow answers widens the gate, one of them does not, and quick ones narrow it."""
-    table = PlaceTable()
+    table = ConcurrencyLimit()
 
     def sized(took: float, times: int) -> int:
         for _ in range(times):
@@ -87,7 +87,7 @@ def test_one_slow_answer_does_not_open_the_gate() -> None:
 
 def test_the_least_latency() -> None:
     """It follows the quickest at once, and those that wait in a crowd slowly."""
-    mean, least = PlaceTable(4), PlaceTable(4, least=True)
+    mean, least = ConcurrencyLimit(4), ConcurrencyLimit(4, least=True)
     for table in (mean, least):
         for took in (0.5, 0.1, *[0.1, 0.9] * 50):
             table.enter()

@@ -13,10 +13,10 @@ from apixo_async import Timeouts
 from apixo_async._http.exchange import (
     LONGEST_ANSWER,
     SENDING,
-    Exchange,
     Incoming,
     Outgoing,
     Phase,
+    SendExchange,
     UsualExchange,
     exchange_over,
 )
@@ -116,7 +116,7 @@ class Direct(httpx2.MockTransport):
         self.requests.append(request)
         return httpx2.Response(200, content=b"usual", headers={"retry-after": "5", "date": "x"})
 
-    def exchange_with(self, base_url: str, timeouts: Timeouts) -> Exchange:
+    def exchange_with(self, base_url: str, timeouts: Timeouts) -> SendExchange:
         async def exchange(_: Outgoing, answer: Incoming) -> None:
             answer.take(f"{base_url}, {timeouts.read:g} s".encode())
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._http.retry import Backoff, Patience, Repeat, RetryQuota
+from apixo_async._http.retry import Backoff, Repeat, RetryPolicy, RetryQuota
 
 LIVELY = settings(max_examples=200, deadline=None, database=None)
 
@@ -173,7 +173,7 @@ def test_pauses_spend_the_quota() -> None:
 def test_429s_spend_no_quota() -> None:
     """Repeats after a 429 cost no retry, and those after other refusals do."""
     quota = RetryQuota(0.0)
-    waits = Patience(budget=1e3, throttled=1e3, rng=Most(), quota=quota)
+    waits = RetryPolicy(budget=1e3, throttled=1e3, rng=Most(), quota=quota)
     for _ in range(50):
         assert waits.pause("throttled", 0.0, None) == 0.0
     pauses = [waits.pause("unavailable", 0.0, None) for _ in range(11)]
@@ -183,9 +183,9 @@ def test_429s_spend_no_quota() -> None:
 # --- patience ----------------------------------------------------------------------------------
 
 
-def patience(budget: float = 120.0, throttled: float = 300.0) -> Patience:
+def patience(budget: float = 120.0, throttled: float = 300.0) -> RetryPolicy:
     """Return a patience whose pauses are the longest."""
-    return Patience(budget=budget, throttled=throttled, rng=Most())
+    return RetryPolicy(budget=budget, throttled=throttled, rng=Most())
 
 
 def test_a_refusal_for_good() -> None:

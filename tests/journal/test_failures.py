@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from apixo_async import JournalError
-from apixo_async.journal._failures import Refusal, again, as_sqlite, journal_error
+from apixo_async.journal._failures import JournalRefusal, again, as_sqlite, journal_error
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_what_happened_and_what_to_do(code: int, what: str, next_step: str) -> N
 
 def test_what_is_said_already() -> None:
     """A refusal says all itself, and an error of the journal stays as it is."""
-    said = journal_error("run.db", Refusal("no such thing. Do this"))
+    said = journal_error("run.db", JournalRefusal("no such thing. Do this"))
     assert str(said) == "journal run.db: no such thing. Do this"
     assert journal_error("run.db", said) is said
     assert "you may write there" in str(

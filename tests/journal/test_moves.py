@@ -8,7 +8,7 @@ import pytest
 
 from apixo_async._canonical import identity
 from apixo_async.journal._entry import STATES
-from apixo_async.journal._failures import Refusal
+from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._moves import MOVES, claim, enter, move, resolve
 
 from ..support.journals import castle, in_memory, known, moved
@@ -68,7 +68,7 @@ def test_what_is_known_of_an_item_is_returned(file: sqlite3.Connection) -> None:
 def test_a_key_is_given_once_in_a_run(file: sqlite3.Connection, number: int) -> None:
     """The same key twice in one run is refused, for an equal input as well."""
     enter(file, "k", known())
-    with pytest.raises(Refusal, match="the key 'k' was given twice in this run"):
+    with pytest.raises(JournalRefusal, match="the key 'k' was given twice in this run"):
         enter(file, "k", known(number))
 
 
@@ -79,7 +79,7 @@ def test_a_key_belongs_to_one_input(file: sqlite3.Connection, other: Any) -> Non
     """Another input or route under an old key is refused, with both in short."""
     enter(file, "k", known())
     next_run(file)
-    with pytest.raises(Refusal, match="the key 'k' belongs to another input: ") as caught:
+    with pytest.raises(JournalRefusal, match="the key 'k' belongs to another input: ") as caught:
         enter(file, "k", other)
     kept, new = str(caught.value).split(" is kept under it, ")
     assert kept.split(": ", 1)[1] not in new
@@ -178,14 +178,18 @@ def test_where_each_move_may_start(file: sqlite3.Connection, name: str, state: s
     if state in ALLOWED[name]:
         moved(file, name, (*VALUES[name], 1))
         return
-    with pytest.raises(Refusal, match=f"{name}: the item 'k' is '{state}', where this cannot"):
+    with pytest.raises(
+        JournalRefusal, match=f"{name}: the item 'k' is '{state}', where this cannot"
+    ):
         moved(file, name, (*VALUES[name], 1))
     assert columns(file, "*") == before
 
 
 def test_an_entry_of_another_journal(file: sqlite3.Connection) -> None:
     """A row that is not there is refused as such."""
-    with pytest.raises(Refusal, match="refused: it has no row 7; the entry is of another journal"):
+    with pytest.raises(
+        JournalRefusal, match="refused: it has no row 7; the entry is of another journal"
+    ):
         moved(file, "refused", (7,))
 
 
@@ -194,7 +198,7 @@ def test_a_mark_belongs_to_one_submit(file: sqlite3.Connection) -> None:
     for key in "ab":
         enter(file, key, known())
     moved(file, "intend", (1, "mark", 5.0, 1))
-    with pytest.raises(Refusal, match="Every submit is marked with a text of its own"):
+    with pytest.raises(JournalRefusal, match="Every submit is marked with a text of its own"):
         moved(file, "intend", (1, "mark", 5.0, 2))
     assert columns(file, "state", 2) == ("new",)
 
@@ -298,7 +302,7 @@ def test_no_task_has_no_result(file: sqlite3.Connection) -> None:
     """An item that never had a task cannot succeed."""
     enter(file, "k", known())
     file.execute("UPDATE item SET state = 'failed'")
-    with pytest.raises(Refusal, match="succeeded: the item 'k' is 'failed'"):
+    with pytest.raises(JournalRefusal, match="succeeded: the item 'k' is 'failed'"):
         move(file, "succeeded", 1, result="{}", at=1.0)
 
 

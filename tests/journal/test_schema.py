@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from apixo_async.journal._entry import STATES
-from apixo_async.journal._failures import Refusal
+from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._schema import (
     APPLICATION_ID,
     COLUMNS,
@@ -53,7 +53,7 @@ def test_what_is_no_journal_of_ours(empty: sqlite3.Connection, statement: str, s
     if "application_id" in statement:
         empty.execute("CREATE TABLE theirs (x)")
     before = list(empty.iterdump())
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(JournalRefusal, match=said):
         is_new(empty)
     assert list(empty.iterdump()) == before
 
@@ -62,10 +62,10 @@ def test_tables_that_lack_a_column() -> None:
     """A journal without its columns or tables is damaged, and no empty one."""
     connection = in_memory()
     connection.execute("ALTER TABLE item RENAME COLUMN files TO paths")
-    with pytest.raises(Refusal, match=r"it is damaged: it lacks item\.files\. Keep it"):
+    with pytest.raises(JournalRefusal, match=r"it is damaged: it lacks item\.files\. Keep it"):
         is_new(connection)
     connection.execute("DROP TABLE item")
-    with pytest.raises(Refusal, match=r"it lacks item\.claim"):
+    with pytest.raises(JournalRefusal, match=r"it lacks item\.claim"):
         is_new(connection)
     connection.close()
 

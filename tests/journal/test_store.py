@@ -11,7 +11,7 @@ import pytest
 
 from apixo_async import JournalError
 from apixo_async._text import printable
-from apixo_async.journal._failures import Refusal
+from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._moves import enter
 from apixo_async.journal._schema import VERSION
 from apixo_async.journal._store import Store
@@ -88,7 +88,7 @@ def test_a_refusal_touches_nothing_else(store: Make, tmp_path: Path) -> None:
     one = filled(store(), "a")
     refused = Write("move", lambda file: moved(file, "refused", (1,)))
     one.write([refused, Write("enter", lambda file: enter(file, "b", known()))])
-    assert isinstance(refused.refused, Refusal)
+    assert isinstance(refused.refused, JournalRefusal)
     one.close()
     assert shown(tmp_path / "run.db") == [("a", "new"), ("b", "new")]
 

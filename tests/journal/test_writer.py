@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from apixo_async import JournalError
-from apixo_async.journal._failures import Refusal
+from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._store import Hook, Store
 from apixo_async.journal._writer import MOST, Writer
 
@@ -62,7 +62,7 @@ def told(log: list[object], value: object) -> Callable[[sqlite3.Connection], obj
 
 
 def refuse(_: sqlite3.Connection) -> None:
-    raise Refusal("no. Do something else")
+    raise JournalRefusal("no. Do something else")
 
 
 async def test_one_turn_of_the_loop_is_one_commit(writer_of: Make) -> None:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._limits.adaptive import FIRST_BELIEF, MEMORY, Ceiling
+from apixo_async._limits.adaptive import FIRST_BELIEF, MEMORY, AdaptiveLimit
 
 
-def cut(limit: int = 1_000, *, use: int = 10, now: float = 100.0) -> Ceiling:
+def cut(limit: int = 1_000, *, use: int = 10, now: float = 100.0) -> AdaptiveLimit:
     """Return a ceiling that a refused probe has cut."""
-    ceiling = Ceiling(limit)
+    ceiling = AdaptiveLimit(limit)
     assert not ceiling.refused(now - 1, use=use, episode=now - 1, probed=False, pause=1.0)
     assert ceiling.refused(now, use=use, episode=now - 1, probed=True, pause=2.0)
     return ceiling
@@ -19,7 +19,7 @@ def cut(limit: int = 1_000, *, use: int = 10, now: float = 100.0) -> Ceiling:
 
 def test_a_stray_429_costs_nothing() -> None:
     """One episode that one probe ends lowers nothing, however many 429s it has."""
-    ceiling = Ceiling(1_000)
+    ceiling = AdaptiveLimit(1_000)
     for _ in range(50):
         assert not ceiling.refused(100.0, use=3, episode=100.0, probed=False, pause=1.0)
     assert not ceiling.refused(200.0, use=3, episode=200.0, probed=False, pause=1.0)
@@ -36,7 +36,7 @@ def test_a_refused_probe_cuts_to_what_is_granted() -> None:
 def test_a_second_episode_within_a_minute_cuts(later: float, value: int) -> None:
     """A 429 within a minute of the end of the last pause is no stray one."""
     assert MEMORY == 60
-    ceiling = Ceiling(1_000)
+    ceiling = AdaptiveLimit(1_000)
     ceiling.refused(100.0, use=10, episode=100.0, probed=False, pause=30.0)
     ceiling.refused(130.0 + later, use=10, episode=130.0 + later, probed=False, pause=1.0)
     assert ceiling.value == value
@@ -44,7 +44,7 @@ def test_a_second_episode_within_a_minute_cuts(later: float, value: int) -> None
 
 def test_a_429_without_a_pause_is_over_at_once() -> None:
     """The minute in which a second episode counts begins with a 429 that makes no pause."""
-    ceiling = Ceiling(1_000)
+    ceiling = AdaptiveLimit(1_000)
     ceiling.refused(100.0, use=10, episode=100.0, probed=False)
     later = 100.1 + MEMORY
     assert not ceiling.refused(later, use=10, episode=later, probed=False)
@@ -86,7 +86,7 @@ def test_a_cut_has_a_bottom(limit: int, use: int, value: int) -> None:
 
 def test_a_cut_never_raises() -> None:
     """Where more is in use than the ceiling allows, a refusal changes nothing."""
-    ceiling = Ceiling(10)
+    ceiling = AdaptiveLimit(10)
     assert not ceiling.refused(100.0, use=50, episode=100.0, probed=True)
     assert ceiling.value == 10
 
@@ -134,7 +134,7 @@ def test_a_wall_that_is_gone() -> None:
 
 def test_steps_take_their_time() -> None:
     """Where use does not prove a step at once, steps are as far apart as was said."""
-    ceiling = Ceiling(1_000, interval=1.0)
+    ceiling = AdaptiveLimit(1_000, interval=1.0)
     ceiling.refused(100.0, use=10, episode=100.0, probed=True)
     assert ceiling.pressed(115.0, 10)
     assert not ceiling.pressed(115.9, 11)
@@ -164,7 +164,7 @@ def test_always_within_bounds_and_back_in_the_end(
     limit: int, taken: list[tuple[str, int, bool]], gap: float
 ) -> None:
     """Whatever comes, it is within 1 and the limit; pressure without 429s brings the limit back."""
-    ceiling, now, episode = Ceiling(limit), 0.0, 0.0
+    ceiling, now, episode = AdaptiveLimit(limit), 0.0, 0.0
     for step, use, anew in taken:
         now += gap
         episode = now if anew else episode

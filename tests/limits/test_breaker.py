@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._limits.breaker import FIRST_PAUSE, LONGEST_PAUSE, Throttle
+from apixo_async._limits.breaker import FIRST_PAUSE, LONGEST_PAUSE, CircuitBreaker
 
 
-def gate() -> Throttle:
+def gate() -> CircuitBreaker:
     """Return an open gate."""
-    return Throttle(random.Random(7))
+    return CircuitBreaker(random.Random(7))
 
 
-def closed(retry_after: float | None = 5.0) -> Throttle:
+def closed(retry_after: float | None = 5.0) -> CircuitBreaker:
     """Return a gate that a 429 closed at 100, to a request of 99."""
     throttle = gate()
     throttle.refused(100.0, sent_at=99.0, retry_after=retry_after)
@@ -217,7 +217,7 @@ def test_what_passes_during_the_pause_is_no_probe() -> None:
 @pytest.mark.parametrize("retry_after", [None, 3_600.0], ids=repr)
 def test_the_longest_pause_can_be_another(retry_after: float | None) -> None:
     """No pause is longer than the gate's own longest one, asked for or grown."""
-    throttle, pause = Throttle(random.Random(7), longest=5.0), 0.0
+    throttle, pause = CircuitBreaker(random.Random(7), longest=5.0), 0.0
     for now in range(0, 1_000, 100):
         pause = throttle.refused(float(now), sent_at=float(now), retry_after=retry_after)
         assert pause <= 5.0
@@ -235,7 +235,7 @@ events = st.tuples(
 @given(st.integers(0, 9), st.lists(events, max_size=60))
 def test_the_gate_never_sticks(seed: int, steps: list[tuple[str, float, float | None]]) -> None:
     """In any order of answers, one probe at most is out, and with none out the gate opens."""
-    throttle, now = Throttle(random.Random(seed)), 100.0
+    throttle, now = CircuitBreaker(random.Random(seed)), 100.0
     in_flight: list[float] = []
     probe: float | None = None  # When the probe that is out was sent.
     for step, part, retry_after in steps:

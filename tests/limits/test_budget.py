@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apixo_async._limits.budget import Budget
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async._limits.window import MARGIN
 from apixo_async._types import Limits
 
-SUBMIT, ASKED, SCHEDULED = Urgency
+SUBMIT, ASKED, SCHEDULED = Priority
 WINDOW = 60.0
 
 
@@ -25,7 +25,7 @@ WINDOW = 60.0
 class Request:
     """A request on its way: its class, when it went, what the limit was, and the tasks known."""
 
-    urgency: Urgency
+    urgency: Priority
     sent_at: float
     limit: int
     known: int
@@ -37,7 +37,7 @@ class Account:
 
     budget: Budget
     now: float = 1_000.0
-    waiting: dict[Urgency, int] = field(default_factory=lambda: dict.fromkeys(Urgency, 0))
+    waiting: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
     flying: list[Request] = field(default_factory=list[Request])
     counted: list[tuple[float, Request]] = field(default_factory=list[tuple[float, Request]])
     idle: int = 0
@@ -98,13 +98,13 @@ Act = Callable[[Account, int, float], None]
 
 
 def want(account: Account, pick: int, share: float) -> None:
-    urgency = tuple(Urgency)[pick % 3]
+    urgency = tuple(Priority)[pick % 3]
     account.waiting[urgency] += 1 + int(10 * share)
 
 
 def leave(account: Account, pick: int, share: float) -> None:
     del share
-    urgency = tuple(Urgency)[pick % 3]
+    urgency = tuple(Priority)[pick % 3]
     account.waiting[urgency] = max(0, account.waiting[urgency] - 1)
 
 
@@ -229,17 +229,17 @@ def test_whatever_happens(start: tuple[int, int], steps: list[tuple[int, int, fl
 # --- what ceilings do to the rest ------------------------------------------------------------
 
 
-def let_go(budget: Budget, now: float, urgency: Urgency, most: int = 10_000) -> int:
+def let_go(budget: Budget, now: float, urgency: Priority, most: int = 10_000) -> int:
     """Let requests of a class go, as many as may."""
     for count in range(most):
-        waiting = dict.fromkeys(Urgency, False) | {urgency: True}
+        waiting = dict.fromkeys(Priority, False) | {urgency: True}
         if budget.next_class(now, waiting) is None:
             return count
         budget.take(urgency, now)
     return most
 
 
-def refuse(budget: Budget, now: float, urgency: Urgency, *, known: int = 0) -> None:
+def refuse(budget: Budget, now: float, urgency: Priority, *, known: int = 0) -> None:
     """Answer 429 to a request that is sent at this moment."""
     assert let_go(budget, now, urgency, 1) == 1
     budget.throttled(urgency, now, sent_at=now, known=known, retry_after=1.0)
@@ -305,7 +305,7 @@ def test_refused_polls_lower_the_rate() -> None:
 
 
 @pytest.mark.parametrize("urgency", [SUBMIT, SCHEDULED])
-def test_one_cut_an_episode(urgency: Urgency) -> None:
+def test_one_cut_an_episode(urgency: Priority) -> None:
     """However many probes of one episode are refused, they lower the ceiling once."""
     budget = account_with(0)
     for now in range(100, 110, 2):

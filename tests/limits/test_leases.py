@@ -9,7 +9,7 @@ import pytest
 
 from apixo_async import Limiter, Limits
 from apixo_async._limits.leases import Permit, Slot
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ FIRST_WORDS: dict[str, tuple[Callable[[Permit], object], int]] = {
 async def test_a_permit_ends_once(say: Callable[[Permit], object], counts: int) -> None:
     """Only the first word on how a request ended counts."""
     limiter = Limiter(Limits(requests_per_minute=2))
-    permit = await limiter.permit(Urgency.SUBMIT)
+    permit = await limiter.permit(Priority.SUBMIT)
     assert (permit.taken_at, permit.has_place, permit.known_tasks) == (now(), False, 0)
     say(permit)
     for later in (Permit.answered, Permit.unanswered, Permit.unused):
@@ -45,7 +45,7 @@ async def test_a_permit_knows_the_tasks_of_its_moment() -> None:
     """What a 429 means is read from the tasks that existed when the request went."""
     limiter = Limiter()
     slots = [limiter.slot_above() for _ in range(3)]
-    permit = await limiter.permit(Urgency.SUBMIT)
+    permit = await limiter.permit(Priority.SUBMIT)
     slots[0].release()
     assert permit.known_tasks == 3
 

@@ -14,7 +14,7 @@ from apixo_async import (
     Limits,
 )
 from apixo_async._limits.limiter import Permit
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def taken(limiter: Limiter, urgency: Urgency = Urgency.SUBMIT) -> Permit:
+async def taken(limiter: Limiter, urgency: Priority = Priority.SUBMIT) -> Permit:
     """Take a permit that must be there at once."""
     async with asyncio.timeout(0.001):
         return await limiter.permit(urgency)
@@ -36,7 +36,7 @@ async def test_burst_then_evenly() -> None:
     start = now()
     times: list[float] = []
     for _ in range(90):
-        permit = await limiter.permit(Urgency.SUBMIT)
+        permit = await limiter.permit(Priority.SUBMIT)
         permit.answered()
         times.append(now() - start)
     assert times[59] == 0.0
@@ -50,7 +50,7 @@ async def test_no_window_above_the_limit_and_none_wasted() -> None:
     arrivals: list[float] = []
 
     async def exchange() -> None:
-        permit = await limiter.permit(Urgency.SUBMIT)
+        permit = await limiter.permit(Priority.SUBMIT)
         latency = rng.uniform(0.0, 0.8)
         to_server = rng.uniform(0.0, latency)
         await asyncio.sleep(to_server)
@@ -71,7 +71,7 @@ async def test_unanswered_requests_count_longer() -> None:
     limiter = Limiter(Limits(requests_per_minute=1))
     start = now()
     (await taken(limiter)).unanswered()
-    await limiter.permit(Urgency.SUBMIT)
+    await limiter.permit(Priority.SUBMIT)
     assert now() - start == pytest.approx(65.02)
 
 
@@ -87,7 +87,7 @@ async def test_cancelled_waiters_hold_nothing() -> None:
     """Waiters cancelled before and after their turn has come leave every permit free."""
     limiter = Limiter(Limits(requests_per_minute=10))
     first = await taken(limiter)
-    waiters = [asyncio.create_task(limiter.permit(Urgency.SUBMIT)) for _ in range(3)]
+    waiters = [asyncio.create_task(limiter.permit(Priority.SUBMIT)) for _ in range(3)]
     await asyncio.sleep(0)
     assert limiter.permits_waiting == 3
     waiters[1].cancel()
@@ -106,14 +106,14 @@ async def test_submits_before_polls_which_keep_a_quarter() -> None:
     limiter = Limiter(Limits(requests_per_minute=60))
     order: list[str] = []
 
-    async def take(urgency: Urgency, name: str) -> None:
+    async def take(urgency: Priority, name: str) -> None:
         (await limiter.permit(urgency)).answered()
         order.append(name)
 
-    blocker = [await taken(limiter, Urgency.SCHEDULED) for _ in range(6)]
+    blocker = [await taken(limiter, Priority.SCHEDULED) for _ in range(6)]
     waiting = [
         asyncio.create_task(take(urgency, f"{urgency.value}{n}"))
-        for urgency in (Urgency.SCHEDULED, Urgency.ASKED, Urgency.SUBMIT)
+        for urgency in (Priority.SCHEDULED, Priority.ASKED, Priority.SUBMIT)
         for n in range(4)
     ]
     await asyncio.sleep(0)
@@ -193,10 +193,10 @@ async def test_429_to_a_submit_closes_submits_only() -> None:
     start = now()
     scope, pause = (await taken(limiter)).throttled(7.0)
     assert (scope, pause) == ("submits", 7.0)
-    (await taken(limiter, Urgency.SCHEDULED)).answered()
-    probe = await limiter.permit(Urgency.SUBMIT)
+    (await taken(limiter, Priority.SCHEDULED)).answered()
+    probe = await limiter.permit(Priority.SUBMIT)
     assert now() - start == pytest.approx(7.0)
-    others = [asyncio.create_task(limiter.permit(Urgency.SUBMIT)) for _ in range(5)]
+    others = [asyncio.create_task(limiter.permit(Priority.SUBMIT)) for _ in range(5)]
     await asyncio.sleep(30)
     assert not any(other.done() for other in others)
     probe.answered()
@@ -209,13 +209,13 @@ async def test_429_to_a_submit_closes_submits_only() -> None:
 async def test_429_to_a_poll_closes_everything() -> None:
     """After a 429 to a poll, neither submits nor polls go until one probe is answered."""
     limiter = Limiter(seed=1)
-    scope, pause = (await taken(limiter, Urgency.SCHEDULED)).throttled(None)
+    scope, pause = (await taken(limiter, Priority.SCHEDULED)).throttled(None)
     assert scope == "everything"
     assert 0.8 <= pause <= 1.2
     start = now()
-    probe = await limiter.permit(Urgency.SUBMIT)
+    probe = await limiter.permit(Priority.SUBMIT)
     assert now() - start == pytest.approx(pause)
-    poll = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    poll = asyncio.create_task(limiter.permit(Priority.ASKED))
     await asyncio.sleep(10)
     assert not poll.done()
     probe.unanswered()  # A probe that tells nothing makes room for the next probe.
@@ -225,9 +225,9 @@ async def test_429_to_a_poll_closes_everything() -> None:
 async def test_lost_probe_of_both_gates() -> None:
     """A submit that is refused while it probes for all traffic makes room for a poll's probe."""
     limiter = Limiter(seed=1)
-    (await taken(limiter, Urgency.SCHEDULED)).throttled(1.0)
-    submit = await limiter.permit(Urgency.SUBMIT)
-    poll = asyncio.create_task(limiter.permit(Urgency.SCHEDULED))
+    (await taken(limiter, Priority.SCHEDULED)).throttled(1.0)
+    submit = await limiter.permit(Priority.SUBMIT)
+    poll = asyncio.create_task(limiter.permit(Priority.SCHEDULED))
     await asyncio.sleep(1)
     assert not poll.done()
     submit.throttled(5.0)
@@ -240,7 +240,7 @@ def test_one_limiter_on_loops_in_turn() -> None:
 
     async def take(count: int) -> int:
         for _ in range(count):
-            await limiter.permit(Urgency.SUBMIT)
+            await limiter.permit(Priority.SUBMIT)
         return limiter.requests_used(now())
 
     assert asyncio.run(take(2)) == 2
@@ -258,7 +258,7 @@ async def test_higher_limits_serve_at_once() -> None:
     await limiter.slot()
     (await taken(limiter)).answered()
     waiters = [asyncio.create_task(limiter.slot()) for _ in range(3)]
-    polls = [asyncio.create_task(limiter.permit(Urgency.ASKED)) for _ in range(3)]
+    polls = [asyncio.create_task(limiter.permit(Priority.ASKED)) for _ in range(3)]
     await asyncio.sleep(0.5)
     assert not any(task.done() for task in (*waiters, *polls))
     limiter.limits = Limits(3, 1_200)
@@ -275,9 +275,9 @@ async def test_lower_limits_take_nothing_back() -> None:
     start = now()
     slots = [await limiter.slot() for _ in range(5)]
     for _ in range(20):
-        (await taken(limiter, Urgency.ASKED)).answered()
+        (await taken(limiter, Priority.ASKED)).answered()
     limiter.limits = Limits(2, 12)
-    poll = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    poll = asyncio.create_task(limiter.permit(Priority.ASKED))
     slot = asyncio.create_task(limiter.slot())
     await poll
     assert now() - start == pytest.approx(60.02)
@@ -294,7 +294,7 @@ async def test_the_timer_follows_the_limits() -> None:
     """Whoever waited by the pace of a low limit goes by the pace of the higher one."""
     limiter = Limiter(Limits(requests_per_minute=1))
     (await taken(limiter)).answered()
-    poll = asyncio.create_task(limiter.permit(Urgency.ASKED))
+    poll = asyncio.create_task(limiter.permit(Priority.ASKED))
     await asyncio.sleep(10)
     limiter.limits = Limits(requests_per_minute=60)
     await asyncio.wait_for(poll, 0.1)
@@ -305,7 +305,7 @@ def test_limits_before_the_first_use() -> None:
     limiter = Limiter(Limits(1, 1))
 
     async def burst() -> int:
-        permits = [asyncio.create_task(limiter.permit(Urgency.ASKED)) for _ in range(50)]
+        permits = [asyncio.create_task(limiter.permit(Priority.ASKED)) for _ in range(50)]
         await asyncio.sleep(0.01)
         return sum(permit.done() for permit in permits)
 
@@ -335,10 +335,10 @@ async def test_reserve() -> None:
     assert limiter.requests_per_second == 10.0
     assert limiter.reserve(now()) == 6.0
     for _ in range(30):
-        (await taken(limiter, Urgency.ASKED)).answered()
+        (await taken(limiter, Priority.ASKED)).answered()
     assert limiter.reserve(now()) == pytest.approx(3.0)
     limiter.pace()
-    await taken(limiter, Urgency.ASKED)
+    await taken(limiter, Priority.ASKED)
     assert limiter.reserve(now()) == 0.0
 
 
@@ -346,7 +346,7 @@ async def test_a_reserve_ends_with_the_limit() -> None:
     """Where the minute is full, nothing is in reserve."""
     limiter = Limiter(Limits(requests_per_minute=10))
     for _ in range(10):
-        (await limiter.permit(Urgency.ASKED)).answered()
+        (await limiter.permit(Priority.ASKED)).answered()
     await asyncio.sleep(4)
     assert limiter.reserve(now()) == 0.0
 
@@ -361,21 +361,21 @@ async def test_ceilings_are_told() -> None:
         slot.confirm()
     (await taken(limiter)).throttled(1.0)
     assert told == []
-    (await limiter.permit(Urgency.SUBMIT)).throttled(1.0)
+    (await limiter.permit(Priority.SUBMIT)).throttled(1.0)
     await asyncio.sleep(0)
     assert told == [EffectiveLimitLowered("slots", 3, 200)]
     assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (3, 3_000)
-    (await taken(limiter, Urgency.ASKED)).throttled(1.0)
-    (await limiter.permit(Urgency.ASKED)).throttled(1.0)
+    (await taken(limiter, Priority.ASKED)).throttled(1.0)
+    (await limiter.permit(Priority.ASKED)).throttled(1.0)
     assert told[1:] == [EffectiveLimitLowered("requests", 30, 3_000)]
     assert limiter.requests_per_second == 0.5
-    waiter = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
+    waiter = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await asyncio.sleep(30)
     assert not waiter.done()
     slots[0].release()
     (await waiter).answered()
     slots[3].confirm()
-    waiter = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
+    waiter = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await waiter
     assert told[2:] == [EffectiveLimitRaised("slots", 4, 200)]
     limiter.limits = Limits(200, 3_001)
@@ -389,7 +389,7 @@ async def test_an_accepted_submit_makes_no_room() -> None:
     limiter = Limiter(Limits(concurrent_tasks=1))
     slot = await limiter.slot()
     permit = await taken(limiter)
-    next_one = asyncio.create_task(limiter.permit(Urgency.SUBMIT))
+    next_one = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await asyncio.sleep(0)
     permit.answered()
     slot.confirm()
@@ -406,7 +406,7 @@ async def test_a_crowd_shares_timers() -> None:
     start, steps = now(), set[float]()
 
     async def poll() -> None:
-        (await limiter.permit(Urgency.SCHEDULED)).answered()
+        (await limiter.permit(Priority.SCHEDULED)).answered()
         steps.add(loop.time())
 
     await asyncio.gather(*(poll() for _ in range(1_000)))
@@ -419,10 +419,10 @@ async def test_the_first_stamp_sets_the_timer_anew() -> None:
     limiter = Limiter(Limits(1, 1))
     start = now()
     (await limiter.slot()).hold(500.0)
-    permit = await taken(limiter, Urgency.ASKED)
+    permit = await taken(limiter, Priority.ASKED)
     waiters = [
         asyncio.create_task(limiter.slot()),
-        asyncio.create_task(limiter.permit(Urgency.ASKED)),
+        asyncio.create_task(limiter.permit(Priority.ASKED)),
     ]
     await asyncio.sleep(1)
     permit.answered()
@@ -437,7 +437,7 @@ async def test_the_next_of_the_first_submits_goes_at_once() -> None:
     limiter = Limiter()
     (await limiter.slot()).hold(500.0)  # A timer runs, and is not what they wait for.
     first = [await taken(limiter) for _ in range(16)]
-    others = [asyncio.create_task(limiter.permit(Urgency.SUBMIT)) for _ in range(3)]
+    others = [asyncio.create_task(limiter.permit(Priority.SUBMIT)) for _ in range(3)]
     await asyncio.sleep(1)
     assert not any(other.done() for other in others)
     for n in range(2):
@@ -451,23 +451,23 @@ async def test_one_who_polls_again_and_again_keeps_a_quarter() -> None:
     """Polls asked for one after the other keep their quarter against a crowd of submits."""
     limiter = Limiter(Limits(requests_per_minute=6_000))
     loop = asyncio.get_running_loop()
-    served: list[Urgency] = []
+    served: list[Priority] = []
 
     async def submit() -> None:
-        (await limiter.permit(Urgency.SUBMIT)).answered()
-        served.append(Urgency.SUBMIT)
+        (await limiter.permit(Priority.SUBMIT)).answered()
+        served.append(Priority.SUBMIT)
 
     async def poll_on() -> None:
         while True:
-            (await limiter.permit(Urgency.SCHEDULED)).answered()
-            served.append(Urgency.SCHEDULED)
+            (await limiter.permit(Priority.SCHEDULED)).answered()
+            served.append(Priority.SCHEDULED)
 
     submits = [loop.create_task(submit()) for _ in range(2_000)]
     polling = loop.create_task(poll_on())
     await asyncio.sleep(1.0)
     served.clear()  # The burst went to those who stood there first.
     await asyncio.sleep(10.0)
-    assert 0.24 <= served.count(Urgency.SCHEDULED) / len(served) <= 0.27
+    assert 0.24 <= served.count(Priority.SCHEDULED) / len(served) <= 0.27
     for task in (polling, *submits):
         task.cancel()
     await asyncio.gather(polling, *submits, return_exceptions=True)

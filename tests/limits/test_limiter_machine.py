@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from apixo_async import Limiter, Limits
 from apixo_async._limits.limiter import Permit, Slot
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async._limits.window import MARGIN
 from apixo_async.testing import VirtualTimeLoop
 
@@ -28,7 +28,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
         self.loop = self.runner.get_loop()
         self.slot_line: deque[asyncio.Task[Slot]] = deque()
-        self.lines: dict[Urgency, deque[asyncio.Task[Permit]]] = {u: deque() for u in Urgency}
+        self.lines: dict[Priority, deque[asyncio.Task[Permit]]] = {u: deque() for u in Priority}
         self.slots, self.holds, self.flying = list[Slot](), list[float](), list[Permit]()
         self.confirmed = set[Slot]()
 
@@ -101,8 +101,8 @@ class LimiterMachine(RuleBasedStateMachine):
 
     # --- permits -------------------------------------------------------------------------
 
-    @rule(urgency=st.sampled_from(Urgency), count=st.integers(1, 5))
-    def want_permits(self, urgency: Urgency, count: int) -> None:
+    @rule(urgency=st.sampled_from(Priority), count=st.integers(1, 5))
+    def want_permits(self, urgency: Priority, count: int) -> None:
         def want() -> None:
             for _ in range(count):
                 task = self.loop.create_task(self.limiter.permit(urgency))
@@ -170,12 +170,12 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @property
     def polls_wait(self) -> bool:
-        return any(line for urgency, line in self.lines.items() if urgency is not Urgency.SUBMIT)
+        return any(line for urgency, line in self.lines.items() if urgency is not Priority.SUBMIT)
 
     @property
     def a_submit_has_room(self) -> bool:
         existing = len(self.confirmed.intersection(self.slots)) + len(self.holds)
-        return bool(self.lines[Urgency.SUBMIT]) and existing < self.limiter.effective_slots_limit
+        return bool(self.lines[Priority.SUBMIT]) and existing < self.limiter.effective_slots_limit
 
     # --- what holds always ---------------------------------------------------------------
 

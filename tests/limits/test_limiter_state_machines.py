@@ -7,9 +7,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from apixo_async._limits.breaker import LONGEST_PAUSE, Throttle
+from apixo_async._limits.breaker import LONGEST_PAUSE, CircuitBreaker
 from apixo_async._limits.slots import SlotTable
-from apixo_async._limits.window import MARGIN, PermitLog
+from apixo_async._limits.window import MARGIN, SlidingWindow
 
 from ..support.machines import DELAYS, PICKS, SHARES, Arrivals, run_machine
 
@@ -63,7 +63,7 @@ class PermitMachine(RuleBasedStateMachine):
 
     @initialize(limit=st.sampled_from((1, 2, 5, 20, 50)))
     def begin(self, limit: int) -> None:
-        self.log, self.now = PermitLog(limit), 1_000.0
+        self.log, self.now = SlidingWindow(limit), 1_000.0
         self.arrivals, self.flying = Arrivals(limit), list[float]()
 
     @rule(most=st.integers(1, 30))
@@ -126,7 +126,7 @@ class ThrottleMachine(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 9))
     def begin(self, seed: int) -> None:
-        self.gate, self.now = Throttle(random.Random(seed)), 1_000.0
+        self.gate, self.now = CircuitBreaker(random.Random(seed)), 1_000.0
         self.flying: list[float] = []
 
     @rule()

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._limits.priority import RateMeter, Turns, Urgency
+from apixo_async._limits.priority import FairPicker, Priority, RateMeter
 
-SUBMIT, ASKED, SCHEDULED = Urgency
+SUBMIT, ASKED, SCHEDULED = Priority
 LETTER = {SUBMIT: "S", ASKED: "a", SCHEDULED: "s"}
 
 
 def order(waiting: str, permits: int) -> str:
     """Return who is served when these classes wait without end."""
-    turns, served = Turns(), ""
+    turns, served = FairPicker(), ""
     for _ in range(permits):
         choice = turns.choose(submit="S" in waiting, asked="a" in waiting, scheduled="s" in waiting)
         if choice is None:
@@ -46,12 +46,12 @@ def test_who_is_served(waiting: str, served: str) -> None:
 
 def test_the_classes_in_their_order() -> None:
     """The classes are listed in the order in which they are served."""
-    assert [urgency.value for urgency in Urgency] == ["submit", "asked", "scheduled"]
+    assert [urgency.value for urgency in Priority] == ["submit", "asked", "scheduled"]
 
 
 def test_a_poll_that_comes_late_is_served_at_once() -> None:
     """After many submits in a row a poll need not wait for three more."""
-    turns = Turns()
+    turns = FairPicker()
     for _ in range(10):
         turns.served(SUBMIT)
     assert turns.choose(submit=True, asked=False, scheduled=True) is SCHEDULED
@@ -59,11 +59,11 @@ def test_a_poll_that_comes_late_is_served_at_once() -> None:
 
 @settings(max_examples=200, deadline=None, database=None)
 @given(
-    st.lists(st.fixed_dictionaries(dict.fromkeys(Urgency, st.booleans())), min_size=1, max_size=60)
+    st.lists(st.fixed_dictionaries(dict.fromkeys(Priority, st.booleans())), min_size=1, max_size=60)
 )
-def test_nobody_starves(rounds: list[dict[Urgency, bool]]) -> None:
+def test_nobody_starves(rounds: list[dict[Priority, bool]]) -> None:
     """Whoever waits through four permits is served: polls one of them, submits three."""
-    turns, choices = Turns(), list[Urgency | None]()
+    turns, choices = FairPicker(), list[Priority | None]()
     for waiting in rounds:
         choice = turns.choose(
             submit=waiting[SUBMIT], asked=waiting[ASKED], scheduled=waiting[SCHEDULED]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from apixo_async._limits.window import MARGIN, SLACK, PermitLog
+from apixo_async._limits.window import MARGIN, SLACK, SlidingWindow
 
 LIVELY = settings(max_examples=300, deadline=None, database=None)
 #: For how long a stamp counts.
@@ -55,7 +55,7 @@ class Run:
         return most
 
 
-def run(log: PermitLog, requests: list[Request], *, rebind_after: int | None = None) -> Run:
+def run(log: SlidingWindow, requests: list[Request], *, rebind_after: int | None = None) -> Run:
     """Send the requests one after the other, each as early as the log lets it go."""
     done, now, wished = Run(), 1_000.0, 1_000.0
     ends: list[tuple[float, int, Callable[[float], None]]] = []
@@ -114,7 +114,7 @@ def test_no_window_of_the_server_holds_more(
     limit: int, wanted: list[Request], drift: float
 ) -> None:
     """Wherever between permit and end a request arrives, 60 s never hold more than the limit."""
-    done = run(PermitLog(limit), wanted)
+    done = run(SlidingWindow(limit), wanted)
     assert done.fullest(60.0, drift=drift) <= limit
 
 
@@ -124,12 +124,12 @@ def test_another_loop_does_not_forget(
     limit: int, wanted: list[Request], data: st.DataObject
 ) -> None:
     """What was in flight when the loop changed may still arrive, and is counted."""
-    log = PermitLog(limit)
+    log = SlidingWindow(limit)
     done = run(log, wanted, rebind_after=data.draw(st.integers(0, len(wanted) - 1)))
     assert max(done.fullest(60.0), log.used(done.taken[-1])) <= limit
 
 
-def burst(log: PermitLog, now: float) -> int:
+def burst(log: SlidingWindow, now: float) -> int:
     """Take as many permits as go at one instant."""
     for count in itertools.count():
         if log.ready_at(now) > now:
@@ -143,7 +143,7 @@ def burst(log: PermitLog, now: float) -> int:
 )
 def test_a_burst_then_evenly(limit: int, at_once: int) -> None:
     """A tenth of the limit goes at once, at least one; the rest of the minute comes evenly."""
-    log = PermitLog(limit)
+    log = SlidingWindow(limit)
     assert burst(log, 5.0) == at_once
     done = run(log, [Request(0.0, 0.1, 1.0, "answered")] * (limit - at_once))
     # By then the bucket has filled up again.
@@ -157,7 +157,7 @@ def test_a_burst_then_evenly(limit: int, at_once: int) -> None:
 def test_never_faster_than_burst_and_pace(limit: int, wanted: list[Request]) -> None:
     """Any stretch of time sees at most the burst and what the pace adds to it."""
     sent = [one for one in wanted if one.fate != "unused"]
-    taken = run(PermitLog(limit), sent).taken
+    taken = run(SlidingWindow(limit), sent).taken
     for first, last in itertools.combinations(range(len(taken)), 2):
         span = taken[last] - taken[first]
         assert last - first + 1 <= max(1.0, limit / 10) + span * limit / 60 + 1e-6
@@ -193,7 +193,7 @@ def test_little_of_the_limit_is_wasted(
     limit: int, minutes: int, latency: Callable[[random.Random], float]
 ) -> None:
     """At a mean latency of half a second, greedy demand gets 99 % of the limit."""
-    rng, log = random.Random(7), PermitLog(limit)
+    rng, log = random.Random(7), SlidingWindow(limit)
     now, end, sent = 0.0, 60.0 * minutes, 0
     ends: list[float] = []
     while now < end:
@@ -212,7 +212,7 @@ def test_little_of_the_limit_is_wasted(
 @pytest.mark.parametrize("limit", [7, 10_000])
 def test_the_time_it_names_is_a_time_at_which_it_lets_go(start: float, limit: int) -> None:
     """A timer set for that time finds a permit, at most one tick of the clock later."""
-    log, now = PermitLog(limit), start
+    log, now = SlidingWindow(limit), start
     for _ in range(2_000):
         ready = log.ready_at(now)
         if ready > now:
@@ -226,7 +226,7 @@ def test_the_time_it_names_is_a_time_at_which_it_lets_go(start: float, limit: in
 
 def test_unused_permits_are_not_lost() -> None:
     """A permit with which nothing was sent leaves no trace, neither in the count nor the pace."""
-    log = PermitLog(100)
+    log = SlidingWindow(100)
     for _ in range(50):
         assert burst(log, 3.0) == 10
         for _ in range(10):
@@ -240,7 +240,7 @@ def test_unused_permits_are_not_lost() -> None:
 
 def test_an_unused_permit_gives_back_one() -> None:
     """What comes back is one permit for each unused one, and never more than a burst."""
-    log = PermitLog(100)
+    log = SlidingWindow(100)
     assert burst(log, 3.0) == 10
     for _ in range(3):
         log.unused()
@@ -253,7 +253,7 @@ def test_an_unused_permit_gives_back_one() -> None:
 
 def test_all_in_flight() -> None:
     """While every permit is in flight, only the end of one of them can tell."""
-    log = PermitLog(2)
+    log = SlidingWindow(2)
     log.take(0.0)
     log.take(30.0)
     assert (log.ready_at(1e6), log.used(1e6)) == (math.inf, 2)
@@ -264,7 +264,7 @@ def test_all_in_flight() -> None:
 def test_stamps_of_both_kinds() -> None:
     """An answer counts from when it came, a request without one from five seconds after its end."""
     assert (MARGIN, SLACK) == (5.0, 0.02)
-    log = PermitLog(2)
+    log = SlidingWindow(2)
     log.take(0.0)
     log.take(30.0)
     log.unanswered(31.0)
@@ -276,7 +276,7 @@ def test_stamps_of_both_kinds() -> None:
 
 def test_the_burst_can_be_spent() -> None:
     """After `drain` one permit goes, and the others evenly."""
-    log = PermitLog(600)
+    log = SlidingWindow(600)
     log.drain(10.0)
     assert burst(log, 10.0) == 1
     assert log.ready_at(10.0) == pytest.approx(10.1)
@@ -284,7 +284,7 @@ def test_the_burst_can_be_spent() -> None:
 
 def test_draining_gives_nothing() -> None:
     """Where there is less than one permit, `drain` adds none."""
-    log = PermitLog(600)
+    log = SlidingWindow(600)
     assert burst(log, 10.0) == 60
     log.drain(10.0)
     assert log.ready_at(10.0) == pytest.approx(10.1)
@@ -292,7 +292,7 @@ def test_draining_gives_nothing() -> None:
 
 def test_a_loop_whose_clock_begins_anew() -> None:
     """Stamps of a clock that went backwards mean nothing; what is in flight still counts."""
-    log = PermitLog(3)
+    log = SlidingWindow(3)
     log.take(1_000.0)
     log.answered(1_000.0)
     log.take(1_020.0)
@@ -306,7 +306,7 @@ def test_a_loop_whose_clock_begins_anew() -> None:
 
 def test_a_window_of_another_length() -> None:
     """The window is a minute unless it is said otherwise."""
-    log = PermitLog(1, window=1.0)
+    log = SlidingWindow(1, window=1.0)
     log.take(0.0)
     log.answered(0.0)
     assert log.ready_at(0.5) == 1.0 + SLACK
@@ -314,7 +314,7 @@ def test_a_window_of_another_length() -> None:
 
 def test_what_the_service_granted() -> None:
     """Answers of one window are what the service grants; 429s count against the limit only."""
-    log = PermitLog(100)
+    log = SlidingWindow(100)
     for end in (log.answered, log.answered, log.unanswered, log.refused):
         log.take(10.0)
         end(10.0)
@@ -324,7 +324,7 @@ def test_what_the_service_granted() -> None:
 
 def test_grants_of_an_earlier_window() -> None:
     """What was granted is counted anew at each asking."""
-    log = PermitLog(100)
+    log = SlidingWindow(100)
     log.take(10.0)
     log.answered(10.0)
     assert [log.granted(at) for at in (10.0 + KEPT - 0.01, 10.0 + KEPT)] == [1, 0]
@@ -333,7 +333,7 @@ def test_grants_of_an_earlier_window() -> None:
 @pytest.mark.parametrize("fate", ["answered", "unanswered", "refused"])
 def test_whether_a_stamp_is_left(fate: str) -> None:
     """A stamp of any kind makes room one day; a request in flight, or none, does not."""
-    log = PermitLog(100)
+    log = SlidingWindow(100)
     assert log.is_stamped is False
     log.take(10.0)
     assert log.is_stamped is False
@@ -345,7 +345,7 @@ def test_whether_a_stamp_is_left(fate: str) -> None:
 
 def test_another_limit() -> None:
     """What was sent counts against a new limit, and the pace is the new one's."""
-    log = PermitLog(600)
+    log = SlidingWindow(600)
     assert burst(log, 10.0) == 60
     log.resize(60)
     assert log.ready_at(10.0) == math.inf
@@ -358,7 +358,7 @@ def test_another_limit() -> None:
 
 def test_a_lower_limit_shrinks_the_burst() -> None:
     """A burst that was saved up is no larger than the new limit's."""
-    log = PermitLog(600)
+    log = SlidingWindow(600)
     assert log.reserve(5.0) == 60
     log.resize(100)
     assert (log.reserve(5.0), burst(log, 5.0), log.reserve(5.0)) == (10, 10, 0)
@@ -375,20 +375,20 @@ def test_a_lower_limit_shrinks_the_burst() -> None:
 )
 def test_a_crowd_is_served_by_the_handful(limit: int, waiting: int, later: float) -> None:
     """It is worth to wait a tick where more go together then."""
-    log = PermitLog(limit)
+    log = SlidingWindow(limit)
     assert burst(log, 10.0) == limit // 10
     assert log.worth_waking_at(10.0, waiting) == pytest.approx(10.0 + later)
 
 
 def test_a_crowd_before_a_full_minute() -> None:
     """Where the minute is full, a crowd is served a tick after the first stamp is old."""
-    log = PermitLog(10_000)
+    log = SlidingWindow(10_000)
     for now in range(100):
         for _ in range(burst(log, float(now))):
             log.answered(float(now))
     first = log.worth_waking_at(62.0, 1)
     assert log.worth_waking_at(62.0, 50) >= first
-    full = PermitLog(2_400)
+    full = SlidingWindow(2_400)
     full.take(0.0)
     for _ in range(2_399):
         full.take(1.0)

@@ -16,7 +16,7 @@ from apixo_async import (
     Task,
     TaskOrphaned,
 )
-from apixo_async._map.buyer import Counter, StoppedError
+from apixo_async._map.buyer import Buyer, StoppedError
 from apixo_async._types import POLLED, Delivery
 from apixo_async.testing import Fault, Simulator
 
@@ -29,7 +29,7 @@ CASTLE = castle(0)
 
 async def test_bought_after_a_pause(simulator: Simulator, client_of: ClientOf) -> None:
     """A purchase waits for its pause, then buys with the options of its map."""
-    counter = Counter(shop_of(client_of(simulator)), Delivery(provider="value"))
+    counter = Buyer(shop_of(client_of(simulator)), Delivery(provider="value"))
     start = asyncio.get_running_loop().time()
     task = await counter.buy(castle(1), 7.0)
     assert simulator.tasks[task.id].provider == "value"
@@ -40,7 +40,7 @@ async def test_bought_after_a_pause(simulator: Simulator, client_of: ClientOf) -
 async def test_stop_never_ends_a_post(simulator: Simulator, client_of: ClientOf) -> None:
     """What was sent gets its answer after the stop; what waits for its turn is not bought."""
     client = client_of(simulator, latency=2.0, limits=Limits(concurrent_tasks=1))
-    counter = Counter(shop_of(client), POLLED)
+    counter = Buyer(shop_of(client), POLLED)
     sent, waits, pauses = (
         asyncio.create_task(counter.buy(castle(1), pause)) for pause in (0.0, 0.0, 60.0)
     )
@@ -58,7 +58,7 @@ async def test_stop_of_one_map_while_many_wait(client_of: ClientOf) -> None:
     """A stop ends all waits of its map, for slots or in a pause, and none of another caller."""
     limiter = Limiter(Limits(concurrent_tasks=1))
     client, held = client_of(Simulator(seed=1), limiter=limiter), await limiter.slot()
-    counter, other = Counter(shop_of(client), POLLED), Counter(shop_of(client), POLLED)
+    counter, other = Buyer(shop_of(client), POLLED), Buyer(shop_of(client), POLLED)
     waits = [asyncio.create_task(counter.buy(castle(1), n % 2 * 60.0)) for n in range(1_000)]
     others = [
         asyncio.create_task(one) for one in (other.buy(castle(2), 0.0), client.submit(CASTLE))
@@ -80,7 +80,7 @@ async def test_stop_in_the_instant_of_a_hand_over(client_of: ClientOf) -> None:
     """A slot that was handed to a purchase in the instant of the stop is free again."""
     simulator, limiter = Simulator(seed=1), Limiter(Limits(concurrent_tasks=1))
     client, held = client_of(simulator, limiter=limiter), await limiter.slot()
-    counter = Counter(shop_of(client), POLLED)
+    counter = Buyer(shop_of(client), POLLED)
     waits = [asyncio.create_task(counter.buy(castle(1), 0.0)) for _ in range(2)]
     behind = asyncio.create_task(client.submit(CASTLE))
     await asyncio.sleep(1)
@@ -97,7 +97,7 @@ async def test_close_of_the_client_while_many_wait(
     """The close of the client ends the waits of its maps, and is not taken for their stop."""
     client = client_of(simulator, limits=Limits(concurrent_tasks=1))
     await client.submit(CASTLE)
-    counter = Counter(shop_of(client), POLLED)
+    counter = Buyer(shop_of(client), POLLED)
     waits = [asyncio.create_task(counter.buy(castle(1), n % 2 * 60.0)) for n in range(1_000)]
     await asyncio.sleep(1)
     await client.aclose()
@@ -110,7 +110,7 @@ async def test_close_of_the_client_while_many_wait(
 async def test_errors_say_what_was_bought(simulator: Simulator, client_of: ClientOf) -> None:
     """A refused purchase says that nothing was bought, an uncertain one that nobody knows."""
     simulator.faults.submit(Fault.status(401), Fault.lost_answer())
-    counter = Counter(shop_of(client_of(simulator)), POLLED)
+    counter = Buyer(shop_of(client_of(simulator)), POLLED)
     with pytest.raises(AuthenticationError) as refused:
         await counter.buy(castle(1), 0.0)
     with pytest.raises(SubmitUncertainError) as uncertain:
@@ -123,13 +123,13 @@ async def test_closed_client(simulator: Simulator, client_of: ClientOf) -> None:
     client = client_of(simulator)
     await client.aclose()
     with pytest.raises(ClientClosedError):
-        Counter(shop_of(client), POLLED)
+        Buyer(shop_of(client), POLLED)
 
 
 async def test_crowd(simulator: Simulator, client_of: ClientOf) -> None:
     """A counter is crowded when so many submits, of any caller, wait for their turn."""
     client = client_of(simulator, limits=Limits(concurrent_tasks=1))
-    counter = Counter(shop_of(client), POLLED)
+    counter = Buyer(shop_of(client), POLLED)
     await client.submit(castle(1))
     assert not counter.is_crowded(1)
     waits = [asyncio.create_task(client.submit(castle(1))) for _ in range(3)]
@@ -142,7 +142,7 @@ async def test_crowd(simulator: Simulator, client_of: ClientOf) -> None:
 async def test_handed_over(simulator: Simulator, client_of: ClientOf, events: list[Event]) -> None:
     """What nobody will take goes to `on_orphan`; a task is named in the log as well."""
     orphans: list[Task | SubmitUncertainError] = []
-    counter = Counter(shop_of(client_of(simulator, on_orphan=orphans.append)), POLLED)
+    counter = Buyer(shop_of(client_of(simulator, on_orphan=orphans.append)), POLLED)
     simulator.faults.submit(None, Fault.lost_answer())
     task = await counter.buy(castle(1), 0.0)
     with pytest.raises(SubmitUncertainError) as uncertain:

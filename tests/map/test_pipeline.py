@@ -18,11 +18,11 @@ from apixo_async import (
     SubmitUncertainError,
     Task,
 )
-from apixo_async._map.buyer import Counter
+from apixo_async._map.buyer import Buyer
 from apixo_async._map.items import Item
 from apixo_async._map.options import Options
-from apixo_async._map.pipeline import Work
-from apixo_async._map.store import Book
+from apixo_async._map.pipeline import Pipeline
+from apixo_async._map.store import MapStore
 from apixo_async._types import POLLED
 from apixo_async.testing import Fault, Simulator
 
@@ -63,11 +63,11 @@ class Log:
             await self.news.wait()
 
 
-def work_of(client: AsyncClient, **options: Any) -> tuple[Work, Log]:
+def work_of(client: AsyncClient, **options: Any) -> tuple[Pipeline, Log]:
     """Return work for a client's shop, and who is told of it."""
     shop, log, checked = shop_of(client), Log(), Options.checked(**options)
-    book = Book(checked, log.failures.append)
-    return Work(Counter(shop, POLLED), book, shop.rng, checked, log), log
+    book = MapStore(checked, log.failures.append)
+    return Pipeline(Buyer(shop, POLLED), book, shop.rng, checked, log), log
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._catalog import family_of
-from apixo_async._map.policy import Luck, ends_buying, is_worth_another, pause_before
+from apixo_async._map.policy import FailureStreak, ends_buying, is_worth_another, pause_before
 
 REF = TaskRef("flux-kontext", "task_1")
 DENIED = PermissionDeniedError("no", status=403)
@@ -53,19 +53,19 @@ def failed(code: str) -> TaskFailedError:
 def test_what_the_next_purchase_would_meet_too(error: ApixoError, ends: bool) -> None:
     """An account's error ends the buying; one input's, model's or task's does not."""
     assert ends_buying(error) is ends
-    assert Luck().ended(error) is ends
+    assert FailureStreak().ended(error) is ends
 
 
 def test_refusals_in_a_row() -> None:
     """Twenty refusals in a row end the buying, whatever they say about the account."""
-    luck, unsent = Luck(), APIConnectionError("unreachable")
+    luck, unsent = FailureStreak(), APIConnectionError("unreachable")
     said = [luck.ended(DENIED if n % 2 else unsent) for n in range(20)]
     assert said == [False] * 19 + [True]
 
 
 def test_a_purchase_in_between() -> None:
     """A purchase says that submits work: refusals are counted anew."""
-    luck = Luck()
+    luck = FailureStreak()
     for _ in range(5):
         assert not any(luck.ended(DENIED) for _ in range(19))
         luck.bought()
@@ -73,7 +73,7 @@ def test_a_purchase_in_between() -> None:
 
 def test_bad_inputs_in_a_row() -> None:
     """What is wrong with inputs says nothing of the next one, however many there are."""
-    luck = Luck()
+    luck = FailureStreak()
     assert not any(luck.ended(BadRequestError("no", status=400)) for _ in range(100))
 
 

@@ -9,7 +9,7 @@ from apixo_async import (
     TaskAbandonedError,
     TaskRef,
 )
-from apixo_async._map.progress import Progress, Tally
+from apixo_async._map.progress import Progress, ProgressCounter
 
 from ..support.maps import castle
 
@@ -19,7 +19,7 @@ ABANDONED = TaskAbandonedError("old", ref=TaskRef("m", "task_1"))
 
 def test_every_end_is_counted_once() -> None:
     """Each input that was read is in one count, by what became of its purchase."""
-    tally, refused = Tally(), APIConnectionError("not bought")
+    tally, refused = ProgressCounter(), APIConnectionError("not bought")
     refused.bought = False
     tally.read, tally.bought = 8, 4
     tally.ended(None, 1)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from apixo_async import AsyncClient, Limits, Polling, SubmitUncertainError, Task
-from apixo_async._map.buyer import Counter
+from apixo_async._map.buyer import Buyer
 from apixo_async._map.options import Options
-from apixo_async._map.runner import Run
+from apixo_async._map.runner import MapRunner
 from apixo_async._types import POLLED
 from apixo_async.testing import Fault, Simulator
 
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 
-def run_of(client: AsyncClient, inputs: Any) -> Run:
+def run_of(client: AsyncClient, inputs: Any) -> MapRunner:
     shop = shop_of(client)
-    return Run(inputs, partial(Counter, shop, POLLED), shop.rng, Options.checked())
+    return MapRunner(inputs, partial(Buyer, shop, POLLED), shop.rng, Options.checked())
 
 
 async def test_a_life(simulator: Simulator, client_of: ClientOf) -> None:
@@ -71,7 +71,7 @@ async def test_bought_in_the_instant_of_the_giving(
     fault: Fault | None,
 ) -> None:
     """What a purchase brings in the instant in which all is given away is given away too."""
-    buy = Counter.buy
+    buy = Buyer.buy
 
     async def bought_too_late(*given: Any) -> Task:
         try:
@@ -79,7 +79,7 @@ async def test_bought_in_the_instant_of_the_giving(
         finally:
             asyncio.get_running_loop().call_soon(run.give_away)  # before the run hears of it
 
-    monkeypatch.setattr(Counter, "buy", bought_too_late)
+    monkeypatch.setattr(Buyer, "buy", bought_too_late)
     simulator.faults.submit(fault)
     orphans: list[Task | SubmitUncertainError] = []
     run = run_of(client_of(simulator, on_orphan=orphans.append), castles(1))

@@ -22,7 +22,7 @@ from apixo_async import (
 )
 from apixo_async._map.items import Item
 from apixo_async._map.options import Options
-from apixo_async._map.store import Book
+from apixo_async._map.store import MapStore
 from apixo_async.journal._entry import Entry
 from apixo_async.journal._journal import Journal
 
@@ -35,13 +35,13 @@ FAILED = TaskFailedError(
 )
 
 
-def book_of(path: Path | None) -> tuple[Book, list[ApixoError]]:
+def book_of(path: Path | None) -> tuple[MapStore, list[ApixoError]]:
     """Return a book, and what it fails with."""
     failures: list[ApixoError] = []
-    return Book(Options.checked(journal=path), failures.append), failures
+    return MapStore(Options.checked(journal=path), failures.append), failures
 
 
-async def submitted(book: Book) -> tuple[Item, Entry]:
+async def submitted(book: MapStore) -> tuple[Item, Entry]:
     """Enter an item and note its task."""
     item = Item(0, "a", "a", castle(0))
     item.entry = await book.enter(item)

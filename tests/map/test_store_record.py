@@ -10,7 +10,7 @@ import pytest
 
 from apixo_async import BudgetExceededError, JournalError
 from apixo_async._map.budget import Spending
-from apixo_async._map.store import Record
+from apixo_async._map.store import PurchaseRecord
 from apixo_async.journal._journal import Journal
 
 from ..support.maps import castle
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.anyio
 PRICE = Decimal("0.06")
 
 
-async def opened(path: Path, spending: Spending) -> tuple[Journal, Record]:
+async def opened(path: Path, spending: Spending) -> tuple[Journal, PurchaseRecord]:
     """Open a journal with one item; return where its purchase is noted."""
     journal = await Journal.open(path / "run.db")
     entry = await journal.enter("a", castle(0))
-    return journal, Record(spending, "flux-kontext", PRICE, journal, entry)
+    return journal, PurchaseRecord(spending, "flux-kontext", PRICE, journal, entry)
 
 
 async def state_of(journal: Journal) -> Any:
@@ -35,7 +35,7 @@ async def state_of(journal: Journal) -> Any:
 async def test_without_a_journal() -> None:
     """Money alone is counted: reserved before the POST, and given back once if nothing came."""
     spending = Spending(PRICE)
-    record = Record(spending, "flux-kontext", PRICE)
+    record = PurchaseRecord(spending, "flux-kontext", PRICE)
     await record.intend(None)
     assert spending.spent == PRICE
     record.refused()
@@ -47,7 +47,7 @@ async def test_without_a_journal() -> None:
     await record.claimed("mark", "task_1")
     assert spending.spent == PRICE
     with pytest.raises(BudgetExceededError):
-        await Record(spending, "flux-kontext", PRICE).intend(None)
+        await PurchaseRecord(spending, "flux-kontext", PRICE).intend(None)
 
 
 async def test_a_purchase(tmp_path: Path) -> None:

@@ -8,21 +8,21 @@ import random
 import pytest
 
 from apixo_async._polling import adaptive
-from apixo_async._polling.adaptive import MOST_KINDS, Learned
-from apixo_async._polling.inspection import Pace
-from apixo_async._polling.schedule import Plan, Planned, Room
+from apixo_async._polling.adaptive import MOST_KINDS, AdaptiveSchedule
+from apixo_async._polling.inspection import IntervalBounds
+from apixo_async._polling.schedule import Capacity, FixedSchedule, PollTimes
 
-PLAN = Plan(20, 3)
-PLENTY = Room(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.0)
+PLAN = PollTimes(20, 3)
+PLENTY = Capacity(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.0)
 
 
-def polled_adaptively() -> Learned:
+def polled_adaptively() -> AdaptiveSchedule:
     """Return polls that nobody has taught anything."""
-    planned = Planned(lambda _: PLAN, random.Random(1))
-    return Learned(lambda _: PLAN, planned, Pace(0.5, 120.0))
+    planned = FixedSchedule(lambda _: PLAN, random.Random(1))
+    return AdaptiveSchedule(lambda _: PLAN, planned, IntervalBounds(0.5, 120.0))
 
 
-def teach(schedule: Learned, durations: list[float], kind: str = "m") -> list[bool]:
+def teach(schedule: AdaptiveSchedule, durations: list[float], kind: str = "m") -> list[bool]:
     """Let tasks last so long, one after the other; return what moved first polls."""
     moved: list[bool] = []
     for task, seconds in enumerate(durations):
@@ -88,11 +88,11 @@ def test_scarce_requests_raise_the_price() -> None:
     for task in range(1_000):
         schedule.opened("m", ("now", task))
     plentiful = schedule.again("m", 0.0, 28.0, PLENTY)
-    scarce = Room(requests=20.0, submits=5.0, reserve=1.0, slots_wanted=False, latency=0.0)
+    scarce = Capacity(requests=20.0, submits=5.0, reserve=1.0, slots_wanted=False, latency=0.0)
     later = schedule.again("m", 0.0, 28.0 + 1.0, scarce) - 1.0
     assert later > plentiful + 1.0
     # A price stays for half a second, but what is left of the reserve counts at once.
-    relaxed = Room(requests=20.0, submits=5.0, reserve=6.0, slots_wanted=False, latency=0.0)
+    relaxed = Capacity(requests=20.0, submits=5.0, reserve=6.0, slots_wanted=False, latency=0.0)
     assert schedule.again("m", 0.0, 29.0, relaxed) - 1.0 < later
 
 
@@ -103,7 +103,7 @@ def test_slots_that_are_waited_for_lower_the_price() -> None:
     for task in range(10):
         schedule.opened("m", ("now", task))
     at_rest = schedule.again("m", 0.0, 11.0, PLENTY)
-    wanted = Room(requests=166.7, submits=1.0, reserve=6.0, slots_wanted=True, latency=0.0)
+    wanted = Capacity(requests=166.7, submits=1.0, reserve=6.0, slots_wanted=True, latency=0.0)
     hurried = schedule.again("m", 10.0, 21.0, wanted)
     assert hurried - 10.0 < at_rest
     # For a while nobody waits, as several slots became free at once.
@@ -116,7 +116,7 @@ def test_polls_leave_earlier_by_the_latency() -> None:
     schedule = polled_adaptively()
     teach(schedule, drawn(200))
     due = schedule.again("m", 0.0, 1.0, PLENTY)
-    slow = Room(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.3)
+    slow = Capacity(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.3)
     assert schedule.again("m", 0.0, 1.0, slow) == pytest.approx(due - 0.3)
 
 
@@ -205,9 +205,9 @@ def test_no_callback_counts_as_lost_later_than_the_documents_allow() -> None:
     schedule = polled_adaptively()
     teach(schedule, [900.0] * 20, kind="flux-kontext")
     assert schedule.late("flux-kontext", 0.0) == 120.0
-    slow = Learned(
-        lambda _: Plan(100, 100),
-        Planned(lambda _: Plan(100, 100), random.Random(1)),
-        Pace(100, 120),
+    slow = AdaptiveSchedule(
+        lambda _: PollTimes(100, 100),
+        FixedSchedule(lambda _: PollTimes(100, 100), random.Random(1)),
+        IntervalBounds(100, 120),
     )
     assert slow.late("sora-2", 0.0) == 600.0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async._polling.callback_health import ON_ITS_WAY, SILENT_AFTER, Trust, may_be_of
+from apixo_async._polling.callback_health import ON_ITS_WAY, SILENT_AFTER, CallbackHealth, may_be_of
 
 
 def test_silence_begins_once() -> None:
     """Eight tasks in a row without a callback are a silence, which begins with the eighth."""
-    trust = Trust()
+    trust = CallbackHealth()
     trust.came(5.0, 5.0)
     assert trust.is_proved
     begun = [trust.missed() for _ in range(2 * SILENT_AFTER)]
@@ -19,7 +19,7 @@ def test_silence_begins_once() -> None:
 
 def test_nothing_is_proved_before_the_first_callback() -> None:
     """Before any callback one task without one is a silence, and there is one only."""
-    trust = Trust()
+    trust = CallbackHealth()
     assert not trust.is_proved
     assert [trust.missed() for _ in range(20)] == [True, *[False] * 19]
     assert trust.missed_in_a_row == 20
@@ -30,7 +30,7 @@ def test_nothing_is_proved_before_the_first_callback() -> None:
 
 def test_a_callback_that_may_be_on_its_way() -> None:
     """A task that ended a moment ago says nothing of silence; yet nothing is proved by it."""
-    trust = Trust()
+    trust = CallbackHealth()
     assert not trust.missed(ON_ITS_WAY - 0.1)
     assert trust.missed(ON_ITS_WAY)
     trust.came(5.0, 5.0)
@@ -41,7 +41,7 @@ def test_a_callback_that_may_be_on_its_way() -> None:
 
 def test_a_callback_ends_the_count() -> None:
     """One callback among seven tasks without one: nothing is silent."""
-    trust = Trust()
+    trust = CallbackHealth()
     for at in (5.0, 6.0):
         assert not trust.came(at, at)
         assert not any(trust.missed() for _ in range(SILENT_AFTER - 1))
@@ -50,7 +50,7 @@ def test_a_callback_ends_the_count() -> None:
 
 def test_a_callback_ends_a_silence_once() -> None:
     """The first callback after a silence ends it; the next one ends nothing."""
-    trust = Trust()
+    trust = CallbackHealth()
     for _ in range(SILENT_AFTER):
         trust.missed()
     assert [trust.came(at, at) for at in (1.0, 2.0)] == [True, False]
@@ -59,7 +59,7 @@ def test_a_callback_ends_a_silence_once() -> None:
 
 def steady(times: list[tuple[float, float]], since: float, end: tuple[float, float]) -> bool:
     """Return whether callbacks at these times leave no room for a lost one."""
-    trust = Trust()
+    trust = CallbackHealth()
     for now, wall in times:
         trust.came(now, wall)
     return trust.is_steady(since, *end)
@@ -86,7 +86,7 @@ def test_a_machine_that_slept() -> None:
 
 def test_one_that_went_missing() -> None:
     """One task that was over before its callback came makes room for another lost one."""
-    trust = Trust()
+    trust = CallbackHealth()
     trust.came(10.0, 10.0)
     trust.missed()
     trust.came(20.0, 20.0)

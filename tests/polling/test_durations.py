@@ -7,10 +7,10 @@ import random
 import pytest
 
 from apixo_async._polling.durations import ENOUGH, WATCHED, Durations
-from apixo_async._polling.inspection import Pace, Sample
+from apixo_async._polling.inspection import DurationSample, IntervalBounds
 
 
-def known(sample: Sample | None) -> Sample:
+def known(sample: DurationSample | None) -> DurationSample:
     """Return a sample that there is."""
     assert sample is not None
     return sample
@@ -84,17 +84,22 @@ def test_what_is_not_watched_is_not_seen() -> None:
 
 def test_durations_stand_for_those_nearby() -> None:
     """Spreading fits the next tasks better than the very durations that were seen."""
-    rng, pace = random.Random(5), Pace(0.01, 120.0)
+    rng, pace = random.Random(5), IntervalBounds(0.01, 120.0)
     delays: dict[bool, float] = {False: 0.0, True: 0.0}
     truth = [rng.lognormvariate(3.4, 0.35) for _ in range(4_000)]
     for _ in range(6):
         seen = [rng.lognormvariate(3.4, 0.35) for _ in range(64)]
-        for spread, sample in ((False, Sample(seen)), (True, known(watched(seen).sample()))):
+        for spread, sample in (
+            (False, DurationSample(seen)),
+            (True, known(watched(seen).sample())),
+        ):
             delays[spread] += delay_at(sample, truth, pace, polls=5.0)
     assert delays[True] < 0.95 * delays[False]
 
 
-def delay_at(sample: Sample, truth: list[float], pace: Pace, polls: float) -> float:
+def delay_at(
+    sample: DurationSample, truth: list[float], pace: IntervalBounds, polls: float
+) -> float:
     """Return the mean delay of news of other tasks, at the price of so many polls a task."""
     low, high = 0.01, 100.0
     for _ in range(14):

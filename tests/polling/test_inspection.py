@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from apixo_async._polling.inspection import GROWTH, Course, Pace, Sample
+from apixo_async._polling.inspection import GROWTH, DurationSample, IntervalBounds, PollCost
 
 LIVELY = settings(max_examples=400, deadline=None, database=None)
-WIDE = Pace(1e-9, 1e9)
+WIDE = IntervalBounds(1e-9, 1e9)
 # Whole numbers of an eighth are exact as floats, and so are their sums.
 eighths = st.integers(1, 800).map(lambda eighth: eighth / 8)
 samples = st.lists(eighths, min_size=1, max_size=12)
@@ -30,7 +30,7 @@ def idle(durations: list[float], age: float, due: Fraction) -> Fraction:
 @given(durations=samples, age=ages, price=prices)
 def test_exact_against_brute_force(durations: list[float], age: float, price: float) -> None:
     """The next poll is where the mean idle time of those that last longer is the price."""
-    due = Sample(durations).next_poll(age, price, WIDE)
+    due = DurationSample(durations).next_poll(age, price, WIDE)
     if max(durations) <= age:
         assert due == pytest.approx(max(age * (1 + GROWTH), age + WIDE.floor))
         return
@@ -46,7 +46,7 @@ def test_a_higher_price_never_polls_earlier(
     durations: list[float], age: float, low: float, high: float
 ) -> None:
     """The next poll is monotone in the price."""
-    sample, (low, high) = Sample(durations), sorted((low, high))
+    sample, (low, high) = DurationSample(durations), sorted((low, high))
     assert sample.next_poll(age, low, WIDE) <= sample.next_poll(age, high, WIDE) + 1e-9
 
 
@@ -63,7 +63,7 @@ def test_polls_stay_within_their_bounds(
     durations: list[float], age: float, price: float, floor: float, above: float
 ) -> None:
     """A poll is never early of the floor and never late of the ceiling, whatever it costs."""
-    due = Sample(durations).next_poll(age, price, Pace(floor, floor + above))
+    due = DurationSample(durations).next_poll(age, price, IntervalBounds(floor, floor + above))
     assert age + floor - 1e-9 <= due <= age + floor + above + 1e-9
 
 
@@ -71,7 +71,7 @@ def test_polls_stay_within_their_bounds(
 @given(durations=samples, price=prices)
 def test_a_course_is_what_the_polls_come_to(durations: list[float], price: float) -> None:
     """Expected polls and delay are those of following the rule with each duration in turn."""
-    sample, pace = Sample(durations), Pace(0.25, 50.0)
+    sample, pace = DurationSample(durations), IntervalBounds(0.25, 50.0)
     polls = delays = 0.0
     for duration in durations:
         age = 0.0
@@ -86,7 +86,7 @@ def test_a_course_is_what_the_polls_come_to(durations: list[float], price: float
 
 def test_beyond_all_that_was_seen() -> None:
     """Where no past task lasted as long, polls spread geometrically, up to the ceiling."""
-    sample, pace, age, gaps = Sample([10.0]), Pace(0.5, 4.0), 20.0, []
+    sample, pace, age, gaps = DurationSample([10.0]), IntervalBounds(0.5, 4.0), 20.0, []
     for _ in range(10):
         due = sample.next_poll(age, 1.0, pace)
         gaps.append(due - age)
@@ -97,7 +97,7 @@ def test_beyond_all_that_was_seen() -> None:
 
 def test_two_clusters_are_sought_where_they_are() -> None:
     """Between 22 s and 60 s nothing ends, so that nothing is sought there."""
-    sample = Sample([22.0] * 70 + [60.0] * 30)
+    sample = DurationSample([22.0] * 70 + [60.0] * 30)
     first = sample.next_poll(0.0, 0.7, WIDE)
     assert first == pytest.approx(23.0)
     assert sample.next_poll(first, 0.7, WIDE) == pytest.approx(60.7)
@@ -106,32 +106,34 @@ def test_two_clusters_are_sought_where_they_are() -> None:
 @pytest.mark.parametrize("huge", [1e4, 1.8e9, 1e300])
 def test_a_course_takes_few_steps(huge: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much longer than all others one duration is, no poll is walked to one by one."""
-    steps, walked = [0.0], Sample.next_poll
+    steps, walked = [0.0], DurationSample.next_poll
 
-    def counted(sample: Sample, age: float, price: float, pace: Pace) -> float:
+    def counted(sample: DurationSample, age: float, price: float, pace: IntervalBounds) -> float:
         steps.append(age)
         return walked(sample, age, price, pace)
 
-    monkeypatch.setattr(Sample, "next_look", counted)
-    course = Sample([*[10.0] * 31, huge]).course(2.0, Pace(0.5, 120.0))
+    monkeypatch.setattr(DurationSample, "next_look", counted)
+    course = DurationSample([*[10.0] * 31, huge]).course(2.0, IntervalBounds(0.5, 120.0))
     assert len(steps) <= 1 + 32
     assert course.polls == pytest.approx(huge / 120.0 / 32, rel=0.5)
 
 
 def test_quantiles() -> None:
     """A quantile is a duration that was given, which that part of them does not exceed."""
-    sample = Sample(range(1, 101))
+    sample = DurationSample(range(1, 101))
     assert [sample.quantile(part) for part in (0.0, 0.5, 0.9, 1.0)] == [1, 50, 90, 100]
-    assert Sample([3.0]).quantile(0.9) == 3.0
+    assert DurationSample([3.0]).quantile(0.9) == 3.0
 
 
 def test_polls_by_a_plan() -> None:
     """A plan of 20 s and 3 s takes one look up to 20 s, two up to 23 s, and so on."""
-    assert Sample([5.0, 20.0, 20.5, 23.0, 23.5]).polls_by(20.0, 3.0) == (1 + 1 + 2 + 2 + 3) / 5
-    assert Sample([5.0, 7.0]).mean == 6.0
+    assert (
+        DurationSample([5.0, 20.0, 20.5, 23.0, 23.5]).polls_by(20.0, 3.0) == (1 + 1 + 2 + 2 + 3) / 5
+    )
+    assert DurationSample([5.0, 7.0]).mean == 6.0
 
 
 def test_one_poll_at_any_high_price() -> None:
     """Where a poll costs more than all idle time, one is enough."""
-    assert Sample([1.0, 2.0, 3.0]).course(100.0, WIDE) == Course(1.0, 100.0)
-    assert math.isclose(Sample([4.0]).next_poll(0.0, 2.0, WIDE), 6.0)
+    assert DurationSample([1.0, 2.0, 3.0]).course(100.0, WIDE) == PollCost(1.0, 100.0)
+    assert math.isclose(DurationSample([4.0]).next_poll(0.0, 2.0, WIDE), 6.0)

@@ -5,24 +5,24 @@ import random
 
 from apixo_async import Limiter, Result, TaskRef
 from apixo_async._polling.outages import FAILURES, Outages
-from apixo_async._polling.queue import Agenda
-from apixo_async._polling.schedule import Plan
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.queue import PollQueue
+from apixo_async._polling.schedule import PollTimes
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 
 
-def track(name: str, model: str = "m") -> Track:
+def track(name: str, model: str = "m") -> TrackedTask:
     """Return a track that holds a slot."""
     slot = Limiter().slot_above()
-    return Track(TaskRef(model, name), model, Plan(1, 1), slot, created=0.0, expires=1e6)
+    return TrackedTask(TaskRef(model, name), model, PollTimes(1, 1), slot, created=0.0, expires=1e6)
 
 
-def outages_of(agenda: Agenda) -> Outages:
+def outages_of(agenda: PollQueue) -> Outages:
     """Return outages of which none is on."""
     return Outages(agenda, random.Random(1), Reporter(None), lambda: None)
 
 
-def down(agenda: Agenda, now: float = 100.0) -> Outages:
+def down(agenda: PollQueue, now: float = 100.0) -> Outages:
     """Return outages of which model m has one since a time."""
     outages = outages_of(agenda)
     failing = track("failing")
@@ -33,7 +33,7 @@ def down(agenda: Agenda, now: float = 100.0) -> Outages:
 
 def test_healthy_model_parks_nothing() -> None:
     """Polls of a model that answers are never held back, whatever another model does."""
-    outages = down(Agenda(lambda one: one.created))
+    outages = down(PollQueue(lambda one: one.created))
     other = track("b", "other")
     assert outages.park(other, 100.0) is False
     assert not outages.is_on(other)
@@ -42,7 +42,7 @@ def test_healthy_model_parks_nothing() -> None:
 
 def test_one_probe_and_the_rest_wait() -> None:
     """Of all polls that are due in an outage, one is planned for the end of its pause."""
-    agenda = Agenda(lambda one: one.created)
+    agenda = PollQueue(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(5)]
     assert all(outages.park(one, 100.0) for one in tracks)
@@ -53,7 +53,7 @@ def test_one_probe_and_the_rest_wait() -> None:
 
 def test_answered_probe_frees_all() -> None:
     """The poll that is answered plans every poll that waited for now, and says how long it was."""
-    agenda = Agenda(lambda one: one.created)
+    agenda = PollQueue(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(5)]
     for one in tracks:
@@ -71,7 +71,7 @@ def test_answered_probe_frees_all() -> None:
 
 def test_failed_probe_makes_room_for_the_next() -> None:
     """After a probe in vain another of the waiting polls is the next one."""
-    agenda = Agenda(lambda one: one.created)
+    agenda = PollQueue(lambda one: one.created)
     outages = down(agenda)
     tracks = [track(str(n)) for n in range(3)]
     for one in tracks:
@@ -90,7 +90,7 @@ def test_failed_probe_makes_room_for_the_next() -> None:
 def test_candidate_that_goes_away_is_replaced() -> None:
     """A planned probe whose task ends or is polled otherwise does not leave the rest waiting."""
     for leave in ("ends", "asked"):
-        agenda = Agenda(lambda one: one.created)
+        agenda = PollQueue(lambda one: one.created)
         outages = down(agenda)
         first, second = track("1"), track("2")
         for one in (first, second):
@@ -107,7 +107,7 @@ def test_candidate_that_goes_away_is_replaced() -> None:
 
 def test_unclear_probe() -> None:
     """A probe that met a 429 leaves the outage on, and another probe may go."""
-    agenda = Agenda(lambda one: one.created)
+    agenda = PollQueue(lambda one: one.created)
     outages = down(agenda)
     one, two = track("1"), track("2")
     for waiting in (one, two):

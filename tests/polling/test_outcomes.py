@@ -26,21 +26,21 @@ from apixo_async._polling.outcomes import (
     presumed_not_bought,
     word_of,
 )
-from apixo_async._polling.schedule import Plan
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.schedule import PollTimes
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async.errors import ApixoError, TaskError
 
 REF = TaskRef("flux-kontext", "task_1")
 
 
-def track(created: float = 100.0) -> Track:
+def track(created: float = 100.0) -> TrackedTask:
     """Return a task of 100 s ago, when it is 200."""
-    made = Track(REF, REF.model, Plan(20, 3), Slot(None), created=100.0, expires=1e6)
+    made = TrackedTask(REF, REF.model, PollTimes(20, 3), Slot(None), created=100.0, expires=1e6)
     made.created, made.misses = created, 5
     return made
 
 
-def awaited() -> Track:
+def awaited() -> TrackedTask:
     """Return one whose callback is awaited."""
     made = track()
     made.ticket = SimpleNamespace(is_shared=False)  # type: ignore[assignment]  # as it is asked

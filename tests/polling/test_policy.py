@@ -7,29 +7,29 @@ import random
 
 import pytest
 
-from apixo_async._polling.adaptive import Learned
+from apixo_async._polling.adaptive import AdaptiveSchedule
 from apixo_async._polling.policy import Polling
-from apixo_async._polling.schedule import Plan, Planned
+from apixo_async._polling.schedule import FixedSchedule, PollTimes
 from apixo_async.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
     ("kind", "plan"),
     [
-        ("gpt-image-1", Plan(20, 3)),
-        ("gpt-image-2", Plan(30, 10)),
-        ("gpt-image-2/1k", Plan(30, 10)),
-        ("gpt-image-2/2k", Plan(60, 10)),
-        ("gpt-image-2/4k", Plan(120, 10)),
-        ("flux-kontext", Plan(20, 3)),
-        ("nano-banana", Plan(5, 3)),
-        ("seedream-4-5", Plan(10, 5)),
-        ("sora-2", Plan(60, 15)),
-        ("suno", Plan(30, 10)),
+        ("gpt-image-1", PollTimes(20, 3)),
+        ("gpt-image-2", PollTimes(30, 10)),
+        ("gpt-image-2/1k", PollTimes(30, 10)),
+        ("gpt-image-2/2k", PollTimes(60, 10)),
+        ("gpt-image-2/4k", PollTimes(120, 10)),
+        ("flux-kontext", PollTimes(20, 3)),
+        ("nano-banana", PollTimes(5, 3)),
+        ("seedream-4-5", PollTimes(10, 5)),
+        ("sora-2", PollTimes(60, 15)),
+        ("suno", PollTimes(30, 10)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_documented_plan(kind: str, plan: Plan) -> None:
+def test_the_documented_plan(kind: str, plan: PollTimes) -> None:
     """Without a word, a task is polled when the documents say."""
     assert Polling.documented().plan_for(kind) == plan
     assert Polling().plan_for(kind) == plan
@@ -38,7 +38,7 @@ def test_the_documented_plan(kind: str, plan: Plan) -> None:
 def test_a_plan_of_ones_own() -> None:
     """A fixed plan is that of every kind of task."""
     polling = Polling.fixed(0, 2)
-    assert polling.plan_for("gpt-image-2/4k") == polling.plan_for("sora-2") == Plan(0.0, 2.0)
+    assert polling.plan_for("gpt-image-2/4k") == polling.plan_for("sora-2") == PollTimes(0.0, 2.0)
     assert isinstance(polling.plan_for("x").interval, float)
 
 
@@ -90,9 +90,16 @@ def test_equal_bounds() -> None:
 
 @pytest.mark.parametrize(
     ("floor", "ceiling", "plan"),
-    [(0.5, 120, Plan(60, 10)), (12, 30, Plan(30, 12)), (90, 100, Plan(90, 90)), (5, 8, Plan(8, 8))],
+    [
+        (0.5, 120, PollTimes(60, 10)),
+        (12, 30, PollTimes(30, 12)),
+        (90, 100, PollTimes(90, 90)),
+        (5, 8, PollTimes(8, 8)),
+    ],
 )
-def test_bounds_hold_before_anything_is_learned(floor: float, ceiling: float, plan: Plan) -> None:
+def test_bounds_hold_before_anything_is_learned(
+    floor: float, ceiling: float, plan: PollTimes
+) -> None:
     """The plan that adaptive polling begins with keeps to floor and ceiling."""
     assert Polling.adaptive(floor=floor, ceiling=ceiling).plan_for("gpt-image-2/2k") == plan
 
@@ -100,10 +107,10 @@ def test_bounds_hold_before_anything_is_learned(floor: float, ceiling: float, pl
 @pytest.mark.parametrize(
     ("polling", "cls"),
     [
-        (Polling.adaptive(), Learned),
-        (Polling(), Learned),
-        (Polling.documented(), Planned),
-        (Polling.fixed(1, 1), Planned),
+        (Polling.adaptive(), AdaptiveSchedule),
+        (Polling(), AdaptiveSchedule),
+        (Polling.documented(), FixedSchedule),
+        (Polling.fixed(1, 1), FixedSchedule),
     ],
     ids=["adaptive", "default", "documented", "fixed"],
 )

@@ -19,10 +19,10 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._http import verdicts
-from apixo_async._http.api import Line
+from apixo_async._http.api import Api
 from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Permit
-from apixo_async._polling.registry import Ledger
+from apixo_async._polling.registry import TaskRegistry
 from apixo_async.testing import Fault, Simulator
 
 pytestmark = pytest.mark.anyio
@@ -36,10 +36,10 @@ def broken(*_: object, **__: object) -> None:
 
 
 PLACES = [
-    (Ledger, "next_due"),
-    (Ledger, "apply"),
-    (Line, "get"),
-    (Line, "admit"),
+    (TaskRegistry, "next_due"),
+    (TaskRegistry, "apply"),
+    (Api, "get"),
+    (Api, "admit"),
 ]
 
 
@@ -96,7 +96,7 @@ async def test_bought_while_the_poller_died(
     first = await client.submit(CASTLE)
     submit = asyncio.create_task(client.submit(CASTLE))
     await asyncio.sleep(1)
-    monkeypatch.setattr(Ledger, "next_due", broken)
+    monkeypatch.setattr(TaskRegistry, "next_due", broken)
     refresh = asyncio.create_task(first.refresh())
     task = await submit
     with pytest.raises(PollerDiedError):
@@ -218,15 +218,15 @@ async def test_a_cancellation_that_a_transport_raises(
 ) -> None:
     """A poll that is cancelled by its own transport is repeated, and the poller goes on."""
     client = client_of(simulator)
-    task, get = await client.submit(CASTLE), Line.get
+    task, get = await client.submit(CASTLE), Api.get
     left = [asyncio.CancelledError()]
 
-    async def cancelled(line: Line, permit: Permit, path: str) -> Answer:
+    async def cancelled(line: Api, permit: Permit, path: str) -> Answer:
         answer = await get(line, permit, path)
         if left:
             raise left.pop()
         return answer
 
-    monkeypatch.setattr(Line, "get", cancelled)
+    monkeypatch.setattr(Api, "get", cancelled)
     assert (await task).urls
     assert not left

@@ -21,17 +21,17 @@ from apixo_async import (
     Snapshot,
     Task,
 )
-from apixo_async._http.api import Line
+from apixo_async._http.api import Api
 from apixo_async._http.channel import Channel
-from apixo_async._http.concurrency import Gate
+from apixo_async._http.concurrency import ConcurrencyLimiter
 from apixo_async._limits.limiter import Permit
 from apixo_async._polling import poller as poller_module
-from apixo_async._polling.adaptive import Learned
+from apixo_async._polling.adaptive import AdaptiveSchedule
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.queue import Agenda
-from apixo_async._polling.registry import Ledger
-from apixo_async._polling.schedule import Planned
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.queue import PollQueue
+from apixo_async._polling.registry import TaskRegistry
+from apixo_async._polling.schedule import FixedSchedule
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async.testing import Fault, Simulator
 
@@ -79,34 +79,34 @@ PLACES: Final = [
     Place(poller_module, "quote"),
     Place(poller_module, "_no_answer", polls=Fault.reset_before()),
     # The agenda.
-    Place(Agenda, "next_due"),
-    Place(Agenda, "next_expiry"),
-    Place(Agenda, "has_asked"),
-    Place(Agenda, "pop_due"),
-    Place(Agenda, "plan"),
-    Place(Agenda, "pop_expired", lasts=LONG, asked=False),
-    Place(Agenda, "expect", lasts=LONG, asked=False),
-    Place(Agenda, "forget", lasts=10.0, asked=False),
-    Place(Agenda, "_leave_line"),
+    Place(PollQueue, "next_due"),
+    Place(PollQueue, "next_expiry"),
+    Place(PollQueue, "has_asked"),
+    Place(PollQueue, "pop_due"),
+    Place(PollQueue, "plan"),
+    Place(PollQueue, "pop_expired", lasts=LONG, asked=False),
+    Place(PollQueue, "expect", lasts=LONG, asked=False),
+    Place(PollQueue, "forget", lasts=10.0, asked=False),
+    Place(PollQueue, "_leave_line"),
     # What is learned.
-    Place(Learned, "again"),
-    Place(Learned, "learn", lasts=10.0, asked=False),
-    Place(Planned, "running"),
+    Place(AdaptiveSchedule, "again"),
+    Place(AdaptiveSchedule, "learn", lasts=10.0, asked=False),
+    Place(FixedSchedule, "running"),
     # The ledger.
-    Place(Ledger, "next_due"),
-    Place(Ledger, "apply"),
-    Place(Ledger, "abandon_expired", lasts=LONG, asked=False),
-    Place(Ledger, "_still_running"),
-    Place(Ledger, "_next_look"),
-    Place(Ledger, "_look_failed", polls=DOWN),
-    Place(Ledger, "_look_failed", polls=Fault.status(401)),
-    Place(Ledger, "_next_look", polls=Fault.status(429)),
-    Place(Ledger, "_missed", polls=Fault.status(404)),
-    Place(Ledger, "_settle", lasts=10.0, asked=False),
+    Place(TaskRegistry, "next_due"),
+    Place(TaskRegistry, "apply"),
+    Place(TaskRegistry, "abandon_expired", lasts=LONG, asked=False),
+    Place(TaskRegistry, "_still_running"),
+    Place(TaskRegistry, "_next_look"),
+    Place(TaskRegistry, "_look_failed", polls=DOWN),
+    Place(TaskRegistry, "_look_failed", polls=Fault.status(401)),
+    Place(TaskRegistry, "_next_look", polls=Fault.status(429)),
+    Place(TaskRegistry, "_missed", polls=Fault.status(404)),
+    Place(TaskRegistry, "_settle", lasts=10.0, asked=False),
     # The way to the service.
-    Place(Line, "admit"),
-    Place(Line, "get"),
-    Place(Line, "_account"),
+    Place(Api, "admit"),
+    Place(Api, "get"),
+    Place(Api, "_account"),
     Place(Limiter, "permit"),
     Place(Limiter, "_pump"),
     Place(Limiter, "permit_answered"),
@@ -114,18 +114,18 @@ PLACES: Final = [
     Place(Limiter, "permit_unanswered", polls=Fault.reset_after()),
     Place(Limiter, "slot_released", lasts=10.0, asked=False),
     Place(Permit, "answered"),
-    Place(Gate, "enter"),
-    Place(Gate, "leave"),
+    Place(ConcurrencyLimiter, "enter"),
+    Place(ConcurrencyLimiter, "leave"),
     Place(Channel, "get"),
     # What a poll means, and who is told.
     Place(Reporter, "__call__"),
     Place(Reporter, "__call__", polls=DOWN),
-    Place(Track, "wake"),
-    Place(Track, "answer_refreshers"),
+    Place(TrackedTask, "wake"),
+    Place(TrackedTask, "answer_refreshers"),
 ]
 
 #: Through these the end itself is told: broken for good, nobody can be told.
-TELLERS: Final = (Track, "wake"), (Track, "answer_refreshers")
+TELLERS: Final = (TrackedTask, "wake"), (TrackedTask, "answer_refreshers")
 
 
 class Breakage:
@@ -272,7 +272,7 @@ async def test_a_death_while_the_client_closes(
     waiter = asyncio.ensure_future(tasks[0])
     closing = asyncio.create_task(client.aclose(drain=LONG))
     await asyncio.sleep(1.0)
-    monkeypatch.setattr(Ledger, "apply", Breakage(Place(Ledger, "apply"), once=False))
+    monkeypatch.setattr(TaskRegistry, "apply", Breakage(Place(TaskRegistry, "apply"), once=False))
     start = asyncio.get_running_loop().time()
     await closing
     assert asyncio.get_running_loop().time() - start < 30.0
@@ -288,7 +288,7 @@ async def test_a_dead_client_closes(
     before = asyncio.all_tasks()
     client = client_of(simulator)
     task = await client.submit(CASTLE)
-    monkeypatch.setattr(Line, "admit", Breakage(Place(Line, "admit"), once=False))
+    monkeypatch.setattr(Api, "admit", Breakage(Place(Api, "admit"), once=False))
     with pytest.raises(PollerDiedError):
         await task
     await client.aclose(drain=LONG)

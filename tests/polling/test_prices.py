@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._polling.inspection import Pace, Sample
+from apixo_async._polling.inspection import DurationSample, IntervalBounds
 from apixo_async._polling.prices import PriceList, clearing_price
 
 LIVELY = settings(max_examples=60, deadline=None, database=None)
-PACE = Pace(0.5, 120.0)
+PACE = IntervalBounds(0.5, 120.0)
 rng = random.Random(3)
-SAMPLE = Sample(rng.lognormvariate(math.log(30), 0.35) for _ in range(500))
-QUICK = Sample(rng.lognormvariate(math.log(12), 0.3) for _ in range(500))
+SAMPLE = DurationSample(rng.lognormvariate(math.log(30), 0.35) for _ in range(500))
+QUICK = DurationSample(rng.lognormvariate(math.log(12), 0.3) for _ in range(500))
 
 
-def listed(sample: Sample, first: float = 20.0, interval: float = 3.0) -> PriceList:
+def listed(sample: DurationSample, first: float = 20.0, interval: float = 3.0) -> PriceList:
     """Return the prices of a sample beside a plan."""
     return PriceList(sample, sample.polls_by(first, interval), PACE)
 
@@ -32,7 +32,7 @@ def test_the_plans_price() -> None:
 
 def test_a_plan_that_polls_late() -> None:
     """Where the plan's one poll comes after every task is over, one is enough, and earlier."""
-    sample = Sample([5.0 + n / 100 for n in range(100)])
+    sample = DurationSample([5.0 + n / 100 for n in range(100)])
     course = sample.course(PriceList(sample, sample.polls_by(20.0, 3.0), PACE).planned, PACE)
     assert course.polls == 1.0
     assert course.delay < 3.0
@@ -40,7 +40,7 @@ def test_a_plan_that_polls_late() -> None:
 
 def test_a_plan_beyond_all_trials() -> None:
     """A plan of very many polls costs no more than the floor lets through."""
-    sample = Sample([100.0, 101.0, 102.0])
+    sample = DurationSample([100.0, 101.0, 102.0])
     prices = PriceList(sample, 1e6, PACE)
     assert prices.planned == prices.bound(0.0)
 

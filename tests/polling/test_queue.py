@@ -5,25 +5,27 @@ import math
 import pytest
 
 from apixo_async import Limiter, Result, TaskRef
-from apixo_async._polling.queue import Agenda
-from apixo_async._polling.schedule import Plan
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.queue import PollQueue
+from apixo_async._polling.schedule import PollTimes
+from apixo_async._polling.tracked_task import TrackedTask
 
 FIRST = {"m": 20.0}
 
 
-def first_poll(one: Track) -> float:
+def first_poll(one: TrackedTask) -> float:
     """Say when to poll a track for the first time."""
     return one.created + FIRST[one.kind]
 
 
-def track(name: str, expires: float = 1_000.0, created: float = 0.0) -> Track:
+def track(name: str, expires: float = 1_000.0, created: float = 0.0) -> TrackedTask:
     """Return a track that holds a slot."""
     slot = Limiter().slot_above()
-    return Track(TaskRef("m", name), "m", Plan(1, 1), slot, created=created, expires=expires)
+    return TrackedTask(
+        TaskRef("m", name), "m", PollTimes(1, 1), slot, created=created, expires=expires
+    )
 
 
-def line(agenda: Agenda, count: int) -> list[Track]:
+def line(agenda: PollQueue, count: int) -> list[TrackedTask]:
     """Line up so many tracks, a second between their creations."""
     tracks = [track(str(n), created=float(n)) for n in range(count)]
     for one in tracks:
@@ -33,7 +35,7 @@ def line(agenda: Agenda, count: int) -> list[Track]:
 
 def test_polls_come_in_the_order_of_their_times() -> None:
     """Whoever is due first is taken first, and nobody before the time."""
-    agenda, a, b = Agenda(first_poll), track("a"), track("b")
+    agenda, a, b = PollQueue(first_poll), track("a"), track("b")
     agenda.plan(a, 5.0)
     agenda.plan(b, 3.0)
     assert agenda.next_due() == 3.0
@@ -45,7 +47,7 @@ def test_polls_come_in_the_order_of_their_times() -> None:
 
 def test_a_new_plan_replaces_the_old_one() -> None:
     """A track that is planned anew is taken once, at the new time."""
-    agenda, a = Agenda(first_poll), track("a")
+    agenda, a = PollQueue(first_poll), track("a")
     agenda.plan(a, 3.0)
     agenda.plan(a, 7.0)
     assert agenda.pop_due(6.9) is None
@@ -55,7 +57,7 @@ def test_a_new_plan_replaces_the_old_one() -> None:
 
 def test_asked_polls_come_first_and_once() -> None:
     """Asking twice plans one poll, before everything that is only due."""
-    agenda, a, b = Agenda(first_poll), track("a"), track("b")
+    agenda, a, b = PollQueue(first_poll), track("a"), track("b")
     agenda.plan(a, 1.0)
     agenda.plan(b, 9.0)
     agenda.ask(b)
@@ -67,7 +69,7 @@ def test_asked_polls_come_first_and_once() -> None:
 
 def test_asked_polls_leave_every_second_turn() -> None:
     """However many polls are asked for, those that are due by themselves have a half of all."""
-    agenda = Agenda(first_poll)
+    agenda = PollQueue(first_poll)
     due, asked, later = (
         [track(f"due{n}") for n in range(2)],
         [track("a") for _ in range(4)],
@@ -88,7 +90,7 @@ def test_asked_polls_leave_every_second_turn() -> None:
 
 def test_expiry_of_what_is_not_over() -> None:
     """Only tracks that are not over expire, in the order of their times."""
-    agenda, a, b = Agenda(first_poll), track("a", 10.0), track("b", 20.0)
+    agenda, a, b = PollQueue(first_poll), track("a", 10.0), track("b", 20.0)
     agenda.expect(a)
     agenda.expect(b)
     assert agenda.next_expiry() == 10.0
@@ -101,7 +103,7 @@ def test_expiry_of_what_is_not_over() -> None:
 
 def test_tracks_that_are_over_do_not_pile_up() -> None:
     """Of ten thousand tracks that end long before their age limit, few stay in memory."""
-    agenda = Agenda(first_poll)
+    agenda = PollQueue(first_poll)
     for n in range(10_000):
         one = track(str(n))
         agenda.expect(one)
@@ -112,7 +114,7 @@ def test_tracks_that_are_over_do_not_pile_up() -> None:
 
 def test_a_line_is_polled_at_in_its_order() -> None:
     """First polls come in the order of creation, each when it is due."""
-    agenda = Agenda(first_poll)
+    agenda = PollQueue(first_poll)
     a, b, c = line(agenda, 3)
     assert [agenda.pop_due(19.9), agenda.pop_due(20.0), agenda.pop_due(20.5)] == [None, a, None]
     assert [agenda.pop_due(30.0), agenda.pop_due(30.0), agenda.pop_due(30.0)] == [b, c, None]
@@ -121,7 +123,7 @@ def test_a_line_is_polled_at_in_its_order() -> None:
 
 def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as tasks are known to be quicker, all of their first polls are due earlier."""
-    agenda = Agenda(first_poll)
+    agenda = PollQueue(first_poll)
     tracks = line(agenda, 100)
     monkeypatch.setitem(FIRST, "m", 5.0)
     agenda.reconsider("m")
@@ -132,7 +134,7 @@ def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_line_without_its_first() -> None:
     """Whoever is first in line and is asked for, or is over, lets the next one step forward."""
-    agenda = Agenda(first_poll)
+    agenda = PollQueue(first_poll)
     a, b, c = line(agenda, 3)
     agenda.expect(b)
     agenda.ask(a)
@@ -147,7 +149,7 @@ def test_a_line_without_its_first() -> None:
 
 def test_a_line_without_one_in_the_middle() -> None:
     """Whoever was polled, or is over, is passed over when its turn comes."""
-    agenda = Agenda(first_poll)
+    agenda = PollQueue(first_poll)
     a, b, c, d = line(agenda, 4)
     agenda.expect(c)
     agenda.ask(b)
@@ -162,7 +164,7 @@ def test_a_line_without_one_in_the_middle() -> None:
 
 def test_a_line_whose_next_is_asked_for() -> None:
     """Whoever is asked for before its turn keeps that place when its turn comes."""
-    agenda = Agenda(first_poll)
+    agenda = PollQueue(first_poll)
     a, b = line(agenda, 2)
     assert agenda.pop_due(20.0) is a
     agenda.ask(b)

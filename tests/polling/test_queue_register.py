@@ -6,21 +6,21 @@ import random
 
 from apixo_async import Polling, TaskRef
 from apixo_async._limits.leases import Slot
-from apixo_async._polling.queue import Agenda, Register
-from apixo_async._polling.schedule import Plan
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.queue import PollQueue, TaskIndex
+from apixo_async._polling.schedule import PollTimes
+from apixo_async._polling.tracked_task import TrackedTask
 
 
-def track(number: int) -> Track:
+def track(number: int) -> TrackedTask:
     """Return a task."""
     ref = TaskRef("flux-kontext", f"task_{number}")
-    return Track(ref, ref.model, Plan(20, 3), Slot(None), created=0.0, expires=100.0)
+    return TrackedTask(ref, ref.model, PollTimes(20, 3), Slot(None), created=0.0, expires=100.0)
 
 
 def test_enter_and_leave() -> None:
     """What entered is known by reference and by id, with its age limit; what left is not."""
     schedule = Polling.adaptive().schedule(random.Random(1))
-    register = Register(schedule, Agenda(lambda one: schedule.first(one.kind, one.created)))
+    register = TaskIndex(schedule, PollQueue(lambda one: schedule.first(one.kind, one.created)))
     tracks = [track(number) for number in range(20)]
     for one in tracks:
         register.enter(one)

@@ -21,9 +21,9 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._http import verdicts
-from apixo_async._http.concurrency import PlaceTable
-from apixo_async._polling.registry import EXPIRY_GRACE, Ledger
-from apixo_async._polling.tracked_task import Track
+from apixo_async._http.concurrency import ConcurrencyLimit
+from apixo_async._polling.registry import EXPIRY_GRACE, TaskRegistry
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 
 pytestmark = pytest.mark.anyio
@@ -42,28 +42,28 @@ def running(created: float | None = None) -> verdicts.Running:
 
 
 @pytest.fixture
-async def ledger(events: list[Event]) -> Ledger:
+async def ledger(events: list[Event]) -> TaskRegistry:
     """Return a ledger with a plan of 20 s and 3 s."""
     limiter = Limiter()
-    return Ledger(
-        Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1), PlaceTable()
+    return TaskRegistry(
+        Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1), ConcurrencyLimit()
     )
 
 
 def opened(
-    ledger: Ledger,
+    ledger: TaskRegistry,
     *,
     now: float = 0.0,
     at_once: bool = False,
     seen: bool = True,
     ref: TaskRef = REF,
-) -> Track:
+) -> TrackedTask:
     """Take up the task of these tests."""
     slot = ledger._limiter.slot_above()
     return ledger.open(ref, ref.model, slot, now=now, at_once=at_once, seen=seen)
 
 
-async def test_first_poll(ledger: Ledger) -> None:
+async def test_first_poll(ledger: TaskRegistry) -> None:
     """A new task is polled by its plan, an attached one at once."""
     track = opened(ledger)
     assert ledger.next_due(19.9) is None
@@ -72,13 +72,13 @@ async def test_first_poll(ledger: Ledger) -> None:
     assert ledger.next_due(1e6) is None
 
 
-async def test_opening_twice(ledger: Ledger) -> None:
+async def test_opening_twice(ledger: TaskRegistry) -> None:
     """A task that is known already keeps its track, and the second slot is free."""
     assert opened(ledger) is opened(ledger)
     assert ledger._limiter.slots_used == 1
 
 
-async def test_success_settles_once(ledger: Ledger, events: list[Event]) -> None:
+async def test_success_settles_once(ledger: TaskRegistry, events: list[Event]) -> None:
     """The first outcome counts; a later poll changes nothing."""
     track = opened(ledger)
     ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 25.0)
@@ -89,7 +89,7 @@ async def test_success_settles_once(ledger: Ledger, events: list[Event]) -> None
     assert len(events) == 1
 
 
-async def test_faults_back_off_and_are_forgotten(ledger: Ledger) -> None:
+async def test_faults_back_off_and_are_forgotten(ledger: TaskRegistry) -> None:
     """Polls that tell nothing come ever later, up to a minute; a telling one resets that."""
     track = opened(ledger)
     pauses: list[float] = []
@@ -104,7 +104,7 @@ async def test_faults_back_off_and_are_forgotten(ledger: Ledger) -> None:
     assert track.faults == 0
 
 
-async def test_throttled_polls_are_no_faults(ledger: Ledger) -> None:
+async def test_throttled_polls_are_no_faults(ledger: TaskRegistry) -> None:
     """A 429 plans the next poll as usual: the limiter's gate does the waiting."""
     track = opened(ledger)
     for _ in range(8):
@@ -117,7 +117,7 @@ MISSING = verdicts.Missing(NotFoundError("x", status=404))
 FAULTY = verdicts.Faulty(APIConnectionError("x"))
 
 
-async def test_misses_need_five_polls_and_ten_seconds(ledger: Ledger) -> None:
+async def test_misses_need_five_polls_and_ten_seconds(ledger: TaskRegistry) -> None:
     """A task never seen counts as gone after five 404s over at least ten seconds."""
     track = opened(ledger, at_once=True, seen=False)
     for now in (0.0, 1.0, 2.0, 3.0, 9.9):
@@ -130,7 +130,9 @@ async def test_misses_need_five_polls_and_ten_seconds(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("how", ["bought", "found"])
-async def test_a_task_that_was_seen_is_missed_for_two_minutes(ledger: Ledger, how: str) -> None:
+async def test_a_task_that_was_seen_is_missed_for_two_minutes(
+    ledger: TaskRegistry, how: str
+) -> None:
     """A task bought here or once found counts as gone after 404s and nothing else for 2 min."""
     track = opened(ledger, at_once=True, seen=how == "bought")
     if how == "found":
@@ -146,7 +148,7 @@ async def test_a_task_that_was_seen_is_missed_for_two_minutes(ledger: Ledger, ho
 
 
 @pytest.mark.parametrize("models", [1, 5])
-async def test_a_crowd_that_is_missing_is_an_outage(ledger: Ledger, models: int) -> None:
+async def test_a_crowd_that_is_missing_is_an_outage(ledger: TaskRegistry, models: int) -> None:
     """Five tasks that are missing at once are kept, of one model or of all of the client."""
     refs = [TaskRef(f"flux-kontext-{n % models}", str(n)) for n in range(5)]
     tracks = [opened(ledger, ref=ref) for ref in refs]
@@ -165,7 +167,7 @@ async def test_a_crowd_that_is_missing_is_an_outage(ledger: Ledger, models: int)
     assert not ledger.outages._all.missing
 
 
-async def test_four_that_are_missing_are_no_crowd(ledger: Ledger) -> None:
+async def test_four_that_are_missing_are_no_crowd(ledger: TaskRegistry) -> None:
     """Few tasks that the service does not know are gone, and many beside one that it knows."""
     tracks = [opened(ledger, ref=TaskRef(REF.model, str(n))) for n in range(4)]
     for now in range(0, 125, 5):
@@ -180,7 +182,7 @@ async def test_four_that_are_missing_are_no_crowd(ledger: Ledger) -> None:
     assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
 
 
-async def test_many_mistyped_ids_are_told_after_two_minutes(ledger: Ledger) -> None:
+async def test_many_mistyped_ids_are_told_after_two_minutes(ledger: TaskRegistry) -> None:
     """Tasks never seen that are missing in a crowd count as gone after two minutes."""
     tracks = [opened(ledger, ref=TaskRef(REF.model, str(n)), seen=False) for n in range(5)]
     for now in range(0, 120, 2):
@@ -192,7 +194,7 @@ async def test_many_mistyped_ids_are_told_after_two_minutes(ledger: Ledger) -> N
     assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
 
 
-async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
+async def test_denied_pauses_and_refresh_resumes(ledger: TaskRegistry) -> None:
     """A denied task is halted with nothing planned, until a poll tells again."""
     track = opened(ledger)
     ledger.next_due(30.0)
@@ -204,7 +206,7 @@ async def test_denied_pauses_and_refresh_resumes(ledger: Ledger) -> None:
     assert track.due is not None
 
 
-async def test_denied_task_still_expires(ledger: Ledger) -> None:
+async def test_denied_task_still_expires(ledger: TaskRegistry) -> None:
     """A task whose polls pause gives its slot back at its age limit, and is polled at once more."""
     track, denied = opened(ledger), verdicts.Denied(AuthenticationError("x", status=401))
     ledger.apply(track, denied, 30.0)
@@ -223,7 +225,9 @@ END = 1_800.0 + EXPIRY_GRACE
     [running(), MISSING, verdicts.Denied(AuthenticationError("x", status=401))],
     ids=lambda verdict: type(verdict).__name__,
 )
-async def test_a_last_poll_at_the_age_limit(ledger: Ledger, verdict: verdicts.PollVerdict) -> None:
+async def test_a_last_poll_at_the_age_limit(
+    ledger: TaskRegistry, verdict: verdicts.PollVerdict
+) -> None:
     """At its age limit a task gives its slot back, and ends with a poll that goes out then."""
     track = opened(ledger)
     assert ledger.next_due(21.0) is track
@@ -238,7 +242,7 @@ async def test_a_last_poll_at_the_age_limit(ledger: Ledger, verdict: verdicts.Po
     assert (ledger.tracks, ledger.agenda.next_due()) == ({}, float("inf"))
 
 
-async def test_a_result_past_the_age_limit(ledger: Ledger) -> None:
+async def test_a_result_past_the_age_limit(ledger: TaskRegistry) -> None:
     """A task is kept past its age limit while polls tell nothing, and its result is not lost."""
     track = opened(ledger)
     ledger.abandon_expired(END)
@@ -255,7 +259,7 @@ async def test_a_result_past_the_age_limit(ledger: Ledger) -> None:
     assert track.outcome is RESULT
 
 
-async def test_everything_has_a_deadline(ledger: Ledger) -> None:
+async def test_everything_has_a_deadline(ledger: TaskRegistry) -> None:
     """A task of which no poll tells anything is abandoned at twice its age limit, and says so."""
     track = opened(ledger)
     ledger.abandon_expired(END)
@@ -270,7 +274,7 @@ async def test_everything_has_a_deadline(ledger: Ledger) -> None:
     )
 
 
-async def test_expiry_waits_for_a_poll_under_way(ledger: Ledger) -> None:
+async def test_expiry_waits_for_a_poll_under_way(ledger: TaskRegistry) -> None:
     """A task is not abandoned while a poll is on its way: it may bring the result."""
     track = opened(ledger)
     ledger.next_due(30.0)
@@ -284,7 +288,9 @@ async def test_expiry_waits_for_a_poll_under_way(ledger: Ledger) -> None:
 
 async def test_load_stretches_polls() -> None:
     """A thousand tasks past their first poll stretch 3 s to twice that; ended ones do not."""
-    ledger = Ledger(Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1), PlaceTable())
+    ledger = TaskRegistry(
+        Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1), ConcurrencyLimit()
+    )
     tracks = []
     for n in range(1_000):
         slot = ledger._limiter.slot_above()
@@ -301,7 +307,7 @@ async def test_load_stretches_polls() -> None:
     assert 123 <= tracks[0].due <= 123.31
 
 
-async def test_attached_task_is_dated_by_the_service(ledger: Ledger) -> None:
+async def test_attached_task_is_dated_by_the_service(ledger: TaskRegistry) -> None:
     """`createTime` dates an attached task; until it is told, polls follow the interval."""
     track = opened(ledger, at_once=True)
     ledger.apply(track, running(), 97.0)
@@ -312,7 +318,7 @@ async def test_attached_task_is_dated_by_the_service(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("created", [0.0, 1_767_965.6, -1e305, 1e305], ids=str)
-async def test_an_absurd_creation(learner: Ledger, created: float) -> None:
+async def test_an_absurd_creation(learner: TaskRegistry, created: float) -> None:
     """Tasks whose `createTime` is absurd are as old as they are known, and teach no such times."""
     for number in range(8):
         track = opened(learner, at_once=True, ref=TaskRef(REF.model, str(number)))
@@ -326,7 +332,7 @@ async def test_an_absurd_creation(learner: Ledger, created: float) -> None:
     assert all(0 <= seconds <= 1_800.0 for seconds in durations._newest)
 
 
-async def test_the_clock_of_the_service(ledger: Ledger) -> None:
+async def test_the_clock_of_the_service(ledger: TaskRegistry) -> None:
     """An attached task is dated by the answer's own date, however wrong this clock is."""
     track = opened(ledger, at_once=True)
     date, made = "Fri, 09 Jan 2026 13:33:50 GMT", 1_767_965_618.0
@@ -334,7 +340,7 @@ async def test_the_clock_of_the_service(ledger: Ledger) -> None:
     assert track.created == pytest.approx(88.0)
 
 
-async def test_halt_tells_everybody(ledger: Ledger) -> None:
+async def test_halt_tells_everybody(ledger: TaskRegistry) -> None:
     """When nobody polls any more, each unfinished task says why."""
     track, reason = opened(ledger), APIConnectionError("x")
     ledger.halt_all(reason, 0.0)
@@ -348,14 +354,16 @@ async def test_halt_tells_everybody(ledger: Ledger) -> None:
 
 
 @pytest.fixture
-async def learner(events: list[Event]) -> Ledger:
+async def learner(events: list[Event]) -> TaskRegistry:
     """Return a ledger that learns, and begins with the documents' 20 s and 3 s."""
-    return Ledger(
-        Polling.adaptive(), Limiter(), Reporter(events.append), random.Random(1), PlaceTable()
+    return TaskRegistry(
+        Polling.adaptive(), Limiter(), Reporter(events.append), random.Random(1), ConcurrencyLimit()
     )
 
 
-def live(ledger: Ledger, name: str, over: verdicts.Over, *, at: float, polls: float) -> Track:
+def live(
+    ledger: TaskRegistry, name: str, over: verdicts.Over, *, at: float, polls: float
+) -> TrackedTask:
     """Let a task go from its creation at a time to the poll that finds it over."""
     ref = TaskRef(REF.model, name)
     track = ledger.open(ref, REF.model, ledger._limiter.slot_above(), now=at, at_once=False)
@@ -370,7 +378,9 @@ def live(ledger: Ledger, name: str, over: verdicts.Over, *, at: float, polls: fl
     [(12.0, 12.0), (None, 10.0), (500.0, 20.0), (-3.0, 0.0)],
     ids=["said", "seen", "too long", "too short"],
 )
-async def test_durations_are_learned(learner: Ledger, said: float | None, learned: float) -> None:
+async def test_durations_are_learned(
+    learner: TaskRegistry, said: float | None, learned: float
+) -> None:
     """What the service says a task took is believed within what was seen of it."""
     over = verdicts.Over(snapshot("success"), RESULT, said)
     for number in range(8):
@@ -379,7 +389,7 @@ async def test_durations_are_learned(learner: Ledger, said: float | None, learne
     assert sample.mean == pytest.approx(learned)
 
 
-async def test_what_was_seen_running_is_believed(learner: Ledger) -> None:
+async def test_what_was_seen_running_is_believed(learner: TaskRegistry) -> None:
     """A task took at least as long as it was seen running, whatever the service says."""
     for number in range(8):
         ref = TaskRef(REF.model, str(number))
@@ -396,7 +406,7 @@ async def test_what_was_seen_running_is_believed(learner: Ledger) -> None:
     assert sample.mean == pytest.approx(30.0)
 
 
-async def test_first_polls_move_as_durations_are_learned(learner: Ledger) -> None:
+async def test_first_polls_move_as_durations_are_learned(learner: TaskRegistry) -> None:
     """Tasks in flight are polled as soon as it is known that such tasks are over by then."""
     waiting = [
         learner.open(
@@ -413,7 +423,7 @@ async def test_first_polls_move_as_durations_are_learned(learner: Ledger) -> Non
     assert [learner.next_due(115.0) for _ in range(4)] == [*waiting, None]
 
 
-async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: Ledger) -> None:
+async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: TaskRegistry) -> None:
     """An attached task of which the service gives no creation is polled again all the same."""
     for number in range(8):
         over = verdicts.Over(snapshot("success"), RESULT, 30.0)
@@ -429,7 +439,7 @@ async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: Ledger) -
     assert learner.schedule._kinds[REF.model].durations.ended == 8
 
 
-async def test_misses_go_by_no_plan(learner: Ledger) -> None:
+async def test_misses_go_by_no_plan(learner: TaskRegistry) -> None:
     """A task that may not be there is sought soon, whatever such tasks take."""
     track = opened(learner, at_once=True, seen=False)
     assert learner.next_due(0.0) is track

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from apixo_async._polling.schedule import (
-    Plan,
+    PollTimes,
     after_fault,
     after_miss,
     first_poll,
@@ -23,7 +23,7 @@ from apixo_async._polling.schedule import (
 
 LIVELY = settings(max_examples=200, deadline=None, database=None)
 seconds = st.floats(0.0, 1e6)
-plans = st.builds(Plan, st.floats(0.0, 300.0), st.floats(0.001, 300.0))
+plans = st.builds(PollTimes, st.floats(0.0, 300.0), st.floats(0.001, 300.0))
 sources = st.builds(random.Random, st.integers(0, 2**32))
 
 
@@ -37,7 +37,7 @@ class Latest(random.Random):
 
 @LIVELY
 @given(plan=plans, created=seconds, rng=sources)
-def test_the_first_poll_is_never_early(plan: Plan, created: float, rng: random.Random) -> None:
+def test_the_first_poll_is_never_early(plan: PollTimes, created: float, rng: random.Random) -> None:
     """A task is first polled when its plan says, or up to a tenth of an interval later."""
     due = first_poll(plan, created=created, rng=rng)
     planned = created + plan.first
@@ -47,7 +47,7 @@ def test_the_first_poll_is_never_early(plan: Plan, created: float, rng: random.R
 @LIVELY
 @given(plan=plans, created=seconds, age=seconds, stretch=st.floats(1.0, 50.0), rng=sources)
 def test_the_next_poll_is_never_early(
-    plan: Plan, created: float, age: float, stretch: float, rng: random.Random
+    plan: PollTimes, created: float, age: float, stretch: float, rng: random.Random
 ) -> None:
     """The next poll comes a stretched interval later, and never before the first is planned."""
     now = created + age
@@ -58,13 +58,13 @@ def test_the_next_poll_is_never_early(
 
 def test_a_task_that_was_polled_at_too_early() -> None:
     """A task attached to at once is polled again when its first poll is due."""
-    due = next_poll(Plan(120, 10), created=0.0, now=1.0, stretch=1.0, rng=Latest())
+    due = next_poll(PollTimes(120, 10), created=0.0, now=1.0, stretch=1.0, rng=Latest())
     assert due == pytest.approx(121.0)
 
 
 def test_jitter_disperses_and_replays() -> None:
     """A thousand tasks made at once are polled over a tenth of an interval; a seed replays."""
-    plan = Plan(20, 10)
+    plan = PollTimes(20, 10)
     polls = [[first_poll(plan, created=0.0, rng=rng) for _ in range(1_000)] for rng in seeded(7, 7)]
     assert polls[0] == polls[1]
     slices = [sum(20 + i / 10 <= poll < 20.1 + i / 10 for poll in polls[0]) for i in range(10)]
@@ -87,7 +87,7 @@ def seeded(*seeds: int) -> list[random.Random]:
 )
 def test_after_polls_that_told_nothing(interval: float, pauses: list[float]) -> None:
     """Pauses double from the interval to a minute, and are never below the interval."""
-    plan = Plan(0, interval)
+    plan = PollTimes(0, interval)
     due = [after_fault(plan, faults=i, now=100.0, rng=Stuck(0)) for i in range(1, 8)]
     assert [one - 100 for one in due] == pauses
     late = [after_fault(plan, faults=i, now=100.0, rng=Latest()) for i in range(1, 8)]
@@ -105,7 +105,7 @@ class Stuck(random.Random):
 @LIVELY
 @given(plan=plans, faults=st.integers(1, 10**9), now=seconds, rng=sources)
 def test_after_any_number_of_faults(
-    plan: Plan, faults: int, now: float, rng: random.Random
+    plan: PollTimes, faults: int, now: float, rng: random.Random
 ) -> None:
     """However many polls failed, the next one comes within bounds."""
     due = after_fault(plan, faults=faults, now=now, rng=rng)
@@ -162,7 +162,7 @@ def test_a_crowd_that_is_missing(span: float) -> None:
 
 @LIVELY
 @given(plan=plans, rng=sources)
-def test_a_mistyped_id_is_told_soon(plan: Plan, rng: random.Random) -> None:
+def test_a_mistyped_id_is_told_soon(plan: PollTimes, rng: random.Random) -> None:
     """Whatever its plan, five polls a task never seen span ten seconds and less than 15."""
     times, misses = [0.0], 1
     while not is_gone(misses, times[-1], seen=False, crowd=False):
@@ -179,7 +179,7 @@ def test_a_mistyped_id_is_told_soon(plan: Plan, rng: random.Random) -> None:
 def test_polls_for_a_missing_task_grow_rare(seen: bool, pauses: list[float]) -> None:
     """Pauses grow to a minute, from the first where a task was seen, else from the fifth."""
     polls = [
-        after_miss(Plan(20, 3), misses=misses, seen=seen, now=100.0, rng=Stuck(0))
+        after_miss(PollTimes(20, 3), misses=misses, seen=seen, now=100.0, rng=Stuck(0))
         for misses in range(1, 8)
     ]
     assert [one - 100.0 for one in polls] == pytest.approx(pauses)
@@ -188,6 +188,6 @@ def test_polls_for_a_missing_task_grow_rare(seen: bool, pauses: list[float]) -> 
 @pytest.mark.parametrize(("age", "due"), [(1.0, 103.0), (6.0, 103.0), (50.0, 125.0)])
 def test_a_task_that_a_callback_is_to_tell_of(age: float, due: float) -> None:
     """It is polled after ten intervals more, and then after half of its age each time."""
-    plan = Plan(20, 3)
+    plan = PollTimes(20, 3)
     assert late_poll(plan, 100.0) == 150.0
     assert late_again(plan, age=age, now=100.0) == due

@@ -5,31 +5,31 @@ from __future__ import annotations
 import pytest
 
 from apixo_async import Limiter, TaskRef
-from apixo_async._http.concurrency import PlaceTable
-from apixo_async._polling.queue import Agenda
-from apixo_async._polling.schedule import Plan
-from apixo_async._polling.shares import Shares
-from apixo_async._polling.tracked_task import Track
+from apixo_async._http.concurrency import ConcurrencyLimit
+from apixo_async._polling.queue import PollQueue
+from apixo_async._polling.schedule import PollTimes
+from apixo_async._polling.shares import ModelShares
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async.errors import ApixoError
 
 NOW = 100.0
 
 
-def track(name: str, model: str = "m") -> Track:
+def track(name: str, model: str = "m") -> TrackedTask:
     """Return a task, of which no poll is planned."""
     slot = Limiter().slot_above()
-    return Track(TaskRef(model, name), model, Plan(1, 1), slot, created=0.0, expires=1e6)
+    return TrackedTask(TaskRef(model, name), model, PollTimes(1, 1), slot, created=0.0, expires=1e6)
 
 
 @pytest.fixture
-def agenda() -> Agenda:
+def agenda() -> PollQueue:
     """Return an empty agenda."""
-    return Agenda(lambda one: one.created)
+    return PollQueue(lambda one: one.created)
 
 
-def send(shares: Shares, places: PlaceTable, model: str) -> list[Track]:
+def send(shares: ModelShares, places: ConcurrencyLimit, model: str) -> list[TrackedTask]:
     """Send polls tasks of a model until one is held back; return those that were sent."""
-    sent: list[Track] = []
+    sent: list[TrackedTask] = []
     while places.free_for_polls:
         one = track(f"{len(sent)}", model)
         if shares.hold_back(one):
@@ -42,25 +42,25 @@ def send(shares: Shares, places: PlaceTable, model: str) -> list[Track]:
     return sent
 
 
-def test_a_model_that_is_alone_takes_every_place(agenda: Agenda) -> None:
+def test_a_model_that_is_alone_takes_every_place(agenda: PollQueue) -> None:
     """Nobody else needs one."""
-    places = PlaceTable()
-    assert len(send(Shares(agenda, places), places, "m")) == 24
+    places = ConcurrencyLimit()
+    assert len(send(ModelShares(agenda, places), places, "m")) == 24
 
 
-def test_each_model_leaves_some(agenda: Agenda) -> None:
+def test_each_model_leaves_some(agenda: PollQueue) -> None:
     """Of 24 places for polls one model takes 18, the next one most of the rest, and so on."""
-    places = PlaceTable()
-    shares = Shares(agenda, places)
+    places = ConcurrencyLimit()
+    shares = ModelShares(agenda, places)
     for model in "abc":
         shares.opened(track("first", model))
     assert [len(send(shares, places, model)) for model in "abc"] == [18, 5, 1]
 
 
-def test_one_that_is_back_lets_the_next_one_go(agenda: Agenda) -> None:
+def test_one_that_is_back_lets_the_next_one_go(agenda: PollQueue) -> None:
     """It is the one that waited longest of those that still need a poll."""
-    places = PlaceTable()
-    shares = Shares(agenda, places)
+    places = ConcurrencyLimit()
+    shares = ModelShares(agenda, places)
     shares.opened(track("first", "other"))
     sent = send(shares, places, "m")
     over, halted, planned, polling, next_one, last = (track(f"late-{n}") for n in range(6))
@@ -77,10 +77,10 @@ def test_one_that_is_back_lets_the_next_one_go(agenda: Agenda) -> None:
     assert agenda.pop_due(NOW) is None
 
 
-def test_the_last_place_is_given_to_whoever_has_none(agenda: Agenda) -> None:
+def test_the_last_place_is_given_to_whoever_has_none(agenda: PollQueue) -> None:
     """A model without a poll under way is never held back: nothing of it would come back."""
-    places = PlaceTable()
-    shares = Shares(agenda, places)
+    places = ConcurrencyLimit()
+    shares = ModelShares(agenda, places)
     places.used = 40
     for model in "ab":
         shares.opened(track("1", model))

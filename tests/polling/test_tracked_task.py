@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from apixo_async import APIConnectionError, Limiter, Result, Snapshot, TaskAbandonedError, TaskRef
-from apixo_async._polling.schedule import Plan
-from apixo_async._polling.tracked_task import Track
+from apixo_async._polling.schedule import PollTimes
+from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._sync import Signal, fresh
 
 pytestmark = pytest.mark.anyio
@@ -14,10 +14,10 @@ REF = TaskRef("gpt-image-1", "task_1")
 SNAPSHOT = Snapshot("task_1", "gpt-image-1", "processing", {})
 
 
-def track() -> Track:
+def track() -> TrackedTask:
     """Return a track that holds a slot."""
     slot = Limiter().slot_above()
-    return Track(REF, REF.model, Plan(20, 3), slot, created=0.0, expires=1_800.0)
+    return TrackedTask(REF, REF.model, PollTimes(20, 3), slot, created=0.0, expires=1_800.0)
 
 
 async def test_signal_wakes_all_who_wait() -> None:

@@ -22,10 +22,10 @@ from apixo_async import (
 from apixo_async._http.verdicts import Running
 from apixo_async._limits.leases import Slot
 from apixo_async._polling.callback_health import SILENT_AFTER
-from apixo_async._polling.queue import Agenda, Register
-from apixo_async._polling.schedule import Plan
-from apixo_async._polling.tracked_task import Times, Track
-from apixo_async._polling.unresolved import Claims
+from apixo_async._polling.queue import PollQueue, TaskIndex
+from apixo_async._polling.schedule import PollTimes
+from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
+from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter
 
 MODEL = "flux-kontext"
@@ -46,21 +46,23 @@ class Paper:
 
 
 @pytest.fixture
-def claims(events: list[Event]) -> Claims:
+def claims(events: list[Event]) -> UnresolvedSubmits:
     """Return claims about no task."""
     schedule = Polling.documented().schedule(random.Random(1))
-    register = Register(schedule, Agenda(lambda one: schedule.first(one.kind, one.created)))
-    return Claims(register, Reporter(events.append))
+    register = TaskIndex(schedule, PollQueue(lambda one: schedule.first(one.kind, one.created)))
+    return UnresolvedSubmits(register, Reporter(events.append))
 
 
-def track(name: str = "unnamed-0", *, at: float = 100.0) -> Track:
+def track(name: str = "unnamed-0", *, at: float = 100.0) -> TrackedTask:
     """Return a task with a ticket."""
-    made = Track(TaskRef(MODEL, name), MODEL, Plan(20, 3), Slot(None), created=at, expires=1e6)
+    made = TrackedTask(
+        TaskRef(MODEL, name), MODEL, PollTimes(20, 3), Slot(None), created=at, expires=1e6
+    )
     made.ticket = Paper()  # type: ignore[assignment]  # as much of one as is needed
     return made
 
 
-def unnamed(claims: Claims) -> Track:
+def unnamed(claims: UnresolvedSubmits) -> TrackedTask:
     """Return what stands for the task of an uncertain submit."""
     made = track()
     assert made.ticket is not None
@@ -68,7 +70,7 @@ def unnamed(claims: Claims) -> Track:
     return made
 
 
-def test_nobody_waits_without_a_ticket(claims: Claims) -> None:
+def test_nobody_waits_without_a_ticket(claims: UnresolvedSubmits) -> None:
     """A callback is awaited only with a place for it, and only once callbacks come."""
     made = track()
     assert not claims.is_awaited_for(made)
@@ -78,7 +80,7 @@ def test_nobody_waits_without_a_ticket(claims: Claims) -> None:
     assert not claims.is_awaited_for(made)
 
 
-def test_silence_and_its_end(claims: Claims, events: list[Event]) -> None:
+def test_silence_and_its_end(claims: UnresolvedSubmits, events: list[Event]) -> None:
     """Tasks that are over untold make a silence, and one callback ends it."""
     claims.came(track(), None, 4.0)
     silences = [claims.is_silence(track()) for _ in range(SILENT_AFTER + 1)]
@@ -90,7 +92,7 @@ def test_silence_and_its_end(claims: Claims, events: list[Event]) -> None:
     assert events == [CallbacksLost(SILENT_AFTER), CallbacksRestored()]
 
 
-def test_a_task_that_was_told_of_is_no_silence(claims: Claims) -> None:
+def test_a_task_that_was_told_of_is_no_silence(claims: UnresolvedSubmits) -> None:
     """Its ticket is closed at the end, whatever it is."""
     for _ in range(3 * SILENT_AFTER):
         made = track()
@@ -100,7 +102,7 @@ def test_a_task_that_was_told_of_is_no_silence(claims: Claims) -> None:
         assert made.ticket.closed == 1
 
 
-def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
+def test_a_claim_names_a_task(claims: UnresolvedSubmits, events: list[Event]) -> None:
     """A name enters the task, and a poll that finds it proves it."""
     made = unnamed(claims)
     assert claims.unnamed == {made}
@@ -120,7 +122,7 @@ def test_a_claim_names_a_task(claims: Claims, events: list[Event]) -> None:
 SERVICE = 1_750_000_000.0  # The clock of the service when the clock of the loop is at 210.
 
 
-def test_a_claim_of_a_settled_task(claims: Claims) -> None:
+def test_a_claim_of_a_settled_task(claims: UnresolvedSubmits) -> None:
     """Nor is the name of a task of another submit that is over."""
     other = track("task_7")
     claims.came(other, None, 101.0)
@@ -151,7 +153,9 @@ def running(created: float | None) -> Running:
         (SERVICE / 1_000, True),
     ],
 )
-def test_a_claim_of_an_older_task(claims: Claims, created: float | None, proved: bool) -> None:
+def test_a_claim_of_an_older_task(
+    claims: UnresolvedSubmits, created: float | None, proved: bool
+) -> None:
     """A task that was created before its submit was sent, at 100, is not its task."""
     made = unnamed(claims)
     claims.came(made, "task_7", 210.0)
@@ -159,15 +163,17 @@ def test_a_claim_of_an_older_task(claims: Claims, created: float | None, proved:
     assert made.found is proved
 
 
-def test_a_claim_and_a_clock_that_was_set(claims: Claims) -> None:
+def test_a_claim_and_a_clock_that_was_set(claims: UnresolvedSubmits) -> None:
     """Where an earlier process sent the submit, its own stamp counts as well."""
     made = unnamed(claims)
     claims.came(made, "task_7", 210.0)
-    made.times = Times(200.0, 200.0, noted_at=SERVICE - 3_590.0)  # The clock was set back since.
+    made.times = SubmitTimes(
+        200.0, 200.0, noted_at=SERVICE - 3_590.0
+    )  # The clock was set back since.
     assert claims.prove(made, running(SERVICE - 3_600.0), 210.0)
 
 
-def test_a_claim_of_anothers_task(claims: Claims) -> None:
+def test_a_claim_of_anothers_task(claims: UnresolvedSubmits) -> None:
     """A name that another task has is no name for this one."""
     other, made = track("task_7"), unnamed(claims)
     claims._register.enter(other)
@@ -176,7 +182,7 @@ def test_a_claim_of_anothers_task(claims: Claims) -> None:
     assert claims._register.tracks[other.ref] is other
 
 
-def test_a_name_that_is_taken_back(claims: Claims) -> None:
+def test_a_name_that_is_taken_back(claims: UnresolvedSubmits) -> None:
     """Under a name that nobody knows the task leaves, and waits for another one."""
     made = unnamed(claims)
     claims.came(made, "task_of_nobody", 110.0)
@@ -186,7 +192,7 @@ def test_a_name_that_is_taken_back(claims: Claims) -> None:
     assert (made.unnamed, made.due, made.ref.task_id) == (True, None, "unnamed-0")
 
 
-def test_a_claim_that_is_all_there_is(claims: Claims) -> None:
+def test_a_claim_that_is_all_there_is(claims: UnresolvedSubmits) -> None:
     """Where no callback can come any more, a name that is taken back ends the waiting."""
     made = track()
     claims.wait_for(made, None)
@@ -227,7 +233,7 @@ SINCE, LAST = 100.0, 100.0 + 1_800.0 + 870.0
     ],
 )
 def test_giving_up(
-    claims: Claims,
+    claims: UnresolvedSubmits,
     callbacks: Iterable[float],
     missed: float | None,
     shared: bool,
@@ -255,7 +261,7 @@ def test_giving_up(
     assert claims.unnamed == set()
 
 
-def test_callbacks_of_other_processes_come_here(claims: Claims) -> None:
+def test_callbacks_of_other_processes_come_here(claims: UnresolvedSubmits) -> None:
     """Where callbacks go astray between processes, none is waited for: tasks are polled."""
     made = track("task_1")
     claims.came(made, None, 5.0)

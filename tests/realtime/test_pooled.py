@@ -13,7 +13,7 @@ import pytest
 
 from apixo_async import ConfigurationError, Timeouts
 from apixo_async._http.channel import build_transport
-from apixo_async._http.exchange import Exchange, Incoming, Outgoing, Phase
+from apixo_async._http.exchange import Incoming, Outgoing, Phase, SendExchange
 from apixo_async._http.pooled import LONGEST_REST, PooledTransport
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def transport() -> AsyncIterator[PooledTransport]:
     await made.aclose()
 
 
-async def get(exchange: Exchange) -> bytes:
+async def get(exchange: SendExchange) -> bytes:
     answer = Incoming()
     await exchange(Outgoing("/x", [], None, Phase(believed=False)), answer)
     return answer.body
@@ -123,7 +123,7 @@ async def test_connection_that_the_server_closed(transport: PooledTransport) -> 
     assert server.used[2:] == [3]
 
 
-async def cancelled(exchange: Exchange) -> None:
+async def cancelled(exchange: SendExchange) -> None:
     task = asyncio.create_task(get(exchange))
     await asyncio.sleep(0.05)
     task.cancel()
@@ -131,14 +131,14 @@ async def cancelled(exchange: Exchange) -> None:
         await task
 
 
-async def timed_out(exchange: Exchange) -> None:
+async def timed_out(exchange: SendExchange) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         await get(exchange)
 
 
 @pytest.mark.parametrize("end", [cancelled, timed_out])
 async def test_connection_whose_exchange_was_cut_short(
-    transport: PooledTransport, end: Callable[[Exchange], Awaitable[None]]
+    transport: PooledTransport, end: Callable[[SendExchange], Awaitable[None]]
 ) -> None:
     """A connection on which an answer may still come is closed."""
     async with serving() as server:

@@ -30,10 +30,10 @@ from apixo_async._http.channel import Channel, Unanswered, build_transport
 from apixo_async._http.exchange import (
     FRESH,
     LONGEST_ANSWER,
-    Exchange,
     Incoming,
     Outgoing,
     Phase,
+    SendExchange,
     UsualExchange,
     exchange_over,
 )
@@ -187,7 +187,7 @@ async def test_unknown_host(transport: httpx2.AsyncBaseTransport) -> None:
     assert caught.value.maybe_sent is False
 
 
-WAYS: dict[str, Callable[[httpx2.AsyncBaseTransport, str, Timeouts], Exchange]] = {
+WAYS: dict[str, Callable[[httpx2.AsyncBaseTransport, str, Timeouts], SendExchange]] = {
     "own": exchange_over,
     "usual": UsualExchange,
 }

@@ -21,7 +21,7 @@ from apixo_async import (
     Task,
 )
 from apixo_async._downloads.downloader import Downloader
-from apixo_async._limits.priority import Urgency
+from apixo_async._limits.priority import Priority
 from apixo_async.testing import Fault, Simulator
 
 from ..support.stepping import Cut, Stepped, cuts
@@ -57,7 +57,7 @@ class Scene:
         gate = self.client._life.engine().line.gate
         slot = await self.limiter.slot()
         loop.call_later(1.0, slot.release)
-        permit = await self.limiter.permit(Urgency.ASKED)
+        permit = await self.limiter.permit(Priority.ASKED)
         loop.call_later(2.0, permit.unused)
         for _ in range(gate.table.size):
             await gate.enter(for_submit=True)
@@ -236,7 +236,7 @@ async def test_poll_cancelled_before_its_first_step() -> None:
     client = scene.client
     task = await client.submit(CASTLE)
     engine = client._life.engine()
-    permit = await engine.line.admit(Urgency.SCHEDULED)
+    permit = await engine.line.admit(Priority.SCHEDULED)
     engine.poller.ledger.agenda.ask(task._track)
     engine.poller._send_poll(permit)
     await engine.poller.aclose(ClientClosedError("closed"))

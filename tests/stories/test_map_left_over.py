@@ -10,7 +10,7 @@ import pytest
 
 from apixo_async import AsyncClient, FluxKontext
 from apixo_async._map.items import Item
-from apixo_async._map.store import Book
+from apixo_async._map.store import MapStore
 from apixo_async.testing import Simulator
 
 from ..support.inside import Entry
@@ -38,15 +38,15 @@ async def test_it_is_not_bought_again(
             async with outcomes:
                 raise ZeroDivisionError  # It leaves its task to the next run.
     assert simulator.created == 1
-    enter = Book.enter
+    enter = MapStore.enter
 
-    async def enter_late(book: Book, item: Item) -> Entry:
+    async def enter_late(book: MapStore, item: Item) -> Entry:
         entry = await enter(book, item)
         assert entry.state == "submitted"
         await asyncio.sleep(300)
         return entry
 
-    monkeypatch.setattr(Book, "enter", enter_late)
+    monkeypatch.setattr(MapStore, "enter", enter_late)
     async with client_of(simulator) as second, second.map([INPUT], journal=journal) as outcomes:
         (outcome,) = [one async for one in outcomes]
     assert outcome.ok, outcome.error

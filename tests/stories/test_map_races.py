@@ -11,7 +11,7 @@ import pytest
 
 from apixo_async import AsyncClient, TaskFailedError
 from apixo_async._map.items import Item
-from apixo_async._map.store import Book
+from apixo_async._map.store import MapStore
 from apixo_async.testing import Fault, Simulator
 
 from ..support.maps import castles, mapped
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what the journal says of an item come when its task is long over."""
-    enter = Book.enter
+    enter = MapStore.enter
 
-    async def entered(book: Book, item: Item) -> Any:
+    async def entered(book: MapStore, item: Item) -> Any:
         entry = await enter(book, item)
         await asyncio.sleep(100.0)
         return entry
 
-    monkeypatch.setattr(Book, "enter", entered)
+    monkeypatch.setattr(MapStore, "enter", entered)
 
 
 async def leave(client: AsyncClient, path: Path) -> None:

@@ -14,10 +14,10 @@ from apixo_async import APIConnectionError
 from apixo_async._http.verdicts import Refused, SubmitVerdict, Uncertain, judge_submit
 from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Slot
-from apixo_async._limits.window import PermitLog
-from apixo_async._map.buyer import Counter
-from apixo_async._map.store import Record
-from apixo_async._submit.requests import Posts
+from apixo_async._limits.window import SlidingWindow
+from apixo_async._map.buyer import Buyer
+from apixo_async._map.store import PurchaseRecord
+from apixo_async._submit.requests import SubmitRequests
 from apixo_async._sync import Signal
 from apixo_async.testing import Fault
 from apixo_async.webhooks import WebhookReceiver
@@ -129,17 +129,17 @@ def posts_are_torn(patch: pytest.MonkeyPatch) -> None:
 
 
 def permits_are_stamped_at_sending(patch: pytest.MonkeyPatch) -> None:
-    take, answered = PermitLog.take, PermitLog.answered
+    take, answered = SlidingWindow.take, SlidingWindow.answered
 
-    def noted(log: PermitLog, now: float) -> None:
+    def noted(log: SlidingWindow, now: float) -> None:
         vars(log).setdefault("sent", deque()).append(now)
         take(log, now)
 
-    def stamped(log: PermitLog, _: float) -> None:
+    def stamped(log: SlidingWindow, _: float) -> None:
         answered(log, vars(log)["sent"].popleft())
 
-    patch.setattr(PermitLog, "take", noted)
-    patch.setattr(PermitLog, "answered", stamped)
+    patch.setattr(SlidingWindow, "take", noted)
+    patch.setattr(SlidingWindow, "answered", stamped)
 
 
 def uncertain_is_sent_again(patch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def uncertain_is_sent_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def orphans_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Posts, "_orphaned", lambda *_: None)
+    patch.setattr(SubmitRequests, "_orphaned", lambda *_: None)
 
 
 def waiters_are_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def urls_are_dropped(patch: pytest.MonkeyPatch) -> None:
 
 
 def tasks_are_not_journalled(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Record, "bought", lambda *_: None)
+    patch.setattr(PurchaseRecord, "bought", lambda *_: None)
 
 
 def doubts_are_bought_again(patch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def doubts_are_bought_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def maps_go_on_after_their_stop(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Counter, "stop", lambda *_, **__: None)
+    patch.setattr(Buyer, "stop", lambda *_, **__: None)
 
 
 @pytest.mark.heavy

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from apixo_async._submit.callbacks import Expected
+from apixo_async._submit.callbacks import ExpectedCallback
 
 
 def test_kept_until_the_outcome_is_known() -> None:
     """What came during the POST is passed on once, with the last name; what comes later at once."""
-    expected, told = Expected(1.0), list[str | None]()
+    expected, told = ExpectedCallback(1.0), list[str | None]()
     assert not expected.came
     expected.poll("task_1")
     expected.poll(None)
@@ -22,7 +22,7 @@ def test_kept_until_the_outcome_is_known() -> None:
 
 def test_nothing_came() -> None:
     """Without a callback the outcome of the POST causes nothing."""
-    expected, told = Expected(1.0), list[str | None]()
+    expected, told = ExpectedCallback(1.0), list[str | None]()
     expected.ended(told.append)
     assert told == []
     expected.poll(None)

@@ -7,13 +7,13 @@ import weakref
 import pytest
 
 from apixo_async import ClientClosedError, Limiter
-from apixo_async._submit.pending import PATIENCE, Calls
+from apixo_async._submit.pending import PATIENCE, PendingCalls
 
 pytestmark = pytest.mark.anyio
 CLOSED, STOPPED = ClientClosedError("closed"), ClientClosedError("stopped")
 
 
-async def hang(calls: Calls, deadline: float | None = None) -> None:
+async def hang(calls: PendingCalls, deadline: float | None = None) -> None:
     """Wait in an open call for what never comes."""
     async with calls.open(deadline):
         await asyncio.get_running_loop().create_future()
@@ -21,7 +21,7 @@ async def hang(calls: Calls, deadline: float | None = None) -> None:
 
 async def test_close_ends_what_is_open() -> None:
     """Every open call ends with an error of its own when the client closes."""
-    calls = Calls()
+    calls = PendingCalls()
     waiting = [asyncio.create_task(hang(calls)) for _ in range(3)]
     await asyncio.sleep(1)
     await calls.aclose(CLOSED)
@@ -33,7 +33,7 @@ async def test_close_ends_what_is_open() -> None:
 
 async def test_nothing_opens_after_the_close() -> None:
     """A call that begins after the close is refused."""
-    calls = Calls()
+    calls = PendingCalls()
     await calls.aclose(CLOSED)
     with pytest.raises(ClientClosedError):
         await hang(calls)
@@ -41,7 +41,7 @@ async def test_nothing_opens_after_the_close() -> None:
 
 async def test_deadline() -> None:
     """A deadline ends a call with a TimeoutError, and leaves the others open."""
-    calls = Calls()
+    calls = PendingCalls()
     other = asyncio.create_task(hang(calls))
     with pytest.raises(TimeoutError):
         await hang(calls, asyncio.get_running_loop().time() + 5)
@@ -52,7 +52,7 @@ async def test_deadline() -> None:
 
 async def test_close_in_the_instant_of_the_deadline() -> None:
     """A deadline that passes in the instant of the close breaks neither."""
-    calls, loop = Calls(), asyncio.get_running_loop()
+    calls, loop = PendingCalls(), asyncio.get_running_loop()
     waiting = asyncio.create_task(hang(calls, loop.time() + 5))
     await asyncio.sleep(5)
     await calls.aclose(CLOSED)
@@ -62,7 +62,7 @@ async def test_close_in_the_instant_of_the_deadline() -> None:
 
 async def test_cancellation_stays_one() -> None:
     """A caller that is cancelled gets its CancelledError, closed client or not."""
-    calls = Calls()
+    calls = PendingCalls()
     waiting = asyncio.create_task(hang(calls))
     await asyncio.sleep(1)
     waiting.cancel()
@@ -73,7 +73,7 @@ async def test_cancellation_stays_one() -> None:
 
 async def test_close_waits_for_the_clean_up() -> None:
     """The close is over only when what it ended has cleaned up."""
-    calls, cleaned = Calls(), list[bool]()
+    calls, cleaned = PendingCalls(), list[bool]()
 
     async def call() -> None:
         async with calls.open():
@@ -94,7 +94,7 @@ async def test_close_waits_for_the_clean_up() -> None:
 # --- those who queue -------------------------------------------------------------------------
 
 
-async def stand(calls: Calls) -> None:
+async def stand(calls: PendingCalls) -> None:
     """Queue for a slot that never comes."""
     place = calls.queue()
     try:
@@ -105,7 +105,7 @@ async def stand(calls: Calls) -> None:
 
 async def test_close_ends_those_who_queue() -> None:
     """Everybody in a queue gets an error of his own, and the close waits until they have left."""
-    calls = Calls()
+    calls = PendingCalls()
     waiting = [asyncio.create_task(stand(calls)) for _ in range(3)]
     await asyncio.sleep(1)
     await calls.aclose(CLOSED)
@@ -119,7 +119,7 @@ async def test_close_ends_those_who_queue() -> None:
 
 async def test_close_in_the_instant_of_a_hand_over() -> None:
     """Whoever was served in the instant of the close keeps what was handed over."""
-    calls, limiter = Calls(), Limiter()
+    calls, limiter = PendingCalls(), Limiter()
     place, slot = calls.queue(), await limiter.slot()
     place.set_result(slot)
     calls.end(CLOSED)
@@ -130,7 +130,7 @@ async def test_close_in_the_instant_of_a_hand_over() -> None:
 
 async def test_cancelled_in_the_instant_of_the_close() -> None:
     """Whoever is cancelled in the instant of the close gets his CancelledError."""
-    calls = Calls()
+    calls = PendingCalls()
     waiting = [asyncio.create_task(stand(calls)) for _ in range(2)]
     await asyncio.sleep(1)
     waiting[0].cancel()
@@ -145,8 +145,8 @@ async def test_cancelled_in_the_instant_of_the_close() -> None:
 
 async def test_end_of_a_part() -> None:
     """The end of a part ends what is open in it, and refuses what comes; the whole goes on."""
-    whole = Calls()
-    part, other = Calls(whole), Calls(whole)
+    whole = PendingCalls()
+    part, other = PendingCalls(whole), PendingCalls(whole)
     waiting = [asyncio.create_task(wait(part)) for wait in (hang, stand)]
     going_on = [
         asyncio.create_task(wait(calls)) for calls in (whole, other) for wait in (hang, stand)
@@ -165,8 +165,8 @@ async def test_end_of_a_part() -> None:
 
 async def test_first_reason_stays() -> None:
     """A part keeps the reason of its own end; one that is made later has that of the whole."""
-    whole = Calls()
-    part = Calls(whole)
+    whole = PendingCalls()
+    part = PendingCalls(whole)
     waiting = [asyncio.create_task(wait(part)) for wait in (hang, stand)]
     await asyncio.sleep(1)
     part.end(STOPPED)
@@ -175,13 +175,13 @@ async def test_first_reason_stays() -> None:
     ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(end) for end in ends] == ["stopped"] * 2
     with pytest.raises(ClientClosedError, match="closed"):
-        Calls(whole).check()
+        PendingCalls(whole).check()
 
 
 async def test_part_that_is_gone() -> None:
     """The whole does not keep its parts."""
-    whole = Calls()
-    part = weakref.ref(Calls(whole))
+    whole = PendingCalls()
+    part = weakref.ref(PendingCalls(whole))
     gc.collect()
     assert part() is None
     await whole.aclose(CLOSED)
@@ -189,7 +189,7 @@ async def test_part_that_is_gone() -> None:
 
 async def test_close_does_not_wait_for_ever() -> None:
     """A call that does not end, as after an interrupt between two lines, is left after a while."""
-    calls, loop = Calls(), asyncio.get_running_loop()
+    calls, loop = PendingCalls(), asyncio.get_running_loop()
     place = calls.queue()
     start = loop.time()
     await calls.aclose(CLOSED)

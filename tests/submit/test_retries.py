@@ -6,9 +6,9 @@ import random
 import pytest
 
 from apixo_async import APIConnectionError, InternalServerError, RateLimitError
-from apixo_async._http.retry import Patience, RetryQuota
+from apixo_async._http.retry import RetryPolicy, RetryQuota
 from apixo_async._http.verdicts import Refused
-from apixo_async._submit.retries import Probes, Repeats
+from apixo_async._submit.retries import RetryProbes, SubmitRetries
 
 pytestmark = pytest.mark.anyio
 MODEL = "flux-kontext"
@@ -18,11 +18,13 @@ THROTTLED = Refused(RateLimitError("x", status=429), "throttled")
 FINAL = Refused(InternalServerError("x", status=500), None)
 
 
-def repeats_on(probes: Probes, *, budget: float = 60.0) -> Repeats:
+def repeats_on(probes: RetryProbes, *, budget: float = 60.0) -> SubmitRetries:
     """Return the repeats of a submit that begins now."""
     now = asyncio.get_running_loop().time()
-    patience = Patience(budget=budget, throttled=60.0, rng=random.Random(1), quota=RetryQuota(now))
-    return Repeats(probes, patience)
+    patience = RetryPolicy(
+        budget=budget, throttled=60.0, rng=random.Random(1), quota=RetryQuota(now)
+    )
+    return SubmitRetries(probes, patience)
 
 
 def silent(_error: object, _again_in: float | None) -> None:
@@ -31,14 +33,14 @@ def silent(_error: object, _again_in: float | None) -> None:
 
 async def test_final_refusal() -> None:
     """A refusal that allows no repeat ends at once."""
-    repeats = repeats_on(Probes())
+    repeats = repeats_on(RetryProbes())
     repeats.note(FINAL, MODEL)
     assert await repeats.again(FINAL, silent) is False
 
 
 async def test_throttled_is_repeated_at_once() -> None:
     """After a 429 the limiter does the waiting, and nobody probes."""
-    probes = Probes()
+    probes = RetryProbes()
     repeats, start = repeats_on(probes), asyncio.get_running_loop().time()
     repeats.note(THROTTLED, MODEL)
     assert await repeats.again(THROTTLED, silent) is True
@@ -49,7 +51,7 @@ async def test_throttled_is_repeated_at_once() -> None:
 @pytest.mark.parametrize(("refused", "key"), [(UNSENT, ""), (UNAVAILABLE, MODEL)])
 async def test_the_first_probes_and_the_others_wait(refused: Refused, key: str) -> None:
     """Of two refused submits one repeats, and its success lets the other go."""
-    probes, reports = Probes(), list[float | None]()
+    probes, reports = RetryProbes(), list[float | None]()
     first, second = repeats_on(probes), repeats_on(probes)
     first.note(refused, MODEL)
     assert await first.again(refused, silent) is True
@@ -67,7 +69,7 @@ async def test_the_first_probes_and_the_others_wait(refused: Refused, key: str) 
 
 async def test_other_models_do_not_wait() -> None:
     """A model that is unavailable keeps nobody from another one."""
-    probes = Probes()
+    probes = RetryProbes()
     first, second = repeats_on(probes), repeats_on(probes)
     first.note(UNAVAILABLE, MODEL)
     await first.again(UNAVAILABLE, silent)
@@ -77,7 +79,7 @@ async def test_other_models_do_not_wait() -> None:
 
 async def test_end_hands_the_probing_on() -> None:
     """Whoever stops probing leaves it to the next, who pauses before it tries."""
-    probes = Probes()
+    probes = RetryProbes()
     first, second = repeats_on(probes), repeats_on(probes)
     first.note(UNSENT, MODEL)
     await first.again(UNSENT, silent)
@@ -93,7 +95,7 @@ async def test_end_hands_the_probing_on() -> None:
 
 async def test_budget_of_a_waiter() -> None:
     """A submit that waits for another's word gives up when its own budget is spent."""
-    probes = Probes()
+    probes = RetryProbes()
     first, second = repeats_on(probes), repeats_on(probes, budget=9.0)
     first.note(UNSENT, MODEL)
     await first.again(UNSENT, silent)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from apixo_async._submit.retries import Probes
+from apixo_async._submit.retries import RetryProbes
 
 pytestmark = pytest.mark.anyio
 KEY = "flux-kontext"
@@ -15,7 +15,7 @@ def until(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def waiting(probes: Probes, count: int) -> list[asyncio.Task[bool]]:
+async def waiting(probes: RetryProbes, count: int) -> list[asyncio.Task[bool]]:
     """Let so many wait for whoever probes."""
     tasks = [asyncio.create_task(probes.wait(KEY, until(100))) for _ in range(count)]
     await asyncio.sleep(0)
@@ -24,7 +24,7 @@ async def waiting(probes: Probes, count: int) -> list[asyncio.Task[bool]]:
 
 async def test_good_news_goes_to_all_step_by_step() -> None:
     """Each one that gets through lets two more go; when all have, nobody probes any more."""
-    probes = Probes()
+    probes = RetryProbes()
     probes.take(KEY)
     tasks = await waiting(probes, 5)
     for gone in (2, 4, 5, 5, 5, 5):
@@ -38,7 +38,7 @@ async def test_good_news_goes_to_all_step_by_step() -> None:
 
 async def test_bad_news_after_good_news() -> None:
     """Of those who were let go and failed one goes on probing; the others wait again."""
-    probes = Probes()
+    probes = RetryProbes()
     probes.take(KEY)
     tasks = await waiting(probes, 4)
     probes.works(KEY)
@@ -57,7 +57,7 @@ async def test_bad_news_after_good_news() -> None:
 
 async def test_giving_up_makes_one_other_probe() -> None:
     """When whoever probes gives up, the next in line takes over, and the others wait on."""
-    probes = Probes()
+    probes = RetryProbes()
     probes.take(KEY)
     tasks = await waiting(probes, 3)
     probes.pass_on(KEY)
@@ -70,7 +70,7 @@ async def test_giving_up_makes_one_other_probe() -> None:
 
 async def test_the_last_one_leaves_nothing() -> None:
     """When nobody waits, giving up ends the probing."""
-    probes = Probes()
+    probes = RetryProbes()
     probes.take(KEY)
     probes.pass_on(KEY)
     assert not probes.is_taken(KEY)
@@ -78,7 +78,7 @@ async def test_the_last_one_leaves_nothing() -> None:
 
 async def test_cancelled_heir_passes_it_on() -> None:
     """A waiter that is cancelled in the instant in which it takes over hands on to the next."""
-    probes = Probes()
+    probes = RetryProbes()
     probes.take(KEY)
     tasks = await waiting(probes, 2)
     probes.pass_on(KEY)
@@ -90,7 +90,7 @@ async def test_cancelled_heir_passes_it_on() -> None:
 
 async def test_no_word_in_time() -> None:
     """Whoever waits in vain is told by a TimeoutError at its own time."""
-    probes = Probes()
+    probes = RetryProbes()
     probes.take(KEY)
     with pytest.raises(TimeoutError):
         await probes.wait(KEY, until(7))

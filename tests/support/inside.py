@@ -10,7 +10,7 @@ from apixo_async import AsyncClient, Limiter
 from apixo_async._cli.exits import ExitCode
 from apixo_async._http.concurrency import MOST as MOST_IN_FLIGHT
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.registry import Ledger
+from apixo_async._polling.registry import TaskRegistry
 from apixo_async.journal._entry import Entry
 from apixo_async.journal._journal import Journal
 
@@ -45,7 +45,7 @@ def break_poller(patch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    patch.setattr(Ledger, "apply", broken)
+    patch.setattr(TaskRegistry, "apply", broken)
 
 
 def haste(speed: float) -> str:

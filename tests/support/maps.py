@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from apixo_async import AsyncClient, FluxKontext, Outcome, Outcomes
-from apixo_async._map.buyer import Shop
+from apixo_async._map.buyer import MapClient
 from apixo_async._map.items import Inputs
 
 
@@ -19,9 +19,9 @@ def mapped(client: AsyncClient, inputs: Inputs, **options: Any) -> Outcomes:
     return client.map(inputs, **options)
 
 
-def shop_of(client: AsyncClient) -> Shop:
+def shop_of(client: AsyncClient) -> MapClient:
     """Return what a map uses of a client."""
-    return Shop(client._life, client._settings.timeouts, client._rng, client._orphan)
+    return MapClient(client._life, client._settings.timeouts, client._rng, client._orphan)
 
 
 async def until_raised(outcomes: Outcomes) -> tuple[list[Outcome], Exception]:

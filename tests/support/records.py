@@ -7,13 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from apixo_async._cli.report.records import Failure, Record, Run
-from apixo_async._cli.report.samples import Sample
+from apixo_async._cli.report.records import Failure, ItemRecord, RunFacts
+from apixo_async._cli.report.samples import RunSample
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def record(number: int = 1, **fields: Any) -> Record:
+def record(number: int = 1, **fields: Any) -> ItemRecord:
     """Make a record, of a saved picture unless the fields say otherwise."""
     common: dict[str, Any] = {
         "key": f"key-{number}",
@@ -30,25 +30,25 @@ def record(number: int = 1, **fields: Any) -> Record:
         "urls": (f"https://files.example.com/{number}.png",),
         "files": (Path(f"images/{number}.png"),),
     }
-    return Record(number, **common | fields)
+    return ItemRecord(number, **common | fields)
 
 
-def failed(number: int = 2, **fields: Any) -> Record:
+def failed(number: int = 2, **fields: Any) -> ItemRecord:
     """Make the record of a task that failed."""
     failure = Failure("content", "CONTENT_VIOLATION", "not allowed")
     without: dict[str, Any] = {"state": "failed", "urls": (), "files": (), "failure": failure}
     return record(number, **without | fields)
 
 
-def sample(seconds: float, finished: int = 0, **fields: Any) -> Sample:
+def sample(seconds: float, finished: int = 0, **fields: Any) -> RunSample:
     """Make a sample of an account with 10 slots and 100 requests a minute."""
     common: dict[str, Any] = {
         "in_flight": 5, "slots_limit": 10, "requests": 20, "requests_limit": 100
     }  # fmt: skip
-    return Sample(seconds, finished, **common | fields)
+    return RunSample(seconds, finished, **common | fields)
 
 
-def run(**fields: Any) -> Run:
+def run(**fields: Any) -> RunFacts:
     """Make what is known of a run that took 90 s."""
     ended = BEGAN + timedelta(seconds=90)
-    return Run(**{"started_at": BEGAN, "ended_at": ended, "exit_word": "complete"} | fields)
+    return RunFacts(**{"started_at": BEGAN, "ended_at": ended, "exit_word": "complete"} | fields)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from apixo_async import TaskRef
 from apixo_async.webhooks import WebhookReceiver
-from apixo_async.webhooks._inbox import Ticket
+from apixo_async.webhooks._inbox import CallbackSubscription
 from apixo_async.webhooks._tokens import Intent, Signer, seal
 
 URL = "https://app.example.com/apixo"
@@ -33,7 +33,7 @@ class Watched:
     def __post_init__(self) -> None:
         self.receiver = WebhookReceiver(URL, SECRET, on_unknown=self.unknown.append)
 
-    def open(self) -> Ticket:
+    def open(self) -> CallbackSubscription:
         """Open a ticket; needs a running loop."""
         self.ticket = self.receiver.desk().open("gpt-image-1", 3_600.0, self.polls.append)
         return self.ticket

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import httpx2
 
 from apixo_async import AsyncClient, Limits, Polling
-from apixo_async._polling.schedule import Plan
+from apixo_async._polling.schedule import PollTimes
 from apixo_async.testing import serve_process
 
 from .webhook_apps import BOUND, App, AppOf, News, aiohttp_app, client_of, fastapi_app
@@ -26,7 +26,7 @@ from .webhook_apps import BOUND, App, AppOf, News, aiohttp_app, client_of, fasta
 SPEED: Final = 10.0  # the documents' 20 to 40 s become 2 to 4 s
 #: The documents' plan at that speed, and polls that learn, beginning with it.
 PLAN: Final = Polling.fixed(20 / SPEED, 3 / SPEED)
-LEARNED: Final = Polling(Plan(20 / SPEED, 3 / SPEED), floor=0.5 / SPEED)
+LEARNED: Final = Polling(PollTimes(20 / SPEED, 3 / SPEED), floor=0.5 / SPEED)
 #: A tenth each of the tasks is told of twice, never, and before the answer to its submit.
 TENTHS: Final = {"lost_callbacks": 0.1, "duplicate_callbacks": 0.1, "early_callbacks": 0.1}
 _RATE: Final = 60.0  # tasks a second; two cores bear the documents' polls them

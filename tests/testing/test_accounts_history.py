@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from apixo_async.testing.accounts import SECONDS, Account, History
+from apixo_async.testing.accounts import SECONDS, Account, LimitHistory
 
 
 def test_each_second_remembers_its_most() -> None:
     """A second keeps the most requests and tasks seen in it, whichever account had them."""
-    history = History()
+    history = LimitHistory()
     busy, idle = Account("a", Decimal(9)), Account("b", Decimal(9))
     busy.count_request(10.2)
     busy.buy(Decimal(1), 10.5, 10.2)
@@ -21,7 +21,7 @@ def test_each_second_remembers_its_most() -> None:
 
 def test_old_seconds_are_forgotten() -> None:
     """Neither many seconds nor a long pause keeps what is out of sight."""
-    history = History()
+    history = LimitHistory()
     account = Account("a", Decimal(9))
     for second in range(SECONDS + 20):
         history.note(account, float(second))

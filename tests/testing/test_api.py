@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from apixo_async.testing.api import Turn
+from apixo_async.testing.api import ServedTurn
 from apixo_async.testing.callbacks import Callback, CallbackCounts
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.replies import Call
@@ -21,12 +21,12 @@ BALANCE = Call("GET", "/api/v1/apikeys/current-balance", headers=HEADERS, host="
 SUBMIT = Call("POST", "/api/v1/generateTask/sora-2", headers=HEADERS, body=b'{"input":{}}')
 
 
-def take(simulator: Simulator, call: Call, now: float = 0.0) -> Turn:
+def take(simulator: Simulator, call: Call, now: float = 0.0) -> ServedTurn:
     """Let one request arrive at ``now``."""
     return simulator.arrive(call, simulator.begin(call, now), now)
 
 
-def body(turn: Turn) -> dict[str, Any]:
+def body(turn: ServedTurn) -> dict[str, Any]:
     """Return the envelope of a turn."""
     found: dict[str, Any] = json.loads(turn.reply.body)
     return found

@@ -6,14 +6,20 @@ from typing import Any
 
 import pytest
 
-from apixo_async.testing.callbacks import Attempt, Callback, CallbackCounts, Callbacks, check_parts
+from apixo_async.testing.callbacks import (
+    Attempt,
+    Callback,
+    CallbackCounts,
+    CallbackLog,
+    check_parts,
+)
 
 FAILED = Attempt(1.0, 2.0, "task_1", "success", 1, 1, "https://a.example/x", status=500)
 
 
 def decided(count: int, **options: Any) -> list[Callback]:
     """Return what becomes of the callbacks of so many tasks."""
-    callbacks = Callbacks(**options)
+    callbacks = CallbackLog(**options)
     return [callbacks.of_next_task() for _ in range(count)]
 
 
@@ -35,7 +41,7 @@ def test_a_callback_that_makes_no_sense_is_refused(options: dict[str, Any], told
 def test_nothing_happens_unless_asked_for() -> None:
     """By default each callback is posted once, at the end of its task."""
     assert set(decided(100)) == {Callback()}
-    assert Callbacks().delay_of(Callback()) == 0.0
+    assert CallbackLog().delay_of(Callback()) == 0.0
 
 
 def test_the_parts_are_those_asked_for() -> None:
@@ -72,7 +78,7 @@ def test_what_is_drawn_replays_with_the_seed() -> None:
 def test_turns_are_taken_in_order_and_leave_the_rest_to_chance() -> None:
     """A script decides for the next tasks; None, and its end, leave the draws as they were."""
     drawn = decided(5, lost=0.5)
-    callbacks = Callbacks(lost=0.5)
+    callbacks = CallbackLog(lost=0.5)
     callbacks.next(Callback(copies=3), None)
     callbacks.next(Callback(early=True))
     assert callbacks.left == 3
@@ -86,7 +92,7 @@ def test_turns_are_taken_in_order_and_leave_the_rest_to_chance() -> None:
 
 def test_delays_are_given_or_drawn() -> None:
     """A delay of its own stands; an early one has none; the others spread beyond the delay."""
-    callbacks = Callbacks(delay=2.0, spread=3.0)
+    callbacks = CallbackLog(delay=2.0, spread=3.0)
     drawn = [callbacks.delay_of(Callback()) for _ in range(1_000)]
     assert 2.0 <= min(drawn) < 2.1
     assert 4.9 < max(drawn) <= 5.0
@@ -97,7 +103,7 @@ def test_delays_are_given_or_drawn() -> None:
 
 def test_counts_sum_up() -> None:
     """Tasks are counted by what becomes of them, attempts by how they ended."""
-    callbacks = Callbacks(keep_log=2)
+    callbacks = CallbackLog(keep_log=2)
     assert callbacks.counts == CallbackCounts()
     callbacks.next(Callback(lost=True, copies=2), Callback(early=True, copies=2), Callback())
     for _ in range(3):

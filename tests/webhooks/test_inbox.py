@@ -8,7 +8,13 @@ import threading
 
 import pytest
 
-from apixo_async.webhooks._inbox import MOST, SPACING, Desk, Ticket, next_poll
+from apixo_async.webhooks._inbox import (
+    MOST,
+    SPACING,
+    CallbackInbox,
+    CallbackSubscription,
+    next_poll,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -20,17 +26,17 @@ class Office:
 
     def __init__(self) -> None:
         numbers = itertools.count()
-        self.tickets: dict[str, Ticket] = {}
+        self.tickets: dict[str, CallbackSubscription] = {}
         self.early: dict[str, str] = {}
 
         def issue(_model: str, _lifetime: float, given: str | None, _kept: bool) -> tuple[str, str]:
             return given or f"i{next(numbers)}", "url"
 
         self.left: dict[str, None] = {}
-        self.desk = Desk(self.tickets, issue, self.early, self.left)
+        self.desk = CallbackInbox(self.tickets, issue, self.early, self.left)
         self.polls: Polls = []
 
-    def open(self) -> Ticket:
+    def open(self) -> CallbackSubscription:
         """Open a ticket that notes."""
         return self.desk.open("m", 60.0, self.note)
 
@@ -177,8 +183,8 @@ def test_a_callback_after_the_loop() -> None:
     """A callback for a client whose loop is closed is harmless."""
     polls: list[str | None] = []
 
-    async def opened() -> Ticket:
-        return Desk({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, polls.append)
+    async def opened() -> CallbackSubscription:
+        return CallbackInbox({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, polls.append)
 
     asyncio.run(opened()).tell("t")
     assert polls == []

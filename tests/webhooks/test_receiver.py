@@ -17,7 +17,7 @@ import pytest
 
 from apixo_async import ConfigurationError, TaskRef
 from apixo_async.webhooks import CallbackError, WebhookReceiver
-from apixo_async.webhooks._inbox import Ticket
+from apixo_async.webhooks._inbox import CallbackSubscription
 
 from ..support.requests import BODY, SECRET, URL, Watched, status_of
 
@@ -155,7 +155,7 @@ def test_a_loop_that_was_closed() -> None:
         noted.append(task_id)
         return True
 
-    async def opened(intent_id: str | None = None) -> Ticket:
+    async def opened(intent_id: str | None = None) -> CallbackSubscription:
         desk = watched.receiver.desk()
         return desk.open("sora-2", 60.0, watched.polls.append, intent_id=intent_id, note=note)
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from string import Template
 from typing import Final, Protocol
 
-from apixo_async._cli.report.records import Record
+from apixo_async._cli.report.records import ItemRecord
 from apixo_async._cli.report.rows import inside_html, row
 
 _SCRIPTS: Final = ("plot.js", "tiles.js", "page.js")
@@ -43,7 +43,7 @@ class Page:
         self._comma = b""
         output.write(head)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: ItemRecord) -> None:
         """Write a record's row."""
         self._output.write(self._comma + b"\n" + inside_html(row(record)))
         self._comma = b","

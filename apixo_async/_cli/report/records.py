@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
-from apixo_async._cli.report.samples import Sample
+from apixo_async._cli.report.samples import RunSample
 
 #: Where an item stands.
 #:
@@ -19,11 +19,13 @@ from apixo_async._cli.report.samples import Sample
 #: uncertain: nobody can know whether a task was bought; none is bought again unasked.
 #: unbought: nothing was bought for it, as the service refused it or the run ended before.
 #: unfinished: its task was bought, and was not over when the run ended.
-State: TypeAlias = Literal["downloaded", "success", "failed", "uncertain", "unbought", "unfinished"]
-STATES: Final[tuple[State, ...]] = get_args(State)
+ItemState: TypeAlias = Literal[
+    "downloaded", "success", "failed", "uncertain", "unbought", "unfinished"
+]
+STATES: Final[tuple[ItemState, ...]] = get_args(ItemState)
 
 #: States in which a task was bought for certain.
-BOUGHT: Final[frozenset[State]] = frozenset({"downloaded", "success", "failed", "unfinished"})
+BOUGHT: Final[frozenset[ItemState]] = frozenset({"downloaded", "success", "failed", "unfinished"})
 
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -42,7 +44,7 @@ class Failure(NamedTuple):
     message: str = ""
 
 
-class Record(NamedTuple):
+class ItemRecord(NamedTuple):
     """What became of one item of a run.
 
     Attributes:
@@ -69,7 +71,7 @@ class Record(NamedTuple):
     key: str
     model: str
     prompt: str
-    state: State
+    state: ItemState
     line: int | None = None
     input: Mapping[str, object] = _NOTHING
     task_id: str | None = None
@@ -83,7 +85,7 @@ class Record(NamedTuple):
     resumed: bool = False
 
 
-class Run(NamedTuple):
+class RunFacts(NamedTuple):
     """What is known of a run beside its items.
 
     Attributes:
@@ -107,5 +109,5 @@ class Run(NamedTuple):
     estimated: Decimal | None = None
     balance_before: Decimal | None = None
     balance_after: Decimal | None = None
-    samples: Sequence[Sample] = ()
+    samples: Sequence[RunSample] = ()
     versions: Mapping[str, str] = MappingProxyType({})

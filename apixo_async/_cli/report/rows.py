@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from apixo_async._cli.report.records import Record
+from apixo_async._cli.report.records import ItemRecord
 
 #: What some readers of lines take for the end of one, or some terminals for a command.
 _BREAKS: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -62,7 +62,7 @@ def _plain(value: object) -> object:
 CLIP: Final = 600
 
 
-def result(record: Record) -> Mapping[str, object]:
+def result(record: ItemRecord) -> Mapping[str, object]:
     """Return the object of `results.jsonl`: these names, in this order."""
     return {
         "number": record.number,
@@ -84,7 +84,7 @@ def result(record: Record) -> Mapping[str, object]:
     }
 
 
-def row(record: Record) -> list[object]:
+def row(record: ItemRecord) -> list[object]:
     """Return the page's row; its script knows the places. What is last and empty is left out."""
     failure = record.failure
     cells: list[object] = [

@@ -15,7 +15,7 @@ _LONGEST = 60.0
 _PARTS = 40  # of a run, each of which is long enough for a rate
 
 
-class Sample(NamedTuple):
+class RunSample(NamedTuple):
     """One instant of a run.
 
     Attributes:
@@ -60,10 +60,10 @@ class Recorder:
     def __init__(self, most: int = MOST, interval: float = 0.5) -> None:
         self._most = max(2, most)
         self._interval = interval
-        self._kept: list[Sample] = []
-        self._newest: Sample | None = None
+        self._kept: list[RunSample] = []
+        self._newest: RunSample | None = None
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: RunSample) -> None:
         """Take in a sample, later than all before it, however often they come."""
         self._newest = sample
         if self._kept and sample.seconds < self._kept[-1].seconds + self._interval:
@@ -76,14 +76,14 @@ class Recorder:
             self._kept.append(sample)
 
     @property
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self) -> tuple[RunSample, ...]:
         """The samples that are kept, the newest one among them."""
         if self._newest is None or self._newest is self._kept[-1]:
             return tuple(self._kept)
         return (*self._kept, self._newest)
 
 
-def rates(samples: Sequence[Sample]) -> list[float]:
+def rates(samples: Sequence[RunSample]) -> list[float]:
     """Return for each sample how many items a minute were finished in the time before it.
 
     That time is a fortieth of the run, within 2 s and a minute, or the distance between two
@@ -101,12 +101,12 @@ def rates(samples: Sequence[Sample]) -> list[float]:
     return found
 
 
-def _rate(early: Sample, late: Sample) -> float:
+def _rate(early: RunSample, late: RunSample) -> float:
     took = late.seconds - early.seconds
     return 60 * (late.finished - early.finished) / took if took > 0 else 0.0
 
 
-def mean_shares(samples: Sequence[Sample]) -> tuple[float, float]:
+def mean_shares(samples: Sequence[RunSample]) -> tuple[float, float]:
     """Return the mean shares of slots and of requests that were used, weighted by time."""
     took = sum(late.seconds - early.seconds for early, late in pairwise(samples))
     if took <= 0:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from apixo_async._cli.report.records import BOUGHT, STATES, Record, Run, State
-from apixo_async._cli.report.samples import Sample, mean_shares, rates
+from apixo_async._cli.report.records import BOUGHT, STATES, ItemRecord, ItemState, RunFacts
+from apixo_async._cli.report.samples import RunSample, mean_shares, rates
 
 FORMAT: Final = 1
 
@@ -25,7 +25,7 @@ COLUMNS: Final = (
 )
 
 
-class Tally:
+class ReportTally:
     """What is counted and added up while records go by."""
 
     __slots__ = (
@@ -34,14 +34,14 @@ class Tally:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._states: Counter[State] = Counter()
+        self._states: Counter[ItemState] = Counter()
         self._families: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
         self._files = self._resumed = self._bought_now = self._unpriced = self._timed = 0
         self._seconds = 0.0
         self._spent = self._spent_now = self._uncertain = Decimal(0)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: ItemRecord) -> None:
         """Count a record."""
         self._states[record.state] += 1
         self._models[record.model] += 1
@@ -54,7 +54,7 @@ class Tally:
             self._seconds += record.duration
         self._add_cost(record)
 
-    def _add_cost(self, record: Record) -> None:
+    def _add_cost(self, record: ItemRecord) -> None:
         cost = record.cost or Decimal(0)
         if record.state == "uncertain":
             self._uncertain += cost
@@ -65,7 +65,7 @@ class Tally:
                 self._bought_now += 1
                 self._spent_now += cost
 
-    def document(self, run: Run) -> Mapping[str, object]:
+    def document(self, run: RunFacts) -> Mapping[str, object]:
         """Return what `report.json` says.
 
         `items.failures` counts by family; all money is USD, by the documents' prices but for the
@@ -95,7 +95,7 @@ class Tally:
             "files": self._files,
         }
 
-    def _money(self, run: Run) -> Mapping[str, object]:
+    def _money(self, run: RunFacts) -> Mapping[str, object]:
         before, after = run.balance_before, run.balance_after
         return {
             "currency": "USD",
@@ -109,7 +109,7 @@ class Tally:
             "balance_difference": None if before is None or after is None else before - after,
         }
 
-    def _times(self, run: Run) -> Mapping[str, object]:
+    def _times(self, run: RunFacts) -> Mapping[str, object]:
         return {
             "started_at": run.started_at,
             "ended_at": run.ended_at,
@@ -118,7 +118,7 @@ class Tally:
         }
 
 
-def _throughput(samples: Sequence[Sample]) -> Mapping[str, object]:
+def _throughput(samples: Sequence[RunSample]) -> Mapping[str, object]:
     last = samples[-1] if samples else None
     mean = 60 * last.finished / last.seconds if last and last.seconds > 0 else 0.0
     return {
@@ -127,7 +127,7 @@ def _throughput(samples: Sequence[Sample]) -> Mapping[str, object]:
     }
 
 
-def _limits(samples: Sequence[Sample]) -> Mapping[str, object]:
+def _limits(samples: Sequence[RunSample]) -> Mapping[str, object]:
     slots, requests = mean_shares(samples)
     return {
         "tasks": {
@@ -145,7 +145,7 @@ def _limits(samples: Sequence[Sample]) -> Mapping[str, object]:
     }
 
 
-def _rows(samples: Sequence[Sample]) -> list[list[object]]:
+def _rows(samples: Sequence[RunSample]) -> list[list[object]]:
     return [
         [
             round(sample.seconds, 2),

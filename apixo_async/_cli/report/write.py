@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Final
 
 from apixo_async._cli.report.page import Page
-from apixo_async._cli.report.records import Record, Run
+from apixo_async._cli.report.records import ItemRecord, RunFacts
 from apixo_async._cli.report.replacing import replacing
 from apixo_async._cli.report.rows import line, result
-from apixo_async._cli.report.tally import Tally
+from apixo_async._cli.report.tally import ReportTally
 
 RESULTS: Final = "results.jsonl"
 REPORT: Final = "report.json"
 PAGE: Final = "index.html"
 
 
-def write_report(folder: Path, records: Iterable[Record], run: Run) -> Mapping[str, object]:
+def write_report(
+    folder: Path, records: Iterable[ItemRecord], run: RunFacts
+) -> Mapping[str, object]:
     """Write the three files into a folder, and return what `report.json` says.
 
     Each takes the place of an older one when it is whole, `report.json` last.
@@ -28,7 +30,7 @@ def write_report(folder: Path, records: Iterable[Record], run: Run) -> Mapping[s
         ReportError: A file could not be written; its `filename` says which. What an earlier
             run left in its place is untouched.
     """
-    tally = Tally()
+    tally = ReportTally()
     with ExitStack() as files:
         report = files.enter_context(replacing(folder / REPORT))
         results = files.enter_context(replacing(folder / RESULTS))

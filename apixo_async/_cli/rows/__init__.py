@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from apixo_async._cli.rows.cells import parse_amount, parse_prices
 from apixo_async._cli.rows.formats import Format
-from apixo_async._cli.rows.question import Standing, Terms, carry_out, decide, is_attended, show
+from apixo_async._cli.rows.question import AccountState, Terms, carry_out, decide, is_attended, show
 from apixo_async._cli.rows.rows import Defaults, Rows, open_rows
-from apixo_async._cli.rows.survey import Survey, check
+from apixo_async._cli.rows.survey import RowsReport, check
 
 __all__ = [
+    "AccountState",
     "Defaults",
     "Format",
     "Rows",
-    "Standing",
-    "Survey",
+    "RowsReport",
     "Terms",
     "carry_out",
     "check",

@@ -17,7 +17,7 @@ LONGEST: Final = 1 << 20
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """One line of a file, counted from 1, with its end."""
 
     number: int
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
         return f"line {self.line:,}: {self.why}"
 
 
-def lines(file: BinaryIO) -> Iterator[Line | Problem]:
+def lines(file: BinaryIO) -> Iterator[TextLine | Problem]:
     """Yield the lines of a file, one in memory at a time. A byte order mark is left out."""
     number = 0
     while raw := file.readline(LONGEST + 1):
@@ -54,13 +54,13 @@ def _skip_rest(file: BinaryIO, raw: bytes) -> None:
         raw = file.readline(LONGEST)
 
 
-def _decoded(number: int, raw: bytes) -> Line | Problem:
+def _decoded(number: int, raw: bytes) -> TextLine | Problem:
     if (place := raw.find(0)) >= 0:
         return Problem(
             number, f"byte {place + 1:,} is a NUL; text holds none: is this a text file?"
         )
     try:
-        return Line(number, raw.decode())
+        return TextLine(number, raw.decode())
     except UnicodeDecodeError as error:
         byte = f"byte {error.start + 1:,} (0x{raw[error.start]:02x})"
         return Problem(number, f"{byte} is no UTF-8; save the file as UTF-8")
@@ -132,7 +132,7 @@ def find_format(path: Path, name: str, wanted: Format | None) -> Format:
 
 
 def _first_line(file: BinaryIO) -> str:
-    texts = (line.text if isinstance(line, Line) else "?" for line in lines(file))
+    texts = (line.text if isinstance(line, TextLine) else "?" for line in lines(file))
     return next((text for text in texts if text.strip()), "")
 
 

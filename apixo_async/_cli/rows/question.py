@@ -14,8 +14,8 @@ from rich.text import Text
 
 from apixo_async._cli.console import Screen, dollars
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows.source import Source
-from apixo_async._cli.rows.survey import Lot, Survey
+from apixo_async._cli.rows.source import RowsSource
+from apixo_async._cli.rows.survey import PriceGroup, RowsReport
 
 
 class Terms(NamedTuple):
@@ -34,7 +34,7 @@ class Terms(NamedTuple):
     prices: Mapping[str, Decimal] = MappingProxyType({})
 
 
-class Standing(NamedTuple):
+class AccountState(NamedTuple):
     """How things stand.
 
     Attributes:
@@ -72,7 +72,7 @@ class Stop(NamedTuple):
 Decision: TypeAlias = Go | Ask | Stop
 
 
-def decide(survey: Survey, terms: Terms, standing: Standing) -> Decision:
+def decide(survey: RowsReport, terms: Terms, standing: AccountState) -> Decision:
     """Decide whether a run may begin, or go on."""
     survey = survey.priced(terms.prices)
     if errors := tuple(_faults(survey)):
@@ -94,14 +94,14 @@ def decide(survey: Survey, terms: Terms, standing: Standing) -> Decision:
     return Ask(notes, _question(survey, cost))
 
 
-def _cost(total: Decimal, terms: Terms, standing: Standing) -> Decimal:
+def _cost(total: Decimal, terms: Terms, standing: AccountState) -> Decimal:
     """Return what is spent at most from now on, in USD."""
     if terms.max_cost is None:
         return total
     return min(total, max(terms.max_cost - standing.spent, Decimal(0)))
 
 
-def _faults(survey: Survey) -> Iterator[str]:
+def _faults(survey: RowsReport) -> Iterator[str]:
     """Say what is wrong with the rows, the sum of it last."""
     if survey.bad:
         yield from map(str, survey.problems)
@@ -113,12 +113,12 @@ def _faults(survey: Survey) -> Iterator[str]:
         yield f"{survey.name} holds no rows"
 
 
-def _no_price(survey: Survey) -> str:
+def _no_price(survey: RowsReport) -> str:
     listed = ", ".join(f"{model} ({_rows(count)})" for model, count in survey.unpriced.items())
     return f"no known price: {listed}; give it, such as --price {next(iter(survey.unpriced))}=0.25"
 
 
-def _no_room(survey: Survey, terms: Terms, standing: Standing) -> Go | Stop:
+def _no_room(survey: RowsReport, terms: Terms, standing: AccountState) -> Go | Stop:
     limit = _limit(terms, standing)
     cheapest = dollars(min(lot.price for lot in survey.lots if lot.price is not None))
     if survey.bought or standing.spent:
@@ -126,12 +126,14 @@ def _no_room(survey: Survey, terms: Terms, standing: Standing) -> Go | Stop:
     return Stop((f"{limit} buys nothing: the cheapest row costs {cheapest}",))
 
 
-def _limit(terms: Terms, standing: Standing) -> str:
+def _limit(terms: Terms, standing: AccountState) -> str:
     spent = f" (spent before: {dollars(standing.spent)})" if standing.spent else ""
     return f"--max-cost {terms.max_cost}{spent}"
 
 
-def _notes(survey: Survey, cost: Decimal, terms: Terms, standing: Standing) -> Iterator[str]:
+def _notes(
+    survey: RowsReport, cost: Decimal, terms: Terms, standing: AccountState
+) -> Iterator[str]:
     if survey.bought:
         yield f"{survey.bought:,} of {_rows(survey.rows)} are bought already"
     if cost < survey.total:
@@ -143,7 +145,7 @@ def _notes(survey: Survey, cost: Decimal, terms: Terms, standing: Standing) -> I
         yield f"the balance of {dollars(standing.balance)} is less than {dollars(cost)}"
 
 
-def _question(survey: Survey, cost: Decimal) -> str:
+def _question(survey: RowsReport, cost: Decimal) -> str:
     """Word the question: how many tasks, for how much."""
     unpriced = sum(survey.unpriced.values())
     priced = survey.to_buy - unpriced
@@ -155,7 +157,7 @@ def _question(survey: Survey, cost: Decimal) -> str:
     return f"Buy {' and '.join(parts)}?"
 
 
-def _fitting(lots: Iterable[Lot], amount: Decimal) -> tuple[int, int]:
+def _fitting(lots: Iterable[PriceGroup], amount: Decimal) -> tuple[int, int]:
     """Return how many rows an amount is enough for: if the dearest come first, and last."""
     cheapest_first = sorted((lot.price or Decimal(0), lot.rows) for lot in lots)
     return _fit(reversed(cheapest_first), amount), _fit(cheapest_first, amount)
@@ -189,7 +191,7 @@ def is_attended(screen: Screen) -> bool:
     return sys.stdin.isatty() and screen.err.is_terminal
 
 
-def show(source: Source, survey: Survey, screen: Screen) -> None:
+def show(source: RowsSource, survey: RowsReport, screen: Screen) -> None:
     """Print what is to be bought at which price, and what may be a mistake, beside the results."""
     if source.is_copy:
         screen.note(f"{source.name} is kept as {source.path}; to go on later, give that file")
@@ -203,7 +205,7 @@ def show(source: Source, survey: Survey, screen: Screen) -> None:
         screen.warning(f"... and {more:,} more rows with something that may be a mistake")
 
 
-def _lines(survey: Survey) -> Iterator[tuple[str, ...]]:
+def _lines(survey: RowsReport) -> Iterator[tuple[str, ...]]:
     for lot in survey.lots:
         each, whole = "unknown", "unknown"
         if lot.price is not None:

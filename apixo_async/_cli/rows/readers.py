@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, NoReturn, cast
 
-from apixo_async._cli.rows.formats import LONGEST, Format, Line, Problem
+from apixo_async._cli.rows.formats import LONGEST, Format, Problem, TextLine
 
 
 class Raw(NamedTuple):
@@ -24,7 +24,7 @@ class Raw(NamedTuple):
     fields: Mapping[str, object]
 
 
-Lines = Iterable[Line | Problem]
+Lines = Iterable[TextLine | Problem]
 
 
 def read(form: Format, lines: Lines) -> Iterator[Raw | Problem]:
@@ -43,7 +43,7 @@ def _json_lines(lines: Lines) -> Iterator[Raw | Problem]:
             yield _object(line)
 
 
-def _object(line: Line) -> Raw | Problem:
+def _object(line: TextLine) -> Raw | Problem:
     try:
         value: object = json.loads(
             line.text, object_pairs_hook=_unique, parse_constant=_refuse_constant

@@ -15,7 +15,7 @@ from apixo_async._cli import exits, fields
 from apixo_async._cli.rows.cells import value_of
 from apixo_async._cli.rows.formats import Format, Problem, lines
 from apixo_async._cli.rows.readers import Raw, read
-from apixo_async._cli.rows.source import Source, Stamp, find_source
+from apixo_async._cli.rows.source import RowsSource, Stamp, find_source
 from apixo_async.inputs import DOCUMENTED
 
 #: What a row may say beside the fields of its input, and the field that nearly all have.
@@ -37,7 +37,7 @@ class Defaults(NamedTuple):
 NO_DEFAULTS: Final = Defaults()
 
 
-class Row(NamedTuple):
+class ParsedRow(NamedTuple):
     """One row, ready to be bought.
 
     Attributes:
@@ -53,7 +53,7 @@ class Row(NamedTuple):
     doubts: tuple[str, ...] = ()
 
 
-def row_of(raw: Raw, form: Format, defaults: Defaults) -> Row | Problem:
+def row_of(raw: Raw, form: Format, defaults: Defaults) -> ParsedRow | Problem:
     """Return a row, or what is wrong with it."""
     try:
         return _row(raw, form, defaults)
@@ -63,7 +63,7 @@ def row_of(raw: Raw, form: Format, defaults: Defaults) -> Row | Problem:
         return Problem(raw.line, "nested too deeply")
 
 
-def _row(raw: Raw, form: Format, defaults: Defaults) -> Row:
+def _row(raw: Raw, form: Format, defaults: Defaults) -> ParsedRow:
     _check_names(raw.fields)
     given = dict(raw.fields)
     key = _key(given.pop("key")) if "key" in given else None
@@ -71,7 +71,7 @@ def _row(raw: Raw, form: Format, defaults: Defaults) -> Row:
     if form is Format.CSV:
         given = {name: value_of(model, name, str(cell)) for name, cell in given.items()}
     made = fields.make(model, {**_lacking(model, given, defaults.fields), **given})
-    return Row(raw.line, key, made.input, made.doubts)
+    return ParsedRow(raw.line, key, made.input, made.doubts)
 
 
 def _check_names(given: Mapping[str, object]) -> None:
@@ -131,12 +131,12 @@ class Rows:
 
     __slots__ = ("_stamp", "defaults", "source")
 
-    def __init__(self, source: Source, defaults: Defaults) -> None:
+    def __init__(self, source: RowsSource, defaults: Defaults) -> None:
         self.source = source
         self.defaults = defaults
         self._stamp: Stamp | None = None
 
-    def read(self) -> Iterator[Row | Problem]:
+    def read(self) -> Iterator[ParsedRow | Problem]:
         """Yield the rows in order, and a problem in the place of each that is bad.
 
         Raises:
@@ -151,7 +151,7 @@ class Rows:
                 yield row
             self._check_unchanged(file)
 
-    def _row(self, raw: Raw) -> Row | Problem:
+    def _row(self, raw: Raw) -> ParsedRow | Problem:
         return row_of(raw, self.source.format, self.defaults)
 
     def _check_unchanged(self, file: BinaryIO) -> None:

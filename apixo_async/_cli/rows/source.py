@@ -16,7 +16,7 @@ from apixo_async._cli.rows.formats import Format, find_format
 _CHUNK: Final = 1 << 20
 
 
-class Source(NamedTuple):
+class RowsSource(NamedTuple):
     """A file of rows.
 
     Attributes:
@@ -45,7 +45,7 @@ class Stamp(NamedTuple):
         return cls(found.st_size, found.st_mtime_ns)
 
 
-def find_source(given: str, out: Path, wanted: Format | None = None) -> Source:
+def find_source(given: str, out: Path, wanted: Format | None = None) -> RowsSource:
     """Return the file to read rows from.
 
     What can be read only once, stdin and other pipes, is first copied into `out`, under a name
@@ -78,10 +78,10 @@ def find_source(given: str, out: Path, wanted: Format | None = None) -> Source:
         ) from error
     except PermissionError as error:
         raise ConfigurationError(f"{given}: you may not read this file") from error
-    return Source(path, given, find_format(path, given, wanted))
+    return RowsSource(path, given, find_format(path, given, wanted))
 
 
-def _copied(stream: BinaryIO, name: str, out: Path, wanted: Format | None) -> Source:
+def _copied(stream: BinaryIO, name: str, out: Path, wanted: Format | None) -> RowsSource:
     out.mkdir(parents=True, exist_ok=True)
     number, part = tempfile.mkstemp(prefix=".rows-", suffix=".part", dir=out)
     try:
@@ -94,7 +94,7 @@ def _copied(stream: BinaryIO, name: str, out: Path, wanted: Format | None) -> So
         Path(part).replace(path)
     finally:
         Path(part).unlink(missing_ok=True)
-    return Source(path, name, form, is_copy=True)
+    return RowsSource(path, name, form, is_copy=True)
 
 
 def _copy(stream: BinaryIO, file: BinaryIO) -> str:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 from apixo_async import ConfigurationError
 from apixo_async._cli.figures import option_of
 from apixo_async._cli.rows.formats import Problem
-from apixo_async._cli.rows.rows import Row, Rows
+from apixo_async._cli.rows.rows import ParsedRow, Rows
 
 #: Bad rows that are shown, and doubtful ones.
 SHOWN: Final = 20
@@ -19,10 +19,10 @@ DOUBTS_SHOWN: Final = 5
 
 
 #: Model, option and price of a lot.
-_Kind: TypeAlias = tuple[str, str, Decimal | None]
+_PriceKind: TypeAlias = tuple[str, str, Decimal | None]
 
 
-class Lot(NamedTuple):
+class PriceGroup(NamedTuple):
     """Rows that cost the same for the same reason.
 
     Attributes:
@@ -39,7 +39,7 @@ class Lot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class RowsReport:
     """All rows of a source, added up.
 
     Attributes:
@@ -56,7 +56,7 @@ class Survey:
     name: str
     rows: int
     bought: int
-    lots: tuple[Lot, ...]
+    lots: tuple[PriceGroup, ...]
     bad: int = 0
     problems: tuple[Problem, ...] = ()
     doubtful: int = 0
@@ -77,7 +77,7 @@ class Survey:
         """Rows that are still to be bought and have no known price, by model."""
         return {lot.model: lot.rows for lot in self.lots if lot.price is None}
 
-    def priced(self, prices: Mapping[str, Decimal]) -> Survey:
+    def priced(self, prices: Mapping[str, Decimal]) -> RowsReport:
         """Return the same with prices given for models that have none, USD a row."""
         lots = (
             lot if lot.price is not None else lot._replace(price=prices.get(lot.model))
@@ -86,11 +86,11 @@ class Survey:
         return replace(self, lots=tuple(lots))
 
 
-def _never(_row: Row) -> bool:
+def _never(_row: ParsedRow) -> bool:
     return False
 
 
-def check(rows: Rows, *, is_bought: Callable[[Row], bool] = _never) -> Survey:
+def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = _never) -> RowsReport:
     """Read all rows once, and add up what they are, what they cost and what is wrong with them.
 
     Args:
@@ -102,18 +102,18 @@ def check(rows: Rows, *, is_bought: Callable[[Row], bool] = _never) -> Survey:
         ConfigurationError: The file has changed meanwhile.
         OSError: It cannot be read.
     """
-    tally = _Tally(is_bought)
+    tally = _RowsTally(is_bought)
     for row in rows.read():
         tally.add(row)
     return tally.survey(rows.source.name)
 
 
 @dataclass(slots=True)
-class _Tally:
+class _RowsTally:
     """Adds rows up. Its memory is one number a key, and two a row that has one."""
 
-    is_bought: Callable[[Row], bool]
-    lots: Counter[_Kind] = field(default_factory=lambda: Counter[_Kind]())
+    is_bought: Callable[[ParsedRow], bool]
+    lots: Counter[_PriceKind] = field(default_factory=lambda: Counter[_PriceKind]())
     rows: int = 0
     bought: int = 0
     bad: int = 0
@@ -123,16 +123,16 @@ class _Tally:
     # The hash of a key, and not the key: a hundred thousand keys may be long.
     keys: dict[int, int] = field(default_factory=dict[int, int])
 
-    def add(self, row: Row | Problem) -> None:
-        if isinstance(row, Row):
+    def add(self, row: ParsedRow | Problem) -> None:
+        if isinstance(row, ParsedRow):
             row = self._unique(row)
-        if isinstance(row, Row):
+        if isinstance(row, ParsedRow):
             row = self._count(row) or row
         if isinstance(row, Problem):
             self.bad += 1
             _keep(self.problems, row, SHOWN)
 
-    def _unique(self, row: Row) -> Row | Problem:
+    def _unique(self, row: ParsedRow) -> ParsedRow | Problem:
         if row.key is None:
             return row
         first = self.keys.setdefault(hash(row.key), row.line)
@@ -141,7 +141,7 @@ class _Tally:
         why = f"key: {row.key!r:.60} is the key of line {first:,} already; a key names one row"
         return Problem(row.line, why)
 
-    def _count(self, row: Row) -> Problem | None:
+    def _count(self, row: ParsedRow) -> Problem | None:
         try:
             is_bought = self.is_bought(row)
         except ConfigurationError as error:
@@ -156,9 +156,11 @@ class _Tally:
             self.lots[row.input.model, option_of(row.input), row.input.price] += 1
         return None
 
-    def survey(self, name: str) -> Survey:
-        lots = tuple(Lot(*kind, rows) for kind, rows in sorted(self.lots.items(), key=_place))
-        return Survey(
+    def survey(self, name: str) -> RowsReport:
+        lots = tuple(
+            PriceGroup(*kind, rows) for kind, rows in sorted(self.lots.items(), key=_place)
+        )
+        return RowsReport(
             name,
             self.rows,
             self.bought,
@@ -175,6 +177,6 @@ def _keep(problems: list[Problem], problem: Problem, most: int) -> None:
         problems.append(problem)
 
 
-def _place(entry: tuple[_Kind, int]) -> tuple[str, Decimal]:
+def _place(entry: tuple[_PriceKind, int]) -> tuple[str, Decimal]:
     model, _, price = entry[0]
     return model, price or Decimal(0)

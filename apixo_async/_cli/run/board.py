@@ -17,14 +17,14 @@ from rich.text import Text
 
 from apixo_async import Progress, Statistics
 from apixo_async._cli.console import Screen, dollars
-from apixo_async._cli.run.news import News
+from apixo_async._cli.run.news import Notices
 
 #: Seconds that count: at most, and at least for a rate to mean anything.
 _WINDOW: Final = 60.0
 _LEAST: Final = 3.0
 
 
-class Pace:
+class Rate:
     """Measure a rate over the last minute; it counts from the first task that was over."""
 
     __slots__ = ("_seen",)
@@ -57,7 +57,7 @@ class Pace:
 _BAR: Final = 24  # so that all fits on 80 columns
 
 
-class Moment(NamedTuple):
+class RunSnapshot(NamedTuple):
     """One instant of a run.
 
     Attributes:
@@ -86,7 +86,7 @@ class Moment(NamedTuple):
         return self.progress.read - self.progress.in_progress
 
 
-def draw(moment: Moment, news: Iterable[Text]) -> RenderableType:
+def draw(moment: RunSnapshot, news: Iterable[Text]) -> RenderableType:
     """Return the picture: ten to thirteen lines, and the news."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
@@ -108,7 +108,7 @@ def draw(moment: Moment, news: Iterable[Text]) -> RenderableType:
     return Group(Text(moment.title, style="bold"), Text(), grid, Text(), *ending, *news, Text())
 
 
-def line(moment: Moment) -> str:
+def line(moment: RunSnapshot) -> str:
     """Return the same in one line."""
     ends = ", ".join(f"{count:,} {word}" for word, count, _ in _ends(moment.progress))
     counts = moment.statistics
@@ -138,7 +138,7 @@ def _share(used: int, limit: int) -> str:
     return f"{used:,} of {limit:,} ({used / limit:.0%})"
 
 
-def _pace(moment: Moment) -> str:
+def _pace(moment: RunSnapshot) -> str:
     if moment.per_minute is None:
         return "no rate yet"
     rate = f"{moment.per_minute:,.0f} a minute"
@@ -153,7 +153,7 @@ def span(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _money(moment: Moment) -> str:
+def _money(moment: RunSnapshot) -> str:
     progress = moment.progress
     spent = dollars(progress.spent)
     if moment.max_cost is not None:
@@ -170,7 +170,9 @@ _NEXT: Final = 30.0
 
 
 @asynccontextmanager
-async def watched(look: Callable[[], Moment], news: News, screen: Screen) -> AsyncGenerator[None]:
+async def watched(
+    look: Callable[[], RunSnapshot], news: Notices, screen: Screen
+) -> AsyncGenerator[None]:
     """Show how a run goes for as long as the context lasts.
 
     Args:
@@ -192,7 +194,7 @@ async def watched(look: Callable[[], Moment], news: News, screen: Screen) -> Asy
         raise failed
 
 
-async def _drawn(look: Callable[[], Moment], news: News, screen: Screen) -> None:
+async def _drawn(look: Callable[[], RunSnapshot], news: Notices, screen: Screen) -> None:
     # Drawn by the loop itself: a thread of rich's would read counts while they change.
     with Live(console=screen.err, auto_refresh=False) as live:
         try:
@@ -203,7 +205,7 @@ async def _drawn(look: Callable[[], Moment], news: News, screen: Screen) -> None
             live.update(draw(look(), news.shown), refresh=True)
 
 
-async def _told(look: Callable[[], Moment], screen: Screen) -> None:
+async def _told(look: Callable[[], RunSnapshot], screen: Screen) -> None:
     loop = asyncio.get_running_loop()
     screen.note(look().title)
     due = loop.time() + _FIRST

@@ -12,15 +12,15 @@ from typing import Final
 
 from apixo_async import ApixoError, AsyncClient, Outcomes
 from apixo_async._cli.console import Screen
-from apixo_async._cli.report.samples import Sample
-from apixo_async._cli.rows import Rows, Survey
-from apixo_async._cli.run.board import Moment, Pace, span, watched
+from apixo_async._cli.report.samples import RunSample
+from apixo_async._cli.rows import Rows, RowsReport
+from apixo_async._cli.run.board import Rate, RunSnapshot, span, watched
 from apixo_async._cli.run.closing import count
-from apixo_async._cli.run.history import History
-from apixo_async._cli.run.news import News
-from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.history import JournalHistory
+from apixo_async._cli.run.news import Notices
+from apixo_async._cli.run.order import RunOptions
 from apixo_async._cli.run.service import open_client
-from apixo_async._cli.run.trip import Trip
+from apixo_async._cli.run.trip import RunResult
 
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -58,7 +58,7 @@ DRAIN: Final[Mapping[signal.Signals, float]] = MappingProxyType(
 )
 
 
-class Buying:
+class Runner:
     """Buy the rows of a file, and take what comes of it.
 
     Args:
@@ -70,21 +70,26 @@ class Buying:
     """
 
     def __init__(
-        self, order: Order, rows: Rows, survey: Survey, history: History, screen: Screen
+        self,
+        order: RunOptions,
+        rows: Rows,
+        survey: RowsReport,
+        history: JournalHistory,
+        screen: Screen,
     ) -> None:
         self._order = order
         self._rows = rows
         self._survey = survey
         self._history = history
         self._screen = screen
-        self._news = News(screen)
-        self._pace = Pace()
+        self._news = Notices(screen)
+        self._pace = Rate()
         self._ending = ""
         self._title = f"apixo run: {count(survey.rows)} of {rows.source.name} into {order.out}"
         if order.simulate:
             self._title += ", simulated"
 
-    async def buy(self, balance: Decimal | None) -> Trip:
+    async def buy(self, balance: Decimal | None) -> RunResult:
         """Buy until all rows are over, something ends it, or a signal does.
 
         Args:
@@ -93,7 +98,7 @@ class Buying:
         Raises:
             ApixoError: The client cannot be opened.
         """
-        trip = Trip(self._survey.rows, self._history.lines, balance)
+        trip = RunResult(self._survey.rows, self._history.lines, balance)
         async with open_client(self._order, self._screen, self._news.event) as client:
             await self._take_all(client, self._map(client), trip)
             trip.balance_after = await _balance(client)
@@ -112,10 +117,10 @@ class Buying:
             download_to=order.out.absolute(),
         )
 
-    async def _take_all(self, client: AsyncClient, outcomes: Outcomes, trip: Trip) -> None:
+    async def _take_all(self, client: AsyncClient, outcomes: Outcomes, trip: RunResult) -> None:
         began = asyncio.get_running_loop().time()
 
-        def look() -> Moment:
+        def look() -> RunSnapshot:
             return self._look(client, outcomes, trip, began)
 
         async with watched(look, self._news, self._screen):
@@ -128,7 +133,7 @@ class Buying:
             except OSError as error:
                 trip.error = error
 
-    async def _take(self, outcomes: Outcomes, trip: Trip) -> None:
+    async def _take(self, outcomes: Outcomes, trip: RunResult) -> None:
         async with outcomes, asyncio.timeout(None) as patience:
 
             def told(number: signal.Signals) -> None:
@@ -139,7 +144,7 @@ class Buying:
                     trip.note(outcome, self._news)
 
     def _stop(
-        self, number: signal.Signals, outcomes: Outcomes, patience: asyncio.Timeout, trip: Trip
+        self, number: signal.Signals, outcomes: Outcomes, patience: asyncio.Timeout, trip: RunResult
     ) -> None:
         trip.signal = number
         outcomes.stop()
@@ -152,13 +157,15 @@ class Buying:
         if not self._screen.live:
             self._screen.note(self._ending, style="yellow")
 
-    def _look(self, client: AsyncClient, outcomes: Outcomes, trip: Trip, began: float) -> Moment:
+    def _look(
+        self, client: AsyncClient, outcomes: Outcomes, trip: RunResult, began: float
+    ) -> RunSnapshot:
         counts, progress = client.statistics(), outcomes.progress
         seconds = asyncio.get_running_loop().time() - began
         trip.progress = progress
         self._pace.add(seconds, trip.finished)
         trip.recorder.add(
-            Sample(
+            RunSample(
                 seconds=seconds,
                 finished=trip.finished,
                 in_flight=counts.slots_used,
@@ -171,7 +178,7 @@ class Buying:
         left = progress.in_progress
         if not self._ending:
             left += self._survey.rows - progress.read
-        return Moment(
+        return RunSnapshot(
             title=self._title,
             rows=self._survey.rows,
             progress=progress,

@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple
 from apixo_async import BudgetExceededError, JournalError, __version__
 from apixo_async._cli.console import Screen, dollars
 from apixo_async._cli.exits import ExitCode, exit_code, lines
-from apixo_async._cli.report.records import Run
+from apixo_async._cli.report.records import RunFacts
 from apixo_async._cli.report.replacing import ReportError
 from apixo_async._cli.report.write import PAGE, write_report
 from apixo_async._cli.run.board import span
 from apixo_async._cli.run.history import View
-from apixo_async._cli.run.order import Order
-from apixo_async._cli.run.trip import Trip
+from apixo_async._cli.run.order import RunOptions
+from apixo_async._cli.run.trip import RunResult
 from apixo_async.journal._entry import Entry
 from apixo_async.journal._journal import Journal
 
@@ -40,7 +40,7 @@ class Step(NamedTuple):
     command: str
 
 
-def steps(order: Order, rows: Path, estimated: Decimal, trip: Trip) -> Iterator[Step]:
+def steps(order: RunOptions, rows: Path, estimated: Decimal, trip: RunResult) -> Iterator[Step]:
     """Yield what can be done after a run.
 
     Args:
@@ -64,7 +64,7 @@ def steps(order: Order, rows: Path, estimated: Decimal, trip: Trip) -> Iterator[
         yield Step(why, order._replace(resubmit_uncertain=True).command(rows))
 
 
-def _after_all_rows(order: Order, rows: Path, trip: Trip) -> Iterator[Step]:
+def _after_all_rows(order: RunOptions, rows: Path, trip: RunResult) -> Iterator[Step]:
     if any(trip.codes[code] for code in _FREE):
         why = "To fetch what was not saved or not over, at no cost, run the same again:"
         yield Step(why, order.command_to_go_on(rows))
@@ -83,7 +83,7 @@ def count(rows: int) -> str:
 _PAGE: Final = 1_000
 
 
-class Closing(NamedTuple):
+class Summary(NamedTuple):
     """A run whose buying is over.
 
     Attributes:
@@ -93,10 +93,10 @@ class Closing(NamedTuple):
         trip: What it came to.
     """
 
-    order: Order
+    order: RunOptions
     rows: Path
     estimated: Decimal
-    trip: Trip
+    trip: RunResult
 
     def close(self, screen: Screen) -> ExitCode:
         """Write the report, print the summary and what to do next, and return the exit code."""
@@ -138,9 +138,9 @@ class Closing(NamedTuple):
             finally:
                 runner.run(journal.aclose())
 
-    def _run(self) -> Run:
+    def _run(self) -> RunFacts:
         trip = self.trip
-        return Run(
+        return RunFacts(
             started_at=trip.began_at,
             ended_at=datetime.now(UTC),
             exit_word=trip.exit_word,

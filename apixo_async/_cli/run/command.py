@@ -14,9 +14,9 @@ from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.rows import (
+    AccountState,
     Format,
-    Standing,
-    Survey,
+    RowsReport,
     Terms,
     carry_out,
     check,
@@ -27,10 +27,10 @@ from apixo_async._cli.rows import (
     show,
 )
 from apixo_async._cli.rows.question import Stop
-from apixo_async._cli.run.buying import Buying
-from apixo_async._cli.run.closing import Closing
-from apixo_async._cli.run.history import History, read_history
-from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.buying import Runner
+from apixo_async._cli.run.closing import Summary
+from apixo_async._cli.run.history import JournalHistory, read_history
+from apixo_async._cli.run.order import RunOptions
 from apixo_async._cli.run.service import ask_balance
 from apixo_async._cli.simulate import check_installed
 
@@ -99,7 +99,7 @@ def run(
     twice. Ctrl-C ends the buying and waits for what is bought; a second
     one leaves at once. Nothing is lost in either case.
     """
-    order = Order(
+    order = RunOptions(
         rows=rows,
         out=out,
         terms=Terms(
@@ -123,7 +123,7 @@ def run(
         _run(order, Screen(as_json=as_json))
 
 
-def _run(order: Order, screen: Screen) -> None:
+def _run(order: RunOptions, screen: Screen) -> None:
     if order.simulate:
         check_installed()
     rows = order.open_rows()
@@ -132,25 +132,27 @@ def _run(order: Order, screen: Screen) -> None:
     show(rows.source, survey.priced(order.terms.prices), screen)
     balance = _agree(order, survey, history, screen)
     estimated = history.spent + survey.priced(order.terms.prices).total
-    buying = Buying(order, rows, survey, history, screen)
+    buying = Runner(order, rows, survey, history, screen)
     try:
         trip = session.run(buying.buy(balance))
     except typer.Exit:
         screen.note("Nothing is lost, and no report was written. To go on, run the same again:")
         screen.note(f"  {order.command_to_go_on(rows.source.path)}", style="bold")
         raise
-    closing = Closing(order, rows.source.path, estimated, trip)
+    closing = Summary(order, rows.source.path, estimated, trip)
     raise typer.Exit(closing.close(screen))
 
 
-def _agree(order: Order, survey: Survey, history: History, screen: Screen) -> Decimal:
+def _agree(
+    order: RunOptions, survey: RowsReport, history: JournalHistory, screen: Screen
+) -> Decimal:
     """Return the balance, once it is agreed that the run may begin.
 
     Raises:
         typer.Exit: It may not.
         typer.Abort: Somebody was asked, and said no.
     """
-    standing = Standing(spent=history.spent, interactive=is_attended(screen))
+    standing = AccountState(spent=history.spent, interactive=is_attended(screen))
     before = decide(survey, order.terms, standing)
     if isinstance(before, Stop):  # It needs no network to say so.
         carry_out(before, screen)

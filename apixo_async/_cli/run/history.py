@@ -16,16 +16,15 @@ from typing import Final, NamedTuple, cast
 from apixo_async import ApixoError, ConfigurationError, JournalWarning, TaskFailedError
 from apixo_async._canonical import identity, key_of
 from apixo_async._cli.console import Screen
-from apixo_async._cli.report.records import Failure, Record, State
-from apixo_async._cli.rows.rows import Row
-from apixo_async._cli.run.order import Order
+from apixo_async._cli.report.records import Failure, ItemRecord, ItemState
+from apixo_async._cli.rows.rows import ParsedRow
+from apixo_async._cli.run.order import RunOptions
 from apixo_async._map.policy import is_worth_another
-from apixo_async.journal._entry import Entry
-from apixo_async.journal._entry import State as Stage
+from apixo_async.journal._entry import Entry, EntryState
 from apixo_async.journal._journal import Journal
 
 #: Where an item stands by its state in the journal; a success by whether it has files.
-_STATES: Final[Mapping[Stage, State]] = {
+_STATES: Final[Mapping[EntryState, ItemState]] = {
     "new": "unbought",
     "intent": "uncertain",
     "submitted": "unfinished",
@@ -50,12 +49,12 @@ class View(NamedTuple):
     lines: Mapping[str, int]
     failures: Mapping[str, Failure]
 
-    def record(self, entry: Entry) -> Record:
+    def record(self, entry: Entry) -> ItemRecord:
         """Return the record of an item."""
         asked = cast("dict[str, object]", json.loads(entry.payload))
         result, state = entry.result, _STATES[entry.state]
         is_known = bool(entry.purchases) and not entry.unpriced
-        return Record(
+        return ItemRecord(
             number=entry.row,
             key=entry.key,
             model=entry.model,
@@ -124,7 +123,7 @@ class Known(NamedTuple):
     is_bought: bool
 
 
-class History:
+class JournalHistory:
     """The items of a journal by their keys, and the lines that the rows of this run have.
 
     Args:
@@ -135,7 +134,7 @@ class History:
         lines: Where each row begins, by its key in the journal.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: RunOptions) -> None:
         self._order = order
         self._known: dict[str, Known] = {}
         self._occurred: Counter[str] = Counter()
@@ -155,7 +154,7 @@ class History:
             return not is_worth_another(entry.error, entry.purchases, self._order.attempts)
         return entry.state in ("submitted", "success", "failed")
 
-    def is_bought(self, row: Row) -> bool:
+    def is_bought(self, row: ParsedRow) -> bool:
         """Say whether a row needs no purchase; ask once for each row, in their order.
 
         Raises:
@@ -178,13 +177,13 @@ class History:
         return known.is_bought
 
 
-async def read_history(order: Order, screen: Screen) -> History:
+async def read_history(order: RunOptions, screen: Screen) -> JournalHistory:
     """Read the journal of a run, and let go of it; one that is missing is made.
 
     Raises:
         JournalError: It cannot be used.
     """
-    history = History(order)
+    history = JournalHistory(order)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", JournalWarning)
         journal = await Journal.open(order.journal)

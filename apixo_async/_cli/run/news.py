@@ -33,7 +33,7 @@ _TOLD: Final = (
 )
 
 
-class News:
+class Notices:
     """Keep the latest lines for the live picture, or print them where nothing moves.
 
     Args:

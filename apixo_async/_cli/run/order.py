@@ -18,7 +18,7 @@ _REAL: Final = "run.db"
 _SIMULATED: Final = "simulated.db"
 
 
-class Order(NamedTuple):
+class RunOptions(NamedTuple):
     """What one run is asked for.
 
     Attributes:

@@ -12,7 +12,7 @@ from apixo_async import AsyncClient, Timeouts
 from apixo_async._cli import session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.demo_run import Hastened
-from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.order import RunOptions
 from apixo_async._polling.policy import FLOOR
 from apixo_async.events import Event
 
@@ -24,7 +24,7 @@ _KEPT: Final = 1_000  # exchanges that the simulator remembers
 
 
 def open_client(
-    order: Order, screen: Screen, on_event: Callable[[Event], None]
+    order: RunOptions, screen: Screen, on_event: Callable[[Event], None]
 ) -> AbstractAsyncContextManager[AsyncClient]:
     """Open a client of the account, or of a simulator.
 
@@ -48,7 +48,7 @@ def open_client(
 
 @asynccontextmanager
 async def _simulated(
-    order: Order, on_event: Callable[[Event], None]
+    order: RunOptions, on_event: Callable[[Event], None]
 ) -> AsyncGenerator[AsyncClient]:
     from apixo_async.testing import Simulator, serve
 
@@ -76,7 +76,7 @@ async def _simulated(
         yield client
 
 
-async def ask_balance(order: Order, screen: Screen) -> Decimal:
+async def ask_balance(order: RunOptions, screen: Screen) -> Decimal:
     """Return what is left on the key before anything is bought.
 
     Raises:

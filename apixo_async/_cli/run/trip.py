@@ -22,7 +22,7 @@ from apixo_async._cli.exits import ExitCode, exit_code
 from apixo_async._cli.report.records import Failure
 from apixo_async._cli.report.samples import Recorder
 from apixo_async._cli.run.history import failure_of
-from apixo_async._cli.run.news import News
+from apixo_async._cli.run.news import Notices
 from apixo_async._map.policy import ends_buying
 
 #: What a run ends with where rows ended badly in several ways: what asks most of the reader.
@@ -43,7 +43,7 @@ def _now() -> datetime:
 
 
 @dataclass(slots=True)
-class Trip:
+class RunResult:
     """One run, from its beginning to its end.
 
     Attributes:
@@ -78,7 +78,7 @@ class Trip:
     recorder: Recorder = field(default_factory=Recorder)
     balance_after: Decimal | None = None
 
-    def note(self, outcome: Outcome, news: News) -> None:
+    def note(self, outcome: Outcome, news: Notices) -> None:
         """Take in what became of a row, and tell it if it went wrong in this run."""
         error = outcome.error
         if error is not None and _had_no_turn(error):

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from apixo_async._cli.report.page import Page
-from apixo_async._cli.report.records import Failure, Record
+from apixo_async._cli.report.records import Failure, ItemRecord
 
 from ...support.records import failed, record
 
@@ -40,7 +40,7 @@ class Parsed(HTMLParser):
         self.inside[self._name] = self.inside.get(self._name, "") + data
 
 
-def page_of(*records: Record, title: str = "apixo run", note: str = "") -> str:
+def page_of(*records: ItemRecord, title: str = "apixo run", note: str = "") -> str:
     """Write a page into memory."""
     output = io.BytesIO()
     page = Page(output, title)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from apixo_async._cli.report.records import Record
+from apixo_async._cli.report.records import ItemRecord
 from apixo_async._cli.report.rows import CLIP, result, row
 
 from ...support.records import failed, record
@@ -21,9 +21,9 @@ def test_an_object_has_the_documented_names_in_their_order() -> None:
         "number key line model prompt state task_id cost created_at ended_at duration files urls "
         "failure resumed input"
     )
-    little = Record(3, "k", "m", "p", "unbought")
+    little = ItemRecord(3, "k", "m", "p", "unbought")
     assert " ".join(result(record())) == " ".join(result(little)) == names
-    assert set(result(record())) == set(Record._fields)
+    assert set(result(record())) == set(ItemRecord._fields)
     known = {name: value for name, value in result(little).items() if value}
     assert known == {"number": 3, "key": "k", "model": "m", "prompt": "p", "state": "unbought"}
 
@@ -42,7 +42,7 @@ def test_an_object_says_all() -> None:
 
 def test_a_row_is_short() -> None:
     """A row has no names, and ends with the last cell that is known."""
-    assert row(Record(3, "k", "m", "p", "unbought")) == [
+    assert row(ItemRecord(3, "k", "m", "p", "unbought")) == [
         3, "unbought", "m", "p", "k", None, None, None, []
     ]  # fmt: skip
     done = row(record(resumed=True, duration=1.23456))

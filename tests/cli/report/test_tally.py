@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from apixo_async._cli.report.records import Failure, Record
-from apixo_async._cli.report.tally import COLUMNS, Tally
+from apixo_async._cli.report.records import Failure, ItemRecord
+from apixo_async._cli.report.tally import COLUMNS, ReportTally
 
 from ...support.records import BEGAN, failed, record, run, sample
 
 
-def document(records: Iterable[Record] = (), **fields: Any) -> Any:
+def document(records: Iterable[ItemRecord] = (), **fields: Any) -> Any:
     """Count records, and return what report.json says."""
-    tally = Tally()
+    tally = ReportTally()
     for one in records:
         tally.add(one)
     return tally.document(run(**fields))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async._cli.report.records import STATES, Record
+from apixo_async._cli.report.records import STATES, ItemRecord
 from apixo_async._cli.report.replacing import ReportError
 from apixo_async._cli.report.write import PAGE, REPORT, RESULTS, write_report
 
@@ -71,7 +71,7 @@ def test_records_that_end_early_change_nothing(
     write_report(tmp_path, [record(1)], run())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def broken() -> Iterator[Record]:
+    def broken() -> Iterator[ItemRecord]:
         yield record(2)
         raise error
 

@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apixo_async._cli.rows.formats import LONGEST, Line, Problem, lines
+from apixo_async._cli.rows.formats import LONGEST, Problem, TextLine, lines
 
 
 def test_lines_are_counted_from_one() -> None:
     """Each line keeps its number and its end, the last one needs none."""
     assert [*lines(io.BytesIO(b"a\nb\r\n\nc"))] == [
-        Line(1, "a\n"),
-        Line(2, "b\r\n"),
-        Line(3, "\n"),
-        Line(4, "c"),
+        TextLine(1, "a\n"),
+        TextLine(2, "b\r\n"),
+        TextLine(3, "\n"),
+        TextLine(4, "c"),
     ]
 
 
 def test_a_byte_order_mark_is_left_out() -> None:
     """The mark is no text at the beginning of a file, and text everywhere else."""
     assert [*lines(io.BytesIO(b"\xef\xbb\xbfa\n\xef\xbb\xbfb"))] == [
-        Line(1, "a\n"),
-        Line(2, "\ufeffb"),
+        TextLine(1, "a\n"),
+        TextLine(2, "\ufeffb"),
     ]
 
 
@@ -44,19 +44,19 @@ def test_a_byte_order_mark_is_left_out() -> None:
 def test_a_bad_line_is_a_problem_and_the_next_is_read(raw: bytes, words: str) -> None:
     """What is no text names its line, and the lines after it are read."""
     good, problem, *rest = lines(io.BytesIO(b"good\n" + raw + (b"" if b"\n" in raw else b"\n")))
-    assert good == Line(1, "good\n")
+    assert good == TextLine(1, "good\n")
     assert isinstance(problem, Problem)
     assert problem.line == 2
     assert words in problem.why
     assert rest == []
     after = [*lines(io.BytesIO(raw.rstrip(b"\n") + b"\nafter"))]
-    assert after[1:] == [Line(2, "after")]
+    assert after[1:] == [TextLine(2, "after")]
 
 
 def test_a_long_line_that_still_fits() -> None:
     """The limit itself is allowed."""
     (line,) = lines(io.BytesIO(b"x" * LONGEST))
-    assert isinstance(line, Line)
+    assert isinstance(line, TextLine)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
@@ -75,7 +75,7 @@ def test_any_text_is_read_back(texts: list[str]) -> None:
     except UnicodeEncodeError:
         return
     assert [*lines(io.BytesIO(raw))] == [
-        Line(number, f"{text}\n") for number, text in enumerate(texts, 1)
+        TextLine(number, f"{text}\n") for number, text in enumerate(texts, 1)
     ]
 
 

@@ -11,26 +11,26 @@ from hypothesis import strategies as st
 
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows.formats import Problem
-from apixo_async._cli.rows.question import Ask, Decision, Go, Standing, Stop, Terms, decide
-from apixo_async._cli.rows.survey import Lot, Survey
+from apixo_async._cli.rows.question import AccountState, Ask, Decision, Go, Stop, Terms, decide
+from apixo_async._cli.rows.survey import PriceGroup, RowsReport
 
 D: Final = Decimal
-CHEAP = Lot("gpt-image-2", "resolution 1k", D("0.02"), 100)
-DEAR = Lot("gpt-image-1", "num_images 1", D("0.35"), 10)
-UNKNOWN = Lot("sora-2", "", None, 3)
+CHEAP = PriceGroup("gpt-image-2", "resolution 1k", D("0.02"), 100)
+DEAR = PriceGroup("gpt-image-1", "num_images 1", D("0.35"), 10)
+UNKNOWN = PriceGroup("sora-2", "", None, 3)
 
 
-def survey(*lots: Lot, bought: int = 0, bad: int = 0) -> Survey:
+def survey(*lots: PriceGroup, bought: int = 0, bad: int = 0) -> RowsReport:
     """Make a survey of these lots."""
     problems = tuple(Problem(line, "no prompt") for line in range(1, min(bad, 2) + 1))
     rows = sum(lot.rows for lot in lots) + bought
-    return Survey("a.csv", rows, bought, lots, bad, problems)
+    return RowsReport("a.csv", rows, bought, lots, bad, problems)
 
 
 YES = Terms(yes=True)
 ANY = Terms(yes=True, yes_unknown_price=True)
-HERE = Standing(interactive=True)
-AWAY = Standing()
+HERE = AccountState(interactive=True)
+AWAY = AccountState()
 
 
 def limit(amount: str, terms: Terms = YES) -> Terms:
@@ -44,7 +44,7 @@ GIVE_PRICE = "no known price: sora-2 (3 rows); give it, such as --price sora-2=0
 NO_PRICE = f"{GIVE_PRICE}, or buy at any price with --yes-unknown-price"
 HALF = "is enough for 50 of 100 rows; the run stops there"
 REACHED = "is reached: the cheapest row costs $0.02; no more is bought"
-CASES: dict[str, tuple[Survey, Terms, Standing, Decision]] = {
+CASES: dict[str, tuple[RowsReport, Terms, AccountState, Decision]] = {
     "yes": (survey(CHEAP), YES, AWAY, Go()),
     "asked": (survey(CHEAP), Terms(), HERE, Ask((), "Buy 100 tasks for $2.00?")),
     "asked, one": (
@@ -130,27 +130,27 @@ CASES: dict[str, tuple[Survey, Terms, Standing, Decision]] = {
         Stop((f"{GIVE_PRICE}: --max-cost could not hold without it",)),
     ),
     "limit counts what was spent": (
-        survey(CHEAP, bought=10), limit("1.20"), Standing(spent=D("0.20")),
+        survey(CHEAP, bought=10), limit("1.20"), AccountState(spent=D("0.20")),
         Go((
             "10 of 110 rows are bought already",
             f"--max-cost 1.20 (spent before: $0.20) {HALF}",
         )),
     ),
     "limit was reached": (
-        survey(CHEAP, bought=10), Terms(max_cost=D("0.20")), Standing(spent=D("0.21")),
+        survey(CHEAP, bought=10), Terms(max_cost=D("0.20")), AccountState(spent=D("0.21")),
         Go((f"--max-cost 0.20 (spent before: $0.21) {REACHED}",)),
     ),
-    "balance enough": (survey(CHEAP), YES, Standing(balance=D(2)), Go()),
+    "balance enough": (survey(CHEAP), YES, AccountState(balance=D(2)), Go()),
     "balance short": (
-        survey(CHEAP), YES, Standing(balance=D("1.5")),
+        survey(CHEAP), YES, AccountState(balance=D("1.5")),
         Go(("the balance of $1.50 is less than $2.00",)),
     ),
     "balance short, asked": (
-        survey(CHEAP), Terms(), Standing(D(0), interactive=True),
+        survey(CHEAP), Terms(), AccountState(D(0), interactive=True),
         Ask(("the balance of $0.00 is less than $2.00",), "Buy 100 tasks for $2.00?"),
     ),
     "balance enough for the limit": (
-        survey(CHEAP), limit("1"), Standing(balance=D(1)),
+        survey(CHEAP), limit("1"), AccountState(balance=D(1)),
         Go((f"--max-cost 1 {HALF}",)),
     ),
 }  # fmt: skip
@@ -170,17 +170,19 @@ def test_a_stop_is_wrong_input() -> None:
 
 
 PRICES = st.none() | st.decimals(0, 5, places=2)
-LOTS = st.lists(st.builds(Lot, st.sampled_from("abc"), st.just(""), PRICES, st.integers(1, 50)))
+LOTS = st.lists(
+    st.builds(PriceGroup, st.sampled_from("abc"), st.just(""), PRICES, st.integers(1, 50))
+)
 
 
 @given(
     LOTS,
     st.integers(0, 1),
     st.builds(Terms, st.booleans(), st.booleans(), PRICES, st.just({})),
-    st.builds(Standing, PRICES, st.decimals(0, 5, places=2), st.booleans()),
+    st.builds(AccountState, PRICES, st.decimals(0, 5, places=2), st.booleans()),
 )
 def test_nothing_is_bought_without_a_word(
-    lots: list[Lot], bought: int, terms: Terms, standing: Standing
+    lots: list[PriceGroup], bought: int, terms: Terms, standing: AccountState
 ) -> None:
     """Where money may be spent, somebody said --yes or is asked; unknown prices need their own."""
     found = survey(*lots, bought=bought)

@@ -13,12 +13,12 @@ from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows.formats import Format, Problem
 from apixo_async._cli.rows.question import Ask, Go, Stop, carry_out, is_attended, show
-from apixo_async._cli.rows.source import Source
-from apixo_async._cli.rows.survey import Lot, Survey
+from apixo_async._cli.rows.source import RowsSource
+from apixo_async._cli.rows.survey import PriceGroup, RowsReport
 
-FILE = Source(Path("a.csv"), "a.csv", Format.CSV)
-CHEAP = Lot("gpt-image-2", "resolution 1k", Decimal("0.02"), 1_000)
-UNKNOWN = Lot("sora-2", "", None, 3)
+FILE = RowsSource(Path("a.csv"), "a.csv", Format.CSV)
+CHEAP = PriceGroup("gpt-image-2", "resolution 1k", Decimal("0.02"), 1_000)
+UNKNOWN = PriceGroup("sora-2", "", None, 3)
 
 
 class Terminal(io.StringIO):
@@ -30,7 +30,10 @@ class Terminal(io.StringIO):
 
 
 def shown(
-    survey: Survey, capsys: pytest.CaptureFixture[str], source: Source = FILE, as_json: bool = False
+    survey: RowsReport,
+    capsys: pytest.CaptureFixture[str],
+    source: RowsSource = FILE,
+    as_json: bool = False,
 ) -> list[str]:
     """Return the lines that are shown, all of them beside the results."""
     show(source, survey, Screen(as_json=as_json))
@@ -42,7 +45,7 @@ def shown(
 @pytest.mark.parametrize("as_json", [False, True])
 def test_one_lot_is_one_line(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     """Rows, model, price and sum stand in a table, and stdout is left to the results."""
-    survey = Survey("a.csv", 1_000, 0, (CHEAP,))
+    survey = RowsReport("a.csv", 1_000, 0, (CHEAP,))
     assert shown(survey, capsys, as_json=as_json) == [
         "rows\tmodel\ttask\tprice each\tsum",
         "1,000\tgpt-image-2\tresolution 1k\t$0.02\t$20.00",
@@ -51,7 +54,7 @@ def test_one_lot_is_one_line(capsys: pytest.CaptureFixture[str], as_json: bool) 
 
 def test_several_lots_have_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
     """The last line adds up, and says when a part of it is unknown."""
-    survey = Survey("a.csv", 1_003, 0, (CHEAP, UNKNOWN))
+    survey = RowsReport("a.csv", 1_003, 0, (CHEAP, UNKNOWN))
     assert shown(survey, capsys)[2:] == [
         "3\tsora-2\t\tunknown\tunknown",
         "1,003\tall\t\t\t$20.00 + unknown",
@@ -63,24 +66,24 @@ def test_several_lots_have_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doubts_are_warnings_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The first doubts are shown, the rest counted."""
     doubts = (Problem(7, "aspect_ratio: odd"),)
-    survey = Survey("a.csv", 9, 9, (), doubtful=3, doubts=doubts)
+    survey = RowsReport("a.csv", 9, 9, (), doubtful=3, doubts=doubts)
     assert shown(survey, capsys) == [
         "apixo: warning: line 7: aspect_ratio: odd",
         "apixo: warning: ... and 2 more rows with something that may be a mistake",
     ]
-    survey = Survey("a.csv", 9, 9, (), doubtful=1, doubts=doubts)
+    survey = RowsReport("a.csv", 9, 9, (), doubtful=1, doubts=doubts)
     assert len(shown(survey, capsys)) == 1
 
 
 def test_bad_rows_have_no_price(capsys: pytest.CaptureFixture[str]) -> None:
     """Where nothing can be bought, no price is in the way of what is wrong."""
-    assert shown(Survey("a.csv", 1_000, 0, (CHEAP,), bad=1), capsys) == []
+    assert shown(RowsReport("a.csv", 1_000, 0, (CHEAP,), bad=1), capsys) == []
 
 
 def test_a_copy_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """Who piped the rows in is told where they are kept."""
-    copy = Source(Path("out/rows-1.txt"), "stdin", Format.PLAIN, is_copy=True)
-    (line,) = shown(Survey("stdin", 0, 0, ()), capsys, copy)
+    copy = RowsSource(Path("out/rows-1.txt"), "stdin", Format.PLAIN, is_copy=True)
+    (line,) = shown(RowsReport("stdin", 0, 0, ()), capsys, copy)
     assert line == f"stdin is kept as {copy.path}; to go on later, give that file"
 
 

@@ -13,7 +13,7 @@ import pytest
 from apixo_async import ConfigurationError, GptImage2, OtherModel
 from apixo_async._cli.rows import check
 from apixo_async._cli.rows.formats import Format, Problem
-from apixo_async._cli.rows.rows import Defaults, Row, Rows, open_rows
+from apixo_async._cli.rows.rows import Defaults, ParsedRow, Rows, open_rows
 
 PLAIN = Defaults("gpt-image-2", {"resolution": "2k"})
 
@@ -29,7 +29,7 @@ def test_rows_can_be_read_again(tmp_path: Path) -> None:
     """Every reading begins at the first row, and skips none."""
     rows = rows_in(tmp_path, '{"prompt": "a", "key": "k"}\n\n{"prompt": "b"}\n')
     first, second = GptImage2(prompt="a", resolution="2k"), GptImage2(prompt="b", resolution="2k")
-    assert [*rows.read()] == [Row(1, "k", first), Row(3, None, second)]
+    assert [*rows.read()] == [ParsedRow(1, "k", first), ParsedRow(3, None, second)]
     assert [*rows.entries()] == [*rows.entries()] == [("k", first), (None, second)]
 
 
@@ -44,7 +44,7 @@ def test_bad_rows_stand_in_their_places(tmp_path: Path) -> None:
     """A reading goes on after a bad row; buying does not."""
     rows = rows_in(tmp_path, '{"prompt": "a"}\n{\n{"prompt": 7}\n{"prompt": "b"}\n')
     found = [*rows.read()]
-    assert [type(row) for row in found] == [Row, Problem, Problem, Row]
+    assert [type(row) for row in found] == [ParsedRow, Problem, Problem, ParsedRow]
     with pytest.raises(ConfigurationError, match=r"a\.jsonl, line 2: the JSON object does not end"):
         list(rows.entries())
 

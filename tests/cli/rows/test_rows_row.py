@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from apixo_async import FluxKontext, GptImage1, GptImage2, OtherModel
 from apixo_async._cli.rows.formats import Format, Problem
 from apixo_async._cli.rows.readers import Raw
-from apixo_async._cli.rows.rows import NO_DEFAULTS, Defaults, Row, row_of
+from apixo_async._cli.rows.rows import NO_DEFAULTS, Defaults, ParsedRow, row_of
 
 
 def row(
     fields: dict[str, Any], defaults: Defaults = NO_DEFAULTS, form: Format = Format.JSONL
-) -> Row | Problem:
+) -> ParsedRow | Problem:
     """Make a row of line 7."""
     return row_of(Raw(7, fields), form, defaults)
 
@@ -33,17 +33,17 @@ def test_a_row_says_everything_itself() -> None:
     """Model and key are the row's own, all else is the input's."""
     fields = {"prompt": "x", "model": "gpt-image-1", "num_images": 2, "key": "fox"}
     wanted = GptImage1(prompt="x", aspect_ratio="1:1", num_images=2)
-    assert row(fields) == Row(7, "fox", wanted)
+    assert row(fields) == ParsedRow(7, "fox", wanted)
 
 
 def test_defaults_fill_in_what_a_row_lacks() -> None:
     """The command line gives model and fields to rows without them, and a row wins."""
     defaults = Defaults("gpt-image-2", {"resolution": "4k", "prompt": "p"})
-    assert row({}, defaults) == Row(7, None, GptImage2(prompt="p", resolution="4k"))
+    assert row({}, defaults) == ParsedRow(7, None, GptImage2(prompt="p", resolution="4k"))
     own = {"prompt": "x", "resolution": "2k"}
-    assert row(own, defaults) == Row(7, None, GptImage2(prompt="x", resolution="2k"))
+    assert row(own, defaults) == ParsedRow(7, None, GptImage2(prompt="x", resolution="2k"))
     other = row({"model": "sora-2", "prompt": "x"}, defaults)
-    assert other == Row(7, None, OtherModel("sora-2", resolution="4k", prompt="x"))
+    assert other == ParsedRow(7, None, OtherModel("sora-2", resolution="4k", prompt="x"))
 
 
 @pytest.mark.parametrize("given_as", ["safety_tolerance", "safetyTolerance"])
@@ -52,21 +52,21 @@ def test_a_row_wins_by_either_name(given_as: str, default_as: str) -> None:
     """A field has two names, and a default by one gives way to a row by the other."""
     defaults = Defaults("flux-kontext", {default_as: 1})
     wanted = FluxKontext(mode="pro", prompt="x", safety_tolerance=2)
-    assert row({"prompt": "x", given_as: 2}, defaults) == Row(7, None, wanted)
+    assert row({"prompt": "x", given_as: 2}, defaults) == ParsedRow(7, None, wanted)
 
 
 def test_cells_are_decoded_for_their_model() -> None:
     """Rows of a CSV file are text until the model is known."""
     fields = {"prompt": "12", "num_images": "2", "model": " gpt-image-1 ", "key": "3"}
     wanted = GptImage1(prompt="12", aspect_ratio="1:1", num_images=2)
-    assert row(fields, form=Format.CSV) == Row(7, "3", wanted)
+    assert row(fields, form=Format.CSV) == ParsedRow(7, "3", wanted)
     assert "num_images" in why(fields)
 
 
 def test_a_doubtful_value_is_kept() -> None:
     """What only other pages bound is no problem: it is told with the row."""
     found = row({"model": "flux-kontext", "prompt": "x", "aspect_ratio": "5:4"})
-    assert isinstance(found, Row)
+    assert isinstance(found, ParsedRow)
     assert found.doubts[0].startswith("aspect_ratio: '5:4' given")
 
 
@@ -74,7 +74,7 @@ def test_a_doubtful_value_is_kept() -> None:
 def test_a_key_is_text(given_key: object, key: str) -> None:
     """Numbers of a database are keys as well."""
     found = row({"model": "sora-2", "key": given_key})
-    assert isinstance(found, Row)
+    assert isinstance(found, ParsedRow)
     assert found.key == key
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from apixo_async import ConfigurationError
 from apixo_async._cli.rows.formats import Format
-from apixo_async._cli.rows.source import Source, Stamp, find_source
+from apixo_async._cli.rows.source import RowsSource, Stamp, find_source
 
 
 class Terminal(io.StringIO):
@@ -33,7 +33,7 @@ def test_a_file_is_read_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{}")
     out = tmp_path / "out"
-    assert find_source(str(path), out) == Source(path, str(path), Format.JSONL)
+    assert find_source(str(path), out) == RowsSource(path, str(path), Format.JSONL)
     assert not out.exists()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from apixo_async import ConfigurationError
 from apixo_async._cli.rows.formats import Problem
-from apixo_async._cli.rows.rows import Defaults, Row, Rows, open_rows
-from apixo_async._cli.rows.survey import DOUBTS_SHOWN, SHOWN, Lot, check
+from apixo_async._cli.rows.rows import Defaults, ParsedRow, Rows, open_rows
+from apixo_async._cli.rows.survey import DOUBTS_SHOWN, SHOWN, PriceGroup, check
 
 MIXED = """\
 model,prompt,num_images,resolution,key
@@ -32,10 +32,10 @@ def test_rows_are_added_up_by_what_makes_their_price(tmp_path: Path) -> None:
     """Rows of one model and one option are a lot; identical rows count each."""
     survey = check(rows_in(tmp_path, MIXED))
     assert survey.lots == (
-        Lot("gpt-image-1", "num_images 2", Decimal("0.70"), 1),
-        Lot("gpt-image-2", "resolution 1k", Decimal("0.02"), 3),
-        Lot("gpt-image-2", "resolution 4k", Decimal("0.04"), 1),
-        Lot("sora-2", "", None, 1),
+        PriceGroup("gpt-image-1", "num_images 2", Decimal("0.70"), 1),
+        PriceGroup("gpt-image-2", "resolution 1k", Decimal("0.02"), 3),
+        PriceGroup("gpt-image-2", "resolution 4k", Decimal("0.04"), 1),
+        PriceGroup("sora-2", "", None, 1),
     )
     assert (survey.rows, survey.bought, survey.to_buy, survey.bad) == (6, 0, 6, 0)
     assert survey.total == Decimal("0.80")
@@ -56,7 +56,7 @@ def test_what_is_bought_already_costs_nothing(tmp_path: Path) -> None:
     """The journal is asked once for each row, in their order, and no other."""
     asked: list[str | None] = []
 
-    def is_bought(row: Row) -> bool:
+    def is_bought(row: ParsedRow) -> bool:
         asked.append(row.key)
         return row.input.model == "gpt-image-1" or len(asked) == 1
 
@@ -69,7 +69,7 @@ def test_what_is_bought_already_costs_nothing(tmp_path: Path) -> None:
 def test_what_the_journal_refuses_is_a_bad_row(tmp_path: Path) -> None:
     """A row whose key is another's in the journal is named by its line, and costs nothing."""
 
-    def is_bought(row: Row) -> bool:
+    def is_bought(row: ParsedRow) -> bool:
         if row.key == "x":
             raise ConfigurationError("the key of another")
         return False

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from apixo_async import Progress, Statistics
-from apixo_async._cli.run.board import Moment, draw, line, span
+from apixo_async._cli.run.board import RunSnapshot, draw, line, span
 
 COUNTS = Statistics(
     slots_limit=1_000, requests_limit=10_000, slots_used=120, requests_in_window=2_500
@@ -19,12 +19,12 @@ PROGRESS = Progress(
     read=1_200, bought=800, in_progress=200, succeeded=950, failed=30, uncertain=12, unbought=8,
     spent=Decimal("19.5"),
 )  # fmt: skip
-MOMENT = Moment(
+MOMENT = RunSnapshot(
     "apixo run", 2_000, PROGRESS, COUNTS, max_cost=Decimal(40), per_minute=1_234.4, left=754.0
 )
 
 
-def drawn(moment: Moment, width: int = 80) -> list[str]:
+def drawn(moment: RunSnapshot, width: int = 80) -> list[str]:
     """Draw, and return the lines."""
     target = io.StringIO()
     Console(file=target, width=width).print(draw(moment, [Text("news of the day")]))
@@ -55,7 +55,7 @@ def test_the_picture_has_all_there_is_to_see() -> None:
 
 def test_what_seldom_occurs_takes_no_line() -> None:
     """A run without trouble shows none, and no limit of money that was not given."""
-    calm = Moment("apixo run", 5, Progress(unpriced=2), COUNTS)
+    calm = RunSnapshot("apixo run", 5, Progress(unpriced=2), COUNTS)
     shown = ends(drawn(calm))
     assert not {"uncertain", "not bought"} & shown.keys()
     assert shown["rate"] == "no rate yet"

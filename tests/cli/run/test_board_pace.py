@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async._cli.run.board import Pace
+from apixo_async._cli.run.board import Rate
 
 
 def test_nobody_can_tell_at_first() -> None:
     """There is no rate before three seconds of finished rows, and no time left either."""
-    pace = Pace()
+    pace = Rate()
     for seconds, finished in ((0, 0), (30, 0), (31, 5), (33, 9)):
         pace.add(seconds, finished)
         assert (pace.per_minute, pace.left(10)) == (None, None)
@@ -20,7 +20,7 @@ def test_nobody_can_tell_at_first() -> None:
 
 def test_only_the_last_minute_counts() -> None:
     """A run that has become faster is as fast as it is now, and one that stands still stands."""
-    pace = Pace()
+    pace = Rate()
     for second in range(1, 600):
         pace.add(second, second)
     for second in range(600, 680):

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from apixo_async import Progress, Statistics
 from apixo_async._cli.console import Screen
-from apixo_async._cli.run.board import TICK, Moment, watched
-from apixo_async._cli.run.news import News
+from apixo_async._cli.run.board import TICK, RunSnapshot, watched
+from apixo_async._cli.run.news import Notices
 
 pytestmark = pytest.mark.anyio
 
@@ -22,16 +22,16 @@ class Run:
     def __init__(self) -> None:
         self.looks = 0
 
-    def __call__(self) -> Moment:
+    def __call__(self) -> RunSnapshot:
         self.looks += 1
         counts = Statistics(slots_limit=10, requests_limit=10)
-        return Moment("apixo run", 1_000, Progress(read=self.looks), counts)
+        return RunSnapshot("apixo run", 1_000, Progress(read=self.looks), counts)
 
 
 async def watch(screen: Screen, seconds: float) -> Run:
     """Watch a run for so long."""
     run = Run()
-    async with watched(run, News(screen), screen):
+    async with watched(run, Notices(screen), screen):
         await asyncio.sleep(seconds)
     return run
 
@@ -77,14 +77,14 @@ async def test_a_defect_of_the_picture_is_no_secret() -> None:
     run = Run()
     ended: list[bool] = []
 
-    def look() -> Moment:
+    def look() -> RunSnapshot:
         if run.looks == 3:
             run.looks += 1
             raise ZeroDivisionError
         return run()
 
     async def go() -> None:
-        async with watched(look, News(Screen()), Screen()):
+        async with watched(look, Notices(Screen()), Screen()):
             await asyncio.sleep(10)
             ended.append(True)
 

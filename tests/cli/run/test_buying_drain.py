@@ -16,8 +16,8 @@ from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows import check
 from apixo_async._cli.run import buying
 from apixo_async._cli.run.history import read_history
-from apixo_async._cli.run.order import Order
-from apixo_async._cli.run.trip import Trip
+from apixo_async._cli.run.order import RunOptions
+from apixo_async._cli.run.trip import RunResult
 from apixo_async.testing import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.anyio
 LIMITS = Limits(concurrent_tasks=3)
 
 
-async def signalled(number: signal.Signals, order: Order) -> tuple[Trip, float]:
+async def signalled(number: signal.Signals, order: RunOptions) -> tuple[RunResult, float]:
     """Run, send a signal after ten seconds, and return what came of it, and when after that."""
     screen, rows = Screen(), order.open_rows()
     history = await read_history(order, screen)
     survey = check(rows, is_bought=history.is_bought)
-    run = buying.Buying(order, rows, survey, history, screen)
+    run = buying.Runner(order, rows, survey, history, screen)
     going = asyncio.create_task(run.buy(None))
     await asyncio.sleep(10)
     began = asyncio.get_running_loop().time()
@@ -54,7 +54,9 @@ async def test_the_wait_is_bounded(
 
     monkeypatch.setattr(buying, "open_client", client)
     (tmp_path / "a.txt").write_text("fox\n" * 10)
-    order = Order(str(tmp_path / "a.txt"), tmp_path / "out", model="gpt-image-2", limits=LIMITS)
+    order = RunOptions(
+        str(tmp_path / "a.txt"), tmp_path / "out", model="gpt-image-2", limits=LIMITS
+    )
     trip, took = await signalled(number, order)
     assert trip.code is ExitCode.INTERRUPTED
     assert trip.signal is number

@@ -13,13 +13,13 @@ from apixo_async import BudgetExceededError, GptImage2, JournalError, Progress, 
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import closing
-from apixo_async._cli.run.closing import Closing
-from apixo_async._cli.run.order import Order
-from apixo_async._cli.run.trip import Trip
+from apixo_async._cli.run.closing import Summary
+from apixo_async._cli.run.order import RunOptions
+from apixo_async._cli.run.trip import RunResult
 from apixo_async.journal._journal import Journal
 
 
-async def fill(order: Order, count: int) -> None:
+async def fill(order: RunOptions, count: int) -> None:
     """Leave so many saved results."""
     journal = await Journal.open(order.journal)
     for number in range(count):
@@ -31,15 +31,15 @@ async def fill(order: Order, count: int) -> None:
     await journal.aclose()
 
 
-def closing_of(folder: Path, count: int = 3, rows: int = 3) -> Closing:
+def closing_of(folder: Path, count: int = 3, rows: int = 3) -> Summary:
     """Return a run of some rows, so many of which are in the journal."""
-    order = Order("a.csv", folder.absolute())
+    order = RunOptions("a.csv", folder.absolute())
     asyncio.run(fill(order, count))
     progress = Progress(read=count, succeeded=count, resumed=1, spent=Decimal("0.06"))
-    trip = Trip(
+    trip = RunResult(
         rows, {}, balance_before=Decimal(10), balance_after=Decimal("9.94"), progress=progress
     )
-    return Closing(order, Path("a.csv"), Decimal("0.06"), trip)
+    return Summary(order, Path("a.csv"), Decimal("0.06"), trip)
 
 
 def test_a_person_gets_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,21 +13,23 @@ from apixo_async import AuthenticationError, BudgetExceededError, Progress
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows import Terms
 from apixo_async._cli.run.closing import count, steps
-from apixo_async._cli.run.order import Order
-from apixo_async._cli.run.trip import Trip
+from apixo_async._cli.run.order import RunOptions
+from apixo_async._cli.run.trip import RunResult
 
-ORDER = Order("a.csv", Path("out"), Terms(yes=True, max_cost=Decimal(1)), resubmit_uncertain=True)
+ORDER = RunOptions(
+    "a.csv", Path("out"), Terms(yes=True, max_cost=Decimal(1)), resubmit_uncertain=True
+)
 SAME = "apixo run a.csv --out out --max-cost 1 --yes"
 
 
-def commands(trip: Trip) -> list[str]:
+def commands(trip: RunResult) -> list[str]:
     """Return the commands of the steps after a run."""
     return [step.command for step in steps(ORDER, Path("a.csv"), Decimal("3.141"), trip)]
 
 
-def trip(**values: object) -> Trip:
+def trip(**values: object) -> RunResult:
     """Return a run of one row that is over."""
-    return Trip(1, {}, progress=Progress(read=1), **values)  # type: ignore[arg-type]  # as given
+    return RunResult(1, {}, progress=Progress(read=1), **values)  # type: ignore[arg-type]  # as given
 
 
 BUDGET = BudgetExceededError("x", max_cost=Decimal(1), spent=Decimal(1), price=Decimal(1))
@@ -49,7 +51,7 @@ NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
         ),
     ],
 )
-def test_each_step_has_its_command(ended: Trip, expected: list[str]) -> None:
+def test_each_step_has_its_command(ended: RunResult, expected: list[str]) -> None:
     """A finished run needs none; the word to pay twice is given anew, or not at all."""
     assert commands(ended) == expected
 

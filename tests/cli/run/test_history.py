@@ -18,9 +18,9 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._cli.console import Screen
-from apixo_async._cli.rows.rows import Row
+from apixo_async._cli.rows.rows import ParsedRow
 from apixo_async._cli.run.history import read_history
-from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.order import RunOptions
 from apixo_async.journal import _journal as journal_module
 from apixo_async.journal._journal import Journal
 
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.anyio
 PRICE = Decimal("0.02")
 
 
-def row(prompt: str, key: str | None = None, line: int = 1) -> Row:
+def row(prompt: str, key: str | None = None, line: int = 1) -> ParsedRow:
     """Return a row."""
-    return Row(line, key, GptImage2(prompt=prompt))
+    return ParsedRow(line, key, GptImage2(prompt=prompt))
 
 
 async def fill(path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_what_a_run_still_buys(
     options: dict[str, bool], to_buy: set[str], tmp_path: Path
 ) -> None:
     """A row is bought if it is new, failed with an attempt left, or uncertain and asked for."""
-    order = Order("a.txt", tmp_path, **options)  # type: ignore[arg-type]  # as the test gives them
+    order = RunOptions("a.txt", tmp_path, **options)  # type: ignore[arg-type]  # as the test gives them
     await fill(order.journal)
     history = await read_history(order, Screen())
     names = ("success", "submitted", "passing", "final", "intent", "new")
@@ -81,7 +81,7 @@ async def test_what_a_run_still_buys(
 
 async def test_equal_rows_are_told_apart_by_their_number(tmp_path: Path) -> None:
     """The second of two equal rows is another item; a row put before them changes nothing."""
-    order = Order("a.txt", tmp_path)
+    order = RunOptions("a.txt", tmp_path)
     await fill(order.journal)
     history = await read_history(order, Screen())
     asked = [history.is_bought(row(name)) for name in ("other", "success", "success")]
@@ -90,7 +90,7 @@ async def test_equal_rows_are_told_apart_by_their_number(tmp_path: Path) -> None
 
 async def test_a_key_of_another_input_is_refused(tmp_path: Path) -> None:
     """A row that was changed under its key, or goes another way, is no row to buy."""
-    order = Order("a.txt", tmp_path)
+    order = RunOptions("a.txt", tmp_path)
     journal = await Journal.open(order.journal)
     await journal.enter("k", GptImage2(prompt="a fox"))
     await journal.aclose()
@@ -110,13 +110,13 @@ async def test_a_network_share_is_warned_of(
     monkeypatch.setattr(journal_module, "warning_of", lambda _: "a network file system")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JournalWarning)
-        await read_history(Order("a.txt", tmp_path), Screen())
+        await read_history(RunOptions("a.txt", tmp_path), Screen())
     assert capsys.readouterr().err == "apixo: warning: a network file system\n"
 
 
 async def test_a_foreign_file_is_no_journal(tmp_path: Path) -> None:
     """What is something else is left alone, before anything is asked or bought."""
-    order = Order("a.txt", tmp_path)
+    order = RunOptions("a.txt", tmp_path)
     order.journal.write_text("not a database, and rather long " * 40)
     with pytest.raises(JournalError, match="something else than a journal"):
         await read_history(order, Screen())

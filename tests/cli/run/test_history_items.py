@@ -17,7 +17,7 @@ from apixo_async import (
     TaskFailedError,
     TaskRef,
 )
-from apixo_async._cli.report.records import Failure, Record
+from apixo_async._cli.report.records import Failure, ItemRecord
 from apixo_async._cli.run.history import View, failure_of, prompt_of
 from apixo_async.journal._entry import Entry
 from apixo_async.journal._journal import Journal
@@ -51,7 +51,7 @@ class Items:
         self.journal.submitted(entry, f"task_{key}")
         return entry
 
-    async def records(self, began: float = 100.0) -> dict[str, Record]:
+    async def records(self, began: float = 100.0) -> dict[str, ItemRecord]:
         """Return the records by key."""
         view = View(self.folder, NOON + timedelta(seconds=began), {"cat": 7}, self.failures)
         records = [view.record(entry) async for entry in self.journal.entries()]

@@ -6,7 +6,7 @@ import pytest
 
 from apixo_async import ApixoError, events
 from apixo_async._cli.console import Screen
-from apixo_async._cli.run.news import News
+from apixo_async._cli.run.news import Notices
 
 
 class Watched(Screen):
@@ -23,7 +23,7 @@ class Watched(Screen):
 def test_one_event_of_a_kind_is_told_in_half_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     """A thousand tasks that meet the same outage are one line; what ends it is another."""
     now = [0.0]
-    news = News(Screen(), lambda: now[0])
+    news = Notices(Screen(), lambda: now[0])
     for _ in range(1_000):
         news.event(events.ServiceDown("m", "HTTP 500"))
     news.event(events.ServiceRecovered("m", 3.0))
@@ -41,7 +41,7 @@ def test_one_event_of_a_kind_is_told_in_half_a_minute(capsys: pytest.CaptureFixt
 
 def test_a_pipe_is_not_filled_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
     """The first twenty are lines; then one says where the others will be."""
-    news = News(Screen())
+    news = Notices(Screen())
     for number in range(100):
         news.failure(f"line {number}", ApixoError("lost"))
     told = capsys.readouterr().err.splitlines()
@@ -52,7 +52,7 @@ def test_a_pipe_is_not_filled_with_failures(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_person_sees_the_latest(capsys: pytest.CaptureFixture[str]) -> None:
     """Below the picture are the newest four; nothing is printed beside it."""
-    news = News(Watched())
+    news = Notices(Watched())
     for number in range(100):
         news.failure(f"line {number}", ApixoError("lost\x1b[2J"))
     assert [text.plain[:7] for text in news.shown] == ["line 96", "line 97", "line 98", "line 99"]
@@ -68,4 +68,4 @@ def test_a_reader_that_left_stops_no_run(monkeypatch: pytest.MonkeyPatch) -> Non
 
     screen = Screen()
     monkeypatch.setattr(screen.err, "print", gone)
-    News(screen).failure("line 1", ApixoError("lost"))
+    Notices(screen).failure("line 1", ApixoError("lost"))

@@ -10,20 +10,20 @@ import pytest
 
 from apixo_async import ConfigurationError, Limits
 from apixo_async._cli.rows import Format, Terms
-from apixo_async._cli.run.order import Order
+from apixo_async._cli.run.order import RunOptions
 from apixo_async._cli.session import Access
 
 
 def test_the_command_to_go_on_is_short_where_it_can_be() -> None:
     """Options that are as usual are not repeated."""
-    assert Order("a.csv", Path("out")).command(Path("a.csv")) == "apixo run a.csv --out out"
+    assert RunOptions("a.csv", Path("out")).command(Path("a.csv")) == "apixo run a.csv --out out"
 
 
 def test_the_command_to_go_on_repeats_every_option() -> None:
     """It asks for the same run, of the copy where the rows came through a pipe, and is quoted."""
     terms = Terms(True, True, Decimal("1.5"), {"sora-2": Decimal("0.25")})
     access = Access(Path("my key"), "http://127.0.0.1:1")
-    order = Order(
+    order = RunOptions(
         "-", Path("a b"), terms, Limits(7, 70), access, Format.CSV, "m", ("x=1", "y=it's"),
         "value", 3, True, False,
     )  # fmt: skip
@@ -38,7 +38,7 @@ def test_the_command_to_go_on_repeats_every_option() -> None:
 
 def test_a_simulated_run_needs_no_yes() -> None:
     """What the command itself takes for granted is not repeated."""
-    order = Order("a.csv", Path("out"), Terms(yes=True), simulate=True)
+    order = RunOptions("a.csv", Path("out"), Terms(yes=True), simulate=True)
     assert order.command(Path("a.csv")) == "apixo run a.csv --out out --simulate"
 
 
@@ -46,8 +46,8 @@ def test_real_and_simulated_runs_share_no_folder(tmp_path: Path) -> None:
     """What a simulator made is never taken for what was paid for, nor the other way round."""
     rows = tmp_path / "a.txt"
     rows.write_text("a fox\n")
-    real = Order(str(rows), tmp_path / "real", model="m")
-    simulated = Order(str(rows), tmp_path / "simulated", model="m", simulate=True)
+    real = RunOptions(str(rows), tmp_path / "real", model="m")
+    simulated = RunOptions(str(rows), tmp_path / "simulated", model="m", simulate=True)
     for order in (real, simulated):
         order.open_rows()
         order.journal.touch()
@@ -62,4 +62,4 @@ def test_the_folder_is_a_folder(tmp_path: Path) -> None:
     """A file in its place is named before anything else happens."""
     (tmp_path / "out").touch()
     with pytest.raises(ConfigurationError, match=r"--out .*out is a file; give a folder"):
-        Order("a.csv", tmp_path / "out").open_rows()
+        RunOptions("a.csv", tmp_path / "out").open_rows()

@@ -24,8 +24,8 @@ from apixo_async import (
 )
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.run.news import News
-from apixo_async._cli.run.trip import Trip
+from apixo_async._cli.run.news import Notices
+from apixo_async._cli.run.trip import RunResult
 
 INPUT = OtherModel("m", prompt="x")
 FAILED = TaskFailedError(
@@ -44,10 +44,10 @@ def outcome(error: ApixoError | None, *, resumed: bool = False) -> Outcome:
     return Outcome("k", INPUT, None, None, error, 1, resumed=resumed)
 
 
-def after(*errors: ApixoError | None, rows: int | None = None) -> Trip:
+def after(*errors: ApixoError | None, rows: int | None = None) -> RunResult:
     """Return a run whose rows came to this."""
-    trip = Trip(len(errors) if rows is None else rows, {"k": 3})
-    news = News(Screen())
+    trip = RunResult(len(errors) if rows is None else rows, {"k": 3})
+    news = Notices(Screen())
     for error in errors:
         trip.note(outcome(error), news)
     trip.progress = Progress(read=len(errors))
@@ -102,7 +102,7 @@ def test_an_interrupted_run_has_rows_left() -> None:
 
 def test_only_this_run_makes_news(capsys: pytest.CaptureFixture[str]) -> None:
     """A failure of an earlier run counts, and is not told again; one of this run is told."""
-    trip, news = Trip(3, {"k": 3}), News(Screen())
+    trip, news = RunResult(3, {"k": 3}), Notices(Screen())
     trip.note(outcome(FAILED, resumed=True), news)
     trip.note(outcome(BUDGET), news)
     assert capsys.readouterr().err == ""
@@ -110,7 +110,7 @@ def test_only_this_run_makes_news(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "line 3: failed\n"
     assert trip.codes[ExitCode.FAILED] == 2
     assert (trip.finished, trip.retryable) == (2, 2)
-    Trip(1, {}).note(outcome(UNSAVED), news)
+    RunResult(1, {}).note(outcome(UNSAVED), news)
     assert capsys.readouterr().err == "key k: the disk is full\n"
 
 

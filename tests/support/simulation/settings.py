@@ -7,7 +7,7 @@ from typing import Final
 
 from apixo_async import Timeouts
 from apixo_async.testing import Simulator
-from apixo_async.testing.lifecycles import Durations
+from apixo_async.testing.lifecycles import DurationOf
 from apixo_async.testing.virtual_time import START
 
 from .callers import Crowd
@@ -22,7 +22,7 @@ AGE_LIMIT: Final = 2_800.0
 LONGEST: Final = 10 * AGE_LIMIT  # of a life: the callers queue for the slots of such tasks
 
 
-def durations(rng: random.Random) -> Durations:
+def durations(rng: random.Random) -> DurationOf:
     """Decide how long tasks take: anything, or nearly the same with outliers among them."""
     outliers = rng.choice((0.0, 0.05, 0.2))
     longest = rng.choice((1_200, 1_200, 4_000))

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from apixo_async._cli.report.records import Failure, Record, Run, State
-from apixo_async._cli.report.samples import Sample
+from apixo_async._cli.report.records import Failure, ItemRecord, ItemState, RunFacts
+from apixo_async._cli.report.samples import RunSample
 from apixo_async._cli.report.write import write_report
 
 from ....support.browser import MISSING, Browser
@@ -30,7 +30,7 @@ BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SUBJECTS = ("fox", "lighthouse", "harbour", "fern", "whale")
 STYLES = ("oil on canvas", "charcoal", "rain at night, neon in the puddles, a very long exposure")
 #: By the last two digits of an item's number; all others have pictures.
-ENDS: dict[int, tuple[State, Failure | None]] = {
+ENDS: dict[int, tuple[ItemState, Failure | None]] = {
     10: ("failed", Failure("content", "CONTENT_VIOLATION", "Content does not meet the guidelines")),
     35: ("failed", Failure("content", "NSFW", "")),
     60: ("failed", Failure("timeout", "PROCESSING_TIMEOUT", "It took too long")),
@@ -69,11 +69,11 @@ SET = """new Promise((done) => {
 })"""
 
 
-def item(number: int) -> Record:
+def item(number: int) -> ItemRecord:
     """Make the record of an item of which all is known by its number."""
     state, failure = ENDS.get(number % 100, ("downloaded", None))
     saved = (number, number % MANY + 1) if number % 7 == 0 else (number,)
-    return Record(
+    return ItemRecord(
         number,
         key=f"key-{number:05}",
         model=("gpt-image-1", "gpt-image-2", "flux-kontext")[number % 3],
@@ -90,11 +90,11 @@ def item(number: int) -> Record:
     )
 
 
-def course() -> list[Sample]:
+def course() -> list[RunSample]:
     """Make samples of 20 minutes, at the account's limits for the most part."""
     ramp = [min(1.0, second / 60, (1200 - second) / 60) for second in range(0, 1201, 2)]
     return [
-        Sample(2.0 * place, int(500 / 60 * 2 * place), int(1000 * part), 1000,
+        RunSample(2.0 * place, int(500 / 60 * 2 * place), int(1000 * part), 1000,
                int(6000 * part) + place % 7 * 90, 10_000, Decimal(place) / 2)
         for place, part in enumerate(ramp)
     ]  # fmt: skip
@@ -111,11 +111,11 @@ class Written:
         return (self.folder / "index.html").as_uri() + hash_
 
 
-def write(folder: Path, records: Iterator[Record] | list[Record], **fields: Any) -> Written:
+def write(folder: Path, records: Iterator[ItemRecord] | list[ItemRecord], **fields: Any) -> Written:
     """Write a report."""
     ended = BEGAN + timedelta(seconds=1200)
     common: dict[str, Any] = {"exit_word": "complete", "samples": course()}
-    write_report(folder, records, Run(BEGAN, ended, **common | fields))
+    write_report(folder, records, RunFacts(BEGAN, ended, **common | fields))
     return Written(folder)
 
 
