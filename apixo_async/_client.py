@@ -63,7 +63,7 @@ class AccountCalls:
         """
         engine = self._life.engine()
         async with engine.calls.open():
-            return await ask_balance(engine.line, self._settings.timeouts, self._rng, engine.quota)
+            return await ask_balance(engine.api, self._settings.timeouts, self._rng, engine.quota)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the documents' prices of inputs, and count those without one."""
@@ -296,8 +296,8 @@ class AsyncClient(AccountCalls):
             prices=prices,
             download_to=download_to,
         )
-        shop = MapClient(self._life, self._settings.timeouts, self._rng, self._orphan)
-        return Outcomes(shop, inputs, options)
+        map_client = MapClient(self._life, self._settings.timeouts, self._rng, self._orphan)
+        return Outcomes(map_client, inputs, options)
 
     @overload
     def attach(self, model: TaskRef, /) -> Task: ...

@@ -211,9 +211,9 @@ class Engine:
     """Everything that a client runs on one loop."""
 
     transport: httpx2.AsyncBaseTransport
-    line: Api
+    api: Api
     poller: Poller
-    posts: SubmitRequests
+    requests: SubmitRequests
     submitter: Submitter
     downloader: Downloader
     report: Reporter
@@ -236,12 +236,12 @@ class Engine:
 
         channel, limiter = settings.channel(), settings.limiter
         limits = limiter.limits
-        gate = ConcurrencyLimiter(lambda: limiter.limits.requests_per_minute / 60)
-        line = Api(channel, limiter, gate, report)
+        concurrency = ConcurrencyLimiter(lambda: limiter.limits.requests_per_minute / 60)
+        api = Api(channel, limiter, concurrency, report)
         timeouts = settings.timeouts
         patience = timeouts.throttled + timeouts.exchange
-        ledger = TaskRegistry(settings.polling, limiter, report, rng, gate.table)
-        poller = Poller(line, ledger, report, patience)
+        registry = TaskRegistry(settings.polling, limiter, report, rng, concurrency.limit)
+        poller = Poller(api, registry, report, patience)
 
         def hand_over(ended: TrackedTask | SubmitUncertainError) -> None:
             orphan(Task(ended, poller) if isinstance(ended, TrackedTask) else ended)
@@ -250,17 +250,17 @@ class Engine:
         quota = RetryQuota(asyncio.get_running_loop().time())
         callbacks = None
         if settings.webhooks is not None:
-            callbacks = SubmitCallbacks(settings.webhooks.desk(), poller, timeouts.exchange)
-        posts = SubmitRequests(line, poller, report, hand_over, callbacks)
+            callbacks = SubmitCallbacks(settings.webhooks.inbox(), poller, timeouts.exchange)
+        requests = SubmitRequests(api, poller, report, hand_over, callbacks)
         if report not in limiter.listeners:  # A client that is bound anew has told it before.
             limiter.listeners.append(report)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
         return cls(
             transport=channel.transport,
-            line=line,
+            api=api,
             poller=poller,
-            posts=posts,
-            submitter=Submitter(line, posts, poller, report, timeouts, rng, quota, calls),
+            requests=requests,
+            submitter=Submitter(api, requests, poller, report, timeouts, rng, quota, calls),
             downloader=Downloader(
                 channel.transport,
                 user_agent=channel.user_agent,
@@ -285,10 +285,10 @@ class Engine:
             task_id: The service's id of it, unless a reference is given.
             seen: Whether the id surely came from the service, so that it is not mistyped.
         """
-        ledger, limiter = self.poller.ledger, self.line.limiter
-        ref = check_ref(model, task_id, ledger.register.model_of)
+        registry, limiter = self.poller.registry, self.api.limiter
+        ref = check_ref(model, task_id, registry.register.model_of)
         self.poller.check()
-        track = ledger.tracks.get(ref)
+        track = registry.tracks.get(ref)
         if track is None:
             slot = limiter.slot_above()
             track = self.poller.track(ref, ref.model, slot, at_once=True, seen=seen)
@@ -299,7 +299,11 @@ class Engine:
 
     def statistics(self) -> Statistics:
         """Count everything, now."""
-        limiter, places, ledger = self.line.limiter, self.line.gate.table, self.poller.ledger
+        limiter, places, registry = (
+            self.api.limiter,
+            self.api.concurrency.limit,
+            self.poller.registry,
+        )
         return Statistics(
             slots_used=limiter.slots_used,
             slots_limit=limiter.limits.concurrent_tasks,
@@ -309,13 +313,13 @@ class Engine:
             requests_limit=limiter.limits.requests_per_minute,
             effective_requests_limit=limiter.effective_requests_limit,
             requests_waiting=limiter.permits_waiting,
-            tasks_tracked=len(ledger.tracks),
-            submits=self.posts.bought,
+            tasks_tracked=len(registry.tracks),
+            submits=self.requests.bought,
             polls=self.poller.polls,
-            succeeded=ledger.succeeded,
-            failed=ledger.failed,
-            uncertain=self.posts.uncertain,
-            throttled=self.line.throttled,
+            succeeded=registry.succeeded,
+            failed=registry.failed,
+            uncertain=self.requests.uncertain,
+            throttled=self.api.throttled,
             latency=places.latency,
             requests_at_once_limit=places.size,
         )
@@ -323,7 +327,7 @@ class Engine:
     def leave_behind(self) -> None:
         """Let go of a closed loop's uncertain submits: no callback of theirs is heard any more."""
         self.forget_callbacks()
-        for track in self.poller.ledger.claims.unnamed:
+        for track in self.poller.registry.unresolved.unnamed:
             track.slot.hold(timing(track.kind).longest)
 
     def forget_callbacks(self) -> None:
@@ -350,19 +354,19 @@ class Engine:
             await _to_its_end(self._end(patience))
 
     async def _drained(self) -> None:
-        await self.posts.settled()
-        ledger = self.poller.ledger
-        for track in (*ledger.tracks.values(), *ledger.claims.unnamed):
+        await self.requests.settled()
+        registry = self.poller.registry
+        for track in (*registry.tracks.values(), *registry.unresolved.unnamed):
             while track.verdict() is None:
                 await track.over.wait()
 
     async def _end(self, patience: float) -> None:
         try:
-            await self.posts.drain(patience)
+            await self.requests.drain(patience)
         finally:  # Also where a second cancellation hurries the end.
             self.forget_callbacks()
-            if self.report in self.line.limiter.listeners:
-                self.line.limiter.listeners.remove(self.report)
+            if self.report in self.api.limiter.listeners:
+                self.api.limiter.listeners.remove(self.report)
             import anyio  # Late: nothing before the end needs it, and an import is to be quick.
 
             with anyio.move_on_after(_CLOSING):
@@ -458,7 +462,7 @@ class Lifecycle:
         return self._in_flight()
 
     def _in_flight(self) -> tuple[TaskRef, ...]:
-        return () if self._engine is None else tuple(self._engine.poller.ledger.tracks)
+        return () if self._engine is None else tuple(self._engine.poller.registry.tracks)
 
     async def aclose(self, drain: float) -> None:
         """Close once, in bounded time; who calls meanwhile waits for the same end.

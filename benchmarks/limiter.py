@@ -165,13 +165,13 @@ async def _cost(acquire: Acquire) -> float:
                 passed.set()
 
     async with asyncio.TaskGroup() as group:
-        line = [group.create_task(call()) for _ in range(STANDING)]
+        api = [group.create_task(call()) for _ in range(STANDING)]
         await asyncio.sleep(0)
         gc.collect()
         started = time.process_time()
         await passed.wait()
         took = time.process_time() - started
-        for caller in line:
+        for caller in api:
             caller.cancel()
     return took / GRANTS
 

@@ -339,14 +339,14 @@ REACH_INSIDE = (
     "realtime/test_fault_server realtime/test_http2 realtime/test_journals realtime/test_pooled "
     "realtime/test_reachable realtime/test_secrets realtime/test_transports "
     "realtime/test_webhook_crowds realtime/test_webhook_forgeries "
-    "realtime/test_webhook_schemathesis stories/test_cancellation stories/test_limiter_machine "
+    "realtime/test_webhook_schemathesis stories/test_cancellation "
     "stories/test_map_disks stories/test_map_doubts stories/test_map_left_over "
-    "stories/test_map_races stories/test_poller_death stories/test_secrets "
-    "stories/test_simulation stories/test_state_machines"
+    "stories/test_map_races stories/test_secrets "
+    "stories/test_simulation"
 )
 #: Names of private modules, and of private attributes of a client and its parts.
 PRIVATE = re.compile(
-    r"apixo_async(\.\w+)*\._[a-z]|[a-z]\._(life|settings|engine|run|track|tickets|permits)\b"
+    r"apixo_async(\.\w+)*\._[a-z]|[a-z]\._(life|settings|engine|run|track|subscriptions|permits)\b"
 )
 
 

@@ -73,12 +73,12 @@ LINES: list[tuple[Event, int, str]] = [
     (
         PollFailed("m", "1", "HTTP 502", 6.04),
         logging.WARNING,
-        "poll m/1 failed (again in 6.0 s): HTTP 502",
+        "poll of m/1 failed (again in 6.0 s): HTTP 502",
     ),
     (
         PollFailed("m", "1", "HTTP 401", None),
         logging.WARNING,
-        "poll m/1 failed (paused): HTTP 401",
+        "poll of m/1 failed (paused): HTTP 401",
     ),
     (
         TaskSettled("m", "1", "success", 5, 41.38),

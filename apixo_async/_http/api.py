@@ -23,16 +23,16 @@ class Api:
     Args:
         channel: Does the exchanges.
         limiter: Gives the permits.
-        gate: Stands in front of the connection pool.
+        concurrency: Stands in front of the connection pool.
         report: Is told of every 429.
     """
 
     def __init__(
-        self, channel: Channel, limiter: Limiter, gate: ConcurrencyLimiter, report: Reporter
+        self, channel: Channel, limiter: Limiter, concurrency: ConcurrencyLimiter, report: Reporter
     ) -> None:
         self.channel = channel
         self.limiter = limiter
-        self.gate = gate
+        self.concurrency = concurrency
         self._report = report
         self.throttled = 0
 
@@ -50,7 +50,7 @@ class Api:
     async def take_place(self, permit: Permit) -> None:
         """Wait for a place, unless the permit has one."""
         if not permit.has_place:
-            await self.gate.enter(for_submit=permit.urgency is Priority.SUBMIT)
+            await self.concurrency.enter(for_submit=permit.urgency is Priority.SUBMIT)
             permit.has_place = True
 
     async def admit_within(
@@ -106,7 +106,7 @@ class Api:
     def _leave(self, permit: Permit, took: float | None) -> None:
         if permit.has_place:
             permit.has_place = False
-            self.gate.leave(took)
+            self.concurrency.leave(took)
 
     async def get(self, permit: Permit, path: str) -> Answer:
         """Send a GET.

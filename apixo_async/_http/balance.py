@@ -30,7 +30,7 @@ _FINAL: Final = frozenset({400, 401, 402, 403, 404, 422})
 
 
 async def ask_balance(
-    line: Api, timeouts: Timeouts, rng: random.Random, quota: RetryQuota
+    api: Api, timeouts: Timeouts, rng: random.Random, quota: RetryQuota
 ) -> Decimal:
     """Return the USD left on the key.
 
@@ -44,7 +44,7 @@ async def ask_balance(
         budget=timeouts.retry, throttled=timeouts.throttled, rng=rng, quota=quota
     )
     while True:
-        found = await _ask_once(line, timeouts.throttled)
+        found = await _ask_once(api, timeouts.throttled)
         if isinstance(found, Decimal):
             return found
         pause = patience.pause(_repeat(found), loop.time(), retry_after_of(found))
@@ -60,10 +60,10 @@ def _repeat(error: ApixoError) -> Repeat | None:
     return None if final else "unavailable"
 
 
-async def _ask_once(line: Api, patience: float) -> Decimal | ApixoError:
-    permit = await line.admit_within(Priority.ASKED, patience)
+async def _ask_once(api: Api, patience: float) -> Decimal | ApixoError:
+    permit = await api.admit_within(Priority.ASKED, patience)
     try:
-        answer = await line.get(permit, _PATH)
+        answer = await api.get(permit, _PATH)
     except Unanswered as exc:
         if exc.untrusted:
             raise APIConnectionError(f"the balance was not asked for ({exc.reason})") from None

@@ -97,13 +97,13 @@ class ConcurrencyLimiter:
 
     Args:
         requests_per_second: Tells what the limit allows, which may change.
-        table: Counts the places.
+        limit: Counts the places.
     """
 
     def __init__(
-        self, requests_per_second: Callable[[], float], table: ConcurrencyLimit | None = None
+        self, requests_per_second: Callable[[], float], limit: ConcurrencyLimit | None = None
     ) -> None:
-        self.table = ConcurrencyLimit() if table is None else table
+        self.limit = ConcurrencyLimit() if limit is None else limit
         self._requests_per_second = requests_per_second
         self._waiting: dict[bool, Waiters[None]] = {True: Waiters(), False: Waiters()}
 
@@ -113,11 +113,11 @@ class ConcurrencyLimiter:
 
     def leave(self, took: float | None) -> None:
         """Give a place back; `took` is the latency of an exchange that was answered."""
-        self.table.leave(took, self._requests_per_second())
+        self.limit.leave(took, self._requests_per_second())
         self._admit()
 
     def _admit(self) -> None:
         for for_submit, waiting in self._waiting.items():
-            while waiting and self.table.has_place(for_submit=for_submit):
-                self.table.enter()
+            while waiting and self.limit.has_place(for_submit=for_submit):
+                self.limit.enter()
                 waiting.hand(None)

@@ -47,7 +47,7 @@ class Budget:
         self.submits_under_way = 0
         self._turns = FairPicker()
         self._submit_gate = CircuitBreaker(rng)
-        self._gate = CircuitBreaker(rng)
+        self._breaker = CircuitBreaker(rng)
         self._is_short = False
         self._full_at = -math.inf
 
@@ -104,7 +104,7 @@ class Budget:
     def next_class(self, now: float, waiting: Mapping[Priority, bool]) -> Priority | None:
         """Return which of the classes that wait is to get a permit now, or None."""
         self._is_short = False
-        if self._gate.ready_at(now) > now:
+        if self._breaker.ready_at(now) > now:
             return None
         submit, asked, scheduled = waiting.values()
         submit = submit and self._make_room(now) and self._submit_gate.ready_at(now) <= now
@@ -134,18 +134,18 @@ class Budget:
         due = self.slots.next_expiry() if waits_for_slot else math.inf
         submits = submits if has_room else 0
         if submits or polls:
-            gates = self._gate.ready_at(now)
+            breakers = self._breaker.ready_at(now)
             if not polls:
-                gates = max(gates, self._submit_gate.ready_at(now))
-            ready = self.permits.worth_waking_at(now, submits + polls if gates == now else 1)
-            due = min(due, max(ready, gates))
+                breakers = max(breakers, self._submit_gate.ready_at(now))
+            ready = self.permits.worth_waking_at(now, submits + polls if breakers == now else 1)
+            due = min(due, max(ready, breakers))
         return due
 
     def take(self, urgency: Priority, now: float) -> None:
         """Count a request that goes now."""
         self.permits.take(now)
         self._turns.served(urgency)
-        self._gate.passed(now)
+        self._breaker.passed(now)
         if urgency is Priority.SUBMIT:
             self._submit_gate.passed(now)
             self.submits.count(now)
@@ -153,7 +153,7 @@ class Budget:
 
     def closed_since(self, urgency: Priority) -> float | None:
         """Return since when 429s, and not tasks that must end first, keep such requests back."""
-        since = [gate.since for gate in self._gates_of(urgency) if gate.since is not None]
+        since = [breaker.since for breaker in self._gates_of(urgency) if breaker.since is not None]
         if not since:
             return None
         if urgency is not Priority.SUBMIT:
@@ -168,7 +168,7 @@ class Budget:
         more = not self.permits.is_stamped
         self.permits.answered(now)
         is_submit = urgency is Priority.SUBMIT
-        opened = self._gate.answered(sent_at=sent_at)
+        opened = self._breaker.answered(sent_at=sent_at)
         if is_submit and self._submit_gate.answered(sent_at=sent_at):
             opened = True
         if opened:
@@ -212,17 +212,17 @@ class Budget:
         self.permits.refused(now)
         is_submit = urgency is Priority.SUBMIT
         self.submits_under_way -= is_submit
-        gate = self._submit_gate if is_submit else self._gate
-        pause = gate.refused(now, sent_at=sent_at, retry_after=retry_after)
+        breaker = self._submit_gate if is_submit else self._breaker
+        pause = breaker.refused(now, sent_at=sent_at, retry_after=retry_after)
         if is_submit:
-            self._gate.lost(sent_at=sent_at)
-        if gate.since is not None:
+            self._breaker.lost(sent_at=sent_at)
+        if breaker.since is not None:
             ceiling = self.tasks_ceiling if is_submit else self.effective_requests_limit
             ceiling.refused(
                 now,
                 use=max(known, self.slots.confirmed) if is_submit else self.permits.granted(now),
-                episode=gate.since,
-                probed=gate.refused_probes > 0,
+                episode=breaker.since,
+                probed=breaker.refused_probes > 0,
                 pause=pause,
             )
             self._apply()
@@ -230,11 +230,13 @@ class Budget:
 
     def _lost(self, urgency: Priority, sent_at: float) -> None:
         self.submits_under_way -= urgency is Priority.SUBMIT
-        for gate in self._gates_of(urgency):
-            gate.lost(sent_at=sent_at)
+        for breaker in self._gates_of(urgency):
+            breaker.lost(sent_at=sent_at)
 
     def _gates_of(self, urgency: Priority) -> tuple[CircuitBreaker, ...]:
-        return (self._gate, self._submit_gate) if urgency is Priority.SUBMIT else (self._gate,)
+        return (
+            (self._breaker, self._submit_gate) if urgency is Priority.SUBMIT else (self._breaker,)
+        )
 
     def rebind(self, now: float) -> None:
         """Go on with another event loop: what the former one left in flight may still arrive."""

@@ -54,29 +54,29 @@ class Buyer:
     """Buy for one map, until it is stopped.
 
     Args:
-        shop: Where.
+        map_client: Where.
         delivery: The options of every submit.
 
     Raises:
         ApixoError: The client is closed, or cannot be used here.
     """
 
-    def __init__(self, shop: MapClient, delivery: Delivery) -> None:
-        engine = self._engine = shop.life.engine()
-        self.limiter = engine.line.limiter
+    def __init__(self, map_client: MapClient, delivery: Delivery) -> None:
+        engine = self._engine = map_client.life.engine()
+        self.limiter = engine.api.limiter
         self._delivery = delivery
-        self._patience = shop.timeouts.exchange
-        self._orphan = shop.orphan
+        self._patience = map_client.timeouts.exchange
+        self._orphan = map_client.orphan
         self._report = engine.report
         self._sends = PendingCalls(engine.calls)
         self._turns = PendingCalls(self._sends)
         self._submitter = Submitter(
-            line=engine.line,
-            posts=engine.posts,
+            api=engine.api,
+            requests=engine.requests,
             poller=engine.poller,
             report=engine.report,
-            timeouts=shop.timeouts,
-            rng=shop.rng,
+            timeouts=map_client.timeouts,
+            rng=map_client.rng,
             quota=engine.quota,
             calls=self._turns,
             sends=self._sends,
@@ -144,7 +144,7 @@ class Buyer:
 
     async def posts_ended(self) -> None:
         """Wait for the POSTs under way, this map's among them."""
-        await self._engine.posts.ended()
+        await self._engine.requests.ended()
 
     def is_crowded(self, queue: int) -> bool:
         """Say whether so many submits and polls, whosever, wait for their turn."""

@@ -39,9 +39,12 @@ class Outcomes:
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __init__(self, shop: MapClient, inputs: Inputs, options: Options) -> None:
+    def __init__(self, map_client: MapClient, inputs: Inputs, options: Options) -> None:
         self._run = MapRunner(
-            check_inputs(inputs), partial(Buyer, shop, options.delivery), shop.rng, options
+            check_inputs(inputs),
+            partial(Buyer, map_client, options.delivery),
+            map_client.rng,
+            options,
         )
 
     @property

@@ -67,8 +67,8 @@ class Pipeline:
     """See each item through.
 
     Args:
-        counter: Where to buy.
-        book: What is kept of it.
+        buyer: Where to buy.
+        store: What is kept of it.
         rng: The source of the jitter.
         options: Those of the map.
         manager: Told what comes of it.
@@ -76,18 +76,18 @@ class Pipeline:
 
     def __init__(
         self,
-        counter: Buyer,
-        book: MapStore,
+        buyer: Buyer,
+        store: MapStore,
         rng: random.Random,
         options: Options,
         manager: PipelineOwner,
     ) -> None:
-        self._counter = counter
-        self._book = book
+        self._buyer = buyer
+        self._store = store
         self._rng = rng
         self._options = options
         self._manager = manager
-        self._luck = FailureStreak()
+        self._streak = FailureStreak()
         self._unsaved = 0
         self._entering: set[asyncio.Task[Any]] = set()
         self._purchases: set[asyncio.Task[Any]] = set()
@@ -124,7 +124,7 @@ class Pipeline:
         Raises:
             JournalError: The journal cannot be used.
         """
-        for entry in await self._book.open():
+        for entry in await self._store.open():
             task = None
             with suppress(ConfigurationError):  # A damaged row: reported when its item is entered.
                 task = self._task_of(entry)
@@ -135,10 +135,10 @@ class Pipeline:
 
     def _task_of(self, entry: Entry) -> Task | None:
         if entry.state == "submitted" and entry.task_id is not None:
-            return self._counter.attach(entry.model, entry.task_id)
-        return self._counter.reopen(
+            return self._buyer.attach(entry.model, entry.task_id)
+        return self._buyer.reopen(
             entry,
-            self._book.record_of(entry),
+            self._store.record_of(entry),
             await_callback=not self._options.resubmit_uncertain,
         )
 
@@ -146,14 +146,14 @@ class Pipeline:
         if entry.row in self._left:
             # Nobody has asked for this item in this run, or not yet. It stays: the journal's answer
             # to who asks now may be on its way, and say that the task is not over.
-            self._book.ended(entry, error_of(over) or over.result())
+            self._store.ended(entry, error_of(over) or over.result())
 
     # --- before a purchase ---------------------------------------------------------------
 
     def take(self, item: Item) -> None:
         """See an item through; where there is a journal, it is asked first."""
-        if self._book.has_journal:
-            self._start(self._entering, self._book.enter(item), partial(self._has_entered, item))
+        if self._store.has_journal:
+            self._start(self._entering, self._store.enter(item), partial(self._has_entered, item))
         else:
             self._buy(item)
 
@@ -202,7 +202,7 @@ class Pipeline:
             case "uncertain", _, ApixoError() as error:
                 self._manager.finish(item, None, error)
             case "submitted", _, _ if entry.task_id is not None:
-                item.task = self._counter.attach(entry.model, entry.task_id)
+                item.task = self._buyer.attach(entry.model, entry.task_id)
                 self._await(item, item.task.as_future())
             case _:
                 shown = f"row {entry.row} ({entry.key!r:.100})"
@@ -214,17 +214,17 @@ class Pipeline:
     def _buy(self, item: Item, pause: float = 0.0) -> None:
         assert item.input is not None  # Otherwise it was refused.
         try:
-            record = self._book.record(item)
+            record = self._store.record(item)
         except ConfigurationError as error:
             self._manager.finish(item, None, error.with_traceback(None))
             return
-        purchase = self._counter.buy(item.input, pause, record)
+        purchase = self._buyer.buy(item.input, pause, record)
         self._start(self._purchases, purchase, partial(self._has_bought, item))
 
     def _has_bought(self, item: Item, purchase: asyncio.Task[Task]) -> None:
         error = error_of(purchase)
         if error is None:
-            self._luck.bought()
+            self._streak.bought()
             self._manager.bought()
             item.bought_now = True
             item.purchases += 1
@@ -233,7 +233,7 @@ class Pipeline:
             return
         if isinstance(error, StoppedError):
             error = self._manager.not_bought()
-        elif self._luck.ended(error):
+        elif self._streak.ended(error):
             self._manager.fail(error)
         if not isinstance(error, SubmitUncertainError):
             # Another purchase that came to nothing leaves the input as its last task left it.
@@ -271,10 +271,10 @@ class Pipeline:
                 item.purchases += 1
                 self._manager.bought()
         if error is None:
-            self._book.ended(item.entry, over.result())
+            self._store.ended(item.entry, over.result())
             self._save(item, over.result())
         else:
-            self._book.ended(item.entry, error)
+            self._store.ended(item.entry, error)
             self._failed(item, error)
 
     def _failed(self, item: Item, error: ApixoError) -> None:
@@ -293,7 +293,7 @@ class Pipeline:
         if target is None:
             self._manager.finish(item, result, None)
         else:
-            saving = self._counter.download(result, target)
+            saving = self._buyer.download(result, target)
             self._start(self._downloads, saving, partial(self._has_saved, item, result))
 
     def _has_saved(self, item: Item, result: Result, saving: asyncio.Task[list[Path]]) -> None:
@@ -303,7 +303,7 @@ class Pipeline:
             paths = item.paths
             item.paths = tuple(saving.result())
             if item.paths != paths:
-                self._book.downloaded(item.entry, item.paths)
+                self._store.downloaded(item.entry, item.paths)
         elif not isinstance(error, ResultExpiredError):
             self._unsaved += 1
             if self._unsaved >= _UNSAVED:

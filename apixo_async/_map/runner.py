@@ -92,8 +92,8 @@ class MapRunner:
         self._open_counter = open_counter
         self._rng = rng
         self._options = options
-        self._book = MapStore(options, self.fail)
-        self._shelf = OutcomeBuffer(ordered=options.ordered)
+        self._store = MapStore(options, self.fail)
+        self._buffer = OutcomeBuffer(ordered=options.ordered)
         self._opened: tuple[Buyer, Pipeline] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,15 +113,15 @@ class MapRunner:
     @property
     def is_taken(self) -> bool:
         """Whether nothing is left to be handed out."""
-        return self.is_over and not len(self._shelf)
+        return self.is_over and not len(self._buffer)
 
     @property
-    def _counter(self) -> Buyer:
+    def _buyer(self) -> Buyer:
         assert self._opened is not None  # From the start on.
         return self._opened[0]
 
     @property
-    def _work(self) -> Pipeline:
+    def _pipeline(self) -> Pipeline:
         assert self._opened is not None  # From the start on.
         return self._opened[1]
 
@@ -134,7 +134,7 @@ class MapRunner:
             StopAsyncIteration: There is none any more.
             Exception: What ended the buying, or the iterable's own; once, after all outcomes.
         """
-        while (outcome := self._shelf.take()) is None:
+        while (outcome := self._buffer.take()) is None:
             if self.is_over:
                 raise await self._end()
             await self._news.wait()
@@ -143,7 +143,7 @@ class MapRunner:
 
     async def _end(self) -> BaseException:
         try:
-            await self._book.aclose()
+            await self._store.aclose()
         except JournalError as error:
             self._failure = self._failure or error
         reason, self._reason = self._reason, None
@@ -165,14 +165,14 @@ class MapRunner:
             self._check_elsewhere(self._loop)
         elif self._reader is None and not self.stopped:
             self._loop = loop
-            counter = self._open_counter()
-            self._opened = counter, Pipeline(counter, self._book, self._rng, self._options, self)
+            buyer = self._open_counter()
+            self._opened = buyer, Pipeline(buyer, self._store, self._rng, self._options, self)
             self._reader = loop.create_task(self._read_all(), name="apixo_async map")
             self._reader.add_done_callback(self._has_read)
 
     def _check_elsewhere(self, own: asyncio.AbstractEventLoop) -> None:
         """Hand out on another loop only what needs no wait: nothing would wake the waiter."""
-        if not self.is_over and not (own.is_closed() and len(self._shelf)):
+        if not self.is_over and not (own.is_closed() and len(self._buffer)):
             raise ConfigurationError(
                 "this map began on another event loop: iterate over its outcomes there; where "
                 "that loop has ended, call `map` anew with its journal, or `attach` to its tasks"
@@ -180,7 +180,7 @@ class MapRunner:
 
     async def _read_all(self) -> None:
         async with aclosing(items(self._inputs)) as found:
-            await self._work.resume()
+            await self._pipeline.resume()
             await self._room_for_one()
             async for item in found:
                 self._begin(item)
@@ -195,13 +195,13 @@ class MapRunner:
             await self._room.wait()
 
     def _has_room(self) -> bool:
-        work, tasks = self._work, self._counter.limiter.limits.concurrent_tasks
+        work, tasks = self._pipeline, self._buyer.limiter.limits.concurrent_tasks
         ahead = min(tasks, AHEAD)
-        held = self.tally.in_progress + len(self._shelf) - work.doubtful
+        held = self.tally.in_progress + len(self._buffer) - work.doubtful
         busy = self.tally.in_progress - work.doubtful - work.downloads
         if busy >= tasks + ahead or held >= 2 * tasks + ahead or work.entering >= _ASKED:
             return False
-        return work.purchases < ahead or not self._counter.is_crowded(ahead)
+        return work.purchases < ahead or not self._buyer.is_crowded(ahead)
 
     def _has_read(self, reader: asyncio.Task[None]) -> None:
         self._inputs = ()  # A long list need not stay until the last outcome.
@@ -218,7 +218,7 @@ class MapRunner:
         if item.refused is not None:
             self.finish(item, None, item.refused)
         else:
-            self._work.take(item)
+            self._pipeline.take(item)
 
     # --- what the work tells -------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class MapRunner:
         """Lay down what an item came to."""
         self.tally.ended(error, item.purchases)
         self.tally.resumed += item.resumed and not item.bought_now
-        self._shelf.put(item.number, item.outcome(result, error))
+        self._buffer.put(item.number, item.outcome(result, error))
         self._close_in_the_end()
         self._news.fire()
         self.moved()
@@ -265,7 +265,7 @@ class MapRunner:
         else:
             self._reader.cancel()
         if self._opened is not None:
-            self._counter.stop(queue_only=queue_only)
+            self._buyer.stop(queue_only=queue_only)
         self._news.fire()
 
     async def drained(self) -> None:
@@ -296,27 +296,27 @@ class MapRunner:
         try:
             await self.settled()
         except asyncio.CancelledError:
-            self._book.let_go(self._counter.posts_ended)
+            self._store.let_go(self._buyer.posts_ended)
             raise
-        await self._book.aclose()
+        await self._store.aclose()
 
     def _owned(self) -> set[asyncio.Task[Any]]:
         reading = () if self._reader is None or self._reader.done() else (self._reader,)
-        buying = set[asyncio.Task[Any]]() if self._opened is None else self._work.buying
+        buying = set[asyncio.Task[Any]]() if self._opened is None else self._pipeline.buying
         return {*buying, *reading}
 
     def _close_in_the_end(self) -> None:
         """Let go of the journal, whether or not anybody takes the last outcome."""
         # After a cut there may be POSTs whose answers are to be noted.
         if self.is_over and not self._is_cut:
-            self._book.begin_to_close()
+            self._store.begin_to_close()
 
     def _cut(self) -> None:
         self._is_cut = True
         if self._reader is not None:
             self._reader.cancel()
         if self._opened is not None:
-            self._work.cut()
+            self._pipeline.cut()
 
     def give_away(self) -> None:
         """Stop, and hand over all that was bought: nobody is there to take the outcomes.
@@ -326,12 +326,12 @@ class MapRunner:
         self._is_given_away = True
         self.stop()
         self._cut()
-        orphans = self._work.let_go()
-        for outcome in self._shelf.clear():
+        orphans = self._pipeline.let_go()
+        for outcome in self._buffer.clear():
             if isinstance(outcome.error, SubmitUncertainError):
                 orphans.append(outcome.error)
             elif outcome.task is not None:
                 orphans.append(outcome.task)
         for orphan in orphans:
-            self._counter.hand_over(orphan)
-        self._book.let_go(self._counter.posts_ended)
+            self._buyer.hand_over(orphan)
+        self._store.let_go(self._buyer.posts_ended)

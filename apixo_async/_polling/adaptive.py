@@ -89,7 +89,7 @@ class AdaptiveSchedule:
         self._wanted_at = -math.inf
         self._latency = 0.0
         self._clearing = 0.0
-        self._strain = 1.0
+        self._scarcity = 1.0
         self._priced_at = -math.inf
 
     def opened(self, kind: str, task: Hashable, /) -> None:
@@ -164,7 +164,7 @@ class AdaptiveSchedule:
         # While submits wait for slots each second of idle time is a second of a slot: then
         # requests that nobody needs are best spent on polls, be they more than the plan's.
         lowest = 0.0 if self._slots_wanted else prices.planned
-        return prices.bound(max(lowest, self._clearing * self._strain))
+        return prices.bound(max(lowest, self._clearing * self._scarcity))
 
     def _consider(self, room: Capacity, now: float) -> None:
         """Find the price at which polls and submits fit the limit.
@@ -175,7 +175,7 @@ class AdaptiveSchedule:
         if room.slots_wanted:
             self._wanted_at = now
         self._slots_wanted = now - self._wanted_at < _WANTED_FOR
-        self._strain = math.exp((_RESERVE - room.reserve) / _YIELDING)
+        self._scarcity = math.exp((_RESERVE - room.reserve) / _YIELDING)
         if now - self._priced_at < _PRICED_FOR:
             return
         self._priced_at = now

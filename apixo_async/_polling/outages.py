@@ -32,40 +32,40 @@ class Outage:
     """
 
     def __init__(self, rng: random.Random) -> None:
-        self._gate = CircuitBreaker(rng, longest=LONGEST_PROBE_PAUSE)
+        self._breaker = CircuitBreaker(rng, longest=LONGEST_PROBE_PAUSE)
         self._failures = 0
 
     @property
     def is_on(self) -> bool:
         """Whether the service counts as down."""
-        return not self._gate.is_open
+        return not self._breaker.is_open
 
     def ready_at(self, now: float) -> float:
         """Return when a scheduled poll may go: `now`, a later time, or infinity."""
-        return self._gate.ready_at(now)
+        return self._breaker.ready_at(now)
 
     def passed(self, now: float) -> None:
         """Note that a poll goes out now; during an outage, once its pause is over, the probe."""
-        self._gate.passed(now)
+        self._breaker.passed(now)
 
     def failed(self, now: float, *, sent_at: float) -> bool:
         """Note a poll that told nothing; say whether with it the outage begins."""
         self._failures += 1
-        begins = self._gate.is_open
+        begins = self._breaker.is_open
         # While it lasts each probe counts, even after a late answer to an older poll.
         if begins and self._failures < FAILURES:
             return False
-        self._gate.refused(now, sent_at=sent_at, retry_after=None)
+        self._breaker.refused(now, sent_at=sent_at, retry_after=None)
         return begins and self.is_on
 
     def told(self, *, sent_at: float) -> bool:
         """Note a poll that the service answered; say whether that ends the outage."""
         self._failures = 0
-        return self._gate.answered(sent_at=sent_at)
+        return self._breaker.answered(sent_at=sent_at)
 
     def unclear(self, *, sent_at: float) -> None:
         """Note a poll that says nothing of an outage, such as one that met a 429."""
-        self._gate.lost(sent_at=sent_at)
+        self._breaker.lost(sent_at=sent_at)
 
 
 class _Group:
@@ -95,16 +95,16 @@ class Outages:
     """Hold back the scheduled polls of models that are down, but for one probe at a time.
 
     Args:
-        agenda: Where the polls are planned.
+        queue: Where the polls are planned.
         rng: The source of the jitter.
         report: Where events go.
         pace: Has what is overdue go out evenly, and not all at once.
     """
 
     def __init__(
-        self, agenda: PollQueue, rng: random.Random, report: Reporter, pace: Callable[[], None]
+        self, queue: PollQueue, rng: random.Random, report: Reporter, pace: Callable[[], None]
     ) -> None:
-        self._agenda = agenda
+        self._queue = queue
         self._rng = rng
         self._report = report
         self._pace = pace
@@ -149,7 +149,7 @@ class Outages:
         for waiting in parked:
             if waiting.parked:
                 waiting.parked = False
-                self._agenda.plan(waiting, now)
+                self._queue.plan(waiting, now)
         return now - model.since
 
     def weigh(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
@@ -209,7 +209,7 @@ class Outages:
             if track.parked and track.outcome is None:
                 track.parked = False
                 model.candidate = track
-                self._agenda.plan(track, max(ready, now))
+                self._queue.plan(track, max(ready, now))
                 return
 
 

@@ -125,8 +125,8 @@ def _doubt(track: TrackedTask, *, callbacks_come: bool) -> str:
     """Return what speaks against the presumption, or nothing."""
     if track.callback_received:  # Only the service knows the URL that was called.
         return "one came that named none that can be found"
-    if track.ticket is None or track.reopened:
+    if track.subscription is None or track.reopened:
         return "this process did not receive callbacks for all of that time"
-    if track.ticket.is_shared:
+    if track.subscription.is_shared:
         return "callbacks of another process came here, so that this one may have gone there"
     return "" if callbacks_come else "callbacks of other tasks stayed away too, or went missing"

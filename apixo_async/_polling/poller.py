@@ -39,21 +39,21 @@ class Poller:
     """Poll all tasks of a client, in one asyncio.Task that the first of them starts.
 
     Args:
-        line: The way to the service.
-        ledger: The tasks, and what polls mean for them.
+        api: The way to the service.
+        registry: The tasks, and what polls mean for them.
         report: Where events go.
         patience: Seconds that `refresh` waits for its poll to go out and come back.
     """
 
-    def __init__(self, line: Api, ledger: TaskRegistry, report: Reporter, patience: float) -> None:
-        self.ledger = ledger
+    def __init__(self, api: Api, registry: TaskRegistry, report: Reporter, patience: float) -> None:
+        self.registry = registry
         self.over: ApixoError | None = None
         self.polls = 0
-        self._line = line
+        self._api = api
         self._report = report
         self._patience = patience
         self._loop = asyncio.get_running_loop()
-        self._agenda = ledger.agenda
+        self._queue = registry.queue
         self._alarm = Alarm()
         self._is_crowded = False
         self._runner: asyncio.Task[None] | None = None
@@ -89,7 +89,7 @@ class Poller:
         slot: Slot,
         *,
         at_once: bool = False,
-        ticket: CallbackSubscription | None = None,
+        subscription: CallbackSubscription | None = None,
         seen: bool = True,
     ) -> TrackedTask:
         """Poll a task from now on; its slot is given back when it is over.
@@ -98,7 +98,9 @@ class Poller:
         """
         now = asyncio.get_running_loop().time()
         return self._started(
-            self.ledger.open(ref, kind, slot, now=now, at_once=at_once, ticket=ticket, seen=seen),
+            self.registry.open(
+                ref, kind, slot, now=now, at_once=at_once, subscription=subscription, seen=seen
+            ),
             now,
         )
 
@@ -107,7 +109,7 @@ class Poller:
         ref: TaskRef,
         kind: str,
         slot: Slot,
-        ticket: CallbackSubscription | None,
+        subscription: CallbackSubscription | None,
         times: SubmitTimes,
     ) -> TrackedTask:
         """Wait for the callback that names the task of an uncertain submit.
@@ -116,11 +118,13 @@ class Poller:
             ref: What stands for the task.
             kind: What drives how long it takes.
             slot: Given back after the longest time of such a task.
-            ticket: Where callbacks come in; None where none can come any more.
+            subscription: Where callbacks come in; None where none can come any more.
             times: When its POST was under way.
         """
         now = asyncio.get_running_loop().time()
-        return self._started(self.ledger.await_callback(ref, kind, slot, ticket, times), now)
+        return self._started(
+            self.registry.await_callback(ref, kind, slot, subscription, times), now
+        )
 
     def _started(self, track: TrackedTask, now: float) -> TrackedTask:
         if self.over is not None:
@@ -132,13 +136,13 @@ class Poller:
 
     def called(self, track: TrackedTask, named: str | None = None) -> None:
         """Poll a task of which a callback told, with a poll that goes out from now on."""
-        self.ledger.claims.came(track, named, asyncio.get_running_loop().time())
+        self.registry.unresolved.came(track, named, asyncio.get_running_loop().time())
         self._ask(track)
 
     def claimed(self, track: TrackedTask, named: str) -> None:
         """Poll what a callback to an earlier process named as the task of its submit."""
         track.callback_received = True
-        self.ledger.claims.claim(track, named)
+        self.registry.unresolved.claim(track, named)
         self._ask(track)
 
     def _ask(self, track: TrackedTask) -> None:
@@ -147,13 +151,13 @@ class Poller:
         if track.polling:
             track.again = True
         else:
-            self._agenda.ask(track)
+            self._queue.ask(track)
             self._wake()
 
     def poll_now(self, track: TrackedTask) -> None:
         """Poll a task now, whatever kept its polls back."""
         track.halted = None
-        self._agenda.ask(track)
+        self._queue.ask(track)
         self._wake()
 
     async def refresh(self, track: TrackedTask) -> Snapshot:
@@ -179,7 +183,7 @@ class Poller:
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         track.refreshers.append(future)
         if not track.polling:
-            self._agenda.ask(track)
+            self._queue.ask(track)
             self._wake()
         try:
             async with bound_after(self._patience):
@@ -197,7 +201,7 @@ class Poller:
         for task in owned:
             task.cancel()
         await asyncio.gather(*owned, return_exceptions=True)
-        self.ledger.halt_all(reason, asyncio.get_running_loop().time())
+        self.registry.halt_all(reason, asyncio.get_running_loop().time())
 
     def _wake(self) -> None:
         self._alarm.wake()
@@ -210,9 +214,9 @@ class Poller:
 
     async def _run(self) -> None:
         # Without tasks there is no poller: a client that nobody closes leaves nothing pending.
-        while self.ledger.held:
+        while self.registry.held:
             await self._until_due()
-            if self._agenda.next_due() <= asyncio.get_running_loop().time():
+            if self._queue.next_due() <= asyncio.get_running_loop().time():
                 permit = await self._admitted()
                 if permit is not None:
                     self._send_poll(permit)
@@ -220,9 +224,9 @@ class Poller:
     async def _until_due(self) -> None:
         """Wait until a poll is due or no task is left, giving up meanwhile what expires."""
         loop = asyncio.get_running_loop()
-        while self.ledger.held and self._agenda.next_due() > loop.time():
-            await self._alarm.sleep(min(self._agenda.next_due(), self._agenda.next_expiry()))
-            self.ledger.abandon_expired(loop.time())
+        while self.registry.held and self._queue.next_due() > loop.time():
+            await self._alarm.sleep(min(self._queue.next_due(), self._queue.next_expiry()))
+            self.registry.abandon_expired(loop.time())
 
     async def _admitted(self) -> Permit | None:
         """Wait for a permit and a place, or until a task expires.
@@ -230,42 +234,42 @@ class Poller:
         A poll that was asked for goes before the scheduled ones of other clients, unless so many
         callers ask that it waits: half of all polls are for the class in which nobody else stands.
         """
-        now, agenda, until = asyncio.get_running_loop().time(), self._agenda, math.inf
-        if agenda.has_asked and agenda.next_scheduled() > now and not self._is_crowded:
+        now, queue, until = asyncio.get_running_loop().time(), self._queue, math.inf
+        if queue.has_asked and queue.next_scheduled() > now and not self._is_crowded:
             until = now + _ASKING
         urgency = Priority.SCHEDULED if until == math.inf else Priority.ASKED
-        until = min(until, agenda.next_expiry())
+        until = min(until, queue.next_expiry())
         bound = bound_at(until if until < math.inf else None)
         try:
             async with bound:
-                permit = await self._line.admit(urgency)
+                permit = await self._api.admit(urgency)
         except TimeoutError:
             if not bound.expired():
                 raise  # Not ours: going on would spin.
             self._is_crowded = urgency is Priority.ASKED
-            self.ledger.abandon_expired(asyncio.get_running_loop().time())
+            self.registry.abandon_expired(asyncio.get_running_loop().time())
             return None
         self._is_crowded = False
         return permit
 
     def _send_poll(self, permit: Permit) -> None:
         loop = asyncio.get_running_loop()
-        track = self.ledger.next_due(loop.time())
+        track = self.registry.next_due(loop.time())
         if track is None:
-            self._line.dismiss(permit)
+            self._api.dismiss(permit)
             return
         self.polls += 1
         exchange = loop.create_task(self._poll(track, permit))
         self._exchanges.add(exchange)
         # A poll that is cancelled before its first step has given nothing back.
-        exchange.add_done_callback(lambda _: self._line.dismiss(permit))
+        exchange.add_done_callback(lambda _: self._api.dismiss(permit))
         exchange.add_done_callback(self._finished)
 
     async def _poll(self, track: TrackedTask, permit: Permit) -> None:
         ref = track.ref
         path = f"/statusTask/{quote(ref.model, safe='')}?taskId={quote(ref.task_id, safe='')}"
         try:
-            answer = await self._line.get(permit, path)
+            answer = await self._api.get(permit, path)
         except Unanswered as exc:
             verdict: verdicts.PollVerdict = verdicts.Faulty(_no_answer(ref, exc))
         except asyncio.CancelledError as exc:
@@ -275,9 +279,9 @@ class Poller:
             verdict = verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
         else:
             verdict = _judged(answer, ref)
-        self.ledger.apply(track, verdict, asyncio.get_running_loop().time())
+        self.registry.apply(track, verdict, asyncio.get_running_loop().time())
         # The runner sleeps on, unless it has to poll earlier than it thought, or to end.
-        self._alarm.need(self._agenda.next_due() if self.ledger.held else -math.inf)
+        self._alarm.need(self._queue.next_due() if self.registry.held else -math.inf)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
@@ -286,12 +290,12 @@ class Poller:
         if self.over is not None:
             return
         if task.cancelled():
-            left = ", ".join(map(str, self.ledger.tracks))
+            left = ", ".join(map(str, self.registry.tracks))
             why = f"cancelled from outside, or its event loop ended; left: {left}"
             self._die(asyncio.CancelledError(why))
         elif (cause := task.exception()) is not None:
             self._die(cause)
-        elif self.ledger.held:
+        elif self.registry.held:
             self._wake()  # A task came in the instant in which the poller ended.
 
     def _die(self, cause: BaseException) -> None:
@@ -306,7 +310,7 @@ class Poller:
             if task is not None:
                 task.cancel()
         try:
-            self.ledger.halt_all(self.over, asyncio.get_running_loop().time())
+            self.registry.halt_all(self.over, asyncio.get_running_loop().time())
         finally:
             self._report(events.PollerDied(reason))
 

@@ -143,16 +143,16 @@ class TaskIndex:
 
     Args:
         schedule: Counts the tasks, and learns how long they took.
-        agenda: Knows their age limits.
+        queue: Knows their age limits.
 
     Attributes:
         tracks: The tasks.
         model_of: Their models, by id.
     """
 
-    def __init__(self, schedule: Schedule, agenda: PollQueue) -> None:
+    def __init__(self, schedule: Schedule, queue: PollQueue) -> None:
         self.schedule = schedule
-        self.agenda = agenda
+        self.queue = queue
         self.tracks: dict[TaskRef, TrackedTask] = {}
         self.model_of: dict[str, str] = {}
 
@@ -161,13 +161,13 @@ class TaskIndex:
         self.tracks[track.ref] = track
         self.model_of[track.ref.task_id] = track.ref.model
         self.schedule.opened(track.kind, track)
-        self.agenda.expect(track)
+        self.queue.expect(track)
 
     def leave(self, track: TrackedTask, seconds: float | None = None) -> None:
         """Let a task go; learn how many seconds it lasted, if anybody knows."""
         del self.tracks[track.ref]
         self.model_of.pop(track.ref.task_id, None)
-        self.agenda.forget(track)
+        self.queue.forget(track)
         self.schedule.closed(track.kind, waited=track.waited)
         if self.schedule.learn(track.kind, track, seconds):
-            self.agenda.reconsider(track.kind)
+            self.queue.reconsider(track.kind)

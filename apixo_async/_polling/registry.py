@@ -50,12 +50,12 @@ class TaskRegistry:
         places: ConcurrencyLimit,
     ) -> None:
         self.schedule = polling.schedule(rng)
-        self.agenda = PollQueue(self._first_poll)
-        self.register = TaskIndex(self.schedule, self.agenda)
+        self.queue = PollQueue(self._first_poll)
+        self.register = TaskIndex(self.schedule, self.queue)
         self.tracks = self.register.tracks
-        self.claims = UnresolvedSubmits(self.register, report)
-        self.outages = Outages(self.agenda, rng, report, limiter.pace)
-        self.shares = ModelShares(self.agenda, places)
+        self.unresolved = UnresolvedSubmits(self.register, report)
+        self.outages = Outages(self.queue, rng, report, limiter.pace)
+        self.shares = ModelShares(self.queue, places)
         self.succeeded = self.failed = 0
         self._polling = polling
         self._places = places
@@ -71,12 +71,12 @@ class TaskRegistry:
         *,
         now: float,
         at_once: bool = False,
-        ticket: CallbackSubscription | None = None,
+        subscription: CallbackSubscription | None = None,
         seen: bool = True,
     ) -> TrackedTask:
         """Take up a task: plan its first poll, at once where nobody knows how old it is.
 
-        Its callbacks come to the ticket. It is `seen` where its id is not in doubt.
+        Its callbacks come to the subscription. It is `seen` where its id is not in doubt.
         """
         existing = self.tracks.get(ref)
         if existing is not None and seen and not existing.found:
@@ -86,25 +86,25 @@ class TaskRegistry:
         if existing is not None:
             slot.release()
             existing.seen |= seen
-            if existing.ticket is None:
-                existing.ticket = ticket
-            elif ticket is not None:
-                ticket.close()
+            if existing.subscription is None:
+                existing.subscription = subscription
+            elif subscription is not None:
+                subscription.close()
             return existing
         track = self._new(ref, kind, slot, now)
-        track.ticket, track.seen = ticket, seen
-        if ticket is not None:
+        track.subscription, track.seen = subscription, seen
+        if subscription is not None:
             track.late = self.schedule.late(kind, now)
         self.shares.opened(track)
         self.register.enter(track)
         if at_once:
             # Nobody knows its age: it is polled by its interval until the service tells.
             track.created = -math.inf
-            self.agenda.ask(track)
+            self.queue.ask(track)
         elif self.schedule.learns:
-            self.agenda.line_up(track)
+            self.queue.line_up(track)
         else:
-            self.agenda.plan(track, self._first_poll(track))
+            self.queue.plan(track, self._first_poll(track))
         return track
 
     def await_callback(
@@ -112,13 +112,13 @@ class TaskRegistry:
         ref: TaskRef,
         kind: str,
         slot: Slot,
-        ticket: CallbackSubscription | None,
+        subscription: CallbackSubscription | None,
         times: SubmitTimes,
     ) -> TrackedTask:
         """Take up an uncertain submit, whose task only a callback can name."""
         track = self._new(ref, kind, slot, times.ended_at)
         track.times = times
-        self.claims.wait_for(track, ticket)
+        self.unresolved.wait_for(track, subscription)
         return track
 
     def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> TrackedTask:
@@ -130,7 +130,7 @@ class TaskRegistry:
     @property
     def held(self) -> int:
         """How many tasks are not over, or may exist."""
-        return len(self.tracks) + len(self.claims.unnamed)
+        return len(self.tracks) + len(self.unresolved.unnamed)
 
     def _first_poll(self, track: TrackedTask) -> float:
         return self.schedule.first(track.kind, track.created)
@@ -138,8 +138,8 @@ class TaskRegistry:
     def next_due(self, now: float) -> TrackedTask | None:
         """Take the task to poll now, and count the poll; None if there is none."""
         while True:
-            asked = self.agenda.is_turn_of_asked(now)
-            track = self.agenda.pop_due(now)
+            asked = self.queue.is_turn_of_asked(now)
+            track = self.queue.pop_due(now)
             if track is None:
                 return None
             # It may have been settled, or polled, since somebody asked.
@@ -158,9 +158,13 @@ class TaskRegistry:
 
     def _is_put_off(self, track: TrackedTask, now: float) -> bool:
         """Have a poll wait for the callback of its task, where that is to be expected by now."""
-        if track.late <= now or track.callback_received or not self.claims.is_awaited_for(track):
+        if (
+            track.late <= now
+            or track.callback_received
+            or not self.unresolved.is_awaited_for(track)
+        ):
             return False
-        self.agenda.plan(track, track.late)
+        self.queue.plan(track, track.late)
         return True
 
     def apply(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
@@ -174,13 +178,13 @@ class TaskRegistry:
         if clear and track.polled_at >= track.overdue and track.outcome is None:
             self._settle(track, abandoned(track, now, seen=True), now)
         if track.again and track.verdict() is None:
-            self.agenda.ask(track)
+            self.queue.ask(track)
         track.again = False
         self.outages.checked(track, now)
 
     def _act(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
         if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
-            if not self.claims.prove(track, verdict, now):
+            if not self.unresolved.prove(track, verdict, now):
                 self._disprove(track, anothers(track), now)
                 return
             if not track.slot.is_held:  # It was given back while the task was not known to run.
@@ -212,14 +216,14 @@ class TaskRegistry:
         A task is given up when that poll, or a later one, says that it is not over; or when
         none has said anything for another age limit.
         """
-        while (track := self.agenda.pop_expired(now)) is not None:
+        while (track := self.queue.pop_expired(now)) is not None:
             if track.unnamed:
-                given_up = self.claims.despair(track, now)
+                given_up = self.unresolved.despair(track, now)
                 if given_up is not None:
                     self._settle(track, given_up, now)
                 continue
             track.expires = now + (EXPIRY_GRACE if track.polling else timing(track.kind).age_limit)
-            self.agenda.expect(track)
+            self.queue.expect(track)
             if track.polling:
                 continue
             if track.overdue < math.inf:
@@ -227,7 +231,7 @@ class TaskRegistry:
             else:
                 track.overdue = now
                 track.slot.release()
-                self.agenda.ask(track)
+                self.queue.ask(track)
 
     def halt_all(self, reason: ApixoError, now: float) -> None:
         """Tell every waiter that nobody polls any more, and why.
@@ -235,7 +239,7 @@ class TaskRegistry:
         The tasks go on at the service: in a limiter that others share, each keeps its slot until
         its age limit.
         """
-        everything = (*self.tracks.values(), *self.claims.unnamed)
+        everything = (*self.tracks.values(), *self.unresolved.unnamed)
         for track in everything:
             track.halted = reason
             track.answer_refreshers(reason)
@@ -263,14 +267,14 @@ class TaskRegistry:
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
         track.snapshot = verdict.snapshot
-        self.agenda.plan(track, self._due_again(track, age, now))
+        self.queue.plan(track, self._due_again(track, age, now))
         track.answer_refreshers(verdict.snapshot)
         track.wake()
         ref = track.ref
         self._report(events.TaskPolled(ref.model, ref.task_id, verdict.snapshot.state))
 
     def _due_again(self, track: TrackedTask, age: float, now: float) -> float:
-        if not self.claims.is_awaited_for(track):
+        if not self.unresolved.is_awaited_for(track):
             return self._next_poll(track, now)
         late = self.schedule.late(track.kind, self._known_since(track))
         return max(late, late_again(track.plan, age=age, now=now))
@@ -294,7 +298,7 @@ class TaskRegistry:
         self, track: TrackedTask, error: ApixoError, now: float, due: float | None
     ) -> None:
         if due is not None:
-            self.agenda.plan(track, due)
+            self.queue.plan(track, due)
         ref, again_in = track.ref, None if due is None else due - now
         self._report(events.PollFailed(ref.model, ref.task_id, reason_of(error), again_in))
         track.answer_refreshers(error)
@@ -314,11 +318,11 @@ class TaskRegistry:
     def _disprove(self, track: TrackedTask, error: ApixoError, now: float) -> None:
         """Take back the name that a callback gave to the task of an uncertain submit."""
         track.answer_refreshers(error)
-        given_up = self.claims.unname(track, now)
+        given_up = self.unresolved.unname(track, now)
         if given_up is not None:
             self._settle(track, given_up, now)
         elif not track.unnamed:
-            self.agenda.ask(track)
+            self.queue.ask(track)
 
     def _settle(
         self,
@@ -334,12 +338,12 @@ class TaskRegistry:
             track.answer_refreshers(outcome)
         track.wake()
         if track.unnamed:
-            self.claims.forget(track)
+            self.unresolved.forget(track)
         else:
             self.register.leave(track, seconds)
         track.slot.release()
         ended_for = math.inf if seconds is None else now - track.created - seconds
-        if track.ticket is not None and self.claims.is_silence(track, ended_for):
+        if track.subscription is not None and self.unresolved.is_silence(track, ended_for):
             self._poll_unasked(now)
         good = isinstance(outcome, Result)
         self.succeeded += good
@@ -352,5 +356,5 @@ class TaskRegistry:
         """Poll the tasks of which callbacks were to tell as if there were none."""
         for track in self.tracks.values():
             is_taken_care_of = track.callback_received or track.polling or track.parked
-            if track.ticket is not None and not is_taken_care_of:
-                self.agenda.plan(track, max(now, self._first_poll(track)))
+            if track.subscription is not None and not is_taken_care_of:
+                self.queue.plan(track, max(now, self._first_poll(track)))

@@ -23,12 +23,12 @@ class ModelShares:
     """Hold back polls of a model that has its share of the places.
 
     Args:
-        agenda: Where the polls are planned.
+        queue: Where the polls are planned.
         places: The places that there are.
     """
 
-    def __init__(self, agenda: PollQueue, places: ConcurrencyLimit) -> None:
-        self._agenda = agenda
+    def __init__(self, queue: PollQueue, places: ConcurrencyLimit) -> None:
+        self._queue = queue
         self._places = places
         self._models: dict[str, _ModelShare] = {}
 
@@ -57,9 +57,9 @@ class ModelShares:
             waiting = model.waiting.popleft()
             if waiting.due is None and not waiting.polling and waiting.verdict() is None:
                 if waiting.refreshers:
-                    self._agenda.ask(waiting)
+                    self._queue.ask(waiting)
                 else:  # By now its model may be down.
-                    self._agenda.plan(waiting, now)
+                    self._queue.plan(waiting, now)
                 return
 
     def _of(self, track: TrackedTask) -> _ModelShare:

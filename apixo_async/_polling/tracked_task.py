@@ -61,7 +61,7 @@ class TrackedTask:
         over: Fires when `outcome` or `halted` is set.
         changed: Fires at every telling poll, and when `over` does.
         refreshers: Those who asked for a poll and wait for what it says.
-        ticket: Where its callbacks come in, or None where none are waited for.
+        subscription: Where its callbacks come in, or None where none are waited for.
         late: When a callback that has not come counts as lost, as far as was known at its creation.
         callback_received: Whether one came.
         again: Whether news came during a poll, which may have been answered before it.
@@ -105,7 +105,7 @@ class TrackedTask:
         "seen",
         "slot",
         "snapshot",
-        "ticket",
+        "subscription",
         "times",
         "tracked_at",
         "unnamed",
@@ -136,7 +136,7 @@ class TrackedTask:
         self.waited = self.polling = self.parked = False
         self.callback_received = self.again = self.unnamed = self.reopened = False
         self.found = self.seen = True
-        self.ticket: CallbackSubscription | None = None
+        self.subscription: CallbackSubscription | None = None
         self.claim: str | None = None
         self.when_found: Callable[[str], None] | None = None
         self.polls = self.faults = self.misses = 0

@@ -45,7 +45,7 @@ class UnresolvedSubmits:
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._register = register
         self._report = report
-        self._trust = CallbackHealth()
+        self._health = CallbackHealth()
 
     def is_awaited_for(self, track: TrackedTask) -> bool:
         """Say whether a callback is to be expected for a task.
@@ -53,13 +53,13 @@ class UnresolvedSubmits:
         Not before callbacks have come to this process, nor where those of other processes come:
         then this one's go there.
         """
-        ticket = track.ticket
-        return ticket is not None and self._trust.is_proved and not ticket.is_shared
+        subscription = track.subscription
+        return subscription is not None and self._health.is_proved and not subscription.is_shared
 
     def came(self, track: TrackedTask, named: str | None, now: float) -> None:
         """Note that a callback told of a task; of which one, it may have to say itself."""
         track.callback_received = True
-        is_back = self._trust.came(now, time.time())
+        is_back = self._health.came(now, time.time())
         self.claim(track, named)
         if is_back:
             self._report(CallbacksRestored())
@@ -80,13 +80,13 @@ class UnresolvedSubmits:
             track: The task.
             ended_for: Seconds since its end, as far as is known.
         """
-        assert track.ticket is not None
-        track.ticket.close()
+        assert track.subscription is not None
+        track.subscription.close()
         if track.found:
             self._remember(track.ref.task_id)
-        if track.callback_received or track.unnamed or not self._trust.missed(ended_for):
+        if track.callback_received or track.unnamed or not self._health.missed(ended_for):
             return False
-        self._report(CallbacksLost(self._trust.missed_in_a_row))
+        self._report(CallbacksLost(self._health.missed_in_a_row))
         return True
 
     def _remember(self, task_id: str) -> None:
@@ -96,14 +96,14 @@ class UnresolvedSubmits:
 
     # --- uncertain submits ---------------------------------------------------------------
 
-    def wait_for(self, track: TrackedTask, ticket: CallbackSubscription | None) -> None:
+    def wait_for(self, track: TrackedTask, subscription: CallbackSubscription | None) -> None:
         """Take up an uncertain submit, whose task only a callback can name.
 
         Its slot is given back after the task's longest time, when the task is over if there was
-        one; a callback may come until the last redelivery after the age limit. Without a ticket
-        none comes: what is claimed already is all there is.
+        one; a callback may come until the last redelivery after the age limit. Without a
+        subscription none comes: what is claimed already is all there is.
         """
-        track.created, track.ticket, track.found = -math.inf, ticket, False
+        track.created, track.subscription, track.found = -math.inf, subscription, False
         track.placeholder = track.ref
         track.seen = False
         self._wait(track)
@@ -112,7 +112,7 @@ class UnresolvedSubmits:
         track.expires = track.tracked_at + timing(track.kind).longest
         track.unnamed = True
         self.unnamed.add(track)
-        self._register.agenda.expect(track)
+        self._register.queue.expect(track)
 
     def _name(self, track: TrackedTask, ref: TaskRef) -> None:
         if ref in self._register.tracks or ref.task_id in self._settled:
@@ -135,7 +135,7 @@ class UnresolvedSubmits:
         self._wait(track)
         claim, track.claim = track.claim, None
         self.claim(track, claim)
-        return self._given_up(track, now) if track.ticket is None and track.unnamed else None
+        return self._given_up(track, now) if track.subscription is None and track.unnamed else None
 
     def prove(self, track: TrackedTask, verdict: Over | Running, now: float) -> bool:
         """Note that a poll found the task that a callback had named.
@@ -163,14 +163,14 @@ class UnresolvedSubmits:
         last = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
         track.slot.release()
         track.expires = max(last, now)
-        self._register.agenda.expect(track)
+        self._register.queue.expect(track)
         return None if now < last else self._given_up(track, now)
 
     def _given_up(self, track: TrackedTask, now: float) -> TaskError:
-        is_steady = self._trust.is_steady(track.times.sent_at, now, time.time())
+        is_steady = self._health.is_steady(track.times.sent_at, now, time.time())
         return presumed_not_bought(track, now, callbacks_come=is_steady)
 
     def forget(self, track: TrackedTask) -> None:
         """Wait no more for the callback of an uncertain submit."""
         self.unnamed.discard(track)
-        self._register.agenda.forget(track)
+        self._register.queue.forget(track)

@@ -22,14 +22,14 @@ class ExpectedCallback:
     """The callbacks of one POST: kept until it is known how that ended, then passed on.
 
     Attributes:
-        ticket: Where they come in.
+        subscription: Where they come in.
         opened_at: When it was made, on the loop's clock: before the POST was sent.
         came: Whether one came.
         named: The task's id that the last one claimed, or None.
     """
 
-    __slots__ = ("_act", "_record", "came", "named", "opened_at", "ticket")
-    ticket: CallbackSubscription
+    __slots__ = ("_act", "_record", "came", "named", "opened_at", "subscription")
+    subscription: CallbackSubscription
 
     def __init__(self, opened_at: float, record: SubmitObserver | None = None) -> None:
         self.opened_at = opened_at
@@ -41,7 +41,9 @@ class ExpectedCallback:
     async def note(self, task_id: str | None) -> bool:
         """Have a record know what a callback claims; return True if it may be so."""
         self.came = True
-        return self._record is not None and await self._record.claimed(self.ticket.id, task_id)
+        return self._record is not None and await self._record.claimed(
+            self.subscription.id, task_id
+        )
 
     def poll(self, task_id: str | None) -> None:
         """Note a callback, and act on it once it is known how the POST ended."""
@@ -60,13 +62,13 @@ class SubmitCallbacks:
     """Wait for the callbacks of one client's submits.
 
     Args:
-        desk: The client's side of a receiver.
+        inbox: The client's side of a receiver.
         poller: Polls what they tell of.
         patience: Seconds that a POST takes at most.
     """
 
-    def __init__(self, desk: CallbackInbox, poller: Poller, patience: float) -> None:
-        self._desk = desk
+    def __init__(self, inbox: CallbackInbox, poller: Poller, patience: float) -> None:
+        self._inbox = inbox
         self._poller = poller
         self._patience = patience
 
@@ -90,7 +92,7 @@ class SubmitCallbacks:
         Args:
             model: Its model.
             slot: Given back after the model's longest time.
-            mark: The id of its ticket.
+            mark: The id of its subscription.
             times: When its POST was under way.
             record: Notes what callbacks claim.
         """
@@ -102,7 +104,9 @@ class SubmitCallbacks:
         expected = ExpectedCallback(asyncio.get_running_loop().time(), record)
         lifetime = self._patience + timing(kind).age_limit + REDELIVERY
         note = expected.note if record is not None and record.kept else None
-        expected.ticket = self._desk.open(model, lifetime, expected.poll, intent_id=mark, note=note)
+        expected.subscription = self._inbox.open(
+            model, lifetime, expected.poll, intent_id=mark, note=note
+        )
         return expected
 
     def bought(self, expected: ExpectedCallback, track: TrackedTask) -> None:
@@ -119,12 +123,12 @@ class SubmitCallbacks:
     def _await(
         self, expected: ExpectedCallback, model: str, kind: str, slot: Slot, times: SubmitTimes
     ) -> TrackedTask:
-        ticket = expected.ticket
-        ref = placeholder(model, ticket.id)
-        track = self._poller.await_callback(ref, kind, slot, ticket, times)
+        subscription = expected.subscription
+        ref = placeholder(model, subscription.id)
+        track = self._poller.await_callback(ref, kind, slot, subscription, times)
         expected.ended(lambda named: self._poller.called(track, named))
         return track
 
     def close(self) -> None:
         """Have later callbacks answered, and nothing else."""
-        self._desk.close()
+        self._inbox.close()

@@ -91,7 +91,7 @@ class SubmitAttempt:
     @property
     def mark(self) -> str | None:
         """What its callbacks are known by."""
-        return None if self.expected is None else self.expected.ticket.id
+        return None if self.expected is None else self.expected.subscription.id
 
 
 class SendTurns:
@@ -105,7 +105,9 @@ class SendTurns:
     """
 
     def __init__(self, submits_per_second: Callable[[], float]) -> None:
-        self.gate = ConcurrencyLimiter(submits_per_second, ConcurrencyLimit(_FEWEST, least=True))
+        self.concurrency = ConcurrencyLimiter(
+            submits_per_second, ConcurrencyLimit(_FEWEST, least=True)
+        )
 
 
 class SendTurn:
@@ -122,21 +124,21 @@ class SendTurn:
 
     async def begin(self) -> None:
         """Wait for it."""
-        await self._turns.gate.enter(for_submit=True)
+        await self._turns.concurrency.enter(for_submit=True)
         self._is_held = True
 
     def end(self, took: float | None = None) -> None:
         """Give it back: the POST is being sent `took` seconds after its permit, or never is."""
         if self._is_held:
             self._is_held = False
-            self._turns.gate.leave(took)
+            self._turns.concurrency.leave(took)
 
 
 class SubmitRequests:
     """Run each POST in an asyncio.Task of the client's, and act on how it ended.
 
     Args:
-        line: The way to the service.
+        api: The way to the service.
         poller: Takes up what was bought.
         report: Where events go.
         orphan: Told of a track or an uncertain submit whose caller was cancelled.
@@ -145,14 +147,14 @@ class SubmitRequests:
 
     def __init__(
         self,
-        line: Api,
+        api: Api,
         poller: Poller,
         report: Reporter,
         orphan: Callable[[TrackedTask | SubmitUncertainError], None],
         callbacks: SubmitCallbacks | None = None,
     ) -> None:
         self._callbacks = callbacks
-        self._line = line
+        self._api = api
         self._poller = poller
         self._report = report
         self._orphan = orphan
@@ -160,7 +162,7 @@ class SubmitRequests:
         self.bought = self.uncertain = 0
 
     async def send(
-        self, purchase: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
+        self, attempt: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
     ) -> Ended:
         """Send one POST and return how it ended.
 
@@ -174,111 +176,109 @@ class SubmitRequests:
         """
         loop = asyncio.get_running_loop()
         # In one line: an interrupt between two would leave a coroutine that is never awaited.
-        post = loop.create_task(self._see_through(purchase, permit, calls, turn))
+        post = loop.create_task(self._see_through(attempt, permit, calls, turn))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)
         post.add_done_callback(lambda _: turn.end())
         try:
             return await asyncio.shield(post)
         except (asyncio.CancelledError, GeneratorExit):  # Cancelled, or closed as a coroutine.
-            purchase.orphaned = True
+            attempt.orphaned = True
             if not post.get_loop().is_closed():
-                if not purchase.sending:
+                if not attempt.sending:
                     post.cancel()
-                post.add_done_callback(lambda done: self._orphaned(purchase, permit, done))
+                post.add_done_callback(lambda done: self._orphaned(attempt, permit, done))
             raise
 
     async def _see_through(
-        self, purchase: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
+        self, attempt: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
     ) -> Ended:
         try:
             calls.check()
-            purchase.check()
-            body = self._body(purchase)
-            if purchase.record is not None:
-                await self._intend(purchase, purchase.record, permit, calls)
+            attempt.check()
+            body = self._body(attempt)
+            if attempt.record is not None:
+                await self._intend(attempt, attempt.record, permit, calls)
         except BaseException:
-            self._line.dismiss(permit)
-            _forget(purchase)
+            self._api.dismiss(permit)
+            _forget(attempt)
             raise
-        purchase.sending = True
+        attempt.sending = True
 
         def first_byte() -> None:
             calls.check()  # A close or stop may have come while it connected.
-            purchase.check()
+            attempt.check()
             turn.end(asyncio.get_running_loop().time() - permit.taken_at)
 
-        return await self._exchange(purchase, body, permit, first_byte)
+        return await self._exchange(attempt, body, permit, first_byte)
 
     async def _intend(
-        self, purchase: SubmitAttempt, record: SubmitObserver, permit: Permit, calls: PendingCalls
+        self, attempt: SubmitAttempt, record: SubmitObserver, permit: Permit, calls: PendingCalls
     ) -> None:
         """Have a record note the intent, at the last moment; what is raised prevents the POST."""
         noted = False
         try:
             async with calls.open():
-                await record.intend(purchase.mark)
+                await record.intend(attempt.mark)
                 noted = True
-                await self._line.take_place(permit)
+                await self._api.take_place(permit)
             calls.check()
         except BaseException:
             if noted:
                 record.refused()
             raise
 
-    def _body(self, purchase: SubmitAttempt) -> bytes:
+    def _body(self, attempt: SubmitAttempt) -> bytes:
         """Return what is sent: with webhooks, a URL that only this POST has."""
-        if self._callbacks is None or purchase.delivery.callback_url is not None:
-            return purchase.body
-        purchase.expected = self._callbacks.expect(
-            purchase.input.model, purchase.kind, purchase.record
-        )
-        called_back = replace(purchase.delivery, callback_url=purchase.expected.ticket.url)
-        return encode_submit(purchase.input, called_back)
+        if self._callbacks is None or attempt.delivery.callback_url is not None:
+            return attempt.body
+        attempt.expected = self._callbacks.expect(attempt.input.model, attempt.kind, attempt.record)
+        called_back = replace(attempt.delivery, callback_url=attempt.expected.subscription.url)
+        return encode_submit(attempt.input, called_back)
 
     async def _exchange(
-        self, purchase: SubmitAttempt, body: bytes, permit: Permit, first_byte: Callable[[], None]
+        self, attempt: SubmitAttempt, body: bytes, permit: Permit, first_byte: Callable[[], None]
     ) -> Ended:
         """Send the POST; from its first byte on, whatever is raised ends in what was bought."""
         sent_at = datetime.now(UTC)
         verdict: SubmitVerdict = Uncertain("the POST was interrupted")
         try:
-            verdict = await self._verdict(purchase.input.model, body, permit, first_byte)
-            return self._concluded(purchase, verdict, sent_at)
+            verdict = await self._verdict(attempt.input.model, body, permit, first_byte)
+            return self._concluded(attempt, verdict, sent_at)
         except GeneratorExit:
             # Its loop was closed under it: nothing can be done there, but this can be said.
             doubt = Uncertain("the event loop was closed during the POST")
-            self._orphan(_doubt(purchase, doubt, sent_at, None))
+            self._orphan(_doubt(attempt, doubt, sent_at, None))
             raise
         except BaseException as exc:
             if isinstance(exc, ApixoError) or isinstance(verdict, Refused):
                 raise
-            ended = purchase.ended or self._made(purchase, verdict, sent_at)[0]
+            ended = attempt.ended or self._made(attempt, verdict, sent_at)[0]
             if isinstance(exc, Exception):
-                logger.error("a submit of %s met a %s", purchase.input.model, type(exc).__name__)
+                logger.error("a submit of %s met a %s", attempt.input.model, type(exc).__name__)
                 return ended
             # The program is interrupted, at any line: what it bought is handed on before it ends.
             self._orphan(ended)
             raise
 
     def _concluded(
-        self, purchase: SubmitAttempt, verdict: SubmitVerdict, sent_at: datetime
+        self, attempt: SubmitAttempt, verdict: SubmitVerdict, sent_at: datetime
     ) -> Ended:
         if isinstance(verdict, Refused):
-            if purchase.expected is None or not purchase.expected.came:
-                return self._refused(purchase, verdict)
+            if attempt.expected is None or not attempt.expected.came:
+                return self._refused(attempt, verdict)
             # Only the service knows the URL: whatever its answer says, it has made a task.
             verdict = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
-        purchase.ended, event = self._made(purchase, verdict, sent_at)
+        attempt.ended, event = self._made(attempt, verdict, sent_at)
         self._report(event)
-        return purchase.ended
+        return attempt.ended
 
     def _made(
-        self, purchase: SubmitAttempt, verdict: Bought | Uncertain, sent_at: datetime
+        self, attempt: SubmitAttempt, verdict: Bought | Uncertain, sent_at: datetime
     ) -> tuple[TrackedTask | SubmitUncertainError, events.Event]:
         if isinstance(verdict, Bought):
-            return self._bought(purchase, verdict.task_id)
-        return self._uncertain(purchase, verdict, sent_at)
+            return self._bought(attempt, verdict.task_id)
+        return self._uncertain(attempt, verdict, sent_at)
 
     async def _verdict(
         self, model: str, body: bytes, permit: Permit, first_byte: Callable[[], None]
@@ -286,7 +286,7 @@ class SubmitRequests:
         answer: Answer | None = None
         try:
             path = f"/generateTask/{quote(model, safe='')}"
-            answer = await self._line.post(permit, path, body, first_byte)
+            answer = await self._api.post(permit, path, body, first_byte)
             return judge_submit(answer, model)
         except Unanswered as exc:
             return _unanswered(model, exc)
@@ -299,30 +299,30 @@ class SubmitRequests:
             head = None if answer is None else answer.body[:BODY_HEAD]
             return Uncertain(f"a defect: {type(exc).__name__}", head)
 
-    def _refused(self, purchase: SubmitAttempt, verdict: Refused) -> Refused:
-        _forget(purchase)
-        if purchase.record is not None:
-            purchase.record.refused()
+    def _refused(self, attempt: SubmitAttempt, verdict: Refused) -> Refused:
+        _forget(attempt)
+        if attempt.record is not None:
+            attempt.record.refused()
         return verdict
 
     def _bought(
-        self, purchase: SubmitAttempt, task_id: str
+        self, attempt: SubmitAttempt, task_id: str
     ) -> tuple[TrackedTask, events.TaskSubmitted]:
         self.bought += 1
-        if purchase.record is not None:
-            guarded("the record of a purchase", purchase.record.bought, task_id)
-        ref = TaskRef(purchase.input.model, task_id)
-        waited = asyncio.get_running_loop().time() - purchase.called_at
-        expected, slot = purchase.expected, purchase.slot.handed_on()
+        if attempt.record is not None:
+            guarded("the record of a purchase", attempt.record.bought, task_id)
+        ref = TaskRef(attempt.input.model, task_id)
+        waited = asyncio.get_running_loop().time() - attempt.called_at
+        expected, slot = attempt.expected, attempt.slot.handed_on()
         try:
-            ticket = None if expected is None else expected.ticket
-            track = self._poller.track(ref, purchase.kind, slot, ticket=ticket)
+            subscription = None if expected is None else expected.subscription
+            track = self._poller.track(ref, attempt.kind, slot, subscription=subscription)
             if self._callbacks is not None and expected is not None:
                 self._callbacks.bought(expected, track)
         except Exception as exc:
             # Nothing un-buys a task whose id is known.
             slot.name(ref)
-            slot.hold(timing(purchase.kind).longest)
+            slot.hold(timing(attempt.kind).longest)
             error = ApixoError(
                 f"{ref}: it was bought, but {type(exc).__name__} keeps this client from polling "
                 "it: `attach` to it with another client",
@@ -335,38 +335,38 @@ class SubmitRequests:
         return track, events.TaskSubmitted(ref.model, task_id, waited)
 
     def _uncertain(
-        self, purchase: SubmitAttempt, verdict: Uncertain, sent_at: datetime
+        self, attempt: SubmitAttempt, verdict: Uncertain, sent_at: datetime
     ) -> tuple[SubmitUncertainError, events.SubmitUncertain]:
         self.uncertain += 1
-        if purchase.record is not None:
-            guarded("the record of a purchase", purchase.record.uncertain, verdict.reason)
-        model, hold = purchase.input.model, timing(purchase.kind).longest
-        task = self._task_of(purchase)
-        purchase.slot.hold(hold)
-        error = _doubt(purchase, verdict, sent_at, task)
+        if attempt.record is not None:
+            guarded("the record of a purchase", attempt.record.uncertain, verdict.reason)
+        model, hold = attempt.input.model, timing(attempt.kind).longest
+        task = self._task_of(attempt)
+        attempt.slot.hold(hold)
+        error = _doubt(attempt, verdict, sent_at, task)
         return error, events.SubmitUncertain(model, verdict.reason, hold)
 
-    def _task_of(self, purchase: SubmitAttempt) -> Task | None:
+    def _task_of(self, attempt: SubmitAttempt) -> Task | None:
         """Return the task that a callback may name; its slot is the poller's then."""
-        if self._callbacks is None or purchase.expected is None:
+        if self._callbacks is None or attempt.expected is None:
             return None
-        model, slot = purchase.input.model, purchase.slot.handed_on()
-        track = self._callbacks.uncertain(purchase.expected, model, purchase.kind, slot)
-        if purchase.record is not None:
-            track.when_found = purchase.record.bought
+        model, slot = attempt.input.model, attempt.slot.handed_on()
+        track = self._callbacks.uncertain(attempt.expected, model, attempt.kind, slot)
+        if attempt.record is not None:
+            track.when_found = attempt.record.bought
         return Task(track, self._poller)
 
-    def _orphaned(self, purchase: SubmitAttempt, permit: Permit, post: asyncio.Task[Ended]) -> None:
+    def _orphaned(self, attempt: SubmitAttempt, permit: Permit, post: asyncio.Task[Ended]) -> None:
         if post.cancelled() or post.exception() is not None:
             # Nothing was sent, or what it bought has been handed on: each may be given back twice.
-            self._line.dismiss(permit)
-            purchase.slot.release()
+            self._api.dismiss(permit)
+            attempt.slot.release()
             return
         ended = post.result()
         if isinstance(ended, Refused):
-            purchase.slot.release()
+            attempt.slot.release()
             reason = reason_of(ended.error)
-            self._report(events.SubmitRefused(purchase.input.model, reason, None))
+            self._report(events.SubmitRefused(attempt.input.model, reason, None))
             return
         if isinstance(ended, TrackedTask):
             self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id))
@@ -401,27 +401,27 @@ class SubmitRequests:
 
 
 def _doubt(
-    purchase: SubmitAttempt, verdict: Uncertain, sent_at: datetime, task: Task | None
+    attempt: SubmitAttempt, verdict: Uncertain, sent_at: datetime, task: Task | None
 ) -> SubmitUncertainError:
-    model = purchase.input.model
+    model = attempt.input.model
     advice = "look at your account, then" if task is None else "await `error.task` to know;"
     error = SubmitUncertainError(
         f"{model}: a task may have been bought ({verdict.reason}); it is not sent again by "
         f"itself: {advice} `client.resubmit(error)` buys anew",
         model=model,
-        input=purchase.input,
+        input=attempt.input,
         sent_at=sent_at,
         body_head=verdict.body_head,
-        delivery=purchase.delivery,
+        delivery=attempt.delivery,
     )
     error.task = task
     return error
 
 
-def _forget(purchase: SubmitAttempt) -> None:
+def _forget(attempt: SubmitAttempt) -> None:
     """Wait for no callback: nothing was bought."""
-    if purchase.expected is not None:
-        purchase.expected.ticket.close()
+    if attempt.expected is not None:
+        attempt.expected.subscription.close()
 
 
 def _unanswered(model: str, exc: Unanswered) -> Refused | Uncertain:

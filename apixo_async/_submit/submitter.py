@@ -33,8 +33,8 @@ class Submitter:
     """Buy tasks, each at most once.
 
     Args:
-        line: The way to the service.
-        posts: Sends the POSTs.
+        api: The way to the service.
+        requests: Sends the POSTs.
         poller: Polls what was bought; without it nothing is bought.
         report: Where events go.
         timeouts: The budgets of repeats.
@@ -46,8 +46,8 @@ class Submitter:
 
     def __init__(
         self,
-        line: Api,
-        posts: SubmitRequests,
+        api: Api,
+        requests: SubmitRequests,
         poller: Poller,
         report: Reporter,
         timeouts: Timeouts,
@@ -56,8 +56,8 @@ class Submitter:
         calls: PendingCalls,
         sends: PendingCalls | None = None,
     ) -> None:
-        self._line = line
-        self._posts = posts
+        self._api = api
+        self._requests = requests
         self._poller = poller
         self._report = report
         self._timeouts = timeouts
@@ -67,7 +67,7 @@ class Submitter:
         self._sends = sends or calls
         self._probes = RetryProbes()
         # Each task takes a poll, too.
-        self._turns = SendTurns(lambda: line.limiter.requests_per_second / 2)
+        self._turns = SendTurns(lambda: api.limiter.requests_per_second / 2)
 
     async def submit(
         self,
@@ -102,12 +102,12 @@ class Submitter:
                 # Written out, as every frame here is kept by each of thousands who wait.
                 place = self._calls.queue()
                 try:
-                    slot = await self._line.limiter.slot(place)
+                    slot = await self._api.limiter.slot(place)
                 finally:
                     self._calls.unqueue(place)
                     del place
             else:
-                slot = await self._in_time(self._line.limiter.slot, deadline, task_input.model)
+                slot = await self._in_time(self._api.limiter.slot, deadline, task_input.model)
             track = await self._with(slot, task_input, delivery, now, deadline, record, check)
             return Task(track, self._poller)
         except ApixoError as error:
@@ -129,21 +129,21 @@ class Submitter:
         record: SubmitObserver | None,
         check: Callable[[], object],
     ) -> TrackedTask:
-        purchase: SubmitAttempt | None = None
+        attempt: SubmitAttempt | None = None
         try:
             # Nobody who waits for a slot keeps a body.
             body = encode_submit(task_input, delivery)
-            purchase = SubmitAttempt(
+            attempt = SubmitAttempt(
                 task_input, delivery, body, slot, called_at, record, check=check
             )
-            return await self._until_settled(purchase, deadline)
+            return await self._until_settled(attempt, deadline)
         except BaseException:
             # The slot of an orphan stays with its POST; a held or released one is not touched.
-            if purchase is None or not purchase.orphaned:
+            if attempt is None or not attempt.orphaned:
                 slot.release()
             raise
 
-    async def _until_settled(self, purchase: SubmitAttempt, deadline: float | None) -> TrackedTask:
+    async def _until_settled(self, attempt: SubmitAttempt, deadline: float | None) -> TrackedTask:
         start = asyncio.get_running_loop().time()
         self._quota.earn(start)
         patience = RetryPolicy(
@@ -154,13 +154,13 @@ class Submitter:
         )
         repeats = SubmitRetries(self._probes, patience)
         refused: ApixoError | None = None
-        model = purchase.input.model
+        model = attempt.input.model
         try:
             while True:
                 turn = SendTurn(self._turns)
-                admit = partial(self._admit, start, purchase, turn)
+                admit = partial(self._admit, start, attempt, turn)
                 permit = await self._in_time(admit, deadline, model, refused)
-                ended = await self._posts.send(purchase, permit, self._sends, turn)
+                ended = await self._requests.send(attempt, permit, self._sends, turn)
                 repeats.note(ended, model)
                 if isinstance(ended, TrackedTask):
                     return ended
@@ -173,17 +173,17 @@ class Submitter:
         finally:
             repeats.end()
 
-    async def _admit(self, start: float, purchase: SubmitAttempt, turn: SendTurn) -> Permit:
+    async def _admit(self, start: float, attempt: SubmitAttempt, turn: SendTurn) -> Permit:
         try:
-            if purchase.kept:
+            if attempt.kept:
                 await turn.begin()
-            return await self._line.admit_within(
+            return await self._api.admit_within(
                 Priority.SUBMIT,
                 self._timeouts.throttled,
                 start=start,
-                model=purchase.input.model,
+                model=attempt.input.model,
                 # Nor is a place kept from others while a disk is waited for.
-                with_place=not purchase.kept,
+                with_place=not attempt.kept,
             )
         except BaseException:
             turn.end()
@@ -202,7 +202,7 @@ class Submitter:
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
                 raise
-            raise _waited_too_long(model, self._line.limiter) from refused
+            raise _waited_too_long(model, self._api.limiter) from refused
 
     def _refused(self, model: str, error: ApixoError, again_in: float | None) -> None:
         self._report(events.SubmitRefused(model, reason_of(error), again_in))

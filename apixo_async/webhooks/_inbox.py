@@ -53,15 +53,15 @@ class CallbackSubscription:
         url: The `callback_url` of the submit.
     """
 
-    __slots__ = ("_caused", "_claimed", "_desk", "_last", "_note", "_poll", "_timer", "id", "url")
+    __slots__ = ("_caused", "_claimed", "_inbox", "_last", "_note", "_poll", "_timer", "id", "url")
 
     def __init__(
-        self, desk: CallbackInbox, poll: Poll, intent_id: str, url: str, note: Note | None = None
+        self, inbox: CallbackInbox, poll: Poll, intent_id: str, url: str, note: Note | None = None
     ) -> None:
         self._note = note
         self.id = intent_id
         self.url = url
-        self._desk = desk
+        self._inbox = inbox
         self._poll = poll
         self._claimed: str | None = None
         self._caused = 0
@@ -70,7 +70,7 @@ class CallbackSubscription:
 
     def tell(self, task_id: str | None) -> None:
         """Pass a callback on, from any thread. Returns at once."""
-        loop = self._desk.loop
+        loop = self._inbox.loop
         if _is_running(loop):
             self._called(task_id)
         else:
@@ -88,7 +88,7 @@ class CallbackSubscription:
         self.tell(None)
         try:
             with anyio.fail_after(NOTING):
-                may_be = await _on_loop(self._desk.loop, self._note(task_id))
+                may_be = await _on_loop(self._inbox.loop, self._note(task_id))
         except Exception as exc:
             logger.warning("a callback could not be noted, it is to come again: %r", exc)
             return False
@@ -96,32 +96,32 @@ class CallbackSubscription:
             self.tell(task_id)
         return True
 
-    def belongs_to(self, desk: CallbackInbox) -> bool:
-        """Say whether this desk opened it."""
-        return self._desk is desk
+    def belongs_to(self, inbox: CallbackInbox) -> bool:
+        """Say whether this inbox opened it."""
+        return self._inbox is inbox
 
     @property
     def is_left(self) -> bool:
         """Whether its loop is closed, so that this process can act on no callback of it."""
-        return self._desk.loop.is_closed()
+        return self._inbox.loop.is_closed()
 
     @property
     def is_shared(self) -> bool:
         """Whether callbacks of another process came here, so that its own may go there."""
-        return self._desk.is_shared()
+        return self._inbox.is_shared()
 
     def leave(self) -> None:
         """Close it unsettled: a later run of this process, or of another one, may open it again."""
         self.close()
-        left = self._desk.left
+        left = self._inbox.left
         left[self.id] = None
         if len(left) > MOST_KNOWN:
             del left[next(iter(left))]
 
     def close(self) -> None:
         """Have later callbacks answered, and nothing else. Closing twice does nothing more."""
-        if self._desk.tickets.get(self.id) is self:
-            del self._desk.tickets[self.id]
+        if self._inbox.subscriptions.get(self.id) is self:
+            del self._inbox.subscriptions[self.id]
         self._caused = MOST  # For callbacks that are on their way from another thread.
         self._note = None
         if self._timer is not None:
@@ -131,19 +131,19 @@ class CallbackSubscription:
         self._claimed = task_id or self._claimed
         if self._timer is not None:
             return  # The poll that waits serves this callback, too.
-        now = self._desk.loop.time()
+        now = self._inbox.loop.time()
         due = next_poll(self._caused, self._last, now)
         if due is None:
             return
         if due <= now:
             self._poll_now()
         else:
-            self._timer = self._desk.loop.call_at(due, self._poll_now)
+            self._timer = self._inbox.loop.call_at(due, self._poll_now)
 
     def _poll_now(self) -> None:
         self._timer = None
         self._caused += 1
-        self._last = self._desk.loop.time()
+        self._last = self._inbox.loop.time()
         guarded("the poll for a callback", self._poll, self._claimed)
 
     def __repr__(self) -> str:
@@ -151,10 +151,10 @@ class CallbackSubscription:
 
 
 class CallbackInbox:
-    """The open tickets of one client, on its loop.
+    """The open subscriptions of one client, on its loop.
 
     Args:
-        tickets: Those of every client of the receiver, by intent.
+        subscriptions: Those of every client of the receiver, by intent.
         issue: Makes ids and URLs.
         early: What callbacks claimed for intents that nobody had opened here.
         left: The intents that clients left unsettled when they were closed.
@@ -163,13 +163,13 @@ class CallbackInbox:
 
     def __init__(
         self,
-        tickets: dict[str, CallbackSubscription],
+        subscriptions: dict[str, CallbackSubscription],
         issue: Issue,
         early: MutableMapping[str, str],
         left: MutableMapping[str, None],
         is_shared: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.tickets = tickets
+        self.subscriptions = subscriptions
         self.left = left
         self.is_shared = is_shared
         self._early = early
@@ -193,27 +193,29 @@ class CallbackInbox:
             lifetime: Seconds for which its URL holds.
             poll: Called for callbacks, at most `MOST` times and once in `SPACING` seconds; must
                 not block.
-            intent_id: The id of a ticket of an earlier process, to be told of what comes for it.
+            intent_id: The id of a subscription of an earlier process, which this one continues.
             note: Awaited with what a callback claims, before that is answered with 200.
 
         Raises:
             ConfigurationError: The name does not fit in a URL, or the lifetime is none.
         """
         intent_id, url = self._issue(model, lifetime, intent_id, note is not None)
-        ticket = self.tickets[intent_id] = CallbackSubscription(self, poll, intent_id, url, note)
+        subscription = self.subscriptions[intent_id] = CallbackSubscription(
+            self, poll, intent_id, url, note
+        )
         self.left.pop(intent_id, None)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:
-            hearing = self.loop.create_task(ticket.heard(claimed))
+            hearing = self.loop.create_task(subscription.heard(claimed))
             self._hearing.add(hearing)
             hearing.add_done_callback(self._hearing.discard)
-        return ticket
+        return subscription
 
     def close(self) -> None:
-        """Close every ticket of this client; what comes for them is as for those of nobody here."""
-        for ticket in tuple(self.tickets.values()):
-            if ticket.belongs_to(self):
-                ticket.leave()
+        """Close every subscription of this client; their callbacks are answered as unknown ones."""
+        for subscription in tuple(self.subscriptions.values()):
+            if subscription.belongs_to(self):
+                subscription.leave()
 
 
 async def _on_loop(

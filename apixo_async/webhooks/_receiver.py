@@ -99,7 +99,7 @@ class WebhookReceiver:
             # Some reporters of crashes show the locals of frames: this one's, and those below.
             secret, previous_secrets = b"", ()
             raise error.with_traceback(None) from None
-        self._tickets: dict[str, CallbackSubscription] = {}
+        self._subscriptions: dict[str, CallbackSubscription] = {}
         self._early: OrderedDict[str, str] = OrderedDict()
         self._left: OrderedDict[str, None] = OrderedDict()
         self._mark = b""
@@ -145,11 +145,11 @@ class WebhookReceiver:
             raise CallbackError(400)
         return TaskRef(intent.model, task_id)
 
-    def desk(self) -> CallbackInbox:
+    def inbox(self) -> CallbackInbox:
         """Return a client's side of this receiver, for the running loop."""
         self._forget_parent()
         return CallbackInbox(
-            self._tickets, self._issue, self._early, self._left, lambda: self._is_shared
+            self._subscriptions, self._issue, self._early, self._left, lambda: self._is_shared
         )
 
     def _issue(
@@ -169,7 +169,7 @@ class WebhookReceiver:
 
     def _intent(self, token: str) -> tokens.Intent | None:
         intent = tokens.unseal(token, self._signers)
-        if intent is None or intent.id in self._tickets:
+        if intent is None or intent.id in self._subscriptions:
             return intent  # What is awaited here is not stale, however the clock was set since.
         return intent if time.time() < intent.expires else None
 
@@ -177,7 +177,7 @@ class WebhookReceiver:
         """Forget, in a fork, what the parent process awaits: it cannot be reached from here."""
         if self._pid != os.getpid():
             self._pid, self._mark = os.getpid(), b""
-            for known in (self._tickets, self._early, self._left):
+            for known in (self._subscriptions, self._early, self._left):
                 known.clear()
 
     async def _answer(self, method: str, token: str, chunk: Chunk) -> int:
@@ -188,13 +188,13 @@ class WebhookReceiver:
             return 404
         # Only the service knows this URL: whatever the body is, there is something to poll.
         task_id = task_id_in(await read_body(chunk))
-        ticket = self._tickets.get(intent.id)
-        if ticket is not None and ticket.is_left:
-            ticket.leave()
-            ticket = None
-        if ticket is None:
+        subscription = self._subscriptions.get(intent.id)
+        if subscription is not None and subscription.is_left:
+            subscription.leave()
+            subscription = None
+        if subscription is None:
             return self._unknown(intent, task_id)
-        return 200 if await ticket.heard(task_id) else 503
+        return 200 if await subscription.heard(task_id) else 503
 
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback that nobody here waits for, or not yet."""
@@ -221,9 +221,11 @@ class WebhookReceiver:
             guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_tickets"):
+        if not hasattr(self, "_subscriptions"):
             return "<WebhookReceiver that was refused its settings>"  # Seen in tracebacks only.
-        return f"<WebhookReceiver {self.public_url}, {len(self._tickets)} tasks await callbacks>"
+        return (
+            f"<WebhookReceiver {self.public_url}, {len(self._subscriptions)} tasks await callbacks>"
+        )
 
 
 def _signers(secret: object, previous: Sequence[object]) -> tuple[tokens.Signer, ...]:

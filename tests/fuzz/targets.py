@@ -49,7 +49,7 @@ from apixo_async._http.verdicts import (
     Refused,
     Running,
     Uncertain,
-    judge_look,
+    judge_poll,
     judge_submit,
     says_throttled,
 )
@@ -165,7 +165,7 @@ def submit_answers(data: bytes) -> None:
 def poll_answers(data: bytes) -> None:
     """Whatever a look tells can be kept in a journal, and read from there."""
     answer = _answer(data)
-    verdict = judge_look(answer, _REF)
+    verdict = judge_poll(answer, _REF)
     if isinstance(verdict, Over):
         outcome = verdict.outcome
         if isinstance(outcome, Result):

@@ -20,7 +20,7 @@ SUBMIT = "/generateTask/gpt-image-1"
 
 
 @pytest.fixture
-def line(simulator: Simulator, events: list[Event]) -> Api:
+def api(simulator: Simulator, events: list[Event]) -> Api:
     """Return a line to the simulator."""
     channel = Channel(
         simulator.transport(),
@@ -32,67 +32,67 @@ def line(simulator: Simulator, events: list[Event]) -> Api:
     return Api(channel, Limiter(seed=1), ConcurrencyLimiter(lambda: 1), Reporter(events.append))
 
 
-def counts(line: Api) -> tuple[int, int]:
+def counts(api: Api) -> tuple[int, int]:
     """Return the permits that count and the places that are taken."""
-    return line.limiter.requests_used(asyncio.get_running_loop().time()), line.gate.table.used
+    return api.limiter.requests_used(asyncio.get_running_loop().time()), api.concurrency.limit.used
 
 
-async def test_answered_request(line: Api) -> None:
+async def test_answered_request(api: Api) -> None:
     """An answered request counts against the limit and leaves its place with its latency."""
-    answer = await line.get(await line.admit(Priority.ASKED), PATH)
+    answer = await api.get(await api.admit(Priority.ASKED), PATH)
     assert answer.status == 200
-    assert counts(line) == (1, 0)
-    assert line.gate.table.latency == pytest.approx(0.05)
+    assert counts(api) == (1, 0)
+    assert api.concurrency.limit.latency == pytest.approx(0.05)
 
 
-async def test_request_never_sent(line: Api, simulator: Simulator) -> None:
+async def test_request_never_sent(api: Api, simulator: Simulator) -> None:
     """A POST of which no byte was written gives its permit back."""
     simulator.faults.submit(Fault.refused())
     with pytest.raises(Unanswered) as caught:
-        await line.post(await line.admit(Priority.SUBMIT), SUBMIT, b"{}")
+        await api.post(await api.admit(Priority.SUBMIT), SUBMIT, b"{}")
     assert caught.value.maybe_sent is False
-    assert counts(line) == (0, 0)
+    assert counts(api) == (0, 0)
 
 
 @pytest.mark.parametrize("fault", [Fault.lost_answer(), Fault.hang()], ids=lambda f: f.name)
-async def test_request_without_an_answer(line: Api, simulator: Simulator, fault: Fault) -> None:
+async def test_request_without_an_answer(api: Api, simulator: Simulator, fault: Fault) -> None:
     """A request that may have been sent counts although its answer never came."""
     simulator.faults.submit(fault)
     with pytest.raises(Unanswered) as caught:
-        await line.post(await line.admit(Priority.SUBMIT), SUBMIT, b"{}")
+        await api.post(await api.admit(Priority.SUBMIT), SUBMIT, b"{}")
     assert caught.value.maybe_sent is True
     assert caught.value.timed_out is (fault.end == "hang")
-    assert counts(line) == (1, 0)
+    assert counts(api) == (1, 0)
 
 
-async def test_cancelled_request(line: Api, simulator: Simulator) -> None:
+async def test_cancelled_request(api: Api, simulator: Simulator) -> None:
     """A request that is cancelled under way counts, and leaves its place."""
     simulator.faults.balance(Fault.hang())
-    exchange = asyncio.create_task(line.get(await line.admit(Priority.ASKED), PATH))
+    exchange = asyncio.create_task(api.get(await api.admit(Priority.ASKED), PATH))
     await asyncio.sleep(1)
     exchange.cancel()
     with pytest.raises(asyncio.CancelledError):
         await exchange
-    assert counts(line) == (1, 0)
+    assert counts(api) == (1, 0)
 
 
-async def test_dismissed_permit(line: Api) -> None:
+async def test_dismissed_permit(api: Api) -> None:
     """A permit with which nothing is sent is given back with its place."""
-    line.dismiss(await line.admit(Priority.SCHEDULED))
-    assert counts(line) == (0, 0)
+    api.dismiss(await api.admit(Priority.SCHEDULED))
+    assert counts(api) == (0, 0)
 
 
-async def test_cancelled_at_the_gate(line: Api) -> None:
+async def test_cancelled_at_the_gate(api: Api) -> None:
     """Whoever is cancelled while waiting for a place gives the permit back."""
-    for _ in range(line.gate.table.size):
-        await line.gate.enter(for_submit=True)
-    waiter = asyncio.create_task(line.admit(Priority.SUBMIT))
+    for _ in range(api.concurrency.limit.size):
+        await api.concurrency.enter(for_submit=True)
+    waiter = asyncio.create_task(api.admit(Priority.SUBMIT))
     await asyncio.sleep(1)
-    assert counts(line)[0] == 1
+    assert counts(api)[0] == 1
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
-    assert counts(line)[0] == 0
+    assert counts(api)[0] == 0
 
 
 Reply = Callable[[], Fault]
@@ -104,13 +104,13 @@ Reply = Callable[[], Fault]
     ids=["status", "code"],
 )
 async def test_429_closes_the_gate(
-    line: Api, simulator: Simulator, events: list[Event], fault: Fault
+    api: Api, simulator: Simulator, events: list[Event], fault: Fault
 ) -> None:
     """A 429, as HTTP status or in the body, closes the gate for what the service asks."""
     simulator.faults.balance(fault)
-    await line.get(await line.admit(Priority.ASKED), PATH)
+    await api.get(await api.admit(Priority.ASKED), PATH)
     start = asyncio.get_running_loop().time()
-    line.dismiss(await line.admit(Priority.ASKED))
+    api.dismiss(await api.admit(Priority.ASKED))
     assert asyncio.get_running_loop().time() - start == pytest.approx(9.0)
     assert events == [LimitReached("everything", pytest.approx(9.0))]
-    assert line.throttled == 1
+    assert api.throttled == 1

@@ -59,17 +59,17 @@ async def test_cancelled_waiter_gives_its_place_back() -> None:
     waiting[0].cancel()
     await asyncio.wait_for(waiting[2], 0.001)
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert gate.table.used == FEWEST
+    assert gate.limit.used == FEWEST
 
 
 async def test_gate_grows_with_latency() -> None:
     """At 10,000 requests a minute and answers of 0.6 s the gate lets in 200 at once."""
     gate = ConcurrencyLimiter(lambda: 10_000 / 60)
-    assert gate.table.size == FEWEST
+    assert gate.limit.size == FEWEST
     for _ in range(400):
         await gate.enter(for_submit=True)
         gate.leave(0.6)
-    assert gate.table.size == 200
+    assert gate.limit.size == 200
 
 
 async def test_the_gate_follows_a_changed_limit() -> None:
@@ -79,6 +79,6 @@ async def test_the_gate_follows_a_changed_limit() -> None:
     for _ in range(2):
         await gate.enter(for_submit=True)
         gate.leave(1.0)
-        sizes.append(gate.table.size)
+        sizes.append(gate.limit.size)
         rate = 1_000.0
     assert sizes == [32, 256]

@@ -41,43 +41,43 @@ def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
 
 def test_places_are_kept_for_submits() -> None:
     """Polls leave a quarter of the gate to submits, and submits may fill it."""
-    table = ConcurrencyLimit()
+    limit = ConcurrencyLimit()
     polls = submits = 0
-    while table.has_place(for_submit=False):
-        table.enter()
+    while limit.has_place(for_submit=False):
+        limit.enter()
         polls += 1
-    while table.has_place(for_submit=True):
-        table.enter()
+    while limit.has_place(for_submit=True):
+        limit.enter()
         submits += 1
-    assert (polls, submits, table.used) == (24, 8, 32)
+    assert (polls, submits, limit.used) == (24, 8, 32)
     for used in range(31, 22, -1):
-        table.leave(None, RATE)
-        assert table.has_place(for_submit=True)
-        assert table.has_place(for_submit=False) is (used < 24)
+        limit.leave(None, RATE)
+        assert limit.has_place(for_submit=True)
+        assert limit.has_place(for_submit=False) is (used < 24)
 
 
 def test_latency_is_that_of_answers() -> None:
     """The first answer sets the latency, later ones move it a little, and no answer none."""
-    table = ConcurrencyLimit()
+    limit = ConcurrencyLimit()
     seen = []
     for took in (0.4, None, 0.4, 1.4):
-        table.enter()
-        table.leave(took, RATE)
-        seen.append(table.latency)
+        limit.enter()
+        limit.leave(took, RATE)
+        seen.append(limit.latency)
     assert seen == pytest.approx([0.4, 0.4, 0.4, 0.45])
-    assert table.size == gate_size(RATE, table.latency) == 150
-    assert table.used == 0
+    assert limit.size == gate_size(RATE, limit.latency) == 150
+    assert limit.used == 0
 
 
 def test_one_slow_answer_does_not_open_the_gate() -> None:
     """A crowd of slow answers widens the gate, one of them does not, and quick ones narrow it."""
-    table = ConcurrencyLimit()
+    limit = ConcurrencyLimit()
 
     def sized(took: float, times: int) -> int:
         for _ in range(times):
-            table.enter()
-            table.leave(took, RATE)
-        return table.size
+            limit.enter()
+            limit.leave(took, RATE)
+        return limit.size
 
     assert sized(0.05, 50) == 32
     assert sized(2.0, 1) < 64
@@ -88,10 +88,10 @@ def test_one_slow_answer_does_not_open_the_gate() -> None:
 def test_the_least_latency() -> None:
     """It follows the quickest at once, and those that wait in a crowd slowly."""
     mean, least = ConcurrencyLimit(4), ConcurrencyLimit(4, least=True)
-    for table in (mean, least):
+    for limit in (mean, least):
         for took in (0.5, 0.1, *[0.1, 0.9] * 50):
-            table.enter()
-            table.leave(took, 100.0)
+            limit.enter()
+            limit.leave(took, 100.0)
     assert mean.latency == pytest.approx(0.5, abs=0.1)
     assert 0.1 <= least.latency < 0.12
     for _ in range(300):

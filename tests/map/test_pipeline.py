@@ -26,7 +26,7 @@ from apixo_async._map.store import MapStore
 from apixo_async._types import POLLED
 from apixo_async.testing import Fault, Simulator
 
-from ..support.maps import castle, shop_of
+from ..support.maps import castle, map_client_of
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
@@ -65,9 +65,9 @@ class Log:
 
 def work_of(client: AsyncClient, **options: Any) -> tuple[Pipeline, Log]:
     """Return work for a client's shop, and who is told of it."""
-    shop, log, checked = shop_of(client), Log(), Options.checked(**options)
-    book = MapStore(checked, log.failures.append)
-    return Pipeline(Buyer(shop, POLLED), book, shop.rng, checked, log), log
+    map_client, log, checked = map_client_of(client), Log(), Options.checked(**options)
+    store = MapStore(checked, log.failures.append)
+    return Pipeline(Buyer(map_client, POLLED), store, map_client.rng, checked, log), log
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -104,7 +104,7 @@ async def test_entering(simulator: Simulator, client_of: ClientOf, tmp_path: Pat
     assert len(work.buying) == 1
     await log.ends(1)
     assert (work.entering, simulator.created) == (0, 1)
-    await work._book.aclose()
+    await work._store.aclose()
 
 
 async def test_what_ends_the_buying(simulator: Simulator, client_of: ClientOf) -> None:

@@ -58,23 +58,23 @@ def test_what_the_next_purchase_would_meet_too(error: ApixoError, ends: bool) ->
 
 def test_refusals_in_a_row() -> None:
     """Twenty refusals in a row end the buying, whatever they say about the account."""
-    luck, unsent = FailureStreak(), APIConnectionError("unreachable")
-    said = [luck.ended(DENIED if n % 2 else unsent) for n in range(20)]
+    streak, unsent = FailureStreak(), APIConnectionError("unreachable")
+    said = [streak.ended(DENIED if n % 2 else unsent) for n in range(20)]
     assert said == [False] * 19 + [True]
 
 
 def test_a_purchase_in_between() -> None:
     """A purchase says that submits work: refusals are counted anew."""
-    luck = FailureStreak()
+    streak = FailureStreak()
     for _ in range(5):
-        assert not any(luck.ended(DENIED) for _ in range(19))
-        luck.bought()
+        assert not any(streak.ended(DENIED) for _ in range(19))
+        streak.bought()
 
 
 def test_bad_inputs_in_a_row() -> None:
     """What is wrong with inputs says nothing of the next one, however many there are."""
-    luck = FailureStreak()
-    assert not any(luck.ended(BadRequestError("no", status=400)) for _ in range(100))
+    streak = FailureStreak()
+    assert not any(streak.ended(BadRequestError("no", status=400)) for _ in range(100))
 
 
 @pytest.mark.parametrize(

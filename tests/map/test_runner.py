@@ -14,15 +14,15 @@ from apixo_async._map.runner import MapRunner
 from apixo_async._types import POLLED
 from apixo_async.testing import Fault, Simulator
 
-from ..support.maps import castles, shop_of
+from ..support.maps import castles, map_client_of
 
 pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 
 def run_of(client: AsyncClient, inputs: Any) -> MapRunner:
-    shop = shop_of(client)
-    return MapRunner(inputs, partial(Buyer, shop, POLLED), shop.rng, Options.checked())
+    map_client = map_client_of(client)
+    return MapRunner(inputs, partial(Buyer, map_client, POLLED), map_client.rng, Options.checked())
 
 
 async def test_a_life(simulator: Simulator, client_of: ClientOf) -> None:
@@ -86,7 +86,7 @@ async def test_bought_in_the_instant_of_the_giving(
     run.start()
     await asyncio.sleep(1)
     assert [type(one) for one in orphans] == [SubmitUncertainError if fault else Task]
-    assert (len(run._work._tasks), len(run._shelf), run._work.buying) == (0, 0, set())
+    assert (len(run._pipeline._tasks), len(run._buffer), run._pipeline.buying) == (0, 0, set())
 
 
 async def test_all_is_given_away(simulator: Simulator, client_of: ClientOf) -> None:
@@ -103,7 +103,7 @@ async def test_all_is_given_away(simulator: Simulator, client_of: ClientOf) -> N
     run = run_of(client, castles(50))
     run.start()
     await asyncio.sleep(6.5)
-    assert (len(run._shelf), len(run._work._tasks)) == (2, 2)
+    assert (len(run._buffer), len(run._pipeline._tasks)) == (2, 2)
     run.give_away()
     run.give_away()
     await asyncio.sleep(5)

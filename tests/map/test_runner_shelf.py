@@ -8,35 +8,35 @@ def outcome(number: int) -> Outcome:
     return Outcome(str(number), None, None, None, None, 0)
 
 
-def taken(shelf: OutcomeBuffer) -> list[str]:
-    return [one.key for one in iter(shelf.take, None)]
+def taken(buffer: OutcomeBuffer) -> list[str]:
+    return [one.key for one in iter(buffer.take, None)]
 
 
 def test_as_they_came() -> None:
     """Without an order, outcomes are taken as they came."""
-    shelf = OutcomeBuffer(ordered=False)
+    buffer = OutcomeBuffer(ordered=False)
     for number in (2, 0, 1):
-        shelf.put(number, outcome(number))
-    assert len(shelf) == 3
-    assert taken(shelf) == ["2", "0", "1"]
-    assert len(shelf) == 0
+        buffer.put(number, outcome(number))
+    assert len(buffer) == 3
+    assert taken(buffer) == ["2", "0", "1"]
+    assert len(buffer) == 0
 
 
 def test_in_order() -> None:
     """In order, each outcome waits for those before it."""
-    shelf = OutcomeBuffer(ordered=True)
-    shelf.put(2, outcome(2))
-    shelf.put(1, outcome(1))
-    assert taken(shelf) == []
-    shelf.put(0, outcome(0))
-    assert taken(shelf) == ["0", "1", "2"]
-    shelf.put(3, outcome(3))
-    assert taken(shelf) == ["3"]
+    buffer = OutcomeBuffer(ordered=True)
+    buffer.put(2, outcome(2))
+    buffer.put(1, outcome(1))
+    assert taken(buffer) == []
+    buffer.put(0, outcome(0))
+    assert taken(buffer) == ["0", "1", "2"]
+    buffer.put(3, outcome(3))
+    assert taken(buffer) == ["3"]
 
 
 def test_cleared() -> None:
     """What is cleared is returned once, in order or not."""
-    shelf = OutcomeBuffer(ordered=True)
-    shelf.put(1, outcome(1))
-    assert [one.key for one in shelf.clear()] == ["1"]
-    assert (len(shelf), shelf.clear()) == (0, [])
+    buffer = OutcomeBuffer(ordered=True)
+    buffer.put(1, outcome(1))
+    assert [one.key for one in buffer.clear()] == ["1"]
+    assert (len(buffer), buffer.clear()) == (0, [])

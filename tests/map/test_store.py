@@ -41,11 +41,11 @@ def book_of(path: Path | None) -> tuple[MapStore, list[ApixoError]]:
     return MapStore(Options.checked(journal=path), failures.append), failures
 
 
-async def submitted(book: MapStore) -> tuple[Item, Entry]:
+async def submitted(store: MapStore) -> tuple[Item, Entry]:
     """Enter an item and note its task."""
     item = Item(0, "a", "a", castle(0))
-    item.entry = await book.enter(item)
-    record = book.record(item)
+    item.entry = await store.enter(item)
+    record = store.record(item)
     await record.intend(None)
     record.bought("task_1")
     return item, item.entry
@@ -61,16 +61,16 @@ async def kept(path: Path) -> list[Entry]:
 
 async def test_no_journal() -> None:
     """Without a journal nothing is kept but money."""
-    book, _ = book_of(None)
-    assert not book.has_journal
-    assert await book.open() == []
-    record = book.record(Item(0, None, "0", castle(0)))
+    store, _ = book_of(None)
+    assert not store.has_journal
+    assert await store.open() == []
+    record = store.record(Item(0, None, "0", castle(0)))
     await record.intend(None)
-    assert book.spending.spent == castle(0).price
-    book.ended(None, FAILED)
-    book.downloaded(None, [])
-    await book.aclose()
-    book.let_go(partial(asyncio.sleep, 0.0))
+    assert store.spending.spent == castle(0).price
+    store.ended(None, FAILED)
+    store.downloaded(None, [])
+    await store.aclose()
+    store.let_go(partial(asyncio.sleep, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ async def test_no_journal() -> None:
 )
 async def test_how_tasks_end(tmp_path: Path, ended: Result | ApixoError, state: str) -> None:
     """What is over is kept; what is only polled no more is for the next run."""
-    book, _ = book_of(tmp_path / "run.db")
-    assert await book.open() == []
-    item, entry = await submitted(book)
-    book.ended(entry, ended)
+    store, _ = book_of(tmp_path / "run.db")
+    assert await store.open() == []
+    item, entry = await submitted(store)
+    store.ended(entry, ended)
     if isinstance(ended, Result):
-        book.downloaded(item.entry, [tmp_path / "a.png"])
-    await book.aclose()
+        store.downloaded(item.entry, [tmp_path / "a.png"])
+    await store.aclose()
     [found] = await kept(tmp_path / "run.db")
     assert (found.state, found.key, found.cost) == (state, "a", castle(0).price)
     assert found.files == ((tmp_path / "a.png",) if isinstance(ended, Result) else ())
@@ -115,14 +115,14 @@ async def test_the_next_run(tmp_path: Path) -> None:
 
 async def test_let_go(tmp_path: Path) -> None:
     """A book that is let go of closes its journal after the POSTs under way, by itself."""
-    book, _ = book_of(tmp_path / "run.db")
-    await book.open()
+    store, _ = book_of(tmp_path / "run.db")
+    await store.open()
     item = Item(0, "a", "a", castle(0))
-    item.entry = await book.enter(item)
-    record = book.record(item)
+    item.entry = await store.enter(item)
+    record = store.record(item)
     await record.intend(None)
-    book.let_go(partial(asyncio.sleep, 5))
-    book.let_go(partial(asyncio.sleep, 5))
+    store.let_go(partial(asyncio.sleep, 5))
+    store.let_go(partial(asyncio.sleep, 5))
     await asyncio.sleep(4)
     record.bought("task_1")
     await asyncio.sleep(2)
@@ -133,11 +133,11 @@ def test_let_go_when_the_loop_ends(tmp_path: Path) -> None:
     """Where no turn is left in which to close it, nothing is left behind that was never awaited."""
 
     async def main() -> None:
-        book, _ = book_of(tmp_path / "run.db")
-        await book.open()
-        await book.aclose()
+        store, _ = book_of(tmp_path / "run.db")
+        await store.open()
+        await store.aclose()
         # As from an object that goes with the last line of the program.
-        asyncio.get_running_loop().call_soon(book.let_go, partial(asyncio.sleep, 0.0))
+        asyncio.get_running_loop().call_soon(store.let_go, partial(asyncio.sleep, 0.0))
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -148,31 +148,31 @@ def test_let_go_when_the_loop_ends(tmp_path: Path) -> None:
 async def test_a_broken_journal(tmp_path: Path) -> None:
     """It is told of once while it is used, and raised once at the end."""
     path = tmp_path / "run.db"
-    book, failures = book_of(path)
-    await book.open()
-    item, entry = await submitted(book)
+    store, failures = book_of(path)
+    await store.open()
+    item, entry = await submitted(store)
     path.unlink()
-    book.ended(entry, FAILED)
+    store.ended(entry, FAILED)
     await asyncio.sleep(1)
     assert [type(failure) for failure in failures] == [JournalError]
-    book.ended(entry, FAILED)
-    book.downloaded(item.entry, [])
+    store.ended(entry, FAILED)
+    store.downloaded(item.entry, [])
     with pytest.raises(JournalError):
-        await book.enter(item)
+        await store.enter(item)
     with pytest.raises(JournalError):
-        await book.aclose()
-    await book.aclose()
+        await store.aclose()
+    await store.aclose()
     assert len(failures) == 1
-    assert book.spending.spent > Decimal(0)
+    assert store.spending.spent > Decimal(0)
 
 
 def test_a_loop_that_ends_at_once(tmp_path: Path) -> None:
     """The file is let go of although the loop that began to do so is gone."""
-    book, _ = book_of(tmp_path / "run.db")
+    store, _ = book_of(tmp_path / "run.db")
 
     async def begin() -> None:
-        await book.open()
-        book.begin_to_close()
+        await store.open()
+        store.begin_to_close()
 
     asyncio.run(begin())
     assert [one.key for one in asyncio.run(kept(tmp_path / "run.db"))] == []

@@ -9,60 +9,60 @@ from apixo_async._polling.callback_health import ON_ITS_WAY, SILENT_AFTER, Callb
 
 def test_silence_begins_once() -> None:
     """Eight tasks in a row without a callback are a silence, which begins with the eighth."""
-    trust = CallbackHealth()
-    trust.came(5.0, 5.0)
-    assert trust.is_proved
-    begun = [trust.missed() for _ in range(2 * SILENT_AFTER)]
+    health = CallbackHealth()
+    health.came(5.0, 5.0)
+    assert health.is_proved
+    begun = [health.missed() for _ in range(2 * SILENT_AFTER)]
     assert begun == [number == SILENT_AFTER for number in range(1, 2 * SILENT_AFTER + 1)]
-    assert not trust.is_proved
+    assert not health.is_proved
 
 
 def test_nothing_is_proved_before_the_first_callback() -> None:
     """Before any callback one task without one is a silence, and there is one only."""
-    trust = CallbackHealth()
-    assert not trust.is_proved
-    assert [trust.missed() for _ in range(20)] == [True, *[False] * 19]
-    assert trust.missed_in_a_row == 20
-    assert trust.came(5.0, 5.0)
-    assert trust.is_proved
-    assert trust.missed_in_a_row == 0
+    health = CallbackHealth()
+    assert not health.is_proved
+    assert [health.missed() for _ in range(20)] == [True, *[False] * 19]
+    assert health.missed_in_a_row == 20
+    assert health.came(5.0, 5.0)
+    assert health.is_proved
+    assert health.missed_in_a_row == 0
 
 
 def test_a_callback_that_may_be_on_its_way() -> None:
     """A task that ended a moment ago says nothing of silence; yet nothing is proved by it."""
-    trust = CallbackHealth()
-    assert not trust.missed(ON_ITS_WAY - 0.1)
-    assert trust.missed(ON_ITS_WAY)
-    trust.came(5.0, 5.0)
-    assert trust.is_steady(0.0, 6.0, 6.0)
-    assert not trust.missed(0.0)
-    assert not trust.is_steady(0.0, 6.0, 6.0)
+    health = CallbackHealth()
+    assert not health.missed(ON_ITS_WAY - 0.1)
+    assert health.missed(ON_ITS_WAY)
+    health.came(5.0, 5.0)
+    assert health.is_steady(0.0, 6.0, 6.0)
+    assert not health.missed(0.0)
+    assert not health.is_steady(0.0, 6.0, 6.0)
 
 
 def test_a_callback_ends_the_count() -> None:
     """One callback among seven tasks without one: nothing is silent."""
-    trust = CallbackHealth()
+    health = CallbackHealth()
     for at in (5.0, 6.0):
-        assert not trust.came(at, at)
-        assert not any(trust.missed() for _ in range(SILENT_AFTER - 1))
-    assert trust.is_proved
+        assert not health.came(at, at)
+        assert not any(health.missed() for _ in range(SILENT_AFTER - 1))
+    assert health.is_proved
 
 
 def test_a_callback_ends_a_silence_once() -> None:
     """The first callback after a silence ends it; the next one ends nothing."""
-    trust = CallbackHealth()
+    health = CallbackHealth()
     for _ in range(SILENT_AFTER):
-        trust.missed()
-    assert [trust.came(at, at) for at in (1.0, 2.0)] == [True, False]
-    assert trust.is_proved
+        health.missed()
+    assert [health.came(at, at) for at in (1.0, 2.0)] == [True, False]
+    assert health.is_proved
 
 
 def steady(times: list[tuple[float, float]], since: float, end: tuple[float, float]) -> bool:
     """Return whether callbacks at these times leave no room for a lost one."""
-    trust = CallbackHealth()
+    health = CallbackHealth()
     for now, wall in times:
-        trust.came(now, wall)
-    return trust.is_steady(since, *end)
+        health.came(now, wall)
+    return health.is_steady(since, *end)
 
 
 def test_steady_callbacks() -> None:
@@ -86,12 +86,12 @@ def test_a_machine_that_slept() -> None:
 
 def test_one_that_went_missing() -> None:
     """One task that was over before its callback came makes room for another lost one."""
-    trust = CallbackHealth()
-    trust.came(10.0, 10.0)
-    trust.missed()
-    trust.came(20.0, 20.0)
-    assert not trust.is_steady(-105.0, 30.0, 30.0)
-    assert trust.is_steady(0.0, 30.0, 30.0)
+    health = CallbackHealth()
+    health.came(10.0, 10.0)
+    health.missed()
+    health.came(20.0, 20.0)
+    assert not health.is_steady(-105.0, 30.0, 30.0)
+    assert health.is_steady(0.0, 30.0, 30.0)
 
 
 DAY = 86_400.0

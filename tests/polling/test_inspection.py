@@ -112,7 +112,7 @@ def test_a_course_takes_few_steps(huge: float, monkeypatch: pytest.MonkeyPatch) 
         steps.append(age)
         return walked(sample, age, price, pace)
 
-    monkeypatch.setattr(DurationSample, "next_look", counted)
+    monkeypatch.setattr(DurationSample, "next_poll", counted)
     course = DurationSample([*[10.0] * 31, huge]).course(2.0, IntervalBounds(0.5, 120.0))
     assert len(steps) <= 1 + 32
     assert course.polls == pytest.approx(huge / 120.0 / 32, rel=0.5)

@@ -17,14 +17,14 @@ def track(name: str, model: str = "m") -> TrackedTask:
     return TrackedTask(TaskRef(model, name), model, PollTimes(1, 1), slot, created=0.0, expires=1e6)
 
 
-def outages_of(agenda: PollQueue) -> Outages:
+def outages_of(queue: PollQueue) -> Outages:
     """Return outages of which none is on."""
-    return Outages(agenda, random.Random(1), Reporter(None), lambda: None)
+    return Outages(queue, random.Random(1), Reporter(None), lambda: None)
 
 
-def down(agenda: PollQueue, now: float = 100.0) -> Outages:
+def down(queue: PollQueue, now: float = 100.0) -> Outages:
     """Return outages of which model m has one since a time."""
-    outages = outages_of(agenda)
+    outages = outages_of(queue)
     failing = track("failing")
     failing.polled_at = now
     assert [outages.failed(failing, now) for _ in range(FAILURES)][-1]
@@ -42,24 +42,24 @@ def test_healthy_model_parks_nothing() -> None:
 
 def test_one_probe_and_the_rest_wait() -> None:
     """Of all polls that are due in an outage, one is planned for the end of its pause."""
-    agenda = PollQueue(lambda one: one.created)
-    outages = down(agenda)
+    queue = PollQueue(lambda one: one.created)
+    outages = down(queue)
     tracks = [track(str(n)) for n in range(5)]
     assert all(outages.park(one, 100.0) for one in tracks)
     planned = [one for one in tracks if one.due is not None]
     assert planned == tracks[:1]
-    assert 100.8 <= agenda.next_due() <= 101.2
+    assert 100.8 <= queue.next_due() <= 101.2
 
 
 def test_answered_probe_frees_all() -> None:
     """The poll that is answered plans every poll that waited for now, and says how long it was."""
-    agenda = PollQueue(lambda one: one.created)
-    outages = down(agenda)
+    queue = PollQueue(lambda one: one.created)
+    outages = down(queue)
     tracks = [track(str(n)) for n in range(5)]
     for one in tracks:
         outages.park(one, 100.0)
-    due = agenda.next_due()
-    probe = agenda.pop_due(due)
+    due = queue.next_due()
+    probe = queue.pop_due(due)
     assert probe is tracks[0]
     assert outages.park(probe, due) is False
     outages.sent(probe, due)
@@ -71,13 +71,13 @@ def test_answered_probe_frees_all() -> None:
 
 def test_failed_probe_makes_room_for_the_next() -> None:
     """After a probe in vain another of the waiting polls is the next one."""
-    agenda = PollQueue(lambda one: one.created)
-    outages = down(agenda)
+    queue = PollQueue(lambda one: one.created)
+    outages = down(queue)
     tracks = [track(str(n)) for n in range(3)]
     for one in tracks:
         outages.park(one, 100.0)
-    due = agenda.next_due()
-    probe = agenda.pop_due(due)
+    due = queue.next_due()
+    probe = queue.pop_due(due)
     assert probe is not None
     outages.sent(probe, due)
     probe.polled_at = due
@@ -90,30 +90,30 @@ def test_failed_probe_makes_room_for_the_next() -> None:
 def test_candidate_that_goes_away_is_replaced() -> None:
     """A planned probe whose task ends or is polled otherwise does not leave the rest waiting."""
     for leave in ("ends", "asked"):
-        agenda = PollQueue(lambda one: one.created)
-        outages = down(agenda)
+        queue = PollQueue(lambda one: one.created)
+        outages = down(queue)
         first, second = track("1"), track("2")
         for one in (first, second):
             outages.park(one, 100.0)
         if leave == "ends":
             first.outcome, first.due = Result("1", "m", ()), None
         else:
-            agenda.ask(first)
-            assert agenda.pop_due(100.0) is first
+            queue.ask(first)
+            assert queue.pop_due(100.0) is first
         outages.checked(first, 100.0)
         assert second.due is not None, leave
-        assert agenda.next_due() < math.inf
+        assert queue.next_due() < math.inf
 
 
 def test_unclear_probe() -> None:
     """A probe that met a 429 leaves the outage on, and another probe may go."""
-    agenda = PollQueue(lambda one: one.created)
-    outages = down(agenda)
+    queue = PollQueue(lambda one: one.created)
+    outages = down(queue)
     one, two = track("1"), track("2")
     for waiting in (one, two):
         outages.park(waiting, 100.0)
-    due = agenda.next_due()
-    agenda.pop_due(due)
+    due = queue.next_due()
+    queue.pop_due(due)
     outages.sent(one, due)
     one.polled_at = due
     outages.unclear(one)

@@ -191,7 +191,7 @@ async def test_an_answer_that_cannot_be_judged(
         return working(answer, ref)
 
     with monkeypatch.context() as patch:
-        patch.setattr(verdicts, "judge_look", broken)
+        patch.setattr(verdicts, "judge_poll", broken)
         assert len(await asyncio.gather(*others)) == 2
         with pytest.raises(APIConnectionError, match=f"{odd.id}: .* raised RuntimeError") as caught:
             await odd.refresh()
@@ -221,8 +221,8 @@ async def test_a_cancellation_that_a_transport_raises(
     task, get = await client.submit(CASTLE), Api.get
     left = [asyncio.CancelledError()]
 
-    async def cancelled(line: Api, permit: Permit, path: str) -> Answer:
-        answer = await get(line, permit, path)
+    async def cancelled(api: Api, permit: Permit, path: str) -> Answer:
+        answer = await get(api, permit, path)
         if left:
             raise left.pop()
         return answer

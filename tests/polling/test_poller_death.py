@@ -74,8 +74,8 @@ PLACES: Final = [
     # The poller itself.
     Place(Poller, "_until_due"),
     Place(Poller, "_admitted"),
-    Place(Poller, "_send_look"),
-    Place(Poller, "_look"),
+    Place(Poller, "_send_poll"),
+    Place(Poller, "_poll"),
     Place(poller_module, "quote"),
     Place(poller_module, "_no_answer", polls=Fault.reset_before()),
     # The agenda.
@@ -97,10 +97,10 @@ PLACES: Final = [
     Place(TaskRegistry, "apply"),
     Place(TaskRegistry, "abandon_expired", lasts=LONG, asked=False),
     Place(TaskRegistry, "_still_running"),
-    Place(TaskRegistry, "_next_look"),
-    Place(TaskRegistry, "_look_failed", polls=DOWN),
-    Place(TaskRegistry, "_look_failed", polls=Fault.status(401)),
-    Place(TaskRegistry, "_next_look", polls=Fault.status(429)),
+    Place(TaskRegistry, "_next_poll"),
+    Place(TaskRegistry, "_poll_failed", polls=DOWN),
+    Place(TaskRegistry, "_poll_failed", polls=Fault.status(401)),
+    Place(TaskRegistry, "_next_poll", polls=Fault.status(429)),
     Place(TaskRegistry, "_missed", polls=Fault.status(404)),
     Place(TaskRegistry, "_settle", lasts=10.0, asked=False),
     # The way to the service.

@@ -25,148 +25,148 @@ def track(name: str, expires: float = 1_000.0, created: float = 0.0) -> TrackedT
     )
 
 
-def line(agenda: PollQueue, count: int) -> list[TrackedTask]:
+def line(queue: PollQueue, count: int) -> list[TrackedTask]:
     """Line up so many tracks, a second between their creations."""
     tracks = [track(str(n), created=float(n)) for n in range(count)]
     for one in tracks:
-        agenda.line_up(one)
+        queue.line_up(one)
     return tracks
 
 
 def test_polls_come_in_the_order_of_their_times() -> None:
     """Whoever is due first is taken first, and nobody before the time."""
-    agenda, a, b = PollQueue(first_poll), track("a"), track("b")
-    agenda.plan(a, 5.0)
-    agenda.plan(b, 3.0)
-    assert agenda.next_due() == 3.0
-    assert agenda.pop_due(2.9) is None
-    assert agenda.pop_due(3.0) is b
-    assert agenda.pop_due(10.0) is a
-    assert agenda.next_due() == math.inf
+    queue, a, b = PollQueue(first_poll), track("a"), track("b")
+    queue.plan(a, 5.0)
+    queue.plan(b, 3.0)
+    assert queue.next_due() == 3.0
+    assert queue.pop_due(2.9) is None
+    assert queue.pop_due(3.0) is b
+    assert queue.pop_due(10.0) is a
+    assert queue.next_due() == math.inf
 
 
 def test_a_new_plan_replaces_the_old_one() -> None:
     """A track that is planned anew is taken once, at the new time."""
-    agenda, a = PollQueue(first_poll), track("a")
-    agenda.plan(a, 3.0)
-    agenda.plan(a, 7.0)
-    assert agenda.pop_due(6.9) is None
-    assert agenda.pop_due(7.0) is a
-    assert agenda.pop_due(1e9) is None
+    queue, a = PollQueue(first_poll), track("a")
+    queue.plan(a, 3.0)
+    queue.plan(a, 7.0)
+    assert queue.pop_due(6.9) is None
+    assert queue.pop_due(7.0) is a
+    assert queue.pop_due(1e9) is None
 
 
 def test_asked_polls_come_first_and_once() -> None:
     """Asking twice plans one poll, before everything that is only due."""
-    agenda, a, b = PollQueue(first_poll), track("a"), track("b")
-    agenda.plan(a, 1.0)
-    agenda.plan(b, 9.0)
-    agenda.ask(b)
-    agenda.ask(b)
-    assert agenda.has_asked
-    assert agenda.next_due() == -math.inf
-    assert [agenda.pop_due(2.0), agenda.pop_due(2.0), agenda.pop_due(20.0)] == [b, a, None]
+    queue, a, b = PollQueue(first_poll), track("a"), track("b")
+    queue.plan(a, 1.0)
+    queue.plan(b, 9.0)
+    queue.ask(b)
+    queue.ask(b)
+    assert queue.has_asked
+    assert queue.next_due() == -math.inf
+    assert [queue.pop_due(2.0), queue.pop_due(2.0), queue.pop_due(20.0)] == [b, a, None]
 
 
 def test_asked_polls_leave_every_second_turn() -> None:
     """However many polls are asked for, those that are due by themselves have a half of all."""
-    agenda = PollQueue(first_poll)
+    queue = PollQueue(first_poll)
     due, asked, later = (
         [track(f"due{n}") for n in range(2)],
         [track("a") for _ in range(4)],
         track("z"),
     )
     for one in due:
-        agenda.plan(one, 1.0)
-    agenda.plan(later, 9.0)
+        queue.plan(one, 1.0)
+    queue.plan(later, 9.0)
     for one in asked:
-        agenda.ask(one)
-    turns = [(agenda.is_turn_of_asked(2.0), agenda.pop_due(2.0)) for _ in range(6)]
+        queue.ask(one)
+    turns = [(queue.is_turn_of_asked(2.0), queue.pop_due(2.0)) for _ in range(6)]
     assert [is_asked for is_asked, _ in turns] == [True, False, True, False, True, True]
     taken = [one for _, one in turns]
     assert taken == [asked[0], due[0], asked[1], due[1], asked[2], asked[3]]
-    assert not agenda.has_asked
-    assert agenda.next_due() == agenda.next_scheduled() == 9.0
+    assert not queue.has_asked
+    assert queue.next_due() == queue.next_scheduled() == 9.0
 
 
 def test_expiry_of_what_is_not_over() -> None:
     """Only tracks that are not over expire, in the order of their times."""
-    agenda, a, b = PollQueue(first_poll), track("a", 10.0), track("b", 20.0)
-    agenda.expect(a)
-    agenda.expect(b)
-    assert agenda.next_expiry() == 10.0
-    assert agenda.pop_expired(9.0) is None
+    queue, a, b = PollQueue(first_poll), track("a", 10.0), track("b", 20.0)
+    queue.expect(a)
+    queue.expect(b)
+    assert queue.next_expiry() == 10.0
+    assert queue.pop_expired(9.0) is None
     a.outcome = Result("a", "m", ())
-    assert agenda.next_expiry() == 20.0
-    assert agenda.pop_expired(20.0) is b
-    assert agenda.next_expiry() == math.inf
+    assert queue.next_expiry() == 20.0
+    assert queue.pop_expired(20.0) is b
+    assert queue.next_expiry() == math.inf
 
 
 def test_tracks_that_are_over_do_not_pile_up() -> None:
     """Of ten thousand tracks that end long before their age limit, few stay in memory."""
-    agenda = PollQueue(first_poll)
+    queue = PollQueue(first_poll)
     for n in range(10_000):
         one = track(str(n))
-        agenda.expect(one)
+        queue.expect(one)
         one.outcome = Result(str(n), "m", ())
-        agenda.forget(one)
-    assert len(agenda._expiries) <= 65
+        queue.forget(one)
+    assert len(queue._expiries) <= 65
 
 
 def test_a_line_is_polled_at_in_its_order() -> None:
     """First polls come in the order of creation, each when it is due."""
-    agenda = PollQueue(first_poll)
-    a, b, c = line(agenda, 3)
-    assert [agenda.pop_due(19.9), agenda.pop_due(20.0), agenda.pop_due(20.5)] == [None, a, None]
-    assert [agenda.pop_due(30.0), agenda.pop_due(30.0), agenda.pop_due(30.0)] == [b, c, None]
-    assert agenda._lines == {}
+    queue = PollQueue(first_poll)
+    a, b, c = line(queue, 3)
+    assert [queue.pop_due(19.9), queue.pop_due(20.0), queue.pop_due(20.5)] == [None, a, None]
+    assert [queue.pop_due(30.0), queue.pop_due(30.0), queue.pop_due(30.0)] == [b, c, None]
+    assert queue._lines == {}
 
 
 def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as tasks are known to be quicker, all of their first polls are due earlier."""
-    agenda = PollQueue(first_poll)
-    tracks = line(agenda, 100)
+    queue = PollQueue(first_poll)
+    tracks = line(queue, 100)
     monkeypatch.setitem(FIRST, "m", 5.0)
-    agenda.reconsider("m")
-    agenda.reconsider("of which there are none")
-    assert [agenda.pop_due(200.0) for _ in tracks] == tracks
-    assert agenda.next_due() == math.inf
+    queue.reconsider("m")
+    queue.reconsider("of which there are none")
+    assert [queue.pop_due(200.0) for _ in tracks] == tracks
+    assert queue.next_due() == math.inf
 
 
 def test_a_line_without_its_first() -> None:
     """Whoever is first in line and is asked for, or is over, lets the next one step forward."""
-    agenda = PollQueue(first_poll)
-    a, b, c = line(agenda, 3)
-    agenda.expect(b)
-    agenda.ask(a)
-    agenda.reconsider("m")
-    assert agenda.pop_due(0.0) is a
-    assert agenda.next_due() == 21.0
+    queue = PollQueue(first_poll)
+    a, b, c = line(queue, 3)
+    queue.expect(b)
+    queue.ask(a)
+    queue.reconsider("m")
+    assert queue.pop_due(0.0) is a
+    assert queue.next_due() == 21.0
     b.outcome, b.due = Result("1", "m", ()), None
-    agenda.forget(b)
-    assert agenda.next_due() == 22.0
-    assert agenda.pop_due(22.0) is c
+    queue.forget(b)
+    assert queue.next_due() == 22.0
+    assert queue.pop_due(22.0) is c
 
 
 def test_a_line_without_one_in_the_middle() -> None:
     """Whoever was polled, or is over, is passed over when its turn comes."""
-    agenda = PollQueue(first_poll)
-    a, b, c, d = line(agenda, 4)
-    agenda.expect(c)
-    agenda.ask(b)
-    assert agenda.pop_due(0.0) is b
+    queue = PollQueue(first_poll)
+    a, b, c, d = line(queue, 4)
+    queue.expect(c)
+    queue.ask(b)
+    assert queue.pop_due(0.0) is b
     b.polls = 1
     c.outcome = Result("2", "m", ())
-    agenda.forget(c)
-    assert agenda.pop_due(30.0) is a
-    assert agenda.pop_due(30.0) is d
-    assert agenda.pop_due(1e9) is None
+    queue.forget(c)
+    assert queue.pop_due(30.0) is a
+    assert queue.pop_due(30.0) is d
+    assert queue.pop_due(1e9) is None
 
 
 def test_a_line_whose_next_is_asked_for() -> None:
     """Whoever is asked for before its turn keeps that place when its turn comes."""
-    agenda = PollQueue(first_poll)
-    a, b = line(agenda, 2)
-    assert agenda.pop_due(20.0) is a
-    agenda.ask(b)
-    assert agenda.pop_due(20.0) is b
-    assert agenda.pop_due(1e9) is None
+    queue = PollQueue(first_poll)
+    a, b = line(queue, 2)
+    assert queue.pop_due(20.0) is a
+    queue.ask(b)
+    assert queue.pop_due(20.0) is b
+    assert queue.pop_due(1e9) is None

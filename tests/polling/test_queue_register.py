@@ -24,14 +24,14 @@ def test_enter_and_leave() -> None:
     tracks = [track(number) for number in range(20)]
     for one in tracks:
         register.enter(one)
-        register.agenda.line_up(one)
+        register.queue.line_up(one)
     assert list(register.tracks.values()) == tracks
     assert register.model_of["task_3"] == "flux-kontext"
-    assert register.agenda.next_expiry() == 100.0
-    assert register.agenda.next_due() == 20.0
+    assert register.queue.next_expiry() == 100.0
+    assert register.queue.next_due() == 20.0
     for one in tracks[:10]:
         one.due = None  # As when it is over.
         register.leave(one, 33.0)
     assert list(register.tracks.values()) == tracks[10:]
     assert "task_3" not in register.model_of
-    assert register.agenda.next_due() > 30.0  # What they lasted moved the first poll.
+    assert register.queue.next_due() > 30.0  # What they lasted moved the first poll.

@@ -42,7 +42,7 @@ def running(created: float | None = None) -> verdicts.Running:
 
 
 @pytest.fixture
-async def ledger(events: list[Event]) -> TaskRegistry:
+async def registry(events: list[Event]) -> TaskRegistry:
     """Return a ledger with a plan of 20 s and 3 s."""
     limiter = Limiter()
     return TaskRegistry(
@@ -51,7 +51,7 @@ async def ledger(events: list[Event]) -> TaskRegistry:
 
 
 def opened(
-    ledger: TaskRegistry,
+    registry: TaskRegistry,
     *,
     now: float = 0.0,
     at_once: bool = False,
@@ -59,56 +59,56 @@ def opened(
     ref: TaskRef = REF,
 ) -> TrackedTask:
     """Take up the task of these tests."""
-    slot = ledger._limiter.slot_above()
-    return ledger.open(ref, ref.model, slot, now=now, at_once=at_once, seen=seen)
+    slot = registry._limiter.slot_above()
+    return registry.open(ref, ref.model, slot, now=now, at_once=at_once, seen=seen)
 
 
-async def test_first_poll(ledger: TaskRegistry) -> None:
+async def test_first_poll(registry: TaskRegistry) -> None:
     """A new task is polled by its plan, an attached one at once."""
-    track = opened(ledger)
-    assert ledger.next_due(19.9) is None
-    assert ledger.next_due(20.31) is track
+    track = opened(registry)
+    assert registry.next_due(19.9) is None
+    assert registry.next_due(20.31) is track
     assert (track.polling, track.polls) == (True, 1)
-    assert ledger.next_due(1e6) is None
+    assert registry.next_due(1e6) is None
 
 
-async def test_opening_twice(ledger: TaskRegistry) -> None:
+async def test_opening_twice(registry: TaskRegistry) -> None:
     """A task that is known already keeps its track, and the second slot is free."""
-    assert opened(ledger) is opened(ledger)
-    assert ledger._limiter.slots_used == 1
+    assert opened(registry) is opened(registry)
+    assert registry._limiter.slots_used == 1
 
 
-async def test_success_settles_once(ledger: TaskRegistry, events: list[Event]) -> None:
+async def test_success_settles_once(registry: TaskRegistry, events: list[Event]) -> None:
     """The first outcome counts; a later poll changes nothing."""
-    track = opened(ledger)
-    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 25.0)
-    ledger.apply(track, running(), 26.0)
+    track = opened(registry)
+    registry.apply(track, verdicts.Over(snapshot("success"), RESULT), 25.0)
+    registry.apply(track, running(), 26.0)
     assert track.outcome is RESULT
-    assert (ledger.succeeded, ledger.failed, ledger.tracks) == (1, 0, {})
-    assert ledger._limiter.slots_used == 0
+    assert (registry.succeeded, registry.failed, registry.tracks) == (1, 0, {})
+    assert registry._limiter.slots_used == 0
     assert len(events) == 1
 
 
-async def test_faults_back_off_and_are_forgotten(ledger: TaskRegistry) -> None:
+async def test_faults_back_off_and_are_forgotten(registry: TaskRegistry) -> None:
     """Polls that tell nothing come ever later, up to a minute; a telling one resets that."""
-    track = opened(ledger)
+    track = opened(registry)
     pauses: list[float] = []
     for _ in range(8):
-        ledger.outages.told(track, 0.0)  # Other tasks are polled well meanwhile.
-        ledger.apply(track, verdicts.Faulty(APIConnectionError("x")), 100.0)
+        registry.outages.told(track, 0.0)  # Other tasks are polled well meanwhile.
+        registry.apply(track, verdicts.Faulty(APIConnectionError("x")), 100.0)
         assert track.due is not None
         pauses.append(track.due - 100.0)
     bounds = [3, 6, 12, 24, 48, 60, 60, 60]
     assert all(low <= got <= 1.1 * low for got, low in zip(pauses, bounds, strict=True))
-    ledger.apply(track, running(), 100.0)
+    registry.apply(track, running(), 100.0)
     assert track.faults == 0
 
 
-async def test_throttled_polls_are_no_faults(ledger: TaskRegistry) -> None:
+async def test_throttled_polls_are_no_faults(registry: TaskRegistry) -> None:
     """A 429 plans the next poll as usual: the limiter's gate does the waiting."""
-    track = opened(ledger)
+    track = opened(registry)
     for _ in range(8):
-        ledger.apply(track, verdicts.Throttled(RateLimitError("x", status=429)), 100.0)
+        registry.apply(track, verdicts.Throttled(RateLimitError("x", status=429)), 100.0)
     assert track.due is not None
     assert 103 <= track.due <= 103.31
 
@@ -117,103 +117,103 @@ MISSING = verdicts.Missing(NotFoundError("x", status=404))
 FAULTY = verdicts.Faulty(APIConnectionError("x"))
 
 
-async def test_misses_need_five_polls_and_ten_seconds(ledger: TaskRegistry) -> None:
+async def test_misses_need_five_polls_and_ten_seconds(registry: TaskRegistry) -> None:
     """A task never seen counts as gone after five 404s over at least ten seconds."""
-    track = opened(ledger, at_once=True, seen=False)
+    track = opened(registry, at_once=True, seen=False)
     for now in (0.0, 1.0, 2.0, 3.0, 9.9):
-        ledger.apply(track, MISSING, now)
-        ledger.apply(track, FAULTY, now)
+        registry.apply(track, MISSING, now)
+        registry.apply(track, FAULTY, now)
     assert track.outcome is None
-    ledger.apply(track, MISSING, 10.0)
+    registry.apply(track, MISSING, 10.0)
     assert isinstance(track.outcome, TaskNotFoundError)
     assert track.outcome.__cause__ is MISSING.error
 
 
 @pytest.mark.parametrize("how", ["bought", "found"])
 async def test_a_task_that_was_seen_is_missed_for_two_minutes(
-    ledger: TaskRegistry, how: str
+    registry: TaskRegistry, how: str
 ) -> None:
     """A task bought here or once found counts as gone after 404s and nothing else for 2 min."""
-    track = opened(ledger, at_once=True, seen=how == "bought")
+    track = opened(registry, at_once=True, seen=how == "bought")
     if how == "found":
-        ledger.apply(track, running(), 0.0)
+        registry.apply(track, running(), 0.0)
     for now in (0.0, 10.0, 60.0, 110.0):
-        ledger.apply(track, MISSING, now)
-    ledger.apply(track, FAULTY, 119.0)
+        registry.apply(track, MISSING, now)
+    registry.apply(track, FAULTY, 119.0)
     for now in (120.0, 130.0, 140.0, 150.0, 239.9):
-        ledger.apply(track, MISSING, now)
+        registry.apply(track, MISSING, now)
     assert track.outcome is None
-    ledger.apply(track, MISSING, 240.0)
+    registry.apply(track, MISSING, 240.0)
     assert isinstance(track.outcome, TaskNotFoundError)
 
 
 @pytest.mark.parametrize("models", [1, 5])
-async def test_a_crowd_that_is_missing_is_an_outage(ledger: TaskRegistry, models: int) -> None:
+async def test_a_crowd_that_is_missing_is_an_outage(registry: TaskRegistry, models: int) -> None:
     """Five tasks that are missing at once are kept, of one model or of all of the client."""
     refs = [TaskRef(f"flux-kontext-{n % models}", str(n)) for n in range(5)]
-    tracks = [opened(ledger, ref=ref) for ref in refs]
+    tracks = [opened(registry, ref=ref) for ref in refs]
     for now in range(0, 1_500, 30):
         for track in tracks:
-            ledger.apply(track, MISSING, float(now))
+            registry.apply(track, MISSING, float(now))
     assert [track.outcome for track in tracks] == [None] * 5
-    assert ledger._limiter.slots_used == 5
+    assert registry._limiter.slots_used == 5
     # The service knows a task again, so that it is no outage: the others are gone.
-    ledger.apply(tracks[0], running(), 1_500.0)
+    registry.apply(tracks[0], running(), 1_500.0)
     for track in tracks[1:]:
-        ledger.apply(track, MISSING, 1_501.0)
+        registry.apply(track, MISSING, 1_501.0)
     assert {type(track.outcome) for track in tracks[1:]} == {TaskNotFoundError}
-    for track in ledger.outages._models.values():
+    for track in registry.outages._models.values():
         assert not track.missing
-    assert not ledger.outages._all.missing
+    assert not registry.outages._all.missing
 
 
-async def test_four_that_are_missing_are_no_crowd(ledger: TaskRegistry) -> None:
+async def test_four_that_are_missing_are_no_crowd(registry: TaskRegistry) -> None:
     """Few tasks that the service does not know are gone, and many beside one that it knows."""
-    tracks = [opened(ledger, ref=TaskRef(REF.model, str(n))) for n in range(4)]
+    tracks = [opened(registry, ref=TaskRef(REF.model, str(n))) for n in range(4)]
     for now in range(0, 125, 5):
         for track in tracks:
-            ledger.apply(track, MISSING, float(now))
+            registry.apply(track, MISSING, float(now))
     assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
-    known, *tracks = [opened(ledger, ref=TaskRef(REF.model, f"b{n}")) for n in range(10)]
+    known, *tracks = [opened(registry, ref=TaskRef(REF.model, f"b{n}")) for n in range(10)]
     for now in range(0, 125, 5):
-        ledger.apply(known, running(), float(now))
+        registry.apply(known, running(), float(now))
         for track in tracks:
-            ledger.apply(track, MISSING, float(now))
+            registry.apply(track, MISSING, float(now))
     assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
 
 
-async def test_many_mistyped_ids_are_told_after_two_minutes(ledger: TaskRegistry) -> None:
+async def test_many_mistyped_ids_are_told_after_two_minutes(registry: TaskRegistry) -> None:
     """Tasks never seen that are missing in a crowd count as gone after two minutes."""
-    tracks = [opened(ledger, ref=TaskRef(REF.model, str(n)), seen=False) for n in range(5)]
+    tracks = [opened(registry, ref=TaskRef(REF.model, str(n)), seen=False) for n in range(5)]
     for now in range(0, 120, 2):
         for track in tracks:
-            ledger.apply(track, MISSING, float(now))
+            registry.apply(track, MISSING, float(now))
     assert [track.outcome for track in tracks] == [None] * 5
     for track in tracks:
-        ledger.apply(track, MISSING, 120.0)
+        registry.apply(track, MISSING, 120.0)
     assert {type(track.outcome) for track in tracks} == {TaskNotFoundError}
 
 
-async def test_denied_pauses_and_refresh_resumes(ledger: TaskRegistry) -> None:
+async def test_denied_pauses_and_refresh_resumes(registry: TaskRegistry) -> None:
     """A denied task is halted with nothing planned, until a poll tells again."""
-    track = opened(ledger)
-    ledger.next_due(30.0)
-    ledger.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
+    track = opened(registry)
+    registry.next_due(30.0)
+    registry.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
     assert track.due is None
     assert isinstance(track.verdict(), AuthenticationError)
-    ledger.apply(track, running(), 40.0)
+    registry.apply(track, running(), 40.0)
     assert track.verdict() is None
     assert track.due is not None
 
 
-async def test_denied_task_still_expires(ledger: TaskRegistry) -> None:
+async def test_denied_task_still_expires(registry: TaskRegistry) -> None:
     """A task whose polls pause gives its slot back at its age limit, and is polled at once more."""
-    track, denied = opened(ledger), verdicts.Denied(AuthenticationError("x", status=401))
-    ledger.apply(track, denied, 30.0)
-    ledger.abandon_expired(1_800.0 + EXPIRY_GRACE)
-    assert ledger._limiter.slots_used == 0
-    assert ledger.next_due(1_800.0 + EXPIRY_GRACE) is track
-    ledger.apply(track, denied, 1_801.0 + EXPIRY_GRACE)
+    track, denied = opened(registry), verdicts.Denied(AuthenticationError("x", status=401))
+    registry.apply(track, denied, 30.0)
+    registry.abandon_expired(1_800.0 + EXPIRY_GRACE)
+    assert registry._limiter.slots_used == 0
+    assert registry.next_due(1_800.0 + EXPIRY_GRACE) is track
+    registry.apply(track, denied, 1_801.0 + EXPIRY_GRACE)
     assert isinstance(track.outcome, TaskAbandonedError)
 
 
@@ -226,93 +226,93 @@ END = 1_800.0 + EXPIRY_GRACE
     ids=lambda verdict: type(verdict).__name__,
 )
 async def test_a_last_poll_at_the_age_limit(
-    ledger: TaskRegistry, verdict: verdicts.PollVerdict
+    registry: TaskRegistry, verdict: verdicts.PollVerdict
 ) -> None:
     """At its age limit a task gives its slot back, and ends with a poll that goes out then."""
-    track = opened(ledger)
-    assert ledger.next_due(21.0) is track
-    ledger.apply(track, running(), 21.5)
-    ledger.abandon_expired(END)
+    track = opened(registry)
+    assert registry.next_due(21.0) is track
+    registry.apply(track, running(), 21.5)
+    registry.abandon_expired(END)
     assert track.outcome is None
-    assert ledger._limiter.slots_used == 0
-    assert ledger.next_due(END) is track
-    ledger.apply(track, verdict, END + 0.5)
+    assert registry._limiter.slots_used == 0
+    assert registry.next_due(END) is track
+    registry.apply(track, verdict, END + 0.5)
     assert isinstance(track.outcome, TaskAbandonedError)
     assert "no poll" not in str(track.outcome)
-    assert (ledger.tracks, ledger.agenda.next_due()) == ({}, float("inf"))
+    assert (registry.tracks, registry.queue.next_due()) == ({}, float("inf"))
 
 
-async def test_a_result_past_the_age_limit(ledger: TaskRegistry) -> None:
+async def test_a_result_past_the_age_limit(registry: TaskRegistry) -> None:
     """A task is kept past its age limit while polls tell nothing, and its result is not lost."""
-    track = opened(ledger)
-    ledger.abandon_expired(END)
+    track = opened(registry)
+    registry.abandon_expired(END)
     now = END
     for verdict in (FAULTY, verdicts.Throttled(RateLimitError("x", status=429)), FAULTY):
-        assert ledger.next_due(now) is track
-        ledger.apply(track, verdict, now)
+        assert registry.next_due(now) is track
+        registry.apply(track, verdict, now)
         assert track.outcome is None
         assert track.due is not None
         now = track.due
     assert now < END + 20
-    assert ledger.next_due(now) is track
-    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), now)
+    assert registry.next_due(now) is track
+    registry.apply(track, verdicts.Over(snapshot("success"), RESULT), now)
     assert track.outcome is RESULT
 
 
-async def test_everything_has_a_deadline(ledger: TaskRegistry) -> None:
+async def test_everything_has_a_deadline(registry: TaskRegistry) -> None:
     """A task of which no poll tells anything is abandoned at twice its age limit, and says so."""
-    track = opened(ledger)
-    ledger.abandon_expired(END)
-    assert ledger.next_due(END) is track
-    ledger.apply(track, FAULTY, END + 1)
-    ledger.abandon_expired(END + 1_799.0)
+    track = opened(registry)
+    registry.abandon_expired(END)
+    assert registry.next_due(END) is track
+    registry.apply(track, FAULTY, END + 1)
+    registry.abandon_expired(END + 1_799.0)
     assert track.outcome is None
-    ledger.abandon_expired(END + 1_800.0)
+    registry.abandon_expired(END + 1_800.0)
     assert isinstance(track.outcome, TaskAbandonedError)
     assert "not over after 3630 s, past its age limit, as far as is known: no poll" in str(
         track.outcome
     )
 
 
-async def test_expiry_waits_for_a_poll_under_way(ledger: TaskRegistry) -> None:
+async def test_expiry_waits_for_a_poll_under_way(registry: TaskRegistry) -> None:
     """A task is not abandoned while a poll is on its way: it may bring the result."""
-    track = opened(ledger)
-    ledger.next_due(30.0)
-    ledger.abandon_expired(END)
+    track = opened(registry)
+    registry.next_due(30.0)
+    registry.abandon_expired(END)
     assert track.outcome is None
-    ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), END + 1)
-    ledger.abandon_expired(END + 1_000)
+    registry.apply(track, verdicts.Over(snapshot("success"), RESULT), END + 1)
+    registry.abandon_expired(END + 1_000)
     assert track.outcome is RESULT
-    assert ledger.agenda.next_expiry() == float("inf")
+    assert registry.queue.next_expiry() == float("inf")
 
 
 async def test_load_stretches_polls() -> None:
     """A thousand tasks past their first poll stretch 3 s to twice that; ended ones do not."""
-    ledger = TaskRegistry(
+    registry = TaskRegistry(
         Polling.fixed(20, 3), Limiter(), Reporter(None), random.Random(1), ConcurrencyLimit()
     )
     tracks = []
     for n in range(1_000):
-        slot = ledger._limiter.slot_above()
+        slot = registry._limiter.slot_above()
         ref = TaskRef("flux-kontext", str(n))
-        tracks.append(ledger.open(ref, ref.model, slot, now=0.0, at_once=False))
+        tracks.append(registry.open(ref, ref.model, slot, now=0.0, at_once=False))
     for track in tracks:
-        ledger.apply(track, running(), 100.0)
+        registry.apply(track, running(), 100.0)
     assert tracks[-1].due is not None
     assert 106 <= tracks[-1].due <= 106.7
     for track in tracks[1:]:
-        ledger.apply(track, verdicts.Over(snapshot("success"), RESULT), 110.0)
-    ledger.apply(tracks[0], running(), 120.0)
+        registry.apply(track, verdicts.Over(snapshot("success"), RESULT), 110.0)
+    registry.apply(tracks[0], running(), 120.0)
     assert tracks[0].due is not None
     assert 123 <= tracks[0].due <= 123.31
 
 
-async def test_attached_task_is_dated_by_the_service(ledger: TaskRegistry) -> None:
+async def test_attached_task_is_dated_by_the_service(registry: TaskRegistry) -> None:
     """`createTime` dates an attached task; until it is told, polls follow the interval."""
-    track = opened(ledger, at_once=True)
-    ledger.apply(track, running(), 97.0)
+    track = opened(registry, at_once=True)
+    registry.apply(track, running(), 97.0)
     assert track.due == pytest.approx(100.0, abs=0.4)
-    ledger.apply(track, running(time.time() - 12.0), 100.0)
+    registry.apply(track, running(time.time() - 12.0), 100.0)
     assert track.created == pytest.approx(88.0, abs=0.1)
     assert track.due == pytest.approx(108.0, abs=0.4)
 
@@ -332,22 +332,22 @@ async def test_an_absurd_creation(learner: TaskRegistry, created: float) -> None
     assert all(0 <= seconds <= 1_800.0 for seconds in durations._newest)
 
 
-async def test_the_clock_of_the_service(ledger: TaskRegistry) -> None:
+async def test_the_clock_of_the_service(registry: TaskRegistry) -> None:
     """An attached task is dated by the answer's own date, however wrong this clock is."""
-    track = opened(ledger, at_once=True)
+    track = opened(registry, at_once=True)
     date, made = "Fri, 09 Jan 2026 13:33:50 GMT", 1_767_965_618.0
-    ledger.apply(track, verdicts.Running(snapshot(), made, date), 100.0)
+    registry.apply(track, verdicts.Running(snapshot(), made, date), 100.0)
     assert track.created == pytest.approx(88.0)
 
 
-async def test_halt_tells_everybody(ledger: TaskRegistry) -> None:
+async def test_halt_tells_everybody(registry: TaskRegistry) -> None:
     """When nobody polls any more, each unfinished task says why."""
-    track, reason = opened(ledger), APIConnectionError("x")
-    ledger.halt_all(reason, 0.0)
+    track, reason = opened(registry), APIConnectionError("x")
+    registry.halt_all(reason, 0.0)
     assert track.verdict() is reason
     assert track.outcome is None
     # The task goes on at the service, and so does its slot.
-    assert ledger._limiter.slots_used == 1
+    assert registry._limiter.slots_used == 1
 
 
 # --- what is learned -----------------------------------------------------------------------------
@@ -362,14 +362,14 @@ async def learner(events: list[Event]) -> TaskRegistry:
 
 
 def live(
-    ledger: TaskRegistry, name: str, over: verdicts.Over, *, at: float, polls: float
+    registry: TaskRegistry, name: str, over: verdicts.Over, *, at: float, polls: float
 ) -> TrackedTask:
     """Let a task go from its creation at a time to the poll that finds it over."""
     ref = TaskRef(REF.model, name)
-    track = ledger.open(ref, REF.model, ledger._limiter.slot_above(), now=at, at_once=False)
-    ledger.agenda.ask(track)
-    assert ledger.next_due(at + polls) is track
-    ledger.apply(track, over, at + polls)
+    track = registry.open(ref, REF.model, registry._limiter.slot_above(), now=at, at_once=False)
+    registry.queue.ask(track)
+    assert registry.next_due(at + polls) is track
+    registry.apply(track, over, at + polls)
     return track
 
 
@@ -399,7 +399,7 @@ async def test_what_was_seen_running_is_believed(learner: TaskRegistry) -> None:
             (130.0, running()),
             (140.0, verdicts.Over(snapshot("success"), RESULT, 1.0)),
         ):
-            learner.agenda.ask(track)
+            learner.queue.ask(track)
             assert learner.next_due(at) is track
             learner.apply(track, verdict, at + 0.2)
     sample = learner.schedule._kinds[REF.model].sample
@@ -415,11 +415,11 @@ async def test_first_polls_move_as_durations_are_learned(learner: TaskRegistry) 
         )
         for n in range(3)
     ]  # fmt: skip
-    assert learner.agenda.next_due() == 120.0
+    assert learner.queue.next_due() == 120.0
     over = verdicts.Over(snapshot("success"), RESULT, 5.0)
     for number in range(8):
         live(learner, str(number), over, at=100.0, polls=6.0)
-    assert learner.agenda.next_due() < 108.0
+    assert learner.queue.next_due() < 108.0
     assert [learner.next_due(115.0) for _ in range(4)] == [*waiting, None]
 
 
@@ -433,7 +433,7 @@ async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: TaskRegis
     learner.apply(track, running(None), 200.5)
     assert track.due is not None
     assert 225 < track.due < 240
-    learner.agenda.ask(track)
+    learner.queue.ask(track)
     learner.next_due(210.0)
     learner.apply(track, verdicts.Over(snapshot("success"), RESULT, None), 210.5)
     assert learner.schedule._kinds[REF.model].durations.ended == 8

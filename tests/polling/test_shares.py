@@ -22,7 +22,7 @@ def track(name: str, model: str = "m") -> TrackedTask:
 
 
 @pytest.fixture
-def agenda() -> PollQueue:
+def queue() -> PollQueue:
     """Return an empty agenda."""
     return PollQueue(lambda one: one.created)
 
@@ -42,45 +42,45 @@ def send(shares: ModelShares, places: ConcurrencyLimit, model: str) -> list[Trac
     return sent
 
 
-def test_a_model_that_is_alone_takes_every_place(agenda: PollQueue) -> None:
+def test_a_model_that_is_alone_takes_every_place(queue: PollQueue) -> None:
     """Nobody else needs one."""
     places = ConcurrencyLimit()
-    assert len(send(ModelShares(agenda, places), places, "m")) == 24
+    assert len(send(ModelShares(queue, places), places, "m")) == 24
 
 
-def test_each_model_leaves_some(agenda: PollQueue) -> None:
+def test_each_model_leaves_some(queue: PollQueue) -> None:
     """Of 24 places for polls one model takes 18, the next one most of the rest, and so on."""
     places = ConcurrencyLimit()
-    shares = ModelShares(agenda, places)
+    shares = ModelShares(queue, places)
     for model in "abc":
         shares.opened(track("first", model))
     assert [len(send(shares, places, model)) for model in "abc"] == [18, 5, 1]
 
 
-def test_one_that_is_back_lets_the_next_one_go(agenda: PollQueue) -> None:
+def test_one_that_is_back_lets_the_next_one_go(queue: PollQueue) -> None:
     """It is the one that waited longest of those that still need a poll."""
     places = ConcurrencyLimit()
-    shares = ModelShares(agenda, places)
+    shares = ModelShares(queue, places)
     shares.opened(track("first", "other"))
     sent = send(shares, places, "m")
     over, halted, planned, polling, next_one, last = (track(f"late-{n}") for n in range(6))
     for one in (over, halted, planned, polling, next_one, last):
         assert shares.hold_back(one)
     over.outcome = halted.halted = ApixoError("it is over")  # type: ignore[assignment]
-    agenda.plan(planned, NOW + 5.0)
+    queue.plan(planned, NOW + 5.0)
     polling.polling = True
     shares.back(sent[0], NOW)
-    assert agenda.pop_due(NOW) is next_one
+    assert queue.pop_due(NOW) is next_one
     shares.back(sent[1], NOW)
-    assert agenda.pop_due(NOW) is last
+    assert queue.pop_due(NOW) is last
     shares.back(sent[2], NOW)
-    assert agenda.pop_due(NOW) is None
+    assert queue.pop_due(NOW) is None
 
 
-def test_the_last_place_is_given_to_whoever_has_none(agenda: PollQueue) -> None:
+def test_the_last_place_is_given_to_whoever_has_none(queue: PollQueue) -> None:
     """A model without a poll under way is never held back: nothing of it would come back."""
     places = ConcurrencyLimit()
-    shares = ModelShares(agenda, places)
+    shares = ModelShares(queue, places)
     places.used = 40
     for model in "ab":
         shares.opened(track("1", model))

@@ -46,7 +46,7 @@ class Paper:
 
 
 @pytest.fixture
-def claims(events: list[Event]) -> UnresolvedSubmits:
+def unresolved(events: list[Event]) -> UnresolvedSubmits:
     """Return claims about no task."""
     schedule = Polling.documented().schedule(random.Random(1))
     register = TaskIndex(schedule, PollQueue(lambda one: schedule.first(one.kind, one.created)))
@@ -58,63 +58,63 @@ def track(name: str = "unnamed-0", *, at: float = 100.0) -> TrackedTask:
     made = TrackedTask(
         TaskRef(MODEL, name), MODEL, PollTimes(20, 3), Slot(None), created=at, expires=1e6
     )
-    made.ticket = Paper()  # type: ignore[assignment]  # as much of one as is needed
+    made.subscription = Paper()  # type: ignore[assignment]  # as much of one as is needed
     return made
 
 
-def unnamed(claims: UnresolvedSubmits) -> TrackedTask:
+def unnamed(unresolved: UnresolvedSubmits) -> TrackedTask:
     """Return what stands for the task of an uncertain submit."""
     made = track()
-    assert made.ticket is not None
-    claims.wait_for(made, made.ticket)
+    assert made.subscription is not None
+    unresolved.wait_for(made, made.subscription)
     return made
 
 
-def test_nobody_waits_without_a_ticket(claims: UnresolvedSubmits) -> None:
+def test_nobody_waits_without_a_ticket(unresolved: UnresolvedSubmits) -> None:
     """A callback is awaited only with a place for it, and only once callbacks come."""
     made = track()
-    assert not claims.is_awaited_for(made)
-    claims.came(track(), None, 5.0)
-    assert claims.is_awaited_for(made)
-    made.ticket = None
-    assert not claims.is_awaited_for(made)
+    assert not unresolved.is_awaited_for(made)
+    unresolved.came(track(), None, 5.0)
+    assert unresolved.is_awaited_for(made)
+    made.subscription = None
+    assert not unresolved.is_awaited_for(made)
 
 
-def test_silence_and_its_end(claims: UnresolvedSubmits, events: list[Event]) -> None:
+def test_silence_and_its_end(unresolved: UnresolvedSubmits, events: list[Event]) -> None:
     """Tasks that are over untold make a silence, and one callback ends it."""
-    claims.came(track(), None, 4.0)
-    silences = [claims.is_silence(track()) for _ in range(SILENT_AFTER + 1)]
+    unresolved.came(track(), None, 4.0)
+    silences = [unresolved.is_silence(track()) for _ in range(SILENT_AFTER + 1)]
     assert silences == [*[False] * (SILENT_AFTER - 1), True, False]
-    assert not claims.is_awaited_for(track())
+    assert not unresolved.is_awaited_for(track())
     told = track()
-    claims.came(told, None, 5.0)
-    assert claims.is_awaited_for(told)
+    unresolved.came(told, None, 5.0)
+    assert unresolved.is_awaited_for(told)
     assert events == [CallbacksLost(SILENT_AFTER), CallbacksRestored()]
 
 
-def test_a_task_that_was_told_of_is_no_silence(claims: UnresolvedSubmits) -> None:
+def test_a_task_that_was_told_of_is_no_silence(unresolved: UnresolvedSubmits) -> None:
     """Its ticket is closed at the end, whatever it is."""
     for _ in range(3 * SILENT_AFTER):
         made = track()
-        claims.came(made, None, 5.0)
-        assert not claims.is_silence(made)
-        assert isinstance(made.ticket, Paper)
-        assert made.ticket.closed == 1
+        unresolved.came(made, None, 5.0)
+        assert not unresolved.is_silence(made)
+        assert isinstance(made.subscription, Paper)
+        assert made.subscription.closed == 1
 
 
-def test_a_claim_names_a_task(claims: UnresolvedSubmits, events: list[Event]) -> None:
+def test_a_claim_names_a_task(unresolved: UnresolvedSubmits, events: list[Event]) -> None:
     """A name enters the task, and a poll that finds it proves it."""
-    made = unnamed(claims)
-    assert claims.unnamed == {made}
+    made = unnamed(unresolved)
+    assert unresolved.unnamed == {made}
     assert made.expires == 220.0  # after the longest time of this model
-    claims.came(made, None, 105.0)
+    unresolved.came(made, None, 105.0)
     assert made.unnamed
-    claims.came(made, "task_7", 110.0)
+    unresolved.came(made, "task_7", 110.0)
     assert not made.unnamed
-    assert claims._register.tracks == {TaskRef(MODEL, "task_7"): made}
+    assert unresolved._register.tracks == {TaskRef(MODEL, "task_7"): made}
     assert made.expires == 100.0 + 1_800.0 + 870.0
-    assert claims.unnamed == set()
-    assert claims.prove(made, running(None), 111.0)
+    assert unresolved.unnamed == set()
+    assert unresolved.prove(made, running(None), 111.0)
     assert made.found
     assert events == [UncertainSubmitResolved(MODEL, "task_7", 11.0)]
 
@@ -122,15 +122,15 @@ def test_a_claim_names_a_task(claims: UnresolvedSubmits, events: list[Event]) ->
 SERVICE = 1_750_000_000.0  # The clock of the service when the clock of the loop is at 210.
 
 
-def test_a_claim_of_a_settled_task(claims: UnresolvedSubmits) -> None:
+def test_a_claim_of_a_settled_task(unresolved: UnresolvedSubmits) -> None:
     """Nor is the name of a task of another submit that is over."""
     other = track("task_7")
-    claims.came(other, None, 101.0)
-    claims.is_silence(other)
-    made = unnamed(claims)
-    claims.came(made, "task_7", 110.0)
+    unresolved.came(other, None, 101.0)
+    unresolved.is_silence(other)
+    made = unnamed(unresolved)
+    unresolved.came(made, "task_7", 110.0)
     assert made.unnamed
-    assert claims._register.tracks == {}
+    assert unresolved._register.tracks == {}
 
 
 def running(created: float | None) -> Running:
@@ -154,50 +154,50 @@ def running(created: float | None) -> Running:
     ],
 )
 def test_a_claim_of_an_older_task(
-    claims: UnresolvedSubmits, created: float | None, proved: bool
+    unresolved: UnresolvedSubmits, created: float | None, proved: bool
 ) -> None:
     """A task that was created before its submit was sent, at 100, is not its task."""
-    made = unnamed(claims)
-    claims.came(made, "task_7", 210.0)
-    assert claims.prove(made, running(created), 210.0) is proved
+    made = unnamed(unresolved)
+    unresolved.came(made, "task_7", 210.0)
+    assert unresolved.prove(made, running(created), 210.0) is proved
     assert made.found is proved
 
 
-def test_a_claim_and_a_clock_that_was_set(claims: UnresolvedSubmits) -> None:
+def test_a_claim_and_a_clock_that_was_set(unresolved: UnresolvedSubmits) -> None:
     """Where an earlier process sent the submit, its own stamp counts as well."""
-    made = unnamed(claims)
-    claims.came(made, "task_7", 210.0)
+    made = unnamed(unresolved)
+    unresolved.came(made, "task_7", 210.0)
     made.times = SubmitTimes(
         200.0, 200.0, noted_at=SERVICE - 3_590.0
     )  # The clock was set back since.
-    assert claims.prove(made, running(SERVICE - 3_600.0), 210.0)
+    assert unresolved.prove(made, running(SERVICE - 3_600.0), 210.0)
 
 
-def test_a_claim_of_anothers_task(claims: UnresolvedSubmits) -> None:
+def test_a_claim_of_anothers_task(unresolved: UnresolvedSubmits) -> None:
     """A name that another task has is no name for this one."""
-    other, made = track("task_7"), unnamed(claims)
-    claims._register.enter(other)
-    claims.came(made, "task_7", 110.0)
+    other, made = track("task_7"), unnamed(unresolved)
+    unresolved._register.enter(other)
+    unresolved.came(made, "task_7", 110.0)
     assert made.unnamed
-    assert claims._register.tracks[other.ref] is other
+    assert unresolved._register.tracks[other.ref] is other
 
 
-def test_a_name_that_is_taken_back(claims: UnresolvedSubmits) -> None:
+def test_a_name_that_is_taken_back(unresolved: UnresolvedSubmits) -> None:
     """Under a name that nobody knows the task leaves, and waits for another one."""
-    made = unnamed(claims)
-    claims.came(made, "task_of_nobody", 110.0)
-    assert claims.unname(made, 112.0) is None
-    assert claims._register.tracks == {}
-    assert claims.unnamed == {made}
+    made = unnamed(unresolved)
+    unresolved.came(made, "task_of_nobody", 110.0)
+    assert unresolved.unname(made, 112.0) is None
+    assert unresolved._register.tracks == {}
+    assert unresolved.unnamed == {made}
     assert (made.unnamed, made.due, made.ref.task_id) == (True, None, "unnamed-0")
 
 
-def test_a_claim_that_is_all_there_is(claims: UnresolvedSubmits) -> None:
+def test_a_claim_that_is_all_there_is(unresolved: UnresolvedSubmits) -> None:
     """Where no callback can come any more, a name that is taken back ends the waiting."""
     made = track()
-    claims.wait_for(made, None)
-    claims.claim(made, "task_of_nobody")
-    error = claims.unname(made, 112.0)
+    unresolved.wait_for(made, None)
+    unresolved.claim(made, "task_of_nobody")
+    error = unresolved.unname(made, 112.0)
     assert isinstance(error, PresumedNotBoughtError)
     assert error.bought is None
 
@@ -233,7 +233,7 @@ SINCE, LAST = 100.0, 100.0 + 1_800.0 + 870.0
     ],
 )
 def test_giving_up(
-    claims: UnresolvedSubmits,
+    unresolved: UnresolvedSubmits,
     callbacks: Iterable[float],
     missed: float | None,
     shared: bool,
@@ -241,30 +241,30 @@ def test_giving_up(
     bought: bool | None,
 ) -> None:
     """The slot goes first; "not bought" is said only where no delivery can have been lost."""
-    made = unnamed(claims)
+    made = unnamed(unresolved)
     made.reopened = reopened
-    assert isinstance(made.ticket, Paper)
-    made.ticket.is_shared = shared
-    assert claims.despair(made, 220.0) is None
+    assert isinstance(made.subscription, Paper)
+    made.subscription.is_shared = shared
+    assert unresolved.despair(made, 220.0) is None
     assert made.expires == LAST
     happen = sorted([(at, True) for at in callbacks if at <= LAST] + [(missed or 0.0, False)])
     for at, is_callback in happen:
         if is_callback:
-            claims.came(track("task_8"), None, at)
+            unresolved.came(track("task_8"), None, at)
         elif missed is not None:
-            claims.is_silence(track("task_9"))
-    assert claims.despair(made, LAST - 1.0) is None
-    error = claims.despair(made, LAST)
+            unresolved.is_silence(track("task_9"))
+    assert unresolved.despair(made, LAST - 1.0) is None
+    error = unresolved.despair(made, LAST)
     assert isinstance(error, PresumedNotBoughtError)
     assert error.bought is bought
-    claims.forget(made)
-    assert claims.unnamed == set()
+    unresolved.forget(made)
+    assert unresolved.unnamed == set()
 
 
-def test_callbacks_of_other_processes_come_here(claims: UnresolvedSubmits) -> None:
+def test_callbacks_of_other_processes_come_here(unresolved: UnresolvedSubmits) -> None:
     """Where callbacks go astray between processes, none is waited for: tasks are polled."""
     made = track("task_1")
-    claims.came(made, None, 5.0)
-    assert claims.is_awaited_for(made)
-    made.ticket.is_shared = True  # type: ignore[union-attr,misc]  # it has one, made to be set
-    assert not claims.is_awaited_for(made)
+    unresolved.came(made, None, 5.0)
+    assert unresolved.is_awaited_for(made)
+    made.subscription.is_shared = True  # type: ignore[union-attr,misc]  # it has one, made to be set
+    assert not unresolved.is_awaited_for(made)

@@ -72,8 +72,8 @@ class Scene:
     @property
     def state(self) -> tuple[object, ...]:
         """What the service was asked for, and what the client knows."""
-        tickets = [ticket.url for ticket in self.receiver._tickets.values()]
-        return self.simulator.count(), self.client.statistics(), self.task.state, tickets
+        subscriptions = [subscription.url for subscription in self.receiver._subscriptions.values()]
+        return self.simulator.count(), self.client.statistics(), self.task.state, subscriptions
 
     async def ask(self, attack: Attack) -> tuple[int, int]:
         """Return the status that the application answers, and how often it asked for the body."""

@@ -75,8 +75,8 @@ class Mounted(Watched):
 
     async def open_known(self) -> None:
         """Open the ticket of the known token."""
-        desk = self.receiver.desk()
-        desk.open(KNOWN.model, 3_600.0, self.polls.append, intent_id=KNOWN.id)
+        inbox = self.receiver.inbox()
+        inbox.open(KNOWN.model, 3_600.0, self.polls.append, intent_id=KNOWN.id)
 
     def polled(self) -> int:
         """Return how many polls were caused, once a callback's second is over."""

@@ -54,21 +54,21 @@ class Scene:
     async def crowd(self) -> None:
         """Take what a submit needs; slot, permits and places come back a second apart."""
         loop = asyncio.get_running_loop()
-        gate = self.client._life.engine().line.gate
+        concurrency = self.client._life.engine().api.concurrency
         slot = await self.limiter.slot()
         loop.call_later(1.0, slot.release)
         permit = await self.limiter.permit(Priority.ASKED)
         loop.call_later(2.0, permit.unused)
-        for _ in range(gate.table.size):
-            await gate.enter(for_submit=True)
-            loop.call_later(3.0, gate.leave, None)
+        for _ in range(concurrency.limit.size):
+            await concurrency.enter(for_submit=True)
+            loop.call_later(3.0, concurrency.leave, None)
 
     def check_idle(self) -> None:
         """Nobody holds anything, or waits for it."""
         assert (self.limiter.slots_used, self.limiter.slots_waiting) == (0, 0)
         assert (self.limiter._permits.in_flight, self.limiter.permits_waiting) == (0, 0)
         engine = self.client._life._engine
-        assert engine is None or engine.line.gate.table.used == 0
+        assert engine is None or engine.api.concurrency.limit.used == 0
 
     async def check_afterwards(self) -> None:
         """Everything is given back, a client works, and its close leaves nothing pending."""
@@ -236,13 +236,13 @@ async def test_poll_cancelled_before_its_first_step() -> None:
     client = scene.client
     task = await client.submit(CASTLE)
     engine = client._life.engine()
-    permit = await engine.line.admit(Priority.SCHEDULED)
-    engine.poller.ledger.agenda.ask(task._track)
+    permit = await engine.api.admit(Priority.SCHEDULED)
+    engine.poller.registry.queue.ask(task._track)
     engine.poller._send_poll(permit)
     await engine.poller.aclose(ClientClosedError("closed"))
     await client.aclose()
     assert scene.limiter._permits.in_flight == 0
-    assert engine.line.gate.table.used == 0
+    assert engine.api.concurrency.limit.used == 0
 
 
 async def test_thousand_submits_cancelled_at_random_moments() -> None:

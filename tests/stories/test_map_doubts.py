@@ -177,9 +177,9 @@ async def entry_in(journal: Path) -> Entry:
 async def claimed(receiver: WebhookReceiver, task_id: str, then: float = 0.0) -> None:
     """Call the URL of the only submit in doubt, and name a task."""
     await asyncio.sleep(2.0)
-    [ticket] = receiver._tickets.values()
+    [subscription] = receiver._subscriptions.values()
     body = b'{"code": 200, "data": {"taskId": "%s"}}' % task_id.encode()
-    assert await call(receiver, ticket.url, body) == 200
+    assert await call(receiver, subscription.url, body) == 200
     await asyncio.sleep(then)
 
 

@@ -40,8 +40,8 @@ async def test_it_is_not_bought_again(
     assert simulator.created == 1
     enter = MapStore.enter
 
-    async def enter_late(book: MapStore, item: Item) -> Entry:
-        entry = await enter(book, item)
+    async def enter_late(store: MapStore, item: Item) -> Entry:
+        entry = await enter(store, item)
         assert entry.state == "submitted"
         await asyncio.sleep(300)
         return entry

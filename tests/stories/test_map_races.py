@@ -24,8 +24,8 @@ def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what the journal says of an item come when its task is long over."""
     enter = MapStore.enter
 
-    async def entered(book: MapStore, item: Item) -> Any:
-        entry = await enter(book, item)
+    async def entered(store: MapStore, item: Item) -> Any:
+        entry = await enter(store, item)
         await asyncio.sleep(100.0)
         return entry
 

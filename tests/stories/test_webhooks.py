@@ -423,7 +423,7 @@ async def test_two_workers(webhooks_of: WebhooksOf, receiver: WebhookReceiver) -
     balance["to"] = receiver.asgi()
     assert found.task is not None
     assert (await found.task).task_id in simulator.tasks
-    own = other.desk().open("flux-kontext", 60.0, print)
+    own = other.inbox().open("flux-kontext", 60.0, print)
     assert own.is_shared
     other_client_posts = await post(receiver, own.url, b"{}")
     assert other_client_posts == 503

@@ -274,7 +274,7 @@ def test_interrupted_during_the_post(interrupt: type[BaseException]) -> None:
 
 
 class Raising:
-    """Raise in a line of `_posts`, once: the one after so many lines that ran in it."""
+    """Raise in a line of `_requests`, once: the one after so many lines that ran in it."""
 
     def __init__(self, error: type[BaseException], after: int) -> None:
         self._error, self._left = error, after
@@ -378,8 +378,8 @@ async def test_a_drain_with_a_post_that_nobody_took_off(
     """A POST that has ended and still stands among those under way is not waited for."""
     client = client_of(simulator)
     await client.submit(CASTLE)
-    posts = client._life.engine().posts
+    requests = client._life.engine().requests
     ended = asyncio.create_task(asyncio.sleep(0))
     await ended
-    posts._under_way.add(ended)  # As an interrupt between two lines leaves it.
+    requests._under_way.add(ended)  # As an interrupt between two lines leaves it.
     await client.aclose()

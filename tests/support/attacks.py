@@ -31,13 +31,13 @@ class Known(Watched):
 
     async def open_known(self) -> None:
         """Open it."""
-        desk = self.receiver.desk()
-        self.ticket = desk.open("gpt-image-1", 3_600.0, self.polls.append, intent_id=ID)
+        inbox = self.receiver.inbox()
+        self.subscription = inbox.open("gpt-image-1", 3_600.0, self.polls.append, intent_id=ID)
 
     @property
     def untouched(self) -> bool:
         """Whether nobody was told, and the same ticket is open."""
-        return not self.told and [*self.receiver._tickets] == [ID]
+        return not self.told and [*self.receiver._subscriptions] == [ID]
 
 
 # --- tokens ----------------------------------------------------------------------------------

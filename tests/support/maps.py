@@ -19,7 +19,7 @@ def mapped(client: AsyncClient, inputs: Inputs, **options: Any) -> Outcomes:
     return client.map(inputs, **options)
 
 
-def shop_of(client: AsyncClient) -> MapClient:
+def map_client_of(client: AsyncClient) -> MapClient:
     """Return what a map uses of a client."""
     return MapClient(client._life, client._settings.timeouts, client._rng, client._orphan)
 

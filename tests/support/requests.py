@@ -35,13 +35,13 @@ class Watched:
 
     def open(self) -> CallbackSubscription:
         """Open a ticket; needs a running loop."""
-        self.ticket = self.receiver.desk().open("gpt-image-1", 3_600.0, self.polls.append)
-        return self.ticket
+        self.subscription = self.receiver.inbox().open("gpt-image-1", 3_600.0, self.polls.append)
+        return self.subscription
 
     @property
     def token(self) -> str:
         """The ticket's token."""
-        return self.ticket.url.rpartition("/")[2]
+        return self.subscription.url.rpartition("/")[2]
 
     @property
     def told(self) -> bool:

@@ -250,7 +250,7 @@ def test_forged_and_mutated_requests(caplog: pytest.LogCaptureFixture) -> None:
             status = runner.run(status_of(app, path, forgery.body, method=forgery.method))
             assert status == 404
             assert not watched.told
-            assert [*watched.receiver._tickets] == [watched.ticket.id]
+            assert [*watched.receiver._subscriptions] == [watched.subscription.id]
 
         forge()
     assert caplog.records == []

@@ -26,23 +26,23 @@ class Office:
 
     def __init__(self) -> None:
         numbers = itertools.count()
-        self.tickets: dict[str, CallbackSubscription] = {}
+        self.subscriptions: dict[str, CallbackSubscription] = {}
         self.early: dict[str, str] = {}
 
         def issue(_model: str, _lifetime: float, given: str | None, _kept: bool) -> tuple[str, str]:
             return given or f"i{next(numbers)}", "url"
 
         self.left: dict[str, None] = {}
-        self.desk = CallbackInbox(self.tickets, issue, self.early, self.left)
+        self.inbox = CallbackInbox(self.subscriptions, issue, self.early, self.left)
         self.polls: Polls = []
 
     def open(self) -> CallbackSubscription:
         """Open a ticket that notes."""
-        return self.desk.open("m", 60.0, self.note)
+        return self.inbox.open("m", 60.0, self.note)
 
     def note(self, task_id: str | None) -> None:
         """Note a poll."""
-        self.polls.append((self.desk.loop.time(), task_id))
+        self.polls.append((self.inbox.loop.time(), task_id))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_when_a_callback_may_cause_a_poll(
 async def test_the_first_callback() -> None:
     """The first callback is told before `tell` returns."""
     office = Office()
-    now = office.desk.loop.time()
+    now = office.inbox.loop.time()
     office.open().tell("t")
     assert office.polls == [(now, "t")]
 
@@ -74,9 +74,9 @@ async def test_the_first_callback() -> None:
 async def test_callbacks_in_one_instant() -> None:
     """A hundred callbacks cause one poll now and one after the spacing, which serves them all."""
     office = Office()
-    ticket, start = office.open(), office.desk.loop.time()
+    subscription, start = office.open(), office.inbox.loop.time()
     for number in range(100):
-        ticket.tell(f"t{number}")
+        subscription.tell(f"t{number}")
     await asyncio.sleep(10.0)
     assert office.polls == [(start, "t0"), (start + SPACING, "t99")]
 
@@ -84,10 +84,10 @@ async def test_callbacks_in_one_instant() -> None:
 async def test_a_callback_without_an_id() -> None:
     """A callback that names no task does not make an earlier name forgotten."""
     office = Office()
-    ticket = office.open()
-    ticket.tell(None)
-    ticket.tell("t")
-    ticket.tell(None)
+    subscription = office.open()
+    subscription.tell(None)
+    subscription.tell("t")
+    subscription.tell(None)
     await asyncio.sleep(2.0)
     assert [task_id for _, task_id in office.polls] == [None, "t"]
 
@@ -95,9 +95,9 @@ async def test_a_callback_without_an_id() -> None:
 async def test_an_endless_stream_of_callbacks() -> None:
     """No stream of callbacks causes more polls than the cap, or two within the spacing."""
     office = Office()
-    ticket = office.open()
+    subscription = office.open()
     for _ in range(1_000):
-        ticket.tell("t")
+        subscription.tell("t")
         await asyncio.sleep(0.1)
     times = [time for time, _ in office.polls]
     assert len(times) == MOST
@@ -107,15 +107,15 @@ async def test_an_endless_stream_of_callbacks() -> None:
 async def test_a_closed_ticket() -> None:
     """A closed ticket causes no poll, nor does one that was waiting; closing again is harmless."""
     office = Office()
-    ticket = office.open()
-    ticket.tell("t")
-    ticket.tell("t")
-    ticket.close()
-    ticket.close()
-    ticket.tell("t")
+    subscription = office.open()
+    subscription.tell("t")
+    subscription.tell("t")
+    subscription.close()
+    subscription.close()
+    subscription.tell("t")
     await asyncio.sleep(5.0)
     assert len(office.polls) == 1
-    assert office.tickets == {}
+    assert office.subscriptions == {}
 
 
 async def test_a_ticket_closed_by_its_own_poll() -> None:
@@ -125,11 +125,11 @@ async def test_a_ticket_closed_by_its_own_poll() -> None:
 
     def poll(task_id: str | None) -> None:
         told.append(task_id)
-        ticket.close()
+        subscription.close()
 
-    ticket = office.desk.open("m", 60.0, poll)
-    ticket.tell("a")
-    ticket.tell("b")
+    subscription = office.inbox.open("m", 60.0, poll)
+    subscription.tell("a")
+    subscription.tell("b")
     await asyncio.sleep(5.0)
     assert told == ["a"]
 
@@ -137,10 +137,10 @@ async def test_a_ticket_closed_by_its_own_poll() -> None:
 async def test_a_closed_desk() -> None:
     """A client that is closed closes its tickets, and nobody else's."""
     office, other = Office(), Office()
-    other.desk.tickets = other.tickets = office.tickets
-    mine, yours = office.open(), other.desk.open("m", 60.0, other.note, intent_id="yours")
-    office.desk.close()
-    assert office.tickets == {"yours": yours}
+    other.inbox.subscriptions = other.subscriptions = office.subscriptions
+    mine, yours = office.open(), other.inbox.open("m", 60.0, other.note, intent_id="yours")
+    office.inbox.close()
+    assert office.subscriptions == {"yours": yours}
     mine.tell("t")
     yours.tell("t")
     assert (len(office.polls), len(other.polls)) == (0, 1)
@@ -150,9 +150,9 @@ async def test_a_ticket_that_was_opened_anew() -> None:
     """An intent opened again belongs to its new ticket: the old one's end does not close it."""
     office = Office()
     old = office.open()
-    new = office.desk.open("m", 60.0, office.note, intent_id=old.id)
+    new = office.inbox.open("m", 60.0, office.note, intent_id=old.id)
     old.close()
-    assert office.tickets == {old.id: new}
+    assert office.subscriptions == {old.id: new}
 
 
 async def test_a_poll_that_fails(caplog: pytest.LogCaptureFixture) -> None:
@@ -162,7 +162,7 @@ async def test_a_poll_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     def poll(_task_id: str | None) -> None:
         raise RuntimeError("a defect")
 
-    office.desk.open("m", 60.0, poll).tell("t")
+    office.inbox.open("m", 60.0, poll).tell("t")
     assert "the poll for a callback raised" in caplog.text
 
 
@@ -170,8 +170,10 @@ async def test_a_callback_in_another_thread() -> None:
     """A callback that a server's thread takes is told on the client's own loop."""
     office = Office()
     threads: list[threading.Thread] = []
-    ticket = office.desk.open("m", 60.0, lambda _: threads.append(threading.current_thread()))
-    server = threading.Thread(target=ticket.tell, args=("t",))
+    subscription = office.inbox.open(
+        "m", 60.0, lambda _: threads.append(threading.current_thread())
+    )
+    server = threading.Thread(target=subscription.tell, args=("t",))
     server.start()
     server.join(10.0)
     assert threads == []
@@ -192,8 +194,8 @@ def test_a_callback_after_the_loop() -> None:
 
 async def test_what_a_ticket_shows() -> None:
     """A ticket's repr holds no URL: who knows that can call."""
-    ticket = Office().desk.open("m", 1.0, lambda _: None, intent_id="0123456789abcdef")
-    assert repr(ticket) == "<Ticket 01234567, 0 polls>"
+    subscription = Office().inbox.open("m", 1.0, lambda _: None, intent_id="0123456789abcdef")
+    assert repr(subscription) == "<Ticket 01234567, 0 polls>"
 
 
 # --- what has to be kept before a callback is answered ------------------------------------------
@@ -208,10 +210,10 @@ async def test_a_note_is_waited_for() -> None:
         noted.append(task_id)
         return True
 
-    ticket = office.desk.open("m", 1.0, office.note, note=note)
-    start = office.desk.loop.time()
-    assert await ticket.heard("task_1")
-    assert (noted, office.desk.loop.time() - start) == (["task_1"], 3.0)
+    subscription = office.inbox.open("m", 1.0, office.note, note=note)
+    start = office.inbox.loop.time()
+    assert await subscription.heard("task_1")
+    assert (noted, office.inbox.loop.time() - start) == (["task_1"], 3.0)
     assert [task_id for _, task_id in office.polls] == [None, "task_1"]
 
 
@@ -222,7 +224,7 @@ async def test_a_claim_that_cannot_be_so() -> None:
     async def note(_: str | None) -> bool:
         return False
 
-    assert await office.desk.open("m", 1.0, office.note, note=note).heard("task_1")
+    assert await office.inbox.open("m", 1.0, office.note, note=note).heard("task_1")
     await asyncio.sleep(5.0)
     assert [task_id for _, task_id in office.polls] == [None]
 
@@ -239,12 +241,12 @@ async def test_a_note_that_fails() -> None:
         return True
 
     for note in (fail, hang):
-        assert not await office.desk.open("m", 1.0, lambda _: None, note=note).heard("task_1")
+        assert not await office.inbox.open("m", 1.0, lambda _: None, note=note).heard("task_1")
 
 
 async def test_nothing_to_note() -> None:
     """Without a note a callback is received as it comes."""
-    assert await Office().desk.open("m", 1.0, lambda _: None).heard("task_1")
+    assert await Office().inbox.open("m", 1.0, lambda _: None).heard("task_1")
 
 
 async def test_a_note_on_another_loop() -> None:
@@ -252,11 +254,11 @@ async def test_a_note_on_another_loop() -> None:
     office, noted = Office(), list[object]()
 
     async def note(task_id: str | None) -> bool:
-        noted.append((task_id, asyncio.get_running_loop() is office.desk.loop))
+        noted.append((task_id, asyncio.get_running_loop() is office.inbox.loop))
         return False
 
-    ticket = office.desk.open("m", 1.0, lambda _: None, note=note)
-    assert await asyncio.to_thread(lambda: asyncio.run(ticket.heard("task_1")))
+    subscription = office.inbox.open("m", 1.0, lambda _: None, note=note)
+    assert await asyncio.to_thread(lambda: asyncio.run(subscription.heard("task_1")))
     assert noted == [("task_1", True)]
 
 
@@ -264,7 +266,7 @@ async def test_a_claim_that_came_too_early() -> None:
     """What was claimed for an intent before anybody had opened it is told when somebody does."""
     office, polls = Office(), list[str | None]()
     office.early["i7"] = "task_7"
-    office.desk.open("m", 1.0, polls.append, intent_id="i7")
+    office.inbox.open("m", 1.0, polls.append, intent_id="i7")
     assert polls == []
     await asyncio.sleep(0.1)
     assert (polls, office.early) == (["task_7"], {})

@@ -70,7 +70,7 @@ async def test_a_secret_that_is_replaced(watched: Watched) -> None:
     """URLs of a previous secret are taken; new ones are made with the new secret only."""
     new = WebhookReceiver(URL, "a-new-secret-0123456789", previous_secrets=[SECRET])
     assert new.parse(watched.token, BODY) == TaskRef("gpt-image-1", "task_1")
-    token = new.desk().open("flux-kontext", 60.0, print).url.rpartition("/")[2]
+    token = new.inbox().open("flux-kontext", 60.0, print).url.rpartition("/")[2]
     assert new.parse(token, BODY) == TaskRef("flux-kontext", "task_1")
     with pytest.raises(CallbackError):
         watched.receiver.parse(token, BODY)
@@ -80,27 +80,29 @@ async def test_a_secret_that_is_replaced(watched: Watched) -> None:
 async def test_a_lifetime_that_is_none(watched: Watched, lifetime: Any) -> None:
     """A token lives for a finite time above 0."""
     with pytest.raises(ConfigurationError, match="lifetime"):
-        watched.receiver.desk().open("m", lifetime, print)
+        watched.receiver.inbox().open("m", lifetime, print)
 
 
 @pytest.mark.parametrize(("model", "word"), [("m" * 400, "does not fit"), ("a/b", "letters")])
 async def test_a_model_that_fits_in_no_url(watched: Watched, model: str, word: str) -> None:
     """A model whose name a URL cannot hold is refused before anything is bought."""
     with pytest.raises(ConfigurationError, match=word):
-        watched.receiver.desk().open(model, 60.0, print)
-    assert [*watched.receiver._tickets] == [watched.ticket.id]
+        watched.receiver.inbox().open(model, 60.0, print)
+    assert [*watched.receiver._subscriptions] == [watched.subscription.id]
 
 
 async def test_an_intent_of_an_earlier_process(watched: Watched) -> None:
     """What an earlier process submitted is told to the one that opens its intent again."""
     later = WebhookReceiver(URL, SECRET)
     polls: list[str | None] = []
-    ticket = later.desk().open("gpt-image-1", 60.0, polls.append, intent_id=watched.ticket.id)
-    assert ticket.id == watched.ticket.id
+    subscription = later.inbox().open(
+        "gpt-image-1", 60.0, polls.append, intent_id=watched.subscription.id
+    )
+    assert subscription.id == watched.subscription.id
     assert await status_of(later.asgi(), f"/{watched.token}", BODY) == 200
     assert polls == ["task_1"]
     with pytest.raises(ConfigurationError, match="32 hexadecimal"):
-        later.desk().open("gpt-image-1", 60.0, polls.append, intent_id="short")
+        later.inbox().open("gpt-image-1", 60.0, polls.append, intent_id="short")
 
 
 # --- whom it tells ---------------------------------------------------------------------------
@@ -109,8 +111,8 @@ async def test_an_intent_of_an_earlier_process(watched: Watched) -> None:
 async def test_two_clients_of_one_receiver(watched: Watched) -> None:
     """Each client is told of its own tasks."""
     other: list[str | None] = []
-    ticket = watched.receiver.desk().open("sora-2", 60.0, other.append)
-    path = "/" + ticket.url.rpartition("/")[2]
+    subscription = watched.receiver.inbox().open("sora-2", 60.0, other.append)
+    path = "/" + subscription.url.rpartition("/")[2]
     assert await status_of(watched.receiver.asgi(), path, BODY) == 200
     assert (watched.polls, other) == ([], ["task_1"])
 
@@ -127,7 +129,7 @@ async def test_a_task_of_another_process(watched: Watched) -> None:
     unknown: list[TaskRef] = []
     elsewhere = WebhookReceiver(URL, SECRET, on_unknown=unknown.append)
     app, path = elsewhere.asgi(), f"/{watched.token}"
-    own = elsewhere.desk().open("gpt-image-1", 60.0, print)
+    own = elsewhere.inbox().open("gpt-image-1", 60.0, print)
     assert not own.is_shared
     for body in (BODY, BODY, b'{"code":200}', b"<html>"):
         assert await status_of(app, path, body) == 503
@@ -137,12 +139,12 @@ async def test_a_task_of_another_process(watched: Watched) -> None:
 
 async def test_a_task_of_a_fork(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a parent awaits is another process's in its fork: it comes again, for the parent."""
-    over = watched.ticket
+    over = watched.subscription
     over.close()
     awaited, app = watched.open(), watched.receiver.asgi()
     monkeypatch.setattr("apixo_async.webhooks._receiver.os.getpid", lambda: -1)
-    for ticket in (over, awaited):
-        assert await status_of(app, "/" + ticket.url.rpartition("/")[2], BODY) == 503
+    for subscription in (over, awaited):
+        assert await status_of(app, "/" + subscription.url.rpartition("/")[2], BODY) == 503
     assert not watched.polls
     assert watched.open().id[:8] != awaited.id[:8]
 
@@ -156,19 +158,19 @@ def test_a_loop_that_was_closed() -> None:
         return True
 
     async def opened(intent_id: str | None = None) -> CallbackSubscription:
-        desk = watched.receiver.desk()
-        return desk.open("sora-2", 60.0, watched.polls.append, intent_id=intent_id, note=note)
+        inbox = watched.receiver.inbox()
+        return inbox.open("sora-2", 60.0, watched.polls.append, intent_id=intent_id, note=note)
 
     async def called(url: str) -> int:
         return await status_of(watched.receiver.asgi(), "/" + url.rpartition("/")[2], BODY)
 
-    ticket = asyncio.run(opened())
-    assert [asyncio.run(called(ticket.url)) for _ in range(2)] == [503, 503]
+    subscription = asyncio.run(opened())
+    assert [asyncio.run(called(subscription.url)) for _ in range(2)] == [503, 503]
     assert not watched.polls
 
     async def again() -> int:
-        await opened(ticket.id)
-        return await called(ticket.url)
+        await opened(subscription.id)
+        return await called(subscription.url)
 
     assert asyncio.run(again()) == 200
     assert set(noted) == {"task_1"}
@@ -183,13 +185,15 @@ async def test_a_kept_submit_of_another_process(watched: Watched) -> None:
         return True
 
     noted: list[str | None] = []
-    ticket = watched.receiver.desk().open("sora-2", 60.0, watched.polls.append, note=note)
-    restarted, path = WebhookReceiver(URL, SECRET), "/" + ticket.url.rpartition("/")[2]
+    subscription = watched.receiver.inbox().open("sora-2", 60.0, watched.polls.append, note=note)
+    restarted, path = WebhookReceiver(URL, SECRET), "/" + subscription.url.rpartition("/")[2]
     for body in (BODY, BODY, b'{"code":200}'):
         assert await status_of(restarted.asgi(), path, body) == 503
-    restarted.desk().open("sora-2", 60.0, watched.polls.append, intent_id=ticket.id, note=note)
+    restarted.inbox().open(
+        "sora-2", 60.0, watched.polls.append, intent_id=subscription.id, note=note
+    )
     assert (await status_of(restarted.asgi(), path, BODY), noted) == (200, ["task_1"])
-    ticket.close()
+    subscription.close()
     assert await status_of(watched.receiver.asgi(), path, BODY) == 200
 
 
@@ -207,7 +211,7 @@ async def test_a_hook_that_fails(watched: Watched, caplog: pytest.LogCaptureFixt
 
 async def test_a_task_that_is_over(watched: Watched) -> None:
     """A callback after the task's end is answered, and is not taken for another process's."""
-    watched.ticket.close()
+    watched.subscription.close()
     path = f"/{watched.token}"
     watched.open()
     assert await status_of(watched.receiver.asgi(), path, BODY) == 200
@@ -327,10 +331,11 @@ async def test_a_callback_that_could_not_be_noted(watched: Watched) -> None:
     async def fail(_: str | None) -> bool:
         raise RuntimeError("the disk is full")
 
-    desk = watched.receiver.desk()
-    ticket = desk.open("gpt-image-1", 60.0, watched.polls.append, note=fail)
+    inbox = watched.receiver.inbox()
+    subscription = inbox.open("gpt-image-1", 60.0, watched.polls.append, note=fail)
     assert (
-        await status_of(watched.receiver.asgi(), f"/{ticket.url.rpartition('/')[2]}", BODY) == 503
+        await status_of(watched.receiver.asgi(), f"/{subscription.url.rpartition('/')[2]}", BODY)
+        == 503
     )
     assert watched.polls == [None]
 
@@ -340,7 +345,7 @@ async def test_a_restarted_process(watched: Watched) -> None:
     again = WebhookReceiver(URL, SECRET)
     assert await status_of(again.asgi(), f"/{watched.token}", BODY) == 503
     polls: list[str | None] = []
-    again.desk().open("gpt-image-1", 60.0, polls.append, intent_id=watched.ticket.id)
+    again.inbox().open("gpt-image-1", 60.0, polls.append, intent_id=watched.subscription.id)
     await anyio.sleep(0.1)
     assert polls == ["task_1"]
 
@@ -351,6 +356,6 @@ async def test_only_the_last_unknown_ones_are_kept(
     """Memory is bounded whatever comes for others."""
     monkeypatch.setattr("apixo_async.webhooks._receiver.MOST_KNOWN", 3)
     again = WebhookReceiver(URL, SECRET)
-    for ticket in [watched.open() for _ in range(5)]:
-        await status_of(again.asgi(), f"/{ticket.url.rpartition('/')[2]}", BODY)
+    for subscription in [watched.open() for _ in range(5)]:
+        await status_of(again.asgi(), f"/{subscription.url.rpartition('/')[2]}", BODY)
     assert len(again._early) == 3

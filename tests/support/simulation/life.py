@@ -243,7 +243,7 @@ class Life:
         while self.simulator.deliveries.waiting:  # noqa: ASYNC110  # not to be told
             await asyncio.sleep(60)
         engines = [client._life._engine for client in self.clients]
-        places = [engine.line.gate.table.used for engine in engines if engine is not None]
+        places = [engine.api.concurrency.limit.used for engine in engines if engine is not None]
         own = asyncio.current_task()
         left = {
             "pending": [task for task in asyncio.all_tasks() if task is not own],

@@ -248,4 +248,4 @@ def _draw(options: Options, costs: Mapping[str, float]) -> None:
 
     figure, (panel,) = plots.new("CPU per poll, 167 polls a second")
     plots.bars(panel, costs, "µs of CPU, user and system")
-    plots.save(figure, options, "cpu_per_look")
+    plots.save(figure, options, "cpu_per_poll")
