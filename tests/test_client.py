@@ -29,7 +29,6 @@ from apixo_async import (
 )
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 

@@ -9,7 +9,6 @@ import pytest
 from apixo_async import AsyncClient, FluxKontext
 from apixo_async.testing import Simulator, SimulatorTransport
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 

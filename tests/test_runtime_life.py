@@ -9,8 +9,6 @@ from apixo_async._reporting import Reporter
 from apixo_async._runtime import Lifecycle
 from apixo_async.testing import Simulator
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_never_wired(events: list[Event]) -> None:
     """A life that was never used has no engine and nothing unfinished, and ends once."""

@@ -7,8 +7,6 @@ import pytest
 
 from apixo_async._sync import Alarm
 
-pytestmark = pytest.mark.anyio
-
 
 async def slept(alarm: Alarm, until: float) -> float:
     """Sleep, and return for how long."""

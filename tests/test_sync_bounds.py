@@ -7,8 +7,6 @@ import pytest
 
 from apixo_async._sync import Bound, bound_after, bound_at
 
-pytestmark = pytest.mark.anyio
-
 
 async def hang() -> None:
     """Wait for what never comes."""

@@ -6,8 +6,6 @@ import pytest
 
 from apixo_async._sync import Waiters
 
-pytestmark = pytest.mark.anyio
-
 
 async def stand(line: Waiters[int], back: list[int]) -> asyncio.Task[int]:
     """Stand in line."""

@@ -13,8 +13,6 @@ from apixo_async._cli.console import Screen
 from apixo_async._cli.progress import watch
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
-
 FOX = GptImage1(prompt="a fox", aspect_ratio="1:1", num_images=1)
 
 

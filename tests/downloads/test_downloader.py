@@ -27,8 +27,6 @@ from apixo_async._downloads.files import Part, name_of
 from apixo_async._types import Result
 from apixo_async.errors import ConfigurationError, DownloadError, ResultExpiredError
 
-pytestmark = pytest.mark.anyio
-
 NOW = datetime(2025, 11, 21, 12, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20 + b"\0\0\0\0IEND\xaeB`\x82"
 MP3 = b"ID3" + bytes(500)

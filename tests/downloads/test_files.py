@@ -297,7 +297,6 @@ def test_what_is_no_regular_file_is_not_found(tmp_path: Path) -> None:
     assert Destination(tmp_path, "t-1").find_whole(None) is None
 
 
-@pytest.mark.anyio
 async def test_cancelled_work_comes_to_its_end_first() -> None:
     """A thread is never left behind with a file that others clean up, however often cancelled."""
     began, release = threading.Event(), threading.Event()

@@ -13,8 +13,6 @@ from apixo_async._downloads.reachable import Reachable
 from apixo_async._downloads.source import Again, Source, failure, read_url, shown
 from apixo_async.errors import DownloadError
 
-pytestmark = pytest.mark.anyio
-
 TIMEOUTS = {"connect": 1.0, "read": 2.0, "write": 3.0, "pool": 4.0}
 
 Handler = Callable[[httpx2.Request], httpx2.Response]

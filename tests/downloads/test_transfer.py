@@ -17,8 +17,6 @@ from apixo_async._downloads.source import Again
 from apixo_async._downloads.transfer import BATCH, Inflater, Transfer, Use, finish, receive
 from apixo_async.errors import DownloadError
 
-pytestmark = pytest.mark.anyio
-
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100) + b"\0\0\0\0IEND\xaeB`\x82"
 DATE = "Fri, 21 Nov 2025 10:00:00 GMT"
 

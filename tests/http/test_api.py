@@ -14,7 +14,6 @@ from apixo_async._limits.priority import Priority
 from apixo_async._reporting import Reporter
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 PATH = "/apikeys/current-balance"
 SUBMIT = "/generateTask/gpt-image-1"
 

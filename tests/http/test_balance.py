@@ -17,7 +17,6 @@ from apixo_async import (
 )
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 

@@ -18,7 +18,6 @@ from apixo_async._http.channel import (
 )
 from apixo_async._http.exchange import LONGEST_ANSWER, SENDING, Incoming, Outgoing, SendExchange
 
-pytestmark = pytest.mark.anyio
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 BASE = "https://api.apixo.ai/api/v1"
 Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]

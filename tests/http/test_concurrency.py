@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from apixo_async._http.concurrency import FEWEST, ConcurrencyLimiter
 
-pytestmark = pytest.mark.anyio
 POLLS = FEWEST * 3 // 4
 
 

@@ -22,7 +22,6 @@ from apixo_async._http.exchange import (
 )
 from apixo_async._http.pooled import _read
 
-pytestmark = pytest.mark.anyio
 URL = "https://api.apixo.ai/api/v1"
 
 

@@ -38,8 +38,6 @@ from ..support.journals import (
     shown,
 )
 
-pytestmark = pytest.mark.anyio
-
 PRICE = Decimal("0.02")
 AT = datetime.fromtimestamp(NOON(), UTC)
 Open = Callable[..., Awaitable[Journal]]

@@ -11,8 +11,6 @@ from apixo_async.journal._journal import Journal
 from ..support.journals import Failing, castle, full, shown
 from ..support.slow_disks import slow_disk
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_commits_take_virtual_time(tmp_path: Path) -> None:
     """Each commit takes its seconds, one after the other, and so does the closing."""

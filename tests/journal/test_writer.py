@@ -17,8 +17,6 @@ from apixo_async.journal._writer import MOST, Writer
 
 from ..support.journals import Failing, full
 
-pytestmark = pytest.mark.anyio
-
 Make = Callable[..., Writer]
 
 

@@ -11,8 +11,6 @@ from apixo_async import Limiter, Limits
 from apixo_async._limits.leases import Permit, Slot
 from apixo_async._limits.priority import Priority
 
-pytestmark = pytest.mark.anyio
-
 
 def now() -> float:
     """Return the time of the loop."""

@@ -16,8 +16,6 @@ from apixo_async import (
 from apixo_async._limits.limiter import Permit
 from apixo_async._limits.priority import Priority
 
-pytestmark = pytest.mark.anyio
-
 
 def now() -> float:
     """Return the time of the loop."""

@@ -22,7 +22,6 @@ from apixo_async.testing import Fault, Simulator
 
 from ..support.maps import castle, map_client_of
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = castle(0)
 

@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from apixo_async import ApixoError, BadRequestError
 from apixo_async._map.errors import ended_by, error_of, not_bought
 from apixo_async._map.progress import Progress
-
-pytestmark = pytest.mark.anyio
 
 
 async def ended(work: Exception | int) -> asyncio.Future[int]:

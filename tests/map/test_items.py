@@ -12,8 +12,6 @@ from apixo_async._map.items import Item, check_inputs, items
 
 from ..support.maps import castle, castles
 
-pytestmark = pytest.mark.anyio
-
 
 async def read(inputs: Any) -> list[Item]:
     async with aclosing(items(inputs)) as found:

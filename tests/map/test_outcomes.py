@@ -15,7 +15,6 @@ from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
 from ..support.maps import castle, castles, mapped
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from apixo_async import (
     ApixoError,
     AsyncClient,
@@ -28,7 +26,6 @@ from apixo_async.testing import Fault, Simulator
 
 from ..support.maps import castle, map_client_of
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 

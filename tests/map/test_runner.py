@@ -16,7 +16,6 @@ from apixo_async.testing import Fault, Simulator
 
 from ..support.maps import castles, map_client_of
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 

@@ -28,7 +28,6 @@ from apixo_async.journal._journal import Journal
 
 from ..support.maps import castle
 
-pytestmark = pytest.mark.anyio
 REF = TaskRef("flux-kontext", "task_1")
 FAILED = TaskFailedError(
     "it failed", ref=REF, fail_code=None, fail_msg=None, family="unknown", retryable=False

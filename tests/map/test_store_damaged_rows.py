@@ -14,7 +14,6 @@ from apixo_async.testing import Fault, Simulator
 from ..support.journals import change
 from ..support.maps import castle
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 INPUTS = {"good": castle(0), "failed": castle(1), "uncertain": castle(2), "other": castle(3)}

@@ -15,7 +15,6 @@ from apixo_async.journal._journal import Journal
 
 from ..support.maps import castle
 
-pytestmark = pytest.mark.anyio
 PRICE = Decimal("0.06")
 
 

@@ -25,7 +25,6 @@ from apixo_async._limits.limiter import Permit
 from apixo_async._polling.registry import TaskRegistry
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 

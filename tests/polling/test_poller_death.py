@@ -35,7 +35,6 @@ from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE: Final = FluxKontext(mode="pro", prompt="a castle")
 #: Longer than any age limit, in virtual seconds.

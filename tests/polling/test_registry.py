@@ -26,7 +26,6 @@ from apixo_async._polling.registry import EXPIRY_GRACE, TaskRegistry
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 
-pytestmark = pytest.mark.anyio
 REF = TaskRef("flux-kontext", "task_1")
 RESULT = Result("task_1", "flux-kontext", ("https://r2.apixo.ai/a.png",))
 

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from apixo_async import APIConnectionError, Limiter, Result, Snapshot, TaskAbandonedError, TaskRef
 from apixo_async._polling.schedule import PollTimes
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._sync import Signal, fresh
 
-pytestmark = pytest.mark.anyio
 REF = TaskRef("gpt-image-1", "task_1")
 SNAPSHOT = Snapshot("task_1", "gpt-image-1", "processing", {})
 

@@ -15,7 +15,6 @@ from apixo_async import APIConnectionError, AsyncClient, DownloadError, FluxKont
 from apixo_async._http.channel import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 
-pytestmark = pytest.mark.anyio
 BOUND = 30.0
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 #: Signed by itself, for localhost and 127.0.0.1, until the year 2109; used in this file only.

@@ -28,8 +28,6 @@ from apixo_async.testing import Simulator, serve
 
 from ..support import faults
 
-pytestmark = pytest.mark.anyio
-
 #: Rounds of each fault: one in the suite, 20 in the long form (`nox -s soak`).
 ROUNDS = int(os.environ.get("APIXO_FAULT_ROUNDS", "1"))
 CASTLE = FluxKontext(mode="pro", prompt="a castle")

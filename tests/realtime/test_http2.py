@@ -18,7 +18,6 @@ from hpack import Encoder
 from apixo_async import AsyncClient, FluxKontext, SubmitUncertainError, Task, Timeouts
 from apixo_async._http.channel import Phase
 
-pytestmark = pytest.mark.anyio
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 MADE = b'{"code": 200, "message": "success", "data": {"taskId": "task_1"}}'
 Act = Callable[[H2Connection, int, asyncio.StreamWriter], None]

@@ -16,7 +16,6 @@ from apixo_async._http.channel import build_transport
 from apixo_async._http.exchange import Incoming, Outgoing, Phase, SendExchange
 from apixo_async._http.pooled import LONGEST_REST, PooledTransport
 
-pytestmark = pytest.mark.anyio
 BOUND = 20.0
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -16,7 +16,6 @@ from apixo_async import AsyncClient, DownloadError, Result
 from apixo_async._http.channel import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 
-pytestmark = pytest.mark.anyio
 BOUND = 30.0
 ELSEWHERE = "https://api.example"
 TRANSPORTS: dict[str, Callable[[], httpx2.AsyncBaseTransport]] = {

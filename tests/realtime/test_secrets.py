@@ -53,7 +53,6 @@ from apixo_async.testing import Fault, Simulator, serve, serve_process
 
 from ..support.inside import break_poller
 
-pytestmark = pytest.mark.anyio
 BOUND: Final = 60.0
 #: With what JSON, URLs and pages escape: "/" and "+" often, and '"' always.
 CANARY: Final = 'canary-Q7x9/Zk2m+W4pL"8v=Tn'

@@ -13,7 +13,6 @@ import pytest
 from apixo_async.testing import Simulator, serve
 
 pytestmark = [
-    pytest.mark.anyio,
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
 ]
 

@@ -18,8 +18,6 @@ import pytest
 
 from apixo_async.testing import Callback, Fault, Simulator, serve
 
-pytestmark = pytest.mark.anyio
-
 BALANCE = "/api/v1/apikeys/current-balance"
 SUBMIT = "/api/v1/generateTask/sora-2"
 HEADERS = {"Authorization": "Bearer test-key"}

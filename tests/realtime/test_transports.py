@@ -40,7 +40,6 @@ from apixo_async._http.exchange import (
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Simulator, serve
 
-pytestmark = pytest.mark.anyio
 BOUND = 30.0
 GOOD = b'{"code": 200, "message": "success", "data": {"taskId": "task_1"}}'
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -19,8 +19,6 @@ from ..support.requests import BODY
 from .test_webhook_forgeries import status_of
 from .test_webhook_servers import BOUND, aiohttp_of, connected, fastapi_of
 
-pytestmark = pytest.mark.anyio
-
 
 def others() -> set[asyncio.Task[Any]]:
     """Return the tasks of the loop, but for the one that each step of a test has."""

@@ -41,8 +41,6 @@ from ..support.attacks import (
 from ..support.requests import BODY, FORGERIES, SECRET, URL, parts_of, scope_of
 from .test_webhook_servers import aiohttp_of, connected, fastapi_of
 
-pytestmark = pytest.mark.anyio
-
 
 def many(examples: int) -> settings:
     """Have the same examples in each run, so many of them."""

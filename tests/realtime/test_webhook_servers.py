@@ -23,7 +23,6 @@ from apixo_async.webhooks import WebhookReceiver, _body
 
 from ..support.requests import BODY, FORGERIES, METHODS, SECRET, Forgery, Watched, forgeries
 
-pytestmark = pytest.mark.anyio
 BOUND: Final = 60.0
 
 

@@ -38,7 +38,6 @@ from ..support.webhook_runs import (
     visit,
 )
 
-pytestmark = pytest.mark.anyio
 both_apps = pytest.mark.parametrize("serve", [fastapi_app, aiohttp_app], ids=["FastAPI", "aiohttp"])
 #: What is slow is run in one; the long form (`nox -s soak`) takes both.
 one_app = pytest.mark.parametrize(

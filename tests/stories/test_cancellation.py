@@ -26,7 +26,6 @@ from apixo_async.testing import Fault, Simulator
 
 from ..support.stepping import Cut, Stepped, cuts
 
-pytestmark = pytest.mark.anyio
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 HELD = 200.0  # seconds after which the tasks of these tests, and the slots held, are over
 AGE_LIMIT = 1_900.0  # seconds after which a task that nobody polls has given its slot back

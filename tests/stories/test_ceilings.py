@@ -13,7 +13,6 @@ import pytest
 from apixo_async import AsyncClient, FluxKontext, Limiter, Limits, Polling
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 

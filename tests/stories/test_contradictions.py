@@ -25,7 +25,6 @@ from apixo_async import (
 )
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 CAFE = GptImage1(prompt="a cozy cyberpunk cafe", aspect_ratio="3:2", num_images=2)

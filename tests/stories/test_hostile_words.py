@@ -18,7 +18,6 @@ from apixo_async import (
 )
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 PROMPT = "an unspeakable castle"
 CASTLE = FluxKontext(mode="pro", prompt=PROMPT)
 #: Sets the clipboard and the title, clears the screen, forges a line of a log, in both widths.

@@ -9,7 +9,6 @@ import pytest
 from apixo_async import ApixoError, AsyncClient, FluxKontext, TaskFailedError
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 
 

@@ -23,7 +23,6 @@ from apixo_async import (
 )
 from apixo_async.testing import Simulator
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 EPOCH = 1_800_000_000.0  # the service's stamps are the same in each run
 CASTLE = FluxKontext(mode="pro", prompt="a castle")

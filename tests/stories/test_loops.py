@@ -31,7 +31,6 @@ from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
 from ..support.inside import limiter_of, poller_of, runner_of
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE: Final = FluxKontext(mode="pro", prompt="a castle")
 LATENCY: Final = 0.5

@@ -28,7 +28,6 @@ from apixo_async.testing import Fault, Simulator
 
 from ..support.maps import Swift, castle, castles, mapped
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 

@@ -17,7 +17,6 @@ from ..support.inside import Journal
 from ..support.maps import castles
 from ..support.slow_disks import slow_disk
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 LATENCY = 0.2
 OPTIONS = {"limits": Limits(concurrent_tasks=50), "polling": Polling.fixed(5, 5)}

@@ -15,7 +15,6 @@ from apixo_async.testing import Simulator
 from ..support.maps import castles
 from ..support.slow_disks import slow_disk
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 

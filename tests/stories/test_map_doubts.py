@@ -25,7 +25,6 @@ from ..support.inside import Entry, Journal
 from ..support.maps import castle, castles
 from ..support.requests import status_of
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 URL = "https://app.example.com/apixo"

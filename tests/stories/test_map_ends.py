@@ -36,7 +36,6 @@ from ..support.inside import break_poller, in_flight
 from ..support.maps import castle, castles, mapped, until_raised
 from ..support.stepping import cuts
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 FIVE = {"limits": Limits(concurrent_tasks=5)}

@@ -36,7 +36,6 @@ from apixo_async.webhooks import WebhookReceiver
 from ..support.inside import Journal
 from ..support.maps import castle, castles, until_raised
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 
 

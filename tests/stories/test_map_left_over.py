@@ -15,8 +15,6 @@ from apixo_async.testing import Simulator
 
 from ..support.inside import Entry
 
-pytestmark = pytest.mark.anyio
-
 INPUT = FluxKontext(mode="pro", prompt="a castle")
 
 

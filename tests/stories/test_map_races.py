@@ -16,8 +16,6 @@ from apixo_async.testing import Fault, Simulator
 
 from ..support.maps import castles, mapped
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,6 @@ from apixo_async import (
 )
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 DEAD = {"503": Fault.status(503), "refused": Fault.refused(), "unreachable": Fault.unreachable()}

@@ -23,7 +23,6 @@ from apixo_async import ApixoError, AsyncClient, ConfigurationError, Event, Flux
 from apixo_async._config import Secret
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 #: With what JSON, URLs and pages escape: "/" and "+" often, and '"' always.
 CANARY: Final = 'canary-Q7x9/Zk2m+W4pL"8v=Tn'
 CASTLE = FluxKontext(mode="pro", prompt="a castle")

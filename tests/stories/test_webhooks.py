@@ -31,7 +31,6 @@ from apixo_async import (
 from apixo_async.testing import Callback, Fault, Simulator, VirtualTimeLoop
 from apixo_async.webhooks import WebhookReceiver
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 LATENCY = 0.05

@@ -9,7 +9,6 @@ import pytest
 from apixo_async import ClientClosedError, Limiter
 from apixo_async._submit.pending import PATIENCE, PendingCalls
 
-pytestmark = pytest.mark.anyio
 CLOSED, STOPPED = ClientClosedError("closed"), ClientClosedError("stopped")
 
 

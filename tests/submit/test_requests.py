@@ -27,7 +27,6 @@ from apixo_async import (
 from apixo_async._submit import requests
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 

@@ -10,7 +10,6 @@ from apixo_async._http.retry import RetryPolicy, RetryQuota
 from apixo_async._http.verdicts import Refused
 from apixo_async._submit.retries import RetryProbes, SubmitRetries
 
-pytestmark = pytest.mark.anyio
 MODEL = "flux-kontext"
 UNSENT = Refused(APIConnectionError("x"), "unsent")
 UNAVAILABLE = Refused(InternalServerError("x", status=503), "unavailable")

@@ -6,7 +6,6 @@ import pytest
 
 from apixo_async._submit.retries import RetryProbes
 
-pytestmark = pytest.mark.anyio
 KEY = "flux-kontext"
 
 

@@ -22,7 +22,6 @@ from apixo_async import (
 )
 from apixo_async.testing import Fault, Simulator
 
-pytestmark = pytest.mark.anyio
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
 

@@ -227,7 +227,6 @@ def test_the_clock_is_real_outside_of_a_loop() -> None:
     assert Simulator(clock=lambda: 7.0).now() == 7.0
 
 
-@pytest.mark.anyio
 async def test_the_clock_is_the_running_loops() -> None:
     """In a loop the service lives in its time, virtual or not."""
     simulator = Simulator()

@@ -14,8 +14,6 @@ from apixo_async.testing.app import make_app
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.simulator import Simulator
 
-pytestmark = pytest.mark.anyio
-
 BALANCE = "/api/v1/apikeys/current-balance"
 SUBMIT = "/api/v1/generateTask/gpt-image-1"
 FIELDS = {"mode": "gpt-image-1", "prompt": "p", "aspect_ratio": "3:2", "num_images": 1}

@@ -17,8 +17,6 @@ from apixo_async.testing import Callback, Fault, SimulatedTask, Simulator, Stuck
 from apixo_async.testing.callbacks import CallbackCounts
 from apixo_async.testing.virtual_time import VirtualTimeLoop
 
-pytestmark = pytest.mark.anyio
-
 HEADERS = {"Authorization": "Bearer test-key"}
 API = "https://api.apixo.ai/api/v1/"
 HOOK = "https://app.example.com/hook/abc?x=1"

@@ -6,8 +6,6 @@ import pytest
 
 from apixo_async.testing.server import OwnHosts, may_be_asked
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize(
     "header",

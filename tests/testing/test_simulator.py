@@ -10,7 +10,6 @@ import pytest
 from apixo_async.testing import Simulator, SimulatorTransport
 from apixo_async.testing.api import KEY
 
-pytestmark = pytest.mark.anyio
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 BALANCE = "https://api.apixo.ai/api/v1/apikeys/current-balance"
 

@@ -15,8 +15,6 @@ from apixo_async.testing.faults import Fault
 from apixo_async.testing.simulator import Simulator
 from apixo_async.testing.transport import SENDING, SimulatorTransport
 
-pytestmark = pytest.mark.anyio
-
 URL = "https://api.apixo.ai/api/v1/"
 BALANCE = URL + "apikeys/current-balance"
 SUBMIT = URL + "generateTask/sora-2"

@@ -19,7 +19,6 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-@pytest.mark.anyio
 async def test_a_sleep_ends_at_its_exact_time() -> None:
     """A sleep moves the clock by its whole length, and takes no real time."""
     before = time.monotonic()
@@ -29,13 +28,11 @@ async def test_a_sleep_ends_at_its_exact_time() -> None:
     assert time.monotonic() - before < 1
 
 
-@pytest.mark.anyio
 async def test_the_plugin_starts_each_test_at_the_start() -> None:
     """Each test has a clock of its own, which begins at 1000."""
     assert now() == START
 
 
-@pytest.mark.anyio
 async def test_many_sleepers_wake_in_the_order_of_their_times() -> None:
     """Timers fire in the order of their times, whatever the order of their making."""
     woken: list[tuple[float, float]] = []
@@ -48,7 +45,6 @@ async def test_many_sleepers_wake_in_the_order_of_their_times() -> None:
     assert woken == [(delay, delay) for delay in (0.5, 0.5, 3.0, 7.25)]
 
 
-@pytest.mark.anyio
 async def test_a_timeout_ends_a_wait_for_nothing() -> None:
     """A deadline is a timer: a wait with one is not stuck."""
     with pytest.raises(TimeoutError):
@@ -91,7 +87,6 @@ def test_a_worker_of_the_loop_is_waited_for() -> None:
         assert runner.run(main()) == (START, START + 60)
 
 
-@pytest.mark.anyio
 async def test_a_worker_of_anyio_is_waited_for() -> None:
     """The clock stands still while a worker thread of anyio works."""
     sleeper = asyncio.create_task(asyncio.sleep(60))

@@ -39,7 +39,6 @@ def test_every_public_name_is_used() -> None:
     assert set(apixo_async.__all__) - used == set()
 
 
-@pytest.mark.anyio
 async def test_it_runs(public_api: ModuleType, simulator: Simulator, tmp_path: Path) -> None:
     """What the type checkers accept does the main job, and each event has a headline."""
     seen: list[Event] = []
@@ -50,7 +49,6 @@ async def test_it_runs(public_api: ModuleType, simulator: Simulator, tmp_path: P
     assert all(map(public_api.headline, seen))
 
 
-@pytest.mark.anyio
 async def test_recovery_runs(public_api: ModuleType, simulator: Simulator) -> None:
     """A submit whose answer is lost is bought anew at the caller's word, and only then."""
     simulator.faults.submit(Fault.lost_answer())

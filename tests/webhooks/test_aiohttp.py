@@ -15,8 +15,6 @@ from apixo_async.webhooks._body import PATIENCE
 
 from ..support.requests import BODY, METHODS, SECRET, Watched
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 async def watched() -> Watched:

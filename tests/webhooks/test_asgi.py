@@ -28,8 +28,6 @@ from ..support.requests import (
     status_of,
 )
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 async def watched() -> Watched:

@@ -19,8 +19,6 @@ from apixo_async.webhooks._body import (
     task_id_in,
 )
 
-pytestmark = pytest.mark.anyio
-
 
 def chunks(parts: Iterable[bytes], pause: float = 0.0) -> Chunk:
     """Return a body that comes in parts, each after a pause."""

@@ -16,8 +16,6 @@ from apixo_async.webhooks._inbox import (
     next_poll,
 )
 
-pytestmark = pytest.mark.anyio
-
 Polls = list[tuple[float, str | None]]
 
 

@@ -21,8 +21,6 @@ from apixo_async.webhooks._inbox import CallbackSubscription
 
 from ..support.requests import BODY, SECRET, URL, Watched, status_of
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 async def watched() -> Watched:

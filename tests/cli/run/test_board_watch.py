@@ -13,8 +13,6 @@ from apixo_async._cli.console import Screen
 from apixo_async._cli.run.board import TICK, RunSnapshot, watched
 from apixo_async._cli.run.news import Notices
 
-pytestmark = pytest.mark.anyio
-
 
 class Run:
     """A run that finishes one row each time it is looked at."""

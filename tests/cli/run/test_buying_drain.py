@@ -20,8 +20,6 @@ from apixo_async._cli.run.order import RunOptions
 from apixo_async._cli.run.trip import RunResult
 from apixo_async.testing import Simulator
 
-pytestmark = pytest.mark.anyio
-
 LIMITS = Limits(concurrent_tasks=3)
 
 

@@ -24,8 +24,6 @@ from apixo_async._cli.run.order import RunOptions
 from apixo_async.journal import _journal as journal_module
 from apixo_async.journal._journal import Journal
 
-pytestmark = pytest.mark.anyio
-
 PRICE = Decimal("0.02")
 
 

@@ -22,8 +22,6 @@ from apixo_async._cli.run.history import View, failure_of, prompt_of
 from apixo_async.journal._entry import Entry
 from apixo_async.journal._journal import Journal
 
-pytestmark = pytest.mark.anyio
-
 PRICE = Decimal("0.02")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -13,8 +13,6 @@ import typer
 from apixo_async._cli import session
 from apixo_async._cli.run.buying import first_signal
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def before() -> Iterator[list[int]]:
