@@ -245,6 +245,23 @@ def test_every_public_class_is_exported(name: str) -> None:
     assert missing == inner.get(name, set())
 
 
+def _class_names(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+            yield ast.unparse(node.target)
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    """No two modules give a class or the alias of a type the same name."""
+    owners: dict[str, list[str]] = {}
+    for name, module in _modules().items():
+        for one in _class_names(module):
+            owners.setdefault(one, []).append(name)
+    assert {name: owner for name, owner in owners.items() if len(owner) > 1} == {}
+
+
 @each_module
 def test_a_module_says_what_it_is(module: Module) -> None:
     """Every module has a docstring, and fits a reader's patience."""

@@ -88,7 +88,7 @@ class _Wire:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(coerce_numbers_to_str=True)
 
 
-Part = TypeVar("Part", bound=_Wire)
+WirePart = TypeVar("WirePart", bound=_Wire)
 
 
 #: Filled by the first answers, not at import. Threads that build the same one at a time get one
@@ -96,14 +96,14 @@ Part = TypeVar("Part", bound=_Wire)
 _ADAPTERS: Final[dict[type[_Wire], TypeAdapter[Any]]] = {}
 
 
-def _read(part: type[Part], given: object) -> Part:
+def _read(part: type[WirePart], given: object) -> WirePart:
     """Read the fields that a part has from an answer; what is no object holds none."""
     adapter = _ADAPTERS.get(part)
     if adapter is None:
         adapter = _ADAPTERS[part] = TypeAdapter(part)
     found = cast("dict[str, object]", given) if isinstance(given, dict) else {}
     known = {name: found[name] for name in part.__annotations__ if name in found}
-    read: Part = adapter.validate_python(known)
+    read: WirePart = adapter.validate_python(known)
     return read
 
 

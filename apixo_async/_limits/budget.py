@@ -14,7 +14,7 @@ from apixo_async._limits.slots import SlotTable
 from apixo_async._limits.window import SlidingWindow
 from apixo_async._types import Limits
 
-Scope = Literal["submits", "everything"]
+LimitScope = Literal["submits", "everything"]
 
 #: Seconds between two steps of the requests' ceiling: a rate shows itself only in time.
 _STEP_TIME: Final = 1.0
@@ -199,7 +199,7 @@ class Budget:
         sent_at: float,
         known: int,
         retry_after: float | None,
-    ) -> tuple[Scope, float]:
+    ) -> tuple[LimitScope, float]:
         """Note a 429; return what it closes, and the seconds of the pause that it makes.
 
         Args:

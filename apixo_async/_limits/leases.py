@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from apixo_async._limits.budget import Scope
+from apixo_async._limits.budget import LimitScope
 from apixo_async._limits.priority import Priority
 from apixo_async._types import TaskRef
 
@@ -24,7 +24,9 @@ class Lessor(Protocol):
         """Take back a permit with which nothing was sent."""
         ...
 
-    def permit_throttled(self, permit: Permit, retry_after: float | None) -> tuple[Scope, float]:
+    def permit_throttled(
+        self, permit: Permit, retry_after: float | None
+    ) -> tuple[LimitScope, float]:
         """Close what a 429 closes; return that, and the seconds until a probe goes out."""
         ...
 
@@ -73,7 +75,7 @@ class Permit:
         if self._end():
             self._issuer.permit_unused(self)
 
-    def throttled(self, retry_after: float | None) -> tuple[Scope, float]:
+    def throttled(self, retry_after: float | None) -> tuple[LimitScope, float]:
         """Say that the answer was 429; return what that closes, and for how many seconds."""
         self._end()
         return self._issuer.permit_throttled(self, retry_after)

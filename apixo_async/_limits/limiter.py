@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Coroutine
 
-from apixo_async._limits.budget import Budget, Scope
+from apixo_async._limits.budget import Budget, LimitScope
 from apixo_async._limits.leases import Permit, Slot
 from apixo_async._limits.priority import Priority
 from apixo_async._sync import Waiters
@@ -248,7 +248,9 @@ class Limiter:
         self._budget.unused(permit.urgency, sent_at=permit.taken_at)
         self._pump()
 
-    def permit_throttled(self, permit: Permit, retry_after: float | None) -> tuple[Scope, float]:
+    def permit_throttled(
+        self, permit: Permit, retry_after: float | None
+    ) -> tuple[LimitScope, float]:
         """Close what a 429 closes; return that, and the seconds until a probe goes out."""
         now = self._bound_loop().time()
         closed = self._budget.throttled(

@@ -216,7 +216,11 @@ class _Sockets:
     def transport(self) -> httpx2.AsyncHTTPTransport:
         if self._transport is None:
             # Receivers that hang must not keep callbacks from others that answer.
-            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+            # A connection that rested is given up before receivers do so, which take 5 s: one that
+            # is closed just then would cost the callback an attempt.
+            limits = httpx2.Limits(
+                max_connections=None, max_keepalive_connections=100, keepalive_expiry=2.0
+            )
             self._transport = httpx2.AsyncHTTPTransport(limits=limits)
         return self._transport
 

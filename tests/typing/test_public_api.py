@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import pkgutil
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +39,19 @@ def test_every_public_name_is_used() -> None:
     tree = ast.parse(FILE.read_text("utf-8"))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert set(apixo_async.__all__) - used == set()
+
+
+def test_renamed() -> None:
+    """A name that was given up for another is gone, and the changelog says where it went."""
+    renames = json.loads(FILE.with_name("renames.json").read_text("utf-8"))
+    changelog = (FILE.parents[2] / "README.md").read_text("utf-8").partition("### Unreleased")[2]
+    changelog = " ".join(changelog.split())
+    for path, names in renames.items():
+        owner = pkgutil.resolve_name(path)
+        for old, new in names.items():
+            assert hasattr(owner, new), f"{path}: {new}"
+            assert not hasattr(owner, old), f"{path}: {old}"
+            assert f"`{old}` -> `{new}`" in changelog
 
 
 async def test_it_runs(public_api: ModuleType, simulator: Simulator, tmp_path: Path) -> None:
