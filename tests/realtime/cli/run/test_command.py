@@ -206,13 +206,13 @@ def test_a_second_ctrl_c_is_no_report(
 ) -> None:
     """A run that is left at once says that nothing is lost, and how to go on."""
 
-    class Buying:
+    class Runner:
         def __init__(self, *_: object) -> None: ...
 
         async def buy(self, _: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "Buying", Buying)
+    monkeypatch.setattr(command, "Runner", Runner)
     done = apixo("run", plain, "--model", "gpt-image-2", *SIMULATED)
     assert done.returncode == ExitCode.INTERRUPTED
     assert "Nothing is lost" in done.stderr
