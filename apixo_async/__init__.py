@@ -1,5 +1,17 @@
 """Asyncio client for the APIXO generation API: submit a task, await it, download its result."""
 
+# General layout, from the ground up; a module imports from what stands above it.
+#
+# errors, events, inputs, _types   words that callers and all packages use
+# journal                          the file in which `map` keeps its items
+# _limits, _http                   what the account may do now; every byte to the API
+# _polling, _submit, _task         when to ask for a task; buying one; its handle
+# _downloads, webhooks             files of results; callbacks
+# _runtime, _map, _client          the parts of a client, many inputs, what callers call
+# testing, _cli                    the simulator; the `apixo` command
+#
+# .github/ARCHITECTURE.md says more: the way of a task, the invariants, a glossary.
+
 from typing import TYPE_CHECKING
 
 from apixo_async._client import AsyncClient

@@ -229,7 +229,7 @@ class Engine:
         rng: random.Random,
         orphan: Callable[[Task | SubmitUncertainError], None],
     ) -> Self:
-        """Wire the parts: the only place where that is done. Needs a running loop."""
+        """Wire the parts of a client. Needs a running loop."""
         # Not needed to import the package, and large.
         from apixo_async._downloads.downloader import Downloader
         from apixo_async._downloads.reachable import Reachable

@@ -208,7 +208,7 @@ def test_importing_the_package_is_cheap() -> None:
     )
     loaded = set(ran.stdout.split())
     assert {PACKAGE, "httpx2", "pydantic"} <= loaded
-    extras = {"typer", "rich", "starlette", "uvicorn", "PIL", "aiohttp", "redis", "httpx"}
+    extras = {"typer", "rich", "starlette", "uvicorn", "PIL", "aiohttp", "httpx"}
     assert loaded & (extras | {f"{PACKAGE}.testing", f"{PACKAGE}._cli", "pytest"}) == set()
 
 
@@ -334,6 +334,33 @@ def test_no_words_of_the_workplace() -> None:
         for match in words.finditer(path.read_text("utf-8", errors="replace"))
     }
     assert found == set()
+
+
+ARCHITECTURE = (ROOT / ".github/ARCHITECTURE.md").read_text("utf-8")
+
+
+def test_architecture_names_every_package() -> None:
+    """The table of packages names what lies at the top of the package, in the order of `LAYERS`."""
+    table = ARCHITECTURE.partition("## Packages")[2].partition("## Where")[0]
+    named = re.findall(r"`(\w+)`", table.partition("|---|---|")[2])
+    tops = [entry.removesuffix(".*") for layer in LAYERS.values() for entry in layer.split()]
+    expected = {*tops} - {"__init__", "__main__", "_version"}
+    assert expected <= {*named}
+    rows = [row for row in table.splitlines() if row.startswith("| `")]
+    first = [re.findall(r"`(\w+)`", row)[0] for row in rows]
+    layers = [
+        next(i for i, names in enumerate(LAYERS.values()) if name in re.split(r"\W+", names))
+        for name in first
+    ]
+    assert layers == sorted(layers)
+
+
+@each_module
+def test_invariants_have_their_number(module: Module) -> None:
+    """An invariant that a comment names by number is one of those in ARCHITECTURE.md."""
+    known = set(re.findall(r"^(\d+)\. \*\*", ARCHITECTURE, re.MULTILINE))
+    named = re.findall(r"\(invariant (\d+)\)", module.path.read_text("utf-8"))
+    assert set(named) <= known
 
 
 def test_the_top_level_is_fixed() -> None:

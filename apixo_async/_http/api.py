@@ -1,4 +1,4 @@
-"""The one way to the service: permit, gate, exchange, and what the answer means for both."""
+"""Requests to the API: each with a permit and a place, which its answer gives back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from apixo_async.events import LimitReached
 
 
 class Api:
-    """Everything that is sent goes through here.
+    """Send submits, polls and questions for the balance; results are fetched elsewhere.
 
     Args:
         channel: Does the exchanges.

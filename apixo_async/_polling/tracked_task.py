@@ -33,7 +33,7 @@ class SubmitTimes(NamedTuple):
 
 
 class TrackedTask:
-    """One task as the engine sees it. Changed by the poller only, in synchronous code.
+    """One task as the client sees it. Changed on its loop, in synchronous code.
 
     Attributes:
         ref: The task's model and id.
