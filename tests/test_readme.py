@@ -33,6 +33,7 @@ from .support.inside import haste
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+GUIDES = sorted((ROOT / "apixo_async/guides").glob("*.md"))
 COMMANDS = "python -m pip install '.[all]' && apixo demo\npython -m pip install nox && nox\n"
 BOUND = 60  # seconds after which a block that hangs fails its test
 SPEED = 100  # of the simulator, and of the documents' plan of polls
@@ -266,11 +267,25 @@ def test_the_two_commands() -> None:
     assert COMMANDS.splitlines()[1] in (ROOT / ".ci/run").read_text("utf-8").splitlines()
 
 
+#: The blocks of the README but its first, which is the two commands, and those of the guides.
+DOCUMENTED = [
+    (f"{path.stem}-{block.line}", block)
+    for path in (README, *GUIDES)
+    for block in blocks(path.read_text("utf-8"))[path == README :]
+]
+
+
+def test_the_readme_names_every_guide() -> None:
+    """Each guide is where the README says, and by the name that `apixo docs` knows."""
+    text = README.read_text("utf-8")
+    linked = re.findall(r"`apixo docs (\w+)`, or\s+\[the guide\]\(([\w./]+)\)", text)
+    assert [(ROOT / path).stem for _, path in linked] == [name for name, _ in linked]
+    assert sorted(ROOT / path for _, path in linked) == GUIDES
+
+
 @pytest.mark.heavy
 @pytest.mark.realtime
-@pytest.mark.parametrize(
-    "block", blocks(README.read_text("utf-8"))[1:], ids=lambda block: f"line-{block.line}"
-)
+@pytest.mark.parametrize("block", [pytest.param(block, id=name) for name, block in DOCUMENTED])
 def test_block(sandbox: Sandbox, block: Block) -> None:
     """A block does what it says, as it stands, in an empty folder."""
     execute(sandbox, block)

@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from apixo_async import __version__
-from apixo_async._cli import catalogue, demo, exits, generate, simulate, tasks
+from apixo_async._cli import catalogue, demo, docs, exits, generate, simulate, tasks
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command as bulk
@@ -29,6 +29,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     tasks.balance,
     catalogue.models,
     simulate.simulate,
+    docs.docs,
 )
 
 app = typer.Typer(

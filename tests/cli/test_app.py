@@ -14,7 +14,7 @@ from apixo_async import __main__, __version__
 from apixo_async._cli import app, catalogue
 from apixo_async._cli.exits import MEANINGS, ExitCode
 
-COMMANDS = ("demo", "generate", "status", "wait", "balance", "models", "simulate")
+COMMANDS = ("demo", "generate", "status", "wait", "balance", "models", "simulate", "docs")
 
 
 @pytest.fixture(autouse=True)
