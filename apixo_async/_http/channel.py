@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -88,7 +88,6 @@ class Channel:
             (b"User-Agent", user_agent.encode("ascii")),
         ]
         self._believed = tells_phase(transport)
-        self._is_proved = is_known(transport)
         self._exchange = exchange_over(transport, base_url, timeouts)
 
     async def get(self, path: str) -> Answer:
@@ -114,15 +113,10 @@ class Channel:
             Unanswered: No answer came; `maybe_sent` says whether the server may have the request.
         """
         phase = Phase(believed=self._believed, when_sending=when_sending)
-        try:
-            return await self._answered(path, body, phase)
-        except Unanswered as failure:
-            if self._is_proved:
-                raise
-            # One that says that it tells, and has told nothing yet, proves nothing by its silence.
-            raise replace(failure, maybe_sent=True) from None
-        finally:
-            self._is_proved = self._is_proved or (self._believed and phase.maybe_sent)
+        answer = await self._answered(path, body, phase)
+        # It was sent, and the transport did not tell: what it does not tell proves nothing.
+        self._believed = self._believed and phase.maybe_sent
+        return answer
 
     async def _answered(self, path: str, body: bytes | None, phase: Phase) -> Answer:
         answer = Incoming()
@@ -176,12 +170,6 @@ def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
     # A subclass might send on its own account, so only the class itself is known to tell.
     plain = type(transport) is httpx2.AsyncHTTPTransport
     return plain or getattr(transport, "phase_aware", False) is True
-
-
-def is_known(transport: httpx2.AsyncBaseTransport) -> bool:
-    """Return True for httpx2's transport and those of this package: their phases are tested."""
-    kind = type(transport)
-    return kind is httpx2.AsyncHTTPTransport or kind.__module__.startswith("apixo_async.")
 
 
 def tells_peer(transport: httpx2.AsyncBaseTransport) -> bool:

@@ -173,6 +173,29 @@ async def test_phase_decides_not_the_class(error: Exception, sending: bool) -> N
         assert caught.value.timed_out is isinstance(error, httpx2.ConnectTimeout)
 
 
+async def test_a_transport_that_says_that_it_tells_and_does_not() -> None:
+    """Once it has sent something without telling, nothing that it does not tell is believed."""
+    ends: list[Exception | httpx2.Response] = [
+        ERRORS[0],
+        httpx2.Response(200, content=b"{}"),
+        ERRORS[0],
+    ]
+
+    async def answer(_: httpx2.Request) -> httpx2.Response:
+        end = ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    one, sent = channel(Aware(answer)), []
+    for _ in range(3):
+        try:
+            await one.post("/x", b"{}")
+        except Unanswered as failure:
+            sent.append(failure.maybe_sent)
+    assert sent == [False, True]
+
+
 async def test_foreign_exception_stays_out() -> None:
     """Neither the words nor the context of a foreign exception leave the seam."""
     with pytest.raises(Unanswered) as caught:

@@ -55,7 +55,7 @@ def test_a_second_process_serves_with_the_options_given() -> None:
         ("submit", 200),
         ("submit", 400),
     ]
-    assert all(0.19 <= record["answered_at"] - record["at"] < 5 for record in log)
+    assert all(record["answered_at"] - record["at"] >= 0.19 for record in log)
     assert (statistics["created"], statistics["charged"]) == (1, "0.05")
     with pytest.raises(urllib.error.URLError):
         ask(url)

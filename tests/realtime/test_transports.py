@@ -88,7 +88,7 @@ def channel(transport: httpx2.AsyncBaseTransport, url: str) -> Channel:
         transport,
         base_url=url,
         key=Secret("canary"),
-        timeouts=Timeouts(connect=1.0, read=0.3, exchange=1.0),
+        timeouts=Timeouts(connect=BOUND, read=0.3, exchange=BOUND),
         user_agent="test",
     )
 
