@@ -203,19 +203,6 @@ class Journal:
             "claimed", lambda file: moves.claim(file, mark, task_id, entry.row)
         )
 
-    def resolved(self, mark: str | Entry, task_id: str) -> None:
-        """Note which task an uncertain submit made; a mark that nobody waits for is left alone.
-
-        Args:
-            mark: The intent's `intent_id`, or the item.
-            task_id: The task.
-        """
-        if isinstance(mark, Entry):
-            self.submitted(mark, task_id)
-        else:
-            now = self._clock()
-            self._writer.tell("resolved", lambda file: moves.resolve(file, mark, task_id, now))
-
     def succeeded(self, entry: Entry, result: Result) -> None:
         """Note what the task made."""
         self._tell("succeeded", entry, result=result_text(result), at=self._clock())

@@ -93,16 +93,6 @@ def _misplaced(connection: sqlite3.Connection, name: str, row: int) -> JournalRe
     return JournalRefusal(f"{name}: the item {key!r:.100} is {state!r}, where this cannot happen")
 
 
-def resolve(connection: sqlite3.Connection, intent_id: str, task_id: str, now: float) -> None:
-    """Write which task an uncertain submit made; a mark that nobody waits for changes nothing."""
-    rows = connection.execute(
-        "SELECT row FROM item WHERE intent_id = ? AND state IN ('intent', 'uncertain')",
-        (intent_id,),
-    ).fetchall()
-    for (row,) in cast("list[tuple[int]]", rows):
-        move(connection, "submitted", row, task_id=task_id, at=now)
-
-
 def claim(connection: sqlite3.Connection, mark: str, task_id: str, row: int) -> bool:
     """Write which task a callback names beside its submit, which stays in doubt.
 

@@ -187,15 +187,13 @@ async def test_an_uncertain_submit(open_journal: Open, reason: str | ApixoError)
     assert kept.body_head == (b"<html>" if reason is UNCERTAIN else None)
 
 
-@pytest.mark.parametrize("by_mark", [True, False])
-async def test_an_uncertain_submit_that_is_resolved(open_journal: Open, by_mark: bool) -> None:
-    """The mark of a submit, or its item, is enough to note the task that it made."""
+async def test_an_uncertain_submit_that_is_found(open_journal: Open) -> None:
+    """Its item has the task that a callback named, and is in no doubt any more."""
     journal = await open_journal()
     entry = await journal.enter("k", castle())
     await journal.intend(entry, "mark", PRICE)
     journal.uncertain(entry, "no answer")
-    journal.resolved("another", "task_9")
-    journal.resolved("mark" if by_mark else entry, "task_1")
+    journal.submitted(entry, "task_1")
     found = await entry_of(journal, "k")
     assert (found.state, found.task_id, found.error, found.purchases) == (
         "submitted",
@@ -338,7 +336,6 @@ async def raises_everywhere(journal: Journal) -> None:
         lambda: journal.refused(entry),
         lambda: journal.submitted(entry, "t"),
         lambda: journal.uncertain(entry, "why"),
-        lambda: journal.resolved("mark", "t"),
         lambda: journal.succeeded(entry, result()),
         lambda: journal.failed(entry, failure()),
         lambda: journal.downloaded(entry, []),

@@ -127,14 +127,6 @@ class JournalMachine(RuleBasedStateMachine):
             self.journal.uncertain(entry, "no answer")
             self.now(entry, "uncertain")
 
-    @rule(pick=PICKS)
-    def resolved(self, pick: int) -> None:
-        entry = self.pick(pick, "uncertain")
-        mark = None if entry is None else self.model[entry.key].mark
-        if entry is not None and mark is not None:
-            self.journal.resolved(mark, "found")
-            self.now(entry, "submitted", task_id="found", files=())
-
     @rule(pick=PICKS, well=st.booleans())
     def ended(self, pick: int, well: bool) -> None:
         entry = self.pick(pick, "submitted")

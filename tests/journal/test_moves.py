@@ -9,7 +9,7 @@ import pytest
 from apixo_async._canonical import identity
 from apixo_async.journal._entry import STATES
 from apixo_async.journal._failures import JournalRefusal
-from apixo_async.journal._moves import MOVES, claim, enter, move, resolve
+from apixo_async.journal._moves import MOVES, claim, enter, move
 
 from ..support.journals import castle, in_memory, known, moved
 
@@ -201,21 +201,6 @@ def test_a_mark_belongs_to_one_submit(file: sqlite3.Connection) -> None:
     with pytest.raises(JournalRefusal, match="Every submit is marked with a text of its own"):
         moved(file, "intend", (1, "mark", 5.0, 2))
     assert columns(file, "state", 2) == ("new",)
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_a_mark_resolves_what_is_uncertain(file: sqlite3.Connection, state: str) -> None:
-    """A mark tells the task of an open submit; later news of it change nothing."""
-    enter(file, "k", known())
-    file.execute("UPDATE item SET state = ?, intent_id = 'mark'", (state,))
-    resolve(file, "another", "task_9", 3.0)
-    assert columns(file, "state, task_id") == (state, None)
-    resolve(file, "mark", "task_1", 4.0)
-    resolve(file, "mark", "task_2", 5.0)
-    is_open = state in {"intent", "uncertain"}
-    assert columns(file, "state, task_id, submitted_at") == (
-        ("submitted", "task_1", 4.0) if is_open else (state, None, None)
-    )
 
 
 #: Every column that a move may write, filled.
