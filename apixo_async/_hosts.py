@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine."""
+    """Return True if a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -14,7 +14,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public(host: str) -> bool:
-    """Say whether a host may be anywhere on the internet. Names are not looked up."""
+    """Return True if a host may be anywhere on the internet. Names are not looked up."""
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:

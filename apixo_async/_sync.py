@@ -61,7 +61,7 @@ class Bound:
         self._before = 0
 
     def expired(self) -> bool:
-        """Say whether the time has come while it ran."""
+        """Return True if the time has come while it ran."""
         return self._timeout.expired()
 
     def reschedule(self, when: float) -> None:

@@ -63,7 +63,7 @@ class Task:
         return self._track.callback_received
 
     def done(self) -> bool:
-        """Say whether the task is over: succeeded, failed, not found or abandoned."""
+        """Return True if the task is over: succeeded, failed, not found or abandoned."""
         return self._track.outcome is not None
 
     def result(self) -> Result:

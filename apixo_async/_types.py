@@ -97,7 +97,7 @@ class TaskHandle(Protocol):
         ...
 
     def done(self) -> bool:
-        """Say whether the task is over."""
+        """Return True if the task is over."""
         ...
 
     async def wait(self, timeout: float | None = None) -> bool:

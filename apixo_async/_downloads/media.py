@@ -36,7 +36,7 @@ class Media:
     check: Check | None = None
 
     def whole(self, size: int, read: Read) -> bool:
-        """Say whether a file of `size` bytes is whole, as far as its type can tell."""
+        """Return True if a file of `size` bytes is whole, as far as its type can tell."""
         return size > 0 and (self.check is None or self.check(size, read))
 
 

@@ -166,7 +166,7 @@ def _pause(answer: Incoming) -> float | None:
 
 
 def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
-    """Say whether a transport can be believed when it tells that nothing was sent."""
+    """Return True if a transport can be believed when it tells that nothing was sent."""
     # A subclass might send on its own account, so only the class itself is known to tell.
     plain = type(transport) is httpx2.AsyncHTTPTransport
     return plain or getattr(transport, "phase_aware", False) is True

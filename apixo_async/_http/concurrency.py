@@ -56,7 +56,7 @@ class ConcurrencyLimit:
         self.size = self._fewest = fewest
 
     def has_place(self, *, for_submit: bool) -> bool:
-        """Say whether one more request may go; polls leave a part of the gate to submits."""
+        """Return True if one more request may go; polls leave a part of the gate to submits."""
         return self.used < self.size if for_submit else self.free_for_polls > 0
 
     @property

@@ -91,7 +91,7 @@ def decisive_code(answer: Answer, envelope: Envelope | None) -> int:
 
 
 def says_throttled(answer: Answer) -> bool:
-    """Say whether HTTP status or body code is 429; the body is parsed only if it may be."""
+    """Return True if HTTP status or body code is 429; the body is parsed only if it may be."""
     if answer.status == 429:
         return True
     if not _CODE_429.search(answer.body):

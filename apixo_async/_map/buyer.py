@@ -147,7 +147,7 @@ class Buyer:
         await self._engine.requests.ended()
 
     def is_crowded(self, queue: int) -> bool:
-        """Say whether so many submits and polls, whosever, wait for their turn."""
+        """Return True if so many submits and polls, whosever, wait for their turn."""
         return self.limiter.slots_waiting + self.limiter.permits_waiting >= queue
 
     def stop(self, *, queue_only: bool = False) -> None:

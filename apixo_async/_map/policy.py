@@ -51,7 +51,7 @@ class FailureStreak:
 
 
 def ends_buying(error: errors.ApixoError) -> bool:
-    """Say whether an error tells by itself that no later purchase can succeed."""
+    """Return True if an error tells by itself that no later purchase can succeed."""
     if isinstance(error, TaskFailedError):
         return error.family == "balance"
     return isinstance(error, _ENDING)
@@ -60,7 +60,7 @@ def ends_buying(error: errors.ApixoError) -> bool:
 def is_worth_another(
     error: errors.ApixoError, purchases: int, attempts: int
 ) -> TypeGuard[TaskFailedError]:
-    """Say whether a task that ended so is bought again.
+    """Return True if a task that ended so is bought again.
 
     Args:
         error: How it ended.

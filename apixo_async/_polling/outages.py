@@ -112,7 +112,7 @@ class Outages:
         self._all = _Group()
 
     def is_on(self, track: TrackedTask) -> bool:
-        """Say whether the track's model counts as down."""
+        """Return True if the track's model counts as down."""
         return self._of(track).outage.is_on
 
     def park(self, track: TrackedTask, now: float) -> bool:

@@ -133,7 +133,7 @@ class PollQueue:
 
 
 def _counts(expiry: tuple[float, int, TrackedTask]) -> bool:
-    """Say whether an entry is that of a track which goes on, with the age limit that it has."""
+    """Return True if an entry is that of a track which goes on, with the age limit that it has."""
     expires, _, track = expiry
     return track.outcome is None and track.expires == expires
 

@@ -48,7 +48,7 @@ class UnresolvedSubmits:
         self._health = CallbackHealth()
 
     def is_awaited_for(self, track: TrackedTask) -> bool:
-        """Say whether a callback is to be expected for a task.
+        """Return True if a callback is to be expected for a task.
 
         Not before callbacks have come to this process, nor where those of other processes come:
         then this one's go there.

@@ -31,7 +31,7 @@ class RetryProbes:
         self._probing: Counter[str] = Counter()
 
     def is_taken(self, key: str) -> bool:
-        """Say whether somebody probes."""
+        """Return True if somebody probes."""
         return key in self._waiting
 
     def is_shared(self, key: str) -> bool:

@@ -76,7 +76,7 @@ _OF_THIS_RUN: Final = (
 
 
 def is_new(connection: sqlite3.Connection) -> bool:
-    """Say whether the file is empty, and not a journal yet; change nothing.
+    """Return True if the file is empty, and not a journal yet; change nothing.
 
     Raises:
         Refusal: It is something else, or a journal that this version cannot read.

@@ -57,7 +57,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now += delay
 
     def stands_still(self) -> bool:
-        """Say whether a worker thread of this loop is at work."""
+        """Return True if a worker thread of this loop is at work."""
         return self._working > 0 or any(map(self._is_busy, threading.enumerate()))
 
     def run_in_executor(

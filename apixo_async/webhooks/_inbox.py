@@ -97,7 +97,7 @@ class CallbackSubscription:
         return True
 
     def belongs_to(self, inbox: CallbackInbox) -> bool:
-        """Say whether this inbox opened it."""
+        """Return True if this inbox opened it."""
         return self._inbox is inbox
 
     @property

@@ -155,7 +155,7 @@ class JournalHistory:
         return entry.state in ("submitted", "success", "failed")
 
     def is_bought(self, row: ParsedRow) -> bool:
-        """Say whether a row needs no purchase; ask once for each row, in their order.
+        """Return True if a row needs no purchase; ask once for each row, in their order.
 
         Raises:
             ConfigurationError: Its key belongs to another input.

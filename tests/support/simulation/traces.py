@@ -1,7 +1,7 @@
 """What the service saw of each simulated life, as a hash: it changes where behaviour does.
 
-`python -m tests.support.simulation.traces` records them anew; say in the commit why
-they changed.
+`python -m tests.support.simulation.traces` records them anew; say in the commit why they
+changed.
 """
 
 from __future__ import annotations
