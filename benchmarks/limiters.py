@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from apixo_async import Limiter, Limits
 from apixo_async._limits.priority import Priority
+from apixo_async._limits.window import PermitOutcome
 
 LIMIT: Final = 10_000
 WINDOW: Final = 60.0
@@ -23,7 +24,12 @@ def ours() -> Acquire:
 
     async def acquire() -> Release:
         permit = await limiter.permit(Priority.SCHEDULED)
-        return lambda answered: permit.answered() if answered else permit.unanswered()
+
+        def release(answered: bool) -> None:
+            ended = PermitOutcome.ANSWERED if answered else PermitOutcome.UNANSWERED
+            limiter.report(permit, ended)
+
+        return release
 
     return acquire
 

@@ -9,7 +9,7 @@ from apixo_async._http.channel import Channel, Unanswered
 from apixo_async._http.concurrency import ConcurrencyLimiter
 from apixo_async._http.verdicts import says_throttled
 from apixo_async._http.wire import Answer
-from apixo_async._limits.limiter import Limiter, Permit
+from apixo_async._limits.limiter import Limiter, Permit, PermitOutcome
 from apixo_async._limits.priority import Priority
 from apixo_async._reporting import Reporter, logger
 from apixo_async._sync import bound_after
@@ -36,26 +36,26 @@ class Api:
         self._report = report
         self.throttled = 0
 
-    async def admit(self, urgency: Priority, *, with_place: bool = True) -> Permit:
+    async def admit(self, priority: Priority, *, with_place: bool = True) -> Permit:
         """Wait for a permit and a place; both are given back by `get` or `post`."""
-        permit = await self.limiter.permit(urgency)
+        permit = await self.limiter.permit(priority)
         if with_place:
             try:
                 await self.take_place(permit)
             except BaseException:
-                permit.unused()
+                self.limiter.report(permit, PermitOutcome.UNUSED)
                 raise
         return permit
 
     async def take_place(self, permit: Permit) -> None:
         """Wait for a place, unless the permit has one."""
         if not permit.has_place:
-            await self.concurrency.enter(for_submit=permit.urgency is Priority.SUBMIT)
+            await self.concurrency.enter(for_submit=permit.priority is Priority.SUBMIT)
             permit.has_place = True
 
     async def admit_within(
         self,
-        urgency: Priority,
+        priority: Priority,
         patience: float,
         *,
         start: float | None = None,
@@ -65,7 +65,7 @@ class Api:
         """Wait for a permit and a place, but not for ever under 429s.
 
         Args:
-            urgency: The class of the request.
+            priority: The class of the request.
             patience: Seconds under 429s on end after which waiting is over.
             start: When the waiting began, if that was before now.
             model: For the error.
@@ -79,7 +79,7 @@ class Api:
         timer: asyncio.TimerHandle
 
         def due() -> float:
-            since = self.limiter.closed_since(urgency)
+            since = self.limiter.closed_since(priority)
             return patience + (loop.time() if since is None else max(since, began))
 
         def check() -> None:
@@ -92,7 +92,7 @@ class Api:
         timer = loop.call_at(due(), check)
         try:
             async with bound_after(None) as bound:
-                return await self.admit(urgency, with_place=with_place)
+                return await self.admit(priority, with_place=with_place)
         except TimeoutError:
             raise _throttled_too_long(model, patience) from None
         finally:
@@ -100,7 +100,7 @@ class Api:
 
     def dismiss(self, permit: Permit) -> None:
         """Give back what `admit` gave, unless that was done already: nothing will be sent."""
-        permit.unused()
+        self.limiter.report(permit, PermitOutcome.UNUSED)
         self._leave(permit, None)
 
     def _leave(self, permit: Permit, took: float | None) -> None:
@@ -145,26 +145,26 @@ class Api:
             answer = await exchange()
             took = loop.time() - started
         except Unanswered as exc:
-            if exc.maybe_sent:
-                permit.unanswered()
+            sent = PermitOutcome.UNANSWERED if exc.maybe_sent else PermitOutcome.UNUSED
+            self.limiter.report(permit, sent)
             raise
         except BaseException:
-            permit.unanswered()
+            self.limiter.report(permit, PermitOutcome.UNANSWERED)
             raise
         finally:
             self._leave(permit, took)
-            if took is None:
-                permit.unused()  # Unless it was said to have been sent: the first word counts.
         return answer
 
     def _account(self, permit: Permit, answer: Answer) -> None:
         if not says_throttled(answer):
-            permit.answered()
+            self.limiter.report(permit, PermitOutcome.ANSWERED)
             return
         self.throttled += 1
-        scope, pause = permit.throttled(answer.retry_after)
-        if pause:
-            self._report(LimitReached(scope, pause))
+        closed = self.limiter.report(
+            permit, PermitOutcome.THROTTLED, retry_after=answer.retry_after
+        )
+        if closed is not None and closed.pause:
+            self._report(LimitReached(*closed))
 
 
 def _throttled_too_long(model: str | None, seconds: float) -> RateLimitError:

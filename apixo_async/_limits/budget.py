@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from apixo_async._limits.adaptive import AdaptiveLimit
 from apixo_async._limits.breaker import CircuitBreaker
 from apixo_async._limits.priority import FairPicker, Priority, RateMeter
 from apixo_async._limits.slots import SlotTable
-from apixo_async._limits.window import SlidingWindow
+from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._types import Limits
 
 LimitScope = Literal["submits", "everything"]
@@ -23,12 +24,44 @@ _STEP_TIME: Final = 1.0
 _FIRST_SUBMITS: Final = 16
 
 
-class Budget:
-    """The rules of a limiter together. Nobody waits here: each method is told the time.
+@dataclass(slots=True, eq=False)
+class Permit:
+    """The right to send one request. It counts until the limiter gets a report of its end.
 
-    Slots are handed out up to the ceiling, and a submit goes only while fewer tasks than that
-    exist or are under way: so a ceiling which falls also holds back those who got their slot
-    before, and nobody knocks where a task must end first.
+    Attributes:
+        priority: The class of the request.
+        taken_at: When it was granted.
+        known_tasks: How many tasks were known to exist then: what a 429 to a submit means is
+            read from that.
+        has_place: Whether the request has a place in front of the connection pool.
+        is_reported: Whether its end was reported.
+    """
+
+    priority: Priority
+    taken_at: float
+    known_tasks: int
+    has_place: bool = False
+    is_reported: bool = False
+
+
+class Throttle(NamedTuple):
+    """What a 429 closes.
+
+    Attributes:
+        scope: Submits only, or every request.
+        pause: Seconds until one probe may go; 0 where an earlier 429 has closed it already.
+    """
+
+    scope: LimitScope
+    pause: float
+
+
+class Budget:
+    """The rules of a limiter together. Nothing waits here: each method is given the time.
+
+    A submit is admitted only while known tasks plus submits in flight stay below the limit. When
+    the limit drops, submits that already hold a slot wait as well, so that no request is sent
+    that is bound to get a 429.
 
     Args:
         limits: The limits of the account.
@@ -39,14 +72,14 @@ class Budget:
         self._limits = limits
         self.slots = SlotTable(limits.concurrent_tasks)
         self.permits = SlidingWindow(limits.requests_per_minute)
-        self.tasks_ceiling = AdaptiveLimit(limits.concurrent_tasks)
+        self.effective_tasks_limit = AdaptiveLimit(limits.concurrent_tasks)
         self.effective_requests_limit = AdaptiveLimit(
             limits.requests_per_minute, interval=_STEP_TIME
         )
         self.submits = RateMeter()
         self.submits_under_way = 0
-        self._turns = FairPicker()
-        self._submit_gate = CircuitBreaker(rng)
+        self._picker = FairPicker()
+        self._submit_breaker = CircuitBreaker(rng)
         self._breaker = CircuitBreaker(rng)
         self._is_short = False
         self._full_at = -math.inf
@@ -59,12 +92,12 @@ class Budget:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._limits = limits
-        self.tasks_ceiling.resize(limits.concurrent_tasks)
+        self.effective_tasks_limit.resize(limits.concurrent_tasks)
         self.effective_requests_limit.resize(limits.requests_per_minute)
         self._apply()
 
     def _apply(self) -> None:
-        self.slots.limit = self.tasks_ceiling.value
+        self.slots.limit = self.effective_tasks_limit.value
         if self.permits.limit != self.effective_requests_limit.value:
             self.permits.resize(self.effective_requests_limit.value)
 
@@ -91,7 +124,7 @@ class Budget:
 
     def _press_tasks(self, now: float) -> None:
         known = self.slots.confirmed
-        if known >= self.slots.limit and self.tasks_ceiling.pressed(now, known):
+        if known >= self.slots.limit and self.effective_tasks_limit.pressed(now, known):
             self._apply()
 
     def try_slot(self, now: float) -> bool:
@@ -107,18 +140,18 @@ class Budget:
         if self._breaker.ready_at(now) > now:
             return None
         submit, asked, scheduled = waiting.values()
-        submit = submit and self._make_room(now) and self._submit_gate.ready_at(now) <= now
+        submit = submit and self._make_room(now) and self._submit_breaker.ready_at(now) <= now
         if not (submit or asked or scheduled):
             return None
         if self.permits.ready_at(now) > now:
             self._is_short = True
             return None
-        return self._turns.choose(submit=submit, asked=asked, scheduled=scheduled)
+        return self._picker.choose(submit=submit, asked=asked, scheduled=scheduled)
 
     @property
     def is_polls_turn(self) -> bool:
         """Whether a poll would be next, if one waited."""
-        return self._turns.is_polls_turn
+        return self._picker.is_polls_turn
 
     def wake_at(self, now: float, *, slots: int, submits: int, polls: int) -> float:
         """Return when those who wait are to be served next, if nothing happens before.
@@ -136,107 +169,108 @@ class Budget:
         if submits or polls:
             breakers = self._breaker.ready_at(now)
             if not polls:
-                breakers = max(breakers, self._submit_gate.ready_at(now))
+                breakers = max(breakers, self._submit_breaker.ready_at(now))
             ready = self.permits.worth_waking_at(now, submits + polls if breakers == now else 1)
             due = min(due, max(ready, breakers))
         return due
 
-    def take(self, urgency: Priority, now: float) -> None:
-        """Count a request that goes now."""
+    def take(self, priority: Priority, now: float) -> Permit:
+        """Return a permit for a request that goes now. Only after `next_class` has named it."""
         self.permits.take(now)
-        self._turns.served(urgency)
+        self._picker.served(priority)
         self._breaker.passed(now)
-        if urgency is Priority.SUBMIT:
-            self._submit_gate.passed(now)
+        if priority is Priority.SUBMIT:
+            self._submit_breaker.passed(now)
             self.submits.count(now)
             self.submits_under_way += 1
+        return Permit(priority, now, self.slots.confirmed)
 
-    def closed_since(self, urgency: Priority) -> float | None:
+    def closed_since(self, priority: Priority) -> float | None:
         """Return since when 429s, and not tasks that must end first, keep such requests back."""
-        since = [breaker.since for breaker in self._gates_of(urgency) if breaker.since is not None]
+        since = [
+            breaker.since for breaker in self._breakers_of(priority) if breaker.since is not None
+        ]
         if not since:
             return None
-        if urgency is not Priority.SUBMIT:
+        if priority is not Priority.SUBMIT:
             return since[0]
         return max(min(since), self._full_at) if self.has_room else None
 
     # --- how requests ended --------------------------------------------------------------
 
-    def answered(self, urgency: Priority, now: float, *, sent_at: float) -> bool:
-        """Note an answer that was no 429; say whether more may go now because of it."""
-        # With everything in flight, only the first stamp tells when there is room again.
-        more = not self.permits.is_stamped
-        self.permits.answered(now)
-        is_submit = urgency is Priority.SUBMIT
-        opened = self._breaker.answered(sent_at=sent_at)
-        if is_submit and self._submit_gate.answered(sent_at=sent_at):
-            opened = True
-        if opened:
-            self.permits.drain(now)
-        if self._is_short and self.effective_requests_limit.pressed(now, self.permits.granted(now)):
-            self._apply()
-            more = True
-        if is_submit:
-            more = more or not self.has_room
-            self.submits_under_way -= 1
-        return more or opened
-
-    def unanswered(self, urgency: Priority, now: float, *, sent_at: float) -> None:
-        """Note the end of a request without an answer."""
-        self.permits.unanswered(now)
-        self._lost(urgency, sent_at)
-
-    def unused(self, urgency: Priority, *, sent_at: float) -> None:
-        """Take back a permit with which nothing was sent."""
-        self.permits.unused()
-        self._lost(urgency, sent_at)
-
-    def throttled(
+    def report(
         self,
-        urgency: Priority,
+        permit: Permit,
+        outcome: PermitOutcome,
         now: float,
         *,
-        sent_at: float,
-        known: int,
-        retry_after: float | None,
-    ) -> tuple[LimitScope, float]:
-        """Note a 429; return what it closes, and the seconds of the pause that it makes.
+        retry_after: float | None = None,
+    ) -> tuple[bool, Throttle | None]:
+        """Note how a request ended.
 
         Args:
-            urgency: The class of the request.
+            permit: The permit of the request.
+            outcome: How it ended.
             now: The time.
-            sent_at: When the request got its permit.
-            known: How many tasks were known to exist then.
-            retry_after: What the service asks for.
+            retry_after: What the service asks for with a 429, in seconds.
+
+        Returns:
+            Whether more requests may go now because of it; and what a 429 closes.
         """
-        self.permits.refused(now)
-        is_submit = urgency is Priority.SUBMIT
+        # With everything in flight, only the first stamp tells when there is room again.
+        is_first_stamp = not self.permits.is_stamped
+        self.permits.report(outcome, now)
+        is_submit = permit.priority is Priority.SUBMIT
+        had_room = self.has_room
         self.submits_under_way -= is_submit
-        breaker = self._submit_gate if is_submit else self._breaker
+        match outcome:
+            case PermitOutcome.ANSWERED:
+                more = self._answered(permit, now) or is_first_stamp
+                return more or (is_submit and not had_room), None
+            case PermitOutcome.THROTTLED:
+                return True, self._throttled(permit, now, retry_after)
+            case _:
+                for breaker in self._breakers_of(permit.priority):
+                    breaker.lost(sent_at=permit.taken_at)
+                return True, None
+
+    def _answered(self, permit: Permit, now: float) -> bool:
+        # A list and not a generator: the answer to a submit opens both breakers.
+        opened = [
+            breaker.answered(sent_at=permit.taken_at)
+            for breaker in self._breakers_of(permit.priority)
+        ]
+        if any(opened):
+            self.permits.drain(now)
+        rises = self._is_short and self.effective_requests_limit.pressed(
+            now, self.permits.granted(now)
+        )
+        if rises:
+            self._apply()
+        return rises or any(opened)
+
+    def _throttled(self, permit: Permit, now: float, retry_after: float | None) -> Throttle:
+        is_submit, sent_at = permit.priority is Priority.SUBMIT, permit.taken_at
+        breaker = self._submit_breaker if is_submit else self._breaker
         pause = breaker.refused(now, sent_at=sent_at, retry_after=retry_after)
         if is_submit:
             self._breaker.lost(sent_at=sent_at)
         if breaker.since is not None:
-            ceiling = self.tasks_ceiling if is_submit else self.effective_requests_limit
-            ceiling.refused(
+            known = max(permit.known_tasks, self.slots.confirmed)
+            limit = self.effective_tasks_limit if is_submit else self.effective_requests_limit
+            limit.refused(
                 now,
-                use=max(known, self.slots.confirmed) if is_submit else self.permits.granted(now),
+                use=known if is_submit else self.permits.granted(now),
                 episode=breaker.since,
                 probed=breaker.refused_probes > 0,
                 pause=pause,
             )
             self._apply()
-        return ("submits" if is_submit else "everything"), pause
+        return Throttle("submits" if is_submit else "everything", pause)
 
-    def _lost(self, urgency: Priority, sent_at: float) -> None:
-        self.submits_under_way -= urgency is Priority.SUBMIT
-        for breaker in self._gates_of(urgency):
-            breaker.lost(sent_at=sent_at)
-
-    def _gates_of(self, urgency: Priority) -> tuple[CircuitBreaker, ...]:
-        return (
-            (self._breaker, self._submit_gate) if urgency is Priority.SUBMIT else (self._breaker,)
-        )
+    def _breakers_of(self, priority: Priority) -> tuple[CircuitBreaker, ...]:
+        everything = (self._breaker,)
+        return (*everything, self._submit_breaker) if priority is Priority.SUBMIT else everything
 
     def rebind(self, now: float) -> None:
         """Go on with another event loop: what the former one left in flight may still arrive."""

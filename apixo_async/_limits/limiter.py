@@ -8,15 +8,71 @@ import random
 import threading
 from collections.abc import Callable, Coroutine
 
-from apixo_async._limits.budget import Budget, LimitScope
-from apixo_async._limits.leases import Permit, Slot
+from apixo_async._limits.budget import Budget, Permit, Throttle
 from apixo_async._limits.priority import Priority
+from apixo_async._limits.window import PermitOutcome
 from apixo_async._sync import Waiters
 from apixo_async._types import Limits, TaskRef
 from apixo_async.errors import ConfigurationError
 from apixo_async.events import EffectiveLimitLowered, EffectiveLimitRaised
 
-__all__ = ["Limiter", "Permit", "Slot"]
+__all__ = ["Limiter", "Permit", "PermitOutcome", "Slot"]
+
+
+class Slot:
+    """The right to have one task at the service. It is given back once; what follows does nothing.
+
+    Args:
+        limiter: Whose slot it is; None for one that was given back.
+        confirmed: Whether its task is known to exist.
+    """
+
+    __slots__ = ("_confirmed", "_limiter", "_task")
+
+    def __init__(self, limiter: Limiter | None, *, confirmed: bool = False) -> None:
+        self._limiter = limiter
+        self._confirmed = confirmed
+        self._task: TaskRef | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was neither given back nor handed on."""
+        return self._limiter is not None
+
+    def handed_on(self) -> Slot:
+        """Return this slot for another owner, whose task exists or may; this one holds nothing."""
+        self.confirm()
+        slot = Slot(self._limiter, confirmed=self._confirmed)
+        self._limiter = None
+        return slot
+
+    def confirm(self) -> None:
+        """Note that the task exists: what a 429 to a submit means is read from how many do."""
+        if self._limiter is not None and not self._confirmed:
+            self._confirmed = True
+            self._limiter._table.confirm()
+
+    def name(self, task: TaskRef) -> None:
+        """Note the task; what other clients of the limiter hold for the same task is given back."""
+        if self._limiter is not None and self._task is None:
+            self._task = task
+            if self._limiter._table.name(task):
+                self._limiter._pump()
+
+    def release(self) -> None:
+        """Give the slot back: the task is over, or was never made."""
+        if self._limiter is not None:
+            limiter, self._limiter = self._limiter, None
+            limiter._table.release(confirmed=self._confirmed, task=self._task)
+            limiter._pump()
+
+    def hold(self, seconds: float) -> None:
+        """Give the slot back `seconds` from now: whether its task exists cannot be known."""
+        if self._limiter is not None:
+            limiter, self._limiter = self._limiter, None
+            until = asyncio.get_running_loop().time() + seconds
+            limiter._table.hold(until, confirmed=self._confirmed, task=self._task)
+            limiter._pump()
 
 
 class Limiter:
@@ -39,8 +95,11 @@ class Limiter:
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
         self._budget = Budget(_checked(Limits() if limits is None else limits), random.Random(seed))
         self._permits = self._budget.permits
+        self._table = self._budget.slots
         self._slot_queue: Waiters[Slot] = Waiters()
-        self._queues: dict[Priority, Waiters[Permit]] = {urgency: Waiters() for urgency in Priority}
+        self._queues: dict[Priority, Waiters[Permit]] = {
+            priority: Waiters() for priority in Priority
+        }
         self._loop: asyncio.AbstractEventLoop | None = None
         self._binding = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
@@ -80,25 +139,25 @@ class Limiter:
         """
         if self._loop is not None:
             self._bound_loop()
-        self._budget.slots.take_above()
+        self._table.take_above()
         return Slot(self, confirmed=True)
 
-    def permit(self, urgency: Priority) -> Coroutine[object, object, Permit]:
+    def permit(self, priority: Priority) -> Coroutine[object, object, Permit]:
         """Wait for a permit.
 
         Raises:
             ConfigurationError: As `slot` does.
         """
         self._bound_loop()
-        return self._queues[urgency].join(self._pump, Permit.unused)
+        return self._queues[priority].join(self._pump, self._unused)
 
     def pace(self) -> None:
         """Let permits come evenly from here on, without a burst."""
         self._permits.drain(self._bound_loop().time())
 
-    def closed_since(self, urgency: Priority) -> float | None:
+    def closed_since(self, priority: Priority) -> float | None:
         """Return since when 429s keep such requests back, or None while nothing does."""
-        return self._budget.closed_since(urgency)
+        return self._budget.closed_since(priority)
 
     # --- how things stand ----------------------------------------------------------------
 
@@ -106,13 +165,13 @@ class Limiter:
     def slots_used(self) -> int:
         """Tasks that count against the limit now."""
         if self._loop is not None:
-            self._budget.slots.expire(self._loop.time())
-        return self._budget.slots.used
+            self._table.expire(self._loop.time())
+        return self._table.used
 
     @property
     def effective_slots_limit(self) -> int:
         """Tasks at once that the service is known to allow: the limit, or less after 429s."""
-        return self._budget.tasks_ceiling.value
+        return self._budget.effective_tasks_limit.value
 
     @property
     def slots_waiting(self) -> int:
@@ -160,30 +219,29 @@ class Limiter:
                 # Whatever a former loop left in flight may still arrive; what waited there is gone.
                 self._budget.rebind(loop.time())
                 self._slot_queue = Waiters()
-                self._queues = {urgency: Waiters() for urgency in Priority}
+                self._queues = {priority: Waiters() for priority in Priority}
                 self._loop, self._timer = loop, None
         return loop
 
     def _pump(self) -> None:
         loop = self._bound_loop()
         now, budget, queues = loop.time(), self._budget, self._queues
-        budget.slots.expire(now)
+        self._table.expire(now)
         while self._slot_queue and budget.try_slot(now):
             self._slot_queue.hand(Slot(self))
-        waiting = {urgency: bool(queue) for urgency, queue in queues.items()}
+        waiting = {priority: bool(queue) for priority, queue in queues.items()}
         polled = False
-        while (urgency := budget.next_class(now, waiting)) is not None:
-            if urgency is not Priority.SUBMIT:
+        while (priority := budget.next_class(now, waiting)) is not None:
+            if priority is not Priority.SUBMIT:
                 polled = True
             elif polled and budget.is_polls_turn:
                 # Whoever sends polls asks for one after the other: it is given the time to ask
                 # for the next, which would find that submits have taken all.
                 loop.call_soon(self._woken)
                 break
-            budget.take(urgency, now)
-            queue = queues[urgency]
-            queue.hand(Permit(self, urgency, now, budget.slots.confirmed))
-            waiting[urgency] = bool(queue)
+            queue = queues[priority]
+            queue.hand(budget.take(priority, now))
+            waiting[priority] = bool(queue)
         self._arm(loop, now)
         self._tell()
 
@@ -229,67 +287,36 @@ class Limiter:
 
     # --- how requests and tasks ended ----------------------------------------------------
 
-    def permit_answered(self, permit: Permit) -> None:
-        """Stamp a permit whose answer has come; `Permit.answered` calls this."""
+    def report(
+        self, permit: Permit, outcome: PermitOutcome, *, retry_after: float | None = None
+    ) -> Throttle | None:
+        """Note how the request of a permit ended. Of several reports the first one counts.
+
+        Args:
+            permit: One that `permit` returned.
+            outcome: How its request ended.
+            retry_after: What the service asks for with a 429, in seconds.
+
+        Returns:
+            What a 429 closes, and for how long; None for every other outcome.
+        """
+        if permit.is_reported:
+            return None
+        permit.is_reported = True
         now = self._bound_loop().time()
-        more = self._budget.answered(permit.urgency, now, sent_at=permit.taken_at)
+        more, throttle = self._budget.report(permit, outcome, now, retry_after=retry_after)
         # A stamp instead of a request in flight makes no room; where a timer runs, it serves.
         if more or self._timer is None:
-            self._serve_after(permit)
+            if permit.priority is Priority.SUBMIT and outcome is not PermitOutcome.UNUSED:
+                # Within this step of the loop its slot is confirmed or given back. Serving others
+                # before that would put another submit into the room of the task just made.
+                self._bound_loop().call_soon(self._woken)
+            else:
+                self._pump()
+        return throttle
 
-    def permit_unanswered(self, permit: Permit) -> None:
-        """Stamp a permit whose request ended without an answer."""
-        now = self._bound_loop().time()
-        self._budget.unanswered(permit.urgency, now, sent_at=permit.taken_at)
-        self._serve_after(permit)
-
-    def permit_unused(self, permit: Permit) -> None:
-        """Take back a permit with which nothing was sent."""
-        self._budget.unused(permit.urgency, sent_at=permit.taken_at)
-        self._pump()
-
-    def permit_throttled(
-        self, permit: Permit, retry_after: float | None
-    ) -> tuple[LimitScope, float]:
-        """Close what a 429 closes; return that, and the seconds until a probe goes out."""
-        now = self._bound_loop().time()
-        closed = self._budget.throttled(
-            permit.urgency,
-            now,
-            sent_at=permit.taken_at,
-            known=permit.known_tasks,
-            retry_after=retry_after,
-        )
-        self._serve_after(permit)
-        return closed
-
-    def _serve_after(self, permit: Permit) -> None:
-        if permit.urgency is Priority.SUBMIT:
-            # Within this step of the loop its slot is told what came of it. Serving others
-            # before that would put another submit into the room of the task just made.
-            self._bound_loop().call_soon(self._woken)
-        else:
-            self._pump()
-
-    def slot_confirmed(self) -> None:
-        """Count a task that exists."""
-        self._budget.slots.confirm()
-
-    def slot_named(self, task: TaskRef) -> None:
-        """Note whose slot one is; what was held for that task is given back."""
-        if self._budget.slots.name(task):
-            self._pump()
-
-    def slot_released(self, *, confirmed: bool, task: TaskRef | None) -> None:
-        """Take back a slot, and what was held for its task."""
-        self._budget.slots.release(confirmed=confirmed, task=task)
-        self._pump()
-
-    def slot_held(self, seconds: float, *, confirmed: bool, task: TaskRef | None) -> None:
-        """Take back a slot after so many seconds."""
-        until = self._bound_loop().time() + seconds
-        self._budget.slots.hold(until, confirmed=confirmed, task=task)
-        self._pump()
+    def _unused(self, permit: Permit) -> None:
+        self.report(permit, PermitOutcome.UNUSED)
 
 
 def _checked(limits: object) -> Limits:

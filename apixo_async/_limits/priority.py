@@ -47,12 +47,12 @@ class FairPicker:
             return Priority.ASKED
         return Priority.SCHEDULED if scheduled else None
 
-    def served(self, urgency: Priority) -> None:
+    def served(self, priority: Priority) -> None:
         """Note that a permit went to this class."""
-        if urgency is Priority.SUBMIT:
+        if priority is Priority.SUBMIT:
             self._submits_in_a_row += 1
         else:
-            self._submits_in_a_row, self._last_poll = 0, urgency
+            self._submits_in_a_row, self._last_poll = 0, priority
 
 
 class RateMeter:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from enum import Enum
 from typing import Final
 
 from apixo_async._catalog import WINDOW
@@ -26,6 +27,20 @@ BURST: Final = 0.1
 
 #: Seconds of permits that go together where many wait: one timer for a handful, and not for each.
 TICK: Final = 0.05
+
+
+class PermitOutcome(Enum):
+    """How the request of a permit ended.
+
+    ANSWERED: by anything but a 429. THROTTLED: by a 429; whether the service counts such a
+    request is documented nowhere, so it counts here. UNANSWERED: without an answer; it may still
+    arrive. UNUSED: it was never sent.
+    """
+
+    ANSWERED = "answered"
+    THROTTLED = "throttled"
+    UNANSWERED = "unanswered"
+    UNUSED = "unused"
 
 
 class SlidingWindow:
@@ -45,8 +60,8 @@ class SlidingWindow:
         # Three logs, each in the order of its stamps.
         self._answered: deque[float] = deque()
         self._unanswered: deque[float] = deque()
-        self._refused: deque[float] = deque()
-        self._logs = (self._answered, self._unanswered, self._refused)
+        self._throttled: deque[float] = deque()
+        self._logs = (self._answered, self._unanswered, self._throttled)
         self._tokens = math.inf
         self._filled_at = self._expired_at = -math.inf
         self.resize(limit)
@@ -61,7 +76,7 @@ class SlidingWindow:
     def used(self, now: float) -> int:
         """Return how many requests count against the limit now."""
         self._expire(now)
-        return self.in_flight + len(self._answered) + len(self._unanswered) + len(self._refused)
+        return self.in_flight + len(self._answered) + len(self._unanswered) + len(self._throttled)
 
     @property
     def is_stamped(self) -> bool:
@@ -111,25 +126,18 @@ class SlidingWindow:
         self._tokens -= 1
         self.in_flight += 1
 
-    def answered(self, now: float) -> None:
-        """Stamp a request whose answer has just arrived."""
+    def report(self, outcome: PermitOutcome, now: float) -> None:
+        """Stamp a request that has just ended, or take back a permit that was not used."""
         self.in_flight -= 1
-        self._answered.append(now)
-
-    def unanswered(self, now: float) -> None:
-        """Stamp a request that has just ended without an answer."""
-        self.in_flight -= 1
-        self._unanswered.append(now + MARGIN)
-
-    def refused(self, now: float) -> None:
-        """Stamp a request that was answered 429: nobody says whether the service counts it."""
-        self.in_flight -= 1
-        self._refused.append(now)
-
-    def unused(self) -> None:
-        """Take back a permit with which nothing was sent."""
-        self.in_flight -= 1
-        self._tokens = min(self._burst, self._tokens + 1)
+        match outcome:
+            case PermitOutcome.ANSWERED:
+                self._answered.append(now)
+            case PermitOutcome.THROTTLED:
+                self._throttled.append(now)
+            case PermitOutcome.UNANSWERED:
+                self._unanswered.append(now + MARGIN)
+            case PermitOutcome.UNUSED:
+                self._tokens = min(self._burst, self._tokens + 1)
 
     def drain(self, now: float) -> None:
         """Spend the burst, so that permits come evenly from here on."""
@@ -147,7 +155,7 @@ class SlidingWindow:
                 stamps.clear()
             self._filled_at = now
         while self.in_flight:
-            self.unanswered(now)
+            self.report(PermitOutcome.UNANSWERED, now)
 
     def _expire(self, now: float) -> None:
         if now == self._expired_at:

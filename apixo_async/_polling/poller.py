@@ -237,16 +237,16 @@ class Poller:
         now, queue, until = asyncio.get_running_loop().time(), self._queue, math.inf
         if queue.has_asked and queue.next_scheduled() > now and not self._is_crowded:
             until = now + _ASKING
-        urgency = Priority.SCHEDULED if until == math.inf else Priority.ASKED
+        priority = Priority.SCHEDULED if until == math.inf else Priority.ASKED
         until = min(until, queue.next_expiry())
         bound = bound_at(until if until < math.inf else None)
         try:
             async with bound:
-                permit = await self._api.admit(urgency)
+                permit = await self._api.admit(priority)
         except TimeoutError:
             if not bound.expired():
                 raise  # Not ours: going on would spin.
-            self._is_crowded = urgency is Priority.ASKED
+            self._is_crowded = priority is Priority.ASKED
             self.registry.abandon_expired(asyncio.get_running_loop().time())
             return None
         self._is_crowded = False

@@ -12,23 +12,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._limits.budget import Budget
+from apixo_async._limits.budget import Budget, Permit
 from apixo_async._limits.priority import Priority
-from apixo_async._limits.window import MARGIN
+from apixo_async._limits.window import MARGIN, PermitOutcome
 from apixo_async._types import Limits
 
 SUBMIT, ASKED, SCHEDULED = Priority
+ANSWERED, THROTTLED, UNANSWERED, UNUSED = PermitOutcome
 WINDOW = 60.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request on its way: its class, when it went, what the limit was, and the tasks known."""
+    """A request on its way: its permit, and what the limit was when it got that."""
 
-    urgency: Priority
-    sent_at: float
+    permit: Permit
     limit: int
-    known: int
+
+    @property
+    def priority(self) -> Priority:
+        return self.permit.priority
+
+    @property
+    def sent_at(self) -> float:
+        return self.permit.taken_at
 
 
 @dataclass
@@ -49,20 +56,19 @@ class Account:
         budget = self.budget
         budget.slots.expire(self.now)
         while True:
-            flags = {urgency: count > 0 for urgency, count in self.waiting.items()}
-            urgency = budget.next_class(self.now, flags)
-            if urgency is None:
+            flags = {priority: count > 0 for priority, count in self.waiting.items()}
+            priority = budget.next_class(self.now, flags)
+            if priority is None:
                 return
-            assert flags[urgency]
+            assert flags[priority]
             polls_wait = flags[ASKED] or flags[SCHEDULED]
-            self.passed_over = self.passed_over + 1 if urgency is SUBMIT and polls_wait else 0
+            self.passed_over = self.passed_over + 1 if priority is SUBMIT and polls_wait else 0
             assert self.passed_over <= 3, "waiting polls keep a quarter"
-            if urgency is SUBMIT:
+            if priority is SUBMIT:
                 assert budget.slots.existing + budget.submits_under_way < budget.slots.limit
-            budget.take(urgency, self.now)
-            self.waiting[urgency] -= 1
-            limit, known = budget.effective_requests_limit.value, budget.slots.confirmed
-            self.flying.append(Request(urgency, self.now, limit, known))
+            permit = budget.take(priority, self.now)
+            self.waiting[priority] -= 1
+            self.flying.append(Request(permit, budget.effective_requests_limit.value))
 
     def ended(self, pick: int, share: float, margin: float = 0.0) -> Request:
         """End a request, which the service counted some time between its sending and its end."""
@@ -80,8 +86,8 @@ class Account:
         """Counts agree, and ceilings stay within their bounds."""
         budget = self.budget
         assert budget.permits.in_flight == len(self.flying)
-        assert budget.submits_under_way == sum(r.urgency is SUBMIT for r in self.flying)
-        assert 1 <= budget.tasks_ceiling.value <= budget.limits.concurrent_tasks
+        assert budget.submits_under_way == sum(r.priority is SUBMIT for r in self.flying)
+        assert 1 <= budget.effective_tasks_limit.value <= budget.limits.concurrent_tasks
         assert 1 <= budget.effective_requests_limit.value <= budget.limits.requests_per_minute
 
     def check_windows(self) -> None:
@@ -98,43 +104,42 @@ Act = Callable[[Account, int, float], None]
 
 
 def want(account: Account, pick: int, share: float) -> None:
-    urgency = tuple(Priority)[pick % 3]
-    account.waiting[urgency] += 1 + int(10 * share)
+    priority = tuple(Priority)[pick % 3]
+    account.waiting[priority] += 1 + int(10 * share)
 
 
 def leave(account: Account, pick: int, share: float) -> None:
     del share
-    urgency = tuple(Priority)[pick % 3]
-    account.waiting[urgency] = max(0, account.waiting[urgency] - 1)
+    priority = tuple(Priority)[pick % 3]
+    account.waiting[priority] = max(0, account.waiting[priority] - 1)
 
 
 def answer(account: Account, pick: int, share: float) -> None:
     if account.flying:
         request = account.ended(pick, share)
-        account.budget.answered(request.urgency, account.now, sent_at=request.sent_at)
+        account.budget.report(request.permit, ANSWERED, account.now)
 
 
 def lose(account: Account, pick: int, share: float) -> None:
     if account.flying:
         request = account.ended(pick, share, MARGIN)
-        account.budget.unanswered(request.urgency, account.now, sent_at=request.sent_at)
+        account.budget.report(request.permit, UNANSWERED, account.now)
 
 
 def leave_unused(account: Account, pick: int, share: float) -> None:
     del share
     if account.flying:
         request = account.flying.pop(pick % len(account.flying))
-        account.budget.unused(request.urgency, sent_at=request.sent_at)
+        account.budget.report(request.permit, UNUSED, account.now)
 
 
 def throttle(account: Account, pick: int, share: float) -> None:
     if account.flying:
         request = account.ended(pick, share)
-        account.budget.throttled(
-            request.urgency,
+        account.budget.report(
+            request.permit,
+            THROTTLED,
             account.now,
-            sent_at=request.sent_at,
-            known=request.known,
             retry_after=(None, 0.0, 2.0, 500.0)[pick % 4],
         )
 
@@ -229,20 +234,20 @@ def test_whatever_happens(start: tuple[int, int], steps: list[tuple[int, int, fl
 # --- what ceilings do to the rest ------------------------------------------------------------
 
 
-def let_go(budget: Budget, now: float, urgency: Priority, most: int = 10_000) -> int:
+def let_go(budget: Budget, now: float, priority: Priority, most: int = 10_000) -> int:
     """Let requests of a class go, as many as may."""
     for count in range(most):
-        waiting = dict.fromkeys(Priority, False) | {urgency: True}
+        waiting = dict.fromkeys(Priority, False) | {priority: True}
         if budget.next_class(now, waiting) is None:
             return count
-        budget.take(urgency, now)
+        budget.take(priority, now)
     return most
 
 
-def refuse(budget: Budget, now: float, urgency: Priority, *, known: int = 0) -> None:
+def refuse(budget: Budget, now: float, priority: Priority, *, known: int = 0) -> None:
     """Answer 429 to a request that is sent at this moment."""
-    assert let_go(budget, now, urgency, 1) == 1
-    budget.throttled(urgency, now, sent_at=now, known=known, retry_after=1.0)
+    assert let_go(budget, now, priority, 1) == 1
+    budget.report(Permit(priority, now, known), THROTTLED, now, retry_after=1.0)
 
 
 def account_with(tasks: int) -> Budget:
@@ -265,7 +270,10 @@ def test_refused_submits_lower_the_slots() -> None:
     budget = account_with(10)
     for now in (100.0, 102.0):
         refuse(budget, now, SUBMIT, known=10)
-    assert (budget.tasks_ceiling.value, budget.effective_requests_limit.value) == (10, 10_000)
+    assert (budget.effective_tasks_limit.value, budget.effective_requests_limit.value) == (
+        10,
+        10_000,
+    )
     assert not budget.has_room
     assert let_go(budget, 110.0, SUBMIT) == 0
     assert let_go(budget, 110.0, SCHEDULED, 5) == 5
@@ -291,27 +299,27 @@ def test_refused_polls_lower_the_rate() -> None:
     budget, now = account_with(10), 100.0
     assert let_go(budget, now, SCHEDULED, 60) == 60
     for _ in range(60):
-        budget.answered(SCHEDULED, now, sent_at=now)
+        budget.report(Permit(SCHEDULED, now, 0), ANSWERED, now)
     for now, value in ((101.0, 10_000), (103.0, 100)):
         refuse(budget, now, SCHEDULED)
         assert budget.effective_requests_limit.value == value
     assert budget.permits.limit == 100
     probe = 110.0
     assert let_go(budget, probe, SCHEDULED) == 1
-    budget.answered(SCHEDULED, probe, sent_at=probe)
+    budget.report(Permit(SCHEDULED, probe, 0), ANSWERED, probe)
     refuse(budget, 115.0, SCHEDULED)
     assert budget.effective_requests_limit.value == 61  # The probe's answer was granted too.
-    assert budget.tasks_ceiling.value == 1_000
+    assert budget.effective_tasks_limit.value == 1_000
 
 
-@pytest.mark.parametrize("urgency", [SUBMIT, SCHEDULED])
-def test_one_cut_an_episode(urgency: Priority) -> None:
+@pytest.mark.parametrize("priority", [SUBMIT, SCHEDULED])
+def test_one_cut_an_episode(priority: Priority) -> None:
     """However many probes of one episode are refused, they lower the ceiling once."""
     budget = account_with(0)
     for now in range(100, 110, 2):
-        refuse(budget, float(now), urgency)
-    lowered = {SUBMIT: (10, 10_000), SCHEDULED: (1_000, 100)}[urgency]
-    assert (budget.tasks_ceiling.value, budget.effective_requests_limit.value) == lowered
+        refuse(budget, float(now), priority)
+    lowered = {SUBMIT: (10, 10_000), SCHEDULED: (1_000, 100)}[priority]
+    assert (budget.effective_tasks_limit.value, budget.effective_requests_limit.value) == lowered
 
 
 def test_the_ceiling_of_slots_rises_under_pressure_only() -> None:
@@ -320,9 +328,9 @@ def test_the_ceiling_of_slots_rises_under_pressure_only() -> None:
     for now in (100.0, 102.0):
         refuse(budget, now, SUBMIT, known=10)
     assert let_go(budget, 4_000.0, SCHEDULED, 5) == 5
-    assert budget.tasks_ceiling.value == 10
+    assert budget.effective_tasks_limit.value == 10
     assert budget.try_slot(4_000.0)
-    assert budget.tasks_ceiling.value == 11
+    assert budget.effective_tasks_limit.value == 11
 
 
 def test_the_ceiling_of_requests_rises_under_pressure_only() -> None:
@@ -332,10 +340,10 @@ def test_the_ceiling_of_requests_rises_under_pressure_only() -> None:
         refuse(budget, now, SCHEDULED)
     assert budget.effective_requests_limit.value == 100
     assert let_go(budget, 200.0, SCHEDULED, 1) == 1
-    budget.answered(SCHEDULED, 200.0, sent_at=200.0)
+    budget.report(Permit(SCHEDULED, 200.0, 0), ANSWERED, 200.0)
     assert budget.effective_requests_limit.value == 100
     assert 0 < let_go(budget, 230.0, SCHEDULED) < 100  # One more waits in vain.
-    budget.answered(SCHEDULED, 230.0, sent_at=230.0)
+    budget.report(Permit(SCHEDULED, 230.0, 0), ANSWERED, 230.0)
     assert budget.effective_requests_limit.value == 112
 
 

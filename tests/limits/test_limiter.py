@@ -13,7 +13,7 @@ from apixo_async import (
     Limiter,
     Limits,
 )
-from apixo_async._limits.limiter import Permit
+from apixo_async._limits.limiter import Permit, PermitOutcome
 from apixo_async._limits.priority import Priority
 
 
@@ -22,10 +22,10 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def taken(limiter: Limiter, urgency: Priority = Priority.SUBMIT) -> Permit:
+async def taken(limiter: Limiter, priority: Priority = Priority.SUBMIT) -> Permit:
     """Take a permit that must be there at once."""
     async with asyncio.timeout(0.001):
-        return await limiter.permit(urgency)
+        return await limiter.permit(priority)
 
 
 async def test_burst_then_evenly() -> None:
@@ -35,7 +35,7 @@ async def test_burst_then_evenly() -> None:
     times: list[float] = []
     for _ in range(90):
         permit = await limiter.permit(Priority.SUBMIT)
-        permit.answered()
+        limiter.report(permit, PermitOutcome.ANSWERED)
         times.append(now() - start)
     assert times[59] == 0.0
     gaps = [b - a for a, b in itertools.pairwise(times[59:])]
@@ -54,7 +54,7 @@ async def test_no_window_above_the_limit_and_none_wasted() -> None:
         await asyncio.sleep(to_server)
         arrivals.append(now())
         await asyncio.sleep(latency - to_server)
-        permit.answered()
+        limiter.report(permit, PermitOutcome.ANSWERED)
 
     start = now()
     await asyncio.gather(*(exchange() for _ in range(6_000)))
@@ -68,7 +68,7 @@ async def test_unanswered_requests_count_longer() -> None:
     """A request that ended without an answer may arrive later: it counts for 5 s more."""
     limiter = Limiter(Limits(requests_per_minute=1))
     start = now()
-    (await taken(limiter)).unanswered()
+    limiter.report(await taken(limiter), PermitOutcome.UNANSWERED)
     await limiter.permit(Priority.SUBMIT)
     assert now() - start == pytest.approx(65.02)
 
@@ -76,7 +76,7 @@ async def test_unanswered_requests_count_longer() -> None:
 async def test_unused_permit_is_free_again() -> None:
     """A permit with which nothing was sent can be taken again at once."""
     limiter = Limiter(Limits(requests_per_minute=1))
-    (await taken(limiter)).unused()
+    limiter.report(await taken(limiter), PermitOutcome.UNUSED)
     await taken(limiter)
     assert limiter.requests_used(now()) == 1
 
@@ -89,11 +89,13 @@ async def test_cancelled_waiters_hold_nothing() -> None:
     await asyncio.sleep(0)
     assert limiter.permits_waiting == 3
     waiters[1].cancel()
-    first.unused()  # Hands the permit to the first waiter, which has not run yet ...
+    limiter.report(
+        first, PermitOutcome.UNUSED
+    )  # Hands the permit to the first waiter, which has not run yet ...
     waiters[0].cancel()  # ... and gives it back, so that the third gets it.
     permit = await asyncio.wait_for(waiters[2], 0.001)
     assert waiters[0].cancelled() or waiters[0].cancelling()
-    permit.unused()
+    limiter.report(permit, PermitOutcome.UNUSED)
     await asyncio.gather(*waiters[:2], return_exceptions=True)
     assert limiter.permits_waiting == 0
     assert limiter.requests_used(now()) == 0
@@ -104,19 +106,19 @@ async def test_submits_before_polls_which_keep_a_quarter() -> None:
     limiter = Limiter(Limits(requests_per_minute=60))
     order: list[str] = []
 
-    async def take(urgency: Priority, name: str) -> None:
-        (await limiter.permit(urgency)).answered()
+    async def take(priority: Priority, name: str) -> None:
+        limiter.report(await limiter.permit(priority), PermitOutcome.ANSWERED)
         order.append(name)
 
     blocker = [await taken(limiter, Priority.SCHEDULED) for _ in range(6)]
     waiting = [
-        asyncio.create_task(take(urgency, f"{urgency.value}{n}"))
-        for urgency in (Priority.SCHEDULED, Priority.ASKED, Priority.SUBMIT)
+        asyncio.create_task(take(priority, f"{priority.value}{n}"))
+        for priority in (Priority.SCHEDULED, Priority.ASKED, Priority.SUBMIT)
         for n in range(4)
     ]
     await asyncio.sleep(0)
     for permit in blocker:
-        permit.answered()
+        limiter.report(permit, PermitOutcome.ANSWERED)
     await asyncio.gather(*waiting)
     polls = [name for name in order if not name.startswith("submit")]
     assert polls == [f"{kind}{n}" for n in range(4) for kind in ("asked", "scheduled")]
@@ -189,15 +191,15 @@ async def test_429_to_a_submit_closes_submits_only() -> None:
     """After a 429 to a submit, polls go on, and submits wait for `Retry-After`, then probe."""
     limiter = Limiter(seed=1)
     start = now()
-    scope, pause = (await taken(limiter)).throttled(7.0)
-    assert (scope, pause) == ("submits", 7.0)
-    (await taken(limiter, Priority.SCHEDULED)).answered()
+    closed = limiter.report(await taken(limiter), PermitOutcome.THROTTLED, retry_after=7.0)
+    assert closed == ("submits", 7.0)
+    limiter.report(await taken(limiter, Priority.SCHEDULED), PermitOutcome.ANSWERED)
     probe = await limiter.permit(Priority.SUBMIT)
     assert now() - start == pytest.approx(7.0)
     others = [asyncio.create_task(limiter.permit(Priority.SUBMIT)) for _ in range(5)]
     await asyncio.sleep(30)
     assert not any(other.done() for other in others)
-    probe.answered()
+    limiter.report(probe, PermitOutcome.ANSWERED)
     opened = now()
     await asyncio.gather(*others)
     # Paced: one more at once, the rest evenly at 10,000 a minute.
@@ -207,28 +209,35 @@ async def test_429_to_a_submit_closes_submits_only() -> None:
 async def test_429_to_a_poll_closes_everything() -> None:
     """After a 429 to a poll, neither submits nor polls go until one probe is answered."""
     limiter = Limiter(seed=1)
-    scope, pause = (await taken(limiter, Priority.SCHEDULED)).throttled(None)
-    assert scope == "everything"
-    assert 0.8 <= pause <= 1.2
+    closed = limiter.report(
+        await taken(limiter, Priority.SCHEDULED), PermitOutcome.THROTTLED, retry_after=None
+    )
+    assert closed is not None
+    assert closed.scope == "everything"
+    assert 0.8 <= closed.pause <= 1.2
     start = now()
     probe = await limiter.permit(Priority.SUBMIT)
-    assert now() - start == pytest.approx(pause)
+    assert now() - start == pytest.approx(closed.pause)
     poll = asyncio.create_task(limiter.permit(Priority.ASKED))
     await asyncio.sleep(10)
     assert not poll.done()
-    probe.unanswered()  # A probe that tells nothing makes room for the next probe.
+    limiter.report(
+        probe, PermitOutcome.UNANSWERED
+    )  # A probe that tells nothing makes room for the next probe.
     await asyncio.wait_for(poll, 0.001)
 
 
 async def test_lost_probe_of_both_gates() -> None:
     """A submit that is refused while it probes for all traffic makes room for a poll's probe."""
     limiter = Limiter(seed=1)
-    (await taken(limiter, Priority.SCHEDULED)).throttled(1.0)
+    limiter.report(
+        await taken(limiter, Priority.SCHEDULED), PermitOutcome.THROTTLED, retry_after=1.0
+    )
     submit = await limiter.permit(Priority.SUBMIT)
     poll = asyncio.create_task(limiter.permit(Priority.SCHEDULED))
     await asyncio.sleep(1)
     assert not poll.done()
-    submit.throttled(5.0)
+    limiter.report(submit, PermitOutcome.THROTTLED, retry_after=5.0)
     await asyncio.wait_for(poll, 0.001)
 
 
@@ -254,7 +263,7 @@ async def test_higher_limits_serve_at_once() -> None:
     limiter = Limiter(Limits(1, 10))
     start = now()
     await limiter.slot()
-    (await taken(limiter)).answered()
+    limiter.report(await taken(limiter), PermitOutcome.ANSWERED)
     waiters = [asyncio.create_task(limiter.slot()) for _ in range(3)]
     polls = [asyncio.create_task(limiter.permit(Priority.ASKED)) for _ in range(3)]
     await asyncio.sleep(0.5)
@@ -273,7 +282,7 @@ async def test_lower_limits_take_nothing_back() -> None:
     start = now()
     slots = [await limiter.slot() for _ in range(5)]
     for _ in range(20):
-        (await taken(limiter, Priority.ASKED)).answered()
+        limiter.report(await taken(limiter, Priority.ASKED), PermitOutcome.ANSWERED)
     limiter.limits = Limits(2, 12)
     poll = asyncio.create_task(limiter.permit(Priority.ASKED))
     slot = asyncio.create_task(limiter.slot())
@@ -291,7 +300,7 @@ async def test_lower_limits_take_nothing_back() -> None:
 async def test_the_timer_follows_the_limits() -> None:
     """Whoever waited by the pace of a low limit goes by the pace of the higher one."""
     limiter = Limiter(Limits(requests_per_minute=1))
-    (await taken(limiter)).answered()
+    limiter.report(await taken(limiter), PermitOutcome.ANSWERED)
     poll = asyncio.create_task(limiter.permit(Priority.ASKED))
     await asyncio.sleep(10)
     limiter.limits = Limits(requests_per_minute=60)
@@ -333,7 +342,7 @@ async def test_reserve() -> None:
     assert limiter.requests_per_second == 10.0
     assert limiter.reserve(now()) == 6.0
     for _ in range(30):
-        (await taken(limiter, Priority.ASKED)).answered()
+        limiter.report(await taken(limiter, Priority.ASKED), PermitOutcome.ANSWERED)
     assert limiter.reserve(now()) == pytest.approx(3.0)
     limiter.pace()
     await taken(limiter, Priority.ASKED)
@@ -344,7 +353,7 @@ async def test_a_reserve_ends_with_the_limit() -> None:
     """Where the minute is full, nothing is in reserve."""
     limiter = Limiter(Limits(requests_per_minute=10))
     for _ in range(10):
-        (await limiter.permit(Priority.ASKED)).answered()
+        limiter.report(await limiter.permit(Priority.ASKED), PermitOutcome.ANSWERED)
     await asyncio.sleep(4)
     assert limiter.reserve(now()) == 0.0
 
@@ -357,21 +366,21 @@ async def test_ceilings_are_told() -> None:
     slots = [await limiter.slot() for _ in range(4)]
     for slot in slots[:3]:
         slot.confirm()
-    (await taken(limiter)).throttled(1.0)
+    limiter.report(await taken(limiter), PermitOutcome.THROTTLED, retry_after=1.0)
     assert told == []
-    (await limiter.permit(Priority.SUBMIT)).throttled(1.0)
+    limiter.report(await limiter.permit(Priority.SUBMIT), PermitOutcome.THROTTLED, retry_after=1.0)
     await asyncio.sleep(0)
     assert told == [EffectiveLimitLowered("slots", 3, 200)]
     assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (3, 3_000)
-    (await taken(limiter, Priority.ASKED)).throttled(1.0)
-    (await limiter.permit(Priority.ASKED)).throttled(1.0)
+    limiter.report(await taken(limiter, Priority.ASKED), PermitOutcome.THROTTLED, retry_after=1.0)
+    limiter.report(await limiter.permit(Priority.ASKED), PermitOutcome.THROTTLED, retry_after=1.0)
     assert told[1:] == [EffectiveLimitLowered("requests", 30, 3_000)]
     assert limiter.requests_per_second == 0.5
     waiter = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await asyncio.sleep(30)
     assert not waiter.done()
     slots[0].release()
-    (await waiter).answered()
+    limiter.report(await waiter, PermitOutcome.ANSWERED)
     slots[3].confirm()
     waiter = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await waiter
@@ -389,7 +398,7 @@ async def test_an_accepted_submit_makes_no_room() -> None:
     permit = await taken(limiter)
     next_one = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await asyncio.sleep(0)
-    permit.answered()
+    limiter.report(permit, PermitOutcome.ANSWERED)
     slot.confirm()
     await asyncio.sleep(100)
     assert not next_one.done()
@@ -404,7 +413,7 @@ async def test_a_crowd_shares_timers() -> None:
     start, steps = now(), set[float]()
 
     async def poll() -> None:
-        (await limiter.permit(Priority.SCHEDULED)).answered()
+        limiter.report(await limiter.permit(Priority.SCHEDULED), PermitOutcome.ANSWERED)
         steps.add(loop.time())
 
     await asyncio.gather(*(poll() for _ in range(1_000)))
@@ -423,7 +432,7 @@ async def test_the_first_stamp_sets_the_timer_anew() -> None:
         asyncio.create_task(limiter.permit(Priority.ASKED)),
     ]
     await asyncio.sleep(1)
-    permit.answered()
+    limiter.report(permit, PermitOutcome.ANSWERED)
     await waiters[1]
     assert now() - start == pytest.approx(61.02)
     await waiters[0]
@@ -439,7 +448,7 @@ async def test_the_next_of_the_first_submits_goes_at_once() -> None:
     await asyncio.sleep(1)
     assert not any(other.done() for other in others)
     for n in range(2):
-        first[n].answered()
+        limiter.report(first[n], PermitOutcome.ANSWERED)
         await asyncio.wait_for(others[n], 0.1)
         assert not others[n + 1].done()
     others[2].cancel()
@@ -452,12 +461,12 @@ async def test_one_who_polls_again_and_again_keeps_a_quarter() -> None:
     served: list[Priority] = []
 
     async def submit() -> None:
-        (await limiter.permit(Priority.SUBMIT)).answered()
+        limiter.report(await limiter.permit(Priority.SUBMIT), PermitOutcome.ANSWERED)
         served.append(Priority.SUBMIT)
 
     async def poll_on() -> None:
         while True:
-            (await limiter.permit(Priority.SCHEDULED)).answered()
+            limiter.report(await limiter.permit(Priority.SCHEDULED), PermitOutcome.ANSWERED)
             served.append(Priority.SCHEDULED)
 
     submits = [loop.create_task(submit()) for _ in range(2_000)]

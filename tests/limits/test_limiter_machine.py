@@ -10,7 +10,7 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from apixo_async import Limiter, Limits
-from apixo_async._limits.limiter import Permit, Slot
+from apixo_async._limits.limiter import Permit, PermitOutcome, Slot
 from apixo_async._limits.priority import Priority
 from apixo_async._limits.window import MARGIN
 from apixo_async.testing import VirtualTimeLoop
@@ -55,6 +55,12 @@ class LimiterMachine(RuleBasedStateMachine):
             self.flying += served
             self.granted_under |= dict.fromkeys(served, self.limiter.limits.requests_per_minute)
         self.holds = [until for until in self.holds if until > self.loop.time()]
+
+    def ended(
+        self, permit: Permit, outcome: PermitOutcome, retry_after: float | None = None
+    ) -> Callable[[], object]:
+        """Return what reports the end of a request."""
+        return lambda: self.limiter.report(permit, outcome, retry_after=retry_after)
 
     # --- slots ---------------------------------------------------------------------------
 
@@ -101,12 +107,12 @@ class LimiterMachine(RuleBasedStateMachine):
 
     # --- permits -------------------------------------------------------------------------
 
-    @rule(urgency=st.sampled_from(Priority), count=st.integers(1, 5))
-    def want_permits(self, urgency: Priority, count: int) -> None:
+    @rule(priority=st.sampled_from(Priority), count=st.integers(1, 5))
+    def want_permits(self, priority: Priority, count: int) -> None:
         def want() -> None:
             for _ in range(count):
-                task = self.loop.create_task(self.limiter.permit(urgency))
-                self.lines[urgency].append(task)
+                task = self.loop.create_task(self.limiter.permit(priority))
+                self.lines[priority].append(task)
 
         self.act(want)
 
@@ -114,23 +120,25 @@ class LimiterMachine(RuleBasedStateMachine):
     @rule(pick=PICKS, share=SHARES)
     def answer(self, pick: int, share: float) -> None:
         permit = self.arrived(pick, share)
-        self.act(permit.answered, permit.unused)
+        self.act(
+            self.ended(permit, PermitOutcome.ANSWERED), self.ended(permit, PermitOutcome.UNUSED)
+        )
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS, share=SHARES)
     def lose(self, pick: int, share: float) -> None:
-        self.act(self.arrived(pick, share, MARGIN).unanswered)
+        self.act(self.ended(self.arrived(pick, share, MARGIN), PermitOutcome.UNANSWERED))
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS, share=SHARES, retry_after=st.sampled_from((None, 0.0, 2.0, 500.0)))
     def throttle(self, pick: int, share: float, retry_after: float | None) -> None:
         permit = self.arrived(pick, share)
-        self.act(lambda: permit.throttled(retry_after))
+        self.act(self.ended(permit, PermitOutcome.THROTTLED, retry_after))
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS)
     def not_used(self, pick: int) -> None:
-        self.act(picked(self.flying, pick).unused)
+        self.act(self.ended(picked(self.flying, pick), PermitOutcome.UNUSED))
 
     @precondition(lambda self: any(self.lines.values()))
     @rule(pick=PICKS)
@@ -142,7 +150,9 @@ class LimiterMachine(RuleBasedStateMachine):
     @rule(pick=PICKS)
     def leave_as_a_permit_is_handed_over(self, pick: int) -> None:
         first = next(line for line in self.lines.values() if line)
-        self.act(picked(self.flying, pick).unused, first.popleft().cancel)
+        self.act(
+            self.ended(picked(self.flying, pick), PermitOutcome.UNUSED), first.popleft().cancel
+        )
 
     @precondition(lambda self: not self.flying and (self.polls_wait or self.a_submit_has_room))
     @rule()
@@ -170,7 +180,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @property
     def polls_wait(self) -> bool:
-        return any(line for urgency, line in self.lines.items() if urgency is not Priority.SUBMIT)
+        return any(line for priority, line in self.lines.items() if priority is not Priority.SUBMIT)
 
     @property
     def a_submit_has_room(self) -> bool:

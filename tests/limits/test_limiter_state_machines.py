@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from apixo_async._limits.breaker import LONGEST_PAUSE, CircuitBreaker
 from apixo_async._limits.slots import SlotTable
-from apixo_async._limits.window import MARGIN, SlidingWindow
+from apixo_async._limits.window import MARGIN, PermitOutcome, SlidingWindow
 
 from ..support.machines import DELAYS, PICKS, SHARES, Arrivals, run_machine
 
@@ -90,21 +90,21 @@ class PermitMachine(RuleBasedStateMachine):
     @rule(pick=PICKS, share=SHARES)
     def answer(self, pick: int, share: float) -> None:
         sent = self.flying.pop(pick % len(self.flying))
-        self.log.answered(self.now)
+        self.log.report(PermitOutcome.ANSWERED, self.now)
         self.arrivals.add(sent + share * (self.now - sent))
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS, share=SHARES)
     def lose(self, pick: int, share: float) -> None:
         sent = self.flying.pop(pick % len(self.flying))
-        self.log.unanswered(self.now)
+        self.log.report(PermitOutcome.UNANSWERED, self.now)
         self.arrivals.add(sent + share * (self.now + MARGIN - sent))
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS)
     def not_used(self, pick: int) -> None:
         self.flying.pop(pick % len(self.flying))
-        self.log.unused()
+        self.log.report(PermitOutcome.UNUSED, self.now)
 
     @rule()
     def drain(self) -> None:

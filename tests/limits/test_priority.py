@@ -46,7 +46,7 @@ def test_who_is_served(waiting: str, served: str) -> None:
 
 def test_the_classes_in_their_order() -> None:
     """The classes are listed in the order in which they are served."""
-    assert [urgency.value for urgency in Priority] == ["submit", "asked", "scheduled"]
+    assert [priority.value for priority in Priority] == ["submit", "asked", "scheduled"]
 
 
 def test_a_poll_that_comes_late_is_served_at_once() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from apixo_async._limits.window import MARGIN, SLACK, SlidingWindow
+from apixo_async._limits.window import MARGIN, SLACK, PermitOutcome, SlidingWindow
 
 LIVELY = settings(max_examples=300, deadline=None, database=None)
 #: For how long a stamp counts.
@@ -58,14 +58,14 @@ class Run:
 def run(log: SlidingWindow, requests: list[Request], *, rebind_after: int | None = None) -> Run:
     """Send the requests one after the other, each as early as the log lets it go."""
     done, now, wished = Run(), 1_000.0, 1_000.0
-    ends: list[tuple[float, int, Callable[[float], None]]] = []
+    ends: list[tuple[float, int, PermitOutcome]] = []
     for index, request in enumerate(requests):
         wished = max(wished + request.gap, now)
         while True:
             now = max(now, wished)
             while ends and ends[0][0] <= now:
-                at, _, end = heapq.heappop(ends)
-                end(at)
+                at, _, outcome = heapq.heappop(ends)
+                log.report(outcome, at)
             ready = log.ready_at(now)
             if ready <= now:
                 break
@@ -80,13 +80,13 @@ def run(log: SlidingWindow, requests: list[Request], *, rebind_after: int | None
             assert log.in_flight == 0
             done.arrived.append(now + request.where * MARGIN)
         elif request.fate == "unused":
-            log.unused()
+            log.report(PermitOutcome.UNUSED, now)
         elif request.fate == "answered":
             done.arrived.append(now + request.where * request.latency)
-            heapq.heappush(ends, (end_at, index, log.answered))
+            heapq.heappush(ends, (end_at, index, PermitOutcome.ANSWERED))
         else:
             done.arrived.append(now + request.where * (request.latency + MARGIN))
-            heapq.heappush(ends, (end_at, index, log.unanswered))
+            heapq.heappush(ends, (end_at, index, PermitOutcome.UNANSWERED))
     return done
 
 
@@ -204,7 +204,7 @@ def test_little_of_the_limit_is_wasted(
             continue
         now = min(log.ready_at(now), ends[0] if ends else math.inf)
         while ends and ends[0] <= now:
-            log.answered(heapq.heappop(ends))
+            log.report(PermitOutcome.ANSWERED, heapq.heappop(ends))
     assert sent >= 0.99 * limit * minutes
 
 
@@ -221,7 +221,7 @@ def test_the_time_it_names_is_a_time_at_which_it_lets_go(start: float, limit: in
             now, ready = ready, log.ready_at(ready)
         assert ready <= now
         log.take(now)
-        log.answered(now)
+        log.report(PermitOutcome.ANSWERED, now)
 
 
 def test_unused_permits_are_not_lost() -> None:
@@ -230,11 +230,11 @@ def test_unused_permits_are_not_lost() -> None:
     for _ in range(50):
         assert burst(log, 3.0) == 10
         for _ in range(10):
-            log.unused()
+            log.report(PermitOutcome.UNUSED, 3.0)
         assert log.used(3.0) == log.in_flight == 0
     for _ in range(10):
         log.take(3.0)
-        log.unused()
+        log.report(PermitOutcome.UNUSED, 3.0)
     assert burst(log, 3.0) == 10
 
 
@@ -243,11 +243,11 @@ def test_an_unused_permit_gives_back_one() -> None:
     log = SlidingWindow(100)
     assert burst(log, 3.0) == 10
     for _ in range(3):
-        log.unused()
+        log.report(PermitOutcome.UNUSED, 3.0)
     assert burst(log, 3.0) == 3
     # By 60 the bucket is full again, and what comes back overflows.
     assert log.ready_at(60.0) == 60.0
-    log.unused()
+    log.report(PermitOutcome.UNUSED, 60.0)
     assert burst(log, 60.0) == 10
 
 
@@ -257,7 +257,7 @@ def test_all_in_flight() -> None:
     log.take(0.0)
     log.take(30.0)
     assert (log.ready_at(1e6), log.used(1e6)) == (math.inf, 2)
-    log.answered(1e6)
+    log.report(PermitOutcome.ANSWERED, 1e6)
     assert log.ready_at(1e6) == 1e6 + KEPT
 
 
@@ -267,8 +267,8 @@ def test_stamps_of_both_kinds() -> None:
     log = SlidingWindow(2)
     log.take(0.0)
     log.take(30.0)
-    log.unanswered(31.0)
-    log.answered(32.0)
+    log.report(PermitOutcome.UNANSWERED, 31.0)
+    log.report(PermitOutcome.ANSWERED, 32.0)
     assert log.ready_at(40.0) == 32.0 + KEPT
     assert [log.used(32.0 + KEPT - 0.01), log.used(32.0 + KEPT)] == [2, 1]
     assert [log.used(31.0 + MARGIN + KEPT - 0.01), log.used(31.0 + MARGIN + KEPT)] == [1, 0]
@@ -294,9 +294,9 @@ def test_a_loop_whose_clock_begins_anew() -> None:
     """Stamps of a clock that went backwards mean nothing; what is in flight still counts."""
     log = SlidingWindow(3)
     log.take(1_000.0)
-    log.answered(1_000.0)
+    log.report(PermitOutcome.ANSWERED, 1_000.0)
     log.take(1_020.0)
-    log.unanswered(1_020.0)
+    log.report(PermitOutcome.UNANSWERED, 1_020.0)
     log.take(1_040.0)
     log.rebind(0.0)
     assert (log.used(0.0), log.in_flight) == (1, 0)
@@ -308,16 +308,22 @@ def test_a_window_of_another_length() -> None:
     """The window is a minute unless it is said otherwise."""
     log = SlidingWindow(1, window=1.0)
     log.take(0.0)
-    log.answered(0.0)
+    log.report(PermitOutcome.ANSWERED, 0.0)
     assert log.ready_at(0.5) == 1.0 + SLACK
 
 
 def test_what_the_service_granted() -> None:
     """Answers of one window are what the service grants; 429s count against the limit only."""
     log = SlidingWindow(100)
-    for end in (log.answered, log.answered, log.unanswered, log.refused):
+    outcomes = PermitOutcome
+    for outcome in (
+        outcomes.ANSWERED,
+        outcomes.ANSWERED,
+        outcomes.UNANSWERED,
+        outcomes.THROTTLED,
+    ):
         log.take(10.0)
-        end(10.0)
+        log.report(outcome, 10.0)
     assert (log.used(10.0), log.granted(10.0)) == (4, 2)
     assert (log.used(10.0 + KEPT), log.granted(10.0 + KEPT)) == (1, 0)
 
@@ -326,18 +332,20 @@ def test_grants_of_an_earlier_window() -> None:
     """What was granted is counted anew at each asking."""
     log = SlidingWindow(100)
     log.take(10.0)
-    log.answered(10.0)
+    log.report(PermitOutcome.ANSWERED, 10.0)
     assert [log.granted(at) for at in (10.0 + KEPT - 0.01, 10.0 + KEPT)] == [1, 0]
 
 
-@pytest.mark.parametrize("fate", ["answered", "unanswered", "refused"])
-def test_whether_a_stamp_is_left(fate: str) -> None:
+@pytest.mark.parametrize(
+    "outcome", [one for one in PermitOutcome if one is not PermitOutcome.UNUSED]
+)
+def test_whether_a_stamp_is_left(outcome: PermitOutcome) -> None:
     """A stamp of any kind makes room one day; a request in flight, or none, does not."""
     log = SlidingWindow(100)
     assert log.is_stamped is False
     log.take(10.0)
     assert log.is_stamped is False
-    getattr(log, fate)(10.0)
+    log.report(outcome, 10.0)
     assert log.is_stamped is True
     assert log.used(10.0 + MARGIN + KEPT) == 0
     assert log.is_stamped is False
@@ -350,7 +358,7 @@ def test_another_limit() -> None:
     log.resize(60)
     assert log.ready_at(10.0) == math.inf
     for _ in range(60):
-        log.answered(10.0)
+        log.report(PermitOutcome.ANSWERED, 10.0)
     assert log.ready_at(10.0) == 10.0 + KEPT
     log.resize(1_200)
     assert log.ready_at(10.0) == pytest.approx(10.0 + 1 / 20)
@@ -385,12 +393,12 @@ def test_a_crowd_before_a_full_minute() -> None:
     log = SlidingWindow(10_000)
     for now in range(100):
         for _ in range(burst(log, float(now))):
-            log.answered(float(now))
+            log.report(PermitOutcome.ANSWERED, float(now))
     first = log.worth_waking_at(62.0, 1)
     assert log.worth_waking_at(62.0, 50) >= first
     full = SlidingWindow(2_400)
     full.take(0.0)
     for _ in range(2_399):
         full.take(1.0)
-    full.answered(1.0)
+    full.report(PermitOutcome.ANSWERED, 1.0)
     assert full.worth_waking_at(2.0, 9) == pytest.approx(1.0 + KEPT + 0.05)

@@ -17,7 +17,7 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._http.verdicts import Running
-from apixo_async._limits.leases import Slot
+from apixo_async._limits.limiter import Slot
 from apixo_async._polling.outcomes import (
     abandoned,
     age_of,

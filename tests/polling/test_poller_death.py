@@ -24,7 +24,8 @@ from apixo_async import (
 from apixo_async._http.api import Api
 from apixo_async._http.channel import Channel
 from apixo_async._http.concurrency import ConcurrencyLimiter
-from apixo_async._limits.limiter import Permit
+from apixo_async._limits.budget import Budget
+from apixo_async._limits.limiter import Slot
 from apixo_async._polling import poller as poller_module
 from apixo_async._polling.adaptive import AdaptiveSchedule
 from apixo_async._polling.poller import Poller
@@ -108,11 +109,11 @@ PLACES: Final = [
     Place(Api, "_account"),
     Place(Limiter, "permit"),
     Place(Limiter, "_pump"),
-    Place(Limiter, "permit_answered"),
-    Place(Limiter, "permit_throttled", polls=Fault.status(429)),
-    Place(Limiter, "permit_unanswered", polls=Fault.reset_after()),
-    Place(Limiter, "slot_released", lasts=10.0, asked=False),
-    Place(Permit, "answered"),
+    Place(Limiter, "report"),
+    Place(Limiter, "report", polls=Fault.status(429)),
+    Place(Limiter, "report", polls=Fault.reset_after()),
+    Place(Slot, "release", lasts=10.0, asked=False),
+    Place(Budget, "report"),
     Place(ConcurrencyLimiter, "enter"),
     Place(ConcurrencyLimiter, "leave"),
     Place(Channel, "get"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from apixo_async import Polling, TaskRef
-from apixo_async._limits.leases import Slot
+from apixo_async._limits.limiter import Slot
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import PollTimes
 from apixo_async._polling.tracked_task import TrackedTask

@@ -20,7 +20,7 @@ from apixo_async import (
     UncertainSubmitResolved,
 )
 from apixo_async._http.verdicts import Running
-from apixo_async._limits.leases import Slot
+from apixo_async._limits.limiter import Slot
 from apixo_async._polling.callback_health import SILENT_AFTER
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import PollTimes

@@ -14,7 +14,7 @@ from apixo_async import APIConnectionError
 from apixo_async._http.verdicts import Refused, SubmitVerdict, Uncertain, judge_submit
 from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Slot
-from apixo_async._limits.window import SlidingWindow
+from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._map.buyer import Buyer
 from apixo_async._map.store import PurchaseRecord
 from apixo_async._submit.requests import SubmitRequests
@@ -129,17 +129,18 @@ def posts_are_torn(patch: pytest.MonkeyPatch) -> None:
 
 
 def permits_are_stamped_at_sending(patch: pytest.MonkeyPatch) -> None:
-    take, answered = SlidingWindow.take, SlidingWindow.answered
+    take, report = SlidingWindow.take, SlidingWindow.report
 
     def noted(log: SlidingWindow, now: float) -> None:
         vars(log).setdefault("sent", deque()).append(now)
         take(log, now)
 
-    def stamped(log: SlidingWindow, _: float) -> None:
-        answered(log, vars(log)["sent"].popleft())
+    def stamped(log: SlidingWindow, outcome: PermitOutcome, now: float) -> None:
+        is_answered = outcome is PermitOutcome.ANSWERED
+        report(log, outcome, vars(log)["sent"].popleft() if is_answered else now)
 
     patch.setattr(SlidingWindow, "take", noted)
-    patch.setattr(SlidingWindow, "answered", stamped)
+    patch.setattr(SlidingWindow, "report", stamped)
 
 
 def uncertain_is_sent_again(patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from apixo_async import Limiter, Limits
-from apixo_async._limits.leases import Permit, Slot
+from apixo_async._limits.limiter import PermitOutcome, Slot
 from apixo_async._limits.priority import Priority
 
 
@@ -17,24 +17,17 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-FIRST_WORDS: dict[str, tuple[Callable[[Permit], object], int]] = {
-    "answered": (Permit.answered, 1),
-    "unanswered": (Permit.unanswered, 1),
-    "throttled": (lambda permit: permit.throttled(0.0), 1),
-    "unused": (Permit.unused, 0),
-}
-
-
-@pytest.mark.parametrize(("say", "counts"), FIRST_WORDS.values(), ids=FIRST_WORDS)
-async def test_a_permit_ends_once(say: Callable[[Permit], object], counts: int) -> None:
-    """Only the first word on how a request ended counts."""
+@pytest.mark.parametrize("first", PermitOutcome)
+async def test_a_permit_ends_once(first: PermitOutcome) -> None:
+    """Only the first report of how a request ended counts."""
     limiter = Limiter(Limits(requests_per_minute=2))
     permit = await limiter.permit(Priority.SUBMIT)
     assert (permit.taken_at, permit.has_place, permit.known_tasks) == (now(), False, 0)
-    say(permit)
-    for later in (Permit.answered, Permit.unanswered, Permit.unused):
-        later(permit)
-    assert limiter.requests_used(now()) == counts
+    throttle = limiter.report(permit, first, retry_after=0.0)
+    assert (throttle is not None) is (first is PermitOutcome.THROTTLED)
+    for later in PermitOutcome:
+        assert limiter.report(permit, later) is None
+    assert limiter.requests_used(now()) == (0 if first is PermitOutcome.UNUSED else 1)
     assert limiter._permits.in_flight == 0
     assert limiter._budget.submits_under_way == 0
 
