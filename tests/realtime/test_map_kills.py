@@ -76,7 +76,8 @@ class Killed:
             # One in eight has hardly begun: it reads what earlier ones have left.
             share = int(source.uniform(0.2, 1.6) * spare / to_come) if to_come % 8 else 0
             with living(self.job) as life:
-                assert life.wait_until("bought", min(share, spare))
+                # Uncertain submits of earlier lives keep their slots for four minutes at most.
+                assert life.wait_until("bought", min(share, spare), 5 * BOUND)
                 assert life.ends(source.uniform(0.0, 0.2 if share else 1.0)) is None
                 assert life.kill() == -signal.SIGKILL
             self.lives.append(life)
