@@ -51,27 +51,58 @@ class Bound:
     """End what runs inside at a time of the loop's clock, with a TimeoutError.
 
     Args:
-        when: That time; None for none so far.
+        when: That time; None for no time so far. Where it may move, a callable, which is asked
+            again whenever the time that it returned has come.
     """
 
-    __slots__ = ("_before", "_timeout")
+    __slots__ = ("_before", "_expired", "_task", "_timer", "_when")
 
-    def __init__(self, when: float | None) -> None:
-        self._timeout = asyncio.timeout_at(when)
+    def __init__(self, when: float | Callable[[], float] | None) -> None:
+        self._when = math.inf if when is None else when
+        self._task: asyncio.Task[object] | None = None
+        self._timer: asyncio.Handle | None = None
+        self._expired = False
         self._before = 0
 
     def expired(self) -> bool:
         """Return True if the time has come while it ran."""
-        return self._timeout.expired()
+        return self._expired
 
-    def reschedule(self, when: float) -> None:
-        """Set another time."""
-        self._timeout.reschedule(when)
+    def expire(self) -> None:
+        """End what runs inside now, unless that is happening already."""
+        if not self._expired:
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_soon(self._cancel)
 
     async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
-        self._before = _cancellations()
+        self._task = asyncio.current_task()
+        assert self._task is not None  # A coroutine that awaits runs in one.
+        self._before = self._task.cancelling()
+        self._watch(self._due())
         return self
+
+    def _due(self) -> float:
+        return self._when() if callable(self._when) else self._when
+
+    def _watch(self, due: float) -> None:
+        if due < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(due, self._come)
+
+    def _come(self) -> None:
+        due = self._due()
+        if due > asyncio.get_running_loop().time():
+            self._watch(due)
+        else:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._expired = True
+            self._task.cancel()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def __aexit__(
         self,
@@ -79,25 +110,19 @@ class Bound:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        expired = self._timeout.expired()
-        await self._timeout.__aexit__(exc_type, exc, traceback)
-        if expired and exc_type is asyncio.CancelledError and _cancellations() <= self._before:
+        self._stop_timer()
+        # Not kept: an error that is raised from here holds this object, and the task holds it.
+        task, self._task = self._task, None
+        # `asyncio.timeout` compares with 0 in early releases of Python 3.11: in a task that was
+        # cancelled once and went on, as after a TaskGroup that failed, it never raises.
+        ours = self._expired and task is not None and task.uncancel() <= self._before
+        del task
+        if ours and exc_type is asyncio.CancelledError:
             raise TimeoutError from exc
 
 
-def _cancellations() -> int:
-    task = asyncio.current_task()
-    assert task is not None  # Who awaits is in one.
-    return task.cancelling()
-
-
-def bound_at(when: float | None) -> Bound:
-    """End what runs inside at a time of the loop's clock."""
-    return Bound(when)
-
-
 def bound_after(seconds: float | None) -> Bound:
-    """End what runs inside after so many seconds."""
+    """End what runs inside after `seconds`; None for no time so far."""
     return Bound(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
@@ -121,22 +146,15 @@ class Waiters(Generic[T]):
             self._places.popitem(last=False)
         return bool(self._places)
 
-    async def join(
-        self,
-        arrange: Callable[[], None],
-        give_back: Callable[[T], None],
-        place: asyncio.Future[T] | None = None,
-    ) -> T:
+    async def join(self, arrange: Callable[[], None], give_back: Callable[[T], None]) -> T:
         """Wait in line.
 
         Args:
-            arrange: Serves the line; called once this waiter stands in it, unless somebody stands
-                before: what can be handed to nobody else cannot be handed to the last one either.
+            arrange: Serves the line; called once this waiter stands in it, unless another one
+                stands before: what cannot be handed to the first cannot be handed to the last.
             give_back: Takes what was handed over in the instant in which the waiter was cancelled.
-            place: A new future to wait with; its maker may send the waiter away with an error.
         """
-        if place is None:
-            place = asyncio.get_running_loop().create_future()
+        place: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         is_first = not self
         self._places[place] = None
         try:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Generator
 from apixo_async._catalog import PENDING
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
-from apixo_async._sync import bound_after, bound_at
+from apixo_async._sync import Bound, bound_after
 from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async.errors import ApixoError, WaitTimeoutError
 
@@ -113,7 +113,7 @@ class Task:
             ApixoError: As awaiting the task does.
         """
         try:
-            async with bound_at(deadline):
+            async with Bound(deadline):
                 return await self._wait_for_result()
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from apixo_async._sync import Bound, bound_after, bound_at
+from apixo_async._sync import Bound, bound_after
 
 
 async def hang() -> None:
@@ -17,7 +17,7 @@ async def test_time_runs_out() -> None:
     """What is not over in time ends with a TimeoutError, at that time."""
     loop = asyncio.get_running_loop()
     start = loop.time()
-    for bound in (bound_after(5.0), bound_at(start + 7.0)):
+    for bound in (bound_after(5.0), Bound(start + 7.0)):
         with pytest.raises(TimeoutError):
             async with bound:
                 await hang()
@@ -28,10 +28,35 @@ async def test_time_runs_out() -> None:
 async def test_no_time_at_all() -> None:
     """Without a time nothing ends, until one is set."""
     bound = bound_after(None)
-    asyncio.get_running_loop().call_later(3.0, lambda: bound.reschedule(0.0))
+    asyncio.get_running_loop().call_later(3.0, bound.expire)
     with pytest.raises(TimeoutError):
         async with bound:
             await hang()
+
+
+async def test_a_time_that_moves() -> None:
+    """A callable is asked again when its time has come; what it says then counts."""
+    loop, times = asyncio.get_running_loop(), [5.0, 8.0, 8.0]
+    start, asked = loop.time(), list[float]()
+
+    def when() -> float:
+        asked.append(loop.time() - start)
+        return start + times[len(asked) - 1]
+
+    with pytest.raises(TimeoutError):
+        async with Bound(when):
+            await hang()
+    assert loop.time() - start == pytest.approx(8.0)
+    assert asked == pytest.approx([0.0, 5.0, 8.0])
+
+
+async def test_a_time_that_never_comes() -> None:
+    """A callable that says infinity, or one that is asked in vain, ends nothing."""
+    for when in (lambda: float("inf"), lambda: asyncio.get_running_loop().time() + 5.0):
+        async with Bound(when) as bound:
+            await asyncio.sleep(12.0)
+        assert not bound.expired()
+        await asyncio.sleep(12.0)
 
 
 async def test_over_in_time() -> None:

@@ -65,50 +65,6 @@ async def test_only_cancelled_ones_left() -> None:
     await asyncio.gather(*waiters, return_exceptions=True)
 
 
-async def test_sent_away() -> None:
-    """Whoever is sent away leaves with the error, and the next one in line is served."""
-    line, back, loop = Waiters[int](), list[int](), asyncio.get_running_loop()
-    place = loop.create_future()
-    leaving = asyncio.create_task(line.join(lambda: None, back.append, place))
-    await asyncio.sleep(0)
-    staying = await stand(line, back)
-    place.set_exception(ValueError("go"))
-    assert line
-    line.hand(1)
-    assert await staying == 1
-    with pytest.raises(ValueError, match="go"):
-        await leaving
-    assert (len(line), back) == (0, [])
-
-
-async def test_sent_away_from_the_middle() -> None:
-    """Whoever is sent away from the middle of a line is not counted once it ran, nor served."""
-    line, back, loop = Waiters[int](), list[int](), asyncio.get_running_loop()
-    first, place = await stand(line, back), loop.create_future()
-    leaving = asyncio.create_task(line.join(lambda: None, back.append, place))
-    await asyncio.sleep(0)
-    last = await stand(line, back)
-    place.set_exception(ValueError("go"))
-    await asyncio.gather(leaving, return_exceptions=True)
-    assert len(line) == 2
-    line.hand(1)
-    line.hand(2)
-    assert (await first, await last, back) == (1, 2, [])
-
-
-async def test_cancelled_after_it_was_sent_away() -> None:
-    """Whoever is cancelled in the instant in which it is sent away gets its CancelledError."""
-    line, back, loop = Waiters[int](), list[int](), asyncio.get_running_loop()
-    place = loop.create_future()
-    leaving = asyncio.create_task(line.join(lambda: None, back.append, place))
-    await asyncio.sleep(0)
-    place.set_exception(ValueError("go"))
-    leaving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await leaving
-    assert (len(line), back) == (0, [])
-
-
 async def test_served_by_what_fails_then() -> None:
     """What was handed over while serving the line failed is given back; nobody is left in line."""
     line, back = Waiters[int](), list[int]()

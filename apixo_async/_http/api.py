@@ -12,7 +12,6 @@ from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Limiter, Permit, PermitOutcome
 from apixo_async._limits.priority import Priority
 from apixo_async._reporting import Reporter, logger
-from apixo_async._sync import bound_after
 from apixo_async.errors import RateLimitError
 from apixo_async.events import LimitReached
 
@@ -53,50 +52,18 @@ class Api:
             await self.concurrency.enter(for_submit=permit.priority is Priority.SUBMIT)
             permit.has_place = True
 
-    async def admit_within(
-        self,
-        priority: Priority,
-        patience: float,
-        *,
-        start: float | None = None,
-        model: str | None = None,
-        with_place: bool = True,
-    ) -> Permit:
-        """Wait for a permit and a place, but not for ever under 429s.
+    def throttled_until(self, priority: Priority, began: float, patience: float) -> float:
+        """Return when a wait for a permit is over because of 429s; later while there are none.
 
         Args:
             priority: The class of the request.
-            patience: Seconds under 429s on end after which waiting is over.
-            start: When the waiting began, if that was before now.
-            model: For the error.
-            with_place: Whether to wait for a place now; else `take_place` does so later.
-
-        Raises:
-            RateLimitError: The service refused for so long.
+            began: When the wait began, on the loop's clock.
+            patience: Seconds under 429s in a row that are waited for.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time() if start is None else start
-        timer: asyncio.TimerHandle
-
-        def due() -> float:
-            since = self.limiter.closed_since(priority)
-            return patience + (loop.time() if since is None else max(since, began))
-
-        def check() -> None:
-            nonlocal timer
-            if due() > loop.time():
-                timer = loop.call_at(due(), check)
-            elif not bound.expired():
-                bound.reschedule(loop.time())
-
-        timer = loop.call_at(due(), check)
-        try:
-            async with bound_after(None) as bound:
-                return await self.admit(priority, with_place=with_place)
-        except TimeoutError:
-            raise _throttled_too_long(model, patience) from None
-        finally:
-            timer.cancel()
+        since = self.limiter.closed_since(priority)
+        if since is None:
+            return asyncio.get_running_loop().time() + patience
+        return max(since, began) + patience
 
     def dismiss(self, permit: Permit) -> None:
         """Give back what `admit` gave, unless that was done already: nothing will be sent."""
@@ -167,7 +134,8 @@ class Api:
             self._report(LimitReached(*closed))
 
 
-def _throttled_too_long(model: str | None, seconds: float) -> RateLimitError:
+def throttled_too_long(model: str | None, seconds: float) -> RateLimitError:
+    """Return the error of a request for which `seconds` of 429s in a row were waited."""
     return RateLimitError(
         f"{model or 'the API'}: the service answered 429 for {seconds:.0f} s on end; lower "
         "`limits` to what the account has, or try again later",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 from apixo_async._config import Timeouts
-from apixo_async._http.api import Api
+from apixo_async._http.api import Api, throttled_too_long
 from apixo_async._http.channel import Unanswered
 from apixo_async._http.retry import Repeat, RetryPolicy, RetryQuota
 from apixo_async._http.verdicts import decisive_code, status_error
 from apixo_async._http.wire import Answer, as_envelope, read_balance, read_object
 from apixo_async._limits.priority import Priority
+from apixo_async._sync import Bound
 from apixo_async.errors import (
     APIConnectionError,
     APIStatusError,
@@ -61,7 +63,12 @@ def _repeat(error: ApixoError) -> Repeat | None:
 
 
 async def _ask_once(api: Api, patience: float) -> Decimal | ApixoError:
-    permit = await api.admit_within(Priority.ASKED, patience)
+    began = asyncio.get_running_loop().time()
+    try:
+        async with Bound(partial(api.throttled_until, Priority.ASKED, began, patience)):
+            permit = await api.admit(Priority.ASKED)
+    except TimeoutError:
+        raise throttled_too_long(None, patience) from None
     try:
         answer = await api.get(permit, _PATH)
     except Unanswered as exc:

@@ -122,14 +122,14 @@ class Limiter:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._woken)
 
-    def slot(self, place: asyncio.Future[Slot] | None = None) -> Coroutine[object, object, Slot]:
-        """Wait for a slot, on `place` if the caller wants to be able to leave; see `Waiters`.
+    def slot(self) -> Coroutine[object, object, Slot]:
+        """Wait for a slot.
 
         Raises:
             ConfigurationError: The limiter belongs to another event loop, which still runs.
         """
         self._bound_loop()
-        return self._slot_queue.join(self._pump, Slot.release, place)
+        return self._slot_queue.join(self._pump, Slot.release)
 
     def slot_above(self) -> Slot:
         """Take a slot even above the limit, for a task that exists already.

@@ -18,7 +18,7 @@ from apixo_async._limits.priority import Priority
 from apixo_async._polling.registry import TaskRegistry
 from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
 from apixo_async._reporting import Reporter
-from apixo_async._sync import Alarm, bound_after, bound_at, fresh
+from apixo_async._sync import Alarm, Bound, bound_after, fresh
 from apixo_async._types import Snapshot, TaskRef
 from apixo_async.errors import (
     APIConnectionError,
@@ -239,7 +239,7 @@ class Poller:
             until = now + _ASKING
         priority = Priority.SCHEDULED if until == math.inf else Priority.ASKED
         until = min(until, queue.next_expiry())
-        bound = bound_at(until if until < math.inf else None)
+        bound = Bound(until if until < math.inf else None)
         try:
             async with bound:
                 permit = await self._api.admit(priority)

@@ -1,77 +1,80 @@
-"""What callers wait for on a client, and how its close sends them away."""
+"""The calls under way on a client, and how its close ends them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-from typing import Final
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
 from weakref import WeakSet
 
-from apixo_async._limits.limiter import Slot
-from apixo_async._sync import Bound, Signal, bound_after, bound_at, fresh
+from apixo_async._sync import Bound, Signal, bound_after, fresh
 from apixo_async.errors import ClientClosedError
 
 #: Seconds in which what a close ends has to end.
 PATIENCE: Final = 5.0
 
 
+class PendingCall(Bound):
+    """A part of a call: it ends at its deadline, or when the client is closed.
+
+    Raises:
+        TimeoutError: The deadline has passed.
+        ClientClosedError: The client was closed.
+    """
+
+    __slots__ = ("_calls",)
+
+    def __init__(self, calls: PendingCalls, when: float | Callable[[], float] | None) -> None:
+        super().__init__(when)
+        self._calls = calls
+
+    async def __aenter__(self) -> Self:
+        self._calls.check()
+        await super().__aenter__()
+        self._calls.entered(self)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._calls.left(self)
+        try:
+            await super().__aexit__(exc_type, exc, traceback)
+        except TimeoutError:
+            self._calls.check()
+            raise
+
+
 class PendingCalls:
-    """The calls under way that a close ends: waits for a turn, a balance, downloads.
+    """The calls under way that a close ends: waits for a slot or permit, a balance, downloads.
 
     Args:
         whole: The calls of which these are a part: their end ends these as well.
     """
 
     def __init__(self, whole: PendingCalls | None = None) -> None:
-        self._open: set[Bound] = set()
-        self._queueing: set[asyncio.Future[Slot]] = set()
+        self._open: set[PendingCall] = set()
         self._parts: WeakSet[PendingCalls] = WeakSet()
         self._left: Signal = Signal() if whole is None else whole._left
         self._reason: ClientClosedError | None = None if whole is None else whole._reason
         if whole is not None:
             whole._parts.add(self)
 
-    @asynccontextmanager
-    async def open(self, deadline: float | None = None) -> AsyncGenerator[None]:
-        """Run a part of a call until it ends, its deadline passes or the client is closed.
+    def open(self, deadline: float | Callable[[], float] | None = None) -> PendingCall:
+        """Return the context in which a part of a call runs; see `Bound` for its deadline."""
+        return PendingCall(self, deadline)
 
-        Raises:
-            TimeoutError: The deadline has passed.
-            ClientClosedError: The client was closed.
-        """
-        self.check()
-        bound = bound_after(None)
-        try:
-            async with bound:
-                try:
-                    self._open.add(bound)
-                    async with bound_at(deadline):
-                        yield
-                finally:
-                    self._open.discard(bound)
-                    self._left.fire()
-        except TimeoutError:
-            if bound.expired():
-                self.check()
-            raise
+    def entered(self, call: PendingCall) -> None:
+        """Note that a call has begun."""
+        self._open.add(call)
 
-    def queue(self) -> asyncio.Future[Slot]:
-        """Return what a call without a deadline waits for its slot with; a close fails it.
-
-        100,000 calls may wait so, and `open` would keep 1.3 KB more for each. `unqueue` follows.
-
-        Raises:
-            ClientClosedError: The client was closed.
-        """
-        self.check()
-        place: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._queueing.add(place)
-        return place
-
-    def unqueue(self, place: asyncio.Future[Slot]) -> None:
-        """Say that the call waits no longer, however that ended."""
-        self._queueing.discard(place)
+    def left(self, call: PendingCall) -> None:
+        """Note that a call is over."""
+        self._open.discard(call)
         self._left.fire()
 
     def check(self) -> None:
@@ -80,17 +83,13 @@ class PendingCalls:
             raise fresh(self._reason)
 
     def end(self, reason: ClientClosedError) -> None:
-        """End what is open, each with an error of its own, and refuse what comes.
+        """End what is open, each call with an error of its own, and refuse what comes.
 
         The first reason stays.
         """
         self._reason = self._reason or reason
-        for bound in self._open:
-            if not bound.expired():
-                bound.reschedule(0.0)
-        for place in self._queueing:
-            if not place.done():
-                place.set_exception(fresh(self._reason))
+        for call in self._open:
+            call.expire()
         for part in self._parts:
             part.end(reason)
 
@@ -103,4 +102,4 @@ class PendingCalls:
                     await self._left.wait()
 
     def _is_busy(self) -> bool:
-        return bool(self._open or self._queueing) or any(part._is_busy() for part in self._parts)
+        return bool(self._open) or any(part._is_busy() for part in self._parts)

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 
 from apixo_async import events
 from apixo_async._catalog import timing
 from apixo_async._http.api import Api
 from apixo_async._http.channel import Unanswered
-from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
+from apixo_async._http.concurrency import ConcurrencyLimiter
 from apixo_async._http.verdicts import (
     BODY_HEAD,
     Bought,
@@ -40,10 +40,6 @@ from apixo_async.errors import (
     reason_of,
 )
 
-#: Journalled POSTs of one map between their intent and their first byte, at least: those that a
-#: crash catches there are uncertain although they were never sent.
-_FEWEST: Final = 4
-
 Ended: TypeAlias = TrackedTask | SubmitUncertainError | Refused
 
 
@@ -54,7 +50,6 @@ class SubmitAttempt:
     Attributes:
         input: What is bought.
         delivery: Its options.
-        body: What is sent.
         slot: Belongs to the task as soon as there may be one.
         called_at: When the caller asked, on the loop's clock.
         record: Where it is noted, or None.
@@ -63,11 +58,11 @@ class SubmitAttempt:
         expected: The callbacks of the POST, where they are waited for.
         ended: The task, or the doubt, that it came to, once that is known.
         check: Called before the POST is sent; what it raises prevents it.
+        journal_places: Where it has a place while it is between its intent and its POST.
     """
 
     input: TaskInput
     delivery: Delivery
-    body: bytes
     slot: Slot
     called_at: float
     record: SubmitObserver | None = None
@@ -76,6 +71,17 @@ class SubmitAttempt:
     expected: ExpectedCallback | None = None
     ended: TrackedTask | SubmitUncertainError | None = None
     check: Callable[[], object] = lambda: None
+    journal_places: ConcurrencyLimiter | None = None
+
+    def leave_journal(self, took: float | None = None) -> None:
+        """Give back the place, if it has one: the POST is being sent, or never is.
+
+        Args:
+            took: Seconds from its permit to its first byte; None where nothing was sent.
+        """
+        places, self.journal_places = self.journal_places, None
+        if places is not None:
+            places.leave(took)
 
     @property
     def kind(self) -> str:
@@ -92,46 +98,6 @@ class SubmitAttempt:
     def mark(self) -> str | None:
         """What its callbacks are known by."""
         return None if self.expected is None else self.expected.subscription.id
-
-
-class SendTurns:
-    """The POSTs of one map that may be between their intent and their first byte.
-
-    As many as rate x least time of such a turn needs, between 4 and 256: a slow disk bounds no
-    throughput, and neither a quick one nor a busy machine leaves many in doubt after a crash.
-
-    Args:
-        submits_per_second: Tells what the limit allows.
-    """
-
-    def __init__(self, submits_per_second: Callable[[], float]) -> None:
-        self.concurrency = ConcurrencyLimiter(
-            submits_per_second, ConcurrencyLimit(_FEWEST, least=True)
-        )
-
-
-class SendTurn:
-    """The right to be between an intent and its POST; given back only once.
-
-    A POST without one waits without a permit: a disk that hangs keeps few permits from others.
-    """
-
-    __slots__ = ("_is_held", "_turns")
-
-    def __init__(self, turns: SendTurns) -> None:
-        self._turns = turns
-        self._is_held = False
-
-    async def begin(self) -> None:
-        """Wait for it."""
-        await self._turns.concurrency.enter(for_submit=True)
-        self._is_held = True
-
-    def end(self, took: float | None = None) -> None:
-        """Give it back: the POST is being sent `took` seconds after its permit, or never is."""
-        if self._is_held:
-            self._is_held = False
-            self._turns.concurrency.leave(took)
 
 
 class SubmitRequests:
@@ -161,9 +127,7 @@ class SubmitRequests:
         self._under_way: set[asyncio.Task[Ended]] = set()
         self.bought = self.uncertain = 0
 
-    async def send(
-        self, attempt: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
-    ) -> Ended:
+    async def send(self, attempt: SubmitAttempt, permit: Permit, calls: PendingCalls) -> Ended:
         """Send one POST and return how it ended.
 
         From its permit on a purchase is under way: `drain` waits for it. A close or stop before
@@ -176,10 +140,10 @@ class SubmitRequests:
         """
         loop = asyncio.get_running_loop()
         # In one line: an interrupt between two would leave a coroutine that is never awaited.
-        post = loop.create_task(self._see_through(attempt, permit, calls, turn))
+        post = loop.create_task(self._see_through(attempt, permit, calls))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)
-        post.add_done_callback(lambda _: turn.end())
+        post.add_done_callback(lambda _: attempt.leave_journal())
         try:
             return await asyncio.shield(post)
         except (asyncio.CancelledError, GeneratorExit):  # Cancelled, or closed as a coroutine.
@@ -191,7 +155,7 @@ class SubmitRequests:
             raise
 
     async def _see_through(
-        self, attempt: SubmitAttempt, permit: Permit, calls: PendingCalls, turn: SendTurn
+        self, attempt: SubmitAttempt, permit: Permit, calls: PendingCalls
     ) -> Ended:
         try:
             calls.check()
@@ -208,7 +172,7 @@ class SubmitRequests:
         def first_byte() -> None:
             calls.check()  # A close or stop may have come while it connected.
             attempt.check()
-            turn.end(asyncio.get_running_loop().time() - permit.taken_at)
+            attempt.leave_journal(asyncio.get_running_loop().time() - permit.taken_at)
 
         return await self._exchange(attempt, body, permit, first_byte)
 
@@ -231,7 +195,7 @@ class SubmitRequests:
     def _body(self, attempt: SubmitAttempt) -> bytes:
         """Return what is sent: with webhooks, a URL that only this POST has."""
         if self._callbacks is None or attempt.delivery.callback_url is not None:
-            return attempt.body
+            return encode_submit(attempt.input, attempt.delivery)
         attempt.expected = self._callbacks.expect(attempt.input.model, attempt.kind, attempt.record)
         called_back = replace(attempt.delivery, callback_url=attempt.expected.subscription.url)
         return encode_submit(attempt.input, called_back)

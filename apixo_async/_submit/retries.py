@@ -11,7 +11,7 @@ from typing import Final
 from apixo_async._http.retry import RetryPolicy
 from apixo_async._http.verdicts import Refused
 from apixo_async._submit.requests import Ended
-from apixo_async._sync import Waiters, bound_at
+from apixo_async._sync import Bound, Waiters
 from apixo_async.errors import ApixoError, retry_after_of
 
 #: So many of those who wait follow each one that got through: 1,000 of them take ten steps.
@@ -52,7 +52,7 @@ class RetryProbes:
         Raises:
             TimeoutError: There was no word in time.
         """
-        async with bound_at(until):
+        async with Bound(until):
             return await self._waiting[key].join(lambda: None, partial(self._returned, key))
 
     def works(self, key: str) -> None:

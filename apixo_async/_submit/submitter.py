@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Final
 
 from apixo_async import events
 from apixo_async._config import Timeouts
-from apixo_async._http.api import Api
+from apixo_async._http.api import Api, throttled_too_long
+from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
 from apixo_async._http.retry import RetryPolicy, RetryQuota
-from apixo_async._http.wire import encode_submit
-from apixo_async._limits.limiter import Limiter, Permit, Slot
+from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._limits.priority import Priority
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._submit.observer import SubmitObserver
 from apixo_async._submit.pending import PendingCalls
-from apixo_async._submit.requests import SendTurn, SendTurns, SubmitAttempt, SubmitRequests
+from apixo_async._submit.requests import SubmitAttempt, SubmitRequests
 from apixo_async._submit.retries import RetryProbes, SubmitRetries
 from apixo_async._task import Task
 from apixo_async._types import Delivery, TaskInput
 from apixo_async.errors import APITimeoutError, ApixoError, SubmitUncertainError, reason_of
 
-T = TypeVar("T")
+#: Journalled POSTs between their intent and their first byte, at least: those that a crash catches
+#: there are uncertain although they were never sent.
+FEWEST: Final = 4
 
 
 class Submitter:
@@ -66,8 +69,12 @@ class Submitter:
         self._calls = calls
         self._sends = sends or calls
         self._probes = RetryProbes()
-        # Each task takes a poll, too.
-        self._turns = SendTurns(lambda: api.limiter.requests_per_second / 2)
+        # Journalled POSTs that may be between their intent and their first byte: rate x least time,
+        # so that a slow disk bounds no throughput, and neither a quick one nor a busy machine
+        # leaves many in doubt after a crash. Half of the rate, since each task takes a poll, too.
+        self._journal_places = ConcurrencyLimiter(
+            lambda: api.limiter.requests_per_second / 2, ConcurrencyLimit(FEWEST, least=True)
+        )
 
     async def submit(
         self,
@@ -90,128 +97,104 @@ class Submitter:
             check: Called before each POST; what it raises prevents it.
 
         Raises:
-            ApixoError: Nothing was bought, or nobody can know: `SubmitUncertainError`.
+            ApixoError: Nothing was bought, or that cannot be known: `SubmitUncertainError`.
         """
         try:
             if pause:
-                await self._paused(pause)
+                async with self._calls.open():
+                    await asyncio.sleep(pause)
             self._poller.check()
             now = asyncio.get_running_loop().time()
-            deadline = None if timeout is None else now + timeout
-            if deadline is None:
-                # Written out, as every frame here is kept by each of thousands who wait.
-                place = self._calls.queue()
-                try:
-                    slot = await self._api.limiter.slot(place)
-                finally:
-                    self._calls.unqueue(place)
-                    del place
-            else:
-                slot = await self._in_time(self._api.limiter.slot, deadline, task_input.model)
-            track = await self._with(slot, task_input, delivery, now, deadline, record, check)
-            return Task(track, self._poller)
+            deadline = math.inf if timeout is None else now + timeout
+            slot = await self._slot(task_input.model, deadline)
+            attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
+            try:
+                return Task(await self._until_settled(attempt, deadline), self._poller)
+            except BaseException:
+                if not attempt.orphaned:  # Else its POST goes on, and the slot stays with that.
+                    slot.release()
+                raise
         except ApixoError as error:
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
             raise
 
-    async def _paused(self, pause: float) -> None:
-        async with self._calls.open():
-            await asyncio.sleep(pause)
-
-    async def _with(
-        self,
-        slot: Slot,
-        task_input: TaskInput,
-        delivery: Delivery,
-        called_at: float,
-        deadline: float | None,
-        record: SubmitObserver | None,
-        check: Callable[[], object],
-    ) -> TrackedTask:
-        attempt: SubmitAttempt | None = None
+    async def _slot(self, model: str, deadline: float) -> Slot:
         try:
-            # Nobody who waits for a slot keeps a body.
-            body = encode_submit(task_input, delivery)
-            attempt = SubmitAttempt(
-                task_input, delivery, body, slot, called_at, record, check=check
-            )
-            return await self._until_settled(attempt, deadline)
-        except BaseException:
-            # The slot of an orphan stays with its POST; a held or released one is not touched.
-            if attempt is None or not attempt.orphaned:
-                slot.release()
-            raise
+            async with self._calls.open(deadline if deadline < math.inf else None):
+                return await self._api.limiter.slot()
+        except TimeoutError:
+            raise self._waited_too_long(model) from None
 
-    async def _until_settled(self, attempt: SubmitAttempt, deadline: float | None) -> TrackedTask:
+    async def _until_settled(self, attempt: SubmitAttempt, deadline: float) -> TrackedTask:
         start = asyncio.get_running_loop().time()
         self._quota.earn(start)
-        patience = RetryPolicy(
-            budget=self._timeouts.retry,
-            throttled=self._timeouts.throttled,
-            rng=self._rng,
-            quota=self._quota,
+        retries = SubmitRetries(
+            self._probes,
+            RetryPolicy(
+                budget=self._timeouts.retry,
+                throttled=self._timeouts.throttled,
+                rng=self._rng,
+                quota=self._quota,
+            ),
         )
-        repeats = SubmitRetries(self._probes, patience)
-        refused: ApixoError | None = None
         model = attempt.input.model
+        refused: ApixoError | None = None
         try:
             while True:
-                turn = SendTurn(self._turns)
-                admit = partial(self._admit, start, attempt, turn)
-                permit = await self._in_time(admit, deadline, model, refused)
-                ended = await self._requests.send(attempt, permit, self._sends, turn)
-                repeats.note(ended, model)
+                permit = await self._permit(attempt, start, deadline, refused)
+                ended = await self._requests.send(attempt, permit, self._sends)
+                retries.note(ended, model)
                 if isinstance(ended, TrackedTask):
                     return ended
                 if isinstance(ended, SubmitUncertainError):
                     raise ended
                 refused = ended.error
-                again = partial(repeats.again, ended, partial(self._refused, model))
-                if not await self._in_time(again, deadline, model, refused):
+                try:
+                    async with self._calls.open(deadline if deadline < math.inf else None):
+                        is_repeated = await retries.again(ended, partial(self._refused, model))
+                except TimeoutError:
+                    raise self._waited_too_long(model) from refused
+                if not is_repeated:
                     raise refused
         finally:
-            repeats.end()
+            retries.end()
 
-    async def _admit(self, start: float, attempt: SubmitAttempt, turn: SendTurn) -> Permit:
+    async def _permit(
+        self, attempt: SubmitAttempt, start: float, deadline: float, refused: ApixoError | None
+    ) -> Permit:
+        """Wait for a permit until the caller's deadline, the bound on 429s or the close."""
+        loop, patience = asyncio.get_running_loop(), self._timeouts.throttled
+        model = attempt.input.model
+
+        def ends_at() -> float:
+            return min(deadline, self._api.throttled_until(Priority.SUBMIT, start, patience))
+
         try:
-            if attempt.kept:
-                await turn.begin()
-            return await self._api.admit_within(
-                Priority.SUBMIT,
-                self._timeouts.throttled,
-                start=start,
-                model=attempt.input.model,
-                # Nor is a place kept from others while a disk is waited for.
-                with_place=not attempt.kept,
-            )
+            async with self._calls.open(ends_at):
+                if not attempt.kept:
+                    return await self._api.admit(Priority.SUBMIT)
+                await self._journal_places.enter(for_submit=True)
+                attempt.journal_places = self._journal_places
+                # Nor is a place in front of the pool kept from others while a disk is waited for.
+                return await self._api.admit(Priority.SUBMIT, with_place=False)
+        except TimeoutError:
+            attempt.leave_journal()
+            if loop.time() >= deadline:
+                raise self._waited_too_long(model) from refused
+            raise throttled_too_long(model, patience) from refused
         except BaseException:
-            turn.end()
+            attempt.leave_journal()
             raise
-
-    async def _in_time(
-        self,
-        wait_for: Callable[[], Awaitable[T]],
-        deadline: float | None,
-        model: str,
-        refused: ApixoError | None = None,
-    ) -> T:
-        try:
-            async with self._calls.open(deadline):
-                return await wait_for()
-        except TimeoutError as exc:
-            if isinstance(exc, ApixoError):
-                raise
-            raise _waited_too_long(model, self._api.limiter) from refused
 
     def _refused(self, model: str, error: ApixoError, again_in: float | None) -> None:
         self._report(events.SubmitRefused(model, reason_of(error), again_in))
 
-
-def _waited_too_long(model: str, limiter: Limiter) -> APITimeoutError:
-    return APITimeoutError(
-        f"{model}: no slot and permit in time, nothing was sent "
-        f"({limiter.slots_used} of {limiter.limits.concurrent_tasks} slots taken, "
-        f"{limiter.permits_waiting} requests waiting); wait longer, or submit less",
-        model=model,
-    )
+    def _waited_too_long(self, model: str) -> APITimeoutError:
+        limiter = self._api.limiter
+        return APITimeoutError(
+            f"{model}: no slot and permit in time, nothing was sent "
+            f"({limiter.slots_used} of {limiter.limits.concurrent_tasks} slots taken, "
+            f"{limiter.permits_waiting} requests waiting); wait longer, or submit less",
+            model=model,
+        )

@@ -21,6 +21,7 @@ from apixo_async import (
     Task,
 )
 from apixo_async._downloads.downloader import Downloader
+from apixo_async._limits.limiter import PermitOutcome
 from apixo_async._limits.priority import Priority
 from apixo_async.testing import Fault, Simulator
 
@@ -57,7 +58,7 @@ class Scene:
         slot = await self.limiter.slot()
         loop.call_later(1.0, slot.release)
         permit = await self.limiter.permit(Priority.ASKED)
-        loop.call_later(2.0, permit.unused)
+        loop.call_later(2.0, self.limiter.report, permit, PermitOutcome.UNUSED)
         for _ in range(concurrency.limit.size):
             await concurrency.enter(for_submit=True)
             loop.call_later(3.0, concurrency.leave, None)

@@ -30,7 +30,7 @@ async def test_throughput_on_slow_disks(client_of: ClientOf, tmp_path: Path, com
         taking = asyncio.create_task(anext(outcomes))
         await asyncio.sleep(8.0)
         assert simulator.count("submit") >= 8 * 50
-        turns = submitter_of(outcomes)._turns.concurrency.limit.size
+        turns = submitter_of(outcomes)._journal_places.limit.size
         # So many may be uncertain although they were never sent, if the process is killed.
         assert turns == 4 if commit < 0.01 else 4 < turns <= 100
         taking.cancel()

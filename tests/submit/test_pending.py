@@ -6,7 +6,8 @@ import weakref
 
 import pytest
 
-from apixo_async import ClientClosedError, Limiter
+from apixo_async import ClientClosedError, Limiter, Limits
+from apixo_async._limits.limiter import Slot
 from apixo_async._submit.pending import PATIENCE, PendingCalls
 
 CLOSED, STOPPED = ClientClosedError("closed"), ClientClosedError("stopped")
@@ -90,53 +91,33 @@ async def test_close_waits_for_the_clean_up() -> None:
         await waiting
 
 
-# --- those who queue -------------------------------------------------------------------------
-
-
-async def stand(calls: PendingCalls) -> None:
-    """Queue for a slot that never comes."""
-    place = calls.queue()
-    try:
-        await place
-    finally:
-        calls.unqueue(place)
-
-
-async def test_close_ends_those_who_queue() -> None:
-    """Everybody in a queue gets an error of his own, and the close waits until they have left."""
-    calls = PendingCalls()
-    waiting = [asyncio.create_task(stand(calls)) for _ in range(3)]
-    await asyncio.sleep(1)
-    await calls.aclose(CLOSED)
-    assert all(task.done() for task in waiting)
-    errors = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [str(error) for error in errors] == ["closed"] * 3
-    assert len({id(error) for error in errors} | {id(CLOSED)}) == 4
-    with pytest.raises(ClientClosedError):
-        calls.queue()
-
-
-async def test_close_in_the_instant_of_a_hand_over() -> None:
-    """Whoever was served in the instant of the close keeps what was handed over."""
-    calls, limiter = PendingCalls(), Limiter()
-    place, slot = calls.queue(), await limiter.slot()
-    place.set_result(slot)
-    calls.end(CLOSED)
-    assert await place is slot
-    calls.unqueue(place)
-    await calls.aclose(CLOSED)
-
-
 async def test_cancelled_in_the_instant_of_the_close() -> None:
-    """Whoever is cancelled in the instant of the close gets his CancelledError."""
+    """A caller that is cancelled in the instant of the close gets its CancelledError."""
     calls = PendingCalls()
-    waiting = [asyncio.create_task(stand(calls)) for _ in range(2)]
+    waiting = [asyncio.create_task(hang(calls)) for _ in range(2)]
     await asyncio.sleep(1)
     waiting[0].cancel()
     calls.end(CLOSED)
     waiting[1].cancel()
     ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
+
+
+async def test_close_in_the_instant_of_a_hand_over() -> None:
+    """A slot that is handed over in the instant of the close is kept, and not lost."""
+    calls, limiter = PendingCalls(), Limiter(Limits(concurrent_tasks=1))
+
+    async def call() -> Slot:
+        async with calls.open():
+            return await limiter.slot()
+
+    taken = await limiter.slot()
+    waiting = asyncio.create_task(call())
+    await asyncio.sleep(1)
+    taken.release()
+    calls.end(CLOSED)
+    (await waiting).release()
+    assert limiter.slots_used == 0
 
 
 # --- parts -----------------------------------------------------------------------------------
@@ -146,13 +127,11 @@ async def test_end_of_a_part() -> None:
     """The end of a part ends what is open in it, and refuses what comes; the whole goes on."""
     whole = PendingCalls()
     part, other = PendingCalls(whole), PendingCalls(whole)
-    waiting = [asyncio.create_task(wait(part)) for wait in (hang, stand)]
-    going_on = [
-        asyncio.create_task(wait(calls)) for calls in (whole, other) for wait in (hang, stand)
-    ]
+    waiting = [asyncio.create_task(hang(part)) for _ in range(2)]
+    going_on = [asyncio.create_task(hang(calls)) for calls in (whole, other) for _ in range(2)]
     await asyncio.sleep(1)
     part.end(STOPPED)
-    ends = await asyncio.gather(*waiting, hang(part), stand(part), return_exceptions=True)
+    ends = await asyncio.gather(*waiting, hang(part), hang(part), return_exceptions=True)
     assert [str(end) for end in ends] == ["stopped"] * 4
     await asyncio.sleep(1)
     assert not any(task.done() for task in going_on)
@@ -166,7 +145,7 @@ async def test_first_reason_stays() -> None:
     """A part keeps the reason of its own end; one that is made later has that of the whole."""
     whole = PendingCalls()
     part = PendingCalls(whole)
-    waiting = [asyncio.create_task(wait(part)) for wait in (hang, stand)]
+    waiting = [asyncio.create_task(hang(part)) for _ in range(2)]
     await asyncio.sleep(1)
     part.end(STOPPED)
     await whole.aclose(CLOSED)
@@ -189,8 +168,11 @@ async def test_part_that_is_gone() -> None:
 async def test_close_does_not_wait_for_ever() -> None:
     """A call that does not end, as after an interrupt between two lines, is left after a while."""
     calls, loop = PendingCalls(), asyncio.get_running_loop()
-    place = calls.queue()
+
+    async def interrupted() -> None:
+        await calls.open().__aenter__()
+
+    await loop.create_task(interrupted())
     start = loop.time()
     await calls.aclose(CLOSED)
     assert loop.time() - start == PATIENCE
-    assert isinstance(place.exception(), ClientClosedError)
