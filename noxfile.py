@@ -18,6 +18,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 DIST = ROOT / ".nox" / "dist"
+SITE = ROOT / ".nox" / "site"  # of the API reference
 COVERED = 95.0  # percent of the package's lines, and percent of its branches
 
 #: Nothing around the run decides which package is tested, or how: it is the installed wheel.
@@ -64,7 +65,7 @@ def installed() -> dict[str, str]:
 PYTHONS = installed()
 #: The version that runs everything and checks types; the others run what may differ.
 CHOSEN = next(iter(PYTHONS), None)
-#: What `nox -t more` runs beyond `nox`: other Pythons, and the lines that run.
+#: What `nox -t more` runs beyond `nox`: other Pythons, the lines that run, the API reference.
 MORE = ("more",)
 QUICK = "not heavy and not realtime"
 #: What the other versions run: stories through public names, and what leans on SQLite and asyncio.
@@ -205,6 +206,15 @@ def lint(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False, tags=MORE)
+def docs(session: nox.Session) -> None:
+    """Write the API reference, where a warning is an error, and read it in a browser."""
+    install(session, "docs")
+    shutil.rmtree(SITE, ignore_errors=True)
+    session.run("python", "-W", "error", "tests/docs/build.py", str(SITE), env=ENVIRONMENT)
+    session.run(*PYTEST, "tests/docs", env=ENVIRONMENT | {"APIXO_SITE": str(SITE)})
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
