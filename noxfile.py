@@ -17,9 +17,17 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-DIST = ROOT / ".nox" / "dist"
+#: Where the wheel is. CI builds it once, and names the folder into which it was downloaded.
+DIST = Path(os.environ.get("APIXO_DIST") or ROOT / ".nox" / "dist")
 SITE = ROOT / ".nox" / "site"  # of the API reference
 COVERED = 95.0  # percent of the package's lines, and percent of its branches
+
+#: What checks the files of GitHub: schemas that check-jsonschema comes with, so no network.
+SCHEMAS = {
+    "github-workflows": "workflows/*.yml",
+    "github-issue-forms": "ISSUE_TEMPLATE/*_*.yml",
+    "github-issue-config": "ISSUE_TEMPLATE/config.yml",
+}
 
 #: Nothing around the run decides which package is tested, or how: it is the installed wheel.
 ENVIRONMENT = {"PYTHONPATH": None, "PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": None}
@@ -79,12 +87,19 @@ WAITING = ("-n", "4")
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel that users get, by way of the source distribution."""
+    """Build the wheel that users get, by way of the source distribution, and check what it says.
+
+    Where APIXO_DIST names a folder, the wheel in it is taken as it is.
+    """
     missing = set(nox.project.python_versions(PROJECT)) - PYTHONS.keys()
     session.log(f"Pythons: {', '.join(PYTHONS)}; not installed: {', '.join(sorted(missing))}")
+    if os.environ.get("APIXO_DIST"):
+        session.log(f"not built, but taken from APIXO_DIST: {wheel()}")
+        return
     shutil.rmtree(DIST, ignore_errors=True)
-    session.install("build")
+    session.install(*nox.project.dependency_groups(PROJECT, "build"))
     session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
+    session.run("twine", "check", "--strict", *map(str, DIST.iterdir()))
 
 
 def wheel() -> str:
@@ -202,10 +217,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style and format, and what GitHub would read of `.github` by its schemas."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    for schema, pattern in SCHEMAS.items():
+        files = sorted(map(str, (ROOT / ".github").glob(pattern)))
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False, tags=MORE)
