@@ -17,8 +17,17 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-DIST = ROOT / ".nox" / "dist"
+#: Where the wheel is. CI builds it once, and names the folder into which it was downloaded.
+DIST = Path(os.environ.get("APIXO_DIST") or ROOT / ".nox" / "dist")
+SITE = ROOT / ".nox" / "site"  # of the API reference
 COVERED = 95.0  # percent of the package's lines, and percent of its branches
+
+#: What checks the files of GitHub: schemas that check-jsonschema comes with, so no network.
+SCHEMAS = {
+    "github-workflows": "workflows/*.yml",
+    "github-issue-forms": "ISSUE_TEMPLATE/*_*.yml",
+    "github-issue-config": "ISSUE_TEMPLATE/config.yml",
+}
 
 #: Nothing around the run decides which package is tested, or how: it is the installed wheel.
 ENVIRONMENT = {"PYTHONPATH": None, "PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": None}
@@ -64,7 +73,7 @@ def installed() -> dict[str, str]:
 PYTHONS = installed()
 #: The version that runs everything and checks types; the others run what may differ.
 CHOSEN = next(iter(PYTHONS), None)
-#: What `nox -t more` runs beyond `nox`: other Pythons, and the lines that run.
+#: What `nox -t more` runs beyond `nox`: other Pythons, the lines that run, the API reference.
 MORE = ("more",)
 QUICK = "not heavy and not realtime"
 #: What the other versions run: stories through public names, and what leans on SQLite and asyncio.
@@ -78,12 +87,19 @@ WAITING = ("-n", "4")
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel that users get, by way of the source distribution."""
+    """Build the wheel that users get, by way of the source distribution, and check what it says.
+
+    Where APIXO_DIST names a folder, the wheel in it is taken as it is.
+    """
     missing = set(nox.project.python_versions(PROJECT)) - PYTHONS.keys()
     session.log(f"Pythons: {', '.join(PYTHONS)}; not installed: {', '.join(sorted(missing))}")
+    if os.environ.get("APIXO_DIST"):
+        session.log(f"not built, but taken from APIXO_DIST: {wheel()}")
+        return
     shutil.rmtree(DIST, ignore_errors=True)
-    session.install("build")
+    session.install(*nox.project.dependency_groups(PROJECT, "build"))
     session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
+    session.run("twine", "check", "--strict", *map(str, DIST.iterdir()))
 
 
 def wheel() -> str:
@@ -201,10 +217,22 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style and format, and what GitHub would read of `.github` by its schemas."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    for schema, pattern in SCHEMAS.items():
+        files = sorted(map(str, (ROOT / ".github").glob(pattern)))
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False, tags=MORE)
+def docs(session: nox.Session) -> None:
+    """Write the API reference, where a warning is an error, and read it in a browser."""
+    install(session, "docs")
+    shutil.rmtree(SITE, ignore_errors=True)
+    session.run("python", "-W", "error", "tests/docs/build.py", str(SITE), env=ENVIRONMENT)
+    session.run(*PYTEST, "tests/docs", env=ENVIRONMENT | {"APIXO_SITE": str(SITE)})
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)

@@ -1,31 +1,33 @@
 """Every error of this package, as one tree.
 
-ApixoError
-├── ConfigurationError             a wrong setting; nothing was sent
-├── ClientClosedError              the client was closed
-├── PollerDiedError                a defect ended the poller; the cause is attached
-├── APIConnectionError             no usable answer
-│   └── APITimeoutError            (a TimeoutError)
-├── APIStatusError                 the service answered with an error
-│   ├── BadRequestError            400, 422
-│   ├── AuthenticationError        401
-│   ├── InsufficientBalanceError   402, and the 400 that says so
-│   ├── PermissionDeniedError      403
-│   ├── NotFoundError              404
-│   ├── RateLimitError             429
-│   └── InternalServerError        5xx
-├── JournalError                   the journal of a bulk run cannot be used
-├── BudgetExceededError            the next purchase would cost more than max_cost
-├── SubmitUncertainError           nobody can know whether a task was bought
-├── TaskError
-│   ├── TaskFailedError            the service gave up on the task
-│   ├── TaskNotFoundError          the service does not know the task
-│   ├── WaitTimeoutError           the wait ended, the task goes on (a TimeoutError)
-│   ├── TaskAbandonedError         older than its age limit
-│   └── PresumedNotBoughtError     no callback told of an uncertain submit
-├── CallbackError                  a callback to answer with 400 or 404
-└── DownloadError
-    └── ResultExpiredError
+    ApixoError
+    ├── ConfigurationError             a wrong setting; nothing was sent
+    ├── ClientClosedError              the client was closed
+    ├── PollerDiedError                a defect ended the poller; the cause is attached
+    ├── APIConnectionError             no usable answer
+    │   └── APITimeoutError            (a TimeoutError)
+    ├── APIStatusError                 the service answered with an error
+    │   ├── BadRequestError            400, 422
+    │   ├── AuthenticationError        401
+    │   ├── InsufficientBalanceError   402, and the 400 that says so
+    │   ├── PermissionDeniedError      403
+    │   ├── NotFoundError              404
+    │   ├── RateLimitError             429
+    │   └── InternalServerError        5xx
+    ├── JournalError                   the journal of a bulk run cannot be used
+    ├── BudgetExceededError            the next purchase would cost more than max_cost
+    ├── SubmitUncertainError           nobody can know whether a task was bought
+    ├── TaskError
+    │   ├── TaskFailedError            the service gave up on the task
+    │   ├── TaskNotFoundError          the service does not know the task
+    │   ├── WaitTimeoutError           the wait ended, the task goes on (a TimeoutError)
+    │   ├── TaskAbandonedError         older than its age limit
+    │   └── PresumedNotBoughtError     no callback told of an uncertain submit
+    ├── CallbackError                  a callback to answer with 400 or 404
+    └── DownloadError
+        └── ResultExpiredError
+
+Each says what became of the money (`bought`) and of the task (`task_over`).
 """
 
 from __future__ import annotations

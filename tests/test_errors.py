@@ -144,7 +144,7 @@ def _drawn() -> dict[str, str | None]:
     parents: list[str] = []
     drawn: dict[str, str | None] = {}
     for line in docstring.splitlines():
-        if (found := re.match(r"((?:│   |    |├── |└── )*)(\w+Error)\b", line)) is None:
+        if (found := re.match(r" {4}((?:│   |    |├── |└── )*)(\w+Error)\b", line)) is None:
             continue
         depth = len(found[1]) // 4
         drawn[found[2]] = parents[depth - 1] if depth else None
