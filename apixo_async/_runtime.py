@@ -327,7 +327,7 @@ class Engine:
     def leave_behind(self) -> None:
         """Let go of a closed loop's uncertain submits: no callback of theirs is heard any more."""
         self.forget_callbacks()
-        for track in self.poller.registry.unresolved.unnamed:
+        for track in self.poller.registry.unresolved.tracks:
             track.slot.hold(timing(track.kind).longest)
 
     def forget_callbacks(self) -> None:
@@ -356,7 +356,7 @@ class Engine:
     async def _drained(self) -> None:
         await self.requests.settled()
         registry = self.poller.registry
-        for track in (*registry.tracks.values(), *registry.unresolved.unnamed):
+        for track in (*registry.tracks.values(), *registry.unresolved.tracks):
             while track.verdict() is None:
                 await track.over.wait()
 

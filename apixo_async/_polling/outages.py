@@ -12,7 +12,7 @@ from apixo_async._http import verdicts
 from apixo_async._limits.breaker import CircuitBreaker
 from apixo_async._polling.queue import PollQueue
 from apixo_async._polling.schedule import CROWD, is_gone
-from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._polling.tracked_task import PollState, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async.errors import reason_of
 from apixo_async.events import ServiceDown, ServiceRecovered
@@ -120,14 +120,13 @@ class Outages:
         model = self._of(track)
         if model.outage.ready_at(now) <= now:
             return False
-        track.parked = True
+        track.polling = PollState.PARKED
         model.parked.append(track)
         self._ensure_probe(model, now)
         return True
 
     def sent(self, track: TrackedTask, now: float) -> None:
         """Note that a poll goes out."""
-        track.parked = False
         self._of(track).outage.passed(now)
 
     def failed(self, track: TrackedTask, now: float) -> bool:
@@ -147,8 +146,8 @@ class Outages:
             return None
         parked, model.parked = model.parked, deque()
         for waiting in parked:
-            if waiting.parked:
-                waiting.parked = False
+            if waiting.polling is PollState.PARKED:
+                waiting.polling = PollState.IDLE
                 self._queue.plan(waiting, now)
         return now - model.since
 
@@ -206,8 +205,8 @@ class Outages:
             return
         while model.parked:
             track = model.parked.popleft()
-            if track.parked and track.outcome is None:
-                track.parked = False
+            if track.polling is PollState.PARKED and track.outcome is None:
+                track.polling = PollState.IDLE
                 model.candidate = track
                 self._queue.plan(track, max(ready, now))
                 return

@@ -16,7 +16,7 @@ from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._limits.priority import Priority
 from apixo_async._polling.registry import TaskRegistry
-from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
+from apixo_async._polling.tracked_task import Identity, PollState, SubmitTimes, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._sync import Alarm, Bound, bound_after, fresh
 from apixo_async._types import Snapshot, TaskRef
@@ -128,36 +128,24 @@ class Poller:
 
     def _started(self, track: TrackedTask, now: float) -> TrackedTask:
         if self.over is not None:
-            # What was bought while the poller died is not lost: its waiters are told.
-            track.halted = self.over
-            track.slot.hold(max(0.0, track.expires - now))
+            # What was bought while the poller died is not lost: its waiters get the reason.
+            self.registry.halt(track, self.over, now)
         self._wake()
         return track
 
     def called(self, track: TrackedTask, named: str | None = None) -> None:
-        """Poll a task of which a callback told, with a poll that goes out from now on."""
-        self.registry.unresolved.came(track, named, asyncio.get_running_loop().time())
-        self._ask(track)
+        """Poll a task whose callback came, with a poll that goes out from now on."""
+        self.registry.called(track, named, asyncio.get_running_loop().time())
+        self._wake()
 
     def claimed(self, track: TrackedTask, named: str) -> None:
         """Poll what a callback to an earlier process named as the task of its submit."""
-        track.callback_received = True
-        self.registry.unresolved.claim(track, named)
-        self._ask(track)
-
-    def _ask(self, track: TrackedTask) -> None:
-        if track.unnamed or track.verdict() is not None:
-            return  # Nobody knows which task it is; or it is over; or its polls pause.
-        if track.polling:
-            track.again = True
-        else:
-            self._queue.ask(track)
-            self._wake()
+        self.registry.claimed(track, named)
+        self._wake()
 
     def poll_now(self, track: TrackedTask) -> None:
         """Poll a task now, whatever kept its polls back."""
-        track.halted = None
-        self._queue.ask(track)
+        self.registry.resume(track)
         self._wake()
 
     async def refresh(self, track: TrackedTask) -> Snapshot:
@@ -173,7 +161,7 @@ class Poller:
             raise track.error(track.outcome)
         self.check_loop(track)
         self.check()
-        if track.unnamed:
+        if track.identity is Identity.UNRESOLVED:
             raise track.error(
                 ApixoError(
                     f"{track.ref.model}: no callback has named the task of this uncertain submit, "
@@ -182,7 +170,7 @@ class Poller:
             )
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         track.refreshers.append(future)
-        if not track.polling:
+        if track.polling is not PollState.IN_FLIGHT:
             self._queue.ask(track)
             self._wake()
         try:

@@ -17,7 +17,7 @@ from apixo_async._polling.policy import Polling
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import Capacity, after_fault, after_miss, late_again
 from apixo_async._polling.shares import ModelShares
-from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
+from apixo_async._polling.tracked_task import Identity, PollState, SubmitTimes, TrackedTask
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter
 from apixo_async._types import Result, TaskRef
@@ -79,7 +79,7 @@ class TaskRegistry:
         Its callbacks come to the subscription. It is `seen` where its id is not in doubt.
         """
         existing = self.tracks.get(ref)
-        if existing is not None and seen and not existing.found:
+        if existing is not None and seen and existing.identity is Identity.CLAIMED:
             # Only a callback says so far that it is another submit's.
             self._disprove(existing, anothers(existing), now)
             existing = None
@@ -130,7 +130,7 @@ class TaskRegistry:
     @property
     def held(self) -> int:
         """How many tasks are not over, or may exist."""
-        return len(self.tracks) + len(self.unresolved.unnamed)
+        return len(self.tracks) + len(self.unresolved.tracks)
 
     def _first_poll(self, track: TrackedTask) -> float:
         return self.schedule.first(track.kind, track.created)
@@ -143,20 +143,21 @@ class TaskRegistry:
             if track is None:
                 return None
             # It may have been settled, or polled, since somebody asked.
-            if track.outcome is not None or track.polling or track.unnamed:
+            if not track.is_pollable:
                 continue
             if self.shares.hold_back(track):
                 continue
-            if asked or not (self._is_put_off(track, now) or self.outages.park(track, now)):
+            if asked or not (self._left_to_callback(track, now) or self.outages.park(track, now)):
                 break
         self.shares.sent(track)
         self.outages.sent(track, now)
-        track.polling = True
+        track.polling = PollState.IN_FLIGHT
+        track.polled_ref = track.ref
         track.polled_at = now
         track.polls += 1
         return track
 
-    def _is_put_off(self, track: TrackedTask, now: float) -> bool:
+    def _left_to_callback(self, track: TrackedTask, now: float) -> bool:
         """Have a poll wait for the callback of its task, where that is to be expected by now."""
         if (
             track.late <= now
@@ -169,11 +170,13 @@ class TaskRegistry:
 
     def apply(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
         """Act on what a poll said."""
-        track.polling = False
+        track.polling = PollState.IDLE
         self.shares.back(track, now)
         self.outages.weigh(track, verdict, now)
-        if track.outcome is None:
+        if track.outcome is None and track.polled_ref == track.ref:
             self._act(track, verdict, now)
+        elif track.outcome is None and track.identity is Identity.CLAIMED:
+            self.queue.ask(track)  # Its name was taken back meanwhile, and it has another one.
         clear = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
         if clear and track.polled_at >= track.overdue and track.outcome is None:
             self._settle(track, abandoned(track, now, seen=True), now)
@@ -183,7 +186,8 @@ class TaskRegistry:
         self.outages.checked(track, now)
 
     def _act(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
-        if not track.found and isinstance(verdict, verdicts.Over | verdicts.Running):
+        is_claimed = track.identity is Identity.CLAIMED
+        if is_claimed and isinstance(verdict, verdicts.Over | verdicts.Running):
             if not self.unresolved.prove(track, verdict, now):
                 self._disprove(track, anothers(track), now)
                 return
@@ -217,14 +221,15 @@ class TaskRegistry:
         none has said anything for another age limit.
         """
         while (track := self.queue.pop_expired(now)) is not None:
-            if track.unnamed:
+            if track.identity is Identity.UNRESOLVED:
                 given_up = self.unresolved.despair(track, now)
                 if given_up is not None:
                     self._settle(track, given_up, now)
                 continue
-            track.expires = now + (EXPIRY_GRACE if track.polling else timing(track.kind).age_limit)
+            in_flight = track.polling is PollState.IN_FLIGHT
+            track.expires = now + (EXPIRY_GRACE if in_flight else timing(track.kind).age_limit)
             self.queue.expect(track)
-            if track.polling:
+            if in_flight:
                 continue
             if track.overdue < math.inf:
                 self._settle(track, abandoned(track, now, seen=False), now)
@@ -239,14 +244,45 @@ class TaskRegistry:
         The tasks go on at the service: in a limiter that others share, each keeps its slot until
         its age limit.
         """
-        everything = (*self.tracks.values(), *self.unresolved.unnamed)
+        everything = (*self.tracks.values(), *self.unresolved.tracks)
         for track in everything:
             track.halted = reason
             track.answer_refreshers(reason)
             track.wake()
-        # Only now: whatever fails here, all have been told.
+        # Only now: whatever fails here, every waiter has its answer (invariant 6).
         for track in everything:
-            track.slot.hold(max(0.0, track.expires - now))
+            self.halt(track, reason, now)
+
+    def halt(self, track: TrackedTask, reason: ApixoError, now: float) -> None:
+        """Note why a task is polled no more, and keep its slot while it may go on."""
+        track.halted = reason
+        track.slot.hold(max(0.0, track.expires - now))
+
+    # --- what callers and callbacks ask for ----------------------------------------------
+
+    def called(self, track: TrackedTask, named: str | None, now: float) -> None:
+        """Note that a callback came, and have the task polled with a poll that is yet to go out."""
+        self.unresolved.came(track, named, now)
+        self._ask(track)
+
+    def claimed(self, track: TrackedTask, named: str) -> None:
+        """Note which task a callback to an earlier process named, and have it polled."""
+        track.callback_received = True
+        self.unresolved.claim(track, named)
+        self._ask(track)
+
+    def resume(self, track: TrackedTask) -> None:
+        """Have a task polled whose polls were halted."""
+        track.halted = None
+        self.queue.ask(track)
+
+    def _ask(self, track: TrackedTask) -> None:
+        if track.identity is Identity.UNRESOLVED or track.verdict() is not None:
+            return  # There is nothing to poll, or its polls are halted.
+        if track.polling is PollState.IN_FLIGHT:
+            track.again = True  # That poll may have been answered before the task ended.
+        else:
+            self.queue.ask(track)
 
     # --- what a poll can mean ------------------------------------------------------------
 
@@ -305,7 +341,7 @@ class TaskRegistry:
 
     def _missed(self, track: TrackedTask, verdict: verdicts.Missing, now: float) -> None:
         if self.outages.missed(track, now):
-            if track.found:
+            if track.identity is Identity.KNOWN:
                 track.answer_refreshers(verdict.error)
                 self._settle(track, not_found(track, verdict.error), now)
             else:
@@ -321,7 +357,7 @@ class TaskRegistry:
         given_up = self.unresolved.unname(track, now)
         if given_up is not None:
             self._settle(track, given_up, now)
-        elif not track.unnamed:
+        elif track.identity is Identity.CLAIMED:
             self.queue.ask(track)
 
     def _settle(
@@ -337,13 +373,13 @@ class TaskRegistry:
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)
         track.wake()
-        if track.unnamed:
+        if track.identity is Identity.UNRESOLVED:
             self.unresolved.forget(track)
         else:
             self.register.leave(track, seconds)
         track.slot.release()
         ended_for = math.inf if seconds is None else now - track.created - seconds
-        if track.subscription is not None and self.unresolved.is_silence(track, ended_for):
+        if track.subscription is not None and self.unresolved.ended(track, ended_for):
             self._poll_unasked(now)
         good = isinstance(outcome, Result)
         self.succeeded += good
@@ -355,6 +391,6 @@ class TaskRegistry:
     def _poll_unasked(self, now: float) -> None:
         """Poll the tasks of which callbacks were to tell as if there were none."""
         for track in self.tracks.values():
-            is_taken_care_of = track.callback_received or track.polling or track.parked
+            is_taken_care_of = track.callback_received or track.polling is not PollState.IDLE
             if track.subscription is not None and not is_taken_care_of:
                 self.queue.plan(track, max(now, self._first_poll(track)))

@@ -6,7 +6,7 @@ from collections import deque
 
 from apixo_async._http.concurrency import ConcurrencyLimit, has_share
 from apixo_async._polling.queue import PollQueue
-from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._polling.tracked_task import PollState, TrackedTask
 
 
 class _ModelShare:
@@ -55,7 +55,8 @@ class ModelShares:
         model.under_way -= 1
         while model.waiting:
             waiting = model.waiting.popleft()
-            if waiting.due is None and not waiting.polling and waiting.verdict() is None:
+            is_idle = waiting.due is None and waiting.polling is PollState.IDLE
+            if is_idle and waiting.verdict() is None:
                 if waiting.refreshers:
                     self._queue.ask(waiting)
                 else:  # By now its model may be down.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from apixo_async._limits.limiter import Slot
@@ -32,11 +33,37 @@ class SubmitTimes(NamedTuple):
     noted_at: float | None = None
 
 
+class Identity(Enum):
+    """Which task at the service a tracked task stands for.
+
+    KNOWN: its submit's answer, the caller, or a poll says so. CLAIMED: a callback named it, and no
+    poll has found it yet; a callback is never believed. UNRESOLVED: its submit was uncertain, and
+    only a callback can name it.
+    """
+
+    KNOWN = "known"
+    CLAIMED = "claimed"
+    UNRESOLVED = "unresolved"
+
+
+class PollState(Enum):
+    """What becomes of the polls of a task.
+
+    IDLE: the next one is planned, or its model has its share in flight. IN_FLIGHT: one is.
+    PARKED: the next one waits for the end of an outage.
+    """
+
+    IDLE = "idle"
+    IN_FLIGHT = "in flight"
+    PARKED = "parked"
+
+
 class TrackedTask:
-    """One task as the client sees it. Changed on its loop, in synchronous code.
+    """One task as the client sees it, on its loop. Only the registry and its parts change it.
 
     Attributes:
         ref: The task's model and id.
+        identity: Whether that id is known to be its id.
         kind: What drives its time.
         plan: When to poll it.
         slot: Given back when the task is over or past its age limit.
@@ -45,12 +72,12 @@ class TrackedTask:
         overdue: When the age limit was reached; infinity before.
         tracked_at: When this client took it up, on the loop's clock.
         due: When the next poll is due (minus infinity: asked for), or None while none is planned.
-        polling: Whether a poll is under way.
+        polling: Whether a poll of it is planned, in flight, or held back by an outage.
+        polled_ref: What the last poll asked for; a claim may be taken back while it is in flight.
         polled_at: When the last poll went out.
         ran_until: When the last poll went out that found it running.
         waited: Whether there was one.
         polls: Status requests so far.
-        parked: Whether its next poll waits for the end of an outage.
         faults: Polls in a row that told nothing.
         seen: Whether it is known to exist: bought here, or found by a poll.
         misses: Polls in a row that answered 404.
@@ -65,8 +92,6 @@ class TrackedTask:
         late: When a callback that has not come counts as lost, as far as was known at its creation.
         callback_received: Whether one came.
         again: Whether news came during a poll, which may have been answered before it.
-        unnamed: Whether only a callback can say which task this is: its submit was uncertain.
-        found: Whether a poll found the task that a callback named.
         claim: Another task that a callback named while one was polled, or None.
         placeholder: What stands for its reference until a callback names the task.
         times: When its submit was under way, where that was uncertain.
@@ -83,8 +108,8 @@ class TrackedTask:
         "due",
         "expires",
         "faults",
-        "found",
         "halted",
+        "identity",
         "kind",
         "late",
         "misses",
@@ -92,10 +117,10 @@ class TrackedTask:
         "outcome",
         "over",
         "overdue",
-        "parked",
         "placeholder",
         "plan",
         "polled_at",
+        "polled_ref",
         "polling",
         "polls",
         "ran_until",
@@ -108,7 +133,6 @@ class TrackedTask:
         "subscription",
         "times",
         "tracked_at",
-        "unnamed",
         "waited",
         "when_found",
     )
@@ -123,7 +147,7 @@ class TrackedTask:
         created: float,
         expires: float,
     ) -> None:
-        self.ref = self.placeholder = ref
+        self.ref = self.placeholder = self.polled_ref = ref
         self.kind = kind
         self.plan = plan
         self.slot = slot
@@ -133,9 +157,10 @@ class TrackedTask:
         self.overdue = math.inf
         self.late = -math.inf
         self.due: float | None = None
-        self.waited = self.polling = self.parked = False
-        self.callback_received = self.again = self.unnamed = self.reopened = False
-        self.found = self.seen = True
+        self.identity = Identity.KNOWN
+        self.polling = PollState.IDLE
+        self.waited = self.callback_received = self.again = self.reopened = False
+        self.seen = True
         self.subscription: CallbackSubscription | None = None
         self.claim: str | None = None
         self.when_found: Callable[[str], None] | None = None
@@ -153,11 +178,20 @@ class TrackedTask:
         """Return what a waiter is to be told now, or None while it has to wait."""
         return self.outcome if self.outcome is not None else self.halted
 
+    @property
+    def is_pollable(self) -> bool:
+        """Whether a poll of it may go out: it goes on, has an id, and no poll is in flight."""
+        return (
+            self.outcome is None
+            and self.polling is not PollState.IN_FLIGHT
+            and self.identity is not Identity.UNRESOLVED
+        )
+
     def error(self, error: ApixoError) -> ApixoError:
         """Return an error for one waiter: a copy that names this task, which was bought."""
         own = fresh(error)
         own.model, own.task_id = self.ref.model, self.ref.task_id
-        if self.found:
+        if self.identity is Identity.KNOWN:
             own.bought = True
         return own
 

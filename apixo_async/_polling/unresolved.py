@@ -15,7 +15,7 @@ from apixo_async._http.verdicts import Over, Running
 from apixo_async._polling.callback_health import CallbackHealth, may_be_of
 from apixo_async._polling.outcomes import presumed_not_bought
 from apixo_async._polling.queue import TaskIndex
-from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._polling.tracked_task import Identity, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._types import TaskRef
 from apixo_async.errors import TaskError
@@ -37,11 +37,11 @@ class UnresolvedSubmits:
         report: Where events go.
 
     Attributes:
-        unnamed: What stands for the tasks that uncertain submits may have made.
+        tracks: What stands for the tasks that uncertain submits may have made.
     """
 
     def __init__(self, register: TaskIndex, report: Reporter) -> None:
-        self.unnamed: set[TrackedTask] = set()
+        self.tracks: set[TrackedTask] = set()
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._register = register
         self._report = report
@@ -66,14 +66,14 @@ class UnresolvedSubmits:
 
     def claim(self, track: TrackedTask, named: str | None) -> None:
         """Have polls find out whether an uncertain submit made this task."""
-        if named is None or track.found:
+        if named is None or track.identity is Identity.KNOWN:
             return
-        if track.unnamed:
+        if track.identity is Identity.UNRESOLVED:
             self._name(track, TaskRef(track.ref.model, named))
         elif named != track.ref.task_id:
             track.claim = named  # It counts if the one that is being polled is disproved.
 
-    def is_silence(self, track: TrackedTask, ended_for: float = math.inf) -> bool:
+    def ended(self, track: TrackedTask, ended_for: float = math.inf) -> bool:
         """Note that a task is over; return True if its missing callback begins a silence.
 
         Args:
@@ -82,9 +82,11 @@ class UnresolvedSubmits:
         """
         assert track.subscription is not None
         track.subscription.close()
-        if track.found:
+        if track.identity is Identity.KNOWN:
             self._remember(track.ref.task_id)
-        if track.callback_received or track.unnamed or not self._health.missed(ended_for):
+        if track.callback_received or track.identity is Identity.UNRESOLVED:
+            return False
+        if not self._health.missed(ended_for):
             return False
         self._report(CallbacksLost(self._health.missed_in_a_row))
         return True
@@ -103,22 +105,22 @@ class UnresolvedSubmits:
         one; a callback may come until the last redelivery after the age limit. Without a
         subscription none comes: what is claimed already is all there is.
         """
-        track.created, track.subscription, track.found = -math.inf, subscription, False
+        track.created, track.subscription = -math.inf, subscription
         track.placeholder = track.ref
         track.seen = False
         self._wait(track)
 
     def _wait(self, track: TrackedTask) -> None:
         track.expires = track.tracked_at + timing(track.kind).longest
-        track.unnamed = True
-        self.unnamed.add(track)
+        track.identity = Identity.UNRESOLVED
+        self.tracks.add(track)
         self._register.queue.expect(track)
 
     def _name(self, track: TrackedTask, ref: TaskRef) -> None:
         if ref in self._register.tracks or ref.task_id in self._settled:
             return  # That is another submit's: the claim is wrong.
         self.forget(track)
-        track.unnamed, track.ref = False, ref
+        track.identity, track.ref = Identity.CLAIMED, ref
         track.expires = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
         self._register.enter(track)
 
@@ -135,7 +137,8 @@ class UnresolvedSubmits:
         self._wait(track)
         claim, track.claim = track.claim, None
         self.claim(track, claim)
-        return self._given_up(track, now) if track.subscription is None and track.unnamed else None
+        is_unresolved = track.identity is Identity.UNRESOLVED
+        return self._given_up(track, now) if track.subscription is None and is_unresolved else None
 
     def prove(self, track: TrackedTask, verdict: Over | Running, now: float) -> bool:
         """Note that a poll found the task that a callback had named.
@@ -147,7 +150,7 @@ class UnresolvedSubmits:
         age = now - track.times.sent_at
         if not may_be_of(verdict.created, at, age, noted_at=track.times.noted_at):
             return False
-        track.found = True
+        track.identity = Identity.KNOWN
         ref, after = track.ref, now - track.tracked_at
         if track.when_found is not None:
             track.when_found(ref.task_id)
@@ -172,5 +175,5 @@ class UnresolvedSubmits:
 
     def forget(self, track: TrackedTask) -> None:
         """Wait no more for the callback of an uncertain submit."""
-        self.unnamed.discard(track)
+        self.tracks.discard(track)
         self._register.queue.forget(track)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +24,7 @@ from apixo_async import (
 from apixo_async._http import verdicts
 from apixo_async._http.concurrency import ConcurrencyLimit
 from apixo_async._polling.registry import EXPIRY_GRACE, TaskRegistry
-from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._polling.tracked_task import Identity, PollState, SubmitTimes, TrackedTask
 from apixo_async._reporting import Reporter
 
 REF = TaskRef("flux-kontext", "task_1")
@@ -67,7 +68,7 @@ async def test_first_poll(registry: TaskRegistry) -> None:
     track = opened(registry)
     assert registry.next_due(19.9) is None
     assert registry.next_due(20.31) is track
-    assert (track.polling, track.polls) == (True, 1)
+    assert (track.polling, track.polls) == (PollState.IN_FLIGHT, 1)
     assert registry.next_due(1e6) is None
 
 
@@ -283,6 +284,32 @@ async def test_expiry_waits_for_a_poll_under_way(registry: TaskRegistry) -> None
     registry.abandon_expired(END + 1_000)
     assert track.outcome is RESULT
     assert registry.queue.next_expiry() == float("inf")
+
+
+@pytest.mark.parametrize("other", [None, "task_2"])
+async def test_a_claim_that_is_taken_back_during_its_poll(
+    registry: TaskRegistry, other: str | None
+) -> None:
+    """The answer to a poll of another submit's task says nothing of an uncertain one."""
+    slot, times = registry._limiter.slot_above(), SubmitTimes(0.0, 1.0)
+    placeholder = TaskRef(REF.model, "unnamed-1")
+    uncertain = registry.await_callback(placeholder, REF.model, slot, None, times)
+    uncertain.subscription = SimpleNamespace(is_shared=False, close=lambda: None)  # type: ignore[assignment]  # as it is asked
+    registry.called(uncertain, REF.task_id, 2.0)
+    assert registry.next_due(2.0) is uncertain
+    if other is not None:
+        registry.called(uncertain, other, 2.5)
+    bought = opened(registry, now=3.0)
+    assert bought is not uncertain
+    registry.apply(uncertain, verdicts.Over(snapshot("success"), RESULT), 4.0)
+    assert uncertain.verdict() is None
+    if other is None:
+        assert (uncertain.identity, uncertain.ref) == (Identity.UNRESOLVED, placeholder)
+        assert registry.next_due(5.0) is None
+    else:
+        assert uncertain.ref == TaskRef(REF.model, other)
+        assert registry.next_due(5.0) is uncertain
+    assert bought.verdict() is None
 
 
 async def test_load_stretches_polls() -> None:

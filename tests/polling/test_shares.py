@@ -9,7 +9,7 @@ from apixo_async._http.concurrency import ConcurrencyLimit
 from apixo_async._polling.queue import PollQueue
 from apixo_async._polling.schedule import PollTimes
 from apixo_async._polling.shares import ModelShares
-from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._polling.tracked_task import PollState, TrackedTask
 from apixo_async.errors import ApixoError
 
 NOW = 100.0
@@ -37,7 +37,7 @@ def send(shares: ModelShares, places: ConcurrencyLimit, model: str) -> list[Trac
             break
         shares.sent(one)
         places.enter()
-        one.polling = True
+        one.polling = PollState.IN_FLIGHT
         sent.append(one)
     return sent
 
@@ -68,7 +68,7 @@ def test_one_that_is_back_lets_the_next_one_go(queue: PollQueue) -> None:
         assert shares.hold_back(one)
     over.outcome = halted.halted = ApixoError("it is over")  # type: ignore[assignment]
     queue.plan(planned, NOW + 5.0)
-    polling.polling = True
+    polling.polling = PollState.IN_FLIGHT
     shares.back(sent[0], NOW)
     assert queue.pop_due(NOW) is next_one
     shares.back(sent[1], NOW)

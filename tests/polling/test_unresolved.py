@@ -24,7 +24,7 @@ from apixo_async._limits.limiter import Slot
 from apixo_async._polling.callback_health import SILENT_AFTER
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import PollTimes
-from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
+from apixo_async._polling.tracked_task import Identity, SubmitTimes, TrackedTask
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter
 
@@ -83,7 +83,7 @@ def test_nobody_waits_without_a_ticket(unresolved: UnresolvedSubmits) -> None:
 def test_silence_and_its_end(unresolved: UnresolvedSubmits, events: list[Event]) -> None:
     """Tasks that are over untold make a silence, and one callback ends it."""
     unresolved.came(track(), None, 4.0)
-    silences = [unresolved.is_silence(track()) for _ in range(SILENT_AFTER + 1)]
+    silences = [unresolved.ended(track()) for _ in range(SILENT_AFTER + 1)]
     assert silences == [*[False] * (SILENT_AFTER - 1), True, False]
     assert not unresolved.is_awaited_for(track())
     told = track()
@@ -97,7 +97,7 @@ def test_a_task_that_was_told_of_is_no_silence(unresolved: UnresolvedSubmits) ->
     for _ in range(3 * SILENT_AFTER):
         made = track()
         unresolved.came(made, None, 5.0)
-        assert not unresolved.is_silence(made)
+        assert not unresolved.ended(made)
         assert isinstance(made.subscription, Paper)
         assert made.subscription.closed == 1
 
@@ -105,17 +105,17 @@ def test_a_task_that_was_told_of_is_no_silence(unresolved: UnresolvedSubmits) ->
 def test_a_claim_names_a_task(unresolved: UnresolvedSubmits, events: list[Event]) -> None:
     """A name enters the task, and a poll that finds it proves it."""
     made = unnamed(unresolved)
-    assert unresolved.unnamed == {made}
+    assert unresolved.tracks == {made}
     assert made.expires == 220.0  # after the longest time of this model
     unresolved.came(made, None, 105.0)
-    assert made.unnamed
+    assert made.identity is Identity.UNRESOLVED
     unresolved.came(made, "task_7", 110.0)
-    assert not made.unnamed
+    assert made.identity is Identity.CLAIMED
     assert unresolved._register.tracks == {TaskRef(MODEL, "task_7"): made}
     assert made.expires == 100.0 + 1_800.0 + 870.0
-    assert unresolved.unnamed == set()
+    assert unresolved.tracks == set()
     assert unresolved.prove(made, running(None), 111.0)
-    assert made.found
+    assert made.identity is Identity.KNOWN
     assert events == [UncertainSubmitResolved(MODEL, "task_7", 11.0)]
 
 
@@ -126,10 +126,10 @@ def test_a_claim_of_a_settled_task(unresolved: UnresolvedSubmits) -> None:
     """Nor is the name of a task of another submit that is over."""
     other = track("task_7")
     unresolved.came(other, None, 101.0)
-    unresolved.is_silence(other)
+    unresolved.ended(other)
     made = unnamed(unresolved)
     unresolved.came(made, "task_7", 110.0)
-    assert made.unnamed
+    assert made.identity is Identity.UNRESOLVED
     assert unresolved._register.tracks == {}
 
 
@@ -160,7 +160,7 @@ def test_a_claim_of_an_older_task(
     made = unnamed(unresolved)
     unresolved.came(made, "task_7", 210.0)
     assert unresolved.prove(made, running(created), 210.0) is proved
-    assert made.found is proved
+    assert (made.identity is Identity.KNOWN) is proved
 
 
 def test_a_claim_and_a_clock_that_was_set(unresolved: UnresolvedSubmits) -> None:
@@ -178,7 +178,7 @@ def test_a_claim_of_anothers_task(unresolved: UnresolvedSubmits) -> None:
     other, made = track("task_7"), unnamed(unresolved)
     unresolved._register.enter(other)
     unresolved.came(made, "task_7", 110.0)
-    assert made.unnamed
+    assert made.identity is Identity.UNRESOLVED
     assert unresolved._register.tracks[other.ref] is other
 
 
@@ -188,8 +188,9 @@ def test_a_name_that_is_taken_back(unresolved: UnresolvedSubmits) -> None:
     unresolved.came(made, "task_of_nobody", 110.0)
     assert unresolved.unname(made, 112.0) is None
     assert unresolved._register.tracks == {}
-    assert unresolved.unnamed == {made}
-    assert (made.unnamed, made.due, made.ref.task_id) == (True, None, "unnamed-0")
+    assert unresolved.tracks == {made}
+    assert (made.identity, made.due) == (Identity.UNRESOLVED, None)
+    assert made.ref.task_id == "unnamed-0"
 
 
 def test_a_claim_that_is_all_there_is(unresolved: UnresolvedSubmits) -> None:
@@ -252,13 +253,13 @@ def test_giving_up(
         if is_callback:
             unresolved.came(track("task_8"), None, at)
         elif missed is not None:
-            unresolved.is_silence(track("task_9"))
+            unresolved.ended(track("task_9"))
     assert unresolved.despair(made, LAST - 1.0) is None
     error = unresolved.despair(made, LAST)
     assert isinstance(error, PresumedNotBoughtError)
     assert error.bought is bought
     unresolved.forget(made)
-    assert unresolved.unnamed == set()
+    assert unresolved.tracks == set()
 
 
 def test_callbacks_of_other_processes_come_here(unresolved: UnresolvedSubmits) -> None:
