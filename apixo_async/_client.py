@@ -44,83 +44,7 @@ if TYPE_CHECKING:
     from apixo_async.webhooks import WebhookReceiver
 
 
-class AccountCalls:
-    """The base of `AsyncClient`, which makes the three parts that this needs."""
-
-    _settings: Settings
-    _rng: random.Random
-    _life: Lifecycle
-
-    # --- account and counts --------------------------------------------------------------
-
-    async def balance(self) -> Decimal:
-        """Return the USD left on the key.
-
-        Raises:
-            APIStatusError: The service refused.
-            APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
-            ClientClosedError: The client was closed, before or meanwhile.
-        """
-        engine = self._life.engine()
-        async with engine.calls.open():
-            return await ask_balance(engine.api, self._settings.timeouts, self._rng, engine.quota)
-
-    def estimate(self, inputs: Iterable[Input]) -> Estimate:
-        """Add up the documents' prices of inputs, and count those without one."""
-        return estimate([check_input(one).price for one in inputs])
-
-    def statistics(self) -> Statistics:
-        """Return the counts of this instant."""
-        if (engine := self._life.engine_here) is not None:
-            return engine.statistics()
-        tasks, requests = self.limits.concurrent_tasks, self.limits.requests_per_minute
-        return Statistics(tasks, requests, tasks, requests)
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of the account, for all clients of the limiter; may be set while they run.
-
-        Higher ones serve those who wait at once; lower ones let nothing out until there is room.
-        """
-        return self._settings.limiter.limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._settings.limiter.limits = limits
-
-    @property
-    def unfinished(self) -> tuple[TaskRef, ...]:
-        """The tasks that are not over: those in flight, or after `aclose` those it left."""
-        return self._life.unfinished
-
-    # --- life ----------------------------------------------------------------------------
-
-    async def aclose(self, drain: float = 0.0) -> None:
-        """Close the client, in bounded time; the refs of unfinished tasks stay in `unfinished`.
-
-        Nothing new is bought; POSTs under way end by themselves, within `Timeouts.exchange`.
-        Closing twice does nothing more.
-
-        Args:
-            drain: Seconds in which polls go on, so that tasks may still finish.
-        """
-        await self._life.aclose(drain)
-
-    async def __aenter__(self) -> Self:
-        self._life.engine()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    def __repr__(self) -> str:
-        if not hasattr(self, "_life"):
-            return "<AsyncClient that was refused its settings>"  # Seen in tracebacks only.
-        state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
-        return f"<AsyncClient {self._settings.base_url} {state}>"
-
-
-class AsyncClient(AccountCalls):
+class AsyncClient:
     """A client of the APIXO generation API, for one event loop and any number of coroutines.
 
     Use it as a context manager, or call `aclose()`. Constructing one does no I/O and needs no
@@ -351,6 +275,76 @@ class AsyncClient(AccountCalls):
             paths = await engine.downloader.download(result, target, max_bytes=max_bytes)
         engine.report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
         return paths
+
+    # --- account and counts --------------------------------------------------------------
+
+    async def balance(self) -> Decimal:
+        """Return the USD left on the key.
+
+        Raises:
+            APIStatusError: The service refused.
+            APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
+            ClientClosedError: The client was closed, before or meanwhile.
+        """
+        engine = self._life.engine()
+        async with engine.calls.open():
+            return await ask_balance(engine.api, self._settings.timeouts, self._rng, engine.quota)
+
+    def estimate(self, inputs: Iterable[Input]) -> Estimate:
+        """Add up the documents' prices of inputs, and count those without one."""
+        return estimate([check_input(one).price for one in inputs])
+
+    def statistics(self) -> Statistics:
+        """Return the counts of this instant."""
+        if (engine := self._life.engine_here) is not None:
+            return engine.statistics()
+        tasks, requests = self.limits.concurrent_tasks, self.limits.requests_per_minute
+        return Statistics(tasks, requests, tasks, requests)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the account, for all clients of the limiter; may be set while they run.
+
+        Higher ones serve those who wait at once; lower ones let nothing out until there is room.
+        """
+        return self._settings.limiter.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._settings.limiter.limits = limits
+
+    @property
+    def unfinished(self) -> tuple[TaskRef, ...]:
+        """The tasks that are not over: those in flight, or after `aclose` those it left."""
+        return self._life.unfinished
+
+    # --- life ----------------------------------------------------------------------------
+
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close the client, in bounded time; the refs of unfinished tasks stay in `unfinished`.
+
+        Nothing new is bought; POSTs under way end by themselves, within `Timeouts.exchange`.
+        Closing twice does nothing more.
+
+        Args:
+            drain: Seconds in which polls go on, so that tasks may still finish.
+        """
+        await self._life.aclose(drain)
+
+    async def __aenter__(self) -> Self:
+        self._life.engine()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_life"):
+            return "<AsyncClient that was refused its settings>"  # Seen in tracebacks only.
+        state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
+        return f"<AsyncClient {self._settings.base_url} {state}>"
+
+    # --- parts ---------------------------------------------------------------------------
 
     def _submitter(self) -> Submitter:
         try:
