@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Generator
 
 from apixo_async._catalog import PENDING
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.tracked_task import Identity, TrackedTask
+from apixo_async._polling.tracked_task import TaskIdentity, TrackedTask
 from apixo_async._sync import Bound, bound_after
 from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async.errors import ApixoError, WaitTimeoutError
@@ -55,7 +55,7 @@ class Task:
 
         It becomes known when a callback names the task and a poll finds it.
         """
-        return self._track.identity is Identity.KNOWN
+        return self._track.identity is TaskIdentity.KNOWN
 
     @property
     def callback_received(self) -> bool:

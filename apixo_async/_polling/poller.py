@@ -16,7 +16,7 @@ from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._limits.priority import Priority
 from apixo_async._polling.registry import TaskRegistry
-from apixo_async._polling.tracked_task import Identity, PollState, SubmitTimes, TrackedTask
+from apixo_async._polling.tracked_task import PollState, SubmitTimes, TaskIdentity, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._sync import Alarm, Bound, bound_after, fresh
 from apixo_async._types import Snapshot, TaskRef
@@ -161,7 +161,7 @@ class Poller:
             raise track.error(track.outcome)
         self.check_loop(track)
         self.check()
-        if track.identity is Identity.UNRESOLVED:
+        if track.identity is TaskIdentity.UNRESOLVED:
             raise track.error(
                 ApixoError(
                     f"{track.ref.model}: no callback has named the task of this uncertain submit, "

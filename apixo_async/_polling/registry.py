@@ -17,7 +17,7 @@ from apixo_async._polling.policy import Polling
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import Capacity, after_fault, after_miss, late_again
 from apixo_async._polling.shares import ModelShares
-from apixo_async._polling.tracked_task import Identity, PollState, SubmitTimes, TrackedTask
+from apixo_async._polling.tracked_task import PollState, SubmitTimes, TaskIdentity, TrackedTask
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter
 from apixo_async._types import Result, TaskRef
@@ -79,7 +79,7 @@ class TaskRegistry:
         Its callbacks come to the subscription. It is `seen` where its id is not in doubt.
         """
         existing = self.tracks.get(ref)
-        if existing is not None and seen and existing.identity is Identity.CLAIMED:
+        if existing is not None and seen and existing.identity is TaskIdentity.CLAIMED:
             # Only a callback says so far that it is another submit's.
             self._disprove(existing, anothers(existing), now)
             existing = None
@@ -175,7 +175,7 @@ class TaskRegistry:
         self.outages.weigh(track, verdict, now)
         if track.outcome is None and track.polled_ref == track.ref:
             self._act(track, verdict, now)
-        elif track.outcome is None and track.identity is Identity.CLAIMED:
+        elif track.outcome is None and track.identity is TaskIdentity.CLAIMED:
             self.queue.ask(track)  # Its name was taken back meanwhile, and it has another one.
         clear = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
         if clear and track.polled_at >= track.overdue and track.outcome is None:
@@ -186,7 +186,7 @@ class TaskRegistry:
         self.outages.checked(track, now)
 
     def _act(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
-        is_claimed = track.identity is Identity.CLAIMED
+        is_claimed = track.identity is TaskIdentity.CLAIMED
         if is_claimed and isinstance(verdict, verdicts.Over | verdicts.Running):
             if not self.unresolved.prove(track, verdict, now):
                 self._disprove(track, anothers(track), now)
@@ -221,7 +221,7 @@ class TaskRegistry:
         none has said anything for another age limit.
         """
         while (track := self.queue.pop_expired(now)) is not None:
-            if track.identity is Identity.UNRESOLVED:
+            if track.identity is TaskIdentity.UNRESOLVED:
                 given_up = self.unresolved.despair(track, now)
                 if given_up is not None:
                     self._settle(track, given_up, now)
@@ -277,7 +277,7 @@ class TaskRegistry:
         self.queue.ask(track)
 
     def _ask(self, track: TrackedTask) -> None:
-        if track.identity is Identity.UNRESOLVED or track.verdict() is not None:
+        if track.identity is TaskIdentity.UNRESOLVED or track.verdict() is not None:
             return  # There is nothing to poll, or its polls are halted.
         if track.polling is PollState.IN_FLIGHT:
             track.again = True  # That poll may have been answered before the task ended.
@@ -341,7 +341,7 @@ class TaskRegistry:
 
     def _missed(self, track: TrackedTask, verdict: verdicts.Missing, now: float) -> None:
         if self.outages.missed(track, now):
-            if track.identity is Identity.KNOWN:
+            if track.identity is TaskIdentity.KNOWN:
                 track.answer_refreshers(verdict.error)
                 self._settle(track, not_found(track, verdict.error), now)
             else:
@@ -357,7 +357,7 @@ class TaskRegistry:
         given_up = self.unresolved.unname(track, now)
         if given_up is not None:
             self._settle(track, given_up, now)
-        elif track.identity is Identity.CLAIMED:
+        elif track.identity is TaskIdentity.CLAIMED:
             self.queue.ask(track)
 
     def _settle(
@@ -373,7 +373,7 @@ class TaskRegistry:
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)
         track.wake()
-        if track.identity is Identity.UNRESOLVED:
+        if track.identity is TaskIdentity.UNRESOLVED:
             self.unresolved.forget(track)
         else:
             self.register.leave(track, seconds)

@@ -33,7 +33,7 @@ class SubmitTimes(NamedTuple):
     noted_at: float | None = None
 
 
-class Identity(Enum):
+class TaskIdentity(Enum):
     """Which task at the service a tracked task stands for.
 
     KNOWN: its submit's answer, the caller, or a poll says so. CLAIMED: a callback named it, and no
@@ -157,7 +157,7 @@ class TrackedTask:
         self.overdue = math.inf
         self.late = -math.inf
         self.due: float | None = None
-        self.identity = Identity.KNOWN
+        self.identity = TaskIdentity.KNOWN
         self.polling = PollState.IDLE
         self.waited = self.callback_received = self.again = self.reopened = False
         self.seen = True
@@ -184,14 +184,14 @@ class TrackedTask:
         return (
             self.outcome is None
             and self.polling is not PollState.IN_FLIGHT
-            and self.identity is not Identity.UNRESOLVED
+            and self.identity is not TaskIdentity.UNRESOLVED
         )
 
     def error(self, error: ApixoError) -> ApixoError:
         """Return an error for one waiter: a copy that names this task, which was bought."""
         own = fresh(error)
         own.model, own.task_id = self.ref.model, self.ref.task_id
-        if self.identity is Identity.KNOWN:
+        if self.identity is TaskIdentity.KNOWN:
             own.bought = True
         return own
 

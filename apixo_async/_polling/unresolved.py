@@ -15,7 +15,7 @@ from apixo_async._http.verdicts import Over, Running
 from apixo_async._polling.callback_health import CallbackHealth, may_be_of
 from apixo_async._polling.outcomes import presumed_not_bought
 from apixo_async._polling.queue import TaskIndex
-from apixo_async._polling.tracked_task import Identity, TrackedTask
+from apixo_async._polling.tracked_task import TaskIdentity, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._types import TaskRef
 from apixo_async.errors import TaskError
@@ -66,9 +66,9 @@ class UnresolvedSubmits:
 
     def claim(self, track: TrackedTask, named: str | None) -> None:
         """Have polls find out whether an uncertain submit made this task."""
-        if named is None or track.identity is Identity.KNOWN:
+        if named is None or track.identity is TaskIdentity.KNOWN:
             return
-        if track.identity is Identity.UNRESOLVED:
+        if track.identity is TaskIdentity.UNRESOLVED:
             self._name(track, TaskRef(track.ref.model, named))
         elif named != track.ref.task_id:
             track.claim = named  # It counts if the one that is being polled is disproved.
@@ -82,9 +82,9 @@ class UnresolvedSubmits:
         """
         assert track.subscription is not None
         track.subscription.close()
-        if track.identity is Identity.KNOWN:
+        if track.identity is TaskIdentity.KNOWN:
             self._remember(track.ref.task_id)
-        if track.callback_received or track.identity is Identity.UNRESOLVED:
+        if track.callback_received or track.identity is TaskIdentity.UNRESOLVED:
             return False
         if not self._health.missed(ended_for):
             return False
@@ -112,7 +112,7 @@ class UnresolvedSubmits:
 
     def _wait(self, track: TrackedTask) -> None:
         track.expires = track.tracked_at + timing(track.kind).longest
-        track.identity = Identity.UNRESOLVED
+        track.identity = TaskIdentity.UNRESOLVED
         self.tracks.add(track)
         self._register.queue.expect(track)
 
@@ -120,7 +120,7 @@ class UnresolvedSubmits:
         if ref in self._register.tracks or ref.task_id in self._settled:
             return  # That is another submit's: the claim is wrong.
         self.forget(track)
-        track.identity, track.ref = Identity.CLAIMED, ref
+        track.identity, track.ref = TaskIdentity.CLAIMED, ref
         track.expires = track.tracked_at + timing(track.kind).age_limit + REDELIVERY
         self._register.enter(track)
 
@@ -137,7 +137,7 @@ class UnresolvedSubmits:
         self._wait(track)
         claim, track.claim = track.claim, None
         self.claim(track, claim)
-        is_unresolved = track.identity is Identity.UNRESOLVED
+        is_unresolved = track.identity is TaskIdentity.UNRESOLVED
         return self._given_up(track, now) if track.subscription is None and is_unresolved else None
 
     def prove(self, track: TrackedTask, verdict: Over | Running, now: float) -> bool:
@@ -150,7 +150,7 @@ class UnresolvedSubmits:
         age = now - track.times.sent_at
         if not may_be_of(verdict.created, at, age, noted_at=track.times.noted_at):
             return False
-        track.identity = Identity.KNOWN
+        track.identity = TaskIdentity.KNOWN
         ref, after = track.ref, now - track.tracked_at
         if track.when_found is not None:
             track.when_found(ref.task_id)

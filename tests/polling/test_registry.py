@@ -24,7 +24,7 @@ from apixo_async import (
 from apixo_async._http import verdicts
 from apixo_async._http.concurrency import ConcurrencyLimit
 from apixo_async._polling.registry import EXPIRY_GRACE, TaskRegistry
-from apixo_async._polling.tracked_task import Identity, PollState, SubmitTimes, TrackedTask
+from apixo_async._polling.tracked_task import PollState, SubmitTimes, TaskIdentity, TrackedTask
 from apixo_async._reporting import Reporter
 
 REF = TaskRef("flux-kontext", "task_1")
@@ -304,7 +304,7 @@ async def test_a_claim_that_is_taken_back_during_its_poll(
     registry.apply(uncertain, verdicts.Over(snapshot("success"), RESULT), 4.0)
     assert uncertain.verdict() is None
     if other is None:
-        assert (uncertain.identity, uncertain.ref) == (Identity.UNRESOLVED, placeholder)
+        assert (uncertain.identity, uncertain.ref) == (TaskIdentity.UNRESOLVED, placeholder)
         assert registry.next_due(5.0) is None
     else:
         assert uncertain.ref == TaskRef(REF.model, other)

@@ -24,7 +24,7 @@ from apixo_async._limits.limiter import Slot
 from apixo_async._polling.callback_health import SILENT_AFTER
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import PollTimes
-from apixo_async._polling.tracked_task import Identity, SubmitTimes, TrackedTask
+from apixo_async._polling.tracked_task import SubmitTimes, TaskIdentity, TrackedTask
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter
 
@@ -108,14 +108,14 @@ def test_a_claim_names_a_task(unresolved: UnresolvedSubmits, events: list[Event]
     assert unresolved.tracks == {made}
     assert made.expires == 220.0  # after the longest time of this model
     unresolved.came(made, None, 105.0)
-    assert made.identity is Identity.UNRESOLVED
+    assert made.identity is TaskIdentity.UNRESOLVED
     unresolved.came(made, "task_7", 110.0)
-    assert made.identity is Identity.CLAIMED
+    assert made.identity is TaskIdentity.CLAIMED
     assert unresolved._register.tracks == {TaskRef(MODEL, "task_7"): made}
     assert made.expires == 100.0 + 1_800.0 + 870.0
     assert unresolved.tracks == set()
     assert unresolved.prove(made, running(None), 111.0)
-    assert made.identity is Identity.KNOWN
+    assert made.identity is TaskIdentity.KNOWN
     assert events == [UncertainSubmitResolved(MODEL, "task_7", 11.0)]
 
 
@@ -129,7 +129,7 @@ def test_a_claim_of_a_settled_task(unresolved: UnresolvedSubmits) -> None:
     unresolved.ended(other)
     made = unnamed(unresolved)
     unresolved.came(made, "task_7", 110.0)
-    assert made.identity is Identity.UNRESOLVED
+    assert made.identity is TaskIdentity.UNRESOLVED
     assert unresolved._register.tracks == {}
 
 
@@ -160,7 +160,7 @@ def test_a_claim_of_an_older_task(
     made = unnamed(unresolved)
     unresolved.came(made, "task_7", 210.0)
     assert unresolved.prove(made, running(created), 210.0) is proved
-    assert (made.identity is Identity.KNOWN) is proved
+    assert (made.identity is TaskIdentity.KNOWN) is proved
 
 
 def test_a_claim_and_a_clock_that_was_set(unresolved: UnresolvedSubmits) -> None:
@@ -178,7 +178,7 @@ def test_a_claim_of_anothers_task(unresolved: UnresolvedSubmits) -> None:
     other, made = track("task_7"), unnamed(unresolved)
     unresolved._register.enter(other)
     unresolved.came(made, "task_7", 110.0)
-    assert made.identity is Identity.UNRESOLVED
+    assert made.identity is TaskIdentity.UNRESOLVED
     assert unresolved._register.tracks[other.ref] is other
 
 
@@ -189,7 +189,7 @@ def test_a_name_that_is_taken_back(unresolved: UnresolvedSubmits) -> None:
     assert unresolved.unname(made, 112.0) is None
     assert unresolved._register.tracks == {}
     assert unresolved.tracks == {made}
-    assert (made.identity, made.due) == (Identity.UNRESOLVED, None)
+    assert (made.identity, made.due) == (TaskIdentity.UNRESOLVED, None)
     assert made.ref.task_id == "unnamed-0"
 
 
