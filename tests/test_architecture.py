@@ -212,7 +212,7 @@ def test_importing_the_package_is_cheap() -> None:
     assert loaded & (extras | {f"{PACKAGE}.testing", f"{PACKAGE}._cli", "pytest"}) == set()
 
 
-@pytest.mark.parametrize("name", ["__init__", "testing"])
+@pytest.mark.parametrize("name", ["__init__", "journal", "testing"])
 def test_public_names(name: str) -> None:
     """`__all__` is sorted, and names all that its module imports from the package."""
     tree = _modules()[name].tree

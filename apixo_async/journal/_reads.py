@@ -43,3 +43,11 @@ def spent(connection: sqlite3.Connection) -> tuple[int, int]:
         "FROM item"
     ).fetchone()
     return cast("tuple[int, int]", found)
+
+
+def purchases(connection: sqlite3.Connection) -> int:
+    """Return how many submits were begun and not refused."""
+    found = connection.execute(
+        f"SELECT coalesce(sum({_amount('purchases')}), 0) FROM item"
+    ).fetchone()
+    return cast("tuple[int]", found)[0]

@@ -107,16 +107,29 @@ def begin_run(connection: sqlite3.Connection, *, new: bool, now: float, version:
 
     An intent of an earlier run is uncertain: nobody can know whether it was sent.
     """
-    old = not new and _number(connection, "PRAGMA user_version") == 1
-    for statement in _TABLES if new else _FROM_1 if old else ():
-        connection.execute(statement)
+    if new:
+        for statement in _TABLES:
+            connection.execute(statement)
+    upgrade(connection)
     connection.execute("INSERT INTO run (opened_at, version) VALUES (?, ?)", (now, version))
+    settle_intents(connection)
+    for statement in _OF_THIS_RUN:
+        connection.execute(statement)
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the tables of version 1 to this version."""
+    if _number(connection, "PRAGMA user_version") == 1:
+        for statement in _FROM_1:
+            connection.execute(statement)
+
+
+def settle_intents(connection: sqlite3.Connection) -> None:
+    """Have every submit that was under way be uncertain, as its process is gone."""
     connection.execute(
         "UPDATE item SET state = 'uncertain', error = ? WHERE state = 'intent'",
         (uncertain_text(CUT_OFF),),
     )
-    for statement in _OF_THIS_RUN:
-        connection.execute(statement)
 
 
 def settle(connection: sqlite3.Connection) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
+from apixo_async.journal._descriptors import began_writing, ended_writing
 from apixo_async.journal._failures import (
     ACCEPT,
     PATIENCE,
@@ -31,14 +32,14 @@ from apixo_async.journal._schema import begin_run, check_pages, is_new, needs_lo
 
 #: Up to this size a file is looked through for damage when it is opened, which takes up to a
 #: second: 100,000 items that are done are 74 MiB, and take 0.8 s.
-_MOST_CHECKED: Final = 80 << 20
+MOST_CHECKED: Final = 80 << 20
 
 #: Operations between two copies of the log into the file, which cost four syncs. In the log each
 #: takes about a page of 4 KiB when many are written at once, and a few when it is alone.
 _MOST_UNSETTLED: Final = 3000
 
 #: A log of this size or less holds nothing: SQLite leaves one when it is killed while it opens.
-_LOG_HEADER: Final = 32
+LOG_HEADER: Final = 32
 
 #: Called in the journal's thread with "name:before-commit" and "name:after-commit".
 Hook: TypeAlias = Callable[[str], None]
@@ -73,6 +74,7 @@ class Store:
         self._hook = hook
         self._connection: sqlite3.Connection | None = None
         self._lock: FileLock | None = None
+        self._written: Path | None = None
         self._watched: list[tuple[Path, tuple[int, int] | None, str]] = []
         self._unsettled = 0
         self._has_begun = self._is_broken = False
@@ -92,10 +94,12 @@ class Store:
             # `close` gives back what is taken from here on, whatever happens.
             self._lock = FileLock(Path(f"{file}-lock"))
             warning = self._lock.acquire()
+            began_writing(file)
+            self._written = file
             self.warning = warning and f"journal {self.path}: {warning}"
             connection, new = self._connect(file, log)
             # Before anything is written: the switch to WAL is in the file's header.
-            if not new and file.stat().st_size <= _MOST_CHECKED:
+            if not new and file.stat().st_size <= MOST_CHECKED:
                 check_pages(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it.
@@ -118,11 +122,11 @@ class Store:
 
     def _connect(self, file: Path, log: Path) -> tuple[sqlite3.Connection, bool]:
         """Connect to a file that has the log it needs; the second value is True if it is new."""
-        has_log = _size(log) > _LOG_HEADER
+        has_log = _size(log) > LOG_HEADER
         if has_log and not _size(file):
             raise JournalRefusal(file_is_lost(file, log))  # SQLite would remove the log.
         if has_log:
-            _check_log(file, log)
+            check_log(file, log)
         _make(file)
         self._connection = connection = sqlite3.connect(
             file, timeout=PATIENCE, isolation_level=None
@@ -186,12 +190,19 @@ class Store:
                         settle(connection)
                 connection.close()
         finally:
+            if self._written is not None:
+                ended_writing(self._written)
+                self._written = None
             if self._lock is not None:
                 self._lock.release()  # Not before SQLite is done with the files.
 
 
-def _check_log(file: Path, log: Path) -> None:
-    """Refuse a log of which SQLite would lose what was committed, and then remove it."""
+def check_log(file: Path, log: Path) -> None:
+    """Refuse a log of which SQLite would lose what was committed, and then remove it.
+
+    Raises:
+        JournalRefusal: Committed transactions cannot be read from it.
+    """
     with log.open("rb") as frames:
         condition = condition_of(frames)
     if condition == "empty":

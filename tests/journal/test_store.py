@@ -263,7 +263,7 @@ def test_garbage_that_is_met_later(
     for at in range(len(body) // 4096 // 2, len(body) // 4096):
         body[at * 4096 : (at + 1) * 4096] = b"\xa5" * 4096
     path.write_bytes(body)
-    monkeypatch.setattr("apixo_async.journal._store._MOST_CHECKED", 0)
+    monkeypatch.setattr("apixo_async.journal._store.MOST_CHECKED", 0)
     one = store()
     one.open(1.0, "test")
     with pytest.raises(JournalError, match="it is damaged"):

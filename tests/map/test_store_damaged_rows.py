@@ -70,7 +70,7 @@ async def test_a_damaged_row(
     client, path = client_of(simulator), tmp_path / "run.db"
     await run_first(simulator, client, path)
     change(path, f"UPDATE item SET {damage} WHERE key = '{key}'")
-    monkeypatch.setattr("apixo_async.journal._store._MOST_CHECKED", checked)
+    monkeypatch.setattr("apixo_async.journal._store.MOST_CHECKED", checked)
     again = await mapped(client, path, resubmit)
     bought_anew = resubmit and key != "uncertain"
     assert simulator.created == len(INPUTS) + bought_anew
@@ -95,7 +95,7 @@ async def test_an_unknown_state(
     )
     with pytest.raises(JournalError, match="it is damaged"):
         await mapped(client, path)
-    monkeypatch.setattr("apixo_async.journal._store._MOST_CHECKED", 0)
+    monkeypatch.setattr("apixo_async.journal._store.MOST_CHECKED", 0)
     error = (await mapped(client, path))["good"].error
     assert isinstance(error, JournalError)
     assert (simulator.created, error.bought) == (len(INPUTS), None)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, assert_never, assert_type
+from typing import Any, Literal, assert_never, assert_type
 
 import httpx2
 
@@ -84,6 +84,14 @@ from apixo_async import (
     WebhookReceiver,
     __version__,
     from_dict,
+)
+from apixo_async.journal import (
+    EntryState,
+    JournalEntry,
+    JournalReader,
+    JournalTotals,
+    item_key,
+    open_journal,
 )
 
 VERSION: str = __version__
@@ -233,6 +241,34 @@ async def account(client: AsyncClient, wanted: Input) -> None:
     assert_type(client.statistics().slots_used, int)
     client.limits = Limits(concurrent_tasks=client.limits.concurrent_tasks + 1)
     assert_type(client.limits, Limits)
+
+
+async def read_journal(path: Path) -> list[JournalEntry]:
+    """Read what a map has left in its journal."""
+    entries: list[JournalEntry] = []
+    async with open_journal(path, timeout=10) as journal:
+        assert_type(journal, JournalReader)
+        assert_type((journal.path, journal.in_use), tuple[str, bool])
+        assert_type(await journal.counts(), dict[EntryState, int])
+        totals = assert_type(await journal.totals(), JournalTotals)
+        assert_type((totals.items, totals.purchases, totals.unpriced), tuple[int, int, int])
+        assert_type(totals.cost, Decimal)
+        async for entry in journal.entries():
+            assert_type((entry.number, entry.key, entry.provider), tuple[int, str, str | None])
+            assert_type(entry.state, EntryState | Literal["damaged"])
+            assert_type((entry.input, entry.payload), tuple[Input | None, Mapping[str, object]])
+            assert_type((entry.task, entry.result), tuple[TaskRef | None, Result | None])
+            assert_type((entry.error, entry.files), tuple[ApixoError | None, tuple[Path, ...]])
+            assert_type(entry.cost, Decimal)
+            assert_type((entry.purchases, entry.unpriced), tuple[int, int])
+            assert_type(entry.began_at, datetime | None)
+            assert_type(
+                (entry.submitted_at, entry.ended_at), tuple[datetime | None, datetime | None]
+            )
+            if entry.input is not None:
+                assert item_key(entry.input, provider=entry.provider, occurrence=1)
+            entries.append(entry)
+    return entries
 
 
 def receive(token: str, body: bytes) -> TaskRef | None:

@@ -73,6 +73,18 @@ async def test_recovery_runs(public_api: ModuleType, simulator: Simulator) -> No
     assert simulator.created == 2
 
 
+async def test_journals_are_read(
+    public_api: ModuleType, simulator: Simulator, tmp_path: Path
+) -> None:
+    """What the type checkers accept reads what a map has left."""
+    path = tmp_path / "run.db"
+    async with AsyncClient("test-key", transport=simulator.transport()) as client:
+        async for _ in client.map([GptImage2(prompt="a cafe")], journal=path):
+            pass
+    (entry,) = await public_api.read_journal(path)
+    assert (entry.state, entry.purchases) == ("success", 1)
+
+
 def test_receiving_runs(public_api: ModuleType) -> None:
     """What no receiver signed names no task."""
     assert public_api.receive("a token", b"{}") is None
