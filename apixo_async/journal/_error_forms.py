@@ -18,10 +18,10 @@ from apixo_async.errors import (
 )
 from apixo_async.journal._forms import Fields, fields_of, input_of, moment, text, truth, whole
 
-#: What a submit that was cut off says, and what its time is where nobody noted it.
+#: What a submit that was cut off says, and what its time is where none was noted.
 CUT_OFF: Final = (
-    "the run ended while this was being bought, perhaps before it was sent: nobody can know "
-    "whether there is a task"
+    "the run ended while this was being bought, perhaps before it was sent: whether "
+    "there is a task cannot be known"
 )
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -60,7 +60,7 @@ def error_text(error: ApixoError) -> str:
 
 
 def uncertain_text(words: str) -> str:
-    """Return as JSON that nobody can know the outcome of a submit, sent with the intent."""
+    """Return the JSON of a submit whose outcome cannot be known; its time is the intent's."""
     return json.dumps({"class": SubmitUncertainError.__name__, "words": words})
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from apixo_async.errors import JournalError
 
-#: Seconds that opening waits for another process to let go of the file.
+#: Seconds that opening waits for another process to close the file.
 PATIENCE: Final = 1.0
 
 _SAFE: Final = "What it holds is safe"
@@ -50,7 +50,7 @@ _MEANINGS: Final[Mapping[int, tuple[str, str]]] = {
         "Check that its directory exists and that you may write there",
     ),
     sqlite3.SQLITE_BUSY: (
-        f"another run is using it, and did not let go within {PATIENCE:g} s",
+        f"another run is using it, and did not close it within {PATIENCE:g} s",
         "Wait for that run, or end it: two runs never share a journal",
     ),
     sqlite3.SQLITE_IOERR: (

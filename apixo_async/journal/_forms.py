@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Not pydantic's JSON: it refuses half a surrogate pair, which a service may send in `raw` and a
+# caller may have in a prompt, and what it refused would be a paid result that cannot be read.
 import json
 import warnings
 from collections.abc import Iterable, Mapping

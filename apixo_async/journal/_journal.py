@@ -103,7 +103,7 @@ class Journal:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was let go of with all that had been noted."""
+        """Whether it was closed with all that had been noted."""
         return self._writer.is_closed and self._writer.broken is None
 
     # --- before a purchase ---------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Journal:
     async def intend(self, entry: Entry, intent_id: str | None, price: Decimal | None) -> None:
         """Make durable that a submit is about to be sent; its price is reserved.
 
-        A caller that is cancelled here, or told that the disk does not answer, sends nothing:
+        A caller that is cancelled here, or learns that the disk does not answer, sends nothing:
         the journal takes the intent back by itself.
 
         Args:
@@ -186,7 +186,7 @@ class Journal:
         self._tell("submitted", entry, task_id=task_id, at=self._clock())
 
     def uncertain(self, entry: Entry, reason: str | ApixoError) -> None:
-        """Note that nobody can know whether a task was bought, and why."""
+        """Note that whether a task was bought cannot be known, and why."""
         if isinstance(reason, SubmitUncertainError):
             text = error_text(reason)
         else:
@@ -263,11 +263,11 @@ class Journal:
     # --- the end -------------------------------------------------------------------------------
 
     def begin_to_close(self) -> None:
-        """Have the journal's thread write what waits and let go of the file, by itself."""
+        """Have the journal's thread write what is queued and close the file, by itself."""
         self._writer.close()
 
     async def aclose(self, timeout: float = PATIENCE) -> None:
-        """Write what waits, and let go of the file: one file is left, without a log beside it.
+        """Write what is queued and close the file: one file is left, without a log beside it.
 
         Args:
             timeout: Seconds for which the disk is waited for.

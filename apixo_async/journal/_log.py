@@ -13,7 +13,7 @@ Condition: TypeAlias = Literal["whole", "empty", "damaged"]
 
 _HEADER: Final = struct.Struct(">8I")
 _FRAME_HEADER: Final = struct.Struct(">6I")
-#: The lowest bit tells the byte order of the words that are summed up.
+#: The lowest bit gives the byte order of the words that are summed up.
 _MAGIC: Final = 0x377F0682
 _PAGE_SIZES: Final = frozenset(512 << power for power in range(8))
 _WORD: Final = 0xFFFFFFFF

@@ -46,7 +46,7 @@ class JournalEntry:
 
     Its states: "new", nothing is bought; "intent", a submit is under way; "submitted", a task was
     bought, and its end is not known yet; "success"; "failed", the task ended otherwise, or none
-    could be bought; "uncertain", nobody can know whether a task was bought; "damaged", the row
+    could be bought; "uncertain", whether a task was bought cannot be known; "damaged", the row
     cannot be read, and `error` is the `JournalError` that says why.
 
     Attributes:

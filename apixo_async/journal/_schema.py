@@ -105,7 +105,7 @@ def is_new(connection: sqlite3.Connection) -> bool:
 def begin_run(connection: sqlite3.Connection, *, new: bool, now: float, version: str) -> None:
     """Make the tables of a new file, note this run, and settle what the last one left open.
 
-    An intent of an earlier run is uncertain: nobody can know whether it was sent.
+    An intent of an earlier run is uncertain: whether it was sent cannot be known.
     """
     if new:
         for statement in _TABLES:

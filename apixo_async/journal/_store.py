@@ -63,7 +63,7 @@ class Store:
 
     Args:
         path: The file, as the caller named it.
-        hook: For tests: told before and after each commit what is in it.
+        hook: For tests: called before and after each commit with what is in it.
 
     Attributes:
         warning: What to warn of once it is open, or None.

@@ -33,15 +33,15 @@ class Pending(Operation, Protocol):
 
     @property
     def lost(self) -> JournalRefusal | None:
-        """Why it was not done, where nobody waits to be told."""
+        """Why it was not done, where no caller waits to learn that."""
         ...
 
     def settle(self, path: str) -> None:
-        """Tell who waits what came of it."""
+        """Give the waiting caller what came of it."""
         ...
 
     def fail(self, error: JournalError) -> None:
-        """Tell who waits that nothing came of it."""
+        """Give the waiting caller the reason why nothing came of it."""
         ...
 
 
@@ -51,7 +51,7 @@ class Write(Generic[T]):
     Args:
         name: What it is called.
         act: What to do; what it refuses is kept for the caller.
-        future: Who waits for it, or None.
+        future: What its caller waits on, or None.
 
     Attributes:
         refused: Why it was not done, or None.
@@ -80,11 +80,11 @@ class Write(Generic[T]):
 
     @property
     def lost(self) -> JournalRefusal | None:
-        """Why it was not done, where nobody waits to be told."""
+        """Why it was not done, where no caller waits to learn that."""
         return self.refused if self.future is None else None
 
     def settle(self, path: str) -> None:
-        """Tell who waits what came of it, unless they went away."""
+        """Give waiting callers what came of it, unless they were cancelled."""
         if self.future is None or self.future.done():
             return
         if self.refused is not None:
@@ -93,7 +93,7 @@ class Write(Generic[T]):
             self.future.set_result(self._value)
 
     def fail(self, error: JournalError) -> None:
-        """Tell who waits that nothing came of it."""
+        """Give the waiting caller the reason why nothing came of it."""
         if self.future is not None and not self.future.done():
             self.future.set_exception(again(error))
 
@@ -139,7 +139,7 @@ class Writer:
         return future
 
     def tell(self, name: str, act: Callable[[sqlite3.Connection], object]) -> None:
-        """Have something done that nobody waits for: if it is refused, the journal is broken.
+        """Have something done that no caller waits for: if it is refused, the journal is broken.
 
         Raises:
             JournalError: As `ask` says.
@@ -166,7 +166,7 @@ class Writer:
         writing.add_done_callback(partial(self._written, batch, timer))
 
     def _stick(self, batch: list[Pending]) -> None:
-        """Tell those who wait that the disk does not answer; what it is to do stays in line."""
+        """Fail waiting callers: the disk does not answer. What is to be written stays queued."""
         error = self._stuck = unanswered(self._store.path, PATIENCE)
         for write in [*batch, *self._waiting]:
             write.fail(error)
@@ -208,7 +208,7 @@ class Writer:
         return self._closing is not None
 
     def close(self) -> asyncio.Future[None]:
-        """Write what waits, and let go of the file; the future resolves when that is done."""
+        """Write what is queued and close the file; the future resolves when that is done."""
         if self._closing is None:
             while self._waiting:
                 self._begin()

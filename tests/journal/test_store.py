@@ -273,7 +273,7 @@ def test_garbage_that_is_met_later(
 def test_another_run_in_this_process(store: Make, tmp_path: Path) -> None:
     """A journal that is in use is refused, and stays with the one that uses it."""
     one = filled(store(), "a")
-    with pytest.raises(JournalError, match="another run is using it, and did not let go within"):
+    with pytest.raises(JournalError, match="another run is using it, and did not close it within"):
         store().open(1.0, "test")
     one.write([Write("enter", lambda file: enter(file, "b", known()))])
     one.close()

@@ -101,7 +101,7 @@ def test_another_process_uses_it(tmp_path: Path) -> None:
     with program(HOLDER, path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(JournalError, match="another run is using it, and did not let go"):
+        with pytest.raises(JournalError, match="another run is using it, and did not close it"):
             asyncio.run(Journal.open(path))
         holder.communicate("", timeout=30)
         assert holder.returncode == 0
