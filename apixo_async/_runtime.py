@@ -232,7 +232,7 @@ class Engine:
         """Wire the parts of a client. Needs a running loop."""
         # Not needed to import the package, and large.
         from apixo_async._downloads.downloader import Downloader
-        from apixo_async._downloads.reachable import Reachable
+        from apixo_async._downloads.source import Reachable
 
         channel, limiter = settings.channel(), settings.limiter
         limits = limiter.limits

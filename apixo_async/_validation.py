@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from apixo_async._hosts import is_loopback, is_public
+from apixo_async._hosts import takes_callbacks
 from apixo_async._types import Delivery, TaskRef, as_seconds
 from apixo_async.errors import ConfigurationError, SubmitUncertainError
 from apixo_async.inputs import (
@@ -94,12 +94,9 @@ def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
 def _may_be_called(given: object) -> bool:
     try:
         parts = urlsplit(given if isinstance(given, str) else "")
-        host = parts.hostname or ""
+        return takes_callbacks(parts.scheme, parts.hostname or "")
     except ValueError:
         return False
-    if is_loopback(host):
-        return parts.scheme in ("http", "https")
-    return parts.scheme == "https" and is_public(host)
 
 
 def check_ref(

@@ -7,7 +7,6 @@ that the model's own page states is enforced; one that only other pages state wa
 from __future__ import annotations
 
 import inspect
-import ipaddress
 import json
 import re
 import threading
@@ -26,6 +25,8 @@ from pydantic import (
     StrictBool,
     model_validator,
 )
+
+from apixo_async._hosts import reach
 
 #: What drives how long a task takes goes by these names, some of which mean the same.
 TIME_FIELDS: Final = (
@@ -182,16 +183,9 @@ def _public_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("a reference image is a public, direct http(s):// URL")
-    if _is_private(parts.hostname):
+    if reach(parts.hostname) != "public":
         _warn(f"image_urls: {parts.hostname} is not a public host; the service must fetch it")
     return url
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _warn(message: str) -> None:

@@ -58,7 +58,6 @@ IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random
 #: Modules whose tests have another name than theirs.
 TESTED_BY = {
     "__main__": "cli/test_app.py",
-    "_hosts": "test_config.py",
     "aiohttp": "realtime/test_transports.py",
     "_cli.catalogue": "cli/test_figures.py",
     "_cli.demo_run": "realtime/cli/test_demo.py",

@@ -23,7 +23,6 @@ from apixo_async._config import (
     resolve_key,
     resolve_timeouts,
 )
-from apixo_async._hosts import is_loopback, is_public
 from apixo_async.errors import ConfigurationError
 
 CANARY = "sk-canary-0123456789"
@@ -261,18 +260,6 @@ def test_base_urls_that_are_refused(given: object, words: str) -> None:
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("host", "here"),
-    [
-        *[(host, True) for host in ("localhost", "x.localhost", "127.0.0.1", "127.1.2.3", "::1")],
-        *[(host, False) for host in ("", "localhost.", "0.0.0.0", "::", "127.0.0.1.nip.io")],
-    ],
-)
-def test_loopback(host: str, here: bool) -> None:
-    """A loopback host is this machine by its very name or address."""
-    assert is_loopback(host) is here
-
-
 # --- timeouts ----------------------------------------------------------------------------------
 
 NAMES = [field.name for field in dataclasses.fields(Timeouts)]
@@ -331,28 +318,3 @@ def test_timeouts_that_are_none(given: object) -> None:
     """Anything else is refused."""
     with pytest.raises(ConfigurationError, match=r"^timeout: .*seconds"):
         resolve_timeouts(given)
-
-
-@pytest.mark.parametrize(
-    ("host", "public"),
-    [
-        ("example.com", True),
-        ("a.b.example.com.", True),
-        ("1.1.1.1", True),
-        ("2606:4700::1111", True),
-        ("intranet", False),
-        ("intranet.", False),
-        (".intranet.", False),
-        ("", False),
-        ("10.0.0.1", False),
-        ("100.64.0.1", False),
-        ("169.254.169.254", False),
-        ("0.0.0.0", False),
-        ("fd00::1", False),
-        ("127.1", False),
-        ("0x7f.0x1", False),
-    ],
-)
-def test_a_public_host(host: str, public: bool) -> None:
-    """Addresses of some house's own are not public, nor are names that only it knows."""
-    assert is_public(host) is public

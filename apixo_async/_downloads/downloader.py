@@ -18,8 +18,7 @@ import httpx2
 
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan, sweep
-from apixo_async._downloads.reachable import PUBLIC, Reachable
-from apixo_async._downloads.source import Again, Source
+from apixo_async._downloads.source import PUBLIC, Again, Reachable, Source
 from apixo_async._downloads.transfer import Transfer, finish, receive
 from apixo_async._http.retry import Backoff
 from apixo_async._http.wire import parse_retry_after

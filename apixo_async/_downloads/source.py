@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
 
-from apixo_async._downloads.reachable import Reachable
+from apixo_async._hosts import Reach, reach
 from apixo_async._http.exchange import CONNECTING, untrusted
 from apixo_async.errors import DownloadError
 
@@ -31,6 +33,50 @@ _HOPELESS: Final = (
     TypeError,
     ValueError,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """Which addresses results may be fetched from: no answer of the service leads into a network.
+
+    Attributes:
+        own: The host of the base URL: its name may stand for any address but a link-local one.
+        reaches: Where other hosts may lie.
+    """
+
+    own: str = ""
+    reaches: frozenset[Reach] = frozenset({"public"})
+
+    @classmethod
+    def beside(cls, base_url: str, *, in_process: bool) -> Self:
+        """Return what the service at a base URL may lead to: public hosts, and those like its own.
+
+        Args:
+            base_url: Where the service is.
+            in_process: Whether a transport of the caller's own answers. It may open no sockets,
+                as the simulator's does: a URL on loopback is a name like any other then.
+        """
+        own = urlsplit(base_url).hostname or ""
+        reaches: set[Reach] = {"public", reach(own), "loopback" if in_process else "public"}
+        # Clouds serve credentials at link-local addresses, and no service serves results there.
+        return cls(own, frozenset(reaches - {"link-local"}))
+
+    def refusal(self, host: str, peer: str | None = None) -> str | None:
+        """Return why a host is not asked, or None if it is.
+
+        Args:
+            host: The host of a URL.
+            peer: The address that it was resolved to, once that is known.
+        """
+        found = reach(host if peer is None else peer)
+        trusted = host == self.own and found != "link-local"
+        if trusted or found in self.reaches:
+            return None
+        verb = "is" if peer is None else "stands for"
+        return f"{verb} a {found} address, and is not asked, as the base URL is elsewhere"
+
+
+PUBLIC: Final = Reachable()
 
 
 class Again(Exception):

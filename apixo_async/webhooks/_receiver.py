@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from apixo_async._hosts import is_loopback, is_public
+from apixo_async._hosts import takes_callbacks
 from apixo_async._reporting import guarded
 from apixo_async._types import TaskRef, as_seconds
 from apixo_async._validation import check_hook
@@ -48,10 +48,10 @@ def _may_be_called(url: str) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        _ = parts.port  # This raises where it is no number.
+        return takes_callbacks(parts.scheme, parts.hostname or "")
     except ValueError:
         return False
-    return is_loopback(host) or (parts.scheme == "https" and is_public(host))
 
 
 #: Bytes; a shorter secret could be found by trying.

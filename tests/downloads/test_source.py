@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 
-from apixo_async._downloads.reachable import Reachable
-from apixo_async._downloads.source import Again, Source, failure, read_url, shown
+from apixo_async._downloads.source import Again, Reachable, Source, failure, read_url, shown
 from apixo_async.errors import DownloadError
 
 TIMEOUTS = {"connect": 1.0, "read": 2.0, "write": 3.0, "pool": 4.0}

@@ -39,10 +39,10 @@ from apixo_async._cli.rows.readers import read
 from apixo_async._cli.rows.rows import Defaults, row_of
 from apixo_async._downloads import media
 from apixo_async._downloads.files import safe_name
-from apixo_async._downloads.reachable import reach
 from apixo_async._downloads.source import Again, shown
 from apixo_async._downloads.source import _next as redirected
 from apixo_async._downloads.transfer import BATCH, Inflater, Transfer
+from apixo_async._hosts import reach
 from apixo_async._http.verdicts import (
     Bought,
     Over,

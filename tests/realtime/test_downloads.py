@@ -17,7 +17,7 @@ import pytest
 from apixo_async import DownloadError, Result
 from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
-from apixo_async._downloads.reachable import Reachable
+from apixo_async._downloads.source import Reachable
 
 PNG = b"\x89PNG\r\n\x1a\n" + random.Random(1).randbytes(300_000) + b"\0\0\0\0IEND\xaeB`\x82"
 TIMEOUTS = DownloadTimeouts(connect=2, read=0.4, write=2, pool=2, retry=5, transfer=5)
