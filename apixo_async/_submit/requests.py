@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from apixo_async import events
@@ -27,7 +27,7 @@ from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter, guarded, logger
-from apixo_async._submit.callbacks import ExpectedCallback, SubmitCallbacks
+from apixo_async._submit.callbacks import SubmitCallbacks
 from apixo_async._submit.observer import SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._task import Task
@@ -39,6 +39,9 @@ from apixo_async.errors import (
     SubmitUncertainError,
     reason_of,
 )
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks._inbox import CallbackSubscription
 
 Ended: TypeAlias = TrackedTask | SubmitUncertainError | Refused
 
@@ -68,7 +71,7 @@ class SubmitAttempt:
     record: SubmitObserver | None = None
     sending: bool = False
     orphaned: bool = False
-    expected: ExpectedCallback | None = None
+    expected: CallbackSubscription | None = None
     ended: TrackedTask | SubmitUncertainError | None = None
     check: Callable[[], object] = lambda: None
     journal_places: ConcurrencyLimiter | None = None
@@ -97,7 +100,7 @@ class SubmitAttempt:
     @property
     def mark(self) -> str | None:
         """What its callbacks are known by."""
-        return None if self.expected is None else self.expected.subscription.id
+        return None if self.expected is None else self.expected.id
 
 
 class SubmitRequests:
@@ -197,7 +200,7 @@ class SubmitRequests:
         if self._callbacks is None or attempt.delivery.callback_url is not None:
             return encode_submit(attempt.input, attempt.delivery)
         attempt.expected = self._callbacks.expect(attempt.input.model, attempt.kind, attempt.record)
-        called_back = replace(attempt.delivery, callback_url=attempt.expected.subscription.url)
+        called_back = replace(attempt.delivery, callback_url=attempt.expected.url)
         return encode_submit(attempt.input, called_back)
 
     async def _exchange(
@@ -229,7 +232,7 @@ class SubmitRequests:
         self, attempt: SubmitAttempt, verdict: SubmitVerdict, sent_at: datetime
     ) -> Ended:
         if isinstance(verdict, Refused):
-            if attempt.expected is None or not attempt.expected.came:
+            if attempt.expected is None or not attempt.expected.received:
                 return self._refused(attempt, verdict)
             # Only the service knows the URL: whatever its answer says, it has made a task.
             verdict = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
@@ -279,8 +282,7 @@ class SubmitRequests:
         waited = asyncio.get_running_loop().time() - attempt.called_at
         expected, slot = attempt.expected, attempt.slot.handed_on()
         try:
-            subscription = None if expected is None else expected.subscription
-            track = self._poller.track(ref, attempt.kind, slot, subscription=subscription)
+            track = self._poller.track(ref, attempt.kind, slot, subscription=expected)
             if self._callbacks is not None and expected is not None:
                 self._callbacks.bought(expected, track)
         except Exception as exc:
@@ -385,7 +387,7 @@ def _doubt(
 def _forget(attempt: SubmitAttempt) -> None:
     """Wait for no callback: nothing was bought."""
     if attempt.expected is not None:
-        attempt.expected.subscription.close()
+        attempt.expected.close()
 
 
 def _unanswered(model: str, exc: Unanswered) -> Refused | Uncertain:

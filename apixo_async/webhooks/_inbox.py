@@ -1,36 +1,38 @@
-"""One client's side of a receiver: the submits that await callbacks, and whom to tell of one."""
+"""One client's side of a receiver: the callbacks of each of its submits, and what they cause."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, MutableMapping
 from contextlib import suppress
+from enum import Enum
 from typing import Final, TypeAlias
 
 import anyio
 
 from apixo_async._reporting import guarded, logger
 
-#: Told, on the client's loop, that a callback came: poll now. The argument is the task's id that
+#: Called on the client's loop when a callback came: poll now. The argument is the task's id that
 #: the body claims, or None; only a poll proves it.
 Poll: TypeAlias = Callable[[str | None], None]
 
-#: Awaited, on the client's loop, before the service is told that a callback was received: what it
-#: claims is durable then. Returns whether that may be so. What it raises has the service send it
-#: again.
-Note: TypeAlias = Callable[[str | None], Coroutine[object, object, bool]]
+#: Awaited on the client's loop, with the intent's id and what a callback claims, before the service
+#: gets the answer 200: the claim is durable then. Returns True if it may be right. If this raises,
+#: the answer is 503, and the service sends the callback again.
+Note: TypeAlias = Callable[[str, str | None], Coroutine[object, object, bool]]
 
-#: Makes the id and the URL of an intent: of a model, for so many seconds, with a known id or not,
-#: kept beyond the end of the process or not.
+#: Makes the id and the URL of an intent, from the model, the seconds for which the URL holds, the
+#: id of an intent of an earlier process or None, and whether a journal keeps the submit.
 Issue: TypeAlias = Callable[[str, float, str | None, bool], tuple[str, str]]
 
 #: Seconds between two polls of one task that callbacks cause.
 SPACING: Final = 1.0
 #: Seconds for which a callback's answer waits until what it claims is durable.
 NOTING: Final = 10.0
-#: Callbacks for intents unknown here, and intents that were left, of which so many are known.
+#: How many claims of callbacks for intents unknown here are kept, and how many intents that were
+#: left: without a bound, a stream of them would fill the memory.
 MOST_KNOWN: Final = 10_000
-#: Polls of one task that callbacks may cause; after that it has its scheduled ones.
+#: Polls of one task that callbacks may cause; after that only its schedule does.
 MOST: Final = 20
 
 
@@ -45,60 +47,101 @@ def next_poll(caused: int, last: float, now: float) -> float | None:
     return None if caused >= MOST else max(now, last + SPACING)
 
 
+class CallbackState(Enum):
+    """What a callback of one submit causes."""
+
+    KEPT = "kept"  # The outcome of the POST is unknown: the callback is kept until it is known.
+    POLLED = "polled"
+    CLOSED = "closed"  # Nothing: the task is over, or another process may open the intent again.
+
+
 class CallbackSubscription:
-    """One submit's place for callbacks, until it is closed.
+    """The callbacks of one POST, from before it is sent until its task is over.
 
     Attributes:
-        id: The intent's id; another process that opens it again is told of later callbacks.
+        id: The intent's id, with which another process can open the subscription again.
         url: The `callback_url` of the submit.
+        opened_at: When it was opened, on the loop's clock: before the POST was sent.
+        received: Whether a callback came. Only the service knows the URL, so a task exists then.
+        claimed: The task's id that the last callback claimed, or None.
     """
 
-    __slots__ = ("_caused", "_claimed", "_inbox", "_last", "_note", "_poll", "_timer", "id", "url")
+    __slots__ = (
+        "_caused",
+        "_inbox",
+        "_last",
+        "_note",
+        "_poll",
+        "_state",
+        "_timer",
+        "claimed",
+        "id",
+        "opened_at",
+        "received",
+        "url",
+    )
 
     def __init__(
-        self, inbox: CallbackInbox, poll: Poll, intent_id: str, url: str, note: Note | None = None
+        self, inbox: CallbackInbox, poll: Poll | None, intent_id: str, url: str, note: Note | None
     ) -> None:
-        self._note = note
         self.id = intent_id
         self.url = url
+        self.opened_at = inbox.loop.time()
+        self.received = False
+        self.claimed: str | None = None
         self._inbox = inbox
         self._poll = poll
-        self._claimed: str | None = None
+        self._note = note
+        self._state = CallbackState.KEPT if poll is None else CallbackState.POLLED
         self._caused = 0
         self._last = -SPACING
         self._timer: asyncio.TimerHandle | None = None
 
-    def tell(self, task_id: str | None) -> None:
-        """Pass a callback on, from any thread. Returns at once."""
+    def resolved(self, poll: Poll) -> None:
+        """Have callbacks cause polls from now on, as it is known how the POST ended.
+
+        Those that came already cause one at once: a quick task may end before its submit is
+        answered.
+        """
+        self._poll = poll
+        if self._state is CallbackState.KEPT:
+            self._state = CallbackState.POLLED
+        if self.received:
+            poll(self.claimed)
+
+    def receive(self, task_id: str | None) -> None:
+        """Pass a callback on to the client's loop, from any thread. Returns at once."""
         loop = self._inbox.loop
         if _is_running(loop):
-            self._called(task_id)
+            self._received(task_id)
         else:
-            with suppress(RuntimeError):  # Its loop is closed: nobody awaits the task there.
-                loop.call_soon_threadsafe(self._called, task_id)
+            with suppress(RuntimeError):  # The client's loop is closed.
+                loop.call_soon_threadsafe(self._received, task_id)
 
-    async def heard(self, task_id: str | None) -> bool:
+    async def accept(self, task_id: str | None) -> bool:
         """Act on a callback, from any thread; return True if it need not come again.
 
-        Where it is noted, it causes a poll at once, and names a task only once that is noted.
+        Where claims are noted, the poll that it causes does not wait for the disk, but the claim
+        counts only once it is noted: after a crash the journal must know what was believed.
         """
-        if self._note is None:
-            self.tell(task_id)
+        note = self._note
+        if note is None:
+            self.receive(task_id)
             return True
-        self.tell(None)
+        self.receive(None)
         try:
             with anyio.fail_after(NOTING):
-                may_be = await _on_loop(self._inbox.loop, self._note(task_id))
+                may_be_right = await _on_loop(self._inbox.loop, note(self.id, task_id))
         except Exception as exc:
-            logger.warning("a callback could not be noted, it is to come again: %r", exc)
+            logger.warning(
+                "the claim of a callback could not be noted, so that the service is asked to send "
+                "it again: %r",
+                exc,
+            )
             return False
-        if may_be:
-            self.tell(task_id)
+        if may_be_right:
+            self.receive(task_id)
         return True
-
-    def belongs_to(self, inbox: CallbackInbox) -> bool:
-        """Return True if this inbox opened it."""
-        return self._inbox is inbox
 
     @property
     def is_left(self) -> bool:
@@ -120,15 +163,19 @@ class CallbackSubscription:
 
     def close(self) -> None:
         """Have later callbacks answered, and nothing else. Closing twice does nothing more."""
+        # A later subscription of the same intent is not this one's to close.
         if self._inbox.subscriptions.get(self.id) is self:
             del self._inbox.subscriptions[self.id]
-        self._caused = MOST  # For callbacks that are on their way from another thread.
+        self._state = CallbackState.CLOSED
         self._note = None
         if self._timer is not None:
             self._timer.cancel()
 
-    def _called(self, task_id: str | None) -> None:
-        self._claimed = task_id or self._claimed
+    def _received(self, task_id: str | None) -> None:
+        # A callback may be on its way from another thread when the subscription is closed.
+        if self._state is CallbackState.CLOSED:
+            return
+        self.received, self.claimed = True, task_id or self.claimed
         if self._timer is not None:
             return  # The poll that waits serves this callback, too.
         now = self._inbox.loop.time()
@@ -144,10 +191,12 @@ class CallbackSubscription:
         self._timer = None
         self._caused += 1
         self._last = self._inbox.loop.time()
-        guarded("the poll for a callback", self._poll, self._claimed)
+        if self._poll is not None:
+            guarded("the poll for a callback", self._poll, self.claimed)
 
     def __repr__(self) -> str:
-        return f"<Ticket {self.id[:8]}, {self._caused} polls>"  # Neither its URL nor its token.
+        # Neither the URL nor its token: whatever knows them can post callbacks.
+        return f"<CallbackSubscription {self.id[:8]}, {self._state.value}, {self._caused} polls>"
 
 
 class CallbackInbox:
@@ -156,9 +205,9 @@ class CallbackInbox:
     Args:
         subscriptions: Those of every client of the receiver, by intent.
         issue: Makes ids and URLs.
-        early: What callbacks claimed for intents that nobody had opened here.
+        early: What callbacks claimed for intents that were not open here, by intent.
         left: The intents that clients left unsettled when they were closed.
-        is_shared: Tells whether callbacks of another process came to this receiver.
+        is_shared: Returns True if callbacks of another process came to this receiver.
     """
 
     def __init__(
@@ -172,49 +221,49 @@ class CallbackInbox:
         self.subscriptions = subscriptions
         self.left = left
         self.is_shared = is_shared
-        self._early = early
-        self._hearing: set[asyncio.Task[bool]] = set()
         self.loop = asyncio.get_running_loop()
+        self._early = early
         self._issue = issue
+        # The loop itself holds its tasks by weak references only.
+        self._accepting: set[asyncio.Task[bool]] = set()
 
     def open(
         self,
         model: str,
         lifetime: float,
-        poll: Poll,
+        poll: Poll | None = None,
         *,
         intent_id: str | None = None,
         note: Note | None = None,
     ) -> CallbackSubscription:
-        """Open a place for the callbacks of one submit.
+        """Open a subscription to the callbacks of one submit.
 
         Args:
             model: The model's name.
             lifetime: Seconds for which its URL holds.
             poll: Called for callbacks, at most `MOST` times and once in `SPACING` seconds; must
-                not block.
+                not block. None while the POST is under way: `resolved` gives it then.
             intent_id: The id of a subscription of an earlier process, which this one continues.
             note: Awaited with what a callback claims, before that is answered with 200.
 
         Raises:
-            ConfigurationError: The name does not fit in a URL, or the lifetime is none.
+            ConfigurationError: The name does not fit in a URL, or the lifetime is not above 0.
         """
         intent_id, url = self._issue(model, lifetime, intent_id, note is not None)
-        subscription = self.subscriptions[intent_id] = CallbackSubscription(
-            self, poll, intent_id, url, note
-        )
+        subscription = CallbackSubscription(self, poll, intent_id, url, note)
+        self.subscriptions[intent_id] = subscription
         self.left.pop(intent_id, None)
         claimed = self._early.pop(intent_id, None)
         if claimed is not None:
-            hearing = self.loop.create_task(subscription.heard(claimed))
-            self._hearing.add(hearing)
-            hearing.add_done_callback(self._hearing.discard)
+            accepting = self.loop.create_task(subscription.accept(claimed))
+            self._accepting.add(accepting)
+            accepting.add_done_callback(self._accepting.discard)
         return subscription
 
     def close(self) -> None:
         """Close every subscription of this client; their callbacks are answered as unknown ones."""
         for subscription in tuple(self.subscriptions.values()):
-            if subscription.belongs_to(self):
+            if subscription._inbox is self:
                 subscription.leave()
 
 

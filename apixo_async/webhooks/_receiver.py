@@ -194,7 +194,7 @@ class WebhookReceiver:
             subscription = None
         if subscription is None:
             return self._unknown(intent, task_id)
-        return 200 if await subscription.heard(task_id) else 503
+        return 200 if await subscription.accept(task_id) else 503
 
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback that nobody here waits for, or not yet."""

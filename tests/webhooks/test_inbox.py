@@ -62,10 +62,10 @@ def test_when_a_callback_may_cause_a_poll(
 
 
 async def test_the_first_callback() -> None:
-    """The first callback is told before `tell` returns."""
+    """The first callback is told before `receive` returns."""
     office = Office()
     now = office.inbox.loop.time()
-    office.open().tell("t")
+    office.open().receive("t")
     assert office.polls == [(now, "t")]
 
 
@@ -74,7 +74,7 @@ async def test_callbacks_in_one_instant() -> None:
     office = Office()
     subscription, start = office.open(), office.inbox.loop.time()
     for number in range(100):
-        subscription.tell(f"t{number}")
+        subscription.receive(f"t{number}")
     await asyncio.sleep(10.0)
     assert office.polls == [(start, "t0"), (start + SPACING, "t99")]
 
@@ -83,11 +83,50 @@ async def test_a_callback_without_an_id() -> None:
     """A callback that names no task does not make an earlier name forgotten."""
     office = Office()
     subscription = office.open()
-    subscription.tell(None)
-    subscription.tell("t")
-    subscription.tell(None)
+    subscription.receive(None)
+    subscription.receive("t")
+    subscription.receive(None)
     await asyncio.sleep(2.0)
     assert [task_id for _, task_id in office.polls] == [None, "t"]
+
+
+async def test_callbacks_during_the_post() -> None:
+    """What came while the POST was under way causes one poll, with the last id, once it ended."""
+    office = Office()
+    subscription = office.inbox.open("m", 60.0)
+    assert not subscription.received
+    for task_id in ("task_1", None, "task_2"):
+        subscription.receive(task_id)
+        await asyncio.sleep(2.0)
+    assert subscription.received
+    assert office.polls == []
+    now = office.inbox.loop.time()
+    subscription.resolved(office.note)
+    assert office.polls == [(now, "task_2")]
+    subscription.receive(None)
+    assert office.polls == [(now, "task_2")] * 2
+
+
+async def test_no_callback_during_the_post() -> None:
+    """Without a callback the end of the POST causes nothing."""
+    office = Office()
+    subscription = office.inbox.open("m", 60.0)
+    subscription.resolved(office.note)
+    assert office.polls == []
+    subscription.receive(None)
+    assert office.polls == [(office.inbox.loop.time(), None)]
+
+
+async def test_a_subscription_closed_during_the_post() -> None:
+    """One that is closed by then causes a poll for what came before, and for nothing later."""
+    office = Office()
+    subscription = office.inbox.open("m", 60.0)
+    subscription.receive("t")
+    subscription.close()
+    subscription.resolved(office.note)
+    subscription.receive("u")
+    await asyncio.sleep(5.0)
+    assert [task_id for _, task_id in office.polls] == ["t"]
 
 
 async def test_an_endless_stream_of_callbacks() -> None:
@@ -95,7 +134,7 @@ async def test_an_endless_stream_of_callbacks() -> None:
     office = Office()
     subscription = office.open()
     for _ in range(1_000):
-        subscription.tell("t")
+        subscription.receive("t")
         await asyncio.sleep(0.1)
     times = [time for time, _ in office.polls]
     assert len(times) == MOST
@@ -106,11 +145,11 @@ async def test_a_closed_ticket() -> None:
     """A closed ticket causes no poll, nor does one that was waiting; closing again is harmless."""
     office = Office()
     subscription = office.open()
-    subscription.tell("t")
-    subscription.tell("t")
+    subscription.receive("t")
+    subscription.receive("t")
     subscription.close()
     subscription.close()
-    subscription.tell("t")
+    subscription.receive("t")
     await asyncio.sleep(5.0)
     assert len(office.polls) == 1
     assert office.subscriptions == {}
@@ -126,8 +165,8 @@ async def test_a_ticket_closed_by_its_own_poll() -> None:
         subscription.close()
 
     subscription = office.inbox.open("m", 60.0, poll)
-    subscription.tell("a")
-    subscription.tell("b")
+    subscription.receive("a")
+    subscription.receive("b")
     await asyncio.sleep(5.0)
     assert told == ["a"]
 
@@ -139,8 +178,8 @@ async def test_a_closed_desk() -> None:
     mine, yours = office.open(), other.inbox.open("m", 60.0, other.note, intent_id="yours")
     office.inbox.close()
     assert office.subscriptions == {"yours": yours}
-    mine.tell("t")
-    yours.tell("t")
+    mine.receive("t")
+    yours.receive("t")
     assert (len(office.polls), len(other.polls)) == (0, 1)
 
 
@@ -160,7 +199,7 @@ async def test_a_poll_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     def poll(_task_id: str | None) -> None:
         raise RuntimeError("a defect")
 
-    office.inbox.open("m", 60.0, poll).tell("t")
+    office.inbox.open("m", 60.0, poll).receive("t")
     assert "the poll for a callback raised" in caplog.text
 
 
@@ -171,7 +210,7 @@ async def test_a_callback_in_another_thread() -> None:
     subscription = office.inbox.open(
         "m", 60.0, lambda _: threads.append(threading.current_thread())
     )
-    server = threading.Thread(target=subscription.tell, args=("t",))
+    server = threading.Thread(target=subscription.receive, args=("t",))
     server.start()
     server.join(10.0)
     assert threads == []
@@ -186,14 +225,14 @@ def test_a_callback_after_the_loop() -> None:
     async def opened() -> CallbackSubscription:
         return CallbackInbox({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, polls.append)
 
-    asyncio.run(opened()).tell("t")
+    asyncio.run(opened()).receive("t")
     assert polls == []
 
 
 async def test_what_a_ticket_shows() -> None:
     """A ticket's repr holds no URL: who knows that can call."""
     subscription = Office().inbox.open("m", 1.0, lambda _: None, intent_id="0123456789abcdef")
-    assert repr(subscription) == "<Ticket 01234567, 0 polls>"
+    assert repr(subscription) == "<CallbackSubscription 01234567, polled, 0 polls>"
 
 
 # --- what has to be kept before a callback is answered ------------------------------------------
@@ -203,14 +242,14 @@ async def test_a_note_is_waited_for() -> None:
     """A callback counts as received when what it claims was noted."""
     office, noted = Office(), list[str | None]()
 
-    async def note(task_id: str | None) -> bool:
+    async def note(_intent_id: str, task_id: str | None) -> bool:
         await asyncio.sleep(3)
         noted.append(task_id)
         return True
 
     subscription = office.inbox.open("m", 1.0, office.note, note=note)
     start = office.inbox.loop.time()
-    assert await subscription.heard("task_1")
+    assert await subscription.accept("task_1")
     assert (noted, office.inbox.loop.time() - start) == (["task_1"], 3.0)
     assert [task_id for _, task_id in office.polls] == [None, "task_1"]
 
@@ -219,10 +258,10 @@ async def test_a_claim_that_cannot_be_so() -> None:
     """What the note knows better causes a poll, and names nothing."""
     office = Office()
 
-    async def note(_: str | None) -> bool:
+    async def note(_intent_id: str, _: str | None) -> bool:
         return False
 
-    assert await office.inbox.open("m", 1.0, office.note, note=note).heard("task_1")
+    assert await office.inbox.open("m", 1.0, office.note, note=note).accept("task_1")
     await asyncio.sleep(5.0)
     assert [task_id for _, task_id in office.polls] == [None]
 
@@ -231,32 +270,32 @@ async def test_a_note_that_fails() -> None:
     """What could not be noted, or not in time, has to come again."""
     office = Office()
 
-    async def fail(_: str | None) -> bool:
+    async def fail(_intent_id: str, _: str | None) -> bool:
         raise RuntimeError("the disk is full")
 
-    async def hang(_: str | None) -> bool:
+    async def hang(_intent_id: str, _: str | None) -> bool:
         await asyncio.sleep(1_000)
         return True
 
     for note in (fail, hang):
-        assert not await office.inbox.open("m", 1.0, lambda _: None, note=note).heard("task_1")
+        assert not await office.inbox.open("m", 1.0, lambda _: None, note=note).accept("task_1")
 
 
 async def test_nothing_to_note() -> None:
     """Without a note a callback is received as it comes."""
-    assert await Office().inbox.open("m", 1.0, lambda _: None).heard("task_1")
+    assert await Office().inbox.open("m", 1.0, lambda _: None).accept("task_1")
 
 
 async def test_a_note_on_another_loop() -> None:
     """A callback that comes in another thread is noted on the client's loop."""
     office, noted = Office(), list[object]()
 
-    async def note(task_id: str | None) -> bool:
+    async def note(_intent_id: str, task_id: str | None) -> bool:
         noted.append((task_id, asyncio.get_running_loop() is office.inbox.loop))
         return False
 
     subscription = office.inbox.open("m", 1.0, lambda _: None, note=note)
-    assert await asyncio.to_thread(lambda: asyncio.run(subscription.heard("task_1")))
+    assert await asyncio.to_thread(lambda: asyncio.run(subscription.accept("task_1")))
     assert noted == [("task_1", True)]
 
 

@@ -151,7 +151,7 @@ def test_a_loop_that_was_closed() -> None:
     """What a journal keeps comes again, until a later run opens it; all else is over."""
     watched, noted = Watched(), list[str | None]()
 
-    async def note(task_id: str | None) -> bool:
+    async def note(_intent_id: str, task_id: str | None) -> bool:
         noted.append(task_id)
         return True
 
@@ -178,7 +178,7 @@ def test_a_loop_that_was_closed() -> None:
 async def test_a_kept_submit_of_another_process(watched: Watched) -> None:
     """What a journal keeps is to come again, until its claim is noted where it is awaited."""
 
-    async def note(task_id: str | None) -> bool:
+    async def note(_intent_id: str, task_id: str | None) -> bool:
         noted.append(task_id)
         return True
 
@@ -326,7 +326,7 @@ def test_aiohttp_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_callback_that_could_not_be_noted(watched: Watched) -> None:
     """It is answered with 503, so that it comes again, and causes a poll all the same."""
 
-    async def fail(_: str | None) -> bool:
+    async def fail(_intent_id: str, _: str | None) -> bool:
         raise RuntimeError("the disk is full")
 
     inbox = watched.receiver.inbox()
