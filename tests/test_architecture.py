@@ -19,7 +19,7 @@ PACKAGE = "apixo_async"
 
 #: From the ground up: a module imports from its own layer and from those before it.
 LAYERS = {
-    "words": "_version _text _catalog _types errors events inputs _canonical _hosts _sync",
+    "words": "_version _text _catalog _types errors events inputs _canonical _hosts _files _sync",
     "checks": "_config _validation _reporting",
     "journal": "journal.*",  # It knows nothing of clients, requests and tasks.
     "limits": "_limits.*",

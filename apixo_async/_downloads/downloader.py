@@ -1,4 +1,4 @@
-"""Save the files of results: all of them, whole, once, and nothing else than files."""
+"""Saving the files of a result: whole, once each, and never an error page in their place."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ from apixo_async._sync import bound_after
 from apixo_async._types import Result
 from apixo_async.errors import ConfigurationError, DownloadError, ResultExpiredError
 
-_TRANSIENT: Final = frozenset({408, 425, 429})  # and every 5xx
+#: Statuses after which a repeat may succeed, beside every 5xx (RFC 9110, 15.5.9; RFC 8470, 5.2;
+#: RFC 6585, 4).
+_TRANSIENT: Final = frozenset({408, 425, 429})
 _GONE: Final = frozenset({404, 410})
 _USABLE: Final = frozenset({200, 206, 416})
-_SHORTER_LIFETIME: Final = timedelta(hours=24)  # one page says so, where the others say 15 days
-_LONGEST_RETRY_AFTER: Final = 60.0
-_SWEPT: Final = 64  # directories that a downloader remembers to have swept
-_CLEANING: Final = 10.0  # seconds that a cancelled download waits for its files to be removed
+#: The documents disagree: one page says that results are kept for 24 hours, the others 15 days. A
+#: 403 for an older result means that it expired; for a younger one, a URL that is not allowed.
+_SHORTER_LIFETIME: Final = timedelta(hours=24)
+_LONGEST_RETRY_AFTER: Final = 60.0  # seconds: a CDN may ask for more than the budget of repeats
+_SWEPT: Final = 64  # directories that a downloader remembers as swept
+_CLEANING: Final = 10.0  # seconds that a cancelled download waits until its files are removed
 _ADVICE: Final = "attach to the task for fresh URLs; if they fail too, generate it again"
 
 
@@ -42,10 +46,10 @@ class DownloadTimeouts:
 
     Attributes:
         connect: Opening a connection.
-        read: Silence while an answer or more of it is awaited.
-        write: Silence while a request is sent.
+        read: From one received piece of an answer to the next.
+        write: From one sent piece of a request to the next.
         pool: Waiting for a connection.
-        retry: From the first failure of a file: the budget in which a repeat may begin.
+        retry: From the first failure of a file: no repeat begins later.
         transfer: One try of one file, from its request to its last byte.
     """
 
@@ -59,7 +63,7 @@ class DownloadTimeouts:
 
 @dataclass(slots=True)
 class _Job:
-    """One file on its way: where from, where to, and what is known by now."""
+    """One file that is being saved, and what its tries share."""
 
     result: Result
     url: str
@@ -68,21 +72,17 @@ class _Job:
     transfer: Transfer
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Downloader:
     """Save results through a transport that stays the caller's.
 
     Args:
-        transport: What carries the requests. It is closed by its owner.
+        transport: What carries the requests. Its owner closes it.
         user_agent: The `User-Agent`; beside it only `Accept` and `Accept-Encoding` are sent.
         rng: The source of the jitter.
         timeouts: How long each part may take.
         concurrency: Files that are transferred at once, over all calls.
         reachable: Which addresses are asked.
-        now: The wall clock, to tell how old a result is.
+        now: The wall clock, from which the age of a result follows.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Downloader:
         timeouts: DownloadTimeouts = DownloadTimeouts(),
         concurrency: int = 16,
         reachable: Reachable = PUBLIC,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         phases = {name: getattr(timeouts, name) for name in ("connect", "read", "write", "pool")}
         self._source = Source(
@@ -121,10 +121,11 @@ class Downloader:
         with the extension that their bytes call for. Any other target is a file: `cat.png` is
         written as it is named, or as `cat-1.png`, `cat-2.png` ... where there are several.
 
-        Files appear under their names only when whole; one of the same name is replaced. But in a
-        directory, an image or video that an earlier call left whole, after the task was created, is
-        kept and not asked for again, so a call can be repeated for the files that failed. The first
-        call for a directory removes the hidden `.part` files that killed processes left in it.
+        A file appears under its name only when it is whole, and replaces one of the same name. But
+        in a directory, an image or video that an earlier call left whole, after the task was
+        created, is kept and not asked for again, so that a call can be repeated for the files that
+        failed. The first call for a directory removes the hidden `.part` files that killed
+        processes left in it.
 
         Args:
             result: What a task made.
@@ -133,13 +134,14 @@ class Downloader:
 
         Raises:
             ResultExpiredError: The files are no longer stored.
-            DownloadError: Files could not be saved; those that were stand in `saved`.
+            DownloadError: Some files could not be saved; `saved` names the others.
+            ConfigurationError: `max_bytes` is below 1.
         """
         if max_bytes < 1:
-            raise ConfigurationError(f"max_bytes={max_bytes!r}; a whole number from 1 up")
+            raise ConfigurationError(f"max_bytes={max_bytes!r}; it is a whole number from 1 up")
         if not result.urls:
             raise DownloadError(
-                f"{result.ref}: the result has no URLs, nothing to save; its `raw` may tell why",
+                f"{result.ref}: the result has no URLs, nothing to save; look at its `raw`",
                 model=result.model,
                 task_id=result.task_id,
             )
@@ -166,12 +168,14 @@ class Downloader:
         except DownloadError:
             raise
         except Exception as exc:
-            # A defect, or what was not foreseen: it costs this file, and not its siblings.
+            # A defect here or in a transport fails this file only: its siblings were paid for, too.
             raise DownloadError(f"{type(exc).__name__} while it was saved") from exc
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
+            # The caller did not cancel: without this, a transport's own cancellation would pass
+            # for the caller's.
             raise DownloadError("its transport cancelled the request by itself") from exc
         finally:
             part.discard()
@@ -184,12 +188,15 @@ class Downloader:
                 return await self._bounded_try(job)
             except Again as again:
                 if not job.part.size:
-                    job.part.discard()  # files that wait are many in an outage, open ones are few
+                    # In an outage a thousand files may wait; a process has few file handles.
+                    job.part.discard()
                 budget = self._timeouts.retry
                 backoff = backoff or Backoff(loop.time(), budget=budget, rng=self._rng)
                 pause = backoff.pause(loop.time(), at_least=again.after)
                 if pause is None:
-                    raise DownloadError(f"{again}; given up after {budget:g} s") from _root(again)
+                    raise DownloadError(f"{again}; given up after {budget:g} s") from (
+                        again.__cause__ or again
+                    )
             await asyncio.sleep(pause)
 
     async def _bounded_try(self, job: _Job) -> Path:
@@ -198,16 +205,18 @@ class Downloader:
                 return await self._try(job)
         except TimeoutError as exc:
             bound = self._timeouts.transfer
-            raise DownloadError(f"it did not come within {bound:g} s") from exc
+            raise DownloadError(f"it did not come within {bound:g} s; download again") from exc
 
     def _place(self) -> asyncio.Semaphore:
+        # A client may be used in one event loop after another; a semaphore belongs to one.
         loop = asyncio.get_running_loop()
         if self._places is None or self._places[0] is not loop:
             self._places = loop, asyncio.Semaphore(self._concurrency)
         return self._places[1]
 
     async def _try(self, job: _Job) -> Path:
-        # Before anything is asked for, and not before it is this file's turn.
+        # Opened before the request, so that a full disk costs no transfer, and after the turn has
+        # come, so that files in the queue hold no handles.
         await off_loop(job.part.open)
         conditions = job.transfer.conditions(job.part.size)
         async with self._source.ask(job.url, conditions) as response:
@@ -216,7 +225,7 @@ class Downloader:
             if use != "append":
                 await off_loop(job.part.restart)
             if use == "useless":
-                raise Again("the server answered with another range than was asked for")
+                raise Again("the server answered with a range that was not asked for")
             check_size(job.transfer.total or 0, job.max_bytes)
             encoded, end = job.transfer.encoded, job.transfer.end
             await receive(response, job.part, encoded=encoded, max_bytes=job.max_bytes, end=end)
@@ -232,7 +241,7 @@ class Downloader:
             raise Again(words, after=min(asked, _LONGEST_RETRY_AFTER))
         if status in _GONE or (status == 403 and self._is_old(result)):
             raise ResultExpiredError(f"{words}: it is no longer stored; {_ADVICE}")
-        raise DownloadError(words)
+        raise DownloadError(f"{words}; attach to the task for fresh URLs")
 
     def _is_old(self, result: Result) -> bool:
         created_at = result.created_at
@@ -244,32 +253,20 @@ async def _gather(result: Result, tasks: Sequence[asyncio.Task[Path]]) -> list[P
         await asyncio.wait(tasks)
     except asyncio.CancelledError:
         for task in tasks:
-            task.cancel()  # where one has failed, this also tells asyncio not to complain of it
+            task.cancel()  # For one that failed, this keeps asyncio from logging its exception.
         with anyio.move_on_after(_CLEANING, shield=True):
             await asyncio.wait(tasks)
         raise
     failures = {number: exc for number, task in enumerate(tasks, 1) if (exc := task.exception())}
     if not failures:
         return [task.result() for task in tasks]
-    saved = [task.result() for task in tasks if task.exception() is None]
-    raise _summary(result, failures, saved) from _root(next(iter(failures.values())))
-
-
-def _root(exc: BaseException) -> BaseException:
-    """Return what lies behind an error of ours, such as the OSError of a full disk."""
-    return exc.__cause__ or exc
-
-
-def _summary(
-    result: Result, failures: dict[int, BaseException], saved: list[Path]
-) -> DownloadError:
+    first = next(iter(failures.values()))
     expired = all(isinstance(exc, ResultExpiredError) for exc in failures.values())
-    cls = ResultExpiredError if expired else DownloadError
-    count = len(failures) + len(saved)
-    told = "; ".join(f"file {number}: {exc}" for number, exc in failures.items())
-    return cls(
-        f"{result.ref}: {len(failures)} of {count} files not saved: {told}",
+    reasons = "; ".join(f"file {number}: {exc}" for number, exc in failures.items())
+    # The cause is what lies behind our error, such as the OSError of a full disk.
+    raise (ResultExpiredError if expired else DownloadError)(
+        f"{result.ref}: {len(failures)} of {len(tasks)} files not saved: {reasons}",
         model=result.model,
         task_id=result.task_id,
-        saved=saved,
-    )
+        saved=[task.result() for task in tasks if task.exception() is None],
+    ) from (first.__cause__ or first)

@@ -1,4 +1,4 @@
-"""The files of a result: their names, the unfinished file beside each, and what is left of one."""
+"""The files of a result: their names, and the unfinished file (part) beside each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 import re
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterable
@@ -19,55 +18,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from apixo_async._downloads.media import HEAD, SURE, Media, identify
+from apixo_async._files import STEM, draft_name, put_in_place
 from apixo_async.errors import DownloadError
 
-_STEM: Final = 32  # characters; names of 255 bytes leave no room for more
-_NAME: Final = re.compile(rf"\..{{1,{_STEM}}}\.[0-9a-f]{{12}}\.part", re.DOTALL)
-
-
-def name_of(stem: str) -> str:
-    """Return a name for an unfinished file: hidden, its own, and known to `sweep`."""
-    return f".{stem[:_STEM]}.{secrets.token_hex(6)}.part"
-
-
-def _lock(file: io.FileIO) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has none: there nobody can remove a file that is open.
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP)) from None
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def hold(file: io.FileIO, path: Path) -> bool:
-    """Hold a new file until it is closed; return False if a sweep took it in that moment."""
-    try:
-        _lock(file)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # no locks here: a sweep removes nothing, or nothing that is open
-    return path.exists()
-
-
-def sweep(directory: Path) -> None:
-    """Remove the unfinished files that nobody holds; the system lets go of a killed process's."""
-    with contextlib.suppress(OSError, ValueError), os.scandir(directory) as entries:
-        for entry in entries:
-            if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                _remove_dead(Path(entry.path))
-
-
-def _remove_dead(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if sys.platform == "win32":
-            path.unlink()
-        else:
-            with path.open("r+b", buffering=0) as file:
-                _lock(file)
-                path.unlink()
-
-
 T = TypeVar("T")
+
+#: The names that `draft_name` makes.
+_PART: Final = re.compile(rf"\..{{1,{STEM}}}\.[0-9a-f]{{12}}\.part", re.DOTALL)
 
 _SHOWN: Final = 64  # characters of a task id in a file's name
 _ROOM: Final = "make room and download again"
@@ -91,9 +48,9 @@ class Destination:
     """Where one file goes.
 
     Attributes:
-        directory: The directory, which may have to be created.
+        directory: The directory, which may not exist yet.
         stem: The name without its extension.
-        suffix: The extension with its dot, or None to have the file's type decide.
+        suffix: The extension with its dot, or None to take that of the file's type.
     """
 
     directory: Path
@@ -114,7 +71,8 @@ class Destination:
         """Return the file that an earlier download left here, if it is provably whole.
 
         Only names that hold a task id count, and only types whose files have an end mark. A file
-        that is older than its task is of another, such as that of a simulator's earlier run.
+        that is older than its task belongs to another one: a simulator repeats the ids of its
+        earlier runs.
         """
         if self.suffix is not None:
             return None
@@ -124,7 +82,7 @@ class Destination:
 
 
 def plan(task_id: str, target: str | os.PathLike[str], count: int) -> list[Destination]:
-    """Return where the files of a task go; `AsyncClient.download` tells the rule."""
+    """Return where the files of a task go, by the rule that `AsyncClient.download` documents."""
     text = os.fspath(target)
     path = Path(text)
     numbers = range(1, count + 1)
@@ -138,8 +96,9 @@ def plan(task_id: str, target: str | os.PathLike[str], count: int) -> list[Desti
 def safe_name(task_id: str) -> str:
     """Return a name for a task's files that is harmless on every system, and the task's alone.
 
-    An id that has to be changed for that gets a part of its hash, so that no two ids meet; so does
-    one with capital letters, as macOS and Windows do not tell them from small ones.
+    The id is whatever the service calls the task: it may hold a path. One that has to be changed
+    gets a part of its hash, so that no two ids share a name; so does one with capital letters,
+    as file systems of macOS and Windows take `A` and `a` for the same name.
     """
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", task_id)[:_SHOWN].strip("-_")
     if name and name == task_id.lower():
@@ -150,6 +109,9 @@ def safe_name(task_id: str) -> str:
 
 class Part:
     """An unfinished file beside its destination; every method but `discard` may block.
+
+    It holds a lock for as long as it is open. The system releases the lock of a killed process, so
+    that `sweep` can recognize the parts that no process will finish.
 
     Attributes:
         size: Bytes written so far.
@@ -170,25 +132,24 @@ class Part:
             directory.mkdir(parents=True, exist_ok=True)
         with _disk(self._destination.shown) as shown:
             with contextlib.suppress(FileNotFoundError):
-                shown.lstat()  # a name that is too long is refused here, and not after the transfer
-            while not self._create(directory / name_of(self._destination.stem)):
+                shown.lstat()  # Refuses a name that is too long before the transfer, not after it.
+            while self._file is None or not hold(self._file, self._path):
                 self.discard()
-
-    def _create(self, path: Path) -> bool:
-        self._path = path
-        self._file = path.open("x+b", buffering=0)
-        return hold(self._file, path)
+                self._path = directory / draft_name(self._destination.stem)
+                self._file = self._path.open("x+b", buffering=0)
 
     def write(self, pieces: Iterable[bytes], max_bytes: int) -> None:
         """Append pieces, each counted before it is written."""
         for piece in pieces:
             check_size(self.size + len(piece), max_bytes)
             with _disk(self._destination.shown):
-                _write_all(self._opened(), piece)
+                rest = memoryview(piece)
+                while rest:  # An unbuffered file may take a part of what it is given.
+                    rest = rest[self._opened().write(rest) :]
             self.size += len(piece)
 
     def restart(self) -> None:
-        """Begin anew with an empty file."""
+        """Remove what was written, and keep the file."""
         with _disk(self._destination.shown):
             self._opened().seek(0)
             self._opened().truncate()
@@ -203,17 +164,16 @@ class Part:
         """Make the file durable under its own name, in the place of any file of that name."""
         path = self._destination.path(media)
         with _disk(path):
-            os.fsync(self._opened().fileno())
-            if os.name == "nt":  # elsewhere it is held until it has its name
-                self._opened().close()
-            self._path.replace(path)
-            self._opened().close()
-            _sync_directory(path.parent)
+            put_in_place(self._opened(), self._path, path)
         self._file = None
         return path
 
     def discard(self) -> None:
-        """Remove the file unless it is finished: two quick calls, so that no await can be cut."""
+        """Remove the file unless it is finished.
+
+        Two quick calls in the loop's own thread: an await here could be cancelled, and the file
+        would stay.
+        """
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -228,6 +188,46 @@ class Part:
         return self._file
 
 
+def hold(file: io.FileIO, path: Path) -> bool:
+    """Lock a new file until it is closed; return False if a sweep took it in that moment."""
+    try:
+        _lock(file)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # There are no locks here: a sweep removes nothing, or nothing that is open.
+    return path.exists()
+
+
+def sweep(directory: Path) -> None:
+    """Remove the parts whose processes were killed.
+
+    It is a courtesy: where it fails, the download itself raises what is wrong.
+    """
+    with contextlib.suppress(OSError, ValueError), os.scandir(directory) as entries:
+        for entry in entries:
+            if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(Path(entry.path))
+
+
+def _remove_unlocked(path: Path) -> None:
+    if sys.platform == "win32":
+        path.unlink()  # Windows refuses to remove a file that is open.
+    else:
+        with path.open("r+b", buffering=0) as file:
+            _lock(file)
+            path.unlink()
+
+
+def _lock(file: io.FileIO) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none, and needs none: see `_remove_unlocked`.
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP)) from None
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def check_size(size: int, max_bytes: int) -> None:
     """Refuse a file of more bytes than are allowed."""
     if size > max_bytes:
@@ -235,26 +235,25 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 async def off_loop(work: Callable[[], T]) -> T:
-    """Do blocking work in a worker thread; when cancelled, let it come to its end first.
+    """Do blocking work in a worker thread; when cancelled, wait for its end first.
 
-    Otherwise the clean-up would close a file under a thread that writes to it.
+    Otherwise the clean-up would close a file while the thread writes to it.
     """
     running = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         while not running.done():
-            with contextlib.suppress(asyncio.CancelledError):  # it is raised below
+            with contextlib.suppress(asyncio.CancelledError):  # Raised below.
                 await asyncio.wait([running])
         raise
 
 
 @contextlib.contextmanager
 def _disk(path: Path) -> Generator[Path]:
-    # ValueError: what no path may hold, such as a NUL.
     try:
         yield path
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError) as exc:  # A ValueError for what no path may hold, such as a NUL.
         code = exc.errno if isinstance(exc, OSError) else None
         words = _WORDS.get(code or 0) or (exc.strerror if isinstance(exc, OSError) else str(exc))
         raise DownloadError(f"cannot write to {str(path)!r}: {words}") from exc
@@ -264,12 +263,6 @@ def _is_directory(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return path.is_dir()
     return False
-
-
-def _write_all(file: io.FileIO, piece: bytes) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _examine(file: io.FileIO, size: int) -> tuple[Media, bool]:
@@ -293,13 +286,3 @@ def _is_whole(path: Path, oldest: float) -> bool:
     except (OSError, ValueError):
         return False
     return whole and media.check is not None and path.suffix == f".{media.extension}"
-
-
-def _sync_directory(directory: Path) -> None:
-    # Windows opens no directories: there the rename alone must do.
-    with contextlib.suppress(OSError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -1,4 +1,7 @@
-"""What a file is by its first bytes, and whether it is whole by its last; names never count."""
+"""A file's type by its first bytes, and whether it is whole by its last; names never count.
+
+An extension in a URL and a Content-Type are what a server says; the bytes are what a viewer reads.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-#: How many first bytes `identify` wants to see.
+#: How many first bytes `identify` takes.
 HEAD: Final = 512
 
-#: Where an end mark is looked for: some writers leave padding or notes behind it.
+#: Last bytes in which an end mark is searched: some writers append padding or notes to it.
 _TAIL: Final = 65_536
 
-#: Segments or boxes that a walk steps over at most, so that no hostile file holds a thread.
+#: Segments or boxes that a walk passes at most, so that no hostile file occupies a thread.
 _STEPS: Final = 10_000
 
-#: Read bytes of a file: from an offset, at most so many.
+#: Read bytes of a file: from an offset, at most a number of them.
 Read: TypeAlias = Callable[[int, int], bytes]
 Check: TypeAlias = Callable[[int, Read], bool]
 
@@ -28,7 +31,7 @@ class Media:
     Attributes:
         name: What people call it.
         extension: What its files end in, without the dot.
-        check: Whether a file of so many bytes is whole, or None where the type has no end mark.
+        check: Returns True if a file of that size is whole; None where the type has no end mark.
     """
 
     name: str
@@ -36,7 +39,7 @@ class Media:
     check: Check | None = None
 
     def whole(self, size: int, read: Read) -> bool:
-        """Return True if a file of `size` bytes is whole, as far as its type can tell."""
+        """Return True if a file of `size` bytes is whole, as far as its type shows that."""
         return size > 0 and (self.check is None or self.check(size, read))
 
 
@@ -84,11 +87,11 @@ def _first_scan(read: Read) -> int:
 
 def _riff(size: int, read: Read) -> bool:
     length = int.from_bytes(read(4, 4), "little")
-    return length == 0xFFFF_FFFF or 8 + length <= size  # all ones: written to a pipe, unknown
+    return length == 0xFFFF_FFFF or 8 + length <= size  # All ones: it was written to a pipe.
 
 
 def _boxes(*needed: bytes) -> Check:
-    # The boxes that are needed tell a file that was cut exactly between two of them.
+    # A file that was cut exactly between two boxes lacks one of those that are needed.
     def check(size: int, read: Read) -> bool:
         at = 0
         missing = set(needed)
@@ -105,14 +108,14 @@ def _boxes(*needed: bytes) -> Check:
 
 def _box(head: bytes, rest: int) -> tuple[int, bytes]:
     if len(head) >= 4 and not head.strip(b"\0"):
-        return rest, b""  # padding; fewer zeros may be the beginning of a length
+        return rest, b""  # Padding; fewer zeros may be the beginning of a length.
     if len(head) < 8:
-        return rest + 1, b""  # its head is cut: it would go on behind the file's end
+        return rest + 1, b""  # Its head is cut: the box would end after the file.
     length = int.from_bytes(head[:4], "big")
     if length == 1 and len(head) == 16:
         length = int.from_bytes(head[8:], "big")
     elif length == 0:
-        length = rest  # the last box, by definition up to the end
+        length = rest  # The last box extends to the end of the file (ISO/IEC 14496-12, 4.2).
     return (length if length >= 8 else rest + 1), head[4:8]
 
 
@@ -122,10 +125,10 @@ UNKNOWN: Final = Media("file", "bin")
 ERROR_PAGE: Final = Media("error page", "")
 
 _film = _boxes(b"moov", b"mdat")
-_still = _boxes(b"meta")  # small ones keep their pixels in it
+_still = _boxes(b"meta")  # Not `mdat`: a small image may keep its pixels in `meta`.
 _TEXT = rb"(?i)(?:\xef\xbb\xbf)?\s*"
 _FTYP = rb".{4}ftyp"
-_COMPATIBLE = _FTYP + rb"(?:.{4}){0,8}?"  # among the brands that a reader may take it for
+_COMPATIBLE = _FTYP + rb"(?:.{4}){0,8}?"  # Or one of the compatible brands.
 
 _SIGNATURES: Final[tuple[tuple[re.Pattern[bytes], Media], ...]] = tuple(
     (re.compile(pattern, re.DOTALL), media)
@@ -156,5 +159,5 @@ _SIGNATURES: Final[tuple[tuple[re.Pattern[bytes], Media], ...]] = tuple(
     )
 )
 
-#: The extensions of the types whose files say by themselves that they are whole.
+#: The extensions of the types that have an end mark.
 SURE: Final = tuple(dict.fromkeys(media.extension for _, media in _SIGNATURES if media.check))

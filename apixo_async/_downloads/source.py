@@ -1,4 +1,8 @@
-"""One URL of a result: how it is asked for, and where its redirects may lead."""
+"""One URL of a result: the request for it, the redirects, and the hosts that may be asked.
+
+A result's URLs are what the service says, so they are hostile: the checks here keep them, and what
+they redirect to, from reaching into the network of this machine.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ from apixo_async.errors import DownloadError
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_CLOSING: Final = 5.0  # seconds in which a response must be closed
+_CLOSING: Final = 5.0  # seconds after which a response that cannot be closed is left
 
-#: What no repeat can mend: a wrong request, or a defect in a transport.
+#: Errors that come again with every repeat: a wrong request, or a defect in a transport.
 _HOPELESS: Final = (
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,
@@ -73,14 +77,17 @@ class Reachable:
         if trusted or found in self.reaches:
             return None
         verb = "is" if peer is None else "stands for"
-        return f"{verb} a {found} address, and is not asked, as the base URL is elsewhere"
+        return (
+            f"{verb} a {found} address, and is not asked: files come from public hosts, or from "
+            "hosts like the base URL's"
+        )
 
 
 PUBLIC: Final = Reachable()
 
 
 class Again(Exception):
-    """Say that a try failed in a way that a later one may not.
+    """A try failed, and a later one may succeed.
 
     Attributes:
         after: Seconds that the server asked to wait.
@@ -92,7 +99,9 @@ class Again(Exception):
 
 
 class Source:
-    """Ask for files, following redirects by hand, without key, cookies or referrer.
+    """Ask for files without key, cookies or referrer (invariant 7).
+
+    Redirects are followed here, and not by the transport: each hop is checked before it is asked.
 
     Args:
         transport: What carries the requests; it stays the caller's.
@@ -120,7 +129,12 @@ class Source:
 
     @contextlib.asynccontextmanager
     async def ask(self, url: str, conditions: dict[str, str]) -> AsyncGenerator[httpx2.Response]:
-        """Give the first answer that is no redirect, and close it afterwards."""
+        """Yield the first answer that is no redirect, and close it afterwards.
+
+        Raises:
+            Again: A later try may succeed.
+            DownloadError: None will.
+        """
         here = first = read_url(url)
         self._check(first)
         for _ in range(MAX_REDIRECTS + 1):
@@ -160,10 +174,13 @@ class Source:
 
 
 class _Watch:
-    """Look at the address that a connection is made to, before anything is sent there.
+    """Check the address that a connection is made to, before anything is sent there.
+
+    The name of a public host may stand for a private address, and for another one at each lookup:
+    only the peer of the connection itself says where the request goes.
 
     Attributes:
-        refusal: Why the last one was refused, or None.
+        refusal: Why the last address was refused, or None.
     """
 
     def __init__(self, url: httpx2.URL, reachable: Reachable) -> None:
@@ -173,13 +190,13 @@ class _Watch:
         self._is_direct = False
 
     def check(self, address: str) -> None:
-        """Raise an OSError if the address is not one to ask."""
+        """Raise an OSError, as a transport expects it here, if the address must not be asked."""
         self.refusal = self._reachable.refusal(self._url.host, address)
         if self.refusal is not None:
             raise PermissionError(self.refusal)
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Check the peer of each connection of httpcore2 that is not one to a proxy."""
+        """Check the peer of each connection of httpcore2, except one to a proxy."""
         if event == "connection.connect_tcp.started":
             self._is_direct = info["host"] == self._url.raw_host.decode("ascii")
         elif event == "connection.connect_tcp.complete" and self._is_direct:
@@ -192,20 +209,26 @@ class _Watch:
 
 
 def read_url(text: str) -> httpx2.URL:
-    """Return the URL in a text; only http and https with a host are served."""
+    """Read an http or https URL.
+
+    Raises:
+        DownloadError: It is none.
+    """
     try:
         url = httpx2.URL(text)
         host = url.host
     except (httpx2.InvalidURL, TypeError, ValueError) as exc:
-        # A ValueError: half of a surrogate pair, or a host that IDNA does not know.
+        # A ValueError comes from half of a surrogate pair, and from a host that IDNA refuses.
         raise DownloadError("its URL cannot be read") from exc
     if url.scheme not in ("http", "https") or not host:
-        raise DownloadError(f"{url.scheme or 'no'}: URL with host {host!r}; http or https only")
+        raise DownloadError(
+            f"{url.scheme or 'no'}: URL with host {host!r}; allowed are http and https, and a host"
+        )
     return url
 
 
 def shown(url: httpx2.URL) -> str:
-    """Return a URL for people, without its user and query, which may be signed."""
+    """Return a URL for error texts, without user and query: a signed one is enough to download."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
@@ -214,18 +237,19 @@ def _next(here: httpx2.URL, location: str | None) -> httpx2.URL:
         raise DownloadError(f"{shown(here)} redirects to nowhere")
     try:
         url = read_url(str(here.join(location)))
-    except (httpx2.InvalidURL, ValueError) as exc:  # The latter from brackets that hold no address.
-        raise DownloadError(f"{shown(here)} redirects to what is no URL") from exc
+    except (httpx2.InvalidURL, ValueError) as exc:  # A ValueError: brackets without an address.
+        raise DownloadError(f"{shown(here)} redirects to a text that is no URL") from exc
+    # RFC 9110, 15.4 leaves the choice to the client: the file would come without a proof of origin.
     if here.scheme == "https" and url.scheme == "http":
         raise DownloadError(f"{shown(here)} redirects to plain http")
     return url
 
 
 def failure(exc: Exception) -> Again | DownloadError:
-    """Map an exception of any HTTP stack."""
+    """Map an exception of any HTTP stack to one that says whether a repeat may help."""
     if (fault := untrusted(exc)) is not None:
         return DownloadError(str(fault))
-    text = re.sub(r"\?\S+", "?...", str(exc))
+    text = re.sub(r"\?\S+", "?...", str(exc))  # It may quote a signed URL.
     words = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     hopeless = isinstance(exc, _HOPELESS) and not isinstance(exc, OSError)
     return DownloadError(words) if hopeless else Again(words)

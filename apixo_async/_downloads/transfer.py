@@ -1,4 +1,4 @@
-"""The body of one file: how it comes in, how it is decoded, and how it goes on after a break."""
+"""The body of one file: received, decoded, and resumed after a break."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from apixo_async._downloads.media import ERROR_PAGE
 from apixo_async._downloads.source import Again, failure
 from apixo_async.errors import DownloadError
 
-#: Bytes that are handed to a worker thread at once, and that one inflated piece may have.
+#: Bytes that are handed to a worker thread at once, and that one inflated piece may have: a call
+#: to a thread costs more than writing a network chunk.
 BATCH: Final = 1_048_576
 
-#: How often a file may come in full without being whole, until that is believed.
+#: How many complete bodies without the type's end mark it takes to believe that the stored file is
+#: broken, and not its transfer.
 _SPOILED: Final = 3
 
 _PLAIN: Final = frozenset({"", "identity"})
@@ -28,21 +30,22 @@ _INFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
-#: What may stand in a header of a request; servers send other tags, too.
+#: What a header of a request can hold; servers send other tags, too.
 _SENDABLE: Final = re.compile(r"[\x20-\x7e]+")
 
-#: What to do with a body: add it to what is there, take it from its beginning, or ask again.
+#: What to do with a body: append it, write it from the beginning, or ask again.
 Use: TypeAlias = Literal["append", "anew", "useless"]
 
 
 class Transfer:
-    """What is known of a file from one try to the next.
+    """What the answers for one file said, from one try to the next.
 
     Attributes:
-        total: Its bytes, or None.
-        end: How many it has at most with the body that comes, by the answer's head, or None.
-        spoiled: How often as many came, and yet the file was not whole.
-        encoded: Whether the body came compressed; such a one is not resumed.
+        total: Bytes of the whole file, or None.
+        end: Bytes of the file with the present body, by the answer's head, or None.
+        encoded: Whether the body came compressed. Such a one is not resumed: a range counts
+            compressed bytes, and the file holds decoded ones.
+        spoiled: How many bodies came in full, and yet the file was not whole.
     """
 
     def __init__(self) -> None:
@@ -53,28 +56,34 @@ class Transfer:
         self._validator: str | None = None
 
     def conditions(self, size: int) -> dict[str, str]:
-        """Return the headers that ask for what is missing behind `size` bytes, if that is safe.
+        """Return the headers that ask for the rest of a file after `size` bytes (RFC 9110, 14.2).
 
-        Without a validator nothing would tell whether the parts are of one file: two versions
-        may be of one length.
+        There are none without a validator: the rest could belong to another version of the file,
+        which may even have the same length.
         """
         if not size or self._validator is None:
             return {}
         return {"Range": f"bytes={size}-", "If-Range": self._validator}
 
     def admit(self, response: httpx2.Response, size: int) -> Use:
-        """Learn from an answer, and say what its body is good for.
+        """Take in the head of an answer, and return what to do with its body.
+
+        Args:
+            response: The answer.
+            size: Bytes that earlier tries have written.
 
         Raises:
-            DownloadError: It is compressed in a way that was not asked for and is not known.
+            DownloadError: The body is compressed, unasked, in a way that cannot be decoded here.
         """
         if response.status_code == 206:
-            return "append" if self._goes_on(response.headers, size) else "useless"
+            return "append" if self._resumes(response.headers, size) else "useless"
         if response.status_code == 416:
             return "useless"
         encoding = _encoding(response.headers)
         if encoding not in _PLAIN | _INFLATED:
-            raise DownloadError(f"it came with Content-Encoding {encoding!r}, asked for as it is")
+            raise DownloadError(
+                f"it came with Content-Encoding {encoding!r}; allowed are none, gzip and deflate"
+            )
         self.encoded = encoding in _INFLATED
         length = response.headers.get("content-length", "")
         plain = not self.encoded
@@ -82,12 +91,12 @@ class Transfer:
         self._validator = _validator(response.headers) if plain else None
         return "anew"
 
-    def _goes_on(self, headers: httpx2.Headers, size: int) -> bool:
+    def _resumes(self, headers: httpx2.Headers, size: int) -> bool:
         found = _RANGE.fullmatch(headers.get("content-range", "").strip())
         if found is None or int(found[1]) != size or _encoding(headers) not in _PLAIN:
             return False
         if _validator(headers) not in (None, self._validator):
-            return False
+            return False  # The server ignored If-Range: this is another version.
         total = self.total if found[3] == "*" else int(found[3])
         if self.total not in (None, total):
             return False
@@ -99,7 +108,7 @@ class Transfer:
 
 
 class Inflater:
-    """Decode gzip or zlib in pieces of at most `BATCH` bytes, however far they expand."""
+    """Decode gzip or zlib in pieces of at most `BATCH` bytes, so that no bomb fills the memory."""
 
     def __init__(self) -> None:
         self._decoder = zlib.decompressobj(_ZLIB_OR_GZIP)
@@ -114,7 +123,7 @@ class Inflater:
         try:
             for chunk in chunks:
                 if self.ended:
-                    return  # zlib would hoard whatever comes behind the end
+                    return  # Else zlib would collect all bytes after the end in its `unused_data`.
                 rest = chunk
                 while piece := self._decoder.decompress(rest, BATCH):
                     rest = self._decoder.unconsumed_tail
@@ -131,10 +140,18 @@ async def receive(
     max_bytes: int,
     end: int | None = None,
 ) -> None:
-    """Append a body to a file, as far as it comes; the file then has `end` bytes at most.
+    """Append a body to a part.
+
+    Args:
+        response: The answer with the body.
+        part: The unfinished file.
+        encoded: Whether the body is compressed.
+        max_bytes: Bytes that the file may have.
+        end: Bytes that it has after this body, where the answer's head says so.
 
     Raises:
-        Again: It broke off, cannot be decoded, or was longer; then nothing of the file is kept.
+        Again: The body broke off or cannot be decoded; the part keeps what came. Or it was longer
+            than announced; the part is empty then.
         DownloadError: It is larger than allowed, or cannot be written.
     """
     inflater = Inflater() if encoded else None
@@ -142,43 +159,45 @@ async def receive(
     async with aclosing(_batches(response)) as batches:
         async for batch in batches:
             received += sum(map(len, batch))
-            check_size(received, max_bytes)
+            check_size(received, max_bytes)  # Compressed bytes count, too: they may decode to none.
             pieces = batch if inflater is None else inflater.pieces(batch)
             await off_loop(partial(part.write, pieces, max_bytes))
             if end is not None and part.size > end:
                 await off_loop(part.restart)
-                raise Again(f"more came than the {end} bytes that were announced")
+                raise Again(f"it has more than the {end} bytes that were announced")
     if inflater is not None and not inflater.ended:
         raise Again("its compressed data end early")
 
 
 async def finish(part: Part, transfer: Transfer) -> Path:
-    """Give a file its own name when it is whole.
+    """Put a part in its place if it is whole.
 
     Raises:
-        Again: It is not; what is there is kept, where a next try can go on behind it.
-        DownloadError: It came in full again and again, and is not whole.
+        Again: It is not. The part keeps what the next try can resume after.
+        DownloadError: It came in full `_SPOILED` times, and was never whole.
     """
     total = transfer.total
     if total is not None and part.size < total:
         raise Again(f"it ended after {part.size} of {total} bytes")
+    # A length alone proves little: some servers send none, and some end a broken body as if it were
+    # complete.
     media, whole = await off_loop(part.examine)
     if media is ERROR_PAGE:
         await off_loop(part.restart)
         raise Again("an HTML page or another error text came in its place")
     if whole:
         return await off_loop(partial(part.finish, media))
-    words = f"it ended after {part.size} bytes, before the end of a {media.name}"
+    reason = f"it ended after {part.size} bytes, before the end of a {media.name}"
     if total is not None:
         await off_loop(part.restart)
         transfer.spoiled += 1
     if transfer.spoiled == _SPOILED:
-        raise DownloadError(f"{words}, {_SPOILED} times")
-    raise Again(words)
+        raise DownloadError(f"{reason}, {_SPOILED} times")
+    raise Again(reason)
 
 
 async def _batches(response: httpx2.Response) -> AsyncGenerator[list[bytes]]:
-    # Down to the last bytes before a break, so that the next try goes on behind them.
+    """Yield chunks together, those before a break included: the next try resumes after them."""
     held: list[bytes] = []
     size = 0
     try:
@@ -200,6 +219,6 @@ def _encoding(headers: httpx2.Headers) -> str:
 
 def _validator(headers: httpx2.Headers) -> str | None:
     tag = headers.get("etag", "")
-    # A weak tag does not promise the same bytes.
+    # A weak tag does not promise the same bytes (RFC 9110, 8.8.1 and 13.1.5).
     found = tag if tag.startswith('"') else headers.get("last-modified", "")
     return found if _SENDABLE.fullmatch(found) else None

@@ -23,7 +23,8 @@ import httpx2
 import pytest
 
 from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
-from apixo_async._downloads.files import Part, name_of
+from apixo_async._downloads.files import Part
+from apixo_async._files import draft_name
 from apixo_async._types import Result
 from apixo_async.errors import ConfigurationError, DownloadError, ResultExpiredError
 
@@ -755,7 +756,7 @@ async def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     load = downloader(Server(a=sized(PNG)))
     for directory in (tmp_path / "x", tmp_path / "y"):
         directory.mkdir()
-        left = directory / name_of("other-7")
+        left = directory / draft_name("other-7")
         left.write_bytes(PNG[:100])
         await load.download(result("a"), directory)
         assert listed(directory) == ["t-1.png"]

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from apixo_async._downloads.files import Destination, Part, hold, name_of, sweep
+from apixo_async._downloads.files import Destination, Part, hold, sweep
 from apixo_async._downloads.media import identify
+from apixo_async._files import draft_name
 
 fcntl: Any = pytest.importorskip("fcntl", reason="Windows keeps open files by itself")
 
@@ -46,7 +47,7 @@ def when_opened(monkeypatch: pytest.MonkeyPatch, act: Opened) -> None:
 @pytest.mark.parametrize("stem", ["t", "task_1-1", "x" * 500, "a.b\n", "タスク" * 20])
 def test_what_nobody_holds_is_removed(stem: str, tmp_path: Path) -> None:
     """A file that carries the name of an unfinished one and belongs to no process goes."""
-    (tmp_path / name_of(stem)).write_bytes(PNG)
+    (tmp_path / draft_name(stem)).write_bytes(PNG)
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -79,8 +80,8 @@ def test_all_else_stays(tmp_path: Path) -> None:
     names = [".cat.part", "cat.0123456789ab.part", ".cat.0123456789ab.part2", ".part", "cat.png"]
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / name_of("directory")).mkdir()
-    (tmp_path / name_of("link")).symlink_to(tmp_path / "cat.png")
+    (tmp_path / draft_name("directory")).mkdir()
+    (tmp_path / draft_name("link")).symlink_to(tmp_path / "cat.png")
     before = sorted(tmp_path.iterdir())
     sweep(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
@@ -144,7 +145,7 @@ def test_where_there_are_no_locks_nothing_is_removed(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    path = tmp_path / name_of("cat")
+    path = tmp_path / draft_name("cat")
     with path.open("x+b", buffering=0) as file:
         assert hold(file, path)
     sweep(tmp_path)
