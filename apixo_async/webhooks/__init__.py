@@ -7,7 +7,7 @@
     app.mount("/apixo", receiver.asgi())            # FastAPI, Starlette, any ASGI application
     web_app.add_routes(receiver.aiohttp_routes())   # aiohttp
 
-Nothing that a callback says is believed: it makes the client poll its task.
+Nothing that a callback says is believed: it only makes the client poll its task.
 """
 
 from apixo_async.errors import CallbackError

@@ -1,4 +1,4 @@
-"""A callback's body: read in bounded time and size, believed in nothing but the task's id."""
+"""A callback's body: read in bounded time and size, for the task's id and nothing else."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ import anyio
 
 from apixo_async._http.wire import read_envelope, read_task_id
 
-#: Bytes that are looked at; a status object of many results is a tenth of it.
+#: Bytes that are searched for the id. A status object with many results has a tenth of this.
 LONGEST_BODY: Final = 64 * 1024
-#: Seconds for a whole body; the service itself gives up after 30.
+#: Seconds for a whole body. By the documents the service gives up after 30.
 PATIENCE: Final = 10.0
 
-#: Returns the next bytes of a body, and none at its end.
+#: Returns the next bytes of a body, and no bytes at its end.
 Chunk: TypeAlias = Callable[[], Awaitable[bytes]]
 
-#: What the service calls a task is unknown; what is no plain word is not looked for.
+#: The documents give no form of ids: any word of visible ASCII may be one.
 _ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
-#: Where an id stands in what is not, or not wholly, the JSON of an envelope.
+#: An id in a body that is not, or not completely, the JSON of an envelope.
 _CLAIM: Final = re.compile(
     rb'"taskId"\s*:\s*(?:"([\x21\x23-\x5b\x5d-\x7e]{1,256})"|([0-9]{1,32})[\s,}\]])'
 )
 
 
 class Disconnected(Exception):
-    """The sender left before its body was here."""
+    """The sender left before its whole body was received."""
 
 
 async def read_body(chunk: Chunk) -> bytes:
     """Return the beginning of a body, `LONGEST_BODY` bytes at most.
 
-    A body that is longer is read to its end, so that its sender hears the answer. One that breaks
-    off, or is not here in `PATIENCE` seconds, is as good: only the service knows the URL.
+    A longer body is read to its end, as senders read no answer before they have sent all. One that
+    breaks off, or takes more than `PATIENCE` seconds, counts as well: only the service knows the
+    URL, so a task has news.
     """
     body = bytearray()
     with anyio.move_on_after(PATIENCE), suppress(Disconnected):

@@ -1,4 +1,4 @@
-"""The receiver: what it signs, what it takes for a callback, and what it does about one."""
+"""The receiver: the URLs that it signs, and the answer and the poll for each callback."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from apixo_async._validation import check_hook
 from apixo_async.errors import CallbackError, ConfigurationError
 from apixo_async.inputs import check_model_name
 from apixo_async.webhooks import _tokens as tokens
-from apixo_async.webhooks._asgi import CallbackApp
 from apixo_async.webhooks._body import Chunk, read_body, task_id_in
 from apixo_async.webhooks._inbox import MOST_KNOWN, CallbackInbox, CallbackSubscription
+from apixo_async.webhooks._servers import CallbackApp, aiohttp_routes
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-#: No user, query or fragment, and nothing that a URL cannot hold.
+#: A URL without user, query and fragment, of characters that RFC 3986 allows.
 _PLAIN: Final = re.compile(r"https?://[A-Za-z0-9._~%!$&'()*+,;=:/\[\]-]+")
 
 
@@ -37,8 +37,8 @@ def checked_public_url(given: object) -> str:
     """
     if not isinstance(given, str) or not _may_be_called(given.strip()):
         raise ConfigurationError(
-            "public_url: the https:// URL under which the service reaches the receiver, without "
-            "user, query and fragment (loopback hosts, for the simulator, may have http://)"
+            "public_url: give the https:// URL under which the service reaches the receiver, "
+            "without user, query and fragment (http:// is for a simulator on a loopback host)"
         )
     return given.strip().rstrip("/")
 
@@ -54,9 +54,9 @@ def _may_be_called(url: str) -> bool:
         return False
 
 
-#: Bytes; a shorter secret could be found by trying.
+#: Bytes; a shorter secret could be guessed.
 _SHORTEST_SECRET: Final = 16
-#: Bytes of an intent's id by which a receiver knows its own.
+#: First bytes of an intent's id, random in each process: by them a receiver knows its own.
 _MARK_BYTES: Final = 4
 
 
@@ -64,18 +64,18 @@ class WebhookReceiver:
     """Receive the callbacks of tasks, and have each task polled when one comes.
 
     The service signs nothing, so nothing that a callback says is believed: its URL holds a token
-    that only this secret makes, and the news comes from a poll over the client's own channel. A
-    callback is answered before that poll, whatever its body is. One receiver serves any number of
-    clients. A callback for a submit of another process, or for one that a journal keeps and has not
-    noted yet, is answered 503: the service sends it again, three times in 13 minutes, and it may
-    reach its owner then.
+    that only this secret makes, and what became of the task comes from a poll over the client's own
+    channel. A callback is answered before that poll, whatever its body is. One receiver serves any
+    number of clients. A callback for a submit of another process, or for one that a journal keeps
+    and has not noted yet, is answered 503: the service sends it again, three times in 13 minutes,
+    and it may reach its owner then.
 
     Args:
         public_url: The https URL under which the service reaches `asgi()` or `aiohttp_routes()`,
-            whatever the path is that a proxy makes of it. Plain http is for loopback hosts only.
-        secret: 16 bytes or more that nobody guesses, the same for all processes:
-            `secrets.token_urlsafe(32)` makes one. It is never shown.
-        previous_secrets: Those that made the URLs which may still be called.
+            whatever path a proxy in between makes of it. Plain http is for loopback hosts only.
+        secret: 16 random bytes or more, the same for all processes: `secrets.token_urlsafe(32)`
+            makes one. It is never shown.
+        previous_secrets: Earlier ones, which made URLs that may still be called.
         on_unknown: Called once with the `TaskRef` of a task that is not of this process, as the
             body of its callback claims it; must not block.
 
@@ -96,7 +96,8 @@ class WebhookReceiver:
             self._signers = _signers(secret, previous_secrets)
             self._on_unknown = check_hook("on_unknown", on_unknown)
         except ConfigurationError as error:
-            # Some reporters of crashes show the locals of frames: this one's, and those below.
+            # Crash reporters show the local variables of frames, of this one and of those below it:
+            # no secret may be left there (invariant 7).
             secret, previous_secrets = b"", ()
             raise error.with_traceback(None) from None
         self._subscriptions: dict[str, CallbackSubscription] = {}
@@ -119,10 +120,8 @@ class WebhookReceiver:
         Raises:
             ConfigurationError: aiohttp is not installed; the message names the extra.
         """
-        from apixo_async.webhooks._aiohttp import routes
-
         inner = urlsplit(self.public_url).path if path is None else path
-        return routes(inner.rstrip("/"), self._answer)
+        return aiohttp_routes(inner.rstrip("/"), self._answer)
 
     def parse(self, token: str, body: bytes) -> TaskRef:
         """Return the task that a callback is about; for applications that only record it.
@@ -146,7 +145,7 @@ class WebhookReceiver:
         return TaskRef(intent.model, task_id)
 
     def inbox(self) -> CallbackInbox:
-        """Return a client's side of this receiver, for the running loop."""
+        """Return the side of this receiver that serves a client on the running loop."""
         self._forget_parent()
         return CallbackInbox(
             self._subscriptions, self._issue, self._early, self._left, lambda: self._is_shared
@@ -170,7 +169,7 @@ class WebhookReceiver:
     def _intent(self, token: str) -> tokens.Intent | None:
         intent = tokens.unseal(token, self._signers)
         if intent is None or intent.id in self._subscriptions:
-            return intent  # What is awaited here is not stale, however the clock was set since.
+            return intent  # An awaited one is not stale: the clock may have been set since.
         return intent if time.time() < intent.expires else None
 
     def _forget_parent(self) -> None:
@@ -186,7 +185,7 @@ class WebhookReceiver:
         intent = self._intent(token) if method == "POST" else None
         if intent is None:
             return 404
-        # Only the service knows this URL: whatever the body is, there is something to poll.
+        # Only the service knows this URL: whatever the body is, there is a task to poll.
         task_id = task_id_in(await read_body(chunk))
         subscription = self._subscriptions.get(intent.id)
         if subscription is not None and subscription.is_left:
@@ -197,22 +196,23 @@ class WebhookReceiver:
         return 200 if await subscription.accept(task_id) else 503
 
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
-        """Return the status for a callback that nobody here waits for, or not yet."""
+        """Return the status for a callback of an intent that is not open here, or not yet."""
         is_own = bool(self._mark) and intent.id.startswith(self._mark.hex())
         if is_own and intent.id not in self._left:
-            return 200  # It is over.
+            return 200  # The task is over.
         if task_id is not None:
             self._remember(intent, task_id)
         if is_own:
             # What a journal keeps has to come again until its claim is noted there.
             return 503 if intent.kept else 200
-        # Its owner may hear it the next time. As long as two processes answer for each other, no
-        # silence proves anything.
+        # A load balancer may lead the next delivery to its owner. As long as two processes answer
+        # for each other, a missing callback proves nothing.
         self._is_shared = True
         return 503
 
     def _remember(self, intent: tokens.Intent, task_id: str) -> None:
-        # A restarted process may open it in a moment, before the service sends it again.
+        # A restarted process may open the intent soon, and the service sends this callback again
+        # only after 30 s, 2 min and 10 min.
         is_new = self._early.get(intent.id) != task_id
         self._early[intent.id] = task_id
         if len(self._early) > MOST_KNOWN:
@@ -222,7 +222,8 @@ class WebhookReceiver:
 
     def __repr__(self) -> str:
         if not hasattr(self, "_subscriptions"):
-            return "<WebhookReceiver that was refused its settings>"  # Seen in tracebacks only.
+            # Tracebacks show one whose settings were refused.
+            return "<WebhookReceiver without valid settings>"
         return (
             f"<WebhookReceiver {self.public_url}, {len(self._subscriptions)} tasks await callbacks>"
         )
@@ -230,17 +231,18 @@ class WebhookReceiver:
 
 def _signers(secret: object, previous: Sequence[object]) -> tuple[tokens.Signer, ...]:
     if isinstance(previous, str | bytes):
-        raise ConfigurationError("previous_secrets: a sequence of secrets, such as a tuple")
+        # A str is a sequence, too: each of its characters would count as a secret.
+        raise ConfigurationError("previous_secrets: one given; give a sequence, such as a tuple")
     return tuple(tokens.Signer(_checked(given)) for given in (secret, *previous))
 
 
 def _checked(secret: object) -> bytes:
     value = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
     if not isinstance(value, bytes):
-        raise ConfigurationError(f"secret: a {type(secret).__name__} given; str or bytes")
+        raise ConfigurationError(f"secret: a {type(secret).__name__} given; it is a str or bytes")
     if len(value) < _SHORTEST_SECRET:
         raise ConfigurationError(
-            f"secret: {len(value)} bytes given; {_SHORTEST_SECRET} or more that nobody guesses, "
-            "such as secrets.token_urlsafe(32) makes"
+            f"secret: {len(value)} bytes given; give {_SHORTEST_SECRET} or more random ones, as by "
+            "secrets.token_urlsafe(32)"
         )
     return value

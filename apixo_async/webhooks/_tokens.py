@@ -1,4 +1,8 @@
-"""The token in a callback's URL: which submit it belongs to, signed, for a limited time."""
+"""The token in a callback's URL: the submit that it belongs to, signed, for a limited time.
+
+The service signs no callbacks. A URL that only the holder of the secret can make, and that only the
+service is given, stands in for a signature.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-#: Nothing longer is read; the name of a model has room for some 300 characters.
+#: A longer text is no token. The name of a model has room for about 300 characters.
 LONGEST_TOKEN: Final = 512
 
 #: Bytes of an intent's id.
 ID_BYTES: Final = 16
 
-#: Seconds after a task's end in which callbacks may still come, by the documents: four
-#: deliveries of at most 30 s each, and the pauses of 30 s, 2 min and 10 min between them.
+#: Seconds after a task's end in which callbacks may still come. By the documents there are four
+#: deliveries of at most 30 s each, with pauses of 30 s, 2 min and 10 min between them.
 REDELIVERY: Final = 4 * 30.0 + 30.0 + 120.0 + 600.0
 
 #: By whether the submit is kept in a journal.
@@ -39,7 +43,8 @@ class Intent:
         id: 32 hexadecimal digits.
         model: The model's name.
         expires: Until when the token holds, in whole seconds since the Unix epoch.
-        kept: Whether somebody keeps the submit beyond the end of the process, and waits to be told.
+        kept: Whether a journal keeps the submit beyond the end of the process: its callback is
+            then sent again until the journal has noted it.
     """
 
     id: str
@@ -54,9 +59,9 @@ class Signer:
     __slots__ = ("__sign",)
 
     def __init__(self, secret: bytes) -> None:
-        # A key for this purpose only: what else the secret signs is never a token.
+        # A key for this purpose only: nothing that the secret signs elsewhere is a token.
         key = hmac.digest(secret, _PURPOSE, "sha256")
-        # In a closure: what reports crashes or debugs walks the attributes of what it meets.
+        # In a closure: crash reporters and debuggers show the attributes of objects (invariant 7).
         self.__sign: Callable[[bytes], bytes] = lambda text: hmac.digest(key, text, "sha256")
 
     def sign(self, text: bytes) -> bytes:
@@ -71,15 +76,15 @@ class Signer:
 
 
 def expiry(now: float, lifetime: float) -> int:
-    """Return the whole second at which what lives so long from `now` expires."""
+    """Return the whole second at which a token of that lifetime expires."""
     return min(math.ceil(now + lifetime), _LATEST)
 
 
 def seal(intent: Intent, signer: Signer) -> str:
-    """Return the token of an intent: URL-safe, and of one spelling only.
+    """Return the token of an intent: URL-safe, and with one spelling only.
 
     Raises:
-        ValueError: The id is none, or the model's name is too long.
+        ValueError: The id has another form, or the model's name is too long.
     """
     if not _ID.fullmatch(intent.id):
         raise ValueError(f"intent: {intent.id!r:.100} given; an id is 32 hexadecimal digits")
@@ -94,14 +99,15 @@ def unseal(token: str, signers: Sequence[Signer]) -> Intent | None:
     """Return the intent of a token, stale or not, or None for a forged, foreign or mutated one.
 
     Args:
-        token: What stands in the URL.
-        signers: Those whose tokens hold; all of them are asked, whichever matches.
+        token: The last part of the URL's path.
+        signers: Those whose tokens are valid. All of them are tried, whichever matches, so that the
+            time of an answer says nothing about them.
     """
     payload = _payload(token)
     if payload is None:
         return None
     given = token.encode()
-    # The whole text is compared: base64 would let other spellings of the same bytes through.
+    # The whole text is compared: base64 has several spellings of the same bytes.
     matches = [hmac.compare_digest(_sealed(payload, signer), given) for signer in signers]
     if not any(matches):
         return None
