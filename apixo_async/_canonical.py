@@ -1,4 +1,7 @@
-"""What makes two inputs the same: their canonical form, its digest, and the key made of it."""
+"""The identity of inputs: a canonical form, its digest, and the key made of it.
+
+A journal finds by it what an earlier run bought, so it must not change between versions.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ from typing import Final, NamedTuple
 
 from apixo_async._types import TaskInput
 
-#: Hexadecimal digits of a key: 64 bits. Keys that meet by chance are told apart by the digest.
+#: Hexadecimal digits of a key: 64 bits. The digest distinguishes inputs whose keys are equal.
 _DIGITS: Final = 16
 
-#: Characters of an input that an error shows, and how many of them lie before the difference.
+#: Characters of an input that an error shows, and how many of them precede the difference.
 _SHOWN: Final = 100
 _BEFORE: Final = 30
 
 
 class Identity(NamedTuple):
-    """An input as a journal knows it.
+    """An input as a journal stores it.
 
     Attributes:
         model: The model's name.
@@ -38,7 +41,7 @@ class Identity(NamedTuple):
 
 
 def identity(task_input: TaskInput, provider: str | None) -> Identity:
-    """Return what identifies an input that is sent by this route."""
+    """Return the identity of an input that is sent by this route."""
     payload = json.dumps(task_input.payload(), sort_keys=True, separators=(",", ":"))
     text = canonical(task_input.model, provider, payload)
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -51,12 +54,15 @@ def canonical(model: str, provider: str | None, payload: str) -> str:
 
 
 def key_of(digest: str, occurrence: int) -> str:
-    """Return the key of an input that occurs for so many a time, counted from 1."""
+    """Return the key of the n-th occurrence of an input, counted from 1.
+
+    The same input may be wanted several times: each occurrence is a purchase of its own.
+    """
     return f"{digest[:_DIGITS]}-{occurrence}"
 
 
 def short_forms(one: str, other: str) -> tuple[str, str]:
-    """Return two different texts, each cut down to where they begin to differ."""
+    """Return two different texts, each cut to the part where they begin to differ."""
     same = next(
         (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
         min(len(one), len(other)),

@@ -1,10 +1,10 @@
-"""What the documentation of the API says: limits, times of each model, words for states."""
+"""What the documentation of the API says: limits, times of models, states and fail codes."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-#: Account limits of the documents: tasks at once, and requests in any 60 seconds.
+#: Limits of an account by the documents: tasks at once, and requests in any 60 seconds.
 CONCURRENT_TASKS: Final = 1_000
 REQUESTS_PER_MINUTE: Final = 10_000
 WINDOW: Final = 60.0
@@ -21,8 +21,8 @@ class Timing(NamedTuple):
         interval: From one poll to the next.
         typical_low: The lower end of the typical duration.
         typical_high: The upper end of the typical duration.
-        longest: How long the documents allow for such a task; the hold of an uncertain submit.
-        age_limit: After this long a task is given up: 30 min for images, 2 h for all else.
+        longest: The longest documented time; an uncertain submit holds its slot for it.
+        age_limit: The age at which a task is given up: 30 min for images, 2 h for all else.
     """
 
     first: float
@@ -45,14 +45,14 @@ TIMINGS: Final[dict[str, Timing]] = {
     "flux-kontext": Timing(20, 3, 20, 40, 120, IMAGE_AGE_LIMIT),
 }
 
-#: Hints of public pages for media. The longest time of every other model is 600 s.
+#: Hints of public pages for kinds of media. For all other models, 600 s is the longest time.
 _OTHER_LONGEST: Final = 600.0
 _MEDIA: Final[dict[str, Timing]] = {
     "fast image": Timing(5, 3, 5, 20, _OTHER_LONGEST, IMAGE_AGE_LIMIT),
     "quality image": Timing(10, 5, 10, 60, _OTHER_LONGEST, IMAGE_AGE_LIMIT),
     "video": Timing(60, 15, 60, 300, _OTHER_LONGEST, OTHER_AGE_LIMIT),
     "audio": Timing(30, 10, 30, 120, _OTHER_LONGEST, OTHER_AGE_LIMIT),
-    # What nobody has timed: polled like an image, given the time of a video.
+    # Without documented times: polled like an image, and given as long as a video.
     "unknown": Timing(10, 5, 10, 120, _OTHER_LONGEST, OTHER_AGE_LIMIT),
 }
 
@@ -77,7 +77,7 @@ _MEDIUM_OF_WORD: Final[dict[str, str]] = {
     "audio": "audio",
 }
 
-#: A medium that the name says outright beats the family that the name begins with.
+#: A medium that a name contains precedes the family that it begins with: "flux-video" is a video.
 _SPOKEN: Final = ("video", "audio", "music", "tts", "image")
 
 
@@ -100,7 +100,8 @@ def timing(kind: str) -> Timing:
         known = known.rpartition("/")[0]
     if known in TIMINGS:
         return TIMINGS[known]
-    # A gpt-image-2 task attached by id alone has no known tier: its shortest plan, longest time.
+    # A gpt-image-2 task attached by its id has no known resolution: it is polled like the quickest,
+    # and all three have the same longest time.
     return TIMINGS["gpt-image-2/1k"] if known == "gpt-image-2" else _MEDIA[medium(known)]
 
 
@@ -108,7 +109,7 @@ def timing(kind: str) -> Timing:
 SUCCESS: Final = "success"
 FAILED: Final = "failed"
 
-#: The state of a task that nobody has polled yet.
+#: The state of a task before its first poll.
 PENDING: Final = "pending"
 
 
@@ -126,7 +127,7 @@ class Family(NamedTuple):
 
 UNKNOWN: Final = Family("unknown", retryable=False)
 
-#: The codes that callers met, by family. The set is open and comes in three spellings.
+#: Known fail codes, by family. The set is open, and codes come in three spellings.
 _CODES: Final[dict[Family, tuple[str, ...]]] = {
     Family("content", retryable=False): (
         "CONTENT_VIOLATION",

@@ -1,4 +1,7 @@
-"""The settings of a client, checked before anything is sent."""
+"""The settings of a client, checked before anything is sent.
+
+The key goes to the origin of the API only, and is shown nowhere (invariant 7).
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,17 @@ PREFIX: Final = "/api/v1"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long each thing may take, in seconds, each above 0.
+    """How long each part of the client's work may take, in seconds, each above 0.
 
     The defaults are this package's own: the documents bound none of these.
 
     Attributes:
         connect: Opening a connection.
-        read: Silence while an answer is awaited.
-        write: Silence while a request is sent.
+        read: From one received piece of an answer to the next.
+        write: From one sent piece of a request to the next.
         exchange: One whole exchange, from its first byte to its last.
-        retry: The budget in which what failed is repeated: a refused submit, a balance.
-        throttled: The longest time under 429, until `RateLimitError`.
+        retry: The time in which a failed request may be repeated: a refused submit, a balance.
+        throttled: The longest time under 429, until `RateLimitError` (invariant 4).
     """
 
     connect: float = 10.0
@@ -49,7 +52,7 @@ class Timeouts:
 
     @property
     def extension(self) -> dict[str, float]:
-        """The timeouts of one request, in the words of the transport."""
+        """The timeouts of one request, by the names that httpx2 gives them."""
         return {
             "connect": self.connect,
             "read": self.read,
@@ -58,20 +61,20 @@ class Timeouts:
         }
 
 
-#: A shorter key could be part of any word.
+#: Characters; a shorter key could be a part of any word, which would be hidden with it.
 _SHORTEST_HIDDEN: Final = 8
 
-#: What begins another spelling of a character: in JSON, in a URL, in HTML.
+#: First bytes of another spelling of a character: in JSON, in a URL, in HTML.
 _ESCAPES: Final = (b"\\", b"%", b"&")
 
 
 class Secret:
-    """An API key that shows itself nowhere: not in a repr, an attribute, a pickle or a copy."""
+    """An API key that appears nowhere: in no repr, attribute, pickle or copy (invariant 7)."""
 
     __slots__ = ("__reveal", "__spellings")
 
     def __init__(self, value: str) -> None:
-        # In closures: what reports crashes or debugs walks the attributes of what it meets.
+        # In closures: crash reporters and debuggers show the attributes of objects.
         self.__reveal: Callable[[], bytes] = lambda: value.encode("ascii")
         self.__spellings = lru_cache(1)(lambda: _spellings(value))
 
@@ -80,14 +83,15 @@ class Secret:
         return b"Authorization", b"Bearer " + self.__reveal()
 
     def hidden_in(self, body: bytes) -> bytes:
-        """Return what the service said without the key, if it repeats it ("wrong key: ...").
+        """Return an answer of the service without the key, which one may repeat ("wrong key: ...").
 
-        That is the one place that hides it, so it knows every spelling that decodes to the key.
+        Answers become error texts and log lines, and are hidden here only. So every spelling is
+        found that decodes to the key: an answer may quote it as JSON within JSON.
         """
         key = self.__reveal()
         if len(key) < _SHORTEST_HIDDEN:
             return body
-        # Most answers are spelled plainly, and this is far faster.
+        # Most answers hold no escape, and this is far faster than the expression below.
         if not any(mark in body for mark in _ESCAPES):
             return body.replace(key, b"***")
         return self.__spellings().sub(b"***", body)
@@ -101,16 +105,16 @@ class Secret:
 
 def _spellings(key: str) -> re.Pattern[bytes]:
     """Match a key as itself and as escaped in JSON of any depth, HTML or a URL."""
-    # A run of backslashes is tried once, from its beginning: an answer may be made of them. All
-    # of it goes, as what is left of an escape would not be JSON.
+    # A run of backslashes is tried only from its beginning: an answer of nothing else would take
+    # quadratic time. The whole run is replaced, as half an escape would not be JSON.
     return re.compile(rb"(?<!\\)" + b"".join(rb"\\*(?:%s)" % _spelled(char) for char in key))
 
 
 def _spelled(char: str) -> bytes:
-    """Match one character, but for the backslashes before it."""
+    """Match one character in every spelling, without the backslashes before it."""
     ways = [re.escape(char), f"u00(?i:{ord(char):02x})"]
     if not char.isalnum():
-        import html  # Needed here only.
+        import html  # Rarely needed.
 
         code = ord(char)
         ways += [re.escape(html.escape(char)), f"%(?i:{code:02x})", f"&#0*{code};"]
@@ -129,7 +133,7 @@ def resolve_key(api_key: object) -> Secret:
     if not stripped:
         raise ConfigurationError("no API key: set APIXO_API_KEY, or give `api_key=`")
     if not re.fullmatch(r"[\x21-\x7e]+", stripped):
-        # The value itself is never shown, wrong as it is.
+        # The value is not shown even here: most wrong keys are a right one with a slip.
         raise ConfigurationError(
             "api_key: it holds a space or a character beyond ASCII; give the bare key, "
             "without the word Bearer"
@@ -140,7 +144,7 @@ def resolve_key(api_key: object) -> Secret:
 def resolve_base_url(base_url: object) -> str:
     """Return the URL up to and including `/api/v1`, from the argument or APIXO_BASE_URL.
 
-    With and without `/api/v1` and a trailing slash are all accepted, as the documents vary.
+    `/api/v1` and a trailing slash may each be there or not: the documents give both forms.
     """
     given = (os.environ.get("APIXO_BASE_URL") or None) if base_url is None else base_url
     if given is None:
@@ -157,12 +161,12 @@ def _check_base_url(given: str) -> None:
         parts = urlsplit(given.strip())
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError("base_url: it cannot be read; look at its host and port") from None
+        raise ConfigurationError("base_url: it is no URL; check its host and port") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError("base_url: it begins with https:// and a host")
     if re.search(r"[\s\x00-\x1f\\]", given.strip()):
         raise ConfigurationError("base_url: no space, control character or backslash belongs in it")
-    # The marks alone would do harm as well: what follows a "?" or "#" is no path.
+    # Each mark alone does harm, too: the paths of the API would follow it as a query or fragment.
     if any(mark in given for mark in "@?#"):
         raise ConfigurationError("base_url: no user, password, query or fragment belongs in it")
     if parts.scheme == "http" and not is_loopback(host):

@@ -1,4 +1,4 @@
-"""Where the events of a client go: to one logger, and to the caller's `on_event`."""
+"""The way of events: to one logger, and to the caller's `on_event`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Reporter:
         self._on_event = on_event
 
     def __call__(self, event: Event) -> None:
-        # What a log handler of the caller's raises is not ours to die of.
+        # A handler of the caller's may raise, and would end the poller (invariant 6).
         with suppress(Exception):
             logger.log(event.level, "%s", event)
         if self._on_event is not None:
@@ -29,7 +29,7 @@ class Reporter:
 
 
 def guarded(name: str, hook: Callable[[T], None], value: T) -> None:
-    """Call a hook of the caller's; log what it raises."""
+    """Call a hook of the caller's, and log what it raises: no hook may end the poller."""
     try:
         hook(value)
     except Exception:

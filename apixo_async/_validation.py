@@ -1,4 +1,4 @@
-"""What callers hand to the client's methods, checked before anything is sent."""
+"""The arguments of the client's methods, checked before anything is sent or bought."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from apixo_async.inputs import (
 
 T = TypeVar("T")
 
-#: The routes that the documents know.
+#: The routes that the documents list.
 _PROVIDERS: Final = ("auto", "value", "official")
 
 
@@ -29,7 +29,7 @@ def check_type(name: str, value: T | None, cls: type[T]) -> T | None:
     """Return the value if it is None or of the class.
 
     Raises:
-        ConfigurationError: It is neither; a class in place of an instance is the usual slip.
+        ConfigurationError: It is neither: often a class is given in place of an instance.
     """
     if value is None or isinstance(value, cls):
         return value
@@ -37,7 +37,11 @@ def check_type(name: str, value: T | None, cls: type[T]) -> T | None:
 
 
 def require(name: str, value: T, cls: type[T]) -> T:
-    """Return the value if it is of the class; refuse anything else."""
+    """Return the value if it is of the class; None is not.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
     given: object = value
     if not isinstance(given, cls):
         raise ConfigurationError(f"{name} takes a {cls.__name__}, not a {type(given).__name__}")
@@ -45,7 +49,11 @@ def require(name: str, value: T, cls: type[T]) -> T:
 
 
 def check_input(given: object) -> Input:
-    """Return what was given if it is an input."""
+    """Return what was given if it is an input.
+
+    Raises:
+        ConfigurationError: It is not; a plain dict is the usual slip.
+    """
     if isinstance(given, GptImage1 | GptImage2 | FluxKontext | OtherModel):
         return given
     raise ConfigurationError(
@@ -55,23 +63,27 @@ def check_input(given: object) -> Input:
 
 
 def check_resubmit(error: SubmitUncertainError) -> SubmitUncertainError:
-    """Return what an uncertain submit raised, unless it is known by now to have bought a task.
+    """Return the error of an uncertain submit, unless it is known by now to have bought a task.
 
     Raises:
-        ConfigurationError: It is, or something else was given.
+        ConfigurationError: It is known so, and would be bought twice; or something else was given.
     """
     error = require("resubmit", error, SubmitUncertainError)
     task = error.task
     if task is not None and (task.id_known or (task.callback_received and not task.done())):
         raise ConfigurationError(
-            f"resubmit: a callback told of what this submit bought, {task.ref}, and it would be "
-            "bought twice: await `error.task`"
+            f"resubmit: a callback came for the task that this submit bought, {task.ref}, so that "
+            "it would be bought twice: await `error.task`"
         )
     return error
 
 
 def check_timeout(given: object) -> None:
-    """Refuse a timeout that is neither None nor a number of seconds from 0 up."""
+    """Check the timeout of a wait: None, or a number of seconds from 0 up.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
     seconds = as_seconds(given)
     if given is not None and (seconds is None or seconds < 0):
         raise ConfigurationError(f"timeout: {given!r} given; seconds from 0 up, or None")
@@ -85,7 +97,7 @@ def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
         )
     if callback_url is not None and not _may_be_called(callback_url):
         raise ConfigurationError(
-            "callback_url: a public https:// URL, which the service must reach "
+            "callback_url: a public https:// URL is allowed, which the service must reach "
             "(plain http is for loopback hosts only)"
         )
     return Delivery(callback_url, provider)
@@ -102,7 +114,7 @@ def _may_be_called(given: object) -> bool:
 def check_ref(
     model: str | TaskRef, task_id: str | None, model_of: Mapping[str, str] | None = None
 ) -> TaskRef:
-    """Return the reference of a task given as one, or as model and id.
+    """Return the reference of a task that is given as one, or as model and id.
 
     Args:
         model: The model's name, or the reference.
@@ -110,7 +122,8 @@ def check_ref(
         model_of: The models of the tasks that are known, by id.
 
     Raises:
-        ConfigurationError: It is none, or a known task of that id belongs to another model.
+        ConfigurationError: The model or the id has a wrong form, or a known task of that id belongs
+            to another model: its polls would go to a URL that knows no such task.
     """
     ref = _as_ref(model, task_id)
     try:
@@ -124,7 +137,12 @@ def check_ref(
 
 
 def check_hook(name: str, hook: Callable[[T], None] | None) -> Callable[[T], None] | None:
-    """Refuse a hook that cannot be called, or whose call would have to be awaited."""
+    """Return a hook if it is None or a plain function.
+
+    Raises:
+        ConfigurationError: It cannot be called, or a call of it would have to be awaited: hooks are
+            called in the middle of changes that no other coroutine may see.
+    """
     given: object = hook
     if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
         raise ConfigurationError(f"{name}: {given!r} given; a plain function of one argument")

@@ -45,7 +45,7 @@ except ImportError as exc:  # pragma: no cover - seen only where the extra is mi
         "the aiohttp transport needs an extra: python -m pip install 'apixo-async[aiohttp]'"
     ) from exc
 
-#: Seconds that a connection is kept without being used.
+#: Seconds for which an idle connection is kept.
 _LONGEST_REST: Final = 30.0
 
 T = TypeVar("T")
@@ -69,14 +69,15 @@ async def _about_to_send(
     _context: SimpleNamespace,
     _headers: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
-    # aiohttp sends this signal before it writes the headers; a test pins that order.
+    # aiohttp sends this signal before it writes the headers, which it does not document: a test
+    # fails if the order changes. Invariant 1 depends on it.
     mark = _sending.get()
     if mark is not None:
         mark()
 
 
 class AiohttpTransport(httpx2.AsyncBaseTransport):
-    """Send requests through aiohttp, and tell whether a byte of them was written.
+    """Send requests through aiohttp, and prove that no byte of one was written (invariant 1).
 
     No cookies are kept, no redirect is followed, no request is repeated, no proxy is used.
 
@@ -89,7 +90,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, *, verify: ssl.SSLContext | bool = True) -> None:
         _check_version()
-        # Here and not in the loop, which it would hold up for 40 ms.
+        # Here and not in the event loop, which it would block for 40 ms.
         self._context = httpx2.create_ssl_context(verify=verify)
         self._sessions: _Sessions | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,12 +120,13 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                     await _fill(answer, self._opened().polling, request, url, bounds)
                 else:
                     with _set(_sending, request.phase.mark):
-                        await _fill(answer, self._opened().telling, request, url, bounds)
+                        await _fill(answer, self._opened().submitting, request, url, bounds)
             except _FOREIGN as exc:
                 failure = _described(exc)
             else:
                 return
-            # Outside of the handler, so that the foreign exception is not its context.
+            # Outside of the handler: else the foreign exception would be its context, and tracebacks
+            # would show the key in it (invariant 7).
             raise failure
 
         return exchange
@@ -133,7 +135,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         """Close the connections."""
         sessions, self._sessions = self._sessions, None
         if sessions is not None:
-            await sessions.telling.close()
+            await sessions.submitting.close()
             await sessions.polling.close()
 
     def _opened(self) -> _Sessions:
@@ -149,13 +151,14 @@ class _Sessions:
     """Two sessions over the same connections.
 
     Attributes:
-        polling: Tells no phase, which nobody asks for a GET: it costs a tenth of the exchange.
-        telling: Tells the phase.
+        polling: For GETs. It does not trace their phase, which costs a tenth of an exchange: a
+            poll may be repeated, whatever was written of it.
+        submitting: For POSTs. It traces whether a byte was written.
         adapter: The second one, as a transport of httpx2.
     """
 
     polling: aiohttp.ClientSession
-    telling: aiohttp.ClientSession
+    submitting: aiohttp.ClientSession
     adapter: Adapter
 
     @classmethod
@@ -168,17 +171,17 @@ class _Sessions:
         )
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_about_to_send)
-        telling = _session(connector, [trace])
-        adapter = Adapter(verify=context, client=telling)
-        return cls(_session(connector, []), telling, adapter)
+        submitting = _session(connector, [trace])
+        adapter = Adapter(verify=context, client=submitting)
+        return cls(_session(connector, []), submitting, adapter)
 
 
 class _Connector(aiohttp.TCPConnector):
     """Reuse no connection on which bytes came while it rested, and for a POST only a fresh one.
 
-    Such bytes would be taken for the answer to the next request: a POST would be bought and never
-    known. aiohttp closes such a connection only when it is given back; tests over sockets fail
-    where this method is no longer called.
+    Such bytes would be taken for the answer to the next request: a POST would buy a task whose id
+    is never known. aiohttp closes such a connection only when it is given back; tests over sockets
+    fail if this method is no longer called.
     """
 
     async def _get(
@@ -187,10 +190,11 @@ class _Connector(aiohttp.TCPConnector):
         resting, is_post = self._conns.get(key), _sending.get() is not None
         earliest = time.monotonic() - (FRESH if is_post else _LONGEST_REST)
         while resting:
-            # The last one that was given back, as a crowd's others are soon too old for a POST.
+            # The last one that was given back: after many at once, the others are soon too old for
+            # a POST.
             protocol, since = resting[-1]
             if since < earliest and is_post:
-                return None  # It still serves a poll.
+                return None  # It may still serve a poll: a GET is repeated if it is closed.
             if protocol.is_connected() and not protocol.should_close and since >= earliest:
                 resting.rotate(1)  # aiohttp takes the first one.
                 break
@@ -199,12 +203,12 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _check_version() -> None:
-    """Raise a ConfigurationError where aiohttp no longer has what is changed here."""
+    """Raise a ConfigurationError if this aiohttp lacks the internals that are changed here."""
     has_switch = "_retry_connection" in getattr(aiohttp.ClientSession, "ATTRS", ())
     if not has_switch or not hasattr(aiohttp.TCPConnector, "_get"):
         raise ConfigurationError(
             f"aiohttp {aiohttp.__version__} would repeat requests by itself, or reuse connections "
-            "that it must not: install aiohttp>=3.13.3,<4, or use the default transport"
+            "on which a POST may be lost: install aiohttp>=3.13.3,<4, or use the default transport"
         )
 
 
@@ -217,8 +221,8 @@ def _session(
         trace_configs=traces,
         trust_env=False,
     )
-    # Else aiohttp repeats a GET by itself, a request that no permit counts. There is no
-    # public switch; aiohttp's own test client sets the same attribute.
+    # Else aiohttp repeats a GET by itself, without a permit (invariant 3). There is no public
+    # switch; aiohttp's own test client sets the same attribute.
     vars(session)["_retry_connection"] = False
     return session
 
@@ -243,12 +247,12 @@ async def _fill(
         answer.date = response.headers.get("Date")
         while chunk := await response.content.readany():
             if answer.take(chunk):
-                response.close()  # The rest is not read: this connection is of no more use.
+                response.close()  # The rest is not read: the connection cannot be reused.
                 return
 
 
 class _MappedStream(httpx2.AsyncByteStream):
-    """The body of an answer, its errors mapped as those of the head are."""
+    """The body of an answer, its errors mapped like those of the head."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -265,7 +269,7 @@ class _MappedStream(httpx2.AsyncByteStream):
 
 @contextmanager
 def _set(hook: ContextVar[T], value: T) -> Generator[None]:
-    """Have a hook called for the requests within."""
+    """Have a hook called for the requests within the context."""
     token = hook.set(value)
     try:
         yield
@@ -275,7 +279,7 @@ def _set(hook: ContextVar[T], value: T) -> Generator[None]:
 
 @contextmanager
 def _mapped() -> Generator[None]:
-    """Map what the adapter lets through, and name resets what they are."""
+    """Map errors of aiohttp that the adapter passes on, and correct those that it maps wrongly."""
     try:
         yield
     except httpx2.HTTPError as exc:
@@ -289,7 +293,7 @@ def _mapped() -> Generator[None]:
 
 _FOREIGN: Final = (aiohttp.ClientError, TimeoutError, ValueError)
 
-#: The adapter calls most of these a ConnectTimeout.
+#: The adapter maps most of these to a ConnectTimeout.
 _CLASSES: Final[dict[type[Exception], type[httpx2.TransportError]]] = {
     aiohttp.ConnectionTimeoutError: httpx2.ConnectTimeout,
     aiohttp.ServerTimeoutError: httpx2.ReadTimeout,
@@ -304,7 +308,7 @@ _CLASSES: Final[dict[type[Exception], type[httpx2.TransportError]]] = {
 def _described(
     cause: BaseException, otherwise: type[httpx2.HTTPError] = httpx2.RemoteProtocolError
 ) -> httpx2.HTTPError:
-    """Return the error of httpx2, without aiohttp's words: some print the request, key and all."""
+    """Return the error of httpx2 without aiohttp's text, which may hold the request and its key."""
     name = type(cause).__name__
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         found = untrusted(cause.certificate_error)

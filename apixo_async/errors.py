@@ -5,7 +5,7 @@
     ├── ClientClosedError              the client was closed
     ├── PollerDiedError                a defect ended the poller; the cause is attached
     ├── APIConnectionError             no usable answer
-    │   └── APITimeoutError            (a TimeoutError)
+    │   └── APITimeoutError            no answer in time (a TimeoutError)
     ├── APIStatusError                 the service answered with an error
     │   ├── BadRequestError            400, 422
     │   ├── AuthenticationError        401
@@ -16,16 +16,16 @@
     │   └── InternalServerError        5xx
     ├── JournalError                   the journal of a bulk run cannot be used
     ├── BudgetExceededError            the next purchase would cost more than max_cost
-    ├── SubmitUncertainError           nobody can know whether a task was bought
-    ├── TaskError
+    ├── SubmitUncertainError           it cannot be known whether a task was bought
+    ├── TaskError                      about one task, which was bought
     │   ├── TaskFailedError            the service gave up on the task
     │   ├── TaskNotFoundError          the service does not know the task
     │   ├── WaitTimeoutError           the wait ended, the task goes on (a TimeoutError)
     │   ├── TaskAbandonedError         older than its age limit
-    │   └── PresumedNotBoughtError     no callback told of an uncertain submit
+    │   └── PresumedNotBoughtError     no callback named the task of an uncertain submit
     ├── CallbackError                  a callback to answer with 400 or 404
-    └── DownloadError
-        └── ResultExpiredError
+    └── DownloadError                  a result could not be saved
+        └── ResultExpiredError         it is no longer stored
 
 Each says what became of the money (`bought`) and of the task (`task_over`).
 """
@@ -44,7 +44,7 @@ from apixo_async._types import POLLED, Delivery, TaskHandle, TaskInput, TaskRef
 
 def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
     error = cls.__new__(cls, *args)
-    # An OSError, as a TimeoutError is one, leaves this to its __init__.
+    # `__new__` of an OSError, and so of a TimeoutError, leaves `args` to `__init__`.
     error.args = args
     return error
 
@@ -55,10 +55,10 @@ class ApixoError(Exception):
     Attributes:
         model: The model in question, or None.
         task_id: The task in question, or None.
-        bought: On errors of a submit: False when no task was made, None when nobody can know. On
+        bought: On errors of a submit: False if no task was made, None if it cannot be known. On
             errors of one task True; on all others None.
-        task_over: Whether the service said that the task failed. Whatever else is raised to those
-            who wait, the task may go on and was paid for: keep `ref`, and attach to it.
+        task_over: Whether the service said that the task failed. After any other error of a wait
+            the task may go on, and it was paid for: keep `ref`, and attach to it.
     """
 
     bought: bool | None = None
@@ -67,18 +67,18 @@ class ApixoError(Exception):
     def __init__(
         self, message: str, *, model: str | None = None, task_id: str | None = None
     ) -> None:
-        # It may quote the service, an address or a file name.
+        # The message may quote the service, an address or a file name, and is printed in terminals.
         super().__init__(printable(message))
         self.model = model
         self.task_id = task_id
 
     @property
     def ref(self) -> TaskRef | None:
-        """The reference from which any process can attach to the task in question, or None."""
+        """The reference with which any process can attach to the task in question, or None."""
         return TaskRef(self.model, self.task_id) if self.model and self.task_id else None
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions with keyword arguments do not pickle by themselves.
+        # By itself, an exception is unpickled from its positional arguments alone.
         return _rebuild, (type(self), self.args), dict(self.__dict__)
 
 
@@ -97,19 +97,19 @@ class PollerDiedError(ApixoError):
 
 
 class JournalError(ApixoError):
-    """The journal of a bulk run cannot be read or written; what it holds stays as it is.
+    """The journal of a bulk run cannot be read or written; its content stays as it is.
 
-    The message names the file and says what to do. `bought` is False where nothing was sent for
-    this reason.
+    The message names the file and says what to do. `bought` is False if nothing was sent for this
+    reason.
     """
 
 
 class BudgetExceededError(ApixoError):
-    """The next purchase of a bulk run would cost more than it may; it was not made.
+    """The next purchase of a bulk run would exceed `max_cost`; it was not made.
 
     Attributes:
-        max_cost: USD that all purchases may cost.
-        spent: USD of those that were made, or may have been.
+        max_cost: USD that all purchases together may cost.
+        spent: USD of those that were made, and of uncertain ones.
         price: USD of the next one.
     """
 
@@ -132,7 +132,10 @@ class BudgetExceededError(ApixoError):
 
 
 class JournalWarning(UserWarning):
-    """The journal of a bulk run lies where writes or locks may be lost, as on a network share."""
+    """The journal of a bulk run is on a file system that may lose writes or locks: a network share.
+
+    Its inputs could be bought twice. Put it on a local disk.
+    """
 
 
 class APIConnectionError(ApixoError):
@@ -172,7 +175,7 @@ class APIStatusError(ApixoError):
 
 
 class BadRequestError(APIStatusError):
-    """The request is malformed or a parameter is not allowed; repeating it cannot help."""
+    """The request is malformed or a parameter is not allowed; a repeat would meet the same."""
 
 
 class AuthenticationError(APIStatusError):
@@ -192,7 +195,7 @@ class NotFoundError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """The service refused for its limits, for longer than the client waits by itself."""
+    """The service answered 429 for longer than `Timeouts.throttled` (invariant 4)."""
 
 
 class InternalServerError(APIStatusError):
@@ -200,7 +203,7 @@ class InternalServerError(APIStatusError):
 
 
 def reason_of(error: ApixoError) -> str:
-    """Return an error in words for events and the log.
+    """Return the text of an error for events and the log.
 
     The service's own words are left out: they may repeat a prompt.
     """
@@ -216,19 +219,19 @@ def retry_after_of(error: ApixoError) -> float | None:
 
 
 class SubmitUncertainError(ApixoError):
-    """A submit was sent and its answer did not come, or could not be read.
+    """A submit was sent, and its answer did not come or could not be read (invariant 1).
 
-    The task may exist and be charged: this package never sends such a submit again by itself.
+    The task may exist and be charged, so this package never sends such a submit again by itself.
     Look at your account; `client.resubmit(error)` buys anew.
 
     Attributes:
         input: What was submitted.
-        sent_at: When, in UTC.
+        sent_at: When it was sent, in UTC.
         body_head: The beginning of an unreadable answer, or None where no answer came.
         delivery: The options of the submit, for `client.resubmit`.
-        task: With webhooks, the task that a callback may still name: await it, to learn what was
-            made or that nothing was. Until then its id is made up. None without, and in copies
-            that were pickled.
+        task: With webhooks, the task that a callback may still name: await it to get the result, or
+            a `PresumedNotBoughtError`. Until a callback came its id is a placeholder. None without
+            webhooks, and in copies that were pickled.
     """
 
     task: TaskHandle | None = None
@@ -250,7 +253,7 @@ class SubmitUncertainError(ApixoError):
         self.delivery = delivery
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A task belongs to its loop: it is neither pickled nor copied deeply.
+        # A task belongs to its event loop: it is neither pickled nor deeply copied.
         *rebuild, _ = super().__reduce__()
         return *rebuild, {name: value for name, value in vars(self).items() if name != "task"}
 
@@ -261,7 +264,7 @@ class SubmitUncertainError(ApixoError):
 
 
 class TaskError(ApixoError):
-    """Something befell one task."""
+    """An error about one task."""
 
     model: str
     task_id: str
@@ -311,18 +314,21 @@ class TaskNotFoundError(TaskError):
 
 
 class WaitTimeoutError(TaskError, TimeoutError):
-    """The wait was over before the task was; the task goes on and can be awaited again."""
+    """The wait ended before the task did; the task goes on and can be awaited again."""
 
 
 class TaskAbandonedError(TaskError):
-    """The task was not over at its age limit; nobody polls it any more. Attach to poll."""
+    """The task was not over at its age limit: 30 min for images, 2 h for all else.
+
+    It is not polled any more; `attach` polls it again.
+    """
 
 
 class PresumedNotBoughtError(TaskError):
-    """No callback told of the task of an uncertain submit in the time in which one would have.
+    """No callback named the task of an uncertain submit until the service would have sent the last.
 
-    `bought` is False; it is None where no callback of any task came in that time, so that none may
-    have got through.
+    `bought` is False; it is None if this callback may have been lost, such as when callbacks of
+    other tasks were missing, too. The message says which.
     """
 
     bought: bool | None = False  # type: ignore[assignment]
@@ -352,13 +358,13 @@ class ResultExpiredError(DownloadError):
 
 
 _WORDS: Final = {
-    404: "the token of the callback is wrong, stale or signed with another secret",
-    400: "the body of the callback names no task",
+    404: "the token of the callback is wrong, stale or signed with another secret: answer 404",
+    400: "the body of the callback names no task: answer 400",
 }
 
 
 class CallbackError(ApixoError, ValueError):
-    """A callback that nobody should act on: its token or its body is wrong.
+    """A callback to ignore: its token or its body is wrong.
 
     Attributes:
         status: The HTTP status to answer it with: 404 or 400.

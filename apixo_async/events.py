@@ -1,6 +1,6 @@
 """What happens in a client, as frozen records for `on_event` and for the log.
 
-No record holds a key, a prompt or a token. `str(event)` is the line of the log.
+No record holds a key, a prompt or a token (invariant 7). `str(event)` is the line of the log.
 """
 
 from __future__ import annotations
@@ -9,16 +9,28 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from apixo_async._text import EventRecord
+from apixo_async._text import printable
+
+
+class _EventRecord:
+    """What all events share: `str` is one line, whatever the service put into the fields."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return printable(self._line())
+
+    def _line(self) -> str:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class LimitReached(EventRecord):
+class LimitReached(_EventRecord):
     """The service answered 429.
 
     Attributes:
-        scope: What is closed: "submits" or "everything".
-        pause: Seconds until a probe goes out.
+        scope: What is closed: "submits" or "everything" (invariant 4).
+        pause: Seconds until one probe is sent; its answer opens the rest, or closes it for longer.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -30,7 +42,7 @@ class LimitReached(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class EffectiveLimitLowered(EventRecord):
+class EffectiveLimitLowered(_EventRecord):
     """Repeated 429s showed that the service grants less than the configured limit.
 
     Attributes:
@@ -49,8 +61,8 @@ class EffectiveLimitLowered(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class EffectiveLimitRaised(EventRecord):
-    """After `EffectiveLimitLowered`, the service is asked for more again.
+class EffectiveLimitRaised(_EventRecord):
+    """After `EffectiveLimitLowered`, more than the lowered limit is tried again.
 
     Attributes:
         scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
@@ -68,11 +80,11 @@ class EffectiveLimitRaised(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceDown(EventRecord):
-    """Poll after poll of tasks of a model told nothing: from now on only probes go out.
+class ServiceDown(_EventRecord):
+    """Poll after poll of tasks of one model got no usable answer: only probes are sent from now on.
 
     Attributes:
-        reason: What the last of them met, as in `SubmitRefused`.
+        reason: Why the last of them failed, as in `SubmitRefused`.
     """
 
     level: ClassVar[int] = logging.ERROR
@@ -80,15 +92,15 @@ class ServiceDown(EventRecord):
     reason: str
 
     def _line(self) -> str:
-        return f"{self.model} is down, its polls are paused and it is probed: {self.reason}"
+        return f"{self.model} is down, its polls pause until a probe is answered: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceRecovered(EventRecord):
+class ServiceRecovered(_EventRecord):
     """A probe was answered: polls go on.
 
     Attributes:
-        after: Seconds that the outage lasted here.
+        after: Seconds that the outage lasted, as seen from here.
     """
 
     level: ClassVar[int] = logging.INFO
@@ -100,11 +112,11 @@ class ServiceRecovered(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksLost(EventRecord):
-    """Tasks were over before any callback came for them: they are polled as without webhooks.
+class CallbacksLost(_EventRecord):
+    """Tasks were over before any callback came for them: tasks are polled as without webhooks.
 
     Attributes:
-        tasks: How many, in a row: one before the first callback of all, else eight.
+        tasks: How many in a row: one if no callback has ever come here, else eight.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -112,35 +124,35 @@ class CallbacksLost(EventRecord):
 
     def _line(self) -> str:
         return (
-            f"over before any callback came for them: {self.tasks} in a row; tasks are polled "
-            "as without webhooks until one comes. Can the service reach the public_url, and does "
-            "that lead to this process?"
+            f"tasks in a row that were over before any callback came for them: {self.tasks}; tasks "
+            "are polled as without webhooks until one comes. Check that the service can reach the "
+            "public_url, and that it leads to this process"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class CallbacksRestored(EventRecord):
-    """After `CallbacksLost`, a callback came: they are waited for again."""
+class CallbacksRestored(_EventRecord):
+    """After `CallbacksLost`, a callback came: polls wait for callbacks again."""
 
     level: ClassVar[int] = logging.INFO
 
     def _line(self) -> str:
-        return "a callback came: they are waited for again"
+        return "callbacks are arriving again: polls wait for them"
 
 
 @dataclass(frozen=True, slots=True)
-class PollerDied(EventRecord):
-    """A defect ended the poller; every waiter was told."""
+class PollerDied(_EventRecord):
+    """A defect ended the poller; every waiter was given the cause (invariant 6)."""
 
     level: ClassVar[int] = logging.CRITICAL
     reason: str
 
     def _line(self) -> str:
-        return f"the poller died: {self.reason}"
+        return f"the poller died: {self.reason}; make a new client, and attach to its tasks"
 
 
 @dataclass(frozen=True, slots=True)
-class ClientOpened(EventRecord):
+class ClientOpened(_EventRecord):
     """A client is used for the first time."""
 
     level: ClassVar[int] = logging.INFO
@@ -156,7 +168,7 @@ class ClientOpened(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientClosed(EventRecord):
+class ClientClosed(_EventRecord):
     """A client was closed; the tasks that it left unfinished can be attached to."""
 
     level: ClassVar[int] = logging.INFO
@@ -165,15 +177,16 @@ class ClientClosed(EventRecord):
     def _line(self) -> str:
         if not self.unfinished:
             return "client closed; no task is unfinished"
-        return f"client closed with unfinished tasks: {', '.join(self.unfinished)}"
+        tasks = ", ".join(self.unfinished)
+        return f"client closed with unfinished tasks: {tasks}; `attach` goes on with them"
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSubmitted(EventRecord):
+class TaskSubmitted(_EventRecord):
     """A task was bought.
 
     Attributes:
-        waited: Seconds from the call to the answer.
+        waited: Seconds from the call to the answer, in queues for slots and permits included.
     """
 
     level: ClassVar[int] = logging.INFO
@@ -186,8 +199,8 @@ class TaskSubmitted(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskAttached(EventRecord):
-    """A task that exists already is polled from now on."""
+class TaskAttached(_EventRecord):
+    """A task of an earlier submit is polled from now on."""
 
     level: ClassVar[int] = logging.INFO
     model: str
@@ -198,12 +211,12 @@ class TaskAttached(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitRefused(EventRecord):
+class SubmitRefused(_EventRecord):
     """A submit was refused; no task was made.
 
     Attributes:
-        reason: The error in words, but for the service's own: they may repeat a prompt.
-        again_in: Seconds until it is sent again by itself, or None when it is not.
+        reason: The error, without the service's own words: they may repeat a prompt.
+        again_in: Seconds until it is sent again by itself, or None if it is not.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -217,10 +230,11 @@ class SubmitRefused(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitUncertain(EventRecord):
-    """Nobody can know whether a submit made a task; it is not sent again.
+class SubmitUncertain(_EventRecord):
+    """It cannot be known whether a submit made a task; it is not sent again (invariant 1).
 
     Attributes:
+        reason: What makes it uncertain.
         hold: Seconds for which its slot stays taken.
     """
 
@@ -237,8 +251,8 @@ class SubmitUncertain(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOrphaned(EventRecord):
-    """A task was bought after its caller had been cancelled; it is tracked all the same."""
+class TaskOrphaned(_EventRecord):
+    """A task was bought after its caller had been cancelled; it is polled all the same."""
 
     level: ClassVar[int] = logging.WARNING
     model: str
@@ -249,7 +263,7 @@ class TaskOrphaned(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPolled(EventRecord):
+class TaskPolled(_EventRecord):
     """A poll found a task still running."""
 
     level: ClassVar[int] = logging.DEBUG
@@ -262,8 +276,8 @@ class TaskPolled(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class PollFailed(EventRecord):
-    """A poll told nothing of its task.
+class PollFailed(_EventRecord):
+    """A poll got no usable answer.
 
     Attributes:
         reason: As in `SubmitRefused`.
@@ -277,18 +291,20 @@ class PollFailed(EventRecord):
     again_in: float | None
 
     def _line(self) -> str:
-        again = "paused" if self.again_in is None else f"again in {self.again_in:.1f} s"
+        again = (
+            "paused until refresh" if self.again_in is None else f"again in {self.again_in:.1f} s"
+        )
         return f"poll of {self.model}/{self.task_id} failed ({again}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSettled(EventRecord):
+class TaskSettled(_EventRecord):
     """A task is over, as far as this client is concerned.
 
     Attributes:
         outcome: "success", "failed", "not found" or "abandoned".
         polls: Status requests that it took.
-        age: Seconds from its submit, or its attaching, to this news.
+        age: Seconds from its submit, or its attaching, to the poll that found it over.
     """
 
     level: ClassVar[int] = logging.INFO
@@ -306,7 +322,7 @@ class TaskSettled(EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class UncertainSubmitResolved(EventRecord):
+class UncertainSubmitResolved(_EventRecord):
     """A callback named the task of an uncertain submit, and a poll found it: it was bought.
 
     Attributes:
@@ -321,12 +337,12 @@ class UncertainSubmitResolved(EventRecord):
     def _line(self) -> str:
         return (
             f"an uncertain submit of {self.model} had bought {self.task_id}: "
-            f"a callback told after {self.after:.1f} s"
+            f"a callback named it after {self.after:.1f} s"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class ResultDownloaded(EventRecord):
+class ResultDownloaded(_EventRecord):
     """Every file of a result was saved."""
 
     level: ClassVar[int] = logging.INFO

@@ -1,4 +1,4 @@
-"""What a task is made from: a frozen class for each documented model, `OtherModel` for the rest.
+"""The inputs of tasks: a frozen class for each documented model, `OtherModel` for the rest.
 
 Fields, bounds, defaults, names on the wire and prices are those of the APIXO documents. A bound
 that the model's own page states is enforced; one that only other pages state warns.
@@ -28,7 +28,7 @@ from pydantic import (
 
 from apixo_async._hosts import reach
 
-#: What drives how long a task takes goes by these names, some of which mean the same.
+#: Fields, of all models, that drive how long a task takes: its duration is learned by their values.
 TIME_FIELDS: Final = (
     "mode",
     "resolution",
@@ -44,20 +44,21 @@ TIME_FIELDS: Final = (
 )
 
 
-#: Levels of lists and objects in a field. Python reads and writes a thousand at most, fewer the
-#: deeper it is called: what is accepted here is to be sent, and kept in a journal, anywhere.
+#: Levels of lists and objects in a field. Python's JSON takes a thousand at most, and fewer the
+#: deeper the call: what is accepted here must be encodable again when it is sent or journalled.
 _DEEPEST: Final = 100
 
 
 class OtherModel:
-    """A task of any other model, its input passed through untouched and in the order given.
+    """A task of any other model, its input passed on unchanged and in the order given.
 
     `OtherModel("sora-2", mode="text-to-video", prompt="...")`. Nothing is bounded, nothing is
-    priced; fields that are no Python names go in as `OtherModel(name, **{"a-b": 1})`.
+    priced; fields that are no Python names are given as `OtherModel(name, **{"a-b": 1})`.
 
     Raises:
-        ValueError: The model's name could not stand in a URL, or a field is not JSON, is nested
-            deeper than 100 levels, or holds half a character.
+        ValueError: The model's name has no place in a URL, or a field is not JSON, is nested deeper
+            than 100 levels, or holds half a character.
+        TypeError: The model's name is no str.
     """
 
     __slots__ = ("_text", "model")
@@ -67,18 +68,20 @@ class OtherModel:
     def __init__(self, model: str, /, **fields: object) -> None:
         check_model_name(model)
         object.__setattr__(self, "model", model)
-        object.__setattr__(self, "_text", _as_json(model, fields))
+        # As text: the caller may change lists and dicts afterwards, and the input is frozen.
+        encoded = (f"{json.dumps(name)}: {_encoded(model, name, fields[name])}" for name in fields)
+        object.__setattr__(self, "_text", "{" + ", ".join(encoded) + "}")
 
     @property
     def kind(self) -> str:
-        """What drives how long the task takes: the model, and its fields of `TIME_FIELDS`."""
+        """The model, and its fields of `TIME_FIELDS`: they drive how long the task takes."""
         payload = self.payload()
         driven_by = [f"{name}={payload[name]!s:.32}" for name in TIME_FIELDS if name in payload]
         return "/".join([self.model, *driven_by])
 
     @property
     def price(self) -> None:
-        """Say nothing: the documents at hand give no price."""
+        """Always None: the documents give no price of other models."""
         return
 
     def payload(self) -> dict[str, object]:
@@ -112,7 +115,13 @@ def _other_model(model: str, fields: Mapping[str, object]) -> OtherModel:
 
 
 def check_model_name(model: object) -> None:
-    """Refuse a name that could not stand in a URL."""
+    """Check the name of a model, which becomes a part of a URL.
+
+    Raises:
+        TypeError: It is no str.
+        ValueError: It holds anything but letters, digits, "-", "_" and ".", or begins with one of
+            the last three.
+    """
     if not isinstance(model, str):
         raise TypeError(f"model: {model!r:.200} given; a model is named by a str such as 'sora-2'")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
@@ -121,16 +130,11 @@ def check_model_name(model: object) -> None:
         )
 
 
-def _as_json(model: str, fields: Mapping[str, object]) -> str:
-    encoded = (f"{json.dumps(name)}: {_encoded(model, name, fields[name])}" for name in fields)
-    return "{" + ", ".join(encoded) + "}"
-
-
 def _encoded(model: str, name: str, value: object) -> str:
     try:
         text = json.dumps(value, allow_nan=False)
         _check_depth(value)
-        if "\\ud" in f"{json.dumps(name)}{text}":  # Half a character has no UTF-8.
+        if "\\ud" in f"{json.dumps(name)}{text}":  # Half a character has no UTF-8; this raises.
             json.dumps({name: value}, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ValueError(
@@ -159,7 +163,7 @@ def _check_depth(value: object, depth: int = 0) -> None:
 def _shown(value: object) -> str:
     try:
         return f"{value!r:.200}"
-    except ValueError:  # Of a number with thousands of digits.
+    except ValueError:  # Python refuses to print a number with thousands of digits.
         return f"a {type(value).__name__}"
 
 
@@ -189,15 +193,14 @@ def _public_url(url: str) -> str:
 
 
 def _warn(message: str) -> None:
-    """Warn at the caller's line: frames of this module and of pydantic lie in between."""
+    """Warn at the caller's line, which lies above frames of this module and of pydantic."""
     level, frame = 1, inspect.currentframe()
-    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module != __name__ and module.partition(".")[0] != "pydantic":
+            break
         level, frame = level + 1, frame.f_back
     warnings.warn(message, InputWarning, stacklevel=level)
-
-
-def _is_ours(module: str) -> bool:
-    return module == __name__ or module.partition(".")[0] == "pydantic"
 
 
 def _warn_elsewhere(field: str, value: object, allowed: str) -> None:
@@ -206,6 +209,7 @@ def _warn_elsewhere(field: str, value: object, allowed: str) -> None:
 
 def _no_bool(value: object) -> object:
     if isinstance(value, bool):
+        # In Python True equals 1, and would pass as it.
         raise ValueError(f"{value} given; a number is no bool, allowed are 1, 2 and 4")
     return value
 
@@ -224,13 +228,14 @@ def _kind(model: str, tier: object, image_urls: tuple[str, ...]) -> str:
     return f"{model}/{tier}/edit" if image_urls else f"{model}/{tier}"
 
 
-_BUILDING: Final = threading.RLock()  # before 2.14, pydantic has none of its own
+#: Before 2.14, pydantic has no lock of its own: two threads would build one class at once.
+_BUILDING: Final = threading.RLock()
 
 
 class _DocumentedInput(BaseModel):
     """What the documented inputs share: frozen, no unknown fields, names of the wire as aliases."""
 
-    # Each class is built at its first use, so that importing the package is cheap.
+    # Pydantic builds each class at its first use, so that importing the package is cheap.
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     model_id: ClassVar[str]
@@ -248,7 +253,7 @@ class _DocumentedInput(BaseModel):
 
     @property
     def kind(self) -> str:
-        """What drives how long the task takes, the model first."""
+        """The model, and the fields that drive how long the task takes."""
         raise NotImplementedError
 
     @property
@@ -287,7 +292,7 @@ class GptImage1(_DocumentedInput):
 
     @property
     def kind(self) -> str:
-        """What drives how long the task takes: the images to make, and whether any are given."""
+        """The model, the number of images to make, and "edit" if any are given."""
         return _kind(self.model, self.num_images, self.image_urls)
 
     @property
@@ -343,7 +348,7 @@ class GptImage2(_DocumentedInput):
 
     @property
     def kind(self) -> str:
-        """What drives how long the task takes: the resolution, and whether images are given."""
+        """The model, the resolution, and "edit" if images are given."""
         return _kind(self.model, self.resolution, self.image_urls)
 
     @property
@@ -359,7 +364,7 @@ class FluxKontext(_DocumentedInput):
     the prices, come from other pages: a value outside them warns and is sent.
 
     Attributes:
-        mode: "pro" or "max". The documents disagree on which of them is slower and better.
+        mode: "pro" or "max". The documents disagree on which is slower and better.
         prompt: 1 to 10,000 characters.
         aspect_ratio: "1:1", "4:3", "3:4", "9:16", "16:9" or "21:9".
         image_urls: One public URL of a JPG, PNG or WebP image, at most 10 MB.
@@ -367,7 +372,7 @@ class FluxKontext(_DocumentedInput):
         safety_tolerance: 0 to 2; `safetyTolerance` on the wire.
         prompt_upsampling: `promptUpsampling` on the wire.
         enable_translation: `enableTranslation` on the wire.
-        watermark: A text, or whether there is one.
+        watermark: A text, or True or False.
 
     Raises:
         pydantic.ValidationError: A ValueError which names field, value and what is allowed.
@@ -415,7 +420,7 @@ class FluxKontext(_DocumentedInput):
 
     @property
     def kind(self) -> str:
-        """What drives how long the task takes: the mode, and whether images are given."""
+        """The model, the mode, and "edit" if images are given."""
         return _kind(self.model, self.mode, self.image_urls)
 
     @property
@@ -440,7 +445,7 @@ def from_dict(model: str, fields: Mapping[str, Any]) -> Input:
     Raises:
         ValueError: A field is missing, unknown or out of bounds; the message names it, its
             value and what is allowed. (`pydantic.ValidationError` for documented models.)
-        TypeError: `fields` is no mapping, or `model` no string.
+        TypeError: `fields` is no mapping, or `model` is no str.
     """
     check_model_name(model)
     if not isinstance(cast("object", fields), Mapping):

@@ -45,7 +45,7 @@ LINES: list[tuple[Event, int, str]] = [
     (
         ClientClosed(("m/1", "m/2")),
         logging.INFO,
-        "client closed with unfinished tasks: m/1, m/2",
+        "client closed with unfinished tasks: m/1, m/2; `attach` goes on with them",
     ),
     (TaskSubmitted("m", "1", 0.256), logging.INFO, "m/1 submitted after 0.26 s"),
     (TaskAttached("m", "1"), logging.INFO, "m/1 attached"),
@@ -78,7 +78,7 @@ LINES: list[tuple[Event, int, str]] = [
     (
         PollFailed("m", "1", "HTTP 401", None),
         logging.WARNING,
-        "poll of m/1 failed (paused): HTTP 401",
+        "poll of m/1 failed (paused until refresh): HTTP 401",
     ),
     (
         TaskSettled("m", "1", "success", 5, 41.38),
@@ -103,26 +103,34 @@ LINES: list[tuple[Event, int, str]] = [
     (
         ServiceDown("m", "HTTP 502"),
         logging.ERROR,
-        "m is down, its polls are paused and it is probed: HTTP 502",
+        "m is down, its polls pause until a probe is answered: HTTP 502",
     ),
     (ServiceRecovered("m", 61.7), logging.INFO, "m is back after 62 s, its polls go on"),
     (
         UncertainSubmitResolved("m", "1", 31.25),
         logging.WARNING,
-        "an uncertain submit of m had bought 1: a callback told after 31.2 s",
+        "an uncertain submit of m had bought 1: a callback named it after 31.2 s",
     ),
     (
         CallbacksLost(8),
         logging.WARNING,
         (
-            "over before any callback came for them: 8 in a row; tasks are polled as without "
-            "webhooks until one comes. Can the service reach the public_url, and does that lead to "
-            "this process?"
+            "tasks in a row that were over before any callback came for them: 8; tasks are polled "
+            "as without webhooks until one comes. Check that the service can reach the "
+            "public_url, and that it leads to this process"
         ),
     ),
-    (CallbacksRestored(), logging.INFO, "a callback came: they are waited for again"),
+    (
+        CallbacksRestored(),
+        logging.INFO,
+        "callbacks are arriving again: polls wait for them",
+    ),
     (ResultDownloaded("m", "1", 2), logging.INFO, "m/1: 2 files saved"),
-    (PollerDied("KeyError: 1"), logging.CRITICAL, "the poller died: KeyError: 1"),
+    (
+        PollerDied("KeyError: 1"),
+        logging.CRITICAL,
+        "the poller died: KeyError: 1; make a new client, and attach to its tasks",
+    ),
 ]
 
 

@@ -221,9 +221,7 @@ def read_url(text: str) -> httpx2.URL:
         # A ValueError comes from half of a surrogate pair, and from a host that IDNA refuses.
         raise DownloadError("its URL cannot be read") from exc
     if url.scheme not in ("http", "https") or not host:
-        raise DownloadError(
-            f"{url.scheme or 'no'}: URL with host {host!r}; allowed are http and https, and a host"
-        )
+        raise DownloadError(f"{url.scheme or 'no'}: URL with host {host!r}; http or https only")
     return url
 
 

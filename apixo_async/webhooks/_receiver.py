@@ -223,7 +223,7 @@ class WebhookReceiver:
     def __repr__(self) -> str:
         if not hasattr(self, "_subscriptions"):
             # Tracebacks show one whose settings were refused.
-            return "<WebhookReceiver without valid settings>"
+            return "<WebhookReceiver that was refused its settings>"
         return (
             f"<WebhookReceiver {self.public_url}, {len(self._subscriptions)} tasks await callbacks>"
         )
