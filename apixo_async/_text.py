@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def printable(text: str) -> str:
     """Replace what could move a terminal's cursor, change its colours or forge a line of a log."""
+    # No control character is printable, nor are the marks that reverse the direction of text.
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)

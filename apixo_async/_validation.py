@@ -96,6 +96,7 @@ def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
             f"provider: {provider!r} given; allowed are {', '.join(map(repr, _PROVIDERS))}"
         )
     if callback_url is not None and not _may_be_called(callback_url):
+        # The URL is not shown: it may hold a token.
         raise ConfigurationError(
             "callback_url: a public https:// URL is allowed, which the service must reach "
             "(plain http is for loopback hosts only)"
@@ -125,7 +126,14 @@ def check_ref(
         ConfigurationError: The model or the id has a wrong form, or a known task of that id belongs
             to another model: its polls would go to a URL that knows no such task.
     """
-    ref = _as_ref(model, task_id)
+    if isinstance(model, TaskRef):
+        if task_id is not None:
+            raise ConfigurationError("attach takes a TaskRef, or a model and a task id")
+        ref = model
+    elif task_id is None:
+        raise ConfigurationError(f"attach: the model and the task id of the task; got {model!r}")
+    else:
+        ref = TaskRef(model, task_id)
     try:
         check_model_name(ref.model)
     except ValueError as exc:
@@ -147,13 +155,3 @@ def check_hook(name: str, hook: Callable[[T], None] | None) -> Callable[[T], Non
     if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
         raise ConfigurationError(f"{name}: {given!r} given; a plain function of one argument")
     return hook
-
-
-def _as_ref(model: str | TaskRef, task_id: str | None) -> TaskRef:
-    if isinstance(model, TaskRef):
-        if task_id is not None:
-            raise ConfigurationError("attach takes a TaskRef, or a model and a task id")
-        return model
-    if task_id is None:
-        raise ConfigurationError(f"attach: the model and the task id of the task; got {model!r}")
-    return TaskRef(model, task_id)

@@ -125,8 +125,8 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 failure = _described(exc)
             else:
                 return
-            # Outside of the handler: else the foreign exception would be its context, and tracebacks
-            # would show the key in it (invariant 7).
+            # Outside of the handler: else the foreign exception would be its context, in which
+            # tracebacks show the key (invariant 7).
             raise failure
 
         return exchange

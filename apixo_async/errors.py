@@ -258,6 +258,7 @@ class SubmitUncertainError(ApixoError):
         return *rebuild, {name: value for name, value in vars(self).items() if name != "task"}
 
     def __copy__(self) -> Self:
+        # `copy` would go through `__reduce__`: each waiter gets a copy, and needs its task.
         twin = type(self).__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__)
         return twin
@@ -331,7 +332,7 @@ class PresumedNotBoughtError(TaskError):
     other tasks were missing, too. The message says which.
     """
 
-    bought: bool | None = False  # type: ignore[assignment]
+    bought: bool | None = False  # type: ignore[assignment]  # the one that bought nothing
 
 
 class DownloadError(ApixoError):

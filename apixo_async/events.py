@@ -16,12 +16,14 @@ class _EventRecord:
     """What all events share: `str` is one line, whatever the service put into the fields."""
 
     __slots__ = ()
+    _line: ClassVar[str] = ""
 
     def __str__(self) -> str:
-        return printable(self._line())
+        return printable(self._words())
 
-    def _line(self) -> str:
-        raise NotImplementedError
+    def _words(self) -> str:
+        # Only the line is a template: braces in the fields stay as they are.
+        return self._line.format(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,9 @@ class LimitReached(_EventRecord):
     """
 
     level: ClassVar[int] = logging.WARNING
+    _line: ClassVar[str] = "the service answered 429: {0.scope} closed, a probe in {0.pause:.1f} s"
     scope: str
     pause: float
-
-    def _line(self) -> str:
-        return f"the service answered 429: {self.scope} closed, a probe in {self.pause:.1f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,10 @@ class EffectiveLimitLowered(_EventRecord):
     """
 
     level: ClassVar[int] = logging.WARNING
+    _line: ClassVar[str] = "repeated 429s: {0.ceiling} of {0.limit} {0.scope} are used from now on"
     scope: str
     ceiling: int
     limit: int
-
-    def _line(self) -> str:
-        return f"repeated 429s: {self.ceiling} of {self.limit} {self.scope} are used from now on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +69,10 @@ class EffectiveLimitRaised(_EventRecord):
     """
 
     level: ClassVar[int] = logging.DEBUG
+    _line: ClassVar[str] = "{0.ceiling} of {0.limit} {0.scope} are tried from now on"
     scope: str
     ceiling: int
     limit: int
-
-    def _line(self) -> str:
-        return f"{self.ceiling} of {self.limit} {self.scope} are tried from now on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +84,11 @@ class ServiceDown(_EventRecord):
     """
 
     level: ClassVar[int] = logging.ERROR
+    _line: ClassVar[str] = (
+        "{0.model} is down, its polls pause until a probe is answered: {0.reason}"
+    )
     model: str
     reason: str
-
-    def _line(self) -> str:
-        return f"{self.model} is down, its polls pause until a probe is answered: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +100,9 @@ class ServiceRecovered(_EventRecord):
     """
 
     level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = "{0.model} is back after {0.after:.0f} s, its polls go on"
     model: str
     after: float
-
-    def _line(self) -> str:
-        return f"{self.model} is back after {self.after:.0f} s, its polls go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +114,12 @@ class CallbacksLost(_EventRecord):
     """
 
     level: ClassVar[int] = logging.WARNING
+    _line: ClassVar[str] = (
+        "tasks in a row that were over before any callback came for them: {0.tasks}; tasks "
+        "are polled as without webhooks until one comes. Check that the service can reach the "
+        "public_url, and that it leads to this process"
+    )
     tasks: int
-
-    def _line(self) -> str:
-        return (
-            f"tasks in a row that were over before any callback came for them: {self.tasks}; tasks "
-            "are polled as without webhooks until one comes. Check that the service can reach the "
-            "public_url, and that it leads to this process"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +127,7 @@ class CallbacksRestored(_EventRecord):
     """After `CallbacksLost`, a callback came: polls wait for callbacks again."""
 
     level: ClassVar[int] = logging.INFO
-
-    def _line(self) -> str:
-        return "callbacks are arriving again: polls wait for them"
+    _line: ClassVar[str] = "callbacks are arriving again: polls wait for them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +135,8 @@ class PollerDied(_EventRecord):
     """A defect ended the poller; every waiter was given the cause (invariant 6)."""
 
     level: ClassVar[int] = logging.CRITICAL
+    _line: ClassVar[str] = "the poller died: {0.reason}; make a new client, and attach to its tasks"
     reason: str
-
-    def _line(self) -> str:
-        return f"the poller died: {self.reason}; make a new client, and attach to its tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +144,13 @@ class ClientOpened(_EventRecord):
     """A client is used for the first time."""
 
     level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = (
+        "client opened for {0.base_url}: {0.concurrent_tasks} tasks at once, "
+        "{0.requests_per_minute} requests a minute"
+    )
     base_url: str
     concurrent_tasks: int
     requests_per_minute: int
-
-    def _line(self) -> str:
-        return (
-            f"client opened for {self.base_url}: {self.concurrent_tasks} tasks at once, "
-            f"{self.requests_per_minute} requests a minute"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +160,7 @@ class ClientClosed(_EventRecord):
     level: ClassVar[int] = logging.INFO
     unfinished: tuple[str, ...]
 
-    def _line(self) -> str:
+    def _words(self) -> str:
         if not self.unfinished:
             return "client closed; no task is unfinished"
         tasks = ", ".join(self.unfinished)
@@ -190,12 +176,10 @@ class TaskSubmitted(_EventRecord):
     """
 
     level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = "{0.model}/{0.task_id} submitted after {0.waited:.2f} s"
     model: str
     task_id: str
     waited: float
-
-    def _line(self) -> str:
-        return f"{self.model}/{self.task_id} submitted after {self.waited:.2f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +187,9 @@ class TaskAttached(_EventRecord):
     """A task of an earlier submit is polled from now on."""
 
     level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = "{0.model}/{0.task_id} attached"
     model: str
     task_id: str
-
-    def _line(self) -> str:
-        return f"{self.model}/{self.task_id} attached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +206,7 @@ class SubmitRefused(_EventRecord):
     reason: str
     again_in: float | None
 
-    def _line(self) -> str:
+    def _words(self) -> str:
         again = "not sent again" if self.again_in is None else f"again in {self.again_in:.1f} s"
         return f"submit of {self.model} refused ({again}): {self.reason}"
 
@@ -239,15 +221,13 @@ class SubmitUncertain(_EventRecord):
     """
 
     level: ClassVar[int] = logging.ERROR
+    _line: ClassVar[str] = (
+        "submit of {0.model} is uncertain, a task may exist: {0.reason}; "
+        "its slot is held for {0.hold:.0f} s"
+    )
     model: str
     reason: str
     hold: float
-
-    def _line(self) -> str:
-        return (
-            f"submit of {self.model} is uncertain, a task may exist: {self.reason}; "
-            f"its slot is held for {self.hold:.0f} s"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +235,9 @@ class TaskOrphaned(_EventRecord):
     """A task was bought after its caller had been cancelled; it is polled all the same."""
 
     level: ClassVar[int] = logging.WARNING
+    _line: ClassVar[str] = "{0.model}/{0.task_id} was bought although its caller was cancelled"
     model: str
     task_id: str
-
-    def _line(self) -> str:
-        return f"{self.model}/{self.task_id} was bought although its caller was cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +245,10 @@ class TaskPolled(_EventRecord):
     """A poll found a task still running."""
 
     level: ClassVar[int] = logging.DEBUG
+    _line: ClassVar[str] = "{0.model}/{0.task_id} is {0.state}"
     model: str
     task_id: str
     state: str
-
-    def _line(self) -> str:
-        return f"{self.model}/{self.task_id} is {self.state}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +266,9 @@ class PollFailed(_EventRecord):
     reason: str
     again_in: float | None
 
-    def _line(self) -> str:
-        again = (
-            "paused until refresh" if self.again_in is None else f"again in {self.again_in:.1f} s"
-        )
+    def _words(self) -> str:
+        pause = self.again_in
+        again = "paused until refresh" if pause is None else f"again in {pause:.1f} s"
         return f"poll of {self.model}/{self.task_id} failed ({again}): {self.reason}"
 
 
@@ -308,17 +283,14 @@ class TaskSettled(_EventRecord):
     """
 
     level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = (
+        "{0.model}/{0.task_id}: {0.outcome} after {0.age:.1f} s and {0.polls} polls"
+    )
     model: str
     task_id: str
     outcome: str
     polls: int
     age: float
-
-    def _line(self) -> str:
-        return (
-            f"{self.model}/{self.task_id}: {self.outcome} after {self.age:.1f} s "
-            f"and {self.polls} polls"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,15 +302,13 @@ class UncertainSubmitResolved(_EventRecord):
     """
 
     level: ClassVar[int] = logging.WARNING
+    _line: ClassVar[str] = (
+        "an uncertain submit of {0.model} had bought {0.task_id}: "
+        "a callback named it after {0.after:.1f} s"
+    )
     model: str
     task_id: str
     after: float
-
-    def _line(self) -> str:
-        return (
-            f"an uncertain submit of {self.model} had bought {self.task_id}: "
-            f"a callback named it after {self.after:.1f} s"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,12 +316,10 @@ class ResultDownloaded(_EventRecord):
     """Every file of a result was saved."""
 
     level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = "{0.model}/{0.task_id}: {0.files} files saved"
     model: str
     task_id: str
     files: int
-
-    def _line(self) -> str:
-        return f"{self.model}/{self.task_id}: {self.files} files saved"
 
 
 Event: TypeAlias = (

@@ -251,16 +251,6 @@ class _DocumentedInput(BaseModel):
         """The model's name, as it stands in the URL."""
         return self.model_id
 
-    @property
-    def kind(self) -> str:
-        """The model, and the fields that drive how long the task takes."""
-        raise NotImplementedError
-
-    @property
-    def price(self) -> Decimal | None:
-        """The documents' price of one such task, in USD."""
-        raise NotImplementedError
-
     def payload(self) -> dict[str, object]:
         """Return the `input` object as it goes over the wire, unset options left out."""
         body = self.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -397,6 +387,7 @@ class FluxKontext(_DocumentedInput):
         validation_alias="safetyTolerance",
         serialization_alias="safetyTolerance",
     )
+    # Strict: pydantic would take "yes" and 1 for True, and a bool above for a number.
     prompt_upsampling: StrictBool | None = Field(
         default=None, validation_alias="promptUpsampling", serialization_alias="promptUpsampling"
     )

@@ -146,16 +146,14 @@ class Downloader:
                 task_id=result.task_id,
             )
         places = await off_loop(partial(plan, result.task_id, target, len(result.urls)))
-        await self._sweep_once(places[0].directory)
+        directory = places[0].directory
+        if directory not in self._swept:
+            self._swept.append(directory)
+            await off_loop(partial(sweep, directory))
         pairs = zip(result.urls, places, strict=True)
         return await _gather(
             result, [asyncio.create_task(self._save(result, *pair, max_bytes)) for pair in pairs]
         )
-
-    async def _sweep_once(self, directory: Path) -> None:
-        if directory not in self._swept:
-            self._swept.append(directory)
-            await off_loop(partial(sweep, directory))
 
     async def _save(
         self, result: Result, url: str, destination: Destination, max_bytes: int
@@ -185,7 +183,11 @@ class Downloader:
         backoff: Backoff | None = None
         while True:
             try:
-                return await self._bounded_try(job)
+                async with self._place(), bound_after(self._timeouts.transfer):
+                    return await self._try(job)
+            except TimeoutError as exc:
+                bound = self._timeouts.transfer
+                raise DownloadError(f"it did not come within {bound:g} s; download again") from exc
             except Again as again:
                 if not job.part.size:
                     # In an outage a thousand files may wait; a process has few file handles.
@@ -198,14 +200,6 @@ class Downloader:
                         again.__cause__ or again
                     )
             await asyncio.sleep(pause)
-
-    async def _bounded_try(self, job: _Job) -> Path:
-        try:
-            async with self._place(), bound_after(self._timeouts.transfer):
-                return await self._try(job)
-        except TimeoutError as exc:
-            bound = self._timeouts.transfer
-            raise DownloadError(f"it did not come within {bound:g} s; download again") from exc
 
     def _place(self) -> asyncio.Semaphore:
         # A client may be used in one event loop after another; a semaphore belongs to one.

@@ -119,6 +119,7 @@ class Source:
         reachable: Reachable,
     ) -> None:
         self._transport = transport
+        # Uncompressed, as a compressed body cannot be resumed: see `Transfer.encoded`.
         self._headers = {
             "Accept": "*/*",
             "Accept-Encoding": "identity",
@@ -249,6 +250,7 @@ def failure(exc: Exception) -> Again | DownloadError:
         return DownloadError(str(fault))
     text = re.sub(r"\?\S+", "?...", str(exc))  # It may quote a signed URL.
     words = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    # An OSError may come from the network, even one that is a ValueError as well.
     hopeless = isinstance(exc, _HOPELESS) and not isinstance(exc, OSError)
     return DownloadError(words) if hopeless else Again(words)
 

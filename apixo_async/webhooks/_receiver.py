@@ -201,7 +201,14 @@ class WebhookReceiver:
         if is_own and intent.id not in self._left:
             return 200  # The task is over.
         if task_id is not None:
-            self._remember(intent, task_id)
+            # A restarted process may open the intent soon, and the service sends this callback
+            # again only after 30 s, 2 min and 10 min.
+            is_new = self._early.get(intent.id) != task_id
+            self._early[intent.id] = task_id
+            if len(self._early) > MOST_KNOWN:
+                self._early.popitem(last=False)
+            if is_new and self._on_unknown is not None:
+                guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
         if is_own:
             # What a journal keeps has to come again until its claim is noted there.
             return 503 if intent.kept else 200
@@ -209,16 +216,6 @@ class WebhookReceiver:
         # for each other, a missing callback proves nothing.
         self._is_shared = True
         return 503
-
-    def _remember(self, intent: tokens.Intent, task_id: str) -> None:
-        # A restarted process may open the intent soon, and the service sends this callback again
-        # only after 30 s, 2 min and 10 min.
-        is_new = self._early.get(intent.id) != task_id
-        self._early[intent.id] = task_id
-        if len(self._early) > MOST_KNOWN:
-            self._early.popitem(last=False)
-        if is_new and self._on_unknown is not None:
-            guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
 
     def __repr__(self) -> str:
         if not hasattr(self, "_subscriptions"):
