@@ -238,7 +238,7 @@ def _next(here: httpx2.URL, location: str | None) -> httpx2.URL:
         url = read_url(str(here.join(location)))
     except (httpx2.InvalidURL, ValueError) as exc:  # A ValueError: brackets without an address.
         raise DownloadError(f"{shown(here)} redirects to a text that is no URL") from exc
-    # RFC 9110, 15.4 leaves the choice to the client: the file would come without a proof of origin.
+    # RFC 9110, 15.4 leaves this to the client: over plain http the network could replace the file.
     if here.scheme == "https" and url.scheme == "http":
         raise DownloadError(f"{shown(here)} redirects to plain http")
     return url

@@ -27,7 +27,7 @@ NEIGHBOUR: Final = seal(Intent("a5" * 16, "gpt-image-2", LATEST), SIGNER)
 
 
 class Known(Watched):
-    """A watched receiver whose open ticket has the known token."""
+    """A watched receiver whose open subscription has the known token."""
 
     async def open_known(self) -> None:
         """Open it."""
@@ -36,7 +36,7 @@ class Known(Watched):
 
     @property
     def untouched(self) -> bool:
-        """Whether nobody was told, and the same ticket is open."""
+        """Whether nothing was passed on, and the same subscription is open."""
         return not self.told and [*self.receiver._subscriptions] == [ID]
 
 

@@ -25,7 +25,7 @@ METHODS = ["POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 @dataclass
 class Watched:
-    """A receiver with one open ticket, and everything that it ever told anybody."""
+    """A receiver with one open subscription, and all that it ever passed on."""
 
     polls: list[str | None] = field(default_factory=list)
     unknown: list[TaskRef] = field(default_factory=list)
@@ -34,13 +34,13 @@ class Watched:
         self.receiver = WebhookReceiver(URL, SECRET, on_unknown=self.unknown.append)
 
     def open(self) -> CallbackSubscription:
-        """Open a ticket; needs a running loop."""
+        """Open a subscription; needs a running loop."""
         self.subscription = self.receiver.inbox().open("gpt-image-1", 3_600.0, self.polls.append)
         return self.subscription
 
     @property
     def token(self) -> str:
-        """The ticket's token."""
+        """The subscription's token."""
         return self.subscription.url.rpartition("/")[2]
 
     @property
@@ -158,7 +158,7 @@ def _foreign() -> st.SearchStrategy[str]:
 
 
 def forgeries(good: str) -> st.SearchStrategy[Forgery]:
-    """Return requests that must cause nothing, given the token of an open ticket.
+    """Return requests that must cause nothing, given the token of an open subscription.
 
     Under a right token every body counts: such a request is forged by another method alone.
     """

@@ -1,4 +1,4 @@
-"""Callbacks reach whom they are for, on his loop, and cause few polls."""
+"""Callbacks reach the client that they are for, on its loop, and cause few polls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Polls = list[tuple[float, str | None]]
 
 
 class Office:
-    """A desk whose polls are noted with their times."""
+    """An inbox whose polls are noted with their times."""
 
     def __init__(self) -> None:
         numbers = itertools.count()
@@ -35,7 +35,7 @@ class Office:
         self.polls: Polls = []
 
     def open(self) -> CallbackSubscription:
-        """Open a ticket that notes."""
+        """Open a subscription that notes."""
         return self.inbox.open("m", 60.0, self.note)
 
     def note(self, task_id: str | None) -> None:
@@ -141,8 +141,8 @@ async def test_an_endless_stream_of_callbacks() -> None:
     assert min(b - a for a, b in itertools.pairwise(times)) >= SPACING - 1e-9
 
 
-async def test_a_closed_ticket() -> None:
-    """A closed ticket causes no poll, nor does one that was waiting; closing again is harmless."""
+async def test_a_closed_subscription() -> None:
+    """A closed one causes no poll, nor does one that was waiting; closing again is harmless."""
     office = Office()
     subscription = office.open()
     subscription.receive("t")
@@ -155,8 +155,8 @@ async def test_a_closed_ticket() -> None:
     assert office.subscriptions == {}
 
 
-async def test_a_ticket_closed_by_its_own_poll() -> None:
-    """Whoever closes a ticket while it is told of a callback is told of no other."""
+async def test_a_subscription_closed_by_its_own_poll() -> None:
+    """A subscription that is closed during its poll causes no other."""
     office = Office()
     told: list[str | None] = []
 
@@ -171,8 +171,8 @@ async def test_a_ticket_closed_by_its_own_poll() -> None:
     assert told == ["a"]
 
 
-async def test_a_closed_desk() -> None:
-    """A client that is closed closes its tickets, and nobody else's."""
+async def test_a_closed_inbox() -> None:
+    """A client that is closed closes its subscriptions, and nobody else's."""
     office, other = Office(), Office()
     other.inbox.subscriptions = other.subscriptions = office.subscriptions
     mine, yours = office.open(), other.inbox.open("m", 60.0, other.note, intent_id="yours")
@@ -183,8 +183,8 @@ async def test_a_closed_desk() -> None:
     assert (len(office.polls), len(other.polls)) == (0, 1)
 
 
-async def test_a_ticket_that_was_opened_anew() -> None:
-    """An intent opened again belongs to its new ticket: the old one's end does not close it."""
+async def test_a_subscription_that_was_opened_anew() -> None:
+    """An intent opened again belongs to the new one: the end of the old one does not close it."""
     office = Office()
     old = office.open()
     new = office.inbox.open("m", 60.0, office.note, intent_id=old.id)
@@ -229,8 +229,8 @@ def test_a_callback_after_the_loop() -> None:
     assert polls == []
 
 
-async def test_what_a_ticket_shows() -> None:
-    """A ticket's repr holds no URL: who knows that can call."""
+async def test_what_a_subscription_shows() -> None:
+    """A subscription's repr holds no URL: who knows that can call."""
     subscription = Office().inbox.open("m", 1.0, lambda _: None, intent_id="0123456789abcdef")
     assert repr(subscription) == "<CallbackSubscription 01234567, polled, 0 polls>"
 

@@ -24,7 +24,7 @@ from ..support.requests import BODY, SECRET, URL, Watched, status_of
 
 @pytest.fixture
 async def watched() -> Watched:
-    """Open a ticket on a receiver that is watched."""
+    """Open a subscription on a receiver that is watched."""
     made = Watched()
     made.open()
     return made
@@ -220,7 +220,7 @@ async def test_a_task_that_is_over(watched: Watched) -> None:
 
 
 async def test_parse(watched: Watched) -> None:
-    """A receiver that only records needs no loop, no client and no ticket."""
+    """A receiver that only records needs no loop, no client and no subscription."""
     assert WebhookReceiver(URL, SECRET).parse(watched.token, BODY) == TaskRef(
         "gpt-image-1", "task_1"
     )

@@ -18,7 +18,7 @@ from ..support.requests import BODY, METHODS, SECRET, Watched
 
 @pytest.fixture
 async def watched() -> Watched:
-    """Open a ticket on a receiver that is watched."""
+    """Open a subscription on a receiver that is watched."""
     made = Watched()
     made.open()
     return made
