@@ -97,7 +97,7 @@ class WebhookReceiver:
             self._on_unknown = check_hook("on_unknown", on_unknown)
         except ConfigurationError as error:
             # Crash reporters show the local variables of frames, of this one and of those below it:
-            # no secret may be left there (invariant 7).
+            # no secret may be left there.
             secret, previous_secrets = b"", ()
             raise error.with_traceback(None) from None
         self._subscriptions: dict[str, CallbackSubscription] = {}

@@ -61,7 +61,7 @@ class Signer:
     def __init__(self, secret: bytes) -> None:
         # A key for this purpose only: nothing that the secret signs elsewhere is a token.
         key = hmac.digest(secret, _PURPOSE, "sha256")
-        # In a closure: crash reporters and debuggers show the attributes of objects (invariant 7).
+        # In a closure: crash reporters and debuggers show the attributes of objects.
         self.__sign: Callable[[bytes], bytes] = lambda text: hmac.digest(key, text, "sha256")
 
     def sign(self, text: bytes) -> bytes:
