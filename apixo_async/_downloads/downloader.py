@@ -233,13 +233,11 @@ class Downloader:
         if status in _TRANSIENT or status >= 500:
             asked = parse_retry_after(response.headers.get("retry-after"), self._now()) or 0.0
             raise Again(words, after=min(asked, _LONGEST_RETRY_AFTER))
-        if status in _GONE or (status == 403 and self._is_old(result)):
+        created_at = result.created_at
+        is_old = created_at is not None and self._now() - created_at > _SHORTER_LIFETIME
+        if status in _GONE or (status == 403 and is_old):
             raise ResultExpiredError(f"{words}: it is no longer stored; {_ADVICE}")
         raise DownloadError(f"{words}; attach to the task for fresh URLs")
-
-    def _is_old(self, result: Result) -> bool:
-        created_at = result.created_at
-        return created_at is not None and self._now() - created_at > _SHORTER_LIFETIME
 
 
 async def _gather(result: Result, tasks: Sequence[asyncio.Task[Path]]) -> list[Path]:

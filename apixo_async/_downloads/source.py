@@ -145,7 +145,8 @@ class Source:
                     yield response
                     return
             finally:
-                await _close(response)
+                with anyio.move_on_after(_CLOSING), contextlib.suppress(Exception):
+                    await response.aclose()
             here = _next(here, response.headers.get("location"))
             self._check(here)
         raise DownloadError(f"{shown(first)} redirects more than {MAX_REDIRECTS} times")
@@ -253,8 +254,3 @@ def failure(exc: Exception) -> Again | DownloadError:
     # An OSError may come from the network, even one that is a ValueError as well.
     hopeless = isinstance(exc, _HOPELESS) and not isinstance(exc, OSError)
     return DownloadError(words) if hopeless else Again(words)
-
-
-async def _close(response: httpx2.Response) -> None:
-    with anyio.move_on_after(_CLOSING), contextlib.suppress(Exception):
-        await response.aclose()
