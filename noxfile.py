@@ -250,7 +250,7 @@ def soak(session: nox.Session) -> None:
             *("webhook_forgeries", "webhook_servers", "webhook_tasks"),
         ),
         "stories": ("ceilings", "map_lives", "simulation"),
-        "webhooks": ("asgi",),
+        "webhooks": ("servers_asgi",),
     }
     files = [f"tests/{place}/test_{name}.py" for place in suites for name in suites[place]]
     others = ("-m", "long", *(f"--ignore={file}" for file in files))
