@@ -10,20 +10,21 @@ import os
 import signal
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Final
 
-from apixo_async.testing.api import KEY
 from apixo_async.testing.faults import Fault
+from apixo_async.testing.options import KEY
 from apixo_async.testing.process import KEY_VARIABLE
-from apixo_async.testing.server import serve
+from apixo_async.testing.server import serve_forever
 from apixo_async.testing.simulator import Simulator
 
-_KEPT = 10_000  # exchanges that a served simulator keeps, unless told otherwise
+_KEPT: Final = 10_000  # exchanges that a served simulator keeps by default: it may run for days
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM; the first line of output is the base URL."""
     options = _parser().parse_args(arguments)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_serve(options))
 
 
@@ -65,12 +66,11 @@ async def _serve(options: argparse.Namespace) -> None:
     simulator = Simulator(key=os.environ.get(KEY_VARIABLE) or KEY, **settings)
     if latency > 0:
         simulator.faults.during(-math.inf, math.inf, Fault.delay(latency))
-    ended = asyncio.Event()
+    serving = asyncio.current_task()
+    assert serving is not None
     with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    async with serve(simulator, host, port) as url:
-        print(url, flush=True)
-        await ended.wait()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    await serve_forever(simulator, host, port, started=lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":

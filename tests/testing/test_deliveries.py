@@ -381,7 +381,7 @@ async def test_callbacks_into_an_asgi_app() -> None:
 
 
 async def test_without_a_receiver_nothing_is_posted() -> None:
-    """In process callbacks go nowhere until somebody says where to, and not any more after that."""
+    """In process callbacks go nowhere before a receiver is given, and nowhere once it is not."""
     simulator = Simulator(durations=10.0)
     await submit(simulator)
     await asyncio.sleep(100)
@@ -393,7 +393,7 @@ async def test_without_a_receiver_nothing_is_posted() -> None:
     await asyncio.sleep(1_000)
     assert receiver.requests == []
     assert {one.error for one in simulator.callbacks.log} == {
-        "RuntimeError: nothing carries callbacks any more"
+        "RuntimeError: no receiver any more: deliver_to was given None"
     }
     assert simulator.callbacks.counts.tasks == 2
 

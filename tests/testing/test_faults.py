@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from apixo_async.testing.exchanges import Reply
 from apixo_async.testing.faults import Fault, framed
-from apixo_async.testing.replies import Reply
 
 CARRIED_OUT = [
     (Fault.none(), True, "answer"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from apixo_async.testing.exchanges import Kind
 from apixo_async.testing.faults import HEALTHY, Fault, Script
-from apixo_async.testing.replies import Kind
 
 A, B, C = Fault.status(500), Fault.html(502), Fault.lost_answer()
 

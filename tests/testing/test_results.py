@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 
 from apixo_async.testing import results
-from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.replies import Call, Reply
+from apixo_async.testing.exchanges import Call, Reply
 from apixo_async.testing.results import Results
+from apixo_async.testing.tasks import SimulatedTask
 
 
 def task(name: str = "task_1", **fields: object) -> SimulatedTask:

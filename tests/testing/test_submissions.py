@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from apixo_async.testing.replies import Call, Refusal
+from apixo_async.testing.exchanges import Call, Refusal
 from apixo_async.testing.submissions import DEFAULT_PRICE, Submission, parse_submission
 
 IMAGE_1 = {"mode": "gpt-image-1", "prompt": "p", "aspect_ratio": "3:2", "num_images": 2}

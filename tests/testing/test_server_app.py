@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from apixo_async.testing.app import make_app
 from apixo_async.testing.faults import Fault
+from apixo_async.testing.server import make_app
 from apixo_async.testing.simulator import Simulator
 
 BALANCE = "/api/v1/apikeys/current-balance"

@@ -1,0 +1,89 @@
+"""The options of a simulator, checked once; `Simulator` documents each of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Literal, TypeAlias
+
+from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
+from apixo_async.testing.exchanges import MODEL_NAME
+
+DurationOf: TypeAlias = float | Callable[[str, dict[str, object], random.Random], float]
+NoCredit: TypeAlias = Literal["402", "400"]
+
+KEY: Final = "test-key"
+
+#: Parts of the tasks that do not overlap.
+_EXCLUSIVE: Final = ("lost_callbacks", "early_callbacks", "duplicate_callbacks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorOptions:
+    """The keywords of `Simulator`, with the same names and defaults, for the parts that need them.
+
+    Raises:
+        ValueError: An option is out of its bounds.
+    """
+
+    seed: int = 0
+    speed: float = 1.0
+    key: str = KEY
+    balance: Decimal = Decimal(1000)
+    keys: Mapping[str, Decimal] | None = None
+    no_credit: NoCredit = "402"
+    models: Collection[str] | None = None
+    concurrent_tasks: int = CONCURRENT_TASKS
+    requests_per_minute: int = REQUESTS_PER_MINUTE
+    retry_after: float | None = None
+    durations: DurationOf | None = None
+    failure_rate: float = 0.0
+    lost_callbacks: float = 0.0
+    early_callbacks: float = 0.0
+    duplicate_callbacks: float = 0.0
+    processing_callbacks: float = 0.0
+    callback_delay: float = 0.0
+    callback_spread: float = 0.0
+    # 15 days, as the models' pages have it; another page has 24 hours.
+    result_lifetime: float = RESULT_LIFETIME
+    expired_status: Literal[404, 410] = 404
+    longest_side: int = 256
+    keep_log: int | None = None
+    clock: Callable[[], float] | None = None
+    epoch: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check("speed", "above 0", lambda value: value > 0)
+        self._check("no_credit", "402 or 400", lambda value: value in ("402", "400"))
+        for name in ("failure_rate", "processing_callbacks", *_EXCLUSIVE):
+            self._check(name, "0 to 1", lambda value: 0 <= value <= 1)
+        together = sum(getattr(self, name) for name in _EXCLUSIVE)
+        if together > 1 + 1e-9:  # three times a third, in floats
+            raise ValueError(f"{' + '.join(_EXCLUSIVE)}: {together:g} given; allowed is 0 to 1")
+        for name in ("callback_delay", "callback_spread"):
+            self._check(name, "0 or more", lambda value: value >= 0)
+        for name in ("concurrent_tasks", "requests_per_minute"):
+            self._check(name, "1 or more", lambda value: value >= 1)
+        if self.models is not None:
+            known_models(self.models)
+
+    def _check(self, name: str, bounds: str, is_allowed: Callable[[Any], bool]) -> None:
+        value = getattr(self, name)
+        if not is_allowed(value):
+            raise ValueError(f"{name}: {value} given; allowed is {bounds}")
+
+
+def known_models(models: Collection[str]) -> frozenset[str]:
+    """Return the names of models as a set.
+
+    Raises:
+        ValueError: A name could not stand in a path, or a single string was given.
+    """
+    if isinstance(models, str):
+        raise ValueError(f"models: {models!r} given; allowed is a collection of names")
+    for model in models:
+        if not MODEL_NAME.fullmatch(model):
+            raise ValueError(f"models: {model!r} given; allowed are names that stand in a path")
+    return frozenset(models)
