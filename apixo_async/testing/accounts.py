@@ -6,7 +6,6 @@ import hashlib
 import heapq
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -18,8 +17,8 @@ class Account:
     """One key's balance and use.
 
     A request belongs to every window of 60 s, ``[t, t + 60)``, that holds its arrival: the
-    documentation has a limit per minute and no word on where minutes begin, and this reading of it
-    is the strictest.
+    documentation has a limit per minute and leaves open where minutes begin, and this reading is
+    the strictest.
     """
 
     def __init__(self, name: str, balance: Decimal) -> None:
@@ -75,32 +74,24 @@ class Accounts:
 SECONDS: Final = 180
 
 
-@dataclass(slots=True)
-class _Second:
-    second: int
-    requests: int
-    tasks: int
-
-
 class LimitHistory:
     """The highest use of both limits in each of the last 180 seconds, of the busiest account."""
 
     def __init__(self) -> None:
-        self._seconds: deque[_Second] = deque(maxlen=SECONDS)
+        self._seconds: dict[int, tuple[int, int]] = {}
 
     def note(self, account: Account, now: float) -> None:
         """Note the use of an account at ``now``."""
-        second = int(now)
-        if not self._seconds or self._seconds[-1].second != second:
-            self._seconds.append(_Second(second, 0, 0))
-        last = self._seconds[-1]
-        last.requests = max(last.requests, account.requests(now))
-        last.tasks = max(last.tasks, account.tasks(now))
+        requests, tasks = self._seconds.get(int(now), (0, 0))
+        used = max(requests, account.requests(now)), max(tasks, account.tasks(now))
+        self._seconds[int(now)] = used
+        if len(self._seconds) > SECONDS:
+            del self._seconds[next(iter(self._seconds))]
 
     def since(self, now: float) -> list[tuple[float, int, int]]:
         """Return (age in seconds, requests of 60 s, tasks at once), the oldest first."""
         return [
-            (round(now - entry.second, 3), entry.requests, entry.tasks)
-            for entry in self._seconds
-            if now - entry.second <= SECONDS
+            (round(now - second, 3), *used)
+            for second, used in self._seconds.items()
+            if now - second <= SECONDS
         ]

@@ -26,7 +26,7 @@ class Callback:
         early: The submit is answered only after the first attempt; unless its duration is
             scripted, the task is over at once.
         copies: How many times the callback is posted; each copy is redelivered by itself.
-        processing: Whether another callback says ``processing`` when the task starts.
+        processing: Whether another callback, with ``processing``, is posted when the task starts.
         delay: Seconds, before ``speed``, from the start or end of the task to the first attempt to
             post it; drawn unless given, and none for an early callback.
 

@@ -12,6 +12,7 @@ from typing import Final, cast
 import httpx2
 
 from apixo_async.testing.callbacks import LIMIT, REDELIVERY, SHORTEST_LIMIT, Attempt, CallbackLog
+from apixo_async.testing.options import SimulatorOptions
 from apixo_async.testing.tasks import SimulatedTask
 
 _HEADERS: Final = {"content-type": "application/json", "user-agent": "apixo-simulator"}
@@ -38,19 +39,21 @@ class Deliveries:
 
     Args:
         callbacks: What becomes of them, and where they are logged.
-        speed: Divides delays, and the receivers' limit down to 5 s.
+        options: Their ``speed`` divides delays, and the receivers' limit down to 5 s.
         clock: The service's clock in seconds.
 
     Attributes:
         transport: What posts go through; None posts nothing, unless `on_sockets` is entered.
     """
 
-    def __init__(self, callbacks: CallbackLog, speed: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, callbacks: CallbackLog, options: SimulatorOptions, clock: Callable[[], float]
+    ) -> None:
         self.transport: httpx2.AsyncBaseTransport | None = None
         self._callbacks = callbacks
-        self._speed = speed
+        self._speed = options.speed
         self._clock = clock
-        self._limit = max(SHORTEST_LIMIT, LIMIT / speed)
+        self._limit = max(SHORTEST_LIMIT, LIMIT / options.speed)
         self._timers: dict[_Delivery, asyncio.TimerHandle] = {}
         self._posts: set[asyncio.Task[None]] = set()
         self._sockets: _Sockets | None = None
@@ -240,7 +243,7 @@ async def _post(transport: httpx2.AsyncBaseTransport, delivery: _Delivery) -> in
     request = httpx2.Request("POST", delivery.url, headers=_HEADERS, content=delivery.content)
     response = await transport.handle_async_request(request)
     try:
-        # An answer counts once all of it is there, whatever it says.
+        # An answer counts once its whole body is there; the body itself is ignored.
         async for _ in cast("AsyncIterable[bytes]", response.stream):
             pass
     finally:

@@ -146,8 +146,8 @@ class Refusal(Exception):  # a signal inside the simulator, not an error of its 
     def reply(self) -> Reply:
         """Return the error with its code as HTTP status and in the envelope, and null data.
 
-        No page says that both codes always agree, and samples of errors have null data, no data,
-        or an object with ``error``. `Fault.status` makes the other forms.
+        The documentation leaves open whether both codes always agree; its samples of errors have
+        null data, no data, or an object with ``error``. `Fault.status` gives the other forms.
         """
         body = {"code": self.code, "message": self.message, "data": None}
         return as_json(body, status=self.code, headers=self.headers)

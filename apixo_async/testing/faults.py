@@ -1,4 +1,4 @@
-"""What can go wrong with an exchange, and the script that says when."""
+"""What can go wrong with an exchange, and the script of when it does."""
 
 from __future__ import annotations
 

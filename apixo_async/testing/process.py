@@ -14,8 +14,8 @@ from typing import IO, Final, TypedDict, Unpack, cast
 from apixo_async.testing.options import KEY, known_models
 
 KEY_VARIABLE: Final = "APIXO_SIMULATOR_KEY"
-_STARTING = 30.0  # seconds until the second process must have said where it listens
-_ENDING = 5.0  # seconds that it may take to end when asked
+_STARTING = 30.0  # seconds until the second process must have printed its base URL
+_ENDING = 5.0  # seconds that it may take to end after SIGTERM
 
 
 class ProcessOptions(TypedDict, total=False):

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from apixo_async.testing.exchanges import Call, Reply
+from apixo_async.testing.options import SimulatorOptions
 from apixo_async.testing.submissions import FileType
 from apixo_async.testing.tasks import SimulatedTask
 
@@ -99,26 +100,18 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class Results:
-    """Draw, keep and serve the files of tasks.
+    """Draw, keep and serve the files of tasks."""
 
-    Args:
-        longest: Pixels of the longer side.
-        lifetime: Seconds from the end of a task until its files are gone.
-        expired_status: The HTTP status of a file that is gone.
-    """
-
-    def __init__(self, longest: int, lifetime: float, expired_status: int) -> None:
-        self._longest = longest
-        self._lifetime = lifetime
-        self._expired_status = expired_status
+    def __init__(self, options: SimulatorOptions) -> None:
+        self._options = options
         self._files: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
     def reply(self, task: SimulatedTask | None, index: int, call: Call, now: float) -> Reply:
         """Return the answer to a request for one file of a task."""
         if task is None or task.state(now) != "success" or index >= task.images:
             return _missing(404)
-        if now >= task.ends + self._lifetime:
-            return _missing(self._expired_status)
+        if now >= task.ends + self._options.result_lifetime:
+            return _missing(self._options.expired_status)
         return _ranged(self.content(task, index), task, index, call)
 
     def content(self, task: SimulatedTask, index: int) -> bytes:
@@ -128,7 +121,7 @@ class Results:
         if found is None:
             names = ("aspect_ratio", "aspect", "ratio")  # the last two are other models' spellings
             ratio = next((task.input[name] for name in names if name in task.input), None)
-            size = size_of(ratio, self._longest)
+            size = size_of(ratio, self._options.longest_side)
             seed = f"{task.model}/{task.id}/{index}"
             found = self._files[key] = draw(seed, task.prompt, size, task.file_type)
         self._files.move_to_end(key)

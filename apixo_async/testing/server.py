@@ -41,17 +41,9 @@ async def serve_forever(
     *,
     started: Callable[[str], object],
 ) -> None:
-    """Serve ``simulator`` as `serve` does, until this is cancelled.
+    """Serve ``simulator`` until this is cancelled; for the rest, see `serve`.
 
-    Args:
-        simulator: The service.
-        host: Where to listen.
-        port: 0 takes a free one.
-        started: Called with the base URL once requests are answered.
-
-    Raises:
-        OSError: The port cannot be taken.
-        RuntimeError: Starlette or uvicorn is missing; the message names the extra.
+    ``started`` is called with the base URL once requests are answered.
     """
     async with serve(simulator, host, port) as url:
         started(url)
@@ -101,7 +93,7 @@ async def serve(
 #: which containers reach their host.
 _LOCAL_NAMES: Final = (".localhost", ".internal", ".local", ".test")
 
-_REFUSED: Final = b"this simulator answers under an address, a name without a dot, or its --host"
+_REFUSED: Final = "this simulator answers under an address, a name without a dot, or its --host"
 
 
 def is_own_host(header: str, own: str) -> bool:
@@ -135,10 +127,9 @@ class OwnHosts:
         if is_own_host(header, self._own):
             await self._app(scope, receive, send)
             return
-        length = str(len(_REFUSED)).encode()
-        headers = [(b"content-type", b"text/plain"), (b"content-length", length)]
-        await send({"type": "http.response.start", "status": 421, "headers": headers})
-        await send({"type": "http.response.body", "body": _REFUSED})
+        from starlette.responses import PlainTextResponse
+
+        await PlainTextResponse(_REFUSED, 421)(scope, receive, send)
 
 
 def make_app(simulator: Simulator) -> Starlette:
@@ -230,16 +221,16 @@ class _Connection:
 
     async def finish(self, fault: Fault, reply: Reply | None) -> None:
         """Answer, or end the connection in the fault's way."""
+        from starlette.responses import Response
+
         if fault.end in ("hang", "unreachable"):
             await self._until_gone()
         elif fault.end != "answer" or reply is None:
             await self._cut(reset=fault.end != "close")
         elif fault.keep is None and fault.framed:
-            lines, _ = framed(reply, fault)
-            headers = [(name.encode("latin-1"), lines[name].encode("latin-1")) for name in lines]
-            head = {"type": "http.response.start", "status": reply.status, "headers": headers}
-            await self._send(head)
-            await self._send({"type": "http.response.body", "body": reply.body})
+            headers, _ = framed(reply, fault)
+            response = Response(reply.body, reply.status, headers)
+            await response(self._scope, self._receive, self._send)
         else:
             await self._answer_in_part(reply, fault)
 

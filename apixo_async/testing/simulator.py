@@ -95,9 +95,9 @@ class Simulator:
         key: The one key, unless ``keys`` is given.
         balance: What ``key`` has, in USD.
         keys: Keys with their balances in USD. Any other key is answered 401.
-        no_credit: Which of the documents' forms "no credit" takes: 402, or 400 with the message
-            "Insufficient credits".
-        models: The only models there are; any other is answered 404. None knows every name.
+        no_credit: The answer to a submit beyond the balance, which the documentation has in two
+            forms: 402, or 400 with the message "Insufficient credits".
+        models: The only models that exist; any other is answered 404. With None, all names exist.
         concurrent_tasks: Tasks of one key at once; a submit beyond is answered 429.
         requests_per_minute: Requests of one key in any 60 s, counted at their arrival; one beyond
             is answered 429. Requests answered 429, requests with an unknown key and downloads do
@@ -110,8 +110,8 @@ class Simulator:
         early_callbacks: The part that is over at once, unless its duration is scripted, and whose
             submit is answered only after the first post.
         duplicate_callbacks: The part that is posted twice. No task is in two of these three parts.
-        processing_callbacks: The part of all, 0 to 1, with another post that says ``processing``.
-        callback_delay: Seconds, before ``speed``, from what a callback tells to its first post.
+        processing_callbacks: The part of all, 0 to 1, with another post of state ``processing``.
+        callback_delay: Seconds, before ``speed``, from a task's start or end to the first post.
         callback_spread: Up to how many seconds more are drawn for each post, so that some overtake
             others.
         result_lifetime: Seconds from the end of a task until its files are gone.
@@ -188,11 +188,11 @@ class Simulator:
         )
         self.faults = Script()
         self.callbacks = CallbackLog(self.options)
-        self.deliveries = Deliveries(self.callbacks, speed, self.now)
+        self.deliveries = Deliveries(self.callbacks, self.options, self.now)
         self.accounts = Accounts({key: balance} if keys is None else keys)
         self.history = LimitHistory()
         self._tasks = Tasks(self.options)
-        self._results = Results(longest_side, result_lifetime, expired_status)
+        self._results = Results(self.options)
         self._log = Log(keep_log)
         self._epoch = epoch
 
@@ -399,7 +399,7 @@ class Simulator:
         return most_in_window(self._log, seconds)
 
     def count(self, kind: Kind | None = None) -> int:
-        """Return how many requests arrived; connections never made are none."""
+        """Return how many requests arrived; connections that were not made do not count."""
         return self._log.total(kind)
 
     def statistics(self) -> SimulatorStatistics:

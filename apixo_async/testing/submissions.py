@@ -72,13 +72,13 @@ def parse_submission(model: str, call: Call) -> Submission:
         if not isinstance(fields, dict):
             raise Refusal(400, "input is required and must be an object")
         fields = cast("dict[str, object]", fields)
-        made = _validated(model, fields)
-        images = made.num_images if isinstance(made, GptImage1) else fields.get("num_images")
+        parsed = _validated(model, fields)
+        images = parsed.num_images if isinstance(parsed, GptImage1) else fields.get("num_images")
         return Submission(
             model=model,
             fields=fields,
-            kind=made.kind,
-            price=DEFAULT_PRICE if made.price is None else made.price,
+            kind=parsed.kind,
+            price=DEFAULT_PRICE if parsed.price is None else parsed.price,
             request_type=request_type,
             callback_url=callback_url,
             # Newer pages no longer have it; it is taken where it comes.
@@ -144,16 +144,16 @@ def _validated(model: str, fields: dict[str, object]) -> Input:
         with warnings.catch_warnings():
             # What only other pages bound is a warning of the client, and allowed by the service.
             warnings.simplefilter("ignore", InputWarning)
-            made = from_dict(model, fields)
+            parsed = from_dict(model, fields)
     except ValidationError as exc:
         problems = exc.errors(include_url=False, include_context=False, include_input=False)
         found = [f"{'.'.join(map(str, ('input', *one['loc'])))}: {one['msg']}" for one in problems]
         raise Refusal(400, "; ".join(found)) from None
     except ValueError as exc:
         raise Refusal(400, str(exc)) from None
-    if isinstance(made, GptImage1) and type(fields["num_images"]) is not int:  # such as 4.0
+    if isinstance(parsed, GptImage1) and type(fields["num_images"]) is not int:  # such as 4.0
         raise Refusal(400, "input.num_images: Input should be 1, 2 or 4")
-    return made
+    return parsed
 
 
 def _check_names(model: str, fields: Mapping[str, object]) -> None:

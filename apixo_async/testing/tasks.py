@@ -64,7 +64,7 @@ class SimulatedTask:
     """One task of the simulated service; times are seconds of the service's clock.
 
     Attributes:
-        id: As the documents write it, ``task_`` and eight digits.
+        id: As the documentation has it, ``task_`` and eight digits.
         model: The name in the submit's path.
         input: The submit's ``input`` object, as it came.
         kind: What drives the duration, such as ``gpt-image-2/4k``.
@@ -81,7 +81,7 @@ class SimulatedTask:
         request_type: ``async`` or ``callback``.
         callback_url: Where to post callbacks to, if it is in callback mode.
         callback: What becomes of these callbacks; None in async mode.
-        provider: None where the submit did not say.
+        provider: None where the submit named none.
     """
 
     id: str
