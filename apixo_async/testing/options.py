@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
-from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
 from apixo_async.testing.exchanges import MODEL_NAME
 
 DurationOf: TypeAlias = float | Callable[[str, dict[str, object], random.Random], float]
@@ -22,37 +21,36 @@ _EXCLUSIVE: Final = ("lost_callbacks", "early_callbacks", "duplicate_callbacks")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
-    """The keywords of `Simulator`, with the same names and defaults, for the parts that need them.
+    """The keywords of a `Simulator`, whose signature has their defaults, for its parts.
 
     Raises:
         ValueError: An option is out of its bounds.
     """
 
-    seed: int = 0
-    speed: float = 1.0
-    key: str = KEY
-    balance: Decimal = Decimal(1000)
-    keys: Mapping[str, Decimal] | None = None
-    no_credit: NoCredit = "402"
-    models: Collection[str] | None = None
-    concurrent_tasks: int = CONCURRENT_TASKS
-    requests_per_minute: int = REQUESTS_PER_MINUTE
-    retry_after: float | None = None
-    durations: DurationOf | None = None
-    failure_rate: float = 0.0
-    lost_callbacks: float = 0.0
-    early_callbacks: float = 0.0
-    duplicate_callbacks: float = 0.0
-    processing_callbacks: float = 0.0
-    callback_delay: float = 0.0
-    callback_spread: float = 0.0
-    # 15 days, as the models' pages have it; another page has 24 hours.
-    result_lifetime: float = RESULT_LIFETIME
-    expired_status: Literal[404, 410] = 404
-    longest_side: int = 256
-    keep_log: int | None = None
-    clock: Callable[[], float] | None = None
-    epoch: float | None = None
+    seed: int
+    speed: float
+    key: str
+    balance: Decimal
+    keys: Mapping[str, Decimal] | None
+    no_credit: NoCredit
+    models: Collection[str] | None
+    concurrent_tasks: int
+    requests_per_minute: int
+    retry_after: float | None
+    durations: DurationOf | None
+    failure_rate: float
+    lost_callbacks: float
+    early_callbacks: float
+    duplicate_callbacks: float
+    processing_callbacks: float
+    callback_delay: float
+    callback_spread: float
+    result_lifetime: float
+    expired_status: Literal[404, 410]
+    longest_side: int
+    keep_log: int | None
+    clock: Callable[[], float] | None
+    epoch: float | None
 
     def __post_init__(self) -> None:
         self._check("speed", "above 0", lambda value: value > 0)

@@ -153,6 +153,7 @@ class Simulator:
         processing_callbacks: float = 0.0,
         callback_delay: float = 0.0,
         callback_spread: float = 0.0,
+        # 15 days, as the models' pages have it; another page has 24 hours.
         result_lifetime: float = RESULT_LIFETIME,
         expired_status: Literal[404, 410] = 404,
         longest_side: int = 256,

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from apixo_async.testing import Simulator
 from apixo_async.testing.callbacks import (
     Attempt,
     Callback,
     CallbackCounts,
     CallbackLog,
 )
-from apixo_async.testing.options import SimulatorOptions
 
 FAILED = Attempt(1.0, 2.0, "task_1", "success", 1, 1, "https://a.example/x", status=500)
 
@@ -22,9 +22,8 @@ def log(**options: Any) -> CallbackLog:
     parts = ("lost", "early", "duplicate", "processing")
     renamed = {name: f"{name}_callbacks" for name in parts}
     renamed |= {"delay": "callback_delay", "spread": "callback_spread"}
-    return CallbackLog(
-        SimulatorOptions(**{renamed.get(name, name): value for name, value in options.items()})
-    )
+    given = {renamed.get(name, name): value for name, value in options.items()}
+    return CallbackLog(Simulator(**given).options)
 
 
 def decided(count: int, **options: Any) -> list[Callback]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,15 +11,43 @@ import pytest
 from apixo_async.testing import Simulator
 from apixo_async.testing.options import SimulatorOptions, known_models
 
+OTHERS: dict[str, Any] = {
+    "seed": 3,
+    "speed": 2.0,
+    "key": "k",
+    "balance": Decimal(1),
+    "keys": {"a": Decimal(1)},
+    "no_credit": "400",
+    "models": ("sora-2",),
+    "concurrent_tasks": 2,
+    "requests_per_minute": 3,
+    "retry_after": 1.0,
+    "durations": 5.0,
+    "failure_rate": 0.1,
+    "lost_callbacks": 0.2,
+    "early_callbacks": 0.3,
+    "duplicate_callbacks": 0.4,
+    "processing_callbacks": 0.5,
+    "callback_delay": 6.0,
+    "callback_spread": 7.0,
+    "result_lifetime": 8.0,
+    "expired_status": 410,
+    "longest_side": 9,
+    "keep_log": 10,
+    "clock": float,
+    "epoch": 11.0,
+}
+
 
 def test_a_simulator_takes_its_options_as_keywords() -> None:
-    """Names, types and defaults of both are the same, and what is given arrives."""
-    taken = inspect.signature(Simulator).parameters
-    kept = inspect.signature(SimulatorOptions).parameters
-    assert list(taken.values()) == list(kept.values())
-    given: dict[str, Any] = {name: one.default for name, one in kept.items()}
-    given |= {"seed": 3, "speed": 2.0, "retry_after": 1.0, "failure_rate": 0.5, "epoch": 5.0}
-    assert Simulator(**given).options == SimulatorOptions(**given)
+    """Both have the same names with the same types, and what is given arrives under its name."""
+    taken, kept = (inspect.signature(one).parameters for one in (Simulator, SimulatorOptions))
+    assert [*taken] == [*kept] == [*OTHERS]
+    assert [one.annotation for one in taken.values()] == [one.annotation for one in kept.values()]
+    given: dict[str, Any] = {name: one.default for name, one in taken.items()}
+    assert Simulator().options == SimulatorOptions(**given)
+    for name, other in OTHERS.items():
+        assert Simulator(**{name: other}).options == SimulatorOptions(**given | {name: other})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +80,7 @@ def test_an_option_out_of_bounds_is_refused(options: dict[str, Any], told: str) 
 def test_parts_may_add_up_to_all() -> None:
     """Three thirds are one, though their sum as floats may be a little more."""
     third = 0.33333333334
-    SimulatorOptions(lost_callbacks=third, early_callbacks=third, duplicate_callbacks=third)
+    Simulator(lost_callbacks=third, early_callbacks=third, duplicate_callbacks=third)
 
 
 def test_known_models_are_names_that_stand_in_a_path() -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from apixo_async.testing import results
+from apixo_async.testing import Simulator, results
 from apixo_async.testing.exchanges import Call, Reply
-from apixo_async.testing.options import SimulatorOptions
 from apixo_async.testing.results import Results
 from apixo_async.testing.tasks import SimulatedTask
 
@@ -28,10 +27,8 @@ TASK = task(aspect_ratio="3:2")
 
 def store(expired_status: Any = 404) -> Results:
     """Return the files of a simulator that keeps them for 100 s."""
-    options = SimulatorOptions(
-        longest_side=96, result_lifetime=100.0, expired_status=expired_status
-    )
-    return Results(options)
+    simulator = Simulator(longest_side=96, result_lifetime=100.0, expired_status=expired_status)
+    return Results(simulator.options)
 
 
 def get(now: float = 30.0, index: int = 0, status: int = 404, **headers: str) -> Reply:

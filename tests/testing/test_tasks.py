@@ -6,7 +6,7 @@ import random
 from decimal import Decimal
 from typing import Any
 
-from apixo_async.testing.options import SimulatorOptions
+from apixo_async.testing import Simulator
 from apixo_async.testing.submissions import Submission
 from apixo_async.testing.tasks import SAMPLE_ID, Tasks
 
@@ -17,7 +17,7 @@ SUBMISSION = Submission(
 
 def tasks_of(**options: Any) -> Tasks:
     """Return the tasks of a simulator with these options."""
-    return Tasks(SimulatorOptions(**options))
+    return Tasks(Simulator(**options).options)
 
 
 def test_the_same_seed_makes_the_same_tasks() -> None:

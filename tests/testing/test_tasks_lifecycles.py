@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from apixo_async._catalog import TIMINGS, timing
-from apixo_async.testing.options import SimulatorOptions
+from apixo_async.testing import Simulator
 from apixo_async.testing.submissions import Submission
 from apixo_async.testing.tasks import (
     FAILURES,
@@ -99,7 +99,7 @@ def test_durations_spread_within_the_documented_range(kind: str) -> None:
 
 def created(model: str = "gpt-image-1", count: int = 1, **options: Any) -> list[SimulatedTask]:
     """Create tasks of one model at 100."""
-    tasks = Tasks(SimulatorOptions(seed=5, **options))
+    tasks = Tasks(Simulator(seed=5, **options).options)
     submission = Submission(model, {}, model, Decimal(1), "async", None, None)
     return [tasks.create(submission, "a", 100.0) for _ in range(count)]
 
