@@ -48,9 +48,9 @@ class ProcessOptions(TypedDict, total=False):
 def serve_process(**options: Unpack[ProcessOptions]) -> Generator[str, None, None]:
     """Run ``python -m apixo_async.testing`` for as long as the context lasts; yield its base URL.
 
-    ``GET /_simulator/log``, ``/_simulator/callbacks`` and ``/_simulator/statistics`` have there
-    what happened. ``latency`` is in seconds, for every call of the API; the other options are those
-    of `Simulator`.
+    What happened there is at ``GET /_simulator/log``, ``/_simulator/callbacks`` and
+    ``/_simulator/statistics``. ``latency`` is in seconds, for every call of the API; the other
+    options are those of `Simulator`.
 
     Raises:
         RuntimeError: The process ended, or printed no base URL within 30 s.

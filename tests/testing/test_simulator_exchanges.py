@@ -120,7 +120,7 @@ def test_an_alteration_meets_healthy_answers_only() -> None:
     }
 
 
-def test_the_fate_of_a_task_can_be_scripted() -> None:
+def test_the_end_of_a_task_can_be_scripted() -> None:
     """task_lasts and task_fails meet the task that their submit creates."""
     simulator = Simulator(speed=2.0)
     simulator.faults.submit(Fault.task_lasts(8.0, Fault.task_fails("NSFW", "no")))
@@ -181,7 +181,7 @@ def test_a_task_knows_what_becomes_of_its_callbacks() -> None:
     assert simulator.statistics().callbacks == CallbackCounts(tasks=2, early=1, lost=1)
 
 
-def test_stamps_are_wall_times_unless_told_otherwise() -> None:
+def test_stamps_are_wall_times_by_default() -> None:
     """CreateTime is Unix time in milliseconds, fixed at the first request."""
     simulator = Simulator()
     take(simulator, SUBMIT, 50.0)

@@ -153,7 +153,7 @@ def test_a_surrogate_pair_is_one_character() -> None:
 
 
 def nested(depth: int) -> bytes:
-    """Return a submit whose input holds so many lists, each in the other."""
+    """Return a submit whose input holds ``depth`` lists, each in the other."""
     return b'{"input":{"x":' + b"[" * depth + b"]" * depth + b"}}"
 
 

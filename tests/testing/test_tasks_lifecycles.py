@@ -79,7 +79,7 @@ def test_ids_are_the_documents_and_never_repeat() -> None:
 
 
 def test_the_serial_that_would_make_the_samples_id_makes_another() -> None:
-    """No task of a simulator is taken for the documents' sample."""
+    """No task of a simulator is taken for the documentation's sample."""
     serial = 12_345_678 * pow(61_803_399, -1, 10**8) % 10**8
     assert task_id(0, serial) == task_id(0, 0) != SAMPLE_ID
 
