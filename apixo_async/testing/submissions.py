@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from apixo_async._hosts import is_loopback, is_public
+from apixo_async._hosts import takes_callbacks
 from apixo_async.inputs import DOCUMENTED, GptImage1, Input, InputWarning, from_dict
 from apixo_async.testing.exchanges import Call, Refusal
 
@@ -130,11 +130,8 @@ def _can_be_called(url: str) -> bool:
         host = parts.hostname or ""
     except ValueError:
         return False
-    # The service demands public HTTPS. This machine is what the simulator adds, with plain HTTP
-    # too, for receivers under test.
-    if is_loopback(host):
-        return parts.scheme in ("http", "https")
-    return parts.scheme == "https" and is_public(host)
+    # The service demands public HTTPS; receivers under test on this machine are allowed too.
+    return takes_callbacks(parts.scheme, host)
 
 
 def _validated(model: str, fields: dict[str, object]) -> Input:
