@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import shlex
@@ -64,7 +63,7 @@ def simulate(
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from exc
     screen = Screen(as_json=as_json)
-    session.run(_serve(simulator, host, port, key, screen), interrupted=ExitCode.OK)
+    session.run(_serve(simulator, host, port, screen), interrupted=ExitCode.OK)
 
 
 def check_installed() -> None:
@@ -77,18 +76,19 @@ def check_installed() -> None:
         importlib.import_module(module)
 
 
-async def _serve(simulator: Simulator, host: str, port: int, key: str, screen: Screen) -> None:
-    from apixo_async.testing import serve
+async def _serve(simulator: Simulator, host: str, port: int, screen: Screen) -> None:
+    from apixo_async.testing import serve_forever
+
+    def started(url: str) -> None:
+        introduce(url, simulator.options.key, screen)
+        if not is_loopback(host):
+            screen.warning(
+                f"--host {host}: whoever reaches this machine can see the prompts and pictures "
+                "of this simulator; leave --host out to keep it to yourself"
+            )
 
     try:
-        async with serve(simulator, host=host, port=port) as url:
-            introduce(url, key, screen)
-            if not is_loopback(host):
-                screen.warning(
-                    f"--host {host}: whoever reaches this machine can see the prompts and pictures "
-                    "of this simulator; leave --host out to keep it to yourself"
-                )
-            await asyncio.Event().wait()
+        await serve_forever(simulator, host, port, started=started)
     except OSError as exc:
         raise ConfigurationError(
             f"cannot listen on {host}, port {port}: {exc.strerror}; choose another with --port"

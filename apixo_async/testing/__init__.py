@@ -6,16 +6,27 @@ images need the extra ``apixo-async[simulator]``.
 
 from __future__ import annotations
 
-from apixo_async.testing.api import SimulatorStatistics
 from apixo_async.testing.callbacks import Attempt, Callback, CallbackCounts
+from apixo_async.testing.exchanges import Exchange
 from apixo_async.testing.faults import Fault
-from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.log import Exchange
 from apixo_async.testing.process import serve_process
-from apixo_async.testing.server import serve
-from apixo_async.testing.simulator import Simulator
+from apixo_async.testing.server import serve, serve_forever
+from apixo_async.testing.simulator import Simulator, SimulatorStatistics
+from apixo_async.testing.tasks import SimulatedTask
 from apixo_async.testing.transport import SimulatorTransport
 from apixo_async.testing.virtual_time import StuckError, VirtualTimeLoop
+
+# The way of a request:
+#   transport       in process: latency, timeouts and cut connections as a socket has them
+#   server          on a port, with the page; uvicorn_server under it, process and __main__ above it
+#   simulator       begin, arrive, answered: key, limits, the call itself, the log
+#   submissions     what a submit may ask for
+#   tasks           the task that it creates: duration, end, status object; results: its files
+#   exchanges       requests, routes, envelopes, the log; accounts: balance and limits of a key
+#   faults          the script of what goes wrong
+#   callbacks       what becomes of a task's callbacks; deliveries posts them
+#   options         the keywords of Simulator, checked
+# Beside it: virtual_time, the loop of tests; plugin, the fixtures for pytest.
 
 __all__ = [
     "Attempt",
@@ -30,5 +41,6 @@ __all__ = [
     "StuckError",
     "VirtualTimeLoop",
     "serve",
+    "serve_forever",
     "serve_process",
 ]

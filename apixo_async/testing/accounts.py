@@ -6,24 +6,19 @@ import hashlib
 import heapq
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
-WINDOW = 60.0
-
-#: Clocks are floats: a request is as old as the window is long to the microsecond.
-ROUNDING = 1e-6
-
-
-def digest(key: str) -> str:
-    """Return what stands for a key where the key itself must not stand."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8]
+from apixo_async._catalog import WINDOW
+from apixo_async.testing.exchanges import ROUNDING
 
 
 class Account:
     """One key's balance and use.
 
-    A request belongs to every window of 60 s, ``[t, t + 60)``, that holds its arrival.
+    A request belongs to every window of 60 s, ``[t, t + 60)``, that holds its arrival: the
+    documentation has a limit per minute and leaves open where minutes begin, and this reading is
+    the strictest.
     """
 
     def __init__(self, name: str, balance: Decimal) -> None:
@@ -31,18 +26,18 @@ class Account:
         self.balance = balance
         self.most_requests = 0
         self.most_tasks = 0
-        self._stamps: deque[float] = deque()
+        self._arrivals: deque[float] = deque()
         self._ends: list[float] = []
 
     def requests(self, now: float) -> int:
         """Return the requests counted in the last 60 s."""
-        while self._stamps and self._stamps[0] <= now - WINDOW + ROUNDING:
-            self._stamps.popleft()
-        return len(self._stamps)
+        while self._arrivals and self._arrivals[0] <= now - WINDOW + ROUNDING:
+            self._arrivals.popleft()
+        return len(self._arrivals)
 
     def count_request(self, now: float) -> None:
         """Count a request that arrives now."""
-        self._stamps.append(now)
+        self._arrivals.append(now)
         self.most_requests = max(self.most_requests, self.requests(now))
 
     def tasks(self, now: float) -> int:
@@ -59,10 +54,13 @@ class Account:
 
 
 class Accounts:
-    """All accounts, found by the ``Authorization`` header."""
+    """All accounts, found by the ``Authorization`` header; their names are digests of the keys."""
 
     def __init__(self, balances: Mapping[str, Decimal]) -> None:
-        self._by_key = {key: Account(digest(key), amount) for key, amount in balances.items()}
+        self._by_key = {
+            key: Account(hashlib.sha256(key.encode()).hexdigest()[:8], balance)
+            for key, balance in balances.items()
+        }
 
     def of(self, authorization: str | None) -> Account | None:
         """Return the account of a ``Bearer`` header, None for any other."""
@@ -73,35 +71,27 @@ class Accounts:
         return iter(self._by_key.values())
 
 
-SECONDS = 180
-
-
-@dataclass(slots=True)
-class _Second:
-    second: int
-    requests: int
-    tasks: int
+SECONDS: Final = 180
 
 
 class LimitHistory:
-    """Remember the most of each second, of whichever account was the busiest."""
+    """The highest use of both limits in each of the last 180 seconds, of the busiest account."""
 
     def __init__(self) -> None:
-        self._seconds: deque[_Second] = deque(maxlen=SECONDS)
+        self._seconds: dict[int, tuple[int, int]] = {}
 
     def note(self, account: Account, now: float) -> None:
-        """Take down how far an account is at ``now``."""
-        second = int(now)
-        if not self._seconds or self._seconds[-1].second != second:
-            self._seconds.append(_Second(second, 0, 0))
-        last = self._seconds[-1]
-        last.requests = max(last.requests, account.requests(now))
-        last.tasks = max(last.tasks, account.tasks(now))
+        """Note the use of an account at ``now``."""
+        requests, tasks = self._seconds.get(int(now), (0, 0))
+        used = max(requests, account.requests(now)), max(tasks, account.tasks(now))
+        self._seconds[int(now)] = used
+        if len(self._seconds) > SECONDS:
+            del self._seconds[next(iter(self._seconds))]
 
     def since(self, now: float) -> list[tuple[float, int, int]]:
         """Return (age in seconds, requests of 60 s, tasks at once), the oldest first."""
         return [
-            (round(now - entry.second, 3), entry.requests, entry.tasks)
-            for entry in self._seconds
-            if now - entry.second <= SECONDS
+            (round(now - second, 3), *used)
+            for second, used in self._seconds.items()
+            if now - second <= SECONDS
         ]

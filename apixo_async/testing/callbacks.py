@@ -1,16 +1,17 @@
-"""Callbacks: what becomes of those of each task, by chance or by script, and what was counted."""
+"""Callbacks: what becomes of those of each task, by chance or by script, their log and counts."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-#: Seconds from a failed attempt to the next one, before ``speed``, as the documents say.
+from apixo_async.testing.options import SimulatorOptions
+
+#: Seconds from a failed attempt to the next one, before ``speed``, as the documentation has them.
 REDELIVERY: Final = (30.0, 120.0, 600.0)
-#: Seconds, before ``speed``, in which a receiver must answer, as the documents say.
+#: Seconds, before ``speed``, in which a receiver must answer, as the documentation has it.
 LIMIT: Final = 30.0
 #: ``speed`` makes that limit no shorter than this: receivers do not become faster.
 SHORTEST_LIMIT: Final = 5.0
@@ -25,9 +26,9 @@ class Callback:
         early: The submit is answered only after the first attempt; unless its duration is
             scripted, the task is over at once.
         copies: How many times the callback is posted; each copy is redelivered by itself.
-        processing: Whether another callback says ``processing`` when the task starts.
-        delay: Seconds, before ``speed``, from what a callback tells to its first attempt; drawn
-            unless given, and none for an early one.
+        processing: Whether another callback, with ``processing``, is posted when the task starts.
+        delay: Seconds, before ``speed``, from the start or end of the task to the first attempt to
+            post it; drawn unless given, and none for an early callback.
 
     Raises:
         ValueError: A number is out of its bounds, or a lost callback is early.
@@ -45,7 +46,9 @@ class Callback:
         if self.delay is not None and not self.delay >= 0:
             raise ValueError(f"delay: {self.delay} given; allowed is 0 or more")
         if self.lost and self.early:
-            raise ValueError("lost and early given; what is never posted cannot come early")
+            raise ValueError(
+                "lost and early given; allowed is one of them: what is lost is never posted"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,8 @@ class Attempt:
     Attributes:
         at: When it began.
         ended_at: When its answer was there, or it had failed.
-        task_id: The task that it told of.
-        state: What it told of the task: ``processing``, ``success`` or ``failed``.
+        task_id: The task that it is about.
+        state: The task's state in it: ``processing``, ``success`` or ``failed``.
         copy: 1, or more for a duplicate.
         number: 1 for the first attempt, up to 4 with all redeliveries.
         url: Where it was posted to.
@@ -76,19 +79,19 @@ class Attempt:
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver answered as the service wants it: with 200, and in time."""
+        """Whether the receiver answered in time, with exactly 200 as the documentation demands."""
         return self.status == 200
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackCounts:
-    """What became of the callbacks since the beginning, whatever of it the log still keeps.
+    """Totals since the beginning, of attempts that the log no longer keeps too.
 
     Attributes:
         tasks: How many tasks were submitted in callback mode.
-        lost: How many of them were never told of.
-        early: How many of them were told of before their submit's answer.
-        duplicated: How many of them were told of more than once.
+        lost: How many of them have no callback posted.
+        early: How many of them have it posted before their submit's answer.
+        duplicated: How many of them have it posted more than once.
         delivered: How many attempts were answered with 200 in time.
         failed: How many attempts were not.
         given_up: How many callbacks failed with the last redelivery as well.
@@ -106,36 +109,14 @@ class CallbackCounts:
 class CallbackLog:
     """Decide what becomes of each task's callbacks: the script's next turn, else chance.
 
-    Args:
-        seed: Replays what is drawn, in the order of the submits.
-        lost: The part of the tasks, 0 to 1, that lose their callbacks.
-        early: The part that is told of before the submit's answer.
-        duplicate: The part that is told of twice. None of them meets two of these three.
-        processing: The part, of all, with a callback more.
-        delay: Seconds, before ``speed``, until the first attempt.
-        spread: Up to how many seconds more are drawn.
-        keep_log: How many attempts are kept; None keeps all.
+    Chance is seeded, and draws in the order of the submits.
     """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        *,
-        lost: float = 0.0,
-        early: float = 0.0,
-        duplicate: float = 0.0,
-        processing: float = 0.0,
-        delay: float = 0.0,
-        spread: float = 0.0,
-        keep_log: int | None = None,
-    ) -> None:
-        self._lost, self._early, self._duplicate = lost, lost + early, lost + early + duplicate
-        self._processing = processing
-        self._delay = delay
-        self._spread = spread
-        self._source = random.Random(f"{seed}/callbacks")
+    def __init__(self, options: SimulatorOptions) -> None:
+        self._options = options
+        self._source = random.Random(f"{options.seed}/callbacks")
         self._turns: deque[Callback | None] = deque()
-        self._log: deque[Attempt] = deque(maxlen=keep_log)
+        self._log: deque[Attempt] = deque(maxlen=options.keep_log)
         self._counts: Counter[str] = Counter()
 
     def next(self, *turns: Callback | None) -> None:
@@ -148,7 +129,7 @@ class CallbackLog:
 
     @property
     def left(self) -> int:
-        """Say how many scripted turns no task has taken yet."""
+        """How many scripted turns no task has taken yet."""
         return len(self._turns)
 
     @property
@@ -163,20 +144,21 @@ class CallbackLog:
 
     def of_next_task(self) -> Callback:
         """Return what becomes of the callbacks of the task that is created now."""
-        drawn = self._drawn()  # for a scripted task too: the others stay as they are
-        scripted = self._turns.popleft() if self._turns else None
-        found = scripted or drawn
-        told = {"lost": found.lost, "early": found.early, "duplicated": _is_duplicate(found)}
-        self._counts.update(["tasks", *(name for name, is_so in told.items() if is_so)])
+        drawn = self._draw()  # for a scripted task too, so that a script changes no other task
+        found = (self._turns.popleft() if self._turns else None) or drawn
+        self._counts["tasks"] += 1
+        self._counts["lost"] += found.lost
+        self._counts["early"] += found.early
+        self._counts["duplicated"] += found.copies > 1 and not found.lost
         return found
 
     def delay_of(self, callback: Callback) -> float:
-        """Return how long a post waits for its first attempt, in seconds before ``speed``."""
+        """Return the seconds, before ``speed``, that a post waits for its first attempt."""
         if callback.delay is not None:
             return callback.delay
         if callback.early:
             return 0.0
-        return self._delay + self._spread * self._source.random()
+        return self._options.callback_delay + self._options.callback_spread * self._source.random()
 
     def add(self, attempt: Attempt) -> None:
         """Log an attempt that has ended."""
@@ -184,25 +166,15 @@ class CallbackLog:
         self._counts["delivered" if attempt.delivered else "failed"] += 1
         self._counts["given_up"] += not attempt.delivered and attempt.number > len(REDELIVERY)
 
-    def _drawn(self) -> Callback:
-        chance, processing = self._source.random(), self._source.random() < self._processing
-        if chance < self._lost:
+    def _draw(self) -> Callback:
+        options = self._options
+        lost = options.lost_callbacks
+        early = lost + options.early_callbacks
+        duplicate = early + options.duplicate_callbacks
+        chance = self._source.random()
+        processing = self._source.random() < options.processing_callbacks
+        if chance < lost:
             return Callback(lost=True)
-        if chance < self._early:
+        if chance < early:
             return Callback(early=True, processing=processing)
-        copies = 2 if chance < self._duplicate else 1
-        return Callback(copies=copies, processing=processing)
-
-
-def _is_duplicate(callback: Callback) -> bool:
-    return callback.copies > 1 and not callback.lost
-
-
-def check_parts(parts: Mapping[str, float]) -> None:
-    """Check that no task would have to meet two of these.
-
-    Raises:
-        ValueError: Together they are more than 1.
-    """
-    if sum(parts.values()) > 1 + 1e-9:  # three times a third, in floats
-        raise ValueError(f"{' + '.join(parts)}: {sum(parts.values()):g} given; allowed is 0 to 1")
+        return Callback(copies=2 if chance < duplicate else 1, processing=processing)

@@ -1,15 +1,14 @@
-"""What can go wrong with an exchange, and the script that says when."""
+"""What can go wrong with an exchange, and the script of when it does."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from apixo_async.testing.replies import MEANINGS, Kind, Reply, as_json
+from apixo_async.testing.exchanges import MEANINGS, Kind, Reply, as_json
 
 Alteration: TypeAlias = Callable[[dict[str, Any]], None]
 End: TypeAlias = Literal["answer", "close", "reset", "hang", "refuse", "unreachable"]
@@ -22,19 +21,19 @@ _GATEWAY_PAGE = b"<html><head><title>%d</title></head><body><h1>%d</h1><hr>gatew
 class Fault:
     """What happens to one exchange instead of, or on top of, the healthy turn.
 
-    Made by its class methods; every field is for those who write a server around it.
+    Its class methods make it; the fields are for the transport and the server that apply it.
 
     Attributes:
         name: For the log.
-        carried_out: Whether the service does what it is asked for.
+        carried_out: Whether the service carries the request out.
         end: How the exchange ends; all but ``answer`` leave the client without one.
         wait: Seconds from the arrival of the request to that end.
         reply: The answer to give instead of the service's own.
         alter: Changes the envelope of the service's own answer in place.
         keep: The part of the body to send, 0 to 1; None sends all of it.
         framed: Whether a body cut short was announced with its full length.
-        lasts: Seconds, before ``speed``, that the created task will take.
-        fails: failCode and failMsg with which the created task will end.
+        lasts: Seconds, before ``speed``, that the created task takes.
+        fails: failCode and failMsg with which the created task ends.
         turns: How many turns this fault takes.
     """
 
@@ -64,7 +63,7 @@ class Fault:
         """
         if n < 1:
             raise ValueError(f"n: {n} given; a fault takes at least one turn")
-        return dataclasses.replace(fault, turns=n * fault.turns)
+        return replace(fault, turns=n * fault.turns)
 
     @classmethod
     def status(
@@ -79,21 +78,23 @@ class Fault:
         retry_after: float | None = None,
         carried_out: bool = False,
     ) -> Fault:
-        """Answer with HTTP status ``code``, in an envelope unless told otherwise.
+        """Answer with HTTP status ``code``, by default in an envelope.
 
         Args:
             code: The HTTP status; 200 with an error as ``code_in_body`` is possible.
             code_in_body: The envelope's code; the HTTP status unless given.
-            message: The envelope's message; the documents' word for the code unless given.
+            message: The envelope's message; the documented meaning of the code unless given.
             data: The envelope's data, such as ``{"error": "..."}``.
             has_data: False leaves the key out.
             envelope: False sends JSON without ``code``, ``message`` and ``data``.
             retry_after: Seconds for a ``Retry-After`` header.
-            carried_out: Whether the service does what it is asked for all the same.
+            carried_out: Whether the service carries the request out all the same.
         """
         inner = code if code_in_body is None else code_in_body
-        word = message or MEANINGS.get(inner, "error")
-        body: dict[str, object] = {"code": inner, "message": word} if envelope else {"error": word}
+        message = message or MEANINGS.get(inner, "error")
+        body: dict[str, object] = (
+            {"code": inner, "message": message} if envelope else {"error": message}
+        )
         if envelope and has_data:
             body["data"] = data
         headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
@@ -153,9 +154,9 @@ class Fault:
 
     @classmethod
     def delay(cls, seconds: float, then: Fault | None = None) -> Fault:
-        """Carry out on arrival and answer, or do ``then``, so many seconds later."""
+        """Carry out on arrival; answer, or do ``then``, ``seconds`` seconds later."""
         wait = seconds + (then.wait if then else 0.0)
-        return dataclasses.replace(then or HEALTHY, name=_name("delay", then), wait=wait)
+        return replace(then or HEALTHY, name=_name("delay", then), wait=wait)
 
     @classmethod
     def truncated(cls, keep: float = 0.5, *, content_length: bool = True) -> Fault:
@@ -168,7 +169,7 @@ class Fault:
 
     @classmethod
     def odd_state(cls, state: str = "processing_r2") -> Fault:
-        """Answer a poll with an undocumented state, as one caller met it, and no more than that."""
+        """Answer a poll with an undocumented state, as one caller met it, and without a result."""
 
         def alter(status: dict[str, Any]) -> None:
             for name in status.keys() - {"taskId", "createTime"}:
@@ -200,7 +201,7 @@ class Fault:
     @classmethod
     def no_result_urls(cls) -> Fault:
         """Let a success name no result."""
-        return dataclasses.replace(cls.result_json('{"resultUrls":[]}'), name="no_result_urls")
+        return replace(cls.result_json('{"resultUrls":[]}'), name="no_result_urls")
 
     @classmethod
     def no_timestamps(cls) -> Fault:
@@ -227,7 +228,7 @@ class Fault:
     @classmethod
     def data_null(cls) -> Fault:
         """Give the healthy envelope's data as null."""
-        return dataclasses.replace(cls.data(None), name="data_null")
+        return replace(cls.data(None), name="data_null")
 
     @classmethod
     def task_fails(
@@ -237,14 +238,12 @@ class Fault:
         then: Fault | None = None,
     ) -> Fault:
         """Let the task that this submit creates fail, after its duration."""
-        return dataclasses.replace(
-            then or HEALTHY, name=_name("task_fails", then), fails=(fail_code, fail_msg)
-        )
+        return replace(then or HEALTHY, name=_name("task_fails", then), fails=(fail_code, fail_msg))
 
     @classmethod
     def task_lasts(cls, seconds: float, then: Fault | None = None) -> Fault:
-        """Let the task that this submit creates take so long, before ``speed``."""
-        return dataclasses.replace(then or HEALTHY, name=_name("task_lasts", then), lasts=seconds)
+        """Let the task that this submit creates take ``seconds`` seconds, before ``speed``."""
+        return replace(then or HEALTHY, name=_name("task_lasts", then), lasts=seconds)
 
 
 HEALTHY: Final = Fault("")
@@ -272,7 +271,7 @@ def _of_status(change: Alteration) -> Alteration:
     return alter
 
 
-API: frozenset[Kind] = frozenset(("submit", "poll", "balance"))
+API: Final[frozenset[Kind]] = frozenset(("submit", "poll", "balance"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,9 +310,9 @@ class Script:
         self._add("download", None, turns)
 
     def during(self, start: float, end: float, fault: Fault, kind: Kind | None = None) -> None:
-        """Have ``fault`` from ``start`` until ``end`` of the service's clock.
+        """Have ``fault`` from ``start`` until ``end``, in seconds of the service's clock.
 
-        It meets requests of ``kind`` that have no turn of their own; without one, every request
+        It meets requests of ``kind`` that have no turn of their own; without a kind, every request
         to the API, but no download. ``-math.inf`` and ``math.inf`` have it always.
         """
         kinds: frozenset[Kind] = API if kind is None else frozenset((kind,))
@@ -321,7 +320,7 @@ class Script:
 
     @property
     def left(self) -> int:
-        """Say how many scripted turns no request has taken yet."""
+        """How many scripted turns no request has taken yet."""
         return sum(fault.turns for queue in self._turns.values() for fault in queue)
 
     def clear(self) -> None:
@@ -331,10 +330,12 @@ class Script:
 
     def take(self, kind: Kind, task_id: str | None, now: float) -> Fault:
         """Return the fault of the request that begins now, and use its turn up."""
-        own = (kind, task_id)
-        queue = self._turns.get(own) or self._turns.get((kind, None))
+        queue = self._turns.get((kind, task_id)) or self._turns.get((kind, None))
         if queue:
-            return _next_turn(queue)
+            fault = queue.popleft()
+            if fault.turns > 1:
+                queue.appendleft(replace(fault, turns=fault.turns - 1))
+            return fault
         for outage in self._outages:
             if kind in outage.kinds and outage.start <= now < outage.end:
                 return outage.fault
@@ -342,10 +343,3 @@ class Script:
 
     def _add(self, kind: Kind, task_id: str | None, turns: tuple[Fault | None, ...]) -> None:
         self._turns[kind, task_id].extend(turn or HEALTHY for turn in turns)
-
-
-def _next_turn(queue: deque[Fault]) -> Fault:
-    fault = queue.popleft()
-    if fault.turns > 1:
-        queue.appendleft(replace(fault, turns=fault.turns - 1))
-    return fault

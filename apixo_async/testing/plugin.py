@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apixo_async.testing.api import KEY
-from apixo_async.testing.simulator import Simulator
-from apixo_async.testing.virtual_time import VirtualTimeLoop
+from apixo_async.testing import Simulator, VirtualTimeLoop
 
 if TYPE_CHECKING:
     from apixo_async import AsyncClient
@@ -37,7 +35,8 @@ async def apixo_client(
     """Give a client of `apixo_simulator`, closed at the end of the test."""
     from apixo_async import AsyncClient
 
-    async with AsyncClient(KEY, transport=apixo_simulator.transport()) as client:
+    key = apixo_simulator.options.key
+    async with AsyncClient(key, transport=apixo_simulator.transport()) as client:
         yield client
 
 

@@ -9,18 +9,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Generator, Mapping
-from typing import IO, TypedDict, Unpack
+from typing import IO, Final, TypedDict, Unpack, cast
 
-from apixo_async.testing.api import KEY
-from apixo_async.testing.replies import known_models
+from apixo_async.testing.options import KEY, known_models
 
-KEY_VARIABLE = "APIXO_SIMULATOR_KEY"
-_STARTING = 30.0  # seconds until the second process must have said where it listens
-_ENDING = 5.0  # seconds that it may take to end when asked
+KEY_VARIABLE: Final = "APIXO_SIMULATOR_KEY"
+_STARTING = 30.0  # seconds until the second process must have printed its base URL
+_ENDING = 5.0  # seconds that it may take to end after SIGTERM
 
 
 class ProcessOptions(TypedDict, total=False):
-    """What `serve_process` takes: options of `Simulator` that fit on a command line."""
+    """The options of `Simulator` that fit on a command line, with host, port and latency."""
 
     host: str
     port: int
@@ -49,12 +48,12 @@ class ProcessOptions(TypedDict, total=False):
 def serve_process(**options: Unpack[ProcessOptions]) -> Generator[str, None, None]:
     """Run ``python -m apixo_async.testing`` for as long as the context lasts; yield its base URL.
 
-    ``GET /_simulator/log``, ``/_simulator/callbacks`` and ``/_simulator/statistics`` there tell
-    what it saw. ``latency`` is
-    in seconds, for every call of the API; the other options are those of `Simulator`.
+    What happened there is at ``GET /_simulator/log``, ``/_simulator/callbacks`` and
+    ``/_simulator/statistics``. ``latency`` is in seconds, for every call of the API; the other
+    options are those of `Simulator`.
 
     Raises:
-        RuntimeError: The process ended, or said nothing in 30 s.
+        RuntimeError: The process ended, or printed no base URL within 30 s.
         ValueError: A name in ``models`` could not stand in a path.
     """
     given = dict(options)
@@ -67,7 +66,11 @@ def serve_process(**options: Unpack[ProcessOptions]) -> Generator[str, None, Non
         try:
             yield _first_line(process)
         finally:
-            _end(process)
+            process.terminate()
+            try:
+                process.wait(_ENDING)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _arguments(options: Mapping[str, object]) -> list[str]:
@@ -77,7 +80,8 @@ def _arguments(options: Mapping[str, object]) -> list[str]:
 def _first_line(process: subprocess.Popen[str]) -> str:
     # Pipes have no deadline of their own that works everywhere; a thread and a queue have one.
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    stdout = cast("IO[str]", process.stdout)
+    threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
     try:
         line = lines.get(timeout=_STARTING).strip()
     except queue.Empty:
@@ -85,15 +89,3 @@ def _first_line(process: subprocess.Popen[str]) -> str:
     if not line.startswith("http"):
         raise RuntimeError(f"the simulator's process did not start: {line or 'it said nothing'}")
     return line
-
-
-def _read(stdout: IO[str], lines: queue.SimpleQueue[str]) -> None:
-    lines.put(stdout.readline())
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(_ENDING)
-    except subprocess.TimeoutExpired:
-        process.kill()

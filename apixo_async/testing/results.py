@@ -8,42 +8,37 @@ import random
 import re
 import textwrap
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final
 
-from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.replies import Call, Reply
+from apixo_async.testing.exchanges import Call, Reply
+from apixo_async.testing.options import SimulatorOptions
+from apixo_async.testing.submissions import FileType
+from apixo_async.testing.tasks import SimulatedTask
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_COLUMNS = 44  # of the built-in font on 256 pixels
-_LINES = 3
-MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+_COLUMNS: Final = 44  # of the built-in font on 256 pixels
+_LINES: Final = 3
+
+
+_RATIO: Final = re.compile(r"(\d{1,2}):(\d{1,2})", re.ASCII)
 
 
 def size_of(aspect_ratio: object, longest: int = 256) -> tuple[int, int]:
     """Return width and height of exactly this ratio, the longer at most ``longest`` pixels.
 
-    What is no ``W:H`` of small whole numbers, such as ``auto``, counts as ``1:1``.
+    What is no ``W:H`` of whole numbers from 1 to 64, such as ``auto``, counts as ``1:1``.
     """
-    parts = aspect_ratio.split(":") if isinstance(aspect_ratio, str) else []
-    if len(parts) != 2 or not all(map(_is_small, parts)):
+    match = _RATIO.fullmatch(aspect_ratio) if isinstance(aspect_ratio, str) else None
+    width, height = map(int, match.groups()) if match else (1, 1)
+    if not (1 <= width <= 64 and 1 <= height <= 64):
         return longest, longest
-    width, height = map(int, parts)
     unit = max(1, longest // max(width, height))
     return width * unit, height * unit
 
 
-def _is_small(part: str) -> bool:
-    return part.isdecimal() and len(part) <= 2 and 0 < int(part) <= 64
-
-
-def draw(
-    seed: str,
-    text: str,
-    size: tuple[int, int],
-    file_type: Literal["png", "jpeg", "webp"],
-) -> bytes:
+def draw(seed: str, text: str, size: tuple[int, int], file_type: FileType) -> bytes:
     """Return an image file: a gradient with circles, coloured by ``seed``, and some of ``text``.
 
     Raises:
@@ -96,35 +91,27 @@ def _colour(hue: float, saturation: float, value: float) -> tuple[int, int, int]
 
 
 _CACHED = 512  # files, of some 20 kB each
-_MISSING = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code>'
+_MISSING: Final = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code>'
     b"<Message>The specified key does not exist.</Message></Error>"
 )
 #: One range: several are ignored, as are numbers longer than any file's.
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class Results:
-    """Draw, keep and serve the files of tasks.
+    """Draw, keep and serve the files of tasks."""
 
-    Args:
-        longest: Pixels of the longer side.
-        lifetime: Seconds from the end of a task until its files are gone.
-        expired_status: The HTTP status of a file that is gone.
-    """
-
-    def __init__(self, longest: int, lifetime: float, expired_status: int) -> None:
-        self._longest = longest
-        self._lifetime = lifetime
-        self._expired_status = expired_status
+    def __init__(self, options: SimulatorOptions) -> None:
+        self._options = options
         self._files: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
     def reply(self, task: SimulatedTask | None, index: int, call: Call, now: float) -> Reply:
         """Return the answer to a request for one file of a task."""
         if task is None or task.state(now) != "success" or index >= task.images:
-            return missing(404)
-        if now >= task.ends + self._lifetime:
-            return missing(self._expired_status)
+            return _missing(404)
+        if now >= task.ends + self._options.result_lifetime:
+            return _missing(self._options.expired_status)
         return _ranged(self.content(task, index), task, index, call)
 
     def content(self, task: SimulatedTask, index: int) -> bytes:
@@ -132,57 +119,46 @@ class Results:
         key = (task.id, index)
         found = self._files.get(key)
         if found is None:
-            found = self._files[key] = draw(
-                f"{task.model}/{task.id}/{index}",
-                task.prompt,
-                size_of(_aspect_ratio(task), self._longest),
-                task.file_type,
-            )
+            names = ("aspect_ratio", "aspect", "ratio")  # the last two are other models' spellings
+            ratio = next((task.input[name] for name in names if name in task.input), None)
+            size = size_of(ratio, self._options.longest_side)
+            seed = f"{task.model}/{task.id}/{index}"
+            found = self._files[key] = draw(seed, task.prompt, size, task.file_type)
         self._files.move_to_end(key)
         if len(self._files) > _CACHED:
             self._files.popitem(last=False)
         return found
 
 
-def _aspect_ratio(task: SimulatedTask) -> object:
-    names = ("aspect_ratio", "aspect", "ratio")  # the last two are other models' spellings
-    return next((task.input[name] for name in names if name in task.input), None)
-
-
-def missing(status: int) -> Reply:
-    """Return what an object store answers for a file that is not there."""
-    return Reply(status, _MISSING % b"NoSuchKey", {"content-type": "application/xml"})
+def _missing(status: int) -> Reply:
+    return Reply(status, _MISSING, {"content-type": "application/xml"})
 
 
 def _ranged(content: bytes, task: SimulatedTask, index: int, call: Call) -> Reply:
     tag = f'"{task.id}-{index}"'
     headers = {
-        "content-type": MEDIA_TYPES[task.file_type],
+        "content-type": f"image/{task.file_type}",
         "accept-ranges": "bytes",
         "etag": tag,
     }
-    wanted = _wanted(call)
-    if wanted is None or call.headers.get("if-range", tag) != tag:
+    bounds = _range(call, len(content))
+    if bounds is None or call.headers.get("if-range", tag) != tag:
         return Reply(200, content, headers)
-    start, stop = _bounds(*wanted, len(content))
+    start, stop = bounds
     if start >= stop:
         return Reply(416, b"", {**headers, "content-range": f"bytes */{len(content)}"})
     headers["content-range"] = f"bytes {start}-{stop - 1}/{len(content)}"
     return Reply(206, content[start:stop], headers)
 
 
-def _wanted(call: Call) -> tuple[int | None, int | None] | None:
-    """Return first and last byte as asked; None where RFC 9110 ignores the header."""
+def _range(call: Call, length: int) -> tuple[int, int] | None:
+    """Return the bytes that a ``Range`` header asks for; None where RFC 9110 ignores it."""
     match = _RANGE.fullmatch(call.headers.get("range", ""))
     if match is None or call.method != "GET":
         return None
     first, last = (int(number) if number else None for number in match.groups())
-    if first is None:
-        return None if last is None else (first, last)
-    return None if last is not None and last < first else (first, last)
-
-
-def _bounds(first: int | None, last: int | None, length: int) -> tuple[int, int]:
-    if first is None:  # the last so many bytes
-        return max(0, length - (last or 0)), length
-    return first, length if last is None else min(last + 1, length)
+    if first is None:  # the last bytes of the file, as many as `last`
+        return None if last is None else (max(0, length - last), length)
+    if last is None:
+        return first, length
+    return None if last < first else (first, min(last + 1, length))

@@ -1,13 +1,41 @@
-"""The simulator: the service as an object, and the ways to it."""
+"""The APIXO service as one object: requests arrive, are carried out, logged and answered."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import httpx2
 
-from apixo_async.testing.api import SimulatedApi
+from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME, WINDOW
+from apixo_async.testing.accounts import Account, Accounts, LimitHistory
+from apixo_async.testing.callbacks import CallbackCounts, CallbackLog
+from apixo_async.testing.deliveries import Deliveries
+from apixo_async.testing.exchanges import (
+    Call,
+    Exchange,
+    Kind,
+    Log,
+    Refusal,
+    Reply,
+    Route,
+    ServedRequest,
+    as_json,
+    exchange,
+    most_in_window,
+    route,
+    success,
+)
+from apixo_async.testing.faults import API, Fault, Script
+from apixo_async.testing.options import KEY, DurationOf, NoCredit, SimulatorOptions
+from apixo_async.testing.results import Results
+from apixo_async.testing.submissions import parse_submission
+from apixo_async.testing.tasks import SimulatedTask, Tasks, status_object
 from apixo_async.testing.transport import Latency, SimulatorTransport
 
 if TYPE_CHECKING:
@@ -18,14 +46,47 @@ _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
 _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
+_NO_ANSWER: Final = Reply(0, b"", {})
 
-class Simulator(SimulatedApi):
+#: Tables of codes have 402 for it; samples of errors have 400 with this message.
+_NO_CREDIT: Final[Mapping[NoCredit, tuple[int, str | None]]] = {
+    "402": (402, None),
+    "400": (400, "Insufficient credits"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorStatistics:
+    """Totals since the simulator's beginning, of exchanges that the log no longer keeps too.
+
+    Attributes:
+        requests: How many requests of each kind arrived.
+        refused: How many of them were answered 429.
+        created: How many tasks were created.
+        charged: What they cost, in USD.
+        most_requests: The most counted requests of one key in any 60 s.
+        most_tasks: The most tasks of one key at once.
+        turns_left: Scripted turns that no request, or no task's callbacks, have taken yet.
+        callbacks: What became of the callbacks.
+    """
+
+    requests: Mapping[Kind, int]
+    refused: int
+    created: int
+    charged: Decimal
+    most_requests: int
+    most_tasks: int
+    turns_left: int
+    callbacks: CallbackCounts
+
+
+class Simulator:
     """Answer as the APIXO service does, with every request logged and every fault scripted.
 
     Use it in process through `transport`, or on a port through `serve`. Callbacks go where
-    `deliver_to` says; served, to their URLs over real sockets. A failed task is not refunded. The
-    sample task of the documents, ``task_12345678``, can be polled under each documented model;
-    it is in no list and no count.
+    `deliver_to` says; served, to their URLs over real sockets. A failed task is not refunded: the
+    documentation has nothing on refunds. The sample task of the documentation,
+    ``task_12345678``, can be polled under each documented model; it is in no list and no count.
 
     Args:
         seed: Replays ids, durations, failures and latencies.
@@ -34,9 +95,9 @@ class Simulator(SimulatedApi):
         key: The one key, unless ``keys`` is given.
         balance: What ``key`` has, in USD.
         keys: Keys with their balances in USD. Any other key is answered 401.
-        no_credit: Which of the documents' forms "no credit" takes: 402, or 400 with the message
-            "Insufficient credits".
-        models: The only models there are; any other is answered 404. None knows every name.
+        no_credit: The answer to a submit beyond the balance, which the documentation has in two
+            forms: 402, or 400 with the message "Insufficient credits".
+        models: The only models that exist; any other is answered 404. With None, all names exist.
         concurrent_tasks: Tasks of one key at once; a submit beyond is answered 429.
         requests_per_minute: Requests of one key in any 60 s, counted at their arrival; one beyond
             is answered 429. Requests answered 429, requests with an unknown key and downloads do
@@ -49,8 +110,8 @@ class Simulator(SimulatedApi):
         early_callbacks: The part that is over at once, unless its duration is scripted, and whose
             submit is answered only after the first post.
         duplicate_callbacks: The part that is posted twice. No task is in two of these three parts.
-        processing_callbacks: The part of all, 0 to 1, with another post that says ``processing``.
-        callback_delay: Seconds, before ``speed``, from what a callback tells to its first post.
+        processing_callbacks: The part of all, 0 to 1, with another post of state ``processing``.
+        callback_delay: Seconds, before ``speed``, from a task's start or end to the first post.
         callback_spread: Up to how many seconds more are drawn for each post, so that some overtake
             others.
         result_lifetime: Seconds from the end of a task until its files are gone.
@@ -62,12 +123,81 @@ class Simulator(SimulatedApi):
         epoch: Unix time, in seconds, at the clock's zero. Unless given, the wall clock's.
 
     Attributes:
+        options: These options.
         faults: The script of faults.
         callbacks: The script of callbacks, with their log and their counts.
+        accounts: The keys' balances and use.
 
     Raises:
         ValueError: An option is out of its bounds.
     """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        speed: float = 1.0,
+        key: str = KEY,
+        balance: Decimal = Decimal(1000),
+        keys: Mapping[str, Decimal] | None = None,
+        no_credit: NoCredit = "402",
+        models: Collection[str] | None = None,
+        concurrent_tasks: int = CONCURRENT_TASKS,
+        requests_per_minute: int = REQUESTS_PER_MINUTE,
+        retry_after: float | None = None,
+        durations: DurationOf | None = None,
+        failure_rate: float = 0.0,
+        lost_callbacks: float = 0.0,
+        early_callbacks: float = 0.0,
+        duplicate_callbacks: float = 0.0,
+        processing_callbacks: float = 0.0,
+        callback_delay: float = 0.0,
+        callback_spread: float = 0.0,
+        # 15 days, as the models' pages have it; another page has 24 hours.
+        result_lifetime: float = RESULT_LIFETIME,
+        expired_status: Literal[404, 410] = 404,
+        longest_side: int = 256,
+        keep_log: int | None = None,
+        clock: Callable[[], float] | None = None,
+        epoch: float | None = None,
+    ) -> None:
+        self.options = SimulatorOptions(
+            seed=seed,
+            speed=speed,
+            key=key,
+            balance=balance,
+            keys=keys,
+            no_credit=no_credit,
+            models=models,
+            concurrent_tasks=concurrent_tasks,
+            requests_per_minute=requests_per_minute,
+            retry_after=retry_after,
+            durations=durations,
+            failure_rate=failure_rate,
+            lost_callbacks=lost_callbacks,
+            early_callbacks=early_callbacks,
+            duplicate_callbacks=duplicate_callbacks,
+            processing_callbacks=processing_callbacks,
+            callback_delay=callback_delay,
+            callback_spread=callback_spread,
+            result_lifetime=result_lifetime,
+            expired_status=expired_status,
+            longest_side=longest_side,
+            keep_log=keep_log,
+            clock=clock,
+            epoch=epoch,
+        )
+        self.faults = Script()
+        self.callbacks = CallbackLog(self.options)
+        self.deliveries = Deliveries(self.callbacks, self.options, self.now)
+        self.accounts = Accounts({key: balance} if keys is None else keys)
+        self.history = LimitHistory()
+        self._tasks = Tasks(self.options)
+        self._results = Results(self.options)
+        self._log = Log(keep_log)
+        self._epoch = epoch
+
+    # The ways to it.
 
     def transport(self, latency: Latency = 0.05) -> SimulatorTransport:
         """Return a transport for `AsyncClient`: this service in process, on the loop's time.
@@ -77,11 +207,17 @@ class Simulator(SimulatedApi):
         """
         return SimulatorTransport(self, latency)
 
+    def app(self) -> Starlette:
+        """Return the Starlette app around this service; `serve` puts it on a port."""
+        from apixo_async.testing.server import make_app
+
+        return make_app(self)
+
     def deliver_to(self, receiver: httpx2.AsyncBaseTransport | ASGIApp | None) -> None:
         """Post the callbacks of tasks that are submitted from now on to ``receiver``.
 
-        Needs a running event loop at each submit, which counts the time until the posts, and with
-        whose end they end. A receiver that raises has not answered: the log says what it raised.
+        Needs a running event loop at each submit: it counts the time until the posts, which end
+        with it. A receiver that raises has not answered; the log of callbacks has what it raised.
 
         Args:
             receiver: An ASGI app, such as a FastAPI app with all its mounts; or a transport of
@@ -90,10 +226,192 @@ class Simulator(SimulatedApi):
         """
         if receiver is not None and not isinstance(receiver, httpx2.AsyncBaseTransport):
             receiver = httpx2.ASGITransport(receiver)
-        self.deliveries.carrier = receiver
+        self.deliveries.transport = receiver
 
-    def app(self) -> Starlette:
-        """Return the Starlette app around this service; `serve` puts it on a port."""
-        from apixo_async.testing.app import make_app
+    def now(self) -> float:
+        """Return the time of the service's clock, in seconds."""
+        if self.options.clock is not None:
+            return self.options.clock()
+        try:
+            return asyncio.get_running_loop().time()
+        except RuntimeError:
+            return time.monotonic()
 
-        return make_app(self)
+    def wall_clock(self) -> float:
+        """Return the service's time in seconds since the Unix epoch, as its stamps have it."""
+        now = self.now()
+        return self._zero(now) + now
+
+    # One exchange, in the order of its life: begin, arrive, answered.
+
+    def begin(self, call: Call, now: float | None = None) -> Fault:
+        """Take the scripted turn of a request, before anything of it is sent."""
+        now = self.now() if now is None else now
+        found = route(call)
+        fault = self.faults.take(found.kind, found.task_id, now)
+        if fault.end in ("refuse", "unreachable"):
+            self._log.add(replace(exchange(call, found, now, fault.name), arrived=False))
+        return fault
+
+    def arrive(self, call: Call, fault: Fault, now: float | None = None) -> ServedRequest:
+        """Log a request that arrives now, and carry it out as far as its fault lets it."""
+        now = self.now() if now is None else now
+        self._zero(now)
+        found = route(call)
+        account = self.accounts.of(call.headers.get("authorization"))
+        task_id, after = found.task_id, None
+        own: Reply | None = None
+        if fault.carried_out:
+            own, created = self._answer(call, found, account, fault, now)
+            if created is not None:
+                task_id = created.id
+                after = self._announce(created, call, now)
+            if fault.alter is not None and fault.reply is None and own.code == 200:
+                envelope = json.loads(own.body)
+                fault.alter(envelope)
+                own = as_json(envelope, status=own.status, headers=own.headers)
+        reply = fault.reply or own or _NO_ANSWER
+        # Whether polls count is in no page. They do, and so does all but what 429 answers.
+        counted = found.kind in API and (own or reply).status != 429
+        if account is not None and counted:
+            account.count_request(now)
+            self.history.note(account, now)
+        answers = fault.end == "answer"
+        record = replace(
+            exchange(call, found, now, fault.name),
+            account=account.name if account else None,
+            task_id=task_id,
+            status=reply.status if answers else None,
+            code=reply.code if answers else None,
+            counted=counted and account is not None,
+        )
+        return ServedRequest(self._log.add(record), reply, after)
+
+    def answered(self, request: ServedRequest, now: float | None = None) -> None:
+        """Log that the answer to a request leaves now."""
+        self._log.answered(request.number, self.now() if now is None else now)
+
+    def download(self, call: Call, now: float) -> Reply:
+        """Answer a request for a result file, which needs no key; nothing is logged or counted."""
+        found = route(call)
+        task = self._tasks.of_result(found.task_id, now)
+        return self._results.reply(task, found.index or 0, call, now)
+
+    def _answer(
+        self, call: Call, found: Route, account: Account | None, fault: Fault, now: float
+    ) -> tuple[Reply, SimulatedTask | None]:
+        """Carry a call out; return its answer and the task that it created."""
+        try:
+            if found.problem is not None:
+                raise Refusal(found.problem)
+            if found.kind == "download":
+                return self.download(call, now), None
+            if account is None:
+                raise Refusal(401)
+            if account.requests(now) >= self.options.requests_per_minute:
+                raise self._throttle()
+            models = self.options.models
+            if found.model is not None and models is not None and found.model not in models:
+                raise Refusal(404, "Model not found")
+            if found.kind == "balance":
+                return success(float(account.balance)), None
+            if found.kind == "poll":
+                return success(self._status(call, found, now)), None
+            task = self._submit(call, found.model or "", account, fault, now)
+            return success({"taskId": task.id}), task
+        except Refusal as refusal:
+            return refusal.reply(), None
+
+    def _submit(
+        self, call: Call, model: str, account: Account, fault: Fault, now: float
+    ) -> SimulatedTask:
+        submission = parse_submission(model, call)
+        if account.balance < submission.price:
+            raise Refusal(*_NO_CREDIT[self.options.no_credit])
+        if account.tasks(now) >= self.options.concurrent_tasks:
+            raise self._throttle("Concurrent task limit reached")
+        in_callback_mode = submission.request_type == "callback"
+        callback = self.callbacks.of_next_task() if in_callback_mode else None
+        task = self._tasks.create(
+            submission,
+            account.name,
+            now,
+            lasts=0.0 if fault.lasts is None and callback and callback.early else fault.lasts,
+            fails=fault.fails,
+            callback=callback,
+        )
+        account.buy(task.price, task.ends, now)
+        return task
+
+    def _status(self, call: Call, found: Route, now: float) -> dict[str, object]:
+        if not found.task_id:
+            raise Refusal(400, "taskId is required")
+        task = self._tasks.find(found.task_id, found.model, now)
+        if task is None:
+            raise Refusal(404, "Task not found")
+        return status_object(task, now, self._zero(now), call.result_base)
+
+    def _throttle(self, message: str | None = None) -> Refusal:
+        # The documentation names no header: Retry-After is sent only where it is asked for.
+        seconds = self.options.retry_after
+        return Refusal(429, message, {} if seconds is None else {"retry-after": f"{seconds:g}"})
+
+    def _announce(self, task: SimulatedTask, call: Call, now: float) -> asyncio.Event | None:
+        def content(moment: float) -> bytes:
+            return success(status_object(task, moment, self._zero(now), call.result_base)).body
+
+        return self.deliveries.start(task, content, now)
+
+    def _zero(self, now: float) -> float:
+        """Return the Unix time at the zero of the service's clock, fixed at the first request."""
+        if self._epoch is None:
+            self._epoch = time.time() - now
+        return self._epoch
+
+    # What came of it, for assertions.
+
+    @property
+    def log(self) -> list[Exchange]:
+        """The exchanges in the order of their arrival; the last ``keep_log`` of them."""
+        return list(self._log)
+
+    @property
+    def tasks(self) -> Mapping[str, SimulatedTask]:
+        """Every task that a submit created, by id and in the order of creation."""
+        return self._tasks.created
+
+    @property
+    def created(self) -> int:
+        """How many tasks were created."""
+        return len(self.tasks)
+
+    @property
+    def charged(self) -> Decimal:
+        """What all tasks cost, in USD."""
+        return sum((task.price for task in self.tasks.values()), Decimal(0))
+
+    @property
+    def most_concurrent(self) -> int:
+        """The most tasks of one key at once."""
+        return max((account.most_tasks for account in self.accounts), default=0)
+
+    def most_in_window(self, seconds: float = WINDOW) -> int:
+        """Return the most counted requests of one key in any such window of the kept log."""
+        return most_in_window(self._log, seconds)
+
+    def count(self, kind: Kind | None = None) -> int:
+        """Return how many requests arrived; connections that were not made do not count."""
+        return self._log.total(kind)
+
+    def statistics(self) -> SimulatorStatistics:
+        """Return the totals so far."""
+        return SimulatorStatistics(
+            requests={kind: self._log.total(kind) for kind in get_args(Kind)},
+            refused=self._log.refused,
+            created=self.created,
+            charged=self.charged,
+            most_requests=max((account.most_requests for account in self.accounts), default=0),
+            most_tasks=self.most_concurrent,
+            turns_left=self.faults.left + self.callbacks.left,
+            callbacks=self.callbacks.counts,
+        )

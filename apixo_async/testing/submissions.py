@@ -1,30 +1,44 @@
-"""What the documents demand of a submit: the body, the callback URL, the model's own bounds."""
+"""What the documentation demands of a submit: the body, the callback URL, the model's bounds."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, NoReturn, cast
+from typing import Final, Literal, NoReturn, cast
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from apixo_async._hosts import takes_callbacks
 from apixo_async.inputs import DOCUMENTED, GptImage1, Input, InputWarning, from_dict
-from apixo_async.testing.replies import Call, Refusal
+from apixo_async.testing.exchanges import Call, Refusal
 
-#: Charged where the documents at hand give no price, in USD.
-DEFAULT_PRICE = Decimal("0.05")
+#: Charged, in USD, where the documentation has no price.
+DEFAULT_PRICE: Final = Decimal("0.05")
+
+#: The most results of one task of a model whose bounds are not documented.
+_MOST_IMAGES: Final = 16
 
 FileType = Literal["png", "jpeg", "webp"]
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A submit that the documents allow: ``input`` as it came, ``images`` results asked for."""
+    """A submit that the documentation allows.
+
+    Attributes:
+        model: The name in its path.
+        fields: Its ``input``, as it came.
+        kind: What drives the duration of its task, such as ``gpt-image-2/4k``.
+        price: What it costs, in USD.
+        request_type: ``async`` or ``callback``.
+        callback_url: Where callbacks go, if it names a URL.
+        provider: None where it names none.
+        images: How many results it asks for.
+    """
 
     model: str
     fields: dict[str, object]
@@ -37,7 +51,7 @@ class Submission:
 
     @property
     def file_type(self) -> FileType:
-        """Of which type the results are."""
+        """The type of the results."""
         if self.model == "flux-kontext":
             return "png" if self.fields.get("output_format") == "png" else "jpeg"
         return "png" if self.model in DOCUMENTED else "webp"
@@ -47,32 +61,32 @@ def parse_submission(model: str, call: Call) -> Submission:
     """Read a submit.
 
     Raises:
-        Refusal: 400, naming what the documents do not allow.
+        Refusal: 400, naming what the documentation does not allow.
     """
     try:
-        return _parsed(model, _body(call))
+        body = _body(call)
+        # Newer pages mark request_type as required. Older ones have this default, which stands.
+        request_type = _choice(body, "request_type", ("async", "callback")) or "async"
+        callback_url = _callback_url(body, required=request_type == "callback")
+        fields = body.get("input")
+        if not isinstance(fields, dict):
+            raise Refusal(400, "input is required and must be an object")
+        fields = cast("dict[str, object]", fields)
+        parsed = _validated(model, fields)
+        images = parsed.num_images if isinstance(parsed, GptImage1) else fields.get("num_images")
+        return Submission(
+            model=model,
+            fields=fields,
+            kind=parsed.kind,
+            price=DEFAULT_PRICE if parsed.price is None else parsed.price,
+            request_type=request_type,
+            callback_url=callback_url,
+            # Newer pages no longer have it; it is taken where it comes.
+            provider=_choice(body, "provider", ("auto", "value", "official")),
+            images=images if isinstance(images, int) and 1 <= images <= _MOST_IMAGES else 1,
+        )
     except RecursionError:  # the depth at which that happens is the interpreter's
         raise Refusal(400, "request body is nested too deeply") from None
-
-
-def _parsed(model: str, body: Mapping[str, object]) -> Submission:
-    request_type = _choice(body, "request_type", ("async", "callback")) or "async"
-    callback_url = _callback_url(body, required=request_type == "callback")
-    fields = body.get("input")
-    if not isinstance(fields, dict):
-        raise Refusal(400, "input is required and must be an object")
-    fields = cast("dict[str, object]", fields)
-    made = _validated(model, fields)
-    return Submission(
-        model=model,
-        fields=fields,
-        kind=made.kind,
-        price=DEFAULT_PRICE if made.price is None else made.price,
-        request_type=request_type,
-        callback_url=callback_url,
-        provider=_choice(body, "provider", ("auto", "value", "official")),
-        images=_images(made, fields),
-    )
 
 
 def _body(call: Call) -> dict[str, object]:
@@ -81,7 +95,7 @@ def _body(call: Call) -> dict[str, object]:
         raise Refusal(400, "Content-Type must be application/json")
     try:
         # RFC 8259 has UTF-8 only; Python's parser would take UTF-16, NaN and lone surrogates too.
-        body = json.loads(call.body.decode(), parse_constant=_no_constant)
+        body = json.loads(call.body.decode(), parse_constant=_refuse_constant)
         json.dumps(body, ensure_ascii=False).encode()
     except ValueError:
         raise Refusal(400, "request body is not valid JSON") from None
@@ -90,7 +104,7 @@ def _body(call: Call) -> dict[str, object]:
     return cast("dict[str, object]", body)
 
 
-def _no_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
@@ -116,24 +130,8 @@ def _can_be_called(url: str) -> bool:
         host = parts.hostname or ""
     except ValueError:
         return False
-    # Plain http to this machine is what the simulator adds, for receivers under test.
-    if _is_loopback(host):
-        return parts.scheme in ("http", "https")
-    return parts.scheme == "https" and not _is_private(host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." not in host
+    # The service demands public HTTPS; receivers under test on this machine are allowed too.
+    return takes_callbacks(parts.scheme, host)
 
 
 def _validated(model: str, fields: dict[str, object]) -> Input:
@@ -141,38 +139,27 @@ def _validated(model: str, fields: dict[str, object]) -> Input:
         _check_names(model, fields)
     try:
         with warnings.catch_warnings():
+            # What only other pages bound is a warning of the client, and allowed by the service.
             warnings.simplefilter("ignore", InputWarning)
-            made = from_dict(model, fields)
+            parsed = from_dict(model, fields)
     except ValidationError as exc:
-        raise Refusal(400, _sentence(exc)) from None
+        problems = exc.errors(include_url=False, include_context=False, include_input=False)
+        found = [f"{'.'.join(map(str, ('input', *one['loc'])))}: {one['msg']}" for one in problems]
+        raise Refusal(400, "; ".join(found)) from None
     except ValueError as exc:
         raise Refusal(400, str(exc)) from None
-    if isinstance(made, GptImage1) and type(fields["num_images"]) is not int:  # such as 4.0
+    if isinstance(parsed, GptImage1) and type(fields["num_images"]) is not int:  # such as 4.0
         raise Refusal(400, "input.num_images: Input should be 1, 2 or 4")
-    return made
-
-
-def _images(made: Input, fields: Mapping[str, object]) -> int:
-    if isinstance(made, GptImage1):
-        return made.num_images
-    asked = fields.get("num_images")  # of other models; a number beyond reason is not served
-    return asked if isinstance(asked, int) and 1 <= asked <= 16 else 1
+    return parsed
 
 
 def _check_names(model: str, fields: Mapping[str, object]) -> None:
     if fields.get("mode") is None:
         raise Refusal(400, "input.mode is required")
-    # Inputs may be built with Python's names; on the wire only the documents' names count.
+    # Inputs may be built with Python's names; on the wire only the documented names count.
     known = {
         field.serialization_alias or name for name, field in DOCUMENTED[model].model_fields.items()
     }
     for name in fields:
         if name not in known:
             raise Refusal(400, f"input.{name} is not a parameter of {model}")
-
-
-def _sentence(exc: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, ('input', *problem['loc'])))}: {problem['msg']}"
-        for problem in exc.errors(include_url=False, include_context=False, include_input=False)
-    )

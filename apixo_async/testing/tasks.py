@@ -1,47 +1,147 @@
-"""All tasks of a simulated service: made with seeded ids and fates, found by id and model."""
+"""Tasks: created by submits with seeded ids, durations and ends, found by id and model."""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Final, Literal
 
+from apixo_async._catalog import timing
 from apixo_async.inputs import DOCUMENTED
 from apixo_async.testing.callbacks import Callback
-from apixo_async.testing.lifecycles import (
-    SAMPLE_ID,
-    DurationOf,
-    SimulatedTask,
-    draw_fate,
-    task_id,
-    usual_duration,
-)
-from apixo_async.testing.submissions import Submission
+from apixo_async.testing.options import SimulatorOptions
+from apixo_async.testing.submissions import FileType, Submission
 
-_SAMPLE_LASTED = 41.388  # seconds, as the documents' sample of a success says
-_SAMPLE_IMAGES = {"gpt-image-1": 2}  # one of its pages shows two URLs, the other models' show one
+State = Literal["pending", "processing", "success", "failed"]
+
+SIGMA: Final = 0.25  # spread of log(duration) around the middle of the documented range
+
+#: The failCodes that each model's pages document, each with a message in their manner. The pages
+#: of gpt-image-1 have two lists in two spellings; its tasks fail with codes of both.
+FAILURES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "gpt-image-1": (
+        ("CONTENT_VIOLATION", "Content does not meet safety guidelines"),
+        ("INVALID_IMAGE_URL", "Cannot access provided image URL"),
+        ("SensitiveContent", "Content violates provider policy, please adjust the prompt"),
+        ("PromptInvalid", "Prompt format or content was rejected"),
+        ("ImageNotAccess", "A reference image URL could not be reached"),
+        ("ImageFormatIncorrect", "Image format is incorrect"),
+        ("RateLimited", "Provider or account rate limit was reached"),
+        ("Timeout", "Generation did not finish in time"),
+        ("Unknown error", "Unmapped provider-side failure"),
+    ),
+    "gpt-image-2": (
+        ("CONTENT_VIOLATION", "Prompt or reference image failed safety checks"),
+        ("INVALID_IMAGE_URL", "A reference image URL could not be fetched or decoded"),
+        ("INVALID_PARAMETER", "A model parameter is unsupported or malformed"),
+        ("INSUFFICIENT_BALANCE", "The account does not have enough balance for the task"),
+        ("UPSTREAM_ERROR", "Provider-side failure"),
+        ("TIMEOUT", "Generation did not finish in time"),
+    ),
+    "flux-kontext": (
+        ("CONTENT_VIOLATION", "Content does not meet safety guidelines"),
+        ("INVALID_IMAGE_URL", "Cannot access provided image URL"),
+    ),
+}
+
+#: Ids count in this step, which is prime to 10**8: 10**8 ids pass before one comes back.
+_STRIDE: Final = 61_803_399
+_IDS: Final = 10**8
+
+#: The task of the documentation's samples, and the duration that a sample of a success has.
+SAMPLE_ID: Final = "task_12345678"
+_SAMPLE_LASTED: Final = 41.388
+#: A page of gpt-image-1 shows two URLs of its result, the pages of the other models show one.
+_SAMPLE_IMAGES: Final = {"gpt-image-1": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedTask:
+    """One task of the simulated service; times are seconds of the service's clock.
+
+    Attributes:
+        id: As the documentation has it, ``task_`` and eight digits.
+        model: The name in the submit's path.
+        input: The submit's ``input`` object, as it came.
+        kind: What drives the duration, such as ``gpt-image-2/4k``.
+        account: The short digest of the key that paid.
+        price: What the submit cost, in USD.
+        created: When the submit was carried out.
+        started: When pending becomes processing.
+        ends: When processing becomes success or failed.
+        cost: Seconds that ``costTime`` states, close to ``ends - created``.
+        fail_code: None where the task succeeds.
+        fail_msg: None where the task succeeds.
+        images: How many result URLs a success has.
+        file_type: ``png``, ``jpeg`` or ``webp``.
+        request_type: ``async`` or ``callback``.
+        callback_url: Where to post callbacks to, if it is in callback mode.
+        callback: What becomes of these callbacks; None in async mode.
+        provider: None where the submit named none.
+    """
+
+    id: str
+    model: str
+    input: Mapping[str, object]
+    kind: str
+    account: str
+    price: Decimal
+    created: float
+    started: float
+    ends: float
+    cost: float
+    fail_code: str | None = None
+    fail_msg: str | None = None
+    images: int = 1
+    file_type: FileType = "webp"
+    request_type: str = "async"
+    callback_url: str | None = None
+    callback: Callback | None = None
+    provider: str | None = None
+
+    def state(self, now: float) -> State:
+        """Return the state at ``now``."""
+        if now < self.started:
+            return "pending"
+        if now < self.ends:
+            return "processing"
+        return "success" if self.fail_code is None else "failed"
+
+    def progress(self, now: float) -> float:
+        """Return the part of the duration that has passed, 0 to 1."""
+        lasts = self.ends - self.created
+        return 1.0 if now >= self.ends or lasts <= 0 else max(0.0, (now - self.created) / lasts)
+
+    def result_paths(self) -> list[str]:
+        """Return the paths of the result files on their server."""
+        extension = "jpg" if self.file_type == "jpeg" else self.file_type
+        return [f"/results/{self.id}/{index}.{extension}" for index in range(self.images)]
+
+    @property
+    def prompt(self) -> str:
+        """The prompt, or an empty text where the input has none."""
+        prompt = self.input.get("prompt")
+        return prompt if isinstance(prompt, str) else ""
 
 
 class Tasks:
-    """Make tasks and find them again."""
+    """Create tasks and find them again."""
 
-    def __init__(
-        self, seed: int, speed: float, durations: DurationOf | None, failure_rate: float
-    ) -> None:
-        self._seed = seed
-        self._speed = speed
-        self._durations = durations
-        self._failure_rate = failure_rate
-        self._made: dict[str, SimulatedTask] = {}
+    def __init__(self, options: SimulatorOptions) -> None:
+        self._options = options
+        self._created: dict[str, SimulatedTask] = {}
         self._samples: dict[str, SimulatedTask] = {}
 
     @property
-    def made(self) -> Mapping[str, SimulatedTask]:
-        """Every task made by a submit, by id and in the order of creation."""
-        return MappingProxyType(self._made)
+    def created(self) -> Mapping[str, SimulatedTask]:
+        """Every task that a submit created, by id and in the order of creation."""
+        return MappingProxyType(self._created)
 
-    def make(
+    def create(
         self,
         submission: Submission,
         account: str,
@@ -51,23 +151,41 @@ class Tasks:
         fails: tuple[str, str] | None = None,
         callback: Callback | None = None,
     ) -> SimulatedTask:
-        """Make the task of a submit; ``lasts`` (before speed) and ``fails`` override its fate."""
-        serial = len(self._made) + 1
-        source = random.Random(f"{self._seed}/{serial}")
-        seconds = self._seconds(submission, source) if lasts is None else lasts
-        fate = draw_fate(submission.model, seconds, self._failure_rate, self._speed, source)
-        fail_code, fail_msg = fails or fate.failure or (None, None)
+        """Create the task of a submit, with all that will become of it.
+
+        Args:
+            submission: What the submit asks for.
+            account: The name of the account that pays.
+            now: The service's time.
+            lasts: Seconds, before ``speed``, that are not drawn then.
+            fails: failCode and failMsg that are not drawn then.
+            callback: What becomes of its callbacks.
+        """
+        serial = len(self._created) + 1
+        # Each task has a source of its own: what one draws changes nothing for the next.
+        source = random.Random(f"{self._options.seed}/{serial}")
+        if lasts is None:
+            lasts = self._duration(submission, source)
+        lasts /= self._options.speed
+        failed = source.random() < self._options.failure_rate
+        pending = lasts * source.uniform(0.02, 0.1)
+        # In the documentation's samples costTime is a little less than completeTime - createTime.
+        cost = lasts * source.uniform(0.97, 0.995)
+        if failed:
+            drawn = source.choice(FAILURES.get(submission.model, FAILURES["gpt-image-2"]))
+            fails = fails or drawn
+        fail_code, fail_msg = fails or (None, None)
         task = SimulatedTask(
-            id=task_id(self._seed, serial),
+            id=task_id(self._options.seed, serial),
             model=submission.model,
             input=submission.fields,
             kind=submission.kind,
             account=account,
             price=submission.price,
             created=now,
-            started=now + fate.pending,
-            ends=now + fate.lasts,
-            cost=fate.cost,
+            started=now + pending,
+            ends=now + lasts,
+            cost=cost,
             fail_code=fail_code,
             fail_msg=fail_msg,
             images=submission.images,
@@ -77,28 +195,29 @@ class Tasks:
             callback=callback,
             provider=submission.provider,
         )
-        self._made[task.id] = task
+        self._created[task.id] = task
         return task
 
     def find(self, wanted: str | None, model: str | None, now: float) -> SimulatedTask | None:
         """Return a task; None for an unknown id, and for the id of another model's task."""
         if wanted == SAMPLE_ID and model is not None and model in DOCUMENTED:
             return self._sample(model, now)
-        task = self._made.get(wanted or "")
+        task = self._created.get(wanted or "")
         return task if task is not None and task.model == model else None
 
     def of_result(self, wanted: str | None, now: float) -> SimulatedTask | None:
         """Return the task that result files belong to."""
         if wanted == SAMPLE_ID:
             return self._sample("gpt-image-1", now)
-        return self._made.get(wanted or "")
+        return self._created.get(wanted or "")
 
-    def _seconds(self, submission: Submission, source: random.Random) -> float:
-        if self._durations is None:
+    def _duration(self, submission: Submission, source: random.Random) -> float:
+        durations = self._options.durations
+        if durations is None:
             return usual_duration(submission.kind, source)
-        if callable(self._durations):
-            return self._durations(submission.model, submission.fields, source)
-        return self._durations
+        if callable(durations):
+            return durations(submission.model, submission.fields, source)
+        return durations
 
     def _sample(self, model: str, now: float) -> SimulatedTask:
         created = now - 2 * _SAMPLE_LASTED
@@ -119,3 +238,50 @@ class Tasks:
                 file_type="png",
             ),
         )
+
+
+def task_id(seed: int, serial: int) -> str:
+    """Return the id of the ``serial``-th task: never twice in 10**8 tasks, never the sample's."""
+    number = (seed * 7_919 + serial * _STRIDE) % _IDS
+    found = f"task_{number:08d}"
+    # The number in front of the first one is used by no task of this seed before 10**8 tasks.
+    return found if found != SAMPLE_ID else f"task_{(seed * 7_919) % _IDS:08d}"
+
+
+def usual_duration(kind: str, source: random.Random) -> float:
+    """Draw a duration in seconds around the documented typical time, within its range."""
+    known = timing(kind)
+    middle = (known.typical_low + known.typical_high) / 2
+    drawn = middle * source.lognormvariate(0.0, SIGMA)
+    return min(max(drawn, known.typical_low), known.typical_high)
+
+
+def status_object(task: SimulatedTask, now: float, epoch: float, base: str) -> dict[str, object]:
+    """Return the status object of a task at ``now``, with the keys that the documentation has.
+
+    Args:
+        task: The task.
+        now: The service's time.
+        epoch: Unix time, in seconds, at the zero of the service's clock.
+        base: Scheme and host for the URLs of results.
+    """
+    state = task.state(now)
+    found: dict[str, object] = {"taskId": task.id, "state": state}
+    if state == "success":
+        urls = [base + path for path in task.result_paths()]
+        # JSON in a string, as all samples have it; some callers met an object instead.
+        found["resultJson"] = json.dumps({"resultUrls": urls}, separators=(",", ":"))
+    elif state == "failed":
+        found |= {"failCode": task.fail_code, "failMsg": task.fail_msg}
+    found["createTime"] = _milliseconds(epoch + task.created)
+    if state in ("success", "failed"):
+        found["completeTime"] = _milliseconds(epoch + task.ends)
+        # The page of gpt-image-2 has costTime after success only. A page of gpt-image-1 shows a
+        # failure without any times, which is left to `Fault.no_timestamps`.
+        if state == "success" or task.model != "gpt-image-2":
+            found["costTime"] = _milliseconds(task.cost)
+    return found
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

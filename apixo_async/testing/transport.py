@@ -7,27 +7,42 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from email.utils import formatdate
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 import httpx2
 
+from apixo_async.testing.exchanges import Call, Reply, ServedRequest
 from apixo_async.testing.faults import Fault, framed
-from apixo_async.testing.replies import Call, Reply
-
-if TYPE_CHECKING:
-    from apixo_async.testing.api import SimulatedApi
+from apixo_async.testing.options import SimulatorOptions
 
 Latency: TypeAlias = float | Callable[[random.Random], float]
 ExchangeOutcome: TypeAlias = Reply | Exception
 
-#: The extension of a request under which a client leaves its "this counts as sent from now on".
-SENDING = "apixo_async.sending"
+#: The request extension with the callable by which a client notes that a request counts as sent.
+SENDING: Final = "apixo_async.sending"
 
-_CHUNK = 16_384
+_CHUNK: Final = 16_384
+
+#: What a client meets instead of an answer.
+_CUTS: Final[Mapping[str, Callable[[], Exception]]] = {
+    "close": lambda: httpx2.RemoteProtocolError("Server disconnected without sending a response."),
+    "reset": lambda: httpx2.ReadError("Connection reset by peer"),
+}
+
+
+class _SimulatedService(Protocol):
+    """The course of one exchange at a `Simulator`, whose module imports this one."""
+
+    options: SimulatorOptions
+
+    def begin(self, call: Call) -> Fault: ...
+    def arrive(self, call: Call, fault: Fault) -> ServedRequest: ...
+    def answered(self, request: ServedRequest) -> None: ...
+    def wall_clock(self) -> float: ...
 
 
 class SimulatorTransport(httpx2.AsyncBaseTransport):
-    """Carry requests to a `Simulator` on the running loop's time, virtual or real.
+    """Send requests to a `Simulator` on the running loop's time, virtual or real.
 
     Each exchange runs in an asyncio.Task that the transport owns: a request given up by its client
     is carried out all the same. Half of the latency passes before the request arrives, the other
@@ -42,10 +57,10 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
 
     phase_aware = True
 
-    def __init__(self, simulator: SimulatedApi, latency: Latency = 0.05) -> None:
+    def __init__(self, simulator: _SimulatedService, latency: Latency = 0.05) -> None:
         self._simulator = simulator
         self._latency = latency
-        self._source = random.Random(simulator.seed)
+        self._source = random.Random(simulator.options.seed)
         self._exchanges: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Future[ExchangeOutcome]] = set()
         self._closed = False
@@ -65,19 +80,30 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
         """
         if self._closed:
             raise RuntimeError("the simulator's transport is closed")
-        call = await _call(request)
+        call = Call(
+            method=request.method,
+            host=request.url.netloc.decode("ascii"),
+            path=request.url.path,
+            query=dict(request.url.params),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.aread(),
+        )
         fault = self._simulator.begin(call)
         await _connect(request, fault)
         sending = request.extensions.get(SENDING)
         if callable(sending):
             sending()
-        outcome = await self._wait(self._send(call, fault), request)
+        answer: asyncio.Future[ExchangeOutcome] = asyncio.get_running_loop().create_future()
+        exchange = asyncio.create_task(self._exchange(call, fault, answer))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        outcome = await self._wait(answer, request)
         if isinstance(outcome, Exception):
             raise outcome
         return _response(request, outcome, fault)
 
     async def aclose(self) -> None:
-        """End the exchanges that are still under way; their clients get a ReadError."""
+        """End the exchanges in progress; their clients get a ReadError."""
         self._closed = True
         for waiting in self._waiting:
             _settle(waiting, httpx2.ReadError("the simulator's transport was closed"))
@@ -86,12 +112,29 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
         if self._exchanges:
             await asyncio.wait(self._exchanges)
 
-    def _send(self, call: Call, fault: Fault) -> asyncio.Future[ExchangeOutcome]:
-        answer: asyncio.Future[ExchangeOutcome] = asyncio.get_running_loop().create_future()
-        exchange = asyncio.create_task(self._serve(call, fault, answer))
-        self._exchanges.add(exchange)
-        exchange.add_done_callback(self._exchanges.discard)
-        return answer
+    async def _exchange(
+        self, call: Call, fault: Fault, answer: asyncio.Future[ExchangeOutcome]
+    ) -> None:
+        latency = self._latency(self._source) if callable(self._latency) else self._latency
+        await asyncio.sleep(latency / 2)
+        try:
+            served = self._simulator.arrive(call, fault)
+        except Exception as exc:  # an error of the simulator itself is raised by the request
+            _settle(answer, exc)
+            return
+        await asyncio.sleep(fault.wait)
+        if served.after is not None:
+            await served.after.wait()
+        if fault.end == "answer":
+            self._simulator.answered(served)
+        # Every HTTP server sends the date, and clients may compare clocks by it.
+        date = formatdate(self._simulator.wall_clock(), usegmt=True)
+        await asyncio.sleep(latency / 2)
+        if fault.end in _CUTS:
+            _settle(answer, _CUTS[fault.end]())
+        elif fault.end != "hang":
+            reply = served.reply
+            _settle(answer, replace(reply, headers={"date": date, **reply.headers}))
 
     async def _wait(
         self, answer: asyncio.Future[ExchangeOutcome], request: httpx2.Request
@@ -106,33 +149,6 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
         if answer.done():
             return answer.result()
         return httpx2.ReadTimeout("the simulator did not answer in time", request=request)
-
-    async def _serve(
-        self, call: Call, fault: Fault, answer: asyncio.Future[ExchangeOutcome]
-    ) -> None:
-        latency = self._latency(self._source) if callable(self._latency) else self._latency
-        await asyncio.sleep(latency / 2)
-        try:
-            turn = self._simulator.arrive(call, fault)
-        except Exception as exc:  # a fault of the simulator itself belongs to whoever asked
-            _settle(answer, exc)
-            return
-        await asyncio.sleep(fault.wait)
-        if turn.after is not None:
-            await turn.after.wait()
-        if fault.end == "answer":
-            self._simulator.answered(turn)
-        reply = _dated(turn.reply, self._simulator.wall_clock())
-        await asyncio.sleep(latency / 2)
-        if fault.end != "hang":
-            _settle(answer, _CUTS[fault.end]() if fault.end in _CUTS else reply)
-
-
-#: What a client meets instead of an answer.
-_CUTS: Mapping[str, Callable[[], Exception]] = {
-    "close": lambda: httpx2.RemoteProtocolError("Server disconnected without sending a response."),
-    "reset": lambda: httpx2.ReadError("Connection reset by peer"),
-}
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -150,11 +166,6 @@ class _Body(httpx2.AsyncByteStream):
             )
 
 
-def _dated(reply: Reply, now: float) -> Reply:
-    """Add the `Date` header that every HTTP server sends."""
-    return replace(reply, headers={"date": formatdate(now, usegmt=True), **reply.headers})
-
-
 def _settle(answer: asyncio.Future[ExchangeOutcome], outcome: ExchangeOutcome) -> None:
     if not answer.done():
         answer.set_result(outcome)
@@ -163,17 +174,6 @@ def _settle(answer: asyncio.Future[ExchangeOutcome], outcome: ExchangeOutcome) -
 def _timeout(request: httpx2.Request, phase: str) -> float | None:
     timeouts = cast("Mapping[str, float | None]", request.extensions.get("timeout", {}))
     return timeouts.get(phase)
-
-
-async def _call(request: httpx2.Request) -> Call:
-    return Call(
-        method=request.method,
-        host=request.url.netloc.decode("ascii"),
-        path=request.url.path,
-        query=dict(request.url.params),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=await request.aread(),
-    )
 
 
 async def _connect(request: httpx2.Request, fault: Fault) -> None:

@@ -1,4 +1,4 @@
-"""uvicorn, arranged for a simulator: no signals, no lifespan, no logs, connections within reach."""
+"""uvicorn without signals, lifespan and logs, whose connections the app can reach and end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from apixo_async.testing.app import CONNECTION
+from apixo_async.testing.server import CONNECTION
 
-_KEEP_ALIVE = 75  # seconds; clients should be the first to close an idle connection
-_CLOSING = 5  # seconds for exchanges whose connection was cut
+_KEEP_ALIVE: Final = 75  # seconds; clients should be the first to close an idle connection
+_CLOSING: Final = 5  # seconds for exchanges whose connection was cut
 
 
 class _Protocol(H11Protocol):
@@ -39,7 +40,6 @@ class SimulatorServer(uvicorn.Server):
                 timeout_graceful_shutdown=_CLOSING,
             )
         )
-
         self.ready = asyncio.Event()  # set once it answers, or has ended
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -50,14 +50,14 @@ class SimulatorServer(uvicorn.Server):
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and say so."""
-        # Whoever asks an older uvicorn to exit before this is over leaves its socket open.
+        """Begin to answer, and set ``ready``."""
+        # An older uvicorn that is asked to exit before this is over leaves its socket open.
         await super().startup(sockets)
         self.ready.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signals of the process to those who own it."""
+        """Leave the signals of the process to the program that serves the simulator."""
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -7,17 +7,17 @@ import selectors
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-START = 1000.0  # not 0, so that code which takes 0 for None fails
-_SLICE = 0.01  # real seconds between two looks at worker threads
+START: Final = 1000.0  # not 0, so that code which takes 0 for None fails
+_SLICE: Final = 0.01  # real seconds between two checks of worker threads
 
 
 class StuckError(RuntimeError):
-    """Say that every task waits for something which nothing can bring about."""
+    """Every task waits, and nothing is left that could end a wait."""
 
     def __init__(self, now: float = START) -> None:
         super().__init__(now)
@@ -79,7 +79,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._working -= 1
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002  # the base class has it
-        """Wait, really, for the executor's threads: no timeout passes while the clock stands."""
+        """Wait in real time for the threads: no timeout passes while the clock stands still."""
         self._working += 1
         try:
             await super().shutdown_default_executor()
@@ -93,8 +93,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # A worker reports through the loop's self-pipe before it stops being busy: asking first
-        # whether one is busy and looking at the pipe afterwards cannot miss its report.
+        # A worker reports through the loop's self-pipe before it stops being busy. So a report is
+        # not missed if the workers are checked first, and the pipe afterwards.
         while timeout != 0 and self._loop.stands_still():
             if events := super().select(_SLICE):
                 return events

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from apixo_async.testing import Fault, Simulator, serve
-from apixo_async.testing.replies import Call
+from apixo_async.testing.exchanges import Call
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -6,20 +6,29 @@ from typing import Any
 
 import pytest
 
+from apixo_async.testing import Simulator
 from apixo_async.testing.callbacks import (
     Attempt,
     Callback,
     CallbackCounts,
     CallbackLog,
-    check_parts,
 )
 
 FAILED = Attempt(1.0, 2.0, "task_1", "success", 1, 1, "https://a.example/x", status=500)
 
 
+def log(**options: Any) -> CallbackLog:
+    """Return the callbacks of a simulator with these options."""
+    parts = ("lost", "early", "duplicate", "processing")
+    renamed = {name: f"{name}_callbacks" for name in parts}
+    renamed |= {"delay": "callback_delay", "spread": "callback_spread"}
+    given = {renamed.get(name, name): value for name, value in options.items()}
+    return CallbackLog(Simulator(**given).options)
+
+
 def decided(count: int, **options: Any) -> list[Callback]:
-    """Return what becomes of the callbacks of so many tasks."""
-    callbacks = CallbackLog(**options)
+    """Return what becomes of the callbacks of ``count`` tasks."""
+    callbacks = log(**options)
     return [callbacks.of_next_task() for _ in range(count)]
 
 
@@ -41,7 +50,7 @@ def test_a_callback_that_makes_no_sense_is_refused(options: dict[str, Any], told
 def test_nothing_happens_unless_asked_for() -> None:
     """By default each callback is posted once, at the end of its task."""
     assert set(decided(100)) == {Callback()}
-    assert CallbackLog().delay_of(Callback()) == 0.0
+    assert log().delay_of(Callback()) == 0.0
 
 
 def test_the_parts_are_those_asked_for() -> None:
@@ -78,7 +87,7 @@ def test_what_is_drawn_replays_with_the_seed() -> None:
 def test_turns_are_taken_in_order_and_leave_the_rest_to_chance() -> None:
     """A script decides for the next tasks; None, and its end, leave the draws as they were."""
     drawn = decided(5, lost=0.5)
-    callbacks = CallbackLog(lost=0.5)
+    callbacks = log(lost=0.5)
     callbacks.next(Callback(copies=3), None)
     callbacks.next(Callback(early=True))
     assert callbacks.left == 3
@@ -92,7 +101,7 @@ def test_turns_are_taken_in_order_and_leave_the_rest_to_chance() -> None:
 
 def test_delays_are_given_or_drawn() -> None:
     """A delay of its own stands; an early one has none; the others spread beyond the delay."""
-    callbacks = CallbackLog(delay=2.0, spread=3.0)
+    callbacks = log(delay=2.0, spread=3.0)
     drawn = [callbacks.delay_of(Callback()) for _ in range(1_000)]
     assert 2.0 <= min(drawn) < 2.1
     assert 4.9 < max(drawn) <= 5.0
@@ -103,7 +112,7 @@ def test_delays_are_given_or_drawn() -> None:
 
 def test_counts_sum_up() -> None:
     """Tasks are counted by what becomes of them, attempts by how they ended."""
-    callbacks = CallbackLog(keep_log=2)
+    callbacks = log(keep_log=2)
     assert callbacks.counts == CallbackCounts()
     callbacks.next(Callback(lost=True, copies=2), Callback(early=True, copies=2), Callback())
     for _ in range(3):
@@ -120,10 +129,3 @@ def test_counts_sum_up() -> None:
     assert callbacks.counts == CallbackCounts(
         tasks=3, lost=1, early=1, duplicated=1, delivered=1, failed=2, given_up=1
     )
-
-
-def test_parts_that_overlap_are_refused() -> None:
-    """Parts of which no task meets two are at most 1 together."""
-    check_parts({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})
-    with pytest.raises(ValueError, match=r"a \+ b: 1\.1 given; allowed is 0 to 1"):
-        check_parts({"a": 0.5, "b": 0.6})

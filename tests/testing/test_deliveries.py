@@ -38,7 +38,7 @@ async def crash() -> httpx2.Response:
 
 
 def after(delay: float, status: int = 200) -> Callable[[], Awaitable[httpx2.Response]]:
-    """Answer so many seconds later."""
+    """Answer ``delay`` seconds later."""
 
     async def answer() -> httpx2.Response:
         await asyncio.sleep(delay)
@@ -110,7 +110,7 @@ async def poll(simulator: Simulator, task_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("fault", [None, Fault.task_fails("NSFW", "no")])
 async def test_the_end_of_a_task_is_posted(fault: Fault | None) -> None:
-    """When the task is over, its status answer goes to the URL, without anybody polling."""
+    """When the task is over, its status answer is posted to the URL, without a poll."""
     simulator = Simulator(durations=10.0)
     receiver = Receiver(simulator)
     simulator.faults.submit(fault)
@@ -294,7 +294,7 @@ async def test_an_answer_waits_for_the_first_attempt_only(answer: Any, at: float
 
 
 async def test_a_submit_without_an_answer_has_its_callback() -> None:
-    """What was carried out is told of, whatever its client met; what was not, is not."""
+    """Tasks of carried out submits have callbacks, whatever the client met; others have none."""
     simulator = Simulator(durations=10.0)
     receiver = Receiver(simulator)
     simulator.faults.submit(
@@ -328,7 +328,7 @@ async def test_delays_let_callbacks_overtake_each_other() -> None:
     assert sorted(runs[0]) == list(range(20)) != runs[0]
 
 
-async def test_whoever_polls_of_once_sees_the_end() -> None:
+async def test_a_poll_at_the_moment_of_a_callback_sees_the_end() -> None:
     """At the time of its callback a task is over, to the last digit of the clock."""
     simulator = Simulator()
     states: list[str] = []
@@ -381,7 +381,7 @@ async def test_callbacks_into_an_asgi_app() -> None:
 
 
 async def test_without_a_receiver_nothing_is_posted() -> None:
-    """In process callbacks go nowhere until somebody says where to, and not any more after that."""
+    """In process callbacks go nowhere before a receiver is given, and nowhere once it is not."""
     simulator = Simulator(durations=10.0)
     await submit(simulator)
     await asyncio.sleep(100)
@@ -393,7 +393,7 @@ async def test_without_a_receiver_nothing_is_posted() -> None:
     await asyncio.sleep(1_000)
     assert receiver.requests == []
     assert {one.error for one in simulator.callbacks.log} == {
-        "RuntimeError: nothing carries callbacks any more"
+        "RuntimeError: no receiver any more: deliver_to was given None"
     }
     assert simulator.callbacks.counts.tasks == 2
 
@@ -466,7 +466,7 @@ def test_a_stuck_loop_is_noticed_all_the_same() -> None:
 
 
 async def test_a_thousand_tasks_with_everything_wrong() -> None:
-    """Of 1,000 tasks each is told of as its draw says, and counts and log agree."""
+    """Of 1,000 tasks each has the callbacks that were drawn, and counts and log agree."""
     simulator = Simulator(seed=3, lost_callbacks=0.1, early_callbacks=0.1, duplicate_callbacks=0.1)
     receiver = Receiver(simulator)
     answered: dict[str, float] = {}
@@ -506,7 +506,7 @@ class LaterLoop(VirtualTimeLoop):
 
 @pytest.mark.parametrize(("ends", "begins", "posted"), [(5, 30, [40]), (11, 12, [10, 41])])
 def test_callbacks_go_on_with_another_loop(ends: int, begins: int, posted: list[int]) -> None:
-    """What a loop left is posted on the next one; what was due meanwhile has reached nobody."""
+    """What a loop left is posted on the next one; what was due meanwhile has not arrived."""
     now = 1_000.0
 
     def clock() -> float:

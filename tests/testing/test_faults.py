@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from apixo_async.testing.exchanges import Reply
 from apixo_async.testing.faults import Fault, framed
-from apixo_async.testing.replies import Reply
 
 CARRIED_OUT = [
     (Fault.none(), True, "answer"),
@@ -143,7 +143,7 @@ def test_data_may_be_missing() -> None:
 
 
 def test_faults_combine() -> None:
-    """Delays add up and keep what they delay; a task's fate and a lost answer go together."""
+    """Delays add up and keep what they delay; the end of a task and a lost answer go together."""
     late = Fault.delay(1.5, Fault.delay(2, Fault.status(500)))
     assert (late.wait, late.name) == (3.5, "delay, delay, status 500")
     lost = Fault.task_lasts(5, Fault.task_fails("X", "y", Fault.lost_answer()))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
+from apixo_async.testing.exchanges import Kind
 from apixo_async.testing.faults import HEALTHY, Fault, Script
-from apixo_async.testing.replies import Kind
 
 A, B, C = Fault.status(500), Fault.html(502), Fault.lost_answer()
 
 
 def taken(script: Script, kind: Kind, count: int, task_id: str | None = None) -> list[Fault]:
-    """Take so many turns at time 0."""
+    """Take ``count`` turns at time 0."""
     return [script.take(kind, task_id, 0.0) for _ in range(count)]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from apixo_async.testing import results
-from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.replies import Call, Reply
+from apixo_async.testing import Simulator, results
+from apixo_async.testing.exchanges import Call, Reply
 from apixo_async.testing.results import Results
+from apixo_async.testing.tasks import SimulatedTask
 
 
 def task(name: str = "task_1", **fields: object) -> SimulatedTask:
@@ -24,11 +25,16 @@ def task(name: str = "task_1", **fields: object) -> SimulatedTask:
 TASK = task(aspect_ratio="3:2")
 
 
+def store(expired_status: Any = 404) -> Results:
+    """Return the files of a simulator that keeps them for 100 s."""
+    simulator = Simulator(longest_side=96, result_lifetime=100.0, expired_status=expired_status)
+    return Results(simulator.options)
+
+
 def get(now: float = 30.0, index: int = 0, status: int = 404, **headers: str) -> Reply:
     """Ask for a file of the task."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    store = Results(96, 100.0, status)
-    return store.reply(TASK, index, Call("GET", "/", headers=named), now)
+    return store(status).reply(TASK, index, Call("GET", "/", headers=named), now)
 
 
 WHOLE = get().body
@@ -108,7 +114,7 @@ def test_what_is_no_single_range_brings_the_whole(asked: str) -> None:
 def test_a_range_is_for_get_alone() -> None:
     """HEAD describes the whole file, whatever range it names."""
     call = Call("HEAD", "/", headers={"range": "bytes=0-1"})
-    reply = Results(96, 100.0, 404).reply(TASK, 0, call, 30.0)
+    reply = store().reply(TASK, 0, call, 30.0)
     assert (reply.status, reply.body) == (200, WHOLE)
 
 
@@ -126,7 +132,7 @@ def test_files_are_there_from_the_end_for_their_lifetime(now: float, status: int
 
 def test_a_missing_file_is_an_object_stores_404() -> None:
     """Unknown tasks and indexes, and expired files, are XML errors as object stores write them."""
-    unknown = Results(96, 100.0, 404).reply(None, 0, Call("GET", "/"), 30.0)
+    unknown = store().reply(None, 0, Call("GET", "/"), 30.0)
     assert unknown == get(index=2) == get(now=1000.0)
     assert unknown.status == 404
     assert b"<Code>NoSuchKey</Code>" in unknown.body
@@ -136,8 +142,7 @@ def test_a_missing_file_is_an_object_stores_404() -> None:
 @pytest.mark.parametrize("name", ["aspect_ratio", "aspect", "ratio"])
 def test_the_ratio_is_found_under_all_its_names(name: str) -> None:
     """Other models call their ratio otherwise."""
-    store = Results(96, 100.0, 404)
-    content = store.content(task(**{name: "2:3"}), 0)
+    content = store().content(task(**{name: "2:3"}), 0)
     assert (int.from_bytes(content[16:20]), int.from_bytes(content[20:24])) == (64, 96)
 
 
@@ -151,8 +156,8 @@ def test_a_file_is_drawn_once_while_it_is_kept(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(results, "draw", draw)
     monkeypatch.setattr(results, "_CACHED", 2)
-    store = Results(96, 100.0, 404)
+    files = store()
     one, two, three = task("1"), task("2"), task("3")
     for wanted in (one, two, one, three, one, two):
-        store.content(wanted, 0)
+        files.content(wanted, 0)
     assert drawn == ["m/1/0", "m/2/0", "m/3/0", "m/2/0"]

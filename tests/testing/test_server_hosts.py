@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async.testing.server import OwnHosts, may_be_asked
+from apixo_async.testing.server import OwnHosts, is_own_host
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from apixo_async.testing.server import OwnHosts, may_be_asked
 )
 def test_own_names(header: str) -> None:
     """Addresses, names of this network and the given host are its own."""
-    assert may_be_asked(header, "sim.example.org")
+    assert is_own_host(header, "sim.example.org")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_own_names(header: str) -> None:
 )
 def test_names_of_others(header: str) -> None:
     """A page's own name, which may lead here, is not one of them."""
-    assert not may_be_asked(header, "127.0.0.1")
+    assert not is_own_host(header, "127.0.0.1")
 
 
 async def test_a_strange_host_is_answered_421() -> None:

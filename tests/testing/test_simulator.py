@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from apixo_async.testing import Simulator, SimulatorTransport
-from apixo_async.testing.api import KEY
+from apixo_async.testing.options import KEY
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 BALANCE = "https://api.apixo.ai/api/v1/apikeys/current-balance"

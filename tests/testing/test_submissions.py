@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from apixo_async.testing.replies import Call, Refusal
+from apixo_async.testing.exchanges import Call, Refusal
 from apixo_async.testing.submissions import DEFAULT_PRICE, Submission, parse_submission
 
 IMAGE_1 = {"mode": "gpt-image-1", "prompt": "p", "aspect_ratio": "3:2", "num_images": 2}
@@ -153,7 +153,7 @@ def test_a_surrogate_pair_is_one_character() -> None:
 
 
 def nested(depth: int) -> bytes:
-    """Return a submit whose input holds so many lists, each in the other."""
+    """Return a submit whose input holds ``depth`` lists, each in the other."""
     return b'{"input":{"x":' + b"[" * depth + b"]" * depth + b"}}"
 
 

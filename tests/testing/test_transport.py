@@ -225,7 +225,7 @@ async def test_an_error_of_the_simulator_reaches_who_asked() -> None:
             await asking.post(SUBMIT, json={"input": {}})
 
 
-async def test_answers_nobody_waits_for_leave_no_trace(
+async def test_answers_without_a_client_leave_no_trace(
     simulator: Simulator, client: httpx2.AsyncClient
 ) -> None:
     """Errors of exchanges that were given up are never reported as unretrieved."""

@@ -15,8 +15,7 @@ from apixo_async import (
     TaskFailedError,
     TaskRef,
 )
-from apixo_async.testing import Simulator
-from apixo_async.testing.lifecycles import SimulatedTask
+from apixo_async.testing import SimulatedTask, Simulator
 
 from .rules import told_of
 

@@ -26,7 +26,7 @@ from apixo_async import (
 )
 from apixo_async.journal import _journal  # noqa: F401  # its clock is patched
 from apixo_async.testing import Simulator
-from apixo_async.testing.log import most_in_window
+from apixo_async.testing.exchanges import most_in_window
 from apixo_async.testing.virtual_time import START
 
 from . import rules

@@ -10,9 +10,8 @@ from typing import Final
 
 from apixo_async import ApixoError, Event, Result
 from apixo_async._catalog import IMAGE_AGE_LIMIT, TIMINGS
-from apixo_async.testing import Exchange, Simulator
-from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.replies import RESULT_HOST
+from apixo_async.testing import Exchange, SimulatedTask, Simulator
+from apixo_async.testing.exchanges import RESULT_HOST
 
 #: Codes which, in an envelope, say that there is no such task, or that the key may not ask.
 MISSING: Final = (400, 404, 410, 422)

@@ -7,7 +7,7 @@ from typing import Final
 
 from apixo_async import Timeouts
 from apixo_async.testing import Simulator
-from apixo_async.testing.lifecycles import DurationOf
+from apixo_async.testing.options import DurationOf
 from apixo_async.testing.virtual_time import START
 
 from .callers import Crowd

@@ -11,10 +11,9 @@ from typing import Final
 
 import httpx2
 
-from apixo_async.testing import Callback, Simulator
+from apixo_async.testing import Callback, SimulatedTask, Simulator
 from apixo_async.testing.callbacks import REDELIVERY
-from apixo_async.testing.lifecycles import SimulatedTask
-from apixo_async.testing.replies import Call
+from apixo_async.testing.exchanges import Call
 from apixo_async.webhooks import WebhookReceiver
 
 from .clocks import WallClock

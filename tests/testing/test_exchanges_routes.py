@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async.testing.replies import Call, Route, known_models, route
+from apixo_async.testing.exchanges import Call, Route, route
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,3 @@ def test_a_path_is_one_call(method: str, path: str, expected: Route) -> None:
     assert (found.kind, found.model, found.index) == (expected.kind, expected.model, expected.index)
     if found.kind != "other":
         assert found.task_id == expected.task_id
-
-
-def test_known_models_are_names_that_stand_in_a_path() -> None:
-    """A collection of names is taken once each; a text is no collection of names."""
-    assert known_models(["sora-2", "happyHorse", "sora-2"]) == {"sora-2", "happyHorse"}
-    assert known_models(()) == frozenset()
-    for wrong in ("sora-2", ["sora-2", ""], ["a,b"], [" a"]):
-        with pytest.raises(ValueError, match=r"models: .* given; allowed"):
-            known_models(wrong)

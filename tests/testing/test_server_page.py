@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from apixo_async.testing.app import state
+from apixo_async.testing.exchanges import Call
 from apixo_async.testing.faults import Fault
-from apixo_async.testing.replies import Call
+from apixo_async.testing.server import state
 from apixo_async.testing.simulator import Simulator
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apixo_async.testing.replies import Call, Reply
+from apixo_async.testing.exchanges import Call, Reply
 from apixo_async.testing.simulator import Simulator
 
 HEADERS = {"authorization": "Bearer test-key", "content-type": "application/json"}

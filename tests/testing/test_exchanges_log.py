@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from apixo_async.testing.log import Exchange, Log, exchange, most_in_window
-from apixo_async.testing.replies import Call
+from apixo_async.testing.exchanges import Call, Exchange, Log, Route, exchange, most_in_window
 
 RECORD = Exchange(at=1.0, kind="poll", method="GET", host="h", path="/p", account="a", counted=True)
 
@@ -15,7 +14,7 @@ RECORD = Exchange(at=1.0, kind="poll", method="GET", host="h", path="/p", accoun
 def test_a_record_never_holds_the_key() -> None:
     """A record says that a key and a cookie came, and keeps neither."""
     headers = {"authorization": "Bearer secret", "cookie": "c=secret", "range": "bytes=0-"}
-    record = exchange(Call("GET", "/p", headers=headers, host="h"), "download", 1.0, "")
+    record = exchange(Call("GET", "/p", headers=headers, host="h"), Route("download"), 1.0, "")
     assert record.had_authorization
     assert record.had_cookie
     assert record.headers == {"range": "bytes=0-"}

@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from apixo_async.testing.app import make_app
 from apixo_async.testing.faults import Fault
+from apixo_async.testing.server import make_app
 from apixo_async.testing.simulator import Simulator
 
 BALANCE = "/api/v1/apikeys/current-balance"
@@ -137,7 +137,7 @@ async def test_a_client_that_gives_up_early_never_arrives(simulator: Simulator) 
 
 
 async def test_a_client_that_gives_up_during_a_delay_gets_nothing(simulator: Simulator) -> None:
-    """The request was carried out; there is nobody to answer."""
+    """The request was carried out; there is no client left to answer."""
     simulator.faults.balance(Fault.delay(60.0))
     assert await run_app(simulator, "request", "disconnect") == []
     (record,) = simulator.log

@@ -1,20 +1,21 @@
-"""Lifecycles: durations around the documented times, seeded ids, states in their order."""
+"""The life of a task: durations around the documented times, seeded ids, states in their order."""
 
 from __future__ import annotations
 
 import random
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from apixo_async._catalog import TIMINGS, timing
-from apixo_async.testing.lifecycles import (
+from apixo_async.testing import Simulator
+from apixo_async.testing.submissions import Submission
+from apixo_async.testing.tasks import (
     FAILURES,
     SAMPLE_ID,
     SimulatedTask,
-    draw_fate,
-    failures_of,
+    Tasks,
     task_id,
     usual_duration,
 )
@@ -78,7 +79,7 @@ def test_ids_are_the_documents_and_never_repeat() -> None:
 
 
 def test_the_serial_that_would_make_the_samples_id_makes_another() -> None:
-    """No task of a simulator is taken for the documents' sample."""
+    """No task of a simulator is taken for the documentation's sample."""
     serial = 12_345_678 * pow(61_803_399, -1, 10**8) % 10**8
     assert task_id(0, serial) == task_id(0, 0) != SAMPLE_ID
 
@@ -96,21 +97,29 @@ def test_durations_spread_within_the_documented_range(kind: str) -> None:
     assert len(set(drawn)) > 250
 
 
-def test_a_fate_is_divided_by_speed() -> None:
-    """All seconds of a fate shrink with speed, and cost is close to the whole but not it."""
-    slow = draw_fate("gpt-image-1", 30.0, 0.0, 1.0, random.Random(5))
-    fast = draw_fate("gpt-image-1", 30.0, 0.0, 10.0, random.Random(5))
-    assert slow.lasts == 30.0
-    assert fast.lasts == pytest.approx(3.0)
-    assert fast.pending == pytest.approx(slow.pending / 10)
-    assert 0.6 <= slow.pending <= 3.0
+def created(model: str = "gpt-image-1", count: int = 1, **options: Any) -> list[SimulatedTask]:
+    """Create tasks of one model at 100."""
+    tasks = Tasks(Simulator(seed=5, **options).options)
+    submission = Submission(model, {}, model, Decimal(1), "async", None, None)
+    return [tasks.create(submission, "a", 100.0) for _ in range(count)]
+
+
+def test_a_task_is_sped_up() -> None:
+    """All seconds of a task shrink with speed, and cost is close to the whole but not it."""
+    (slow,) = created(durations=30.0)
+    (fast,) = created(durations=30.0, speed=10.0)
+    assert slow.ends == 130.0
+    assert fast.ends == pytest.approx(103.0)
+    assert fast.started - 100 == pytest.approx((slow.started - 100) / 10)
+    assert 100.6 <= slow.started <= 103.0
     assert 29.1 <= slow.cost < 30.0
-    assert slow.failure is None
+    assert fast.cost == pytest.approx(slow.cost / 10)
+    assert (slow.fail_code, slow.fail_msg) == (None, None)
 
 
-def test_a_fate_fails_at_the_rate_with_the_models_codes() -> None:
+@pytest.mark.parametrize("model", [*FAILURES, "sora-2"])
+def test_tasks_fail_at_the_rate_with_the_models_codes(model: str) -> None:
     """At rate 1 every task fails, with one of its model's documented failCodes."""
-    source = random.Random(2)
-    for model in (*FAILURES, "sora-2"):
-        failures = {draw_fate(model, 1.0, 1.0, 1.0, source).failure for _ in range(100)}
-        assert failures == set(failures_of(model))
+    failed = created(model, 100, failure_rate=1.0)
+    expected = FAILURES.get(model, FAILURES["gpt-image-2"])
+    assert {(task.fail_code, task.fail_msg) for task in failed} == set(expected)
