@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apixo_async._map.budget import Spending
 from apixo_async._map.items import Item
 from apixo_async._map.options import Options
+from apixo_async._map.progress import Spending
 from apixo_async._types import Result
 from apixo_async.errors import ApixoError, JournalError, TaskFailedError
 

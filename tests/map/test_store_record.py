@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apixo_async import BudgetExceededError, JournalError
-from apixo_async._map.budget import Spending
+from apixo_async._map.progress import Spending
 from apixo_async._map.store import PurchaseRecord
 from apixo_async.journal._journal import Journal
 
