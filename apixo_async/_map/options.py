@@ -1,4 +1,4 @@
-"""What a map is asked for beside its inputs, all of it checked."""
+"""The options of a map, checked."""
 
 from __future__ import annotations
 
