@@ -64,7 +64,7 @@ async def test_a_purchase(tmp_path: Path) -> None:
 
 
 async def test_an_uncertain_purchase(tmp_path: Path) -> None:
-    """What nobody can know stays uncertain until a callback names its task."""
+    """An uncertain submit stays uncertain until a callback names its task."""
     journal, record = await opened(tmp_path, Spending())
     await record.intend("mark")
     record.uncertain("no answer")
