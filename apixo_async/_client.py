@@ -205,7 +205,7 @@ class AsyncClient:
             max_cost: USD that all purchases may cost, those of earlier runs of the journal too;
                 checked before each one by the documents' prices.
             prices: USD of a task by model, where the documents give no price.
-            download_to: A directory to save every result in; `ExchangeOutcome.paths` has the files.
+            download_to: A directory to save every result in; `Outcome.paths` has the files.
 
         Raises:
             ConfigurationError: An argument is wrong.

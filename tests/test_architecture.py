@@ -41,7 +41,7 @@ RULES = (
     "_limits.budget _limits.adaptive _limits.window _limits.slots _limits.breaker _limits.priority "
     "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
     "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "
-    "_polling.durations _polling.callback_health _map.policy _map.budget"
+    "_polling.durations _polling.callback_health _map.policy _map.progress"
 )
 #: What rules may import beside each other. `random` is there for seeded sources handed in.
 PURE = (

@@ -26,7 +26,7 @@ from apixo_async.events import ResultDownloaded, TaskOrphaned
 if TYPE_CHECKING:
     from apixo_async.journal._entry import Entry
 
-#: What was paid for, or may have been, and nobody holds.
+#: What was paid for, or may have been, and no caller holds.
 Orphan: TypeAlias = Task | SubmitUncertainError
 
 
@@ -37,7 +37,7 @@ class MapClient(NamedTuple):
         life: Gives the engine.
         timeouts: The budgets of repeats.
         rng: The source of every jitter.
-        orphan: Handed what was paid for and nobody holds.
+        orphan: Handed what was paid for and no caller holds.
     """
 
     life: Lifecycle
@@ -47,7 +47,7 @@ class MapClient(NamedTuple):
 
 
 class StoppedError(ClientClosedError):
-    """The map was stopped while a purchase waited for its turn; never leaves the map."""
+    """The map was stopped while a purchase waited to be sent; never leaves the map."""
 
 
 class Buyer:
@@ -69,7 +69,7 @@ class Buyer:
         self._orphan = map_client.orphan
         self._report = engine.report
         self._sends = PendingCalls(engine.calls)
-        self._turns = PendingCalls(self._sends)
+        self._queued = PendingCalls(self._sends)
         self._submitter = Submitter(
             api=engine.api,
             requests=engine.requests,
@@ -78,14 +78,14 @@ class Buyer:
             timeouts=map_client.timeouts,
             rng=map_client.rng,
             quota=engine.quota,
-            calls=self._turns,
+            calls=self._queued,
             sends=self._sends,
         )
 
     def buy(
         self, task_input: TaskInput, pause: float, record: SubmitObserver | None = None
     ) -> Coroutine[object, object, Task]:
-        """Buy one task after so many seconds, and note it.
+        """Buy one task after `pause` seconds, and note it in `record`.
 
         Raises:
             StoppedError: The map was stopped; nothing was bought.
@@ -98,7 +98,7 @@ class Buyer:
         return self._engine.attach(model, task_id, seen=True)
 
     def reopen(self, entry: Entry, record: SubmitObserver, *, await_callback: bool) -> Task | None:
-        """Take up an uncertain submit of an earlier run; its task counts as long as it may run.
+        """Take up an uncertain submit of an earlier run, with a slot while its task may run.
 
         Args:
             entry: The submit.
@@ -115,7 +115,7 @@ class Buyer:
             noted_at = entry.intent_at.timestamp()
             age = max(0.0, time.time() - noted_at)
             if noted_at > time.time() + CLOCK_ERROR:
-                noted_at = 0.0  # The clock was set back since: what it said is worth nothing.
+                noted_at = 0.0  # The clock was set back since: its time says nothing.
         times = SubmitTimes(now - age, now - max(0.0, age - self._patience), noted_at)
         slot, poller = self.limiter.slot_above(), self._engine.poller
         if mark is not None and await_callback and self._engine.callbacks is not None:
@@ -147,20 +147,20 @@ class Buyer:
         await self._engine.requests.ended()
 
     def is_crowded(self, queue: int) -> bool:
-        """Return True if so many submits and polls, whosever, wait for their turn."""
+        """Return True if `queue` submits and polls, of any caller, wait for a slot or permit."""
         return self.limiter.slots_waiting + self.limiter.permits_waiting >= queue
 
     def stop(self, *, queue_only: bool = False) -> None:
-        """End what is not sent yet, without a purchase; POSTs that were sent get their answers.
+        """End purchases that are not sent yet; POSTs that were sent get their answers.
 
         Args:
-            queue_only: Whether purchases that have their turn, and their money reserved, go on.
+            queue_only: Whether purchases go on that have a permit, and their money reserved.
         """
-        calls = self._turns if queue_only else self._sends
-        calls.end(StoppedError("the map was stopped before its turn came"))
+        calls = self._queued if queue_only else self._sends
+        calls.end(StoppedError("the map was stopped before it was sent"))
 
     def hand_over(self, orphan: Orphan) -> None:
-        """Give away what was paid for and nobody will take."""
+        """Give `on_orphan` what was paid for and no caller will take."""
         if isinstance(orphan, Task):
             self._report(TaskOrphaned(orphan.model, orphan.id))
         self._orphan(orphan)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -30,7 +32,7 @@ class Outcome:
             comes from the journal.
         result: What the task made, or None.
         error: Why there is no result, or None. Its `bought` says False when no task was made, and
-            None when nobody can know, as in a `SubmitUncertainError`.
+            None when this cannot be known, as in a `SubmitUncertainError`.
             A `DownloadError` comes with the result that could not be saved.
         purchases: Tasks bought for it, each of which the service may have charged; earlier runs of
             the same journal count.
@@ -58,9 +60,29 @@ class Outcome:
         return f"<Outcome {self.key!r}{about} {ended}>"
 
 
-#: A key of None is none.
+#: A key of None stands for no key.
 Given: TypeAlias = Input | tuple[str | None, Input]
 Inputs: TypeAlias = Iterable[Given] | AsyncIterable[Given]
+
+
+class Stage(IntEnum):
+    """Where an item is on its way; each later one up to SAVING has a task.
+
+    Attributes:
+        IDLE: Not begun, or over.
+        ENTERING: The journal is asked for it.
+        BUYING: A purchase waits for its pause, slot and permit, or for the answer to its POST.
+        RUNNING: Its task is polled.
+        DOUBTFUL: Its submit is uncertain, and a callback may name its task.
+        SAVING: The files of its result are downloaded.
+    """
+
+    IDLE = 0
+    ENTERING = 1
+    BUYING = 2
+    RUNNING = 3
+    DOUBTFUL = 4
+    SAVING = 5
 
 
 @dataclass(slots=True)
@@ -69,17 +91,19 @@ class Item:
 
     Attributes:
         number: Its place among those read, from 0.
+        stage: Where it is.
         given_key: The caller's, or None.
-        key: The caller's, or that place; with a journal, the one that it has there.
+        key: The caller's, or its number; with a journal, the one that it has there.
         input: What to buy; None where what was given is no input.
         refused: What is wrong with it, or None.
         task: The last task bought for it.
         purchases: Tasks bought for it.
         failure: How that task failed, while another one is tried.
-        doubt: How its submit was uncertain, while a callback may still tell.
+        doubt: Why its submit was uncertain, while a callback may still name its task.
         entry: Its place in the journal, or None.
         resumed: Whether an earlier run bought it.
         bought_now: Whether this run bought something for it, or may have.
+        result: What its last task made, or None.
         paths: Where the result was saved.
     """
 
@@ -88,6 +112,7 @@ class Item:
     key: str
     input: Input | None
     refused: ConfigurationError | None = None
+    stage: Stage = Stage.IDLE
     task: Task | None = None
     purchases: int = 0
     failure: TaskFailedError | None = None
@@ -95,20 +120,57 @@ class Item:
     entry: Entry | None = None
     resumed: bool = False
     bought_now: bool = False
+    result: Result | None = None
     paths: tuple[Path, ...] = ()
 
-    def outcome(self, result: Result | None, error: ApixoError | None) -> Outcome:
+    def outcome(self, error: ApixoError | None) -> Outcome:
         """Return what became of it."""
         return Outcome(
             key=self.key,
             input=self.input,
             task=self.task,
-            result=result,
+            result=self.result,
             error=error,
             purchases=self.purchases,
             paths=self.paths,
             resumed=self.resumed and not self.bought_now,
         )
+
+
+class OutcomeBuffer:
+    """The outcomes that were not taken yet.
+
+    Args:
+        ordered: Whether they are taken in the order of their inputs.
+    """
+
+    __slots__ = ("_next", "_ordered", "_outcomes")
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._outcomes: OrderedDict[int, Outcome] = OrderedDict()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def put(self, number: int, outcome: Outcome) -> None:
+        """Add the outcome of the input with this number."""
+        self._outcomes[number] = outcome
+
+    def take(self) -> Outcome | None:
+        """Return the next outcome, or None while it is not there."""
+        number = self._next if self._ordered else next(iter(self._outcomes), None)
+        if number is None or number not in self._outcomes:
+            return None
+        self._next += 1
+        return self._outcomes.pop(number)
+
+    def clear(self) -> list[Outcome]:
+        """Return all that are left, and forget them."""
+        left = list(self._outcomes.values())
+        self._outcomes.clear()
+        return left
 
 
 def check_inputs(given: object) -> Inputs:
@@ -130,7 +192,7 @@ def check_inputs(given: object) -> Inputs:
 
 
 async def items(inputs: Inputs) -> AsyncGenerator[Item]:
-    """Yield the inputs as items; a generator among the iterables is closed in the end."""
+    """Yield the inputs as items; if they come from a generator, it is closed in the end."""
     number = 0
     async with aclosing(_entries(inputs)) as entries:
         async for entry in entries:

@@ -1,4 +1,4 @@
-"""What a map is asked for beside its inputs, all of it checked."""
+"""The options of a map, checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias, cast
 
-from apixo_async._map.budget import Spending
+from apixo_async._map.progress import Spending
 from apixo_async._types import Delivery
 from apixo_async._validation import check_delivery
 from apixo_async.errors import ConfigurationError

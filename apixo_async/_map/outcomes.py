@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from functools import partial
 from types import TracebackType
 from typing import Self
 
-from apixo_async._map.buyer import Buyer, MapClient
+from apixo_async._map.buyer import MapClient
 from apixo_async._map.items import Inputs, Outcome, check_inputs
 from apixo_async._map.options import Options
 from apixo_async._map.progress import Progress
-from apixo_async._map.runner import MapRunner
+from apixo_async._map.runner import MapRunner, MapState
 
 
 class Outcomes:
@@ -30,9 +29,9 @@ class Outcomes:
 
     Leaving the context, by `break` too, stops the buying and waits until every bought task is over;
     an exception in its body waits only for the POSTs under way. In either case the outcomes that
-    were not taken can still be iterated over; whichever are not are handed to `on_orphan` when
-    this object goes. A cancellation of that wait ends it at once, and leaves the POSTs to the
-    client, which hands what they bought to `on_orphan`.
+    were not taken can still be iterated over; those that are not are handed to `on_orphan` when
+    this object is collected. A cancellation of that wait ends it at once, and leaves the POSTs to
+    the client, which hands what they bought to `on_orphan`.
 
     Without the context, iterate to the end.
     """
@@ -40,17 +39,12 @@ class Outcomes:
     _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self, map_client: MapClient, inputs: Inputs, options: Options) -> None:
-        self._run = MapRunner(
-            check_inputs(inputs),
-            partial(Buyer, map_client, options.delivery),
-            map_client.rng,
-            options,
-        )
+        self._run = MapRunner(map_client, check_inputs(inputs), options)
 
     @property
     def progress(self) -> Progress:
         """The counts of this instant."""
-        return self._run.tally.progress()
+        return self._run.counts.progress()
 
     def stop(self) -> None:
         """Read and buy no more; the outcomes of what was bought still come."""
@@ -98,7 +92,7 @@ class Outcomes:
         if loop is None or loop.is_closed() or self._run.is_taken:
             return
         loop.call_soon_threadsafe(self._run.give_away)
-        if not self._run.stopped:
+        if self._run.state < MapState.STOPPED:
             warnings.warn(
                 f"{self!r} was dropped before its end: use it as a context manager",
                 ResourceWarning,
@@ -107,7 +101,7 @@ class Outcomes:
             )
 
     def __repr__(self) -> str:
-        counts = self._run.tally.progress()
+        counts = self._run.counts.progress()
         return (
             f"<Outcomes {counts.read} read, {counts.in_progress} in progress, "
             f"{counts.succeeded} succeeded>"

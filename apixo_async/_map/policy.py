@@ -8,7 +8,7 @@ from typing import Final, TypeGuard
 from apixo_async import errors
 from apixo_async.errors import TaskFailedError
 
-#: What the next purchase would meet as well, whatever its input.
+#: Errors that the next purchase would meet as well, whatever its input.
 _ENDING: Final = (
     errors.AuthenticationError,
     errors.BudgetExceededError,
@@ -27,7 +27,7 @@ _LONGEST_PAUSE: Final = 60.0
 
 
 class FailureStreak:
-    """What the submits of a run came to, as far as it says how the next ones will fare."""
+    """Submits in a row without a task, which tell how the next one will fare."""
 
     __slots__ = ("_in_a_row",)
 
@@ -39,9 +39,9 @@ class FailureStreak:
         self._in_a_row = 0
 
     def ended(self, error: errors.ApixoError) -> bool:
-        """Note how a submit ended without a task; say whether no other one is worth sending.
+        """Note how a submit ended without a task; return True if no other one is worth sending.
 
-        What is wrong with an input says nothing of the next one. Everything else does, when it
+        What is wrong with an input says nothing about the next one. Everything else does when it
         comes again and again: a model that the key may not use, a service that is down. So do
         uncertain submits, each of which may have been paid for.
         """
@@ -51,7 +51,7 @@ class FailureStreak:
 
 
 def ends_buying(error: errors.ApixoError) -> bool:
-    """Return True if an error tells by itself that no later purchase can succeed."""
+    """Return True if no later purchase can succeed after this error alone."""
     if isinstance(error, TaskFailedError):
         return error.family == "balance"
     return isinstance(error, _ENDING)
@@ -60,10 +60,10 @@ def ends_buying(error: errors.ApixoError) -> bool:
 def is_worth_another(
     error: errors.ApixoError, purchases: int, attempts: int
 ) -> TypeGuard[TaskFailedError]:
-    """Return True if a task that ended so is bought again.
+    """Return True if another task is bought after this error of the last one.
 
     Args:
-        error: How it ended.
+        error: How the last task ended.
         purchases: Tasks bought for this input so far.
         attempts: Tasks that may be bought for one input.
     """
@@ -71,7 +71,7 @@ def is_worth_another(
 
 
 def pause_before(error: TaskFailedError, purchases: int, rng: random.Random) -> float:
-    """Return the seconds to wait before the next purchase: some only after a limit was met.
+    """Return the seconds to wait before the next purchase: 0 unless the task failed for a limit.
 
     Args:
         error: How the last task failed.

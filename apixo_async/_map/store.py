@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apixo_async._map.budget import Spending
 from apixo_async._map.items import Item
 from apixo_async._map.options import Options
+from apixo_async._map.progress import Spending
 from apixo_async._types import Result
 from apixo_async.errors import ApixoError, JournalError, TaskFailedError
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 class PurchaseRecord:
     """Note one purchase, and its repeats where nothing was bought.
 
-    A journal that fails after the POST changes nothing of what was bought: the run hears of it
-    from the journal, and stops.
+    A journal that fails after the POST changes nothing of what was bought: it reports that to the
+    map, which stops.
 
     Args:
         spending: Counts the money.
         model: What is bought.
-        price: USD, or None where nobody knows.
+        price: USD, or None where it is not known.
         journal: Where the item is, or None.
         entry: The item.
     """
@@ -118,11 +118,13 @@ class PurchaseRecord:
 
 
 class MapStore:
-    """Open the journal when a map begins, and close it when nothing more can come.
+    """What a map keeps beyond the outcomes: its money, and its items where there is a journal.
+
+    The map decides when it is opened and closed.
 
     Args:
         options: Those of the map.
-        fail: Told, once, what makes the journal unusable.
+        fail: Called, once, with what makes the journal unusable.
     """
 
     def __init__(self, options: Options, fail: Callable[[ApixoError], None]) -> None:
@@ -131,8 +133,8 @@ class MapStore:
         self._fail = fail
         self._journal: Journal | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._is_told = False
-        self._letting_go: asyncio.Task[None] | None = None
+        self._has_raised = False
+        self._closing_later: asyncio.Task[None] | None = None
         self.spending = options.spending
 
     @property
@@ -172,25 +174,25 @@ class MapStore:
         """Return where the next purchase for an item is noted.
 
         Raises:
-            ConfigurationError: Nobody knows its price, which has to fit a most.
+            ConfigurationError: Its price is not known, and `max_cost` is set.
         """
         assert item.input is not None  # Otherwise it was refused.
         price = self.spending.price_of(item.input)
         return PurchaseRecord(self.spending, item.input.model, price, self._journal, item.entry)
 
     def record_of(self, entry: Entry) -> PurchaseRecord:
-        """Return where it is noted what a callback tells of a purchase of an earlier run."""
+        """Return what notes what a callback tells of a purchase of an earlier run."""
         return PurchaseRecord(self.spending, entry.model, None, self._journal, entry)
 
     def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
         """Note how a task ended.
 
-        One that nobody polls any more has not ended, nor has one that is past its age limit or
-        was not found: the next run attaches to it.
+        One that is polled no more has not ended, nor has one that is past its age limit or was not
+        found: the next run attaches to it.
         """
         if self._journal is None or entry is None:
             return
-        with suppress(JournalError):  # `fail` was told.
+        with suppress(JournalError):  # `fail` has been called with it.
             if isinstance(ended, Result):
                 self._journal.succeeded(entry, ended)
             elif isinstance(ended, TaskFailedError):
@@ -202,19 +204,19 @@ class MapStore:
             with suppress(JournalError):
                 self._journal.downloaded(entry, paths)
 
-    def let_go(self, posts_ended: Callable[[], Awaitable[None]]) -> None:
-        """Close the journal by itself, once the POSTs under way have been noted."""
+    def close_after(self, posts_ended: Callable[[], Awaitable[None]]) -> None:
+        """Close the journal in the background, once the POSTs under way have been noted."""
 
         async def close() -> None:
             await posts_ended()
-            with suppress(JournalError):  # Nobody is there to be told.
+            with suppress(JournalError):  # No caller is left to take it.
                 await self.aclose()
 
-        if self._letting_go is None and self._journal is not None:
-            self._letting_go = asyncio.get_running_loop().create_task(close())
+        if self._closing_later is None and self._journal is not None:
+            self._closing_later = asyncio.get_running_loop().create_task(close())
 
     def begin_to_close(self) -> asyncio.Future[None]:
-        """Write what waits and let go of the file, by itself; `aclose` tells how that went."""
+        """Write what waits and close the file in the background; `aclose` awaits and judges it."""
         if self._closing is None:
             loop = asyncio.get_running_loop()
             closing = self._closing = loop.create_future()
@@ -227,7 +229,7 @@ class MapStore:
         return self._closing
 
     async def aclose(self) -> None:
-        """Write what waits, and let go of the file. Whoever is cancelled here leaves it at that.
+        """Write what waits, and close the file, also if the caller is cancelled meanwhile.
 
         Raises:
             JournalError: Not everything could be written; raised once.
@@ -237,12 +239,12 @@ class MapStore:
         try:
             await asyncio.shield(self.begin_to_close())
         except JournalError:
-            if not self._is_told:
-                self._is_told = True
+            if not self._has_raised:
+                self._has_raised = True
                 raise
 
 
 def _is_seen(closing: asyncio.Future[None]) -> None:
-    """Take note of an error that nobody may ask for: `fail` was told of what broke the journal."""
+    """Retrieve an error, even if `aclose` is never awaited: `fail` was called with its cause."""
     if not closing.cancelled():
         closing.exception()

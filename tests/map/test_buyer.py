@@ -37,7 +37,7 @@ async def test_bought_after_a_pause(simulator: Simulator, client_of: ClientOf) -
 
 
 async def test_stop_never_ends_a_post(simulator: Simulator, client_of: ClientOf) -> None:
-    """What was sent gets its answer after the stop; what waits for its turn is not bought."""
+    """What was sent gets its answer after the stop; what was not sent is not bought."""
     client = client_of(simulator, latency=2.0, limits=Limits(concurrent_tasks=1))
     buyer = Buyer(map_client_of(client), POLLED)
     sent, waits, pauses = (
@@ -107,7 +107,7 @@ async def test_close_of_the_client_while_many_wait(
 
 
 async def test_errors_say_what_was_bought(simulator: Simulator, client_of: ClientOf) -> None:
-    """A refused purchase says that nothing was bought, an uncertain one that nobody knows."""
+    """A refused purchase says that nothing was bought, an uncertain one that this is not known."""
     simulator.faults.submit(Fault.status(401), Fault.lost_answer())
     buyer = Buyer(map_client_of(client_of(simulator)), POLLED)
     with pytest.raises(AuthenticationError) as refused:
@@ -118,7 +118,7 @@ async def test_errors_say_what_was_bought(simulator: Simulator, client_of: Clien
 
 
 async def test_closed_client(simulator: Simulator, client_of: ClientOf) -> None:
-    """A closed client opens no counter."""
+    """A closed client refuses to be bought from."""
     client = client_of(simulator)
     await client.aclose()
     with pytest.raises(ClientClosedError):
@@ -126,7 +126,7 @@ async def test_closed_client(simulator: Simulator, client_of: ClientOf) -> None:
 
 
 async def test_crowd(simulator: Simulator, client_of: ClientOf) -> None:
-    """A counter is crowded when so many submits, of any caller, wait for their turn."""
+    """It is crowded when as many submits as asked about, of any caller, wait for a slot."""
     client = client_of(simulator, limits=Limits(concurrent_tasks=1))
     buyer = Buyer(map_client_of(client), POLLED)
     await client.submit(castle(1))
@@ -139,7 +139,7 @@ async def test_crowd(simulator: Simulator, client_of: ClientOf) -> None:
 
 
 async def test_handed_over(simulator: Simulator, client_of: ClientOf, events: list[Event]) -> None:
-    """What nobody will take goes to `on_orphan`; a task is named in the log as well."""
+    """What no caller will take goes to `on_orphan`; a task is named in the log as well."""
     orphans: list[Task | SubmitUncertainError] = []
     buyer = Buyer(map_client_of(client_of(simulator, on_orphan=orphans.append)), POLLED)
     simulator.faults.submit(None, Fault.lost_answer())

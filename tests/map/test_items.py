@@ -142,6 +142,7 @@ async def test_outcome_of_an_item() -> None:
     """An item becomes an outcome with a result, or with an error."""
     item = Item(3, "a", "a", castle(3), purchases=2)
     good, error = Result("task_1", "flux-kontext", ()), ConfigurationError("no")
-    assert item.outcome(good, None).result is good
-    assert item.outcome(None, error).error is error
-    assert (item.outcome(None, error).key, item.outcome(None, error).purchases) == ("a", 2)
+    failed = item.outcome(error)
+    assert (failed.key, failed.error, failed.result, failed.purchases) == ("a", error, None, 2)
+    item.result = good
+    assert (item.outcome(None).result, item.outcome(None).error) == (good, None)

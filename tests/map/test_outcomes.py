@@ -98,7 +98,7 @@ async def test_stopped_on_the_way(simulator: Simulator, client_of: ClientOf) -> 
     assert len(bought) == simulator.created == 4
     assert {error.bought for error in unbought if error} == {False}
     assert outcomes.progress.unbought == len(unbought) == 2
-    assert "was stopped before its turn" in str(unbought[0])
+    assert "was stopped before this was sent" in str(unbought[0])
 
 
 async def test_repr(simulator: Simulator, client_of: ClientOf) -> None:
@@ -133,7 +133,7 @@ async def test_left_without_a_context(simulator: Simulator, client_of: ClientOf)
 
 
 async def test_dropped_after_the_context(simulator: Simulator, client_of: ClientOf) -> None:
-    """Outcomes that nobody takes after the context are given away without a warning."""
+    """Outcomes that are not taken after the context are given away without a warning."""
     orphans: list[Task] = []
     client = client_of(simulator, on_orphan=orphans.append)
     async with mapped(client, castles(5)) as outcomes:

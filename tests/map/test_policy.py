@@ -97,7 +97,7 @@ def test_which_failures_are_tried_again(
 
 
 def test_other_ends_are_not_tried_again() -> None:
-    """Of a task that was given up nobody knows that it failed: it is not bought again."""
+    """A task that was given up may still succeed: it is not bought again."""
     assert not is_worth_another(TaskAbandonedError("old", ref=REF), 1, 5)
 
 

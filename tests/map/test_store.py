@@ -1,4 +1,4 @@
-"""The journal as a map uses it: opened once, told what has ended, closed once."""
+"""The journal as a map uses it: opened once, written to as tasks end, closed once."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ FAILED = TaskFailedError(
 )
 
 
-def book_of(path: Path | None) -> tuple[MapStore, list[ApixoError]]:
-    """Return a book, and what it fails with."""
+def store_of(path: Path | None) -> tuple[MapStore, list[ApixoError]]:
+    """Return a store, and what it fails with."""
     failures: list[ApixoError] = []
     return MapStore(Options.checked(journal=path), failures.append), failures
 
@@ -51,7 +51,7 @@ async def submitted(store: MapStore) -> tuple[Item, Entry]:
 
 
 async def kept(path: Path) -> list[Entry]:
-    """Return what a journal holds that nobody has open."""
+    """Return what a closed journal holds."""
     journal = await Journal.open(path)
     entries = [entry async for entry in journal.entries()]
     await journal.aclose()
@@ -60,7 +60,7 @@ async def kept(path: Path) -> list[Entry]:
 
 async def test_no_journal() -> None:
     """Without a journal nothing is kept but money."""
-    store, _ = book_of(None)
+    store, _ = store_of(None)
     assert not store.has_journal
     assert await store.open() == []
     record = store.record(Item(0, None, "0", castle(0)))
@@ -69,7 +69,7 @@ async def test_no_journal() -> None:
     store.ended(None, FAILED)
     store.downloaded(None, [])
     await store.aclose()
-    store.let_go(partial(asyncio.sleep, 0.0))
+    store.close_after(partial(asyncio.sleep, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ async def test_no_journal() -> None:
 )
 async def test_how_tasks_end(tmp_path: Path, ended: Result | ApixoError, state: str) -> None:
     """What is over is kept; what is only polled no more is for the next run."""
-    store, _ = book_of(tmp_path / "run.db")
+    store, _ = store_of(tmp_path / "run.db")
     assert await store.open() == []
     item, entry = await submitted(store)
     store.ended(entry, ended)
@@ -97,12 +97,12 @@ async def test_how_tasks_end(tmp_path: Path, ended: Result | ApixoError, state: 
 
 
 async def test_the_next_run(tmp_path: Path) -> None:
-    """It is told what is not over, and what was spent."""
-    first, _ = book_of(tmp_path / "run.db")
+    """It learns what is not over, and what was spent."""
+    first, _ = store_of(tmp_path / "run.db")
     await first.open()
     await submitted(first)
     await first.aclose()
-    second, _ = book_of(tmp_path / "run.db")
+    second, _ = store_of(tmp_path / "run.db")
     [entry] = await second.open()
     assert (entry.state, entry.task_id) == ("submitted", "task_1")
     assert second.spending.spent == castle(0).price
@@ -112,31 +112,31 @@ async def test_the_next_run(tmp_path: Path) -> None:
     assert [one.task_id for one in await kept(tmp_path / "run.db")] == ["task_1"]
 
 
-async def test_let_go(tmp_path: Path) -> None:
-    """A book that is let go of closes its journal after the POSTs under way, by itself."""
-    store, _ = book_of(tmp_path / "run.db")
+async def test_closed_later(tmp_path: Path) -> None:
+    """A store closes its journal after the POSTs under way, in the background."""
+    store, _ = store_of(tmp_path / "run.db")
     await store.open()
     item = Item(0, "a", "a", castle(0))
     item.entry = await store.enter(item)
     record = store.record(item)
     await record.intend(None)
-    store.let_go(partial(asyncio.sleep, 5))
-    store.let_go(partial(asyncio.sleep, 5))
+    store.close_after(partial(asyncio.sleep, 5))
+    store.close_after(partial(asyncio.sleep, 5))
     await asyncio.sleep(4)
     record.bought("task_1")
     await asyncio.sleep(2)
     assert [one.task_id for one in await kept(tmp_path / "run.db")] == ["task_1"]
 
 
-def test_let_go_when_the_loop_ends(tmp_path: Path) -> None:
-    """Where no turn is left in which to close it, nothing is left behind that was never awaited."""
+def test_closed_later_when_the_loop_ends(tmp_path: Path) -> None:
+    """Where the loop ends before that, nothing is left behind that was never awaited."""
 
     async def main() -> None:
-        store, _ = book_of(tmp_path / "run.db")
+        store, _ = store_of(tmp_path / "run.db")
         await store.open()
         await store.aclose()
         # As from an object that goes with the last line of the program.
-        asyncio.get_running_loop().call_soon(store.let_go, partial(asyncio.sleep, 0.0))
+        asyncio.get_running_loop().call_soon(store.close_after, partial(asyncio.sleep, 0.0))
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -145,9 +145,9 @@ def test_let_go_when_the_loop_ends(tmp_path: Path) -> None:
 
 
 async def test_a_broken_journal(tmp_path: Path) -> None:
-    """It is told of once while it is used, and raised once at the end."""
+    """It is reported once while it is used, and raised once at the end."""
     path = tmp_path / "run.db"
-    store, failures = book_of(path)
+    store, failures = store_of(path)
     await store.open()
     item, entry = await submitted(store)
     path.unlink()
@@ -166,8 +166,8 @@ async def test_a_broken_journal(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_ends_at_once(tmp_path: Path) -> None:
-    """The file is let go of although the loop that began to do so is gone."""
-    store, _ = book_of(tmp_path / "run.db")
+    """The file is closed although the loop that began to do so is gone."""
+    store, _ = store_of(tmp_path / "run.db")
 
     async def begin() -> None:
         await store.open()

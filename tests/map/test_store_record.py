@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apixo_async import BudgetExceededError, JournalError
-from apixo_async._map.budget import Spending
+from apixo_async._map.progress import Spending
 from apixo_async._map.store import PurchaseRecord
 from apixo_async.journal._journal import Journal
 
@@ -64,7 +64,7 @@ async def test_a_purchase(tmp_path: Path) -> None:
 
 
 async def test_an_uncertain_purchase(tmp_path: Path) -> None:
-    """What nobody can know stays uncertain until a callback names its task."""
+    """An uncertain submit stays uncertain until a callback names its task."""
     journal, record = await opened(tmp_path, Spending())
     await record.intend("mark")
     record.uncertain("no answer")

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from apixo_async import BudgetExceededError, ConfigurationError, GptImage1, OtherModel
-from apixo_async._map.budget import Spending
+from apixo_async._map.progress import Spending
 
 CAFE = GptImage1(prompt="a cafe", aspect_ratio="3:2", num_images=1)
 VIDEO = OtherModel("sora-2", prompt="a cafe")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from apixo_async._map.items import Outcome
-from apixo_async._map.runner import OutcomeBuffer
+from apixo_async._map.items import Outcome, OutcomeBuffer
 
 
 def outcome(number: int) -> Outcome:
