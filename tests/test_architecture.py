@@ -59,7 +59,6 @@ IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random
 TESTED_BY = {
     "__main__": "cli/test_app.py",
     "aiohttp": "realtime/test_transports.py",
-    "_cli.catalogue": "cli/test_figures.py",
     "_cli.demo_run": "realtime/cli/test_demo.py",
     "_cli.generate": "cli/test_orders.py",
     "_cli.options": "cli/test_app.py",

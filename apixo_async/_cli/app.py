@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from apixo_async import __version__
-from apixo_async._cli import catalogue, demo, docs, exits, generate, simulate, tasks
+from apixo_async._cli import demo, docs, exits, generate, models, simulate, tasks
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command as bulk
@@ -27,7 +27,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     tasks.status,
     tasks.wait,
     tasks.balance,
-    catalogue.models,
+    models.models,
     simulate.simulate,
     docs.docs,
 )

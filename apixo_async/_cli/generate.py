@@ -9,7 +9,7 @@ from typing import NamedTuple
 from apixo_async import Input, Result, Task
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, dollars
-from apixo_async._cli.fields import build_input, parse_sets, read_prompt
+from apixo_async._cli.inputs import build_input, parse_sets, read_prompt
 from apixo_async._cli.progress import watch
 
 

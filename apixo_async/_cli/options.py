@@ -43,7 +43,7 @@ Timeout: TypeAlias = Annotated[
     ),
 ]
 
-# What `generate` takes; the defaults named here are those of `figures.DEFAULTS`.
+# What `generate` takes; the defaults named here are those of `models.DEFAULTS`.
 
 Prompt: TypeAlias = Annotated[
     str, typer.Argument(metavar="PROMPT", help="What to make; - reads it from stdin.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Final
 
-from apixo_async._cli.figures import DEFAULTS
+from apixo_async._cli.models import DEFAULTS
 from apixo_async.inputs import Input, from_dict
 
 

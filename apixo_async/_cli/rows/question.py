@@ -1,21 +1,153 @@
-"""The question of the price: whether to go on, to ask, or to stop; and how it is put."""
+"""All rows added up, and the question of the price: whether to go on, to ask, or to stop."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import typer
 from rich.prompt import Confirm
 from rich.text import Text
 
+from apixo_async import ConfigurationError
 from apixo_async._cli.console import Screen, dollars
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows.source import RowsSource
-from apixo_async._cli.rows.survey import PriceGroup, RowsReport
+from apixo_async._cli.models import option_of
+from apixo_async._cli.rows.rows import ParsedRow, Rows
+from apixo_async._cli.rows.source import Problem, RowsSource
+
+#: Bad rows that are shown, and doubtful ones.
+SHOWN: Final = 20
+DOUBTS_SHOWN: Final = 5
+
+
+class PriceGroup(NamedTuple):
+    """Rows that cost the same for the same reason.
+
+    Attributes:
+        model: The model.
+        option: The choice that makes the price, such as "resolution 4k"; "" where none does.
+        price: USD a row, or None where nobody knows.
+        rows: How many there are that are not bought yet.
+    """
+
+    model: str
+    option: str
+    price: Decimal | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowsReport:
+    """All rows of a source, added up.
+
+    Attributes:
+        name: What the person knows the source by.
+        rows: Good rows.
+        bought: How many of them were bought before, by the journal of the run.
+        lots: The others, by price.
+        bad: Bad rows.
+        problems: The first of them.
+        doubtful: Rows with something that may be a mistake.
+        doubts: The first of those.
+    """
+
+    name: str
+    rows: int
+    bought: int
+    lots: tuple[PriceGroup, ...]
+    bad: int = 0
+    problems: tuple[Problem, ...] = ()
+    doubtful: int = 0
+    doubts: tuple[Problem, ...] = ()
+
+    @property
+    def to_buy(self) -> int:
+        """Rows that are still to be bought."""
+        return self.rows - self.bought
+
+    @property
+    def total(self) -> Decimal:
+        """USD for the rows that are still to be bought and have a price."""
+        return sum((lot.price * lot.rows for lot in self.lots if lot.price is not None), Decimal(0))
+
+    @property
+    def unpriced(self) -> dict[str, int]:
+        """Rows that are still to be bought and have no known price, by model."""
+        return {lot.model: lot.rows for lot in self.lots if lot.price is None}
+
+    def priced(self, prices: Mapping[str, Decimal]) -> RowsReport:
+        """Return the same with prices given for models that have none, USD a row."""
+        lots = (
+            lot if lot.price is not None else lot._replace(price=prices.get(lot.model))
+            for lot in self.lots
+        )
+        return replace(self, lots=tuple(lots))
+
+
+def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: False) -> RowsReport:
+    """Read all rows once, and add up what they are, what they cost and what is wrong with them.
+
+    Memory is that of one number for each key, and of two for each row that has a key.
+
+    Args:
+        rows: The rows.
+        is_bought: Whether a row was bought before; it is asked once for each good row, in their
+            order, and raises `ConfigurationError` for one that its key makes a bad one.
+
+    Raises:
+        ConfigurationError: The file has changed meanwhile.
+        OSError: It cannot be read.
+    """
+    counts = Counter[str]()
+    groups = Counter[tuple[str, str, Decimal | None]]()
+    problems: list[Problem] = []
+    doubts: list[Problem] = []
+    first_lines: dict[int, int] = {}  # By the hash of a key: the keys may be long.
+    for row in rows.read():
+        found = row if isinstance(row, Problem) else _repeated_key(row, first_lines)
+        if not isinstance(row, Problem) and found is None:
+            try:
+                was_bought = is_bought(row)
+            except ConfigurationError as error:
+                found = Problem(row.line, str(error))
+            else:
+                counts["rows"] += 1
+                counts["bought"] += was_bought
+                if not was_bought:
+                    groups[row.input.model, option_of(row.input), row.input.price] += 1
+                if row.doubts:
+                    counts["doubtful"] += 1
+                    if len(doubts) < DOUBTS_SHOWN:
+                        doubts.append(Problem(row.line, "; ".join(row.doubts)))
+        if found is not None:
+            counts["bad"] += 1
+            if len(problems) < SHOWN:
+                problems.append(found)
+    lots = [PriceGroup(*kind, count) for kind, count in groups.items()]
+    return RowsReport(
+        name=rows.source.name,
+        rows=counts["rows"],
+        bought=counts["bought"],
+        lots=tuple(sorted(lots, key=lambda lot: (lot.model, lot.price or Decimal(0)))),
+        bad=counts["bad"],
+        problems=tuple(problems),
+        doubtful=counts["doubtful"],
+        doubts=tuple(doubts),
+    )
+
+
+def _repeated_key(row: ParsedRow, first_lines: dict[int, int]) -> Problem | None:
+    first = row.line if row.key is None else first_lines.setdefault(hash(row.key), row.line)
+    if first == row.line:
+        return None
+    why = f"key: {row.key!r:.60} is the key of line {first:,} already; a key names one row"
+    return Problem(row.line, why)
 
 
 class Terms(NamedTuple):

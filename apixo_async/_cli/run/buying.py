@@ -13,7 +13,8 @@ from typing import Final
 from apixo_async import ApixoError, AsyncClient, Outcomes
 from apixo_async._cli.console import Screen
 from apixo_async._cli.report.samples import RunSample
-from apixo_async._cli.rows import Rows, RowsReport
+from apixo_async._cli.rows.question import RowsReport
+from apixo_async._cli.rows.rows import Rows
 from apixo_async._cli.run.board import Rate, RunSnapshot, span, watched
 from apixo_async._cli.run.closing import count
 from apixo_async._cli.run.history import JournalHistory

@@ -13,20 +13,19 @@ from apixo_async import JournalWarning, Limits
 from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
-from apixo_async._cli.rows import (
+from apixo_async._cli.inputs import parse_amount, parse_prices
+from apixo_async._cli.rows.question import (
     AccountState,
-    Format,
     RowsReport,
+    Stop,
     Terms,
     carry_out,
     check,
     decide,
     is_attended,
-    parse_amount,
-    parse_prices,
     show,
 )
-from apixo_async._cli.rows.question import Stop
+from apixo_async._cli.rows.source import Format
 from apixo_async._cli.run.buying import Runner
 from apixo_async._cli.run.closing import Summary
 from apixo_async._cli.run.history import JournalHistory, read_history

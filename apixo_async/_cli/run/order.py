@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from apixo_async import ConfigurationError, Limits
-from apixo_async._cli.fields import parse_sets
-from apixo_async._cli.rows import Defaults, Format, Rows, Terms, open_rows
+from apixo_async._cli.inputs import parse_sets
+from apixo_async._cli.rows.question import Terms
+from apixo_async._cli.rows.rows import Defaults, Rows, open_rows
+from apixo_async._cli.rows.source import Format
 from apixo_async._cli.session import Access
 
 #: The names of the two kinds of journal. A folder has one of them: what a simulator made is not

@@ -10,9 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows.formats import Problem
-from apixo_async._cli.rows.question import AccountState, Ask, Decision, Go, Stop, Terms, decide
-from apixo_async._cli.rows.survey import PriceGroup, RowsReport
+from apixo_async._cli.rows.question import (
+    AccountState,
+    Ask,
+    Decision,
+    Go,
+    PriceGroup,
+    RowsReport,
+    Stop,
+    Terms,
+    decide,
+)
+from apixo_async._cli.rows.source import Problem
 
 D: Final = Decimal
 CHEAP = PriceGroup("gpt-image-2", "resolution 1k", D("0.02"), 100)

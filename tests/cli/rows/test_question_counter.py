@@ -11,10 +11,17 @@ import typer
 
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows.formats import Format, Problem
-from apixo_async._cli.rows.question import Ask, Go, Stop, carry_out, is_attended, show
-from apixo_async._cli.rows.source import RowsSource
-from apixo_async._cli.rows.survey import PriceGroup, RowsReport
+from apixo_async._cli.rows.question import (
+    Ask,
+    Go,
+    PriceGroup,
+    RowsReport,
+    Stop,
+    carry_out,
+    is_attended,
+    show,
+)
+from apixo_async._cli.rows.source import Format, Problem, RowsSource
 
 FILE = RowsSource(Path("a.csv"), "a.csv", Format.CSV)
 CHEAP = PriceGroup("gpt-image-2", "resolution 1k", Decimal("0.02"), 1_000)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from apixo_async import ConfigurationError, GptImage2, OtherModel
-from apixo_async._cli.rows import check
-from apixo_async._cli.rows.formats import Format, Problem
+from apixo_async._cli.rows.question import check
 from apixo_async._cli.rows.rows import Defaults, ParsedRow, Rows, open_rows
+from apixo_async._cli.rows.source import Format, Problem
 
 PLAIN = Defaults("gpt-image-2", {"resolution": "2k"})
 

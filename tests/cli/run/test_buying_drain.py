@@ -13,7 +13,7 @@ import pytest
 from apixo_async import AsyncClient, Limits
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows import check
+from apixo_async._cli.rows.question import check
 from apixo_async._cli.run import buying
 from apixo_async._cli.run.history import read_history
 from apixo_async._cli.run.order import RunOptions

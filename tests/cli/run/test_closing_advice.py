@@ -11,7 +11,7 @@ import pytest
 
 from apixo_async import AuthenticationError, BudgetExceededError, Progress
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows import Terms
+from apixo_async._cli.rows.question import Terms
 from apixo_async._cli.run.closing import count, steps
 from apixo_async._cli.run.order import RunOptions
 from apixo_async._cli.run.trip import RunResult

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._cli.rows.formats import LONGEST, Format, Problem, lines
-from apixo_async._cli.rows.readers import Raw, read
+from apixo_async._cli.rows.rows import Raw, read
+from apixo_async._cli.rows.source import LONGEST, Format, Problem, lines
 
 
 def rows_of(form: Format, text: str | bytes) -> list[Raw | Problem]:

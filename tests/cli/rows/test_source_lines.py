@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apixo_async._cli.rows.formats import LONGEST, Problem, TextLine, lines
+from apixo_async._cli.rows.source import LONGEST, Problem, TextLine, lines
 
 
 def test_lines_are_counted_from_one() -> None:

@@ -6,9 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.rows.formats import Problem
+from apixo_async._cli.rows.question import DOUBTS_SHOWN, SHOWN, PriceGroup, check
 from apixo_async._cli.rows.rows import Defaults, ParsedRow, Rows, open_rows
-from apixo_async._cli.rows.survey import DOUBTS_SHOWN, SHOWN, PriceGroup, check
+from apixo_async._cli.rows.source import Problem
 
 MIXED = """\
 model,prompt,num_images,resolution,key

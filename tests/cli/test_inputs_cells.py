@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.rows.cells import value_of
+from apixo_async._cli.inputs import value_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from apixo_async._cli.figures import DEFAULTS, FieldBound, bounds, fields_of, option_of, tiers
+from apixo_async._cli.models import DEFAULTS, FieldBound, bounds, fields_of, option_of, tiers
 from apixo_async.inputs import DOCUMENTED, from_dict
 
 

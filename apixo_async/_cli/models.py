@@ -1,13 +1,19 @@
-"""What the documents say of each model, read from the inputs and the table of times themselves."""
+"""`apixo models`: what the documents say of each model, read from the inputs and their times."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, TypeAlias, cast
+from typing import Annotated, Any, Final, TypeAlias, cast
 
-from apixo_async._catalog import Timing, timing
+import typer
+
+from apixo_async import Limits
+from apixo_async._catalog import RESULT_LIFETIME, Timing, timing
+from apixo_async._cli import options
+from apixo_async._cli.console import Screen, dollars, seconds
 from apixo_async.inputs import DOCUMENTED, Input, from_dict
 
 #: What the documents require and a person seldom cares about: the command's own defaults.
@@ -142,3 +148,59 @@ _SHAPES: Final[Mapping[str, Callable[[_Schema], str]]] = {
     "integer": lambda _: "whole number",
     "boolean": lambda _: "true | false",
 }
+
+
+_TIER_HEAD = ("model", "task", "price", "typical", "longest", "first poll", "then every")
+
+
+def models(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Show this one, and its fields.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what the documents say of each model: price, times, fields. Sends nothing."""
+    screen = Screen(as_json=as_json)
+    names = list(DOCUMENTED) if model is None else [model]
+    if screen.as_json:
+        for name in names:
+            screen.document(_document(name))
+        return
+    screen.table(_TIER_HEAD, [_tier_row(tier) for name in names for tier in tiers(name)])
+    if model is None:
+        limits = Limits()
+        screen.note(
+            f"By the documents an account runs {limits.concurrent_tasks:,} tasks at once and sends"
+            f" {limits.requests_per_minute:,} requests a minute; results stay for"
+            f" {RESULT_LIFETIME / 86_400:.0f} days.",
+            style="dim",
+        )
+    elif model in DOCUMENTED:
+        rows = [(bound.name, bound.takes, bound.default) for bound in bounds(model)]
+        screen.table(("field", "takes", "default"), rows)
+    else:
+        screen.note(f"{model} has no page here: any field is sent as it is, the times are a guess")
+
+
+def _tier_row(tier: Tier) -> tuple[str, ...]:
+    times = tier.times
+    return (
+        tier.model,
+        tier.option or "any",
+        "unknown" if tier.price is None else dollars(tier.price),
+        f"{times.typical_low:.0f}-{times.typical_high:.0f} s",
+        seconds(times.longest),
+        seconds(times.first),
+        seconds(times.interval),
+    )
+
+
+def _document(model: str) -> dict[str, object]:
+    return {
+        "model": model,
+        "tasks": [
+            {"option": tier.option or None, "price": tier.price, **tier.times._asdict()}
+            for tier in tiers(model)
+        ],
+        "fields": [dataclasses.asdict(bound) for bound in bounds(model)],
+    }

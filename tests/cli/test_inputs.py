@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from apixo_async import ConfigurationError, FluxKontext, GptImage1, OtherModel
 from apixo_async._cli.console import Screen
-from apixo_async._cli.fields import build_input, make, parse_sets, read_prompt
+from apixo_async._cli.inputs import build_input, make_input, parse_sets, read_prompt
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,6 @@ def test_a_value_that_is_nested_too_deep_is_an_error_of_usage(levels: int) -> No
     """No depth of a value is a defect of the command: the error names the field."""
     pair = f"n={'[' * levels}{']' * levels}"
     with pytest.raises(ConfigurationError, match=r"n.*nested"):
-        make("sora-2", parse_sets([pair]))
+        make_input("sora-2", parse_sets([pair]))
     with pytest.raises(ConfigurationError, match=r"n.*nested"):
         parse_sets(["n=" + '{"a":' * 100_000])

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.rows.cells import parse_amount, parse_prices
+from apixo_async._cli.inputs import parse_amount, parse_prices
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.rows.formats import Format, find_format
+from apixo_async._cli.rows.source import Format, find_format
 
 
 def found(folder: Path, text: str, name: str = "-", wanted: Format | None = None) -> Format:
