@@ -59,11 +59,7 @@ IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random
 TESTED_BY = {
     "__main__": "cli/test_app.py",
     "aiohttp": "realtime/test_transports.py",
-    "_cli.demo_run": "realtime/cli/test_demo.py",
-    "_cli.generate": "cli/test_orders.py",
     "_cli.options": "cli/test_app.py",
-    "_cli.prompts": "cli/test_contact_sheet.py",
-    "_cli.run.service": "realtime/cli/run/test_command.py",
     "_cli.simulate": "realtime/cli/test_processes.py",
     "_cli.tasks": "realtime/cli/test_tasks_and_balance.py",
     "testing.__main__": "realtime/test_process.py",

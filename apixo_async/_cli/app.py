@@ -17,7 +17,7 @@ from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command as bulk
 
-_CODES = (f"{code:d}: {meaning}" for code, meaning in exits.MEANINGS.items())
+_CODES = (f"{code:d}: {code.meaning}" for code in ExitCode)
 # Some releases of typer keep the line breaks, others fold them: it reads well either way.
 _EPILOG = "Exit codes:\n" + ";\n".join(_CODES)
 _COMMANDS: tuple[Callable[..., None], ...] = (

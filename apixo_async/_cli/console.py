@@ -42,11 +42,7 @@ class _Pipe(Console):
 
 
 class Screen:
-    """The two streams of one run of the command.
-
-    Args:
-        as_json: Results are JSON documents, a line each, and nothing but results is on stdout.
-    """
+    """The two streams of one run of the command."""
 
     __slots__ = ("as_json", "err", "out")
 
@@ -86,13 +82,7 @@ class Screen:
     def table(
         self, head: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False
     ) -> None:
-        """Print a table to a person, or its rows as lines with tabs into a pipe.
-
-        Args:
-            head: The names of the columns.
-            rows: The cells.
-            aside: Print it beside the results, on stderr.
-        """
+        """Print a table to a person, or its rows as lines with tabs into a pipe."""
         console = self.err if aside else self.out
         if not console.is_terminal:
             for row in (head, *rows):

@@ -61,10 +61,6 @@ def parse_sets(pairs: Sequence[str]) -> dict[str, object]:
 def parse_amount(option: str, text: str) -> Decimal:
     """Read an amount in USD, with or without a dollar sign.
 
-    Args:
-        option: The option that it was given to, for the message.
-        text: What was given.
-
     Raises:
         ConfigurationError: It is no amount, below zero, or a billion or more.
     """
@@ -101,7 +97,6 @@ def make_input(model: str, fields: Mapping[str, object]) -> InputWithDoubts:
     """Build the input of a model, its required fields filled in from `DEFAULTS`.
 
     Raises:
-        pydantic.ValidationError: Fields of a documented model are wrong.
         ConfigurationError: The model's name cannot be one, or a value is not JSON.
     """
     with warnings.catch_warnings(record=True) as caught:
@@ -166,9 +161,5 @@ def _scalar(text: str) -> object:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and the infinities, which Python's reader of JSON takes.
-
-    Raises:
-        ValueError: Always.
-    """
+    """Refuse NaN and the infinities, which Python's reader of JSON takes."""
     raise ValueError(f"{name} is no JSON")

@@ -38,10 +38,8 @@ class Tier:
     """One price of one model, and the documented times of such a task.
 
     Attributes:
-        model: The model's name.
         option: The choice that makes the price, such as "resolution 4k"; "" where none does.
         price: USD a task, or None where the documents give none.
-        times: When to poll, and how long it takes.
     """
 
     model: str
@@ -55,8 +53,6 @@ class FieldBound:
     """What one field of a model takes.
 
     Attributes:
-        name: The field.
-        takes: Its choices, or its type and bounds.
         default: What it is when it is not given, "" for unset, "required" where it must be given.
     """
 

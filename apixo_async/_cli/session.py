@@ -43,12 +43,7 @@ _TIMEOUTS: Final = Timeouts(retry=20.0)
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How the account is reached.
-
-    Attributes:
-        key_file: A file whose first line is the key, or None for APIXO_API_KEY.
-        base_url: Where the API is, or None for APIXO_BASE_URL and the service's own address.
-    """
+    """How the account is reached."""
 
     key_file: Path | None = None
     base_url: str | None = None
@@ -81,14 +76,8 @@ async def connect(
 ) -> AsyncGenerator[AsyncClient]:
     """Open a client, and close it; for each task that is not over, say how to go on with it.
 
-    Args:
-        access: How the account is reached.
-        screen: Where to say it.
-        out: Where the results were to be saved.
-        advise: Whether to say it.
-        limits: Those of the account; None takes the documented ones.
-        timeouts: None takes those that suit somebody who waits in front of it.
-        on_event: Told what happens; None has what makes the wait longer said.
+    Without `timeouts` and `on_event`, it suits a person who waits in front of it: it gives up soon,
+    and prints what makes the wait longer.
     """
     client = AsyncClient(
         find_key(access, screen),
@@ -144,7 +133,6 @@ def read_key(path: Path, screen: Screen) -> str:
 
     Raises:
         ConfigurationError: The first line is empty, or the file holds no text.
-        OSError: The file cannot be read.
     """
     try:
         key = path.read_text(encoding="utf-8").partition("\n")[0].strip()
@@ -173,9 +161,7 @@ def fastest_transport() -> httpx2.AsyncBaseTransport | None:
 def run(main: Coroutine[object, object, T], *, interrupted: ExitCode = ExitCode.INTERRUPTED) -> T:
     """Run a command on an event loop; SIGTERM ends it as Ctrl-C does.
 
-    Args:
-        main: The command.
-        interrupted: What the command ends with when a signal ends it.
+    What was interrupted ends with the code `interrupted`.
 
     Raises:
         typer.Exit: A signal ended it. What was open has been closed.

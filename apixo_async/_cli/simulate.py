@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from apixo_async import ConfigurationError
-from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
+from apixo_async import ConfigurationError, Limits
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
@@ -38,10 +37,10 @@ def simulate(
     ] = 0.0,
     concurrent_tasks: Annotated[
         int, typer.Option(min=1, help="Tasks at once; one more is answered 429.")
-    ] = CONCURRENT_TASKS,
+    ] = Limits().concurrent_tasks,
     requests_per_minute: Annotated[
         int, typer.Option(min=1, help="Requests in any 60 s; one more is answered 429.")
-    ] = REQUESTS_PER_MINUTE,
+    ] = Limits().requests_per_minute,
     as_json: options.AsJson = False,
 ) -> None:
     """Serve a simulator of the API, with a page to watch it. Ctrl-C or SIGTERM end it with 0."""
@@ -111,17 +110,6 @@ def introduce(url: str, key: str, screen: Screen) -> None:
 
 def sample_curl(url: str, key: str) -> str:
     """Return a command which submits a task to a simulator, ready to be pasted."""
-    return shlex.join(
-        [
-            "curl",
-            "-X",
-            "POST",
-            f"{url}/api/v1/generateTask/gpt-image-2",
-            "-H",
-            f"Authorization: Bearer {key}",
-            "-H",
-            "Content-Type: application/json",
-            "-d",
-            json.dumps(_SAMPLE),
-        ]
-    )
+    address = f"{url}/api/v1/generateTask/gpt-image-2"
+    headers = "-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json"
+    return shlex.join(["curl", "-X", "POST", address, *headers, "-d", json.dumps(_SAMPLE)])

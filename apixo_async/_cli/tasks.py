@@ -11,8 +11,7 @@ import typer
 from apixo_async import Snapshot, TaskRef
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, dollars
-from apixo_async._cli.generate import print_result
-from apixo_async._cli.progress import watch
+from apixo_async._cli.generate import print_result, watch
 
 
 def status(

@@ -12,7 +12,7 @@ import pytest
 
 from apixo_async import __main__, __version__
 from apixo_async._cli import app, models
-from apixo_async._cli.exits import MEANINGS, ExitCode
+from apixo_async._cli.exits import ExitCode
 
 COMMANDS = ("demo", "generate", "status", "wait", "balance", "models", "simulate", "docs")
 
@@ -34,8 +34,8 @@ def test_help_names_every_command_and_exit_code(
     assert err == ""
     for command in COMMANDS:
         assert f" {command} " in out
-    for code, meaning in MEANINGS.items():
-        assert f"{code:d}: {meaning}" in " ".join(out.split())
+    for code in ExitCode:
+        assert f"{code:d}: {code.meaning}" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -35,8 +35,6 @@ class Failure(NamedTuple):
 
     Attributes:
         family: What the code is about, as in `TaskFailedError.family`, or the report's own word.
-        code: The service's code, or an error's name.
-        message: The words for people.
     """
 
     family: str
@@ -49,22 +47,11 @@ class ItemRecord(NamedTuple):
 
     Attributes:
         number: Its place among the items, from 1.
-        key: What it is known by.
-        model: The model's name.
-        prompt: A short text of what was asked for.
-        state: Where it stands.
-        line: Its line in the file it came from, or None.
-        input: The whole of what was asked for.
-        task_id: The service's id, or None where no task is known.
         cost: USD of its tasks by the documents' prices, or None where that is unknown. Of an
             uncertain item, what may have been charged.
-        created_at: When its task was made, in UTC, or None.
         ended_at: When its outcome was known, in UTC, or None.
-        duration: Seconds that its task took, or None.
         urls: Where the service keeps the files.
         files: The saved files, relative to the report's folder.
-        failure: Why there is no result, or None.
-        resumed: Whether an earlier run bought it.
     """
 
     number: int
@@ -89,16 +76,8 @@ class RunFacts(NamedTuple):
     """What is known of a run beside its items.
 
     Attributes:
-        started_at: When it began, in UTC.
-        ended_at: When it ended, in UTC.
         exit_word: How it ended, in a word or two: "complete", "interrupted".
-        title: The heading of the page.
-        note: The last line of the page, such as how to go on.
-        estimated: USD that it was expected to cost, or None.
         balance_before: USD on the account at the beginning, or None where nobody asked.
-        balance_after: USD on it at the end, or None where nobody asked.
-        samples: How it went over time, from a `Recorder`.
-        versions: Of the programs that took part, by name.
     """
 
     started_at: datetime

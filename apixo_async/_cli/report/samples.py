@@ -21,11 +21,7 @@ class RunSample(NamedTuple):
     Attributes:
         seconds: Since the run began.
         finished: Items that are over by now, those of this run only.
-        in_flight: Tasks that count against the limit now.
-        slots_limit: The limit on them.
-        requests: Requests that count against the limit now.
         requests_limit: The limit on them, in any minute.
-        spent: USD by the documents' prices, of this run.
     """
 
     seconds: float

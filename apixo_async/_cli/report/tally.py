@@ -1,16 +1,16 @@
-"""Counts and sums over the records of a run, and the document `report.json` that they make."""
+"""Counts and sums over the records of a run, and the model of `report.json` that they make."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
 
 from apixo_async._cli.report.records import BOUGHT, STATES, ItemRecord, ItemState, RunFacts
-from apixo_async._cli.report.samples import RunSample, mean_shares, rates
-
-FORMAT: Final = 1
+from apixo_async._cli.report.samples import mean_shares, rates
 
 #: The columns of the samples in `report.json`.
 COLUMNS: Final = (
@@ -25,133 +25,139 @@ COLUMNS: Final = (
 )
 
 
-class ReportTally:
-    """What is counted and added up while records go by."""
+class ItemCounts(BaseModel):
+    """How many items there are; `failures` counts them by family."""
 
-    __slots__ = (
-        "_bought_now", "_families", "_files", "_models", "_resumed", "_seconds", "_spent",
-        "_spent_now", "_states", "_timed", "_uncertain", "_unpriced",
-    )  # fmt: skip
+    total: int = 0
+    states: dict[ItemState, int] = dict.fromkeys(STATES, 0)
+    failures: Counter[str] = Counter()
+    models: Counter[str] = Counter()
+    from_earlier_runs: int = 0
+    bought_in_this_run: int = 0
+    files: int = 0
 
-    def __init__(self) -> None:
-        self._states: Counter[ItemState] = Counter()
-        self._families: Counter[str] = Counter()
-        self._models: Counter[str] = Counter()
-        self._files = self._resumed = self._bought_now = self._unpriced = self._timed = 0
-        self._seconds = 0.0
-        self._spent = self._spent_now = self._uncertain = Decimal(0)
+
+class Money(BaseModel):
+    """USD by the documents' prices, but for the balances, which are the account's."""
+
+    currency: str = "USD"
+    estimated: Decimal | None = None
+    spent: Decimal = Decimal(0)
+    spent_in_this_run: Decimal = Decimal(0)
+    uncertain: Decimal = Decimal(0)
+    bought_without_known_price: int = 0
+    balance_before: Decimal | None = None
+    balance_after: Decimal | None = None
+    balance_difference: Decimal | None = None
+
+
+class RunTimes(BaseModel):
+    """When the run began and ended (UTC), and how long it and its tasks took, in seconds."""
+
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: int | float = 0
+    mean_task_seconds: int | float | None = None
+
+
+class Throughput(BaseModel):
+    """Items finished in a minute."""
+
+    mean_per_minute: int | float = 0
+    peak_per_minute: int | float = 0
+
+
+class LimitUse(BaseModel):
+    """How much of a limit was used; a share of 1 is all of it."""
+
+    limit: int | None
+    peak: int
+    mean_share: int | float
+    peak_share: int | float
+
+
+class SampleTable(BaseModel):
+    """The course of the run: rows of these columns."""
+
+    columns: tuple[str, ...] = COLUMNS
+    rows: list[list[int | float | Decimal]] = []
+
+
+class RunReport(BaseModel):
+    """What `report.json` and the page say of a run as a whole: records are counted as they come."""
+
+    format: int = 1
+    exit: str = ""
+    items: ItemCounts = Field(default_factory=ItemCounts)
+    money: Money = Field(default_factory=Money)
+    times: RunTimes = Field(default_factory=RunTimes)
+    throughput: Throughput = Field(default_factory=Throughput)
+    limits: dict[str, LimitUse] = {}
+    samples: SampleTable = Field(default_factory=SampleTable)
+    versions: dict[str, str] = {}
+    _durations: tuple[float, int] = (0.0, 0)
 
     def add(self, record: ItemRecord) -> None:
         """Count a record."""
-        self._states[record.state] += 1
-        self._models[record.model] += 1
-        self._resumed += record.resumed
-        self._files += len(record.files)
+        items, money, cost = self.items, self.money, record.cost or Decimal(0)
+        items.total += 1
+        items.states[record.state] += 1
+        items.models[record.model] += 1
+        items.from_earlier_runs += record.resumed
+        items.files += len(record.files)
         if record.failure is not None:
-            self._families[record.failure.family] += 1
+            items.failures[record.failure.family] += 1
         if record.duration is not None:
-            self._timed += 1
-            self._seconds += record.duration
-        self._add_cost(record)
-
-    def _add_cost(self, record: ItemRecord) -> None:
-        cost = record.cost or Decimal(0)
+            seconds, count = self._durations
+            self._durations = seconds + record.duration, count + 1
         if record.state == "uncertain":
-            self._uncertain += cost
+            money.uncertain += cost
         elif record.state in BOUGHT:
-            self._spent += cost
-            self._unpriced += record.cost is None
+            money.spent += cost
+            money.bought_without_known_price += record.cost is None
             if not record.resumed:
-                self._bought_now += 1
-                self._spent_now += cost
+                items.bought_in_this_run += 1
+                money.spent_in_this_run += cost
 
-    def document(self, run: RunFacts) -> Mapping[str, object]:
-        """Return what `report.json` says.
-
-        `items.failures` counts by family; all money is USD, by the documents' prices but for the
-        balances; `balance_difference` is what the account lost between the two; `samples.rows`
-        have the `samples.columns`; a share is of a limit, 1 being all of it.
-        """
-        return {
-            "format": FORMAT,
-            "exit": run.exit_word,
-            "items": self._items(),
-            "money": self._money(run),
-            "times": self._times(run),
-            "throughput": _throughput(run.samples),
-            "limits": _limits(run.samples),
-            "samples": {"columns": COLUMNS, "rows": _rows(run.samples)},
-            "versions": dict(run.versions),
-        }
-
-    def _items(self) -> Mapping[str, object]:
-        return {
-            "total": self._states.total(),
-            "states": {state: self._states[state] for state in STATES},
-            "failures": dict(self._families.most_common()),
-            "models": dict(self._models.most_common()),
-            "from_earlier_runs": self._resumed,
-            "bought_in_this_run": self._bought_now,
-            "files": self._files,
-        }
-
-    def _money(self, run: RunFacts) -> Mapping[str, object]:
+    def finish(self, run: RunFacts) -> dict[str, Any]:
+        """Fill in what is known of the run as a whole, and return the document."""
+        self.exit, self.versions = run.exit_word, dict(run.versions)
+        self.items.failures = Counter(dict(self.items.failures.most_common()))
+        self.items.models = Counter(dict(self.items.models.most_common()))
         before, after = run.balance_before, run.balance_after
-        return {
-            "currency": "USD",
-            "estimated": run.estimated,
-            "spent": self._spent,
-            "spent_in_this_run": self._spent_now,
-            "uncertain": self._uncertain,
-            "bought_without_known_price": self._unpriced,
-            "balance_before": before,
-            "balance_after": after,
-            "balance_difference": None if before is None or after is None else before - after,
+        self.money.estimated = run.estimated
+        self.money.balance_before, self.money.balance_after = before, after
+        if before is not None and after is not None:
+            self.money.balance_difference = before - after
+        seconds, count = self._durations
+        self.times = RunTimes(
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+            seconds=round((run.ended_at - run.started_at).total_seconds(), 3),
+            mean_task_seconds=round(seconds / count, 3) if count else None,
+        )
+        samples, course = run.samples, rates(run.samples)
+        last = samples[-1] if samples else None
+        mean = 60 * last.finished / last.seconds if last and last.seconds > 0 else 0.0
+        self.throughput.mean_per_minute = round(mean, 1)
+        self.throughput.peak_per_minute = round(max(course, default=0.0), 1)
+        slots, requests = mean_shares(samples)
+        self.limits = {
+            "tasks": LimitUse(
+                limit=last and last.slots_limit,
+                peak=max((sample.in_flight for sample in samples), default=0),
+                mean_share=round(slots, 4),
+                peak_share=round(max((one.slots_share for one in samples), default=0.0), 4),
+            ),
+            "requests": LimitUse(
+                limit=last and last.requests_limit,
+                peak=max((sample.requests for sample in samples), default=0),
+                mean_share=round(requests, 4),
+                peak_share=round(max((one.requests_share for one in samples), default=0.0), 4),
+            ),
         }
-
-    def _times(self, run: RunFacts) -> Mapping[str, object]:
-        return {
-            "started_at": run.started_at,
-            "ended_at": run.ended_at,
-            "seconds": round((run.ended_at - run.started_at).total_seconds(), 3),
-            "mean_task_seconds": round(self._seconds / self._timed, 3) if self._timed else None,
-        }
-
-
-def _throughput(samples: Sequence[RunSample]) -> Mapping[str, object]:
-    last = samples[-1] if samples else None
-    mean = 60 * last.finished / last.seconds if last and last.seconds > 0 else 0.0
-    return {
-        "mean_per_minute": round(mean, 1),
-        "peak_per_minute": round(max(rates(samples), default=0.0), 1),
-    }
-
-
-def _limits(samples: Sequence[RunSample]) -> Mapping[str, object]:
-    slots, requests = mean_shares(samples)
-    return {
-        "tasks": {
-            "limit": samples[-1].slots_limit if samples else None,
-            "peak": max((sample.in_flight for sample in samples), default=0),
-            "mean_share": round(slots, 4),
-            "peak_share": round(max((one.slots_share for one in samples), default=0.0), 4),
-        },
-        "requests": {
-            "limit": samples[-1].requests_limit if samples else None,
-            "peak": max((sample.requests for sample in samples), default=0),
-            "mean_share": round(requests, 4),
-            "peak_share": round(max((one.requests_share for one in samples), default=0.0), 4),
-        },
-    }
-
-
-def _rows(samples: Sequence[RunSample]) -> list[list[object]]:
-    return [
-        [
-            round(sample.seconds, 2),
-            sample.finished,
-            round(rate, 1),
-            *sample[2:],
+        self.samples.rows = [
+            [round(sample.seconds, 2), sample.finished, round(rate, 1), *sample[2:]]
+            for sample, rate in zip(samples, course, strict=True)
         ]
-        for sample, rate in zip(samples, rates(samples), strict=True)
-    ]
+        return self.model_dump()

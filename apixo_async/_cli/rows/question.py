@@ -30,10 +30,8 @@ class PriceGroup(NamedTuple):
     """Rows that cost the same for the same reason.
 
     Attributes:
-        model: The model.
         option: The choice that makes the price, such as "resolution 4k"; "" where none does.
         price: USD a row, or None where nobody knows.
-        rows: How many there are that are not bought yet.
     """
 
     model: str
@@ -47,14 +45,7 @@ class RowsReport:
     """All rows of a source, added up.
 
     Attributes:
-        name: What the person knows the source by.
-        rows: Good rows.
         bought: How many of them were bought before, by the journal of the run.
-        lots: The others, by price.
-        bad: Bad rows.
-        problems: The first of them.
-        doubtful: Rows with something that may be a mistake.
-        doubts: The first of those.
     """
 
     name: str
@@ -95,14 +86,11 @@ def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: F
 
     Memory is that of one number for each key, and of two for each row that has a key.
 
-    Args:
-        rows: The rows.
-        is_bought: Whether a row was bought before; it is asked once for each good row, in their
-            order, and raises `ConfigurationError` for one that its key makes a bad one.
+    `is_bought` is asked once for each good row, in their order; it raises `ConfigurationError` for
+    one that its key makes a bad one.
 
     Raises:
         ConfigurationError: The file has changed meanwhile.
-        OSError: It cannot be read.
     """
     counts = Counter[str]()
     groups = Counter[tuple[str, str, Decimal | None]]()
@@ -154,8 +142,6 @@ class Terms(NamedTuple):
     """What the command line allows.
 
     Attributes:
-        yes: Buy without a question.
-        yes_unknown_price: Buy what has no known price, too.
         max_cost: The most that the whole run may cost in USD, what it cost before included.
         prices: USD a task, for models without a documented price.
     """
@@ -167,13 +153,7 @@ class Terms(NamedTuple):
 
 
 class AccountState(NamedTuple):
-    """How things stand.
-
-    Attributes:
-        balance: USD left on the key, or None where nobody knows.
-        spent: USD that the run cost before, by its journal.
-        interactive: Whether somebody is there to be asked.
-    """
+    """How things stand."""
 
     balance: Decimal | None = None
     spent: Decimal = Decimal(0)

@@ -36,7 +36,6 @@ class Raw(NamedTuple):
     """What one row says.
 
     Attributes:
-        line: Where it begins.
         fields: Its values by name; the cells of a CSV file as they stand, empty ones left out.
     """
 
@@ -226,12 +225,7 @@ _RESERVED: Final = ("model", "key", "prompt")
 
 
 class Defaults(NamedTuple):
-    """What the command line gives to rows that do not say it themselves.
-
-    Attributes:
-        model: The model.
-        fields: Fields of the input.
-    """
+    """What the command line gives to rows that do not say it themselves."""
 
     model: str | None = None
     fields: Mapping[str, object] = MappingProxyType({})
@@ -241,14 +235,7 @@ NO_DEFAULTS: Final = Defaults()
 
 
 class ParsedRow(NamedTuple):
-    """One row, ready to be bought.
-
-    Attributes:
-        line: Where it begins.
-        key: The name that the row gives to itself, or None.
-        input: What to buy.
-        doubts: What may be a mistake in it.
-    """
+    """One row, ready to be bought."""
 
     line: int
     key: str | None
@@ -322,10 +309,6 @@ class Rows:
 
     The file may not change between two readings, nor during the second one: what was checked
     and agreed to is what is bought.
-
-    Args:
-        source: The file.
-        defaults: What rows that do not say it themselves are given.
     """
 
     __slots__ = ("_stamp", "defaults", "source")
@@ -340,7 +323,6 @@ class Rows:
 
         Raises:
             ConfigurationError: The file has changed since the first reading began.
-            OSError: It can no longer be read.
         """
         with self.source.path.open("rb") as file:
             self._stamp = self._stamp or Stamp.of(file)
@@ -363,7 +345,6 @@ class Rows:
 
         Raises:
             ConfigurationError: The file has changed since then, or a row is bad after all.
-            OSError: It can no longer be read.
         """
         for row in self.read():
             if isinstance(row, Problem):
@@ -376,15 +357,11 @@ def open_rows(
 ) -> Rows:
     """Find the rows of a file, or of stdin, and how they are written.
 
-    Args:
-        given: A path, or "-" for stdin, which is first copied into `out`.
-        out: The folder of the run.
-        form: How they are written, or None to tell by the name or the first line.
-        defaults: What rows that do not say it themselves are given.
+    `given` is a path, or "-" for stdin, which is first copied into `out`. Without `form`, the name
+    or the first line tells how the rows are written.
 
     Raises:
         ConfigurationError: There are no rows to read; the message says what to do.
-        OSError: The copy of stdin cannot be written.
     """
     source = find_source(given, out, form)
     if source.format is Format.PLAIN and defaults.model is None:

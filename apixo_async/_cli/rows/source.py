@@ -107,14 +107,10 @@ _JSON_LINES: Final = (
 def find_format(path: Path, name: str, wanted: Format | None) -> Format:
     """Return the format of a file: as wanted, by the name's end, or by the first line.
 
-    Args:
-        path: The file.
-        name: What the person knows it by, whose end counts; "-" for stdin.
-        wanted: The format that was asked for, or None.
+    `name` is what the person knows the file by, and its end counts; "-" is stdin.
 
     Raises:
         ConfigurationError: Rows cannot be read from it as it is.
-        OSError: The file cannot be read.
     """
     suffix = Path(name).suffix.lower()
     if wanted is None and suffix in _UNREADABLE:
@@ -150,9 +146,6 @@ class RowsSource(NamedTuple):
 
     Attributes:
         path: The file to read: the one that was given, or a copy of what came through a pipe.
-        name: What the person knows it by.
-        format: How its rows are written.
-        is_copy: Whether it was made from a pipe.
     """
 
     path: Path
@@ -180,14 +173,10 @@ def find_source(given: str, out: Path, wanted: Format | None = None) -> RowsSour
     What can be read only once, stdin and other pipes, is first copied into `out`, under a name
     made of its content: the same rows go to the same file, and other rows overwrite nothing.
 
-    Args:
-        given: A path, or "-" for stdin.
-        out: The folder of the run; made where missing when a copy is needed.
-        wanted: The format that was asked for, or None.
+    `out` is made if it is missing and a copy is needed.
 
     Raises:
         ConfigurationError: Rows cannot be read from it; the message says what to do.
-        OSError: The copy cannot be written.
     """
     if given == "-":
         if sys.stdin.isatty():

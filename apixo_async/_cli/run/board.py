@@ -1,23 +1,121 @@
-"""The live picture of a run on a terminal, and the line that stands for it in a pipe."""
+"""What is seen of a run while it goes on: the live view, or lines in a pipe, and notices."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Final, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.progress import Progress as ProgressView
+from rich.progress import ProgressColumn, TextColumn
+from rich.progress import Task as ViewRow
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
-from apixo_async import Progress, Statistics
+from apixo_async import (
+    ApixoError,
+    AuthenticationError,
+    BudgetExceededError,
+    ClientClosedError,
+    InsufficientBalanceError,
+    JournalError,
+    Outcome,
+    PollerDiedError,
+    Progress,
+    Statistics,
+    TaskFailedError,
+    events,
+)
 from apixo_async._cli.console import Screen, dollars
-from apixo_async._cli.run.news import Notices
+from apixo_async._cli.exits import lines
+from apixo_async._text import one_line
+
+#: Lines below the live view.
+_SHOWN: Final = 4
+
+#: Failures that are printed in a pipe; all of them are in the report.
+_PRINTED: Final = 20
+
+#: Seconds in which an event of one kind is shown once: a thousand tasks meet the same outage.
+_QUIET: Final = 30.0
+
+#: What makes a run slower, and what ends that.
+_REPORTED: Final = (
+    events.EffectiveLimitLowered,
+    events.LimitReached,
+    events.ServiceRecovered,
+    events.ServiceDown,
+)
+
+
+#: Errors of a row that end the buying: the run ends with them, and they are printed then.
+_ENDING: Final = (
+    AuthenticationError,
+    BudgetExceededError,
+    ClientClosedError,
+    InsufficientBalanceError,
+    JournalError,
+    PollerDiedError,
+)
+
+
+def _ends_buying(error: ApixoError) -> bool:
+    is_balance = isinstance(error, TaskFailedError) and error.family == "balance"
+    return is_balance or isinstance(error, _ENDING)
+
+
+class Notices:
+    """Keep the latest lines for the live view, or print them in a pipe."""
+
+    def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
+        self._screen = screen
+        self._clock = clock
+        self._said: dict[type[events.Event], float] = {}
+        self._failures = 0
+        self.shown: deque[Text] = deque(maxlen=_SHOWN)
+
+    def event(self, event: events.Event) -> None:
+        """Show an event of the client; of each kind one in half a minute."""
+        if isinstance(event, events.SubmitRefused):
+            if event.again_in is None:
+                return  # It is the failure of its row.
+        elif not isinstance(event, _REPORTED):
+            return
+        now, kind = self._clock(), type(event)
+        if now - self._said.get(kind, -_QUIET) >= _QUIET:
+            self._said[kind] = now
+            self._add(str(event), "yellow")
+
+    def outcome(self, where: str, outcome: Outcome) -> None:
+        """Show that a row of this run has no result; what succeeded needs no line."""
+        error = outcome.error
+        if error is None or _ends_buying(error):
+            return
+        self._failures += 1
+        if self._screen.live or self._failures <= _PRINTED:
+            self._add(f"{where}: {next(lines(error))}", "red")
+        elif self._failures == _PRINTED + 1:
+            self._add("more rows fail; results.jsonl will have them all", "")
+
+    def _add(self, words: str, style: str) -> None:
+        self.add(Text(one_line(words), style=style, no_wrap=True, overflow="ellipsis"))
+
+    def add(self, line: Text) -> None:
+        """Show a line: below the live view, or in the pipe."""
+        if self._screen.live:
+            self.shown.append(line)
+            return
+        # The reader of a pipe may have left, which is no reason to buy less.
+        with suppress(BrokenPipeError):
+            self._screen.err.print(line, soft_wrap=True)
+
 
 #: Seconds that count: at most, and at least for a rate to mean anything.
 _WINDOW: Final = 60.0
@@ -33,7 +131,7 @@ class Rate:
         self._seen: deque[tuple[float, int]] = deque()
 
     def add(self, seconds: float, finished: int) -> None:
-        """Note how many were finished so many seconds after the beginning."""
+        """Note how many were finished N seconds after the beginning."""
         if not finished:
             return
         self._seen.append((seconds, finished))
@@ -42,14 +140,14 @@ class Rate:
 
     @property
     def per_minute(self) -> float | None:
-        """How many are finished in a minute, or None while nobody can tell."""
+        """How many are finished in a minute, or None before the rate is known."""
         if not self._seen:
             return None
         (early, before), (late, after) = self._seen[0], self._seen[-1]
         return 60 * (after - before) / (late - early) if late - early >= _LEAST else None
 
     def left(self, rows: int) -> float | None:
-        """Return the seconds that so many rows take, or None while nobody can tell."""
+        """Return the seconds that N rows take, or None before the rate is known."""
         rate = self.per_minute
         return 60 * rows / rate if rate else None
 
@@ -61,14 +159,8 @@ class RunSnapshot(NamedTuple):
     """One instant of a run.
 
     Attributes:
-        title: What it is.
-        rows: All rows of the file.
-        progress: The counts of the map.
-        statistics: Those of the client.
-        max_cost: USD that it may cost, or None.
-        per_minute: Rows finished in a minute, or None while nobody can tell.
-        left: Seconds that the rest takes, or None while nobody can tell.
-        ending: Why nothing more is bought, or "".
+        per_minute: Rows finished in a minute, or None before the rate is known.
+        left: Seconds that the rest takes, or None before the rate is known.
     """
 
     title: str
@@ -86,26 +178,56 @@ class RunSnapshot(NamedTuple):
         return self.progress.read - self.progress.in_progress
 
 
-def draw(moment: RunSnapshot, news: Iterable[Text]) -> RenderableType:
-    """Return the picture: ten to thirteen lines, and the news."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(width=_BAR, no_wrap=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+class _Bar(ProgressColumn):
+    """A bar in the colour of its row; none in a row that is no part of anything."""
+
+    def render(self, task: ViewRow) -> RenderableType:
+        if not task.total:
+            return ""
+        colour = str(task.fields["colour"])
+        return ProgressBar(
+            task.total, task.completed, width=_BAR, complete_style=colour, finished_style=colour
+        )
+
+
+def draw(moment: RunSnapshot, notices: Iterable[Text]) -> RenderableType:
+    """Return the live view: ten to thirteen lines, and the notices."""
+    view = ProgressView(
+        TextColumn("{task.description} ", markup=False, table_column=Column(no_wrap=True)),
+        _Bar(),
+        TextColumn(
+            " {task.fields[value]}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis"),
+        ),
+        auto_refresh=False,
+    )
+
+    def add(name: str, value: str, part: int = 0, whole: int = 0, colour: str = "blue") -> None:
+        view.add_task(name, total=whole, completed=part, value=value, colour=colour)
+
     done, rows = moment.finished, moment.rows
-    grid.add_row("finished", _bar(done, rows, "green"), f"{done:,} of {rows:,} rows")
+    add("finished", f"{done:,} of {rows:,} rows", done, max(1, rows), "green")
     for word, count, colour in _ends(moment.progress):
-        grid.add_row(f"  {word}", _bar(count, rows, colour), f"{count:,}")
+        add(f"  {word}", f"{count:,}", count, max(1, rows), colour)
     counts = moment.statistics
     used, limit = counts.slots_used, counts.slots_limit
-    grid.add_row("tasks in flight", _bar(used, limit), _share(used, limit))
+    add("tasks in flight", _share(used, limit), used, limit)
     used, limit = counts.requests_in_window, counts.requests_limit
-    grid.add_row("requests / 60 s", _bar(used, limit), _share(used, limit))
-    grid.add_row("rate", "", _pace(moment))
-    grid.add_row("spent", "", _money(moment))
+    add("requests / 60 s", _share(used, limit), used, limit)
+    add("rate", _pace(moment))
+    add("spent", _money(moment))
     ending = [Text(moment.ending, style="yellow")] if moment.ending else []
     # A short line at the end: terminals write ^C there, which is not to move to the next one.
-    return Group(Text(moment.title, style="bold"), Text(), grid, Text(), *ending, *news, Text())
+    return Group(
+        Text(moment.title, style="bold"),
+        Text(),
+        view.get_renderable(),
+        Text(),
+        *ending,
+        *notices,
+        Text(),
+    )
 
 
 def line(moment: RunSnapshot) -> str:
@@ -126,12 +248,6 @@ def _ends(progress: Progress) -> Iterator[tuple[str, int, str]]:
         yield "uncertain", progress.uncertain, "magenta"
     if progress.unbought:
         yield "not bought", progress.unbought, "yellow"
-
-
-def _bar(part: int, whole: int, colour: str = "blue") -> ProgressBar:
-    return ProgressBar(
-        max(1, whole), part, width=_BAR, complete_style=colour, finished_style=colour
-    )
 
 
 def _share(used: int, limit: int) -> str:
@@ -171,16 +287,13 @@ _NEXT: Final = 30.0
 
 @asynccontextmanager
 async def watched(
-    look: Callable[[], RunSnapshot], news: Notices, screen: Screen
+    look: Callable[[], RunSnapshot], notices: Notices, screen: Screen
 ) -> AsyncGenerator[None]:
     """Show how a run goes for as long as the context lasts.
 
-    Args:
-        look: Returns this moment of it; called every quarter of a second, and in the end.
-        news: What stands below the picture.
-        screen: Where to show it.
+    `look` returns this moment of it; it is called every quarter of a second, and in the end.
     """
-    work = _drawn(look, news, screen) if screen.live else _told(look, screen)
+    work = _drawn(look, notices, screen) if screen.live else _printed(look, screen)
     watching = asyncio.create_task(work)
     try:
         yield
@@ -188,24 +301,24 @@ async def watched(
         watching.cancel()
         await asyncio.wait({watching})
         look()
-    # Nobody may be there to read it any more, which is no reason to buy less.
+    # The reader of a pipe may have left, which is no reason to buy less.
     failed = None if watching.cancelled() else watching.exception()
     if failed is not None and not isinstance(failed, BrokenPipeError):
         raise failed
 
 
-async def _drawn(look: Callable[[], RunSnapshot], news: Notices, screen: Screen) -> None:
+async def _drawn(look: Callable[[], RunSnapshot], notices: Notices, screen: Screen) -> None:
     # Drawn by the loop itself: a thread of rich's would read counts while they change.
     with Live(console=screen.err, auto_refresh=False) as live:
         try:
             while True:
-                live.update(draw(look(), news.shown), refresh=True)
+                live.update(draw(look(), notices.shown), refresh=True)
                 await asyncio.sleep(TICK)
         finally:
-            live.update(draw(look(), news.shown), refresh=True)
+            live.update(draw(look(), notices.shown), refresh=True)
 
 
-async def _told(look: Callable[[], RunSnapshot], screen: Screen) -> None:
+async def _printed(look: Callable[[], RunSnapshot], screen: Screen) -> None:
     loop = asyncio.get_running_loop()
     screen.note(look().title)
     due = loop.time() + _FIRST

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from apixo_async._cli.report.records import Failure, ItemRecord
-from apixo_async._cli.report.tally import COLUMNS, ReportTally
+from apixo_async._cli.report.tally import COLUMNS, RunReport
 
 from ...support.records import BEGAN, failed, record, run, sample
 
 
 def document(records: Iterable[ItemRecord] = (), **fields: Any) -> Any:
     """Count records, and return what report.json says."""
-    tally = ReportTally()
+    tally = RunReport()
     for one in records:
         tally.add(one)
-    return tally.document(run(**fields))
+    return tally.finish(run(**fields))
 
 
 RECORDS = [

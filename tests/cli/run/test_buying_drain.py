@@ -15,9 +15,9 @@ from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows.question import check
 from apixo_async._cli.run import buying
+from apixo_async._cli.run.buying import RunResult
 from apixo_async._cli.run.history import read_history
-from apixo_async._cli.run.order import RunOptions
-from apixo_async._cli.run.trip import RunResult
+from apixo_async._cli.run.options import RunOptions
 from apixo_async.testing import Simulator
 
 LIMITS = Limits(concurrent_tasks=3)
@@ -26,9 +26,9 @@ LIMITS = Limits(concurrent_tasks=3)
 async def signalled(number: signal.Signals, order: RunOptions) -> tuple[RunResult, float]:
     """Run, send a signal after ten seconds, and return what came of it, and when after that."""
     screen, rows = Screen(), order.open_rows()
-    history = await read_history(order, screen)
+    history = await read_history(order)
     survey = check(rows, is_bought=history.is_bought)
-    run = buying.Runner(order, rows, survey, history, screen)
+    run = buying.Runner(order, "a run", rows.entries(), survey.rows, screen, lines=history.lines)
     going = asyncio.create_task(run.buy(None))
     await asyncio.sleep(10)
     began = asyncio.get_running_loop().time()

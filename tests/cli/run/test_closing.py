@@ -12,10 +12,9 @@ import pytest
 from apixo_async import BudgetExceededError, GptImage2, JournalError, Progress, Result
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.run import closing
-from apixo_async._cli.run.closing import Summary
-from apixo_async._cli.run.order import RunOptions
-from apixo_async._cli.run.trip import RunResult
+from apixo_async._cli.run.buying import RunResult
+from apixo_async._cli.run.closing import Step, Summary
+from apixo_async._cli.run.options import RunOptions
 from apixo_async.journal._journal import Journal
 
 
@@ -39,7 +38,7 @@ def closing_of(folder: Path, count: int = 3, rows: int = 3) -> Summary:
     trip = RunResult(
         rows, {}, balance_before=Decimal(10), balance_after=Decimal("9.94"), progress=progress
     )
-    return Summary(order, Path("a.csv"), Decimal("0.06"), trip)
+    return Summary(order, trip, "apixo run: a.csv", [], Decimal("0.06"))
 
 
 def test_a_person_gets_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +61,8 @@ def test_a_person_gets_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_program_gets_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line has what report.json says but for the samples, the exit code, and what is next."""
     run = closing_of(tmp_path, rows=5)
-    run.trip.error = BudgetExceededError(
+    run = run._replace(steps=[Step("To go on:", "apixo run a.csv --out x")])
+    run.result.error = BudgetExceededError(
         "x", max_cost=Decimal("0.06"), spent=Decimal("0.060000"), price=Decimal("0.02")
     )
     assert run.close(Screen(as_json=True)) is ExitCode.BUDGET
@@ -78,12 +78,11 @@ def test_a_program_gets_a_document(tmp_path: Path, capsys: pytest.CaptureFixture
     )
 
 
-def test_many_items_are_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_items_are_read(tmp_path: Path) -> None:
     """Every item is in the report once and in its order, however the pages fall."""
-    monkeypatch.setattr(closing, "_PAGE", 3)
-    closing_of(tmp_path, count=9).close(Screen())
+    closing_of(tmp_path, count=401).close(Screen())
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["number"] for line in lines] == [*range(1, 10)]
+    assert [json.loads(line)["number"] for line in lines] == [*range(1, 402)]
 
 
 def test_a_report_that_cannot_be_written_is_said(
@@ -97,7 +96,7 @@ def test_a_report_that_cannot_be_written_is_said(
     assert "report.json" in err
     assert "Rows " in out
     assert "Report" not in out
-    run.trip.codes[ExitCode.FAILED] += 1
+    run.result.codes[ExitCode.FAILED] += 1
     assert run.close(Screen()) is ExitCode.FAILED
 
 
@@ -106,9 +105,9 @@ def test_a_journal_that_is_lost_is_said_once(
 ) -> None:
     """What the run has ended with is not said again for the report."""
     run = closing_of(tmp_path)
-    run.order.journal.write_text("no journal any more, and longer than a byte " * 30)
+    run.options.journal.write_text("no journal any more, and longer than a byte " * 30)
     assert run.close(Screen()) is ExitCode.JOURNAL
     assert "something else than a journal" in capsys.readouterr().err
-    run.trip.error = JournalError("it was taken away")
+    run.result.error = JournalError("it was taken away")
     assert run.close(Screen()) is ExitCode.JOURNAL
     assert capsys.readouterr().err.count("apixo: ") == 1

@@ -12,9 +12,9 @@ import pytest
 from apixo_async import AuthenticationError, BudgetExceededError, Progress
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows.question import Terms
+from apixo_async._cli.run.buying import RunResult
 from apixo_async._cli.run.closing import count, steps
-from apixo_async._cli.run.order import RunOptions
-from apixo_async._cli.run.trip import RunResult
+from apixo_async._cli.run.options import RunOptions
 
 ORDER = RunOptions(
     "a.csv", Path("out"), Terms(yes=True, max_cost=Decimal(1)), resubmit_uncertain=True

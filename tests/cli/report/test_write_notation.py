@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apixo_async._cli.report.rows import inside_html, line
+from apixo_async._cli.report.write import inside_html, line
 
 TEXTS = st.text(st.characters(codec=None, exclude_categories=()), max_size=30)
 

@@ -11,7 +11,7 @@ import pytest
 from apixo_async import ConfigurationError, Limits
 from apixo_async._cli.rows.question import Terms
 from apixo_async._cli.rows.source import Format
-from apixo_async._cli.run.order import RunOptions
+from apixo_async._cli.run.options import RunOptions
 from apixo_async._cli.session import Access
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import re
+import tempfile
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
-from apixo_async._cli.report.page import Page
 from apixo_async._cli.report.records import Failure, ItemRecord
+from apixo_async._cli.report.write import write_report
 
-from ...support.records import failed, record
+from ...support.records import failed, record, run
 
 EVIL = "</script><script>alert(1)</script><!--<script>'\"&{rows}{report}$title ${x}\u2028\ud800"
 
@@ -41,13 +42,10 @@ class Parsed(HTMLParser):
 
 
 def page_of(*records: ItemRecord, title: str = "apixo run", note: str = "") -> str:
-    """Write a page into memory."""
-    output = io.BytesIO()
-    page = Page(output, title)
-    for one in records:
-        page.add(one)
-    page.end({"format": 1}, note)
-    return output.getvalue().decode()
+    """Write a report, and return its page."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_report(Path(folder), records, run(title=title, note=note))
+        return Path(folder, "index.html").read_text("utf-8")
 
 
 def test_rows_and_report_are_data() -> None:
@@ -55,7 +53,8 @@ def test_rows_and_report_are_data() -> None:
     page = Parsed(page_of(record(1), failed(2), note="The end"))
     rows = json.loads(page.inside["rows"])
     assert [row[0] for row in rows] == [1, 2]
-    assert json.loads(page.inside["report"]) == {"format": 1, "note": "The end"}
+    report = json.loads(page.inside["report"])
+    assert (report["format"], report["items"]["total"], report["note"]) == (1, 2, "The end")
     assert page.inside["h1"] == "apixo run "
 
 

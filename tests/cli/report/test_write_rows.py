@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from apixo_async._cli.report.records import ItemRecord
-from apixo_async._cli.report.rows import CLIP, result, row
+from apixo_async._cli.report.write import CLIP, result, row
 
 from ...support.records import failed, record
 

@@ -10,7 +10,7 @@ import pytest
 
 from apixo_async import AsyncClient, GptImage1, TaskFailedError, WaitTimeoutError
 from apixo_async._cli.console import Screen
-from apixo_async._cli.progress import watch
+from apixo_async._cli.generate import watch
 from apixo_async.testing import Fault, Simulator
 
 FOX = GptImage1(prompt="a fox", aspect_ratio="1:1", num_images=1)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async import ApixoError, events
+from apixo_async import ApixoError, AuthenticationError, OtherModel, Outcome, events
 from apixo_async._cli.console import Screen
-from apixo_async._cli.run.news import Notices
+from apixo_async._cli.run.board import Notices
+
+
+def outcome(error: ApixoError | None) -> Outcome:
+    """Return what became of a row."""
+    return Outcome("k", OtherModel("m", prompt="x"), None, None, error, 1)
 
 
 class Watched(Screen):
@@ -43,18 +48,26 @@ def test_a_pipe_is_not_filled_with_failures(capsys: pytest.CaptureFixture[str]) 
     """The first twenty are lines; then one says where the others will be."""
     news = Notices(Screen())
     for number in range(100):
-        news.failure(f"line {number}", ApixoError("lost"))
+        news.outcome(f"line {number}", outcome(ApixoError("lost")))
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 21
     assert told[3].startswith("line 3: ")
     assert "results.jsonl" in told[20]
 
 
+def test_what_ends_the_run_is_no_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that succeeded needs no line, nor does an error that the run itself ends with."""
+    wrong_key = AuthenticationError("no", status=401, code=401, message="no")
+    for error in (None, wrong_key):
+        Notices(Screen()).outcome("line 1", outcome(error))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_person_sees_the_latest(capsys: pytest.CaptureFixture[str]) -> None:
     """Below the picture are the newest four; nothing is printed beside it."""
     news = Notices(Watched())
     for number in range(100):
-        news.failure(f"line {number}", ApixoError("lost\x1b[2J"))
+        news.outcome(f"line {number}", outcome(ApixoError("lost\x1b[2J")))
     assert [text.plain[:7] for text in news.shown] == ["line 96", "line 97", "line 98", "line 99"]
     assert "\x1b" not in news.shown[0].plain
     assert capsys.readouterr().err == ""
@@ -68,4 +81,4 @@ def test_a_reader_that_left_stops_no_run(monkeypatch: pytest.MonkeyPatch) -> Non
 
     screen = Screen()
     monkeypatch.setattr(screen.err, "print", gone)
-    Notices(screen).failure("line 1", ApixoError("lost"))
+    Notices(screen).outcome("line 1", outcome(ApixoError("lost")))
