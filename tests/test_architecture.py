@@ -177,6 +177,16 @@ def test_the_surface_is_imported_by_nobody(module: Module) -> None:
     assert imported & {"_cli", "testing", "__main__"} <= allowed.get(part, set())
 
 
+@each_module
+def test_the_command_uses_public_names(module: Module) -> None:
+    """Beside words of the package, the command imports what its users can import as well."""
+    if module.name.partition(".")[0] != "_cli":
+        return
+    words = {"_catalog", "_hosts", "_text"}
+    private = {name for name in module.own_imports(lazy=True) if re.search(r"(^|\.)_[a-z]", name)}
+    assert {name for name in private if name.partition(".")[0] != "_cli"} <= words
+
+
 @each_rule
 def test_rules_import_no_clock_and_no_network(module: Module) -> None:
     """A rule imports other rules, and what can do no I/O."""

@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _logging() -> Generator[None]:
-    """Keep the client's log to itself, which speaks to programs, unless somebody debugs."""
+    """Drop the client's log, which is for programs, unless APIXO_DEBUG asks for it."""
     log, level = logging.getLogger("apixo_async"), logging.getLogger("apixo_async").level
     handler = logging.StreamHandler() if debugging() else logging.NullHandler()
     log.addHandler(handler)
@@ -94,7 +94,7 @@ def _logging() -> Generator[None]:
 
 
 def report(error: Exception) -> int:
-    """Say an error on stderr, and return the exit code that stands for it."""
+    """Print an error on stderr, and return the exit code that stands for it."""
     screen = Screen()
     if debugging():
         traceback.print_exception(error)

@@ -111,7 +111,7 @@ def debugging() -> bool:
 
 
 def close_quietly() -> None:
-    """Point stdout away from a pipe that nobody reads, so that the exit of Python says nothing."""
+    """Point stdout away from a pipe without a reader, so that the exit of Python prints nothing."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # os.devnull is a name, no path
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

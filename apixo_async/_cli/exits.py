@@ -72,7 +72,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], str], ...]] = (
     ),
 )
 
-#: Where pydantic's own words would puzzle somebody who sees no Python.
+#: Where pydantic's own words would puzzle a reader who sees no Python.
 _WORDS: Final[Mapping[str, str]] = {
     "missing": "is required",
     "extra_forbidden": "is no field of this model",
@@ -91,7 +91,7 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def lines(error: BaseException) -> Iterator[str]:
-    """Say an error in one line; an input that is wrong in several fields, in a line for each."""
+    """Yield an error as one line; an input that is wrong in several fields, a line for each."""
     if isinstance(error, ValidationError):
         yield from _field_lines(error)
     elif extra := _missing_extra(error):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, TypeAlias, cast
@@ -66,12 +66,11 @@ def tiers(model: str) -> list[Tier]:
     if model not in DOCUMENTED:
         return [Tier(model, "", None, timing(from_dict(model, {}).kind))]
     field = _TIER_FIELD[model]
-    return [_tier(model, field, choice) for choice in _properties(model)[field]["enum"]]
-
-
-def _tier(model: str, field: str, choice: object) -> Tier:
-    sample = from_dict(model, {"prompt": "x", **DEFAULTS.get(model, {}), field: choice})
-    return Tier(model, f"{field} {choice}", sample.price, timing(sample.kind))
+    found: list[Tier] = []
+    for choice in _properties(model)[field]["enum"]:
+        sample = from_dict(model, {"prompt": "x", **DEFAULTS.get(model, {}), field: choice})
+        found.append(Tier(model, f"{field} {choice}", sample.price, timing(sample.kind)))
+    return found
 
 
 def option_of(made: Input) -> str:
@@ -85,36 +84,26 @@ def fields_of(model: str) -> Mapping[str, frozenset[str]]:
     taken: dict[str, frozenset[str]] = {}
     for by_alias in (False, True):
         schema = DOCUMENTED[model].model_json_schema(by_alias=by_alias)
-        taken |= {name: frozenset(_types(field)) for name, field in schema["properties"].items()}
+        for name, field in schema["properties"].items():
+            taken[name] = frozenset(branch["type"] for branch in field.get("anyOf", [field]))
     return taken
-
-
-def _types(schema: _Schema) -> Iterator[str]:
-    for branch in schema.get("anyOf", [schema]):
-        yield branch["type"]
 
 
 def bounds(model: str) -> list[FieldBound]:
     """List the fields of a model, the required ones first; none where it is not documented."""
     if model not in DOCUMENTED:
         return []
-    listed = [
-        FieldBound(name, ", ".join(_takes(schema)), _default(schema))
-        for name, schema in _properties(model).items()
-    ]
+    listed: list[FieldBound] = []
+    for name, schema in _properties(model).items():
+        default = schema.get("default", "required")
+        shown = "" if default is None or default == [] else str(default)
+        listed.append(FieldBound(name, ", ".join(_takes(schema)), shown))
     return sorted(listed, key=lambda bound: bound.default != "required")
 
 
 def _properties(model: str) -> Mapping[str, _Schema]:
     schema = DOCUMENTED[model].model_json_schema(by_alias=False)
     return cast("Mapping[str, _Schema]", schema["properties"])
-
-
-def _default(schema: _Schema) -> str:
-    if "default" not in schema:
-        return "required"
-    default = schema["default"]
-    return "" if default is None or default == [] else str(default)
 
 
 def _takes(schema: _Schema) -> Iterator[str]:
@@ -124,25 +113,19 @@ def _takes(schema: _Schema) -> Iterator[str]:
     elif "const" in schema or "enum" in schema:
         choices = schema.get("enum", [schema.get("const")])
         yield " | ".join(str(choice) for choice in choices)
+    elif "maxLength" in schema:
+        yield f"text of {schema.get('minLength', 0):,} to {schema['maxLength']:,} characters"
+    elif "maxItems" in schema:
+        yield f"up to {schema['maxItems']} URLs"
     elif schema["type"] != "null":
-        yield _SHAPES[schema["type"]](schema)
+        yield _SHAPES[schema["type"]]
 
 
-def _text(schema: _Schema) -> str:
-    if "maxLength" not in schema:
-        return "any text"
-    return f"text of {schema.get('minLength', 0):,} to {schema['maxLength']:,} characters"
-
-
-def _list(schema: _Schema) -> str:
-    return f"up to {schema['maxItems']} URLs" if "maxItems" in schema else "URLs"
-
-
-_SHAPES: Final[Mapping[str, Callable[[_Schema], str]]] = {
-    "string": _text,
-    "array": _list,
-    "integer": lambda _: "whole number",
-    "boolean": lambda _: "true | false",
+_SHAPES: Final[Mapping[str, str]] = {
+    "string": "any text",
+    "array": "URLs",
+    "integer": "whole number",
+    "boolean": "true | false",
 }
 
 
@@ -160,7 +143,12 @@ def models(
     names = list(DOCUMENTED) if model is None else [model]
     if screen.as_json:
         for name in names:
-            screen.document(_document(name))
+            tasks = [
+                {"option": tier.option or None, "price": tier.price, **tier.times._asdict()}
+                for tier in tiers(name)
+            ]
+            fields = [dataclasses.asdict(bound) for bound in bounds(name)]
+            screen.document({"model": name, "tasks": tasks, "fields": fields})
         return
     screen.table(_TIER_HEAD, [_tier_row(tier) for name in names for tier in tiers(name)])
     if model is None:
@@ -189,14 +177,3 @@ def _tier_row(tier: Tier) -> tuple[str, ...]:
         seconds(times.first),
         seconds(times.interval),
     )
-
-
-def _document(model: str) -> dict[str, object]:
-    return {
-        "model": model,
-        "tasks": [
-            {"option": tier.option or None, "price": tier.price, **tier.times._asdict()}
-            for tier in tiers(model)
-        ],
-        "fields": [dataclasses.asdict(bound) for bound in bounds(model)],
-    }

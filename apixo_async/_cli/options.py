@@ -39,7 +39,7 @@ Timeout: TypeAlias = Annotated[
         "--timeout",
         metavar="SECONDS",
         min=0.0,
-        help="Stop waiting after so many seconds; the task itself goes on.",
+        help="Stop waiting after this time; the task itself goes on.",
     ),
 ]
 

@@ -58,7 +58,7 @@ class Access:
         return shlex.join(words)
 
     def advise(self, ref: TaskRef, out: Path | None, screen: Screen) -> None:
-        """Say how to go on with a task that is not over."""
+        """Print how to go on with a task that is not over."""
         screen.note(f"{ref.task_id} goes on; to wait for it:")
         screen.note(f"  {self.wait_command(ref, out)}", style="bold")
 
@@ -100,7 +100,7 @@ async def connect(
 
 
 def remark(screen: Screen, event: events.Event) -> None:
-    """Say what makes the wait longer; what ends it is said as an error."""
+    """Print what makes the wait longer; what ends it is printed as an error."""
     repeated = (
         isinstance(event, events.SubmitRefused | events.PollFailed) and event.again_in is not None
     )
@@ -109,7 +109,7 @@ def remark(screen: Screen, event: events.Event) -> None:
 
 
 def orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
-    """Say what became of a submit that was cut short, unless its task is advised on anyway."""
+    """Print what became of a submit that was cut short; its task, if any, is advised on anyway."""
     if isinstance(orphan, SubmitUncertainError):
         for line in exits.lines(orphan):
             screen.error(line)

@@ -95,7 +95,7 @@ async def _serve(simulator: Simulator, host: str, port: int, screen: Screen) -> 
 
 
 def introduce(url: str, key: str, screen: Screen) -> None:
-    """Say where a simulator is, and what to try."""
+    """Print where a simulator is, and what to try."""
     curl = sample_curl(url, key)
     if screen.as_json:
         screen.document({"base_url": url, "page": f"{url}/", "curl": curl})

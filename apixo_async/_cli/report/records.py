@@ -16,7 +16,7 @@ from apixo_async._cli.report.samples import RunSample
 #: downloaded: it was made, and its files are saved.
 #: success: it was made, and its files are not saved.
 #: failed: its task was bought, and ended otherwise.
-#: uncertain: nobody can know whether a task was bought; none is bought again unasked.
+#: uncertain: it cannot be known whether a task was bought; none is bought again unasked.
 #: unbought: nothing was bought for it, as the service refused it or the run ended before.
 #: unfinished: its task was bought, and was not over when the run ended.
 ItemState: TypeAlias = Literal[
@@ -77,7 +77,7 @@ class RunFacts(NamedTuple):
 
     Attributes:
         exit_word: How it ended, in a word or two: "complete", "interrupted".
-        balance_before: USD on the account at the beginning, or None where nobody asked.
+        balance_before: USD on the account at the beginning, or None if it is not known.
     """
 
     started_at: datetime

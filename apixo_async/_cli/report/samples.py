@@ -93,13 +93,10 @@ def rates(samples: Sequence[RunSample]) -> list[float]:
     for number, sample in enumerate(samples[1:], 1):
         while first + 1 < number and samples[first + 1].seconds <= sample.seconds - window:
             first += 1
-        found.append(_rate(samples[first], sample))
+        early = samples[first]
+        took = sample.seconds - early.seconds
+        found.append(60 * (sample.finished - early.finished) / took if took > 0 else 0.0)
     return found
-
-
-def _rate(early: RunSample, late: RunSample) -> float:
-    took = late.seconds - early.seconds
-    return 60 * (late.finished - early.finished) / took if took > 0 else 0.0
 
 
 def mean_shares(samples: Sequence[RunSample]) -> tuple[float, float]:

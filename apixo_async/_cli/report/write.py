@@ -148,17 +148,13 @@ def inside_html(value: object) -> bytes:
 
 
 def _encoded(value: object, escapes: Mapping[int, str]) -> bytes:
-    text = _dumped(value).translate(escapes)
-    # Half of a surrogate pair has no UTF-8; Python's escape of it is JSON's as well.
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _dumped(value: object) -> str:
     try:
-        return _dump(value)
-    except ValueError:  # NaN or infinity, which JSON does not have: they become texts
+        text = _dump(value)
+    except ValueError:  # NaN or infinity, which JSON does not have: they become texts.
         loose = json.dumps(value, default=_plain)
-        return _dump(json.loads(loose, parse_constant=str))
+        text = _dump(json.loads(loose, parse_constant=str))
+    # Half of a surrogate pair has no UTF-8; Python's escape of it is JSON's as well.
+    return text.translate(escapes).encode("utf-8", "backslashreplace")
 
 
 def _dump(value: object) -> str:
@@ -179,26 +175,19 @@ def _plain(value: object) -> object:
 CLIP: Final = 600
 
 
+_NAMES: Final = (
+    *("number", "key", "line", "model", "prompt", "state", "task_id", "cost", "created_at"),
+    *("ended_at", "duration", "files", "urls", "failure", "resumed", "input"),
+)
+
+
 def result(record: ItemRecord) -> Mapping[str, object]:
     """Return the object of `results.jsonl`: these names, in this order."""
-    return {
-        "number": record.number,
-        "key": record.key,
-        "line": record.line,
-        "model": record.model,
-        "prompt": record.prompt,
-        "state": record.state,
-        "task_id": record.task_id,
-        "cost": record.cost,
-        "created_at": _stamp(record.created_at),
-        "ended_at": _stamp(record.ended_at),
-        "duration": record.duration,
-        "files": [path.as_posix() for path in record.files],
-        "urls": record.urls,
-        "failure": None if record.failure is None else record.failure._asdict(),
-        "resumed": record.resumed,
-        "input": record.input,
-    }
+    known = record._asdict()
+    known["created_at"], known["ended_at"] = map(_stamp, (record.created_at, record.ended_at))
+    known["files"] = [path.as_posix() for path in record.files]
+    known["failure"] = record.failure and record.failure._asdict()
+    return {name: known[name] for name in _NAMES}
 
 
 def row(record: ItemRecord) -> list[object]:

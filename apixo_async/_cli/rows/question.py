@@ -31,7 +31,7 @@ class PriceGroup(NamedTuple):
 
     Attributes:
         option: The choice that makes the price, such as "resolution 4k"; "" where none does.
-        price: USD a row, or None where nobody knows.
+        price: USD a row, or None if it is not known.
     """
 
     model: str
@@ -51,7 +51,7 @@ class RowsReport:
     name: str
     rows: int
     bought: int
-    lots: tuple[PriceGroup, ...]
+    groups: tuple[PriceGroup, ...]
     bad: int = 0
     problems: tuple[Problem, ...] = ()
     doubtful: int = 0
@@ -65,20 +65,23 @@ class RowsReport:
     @property
     def total(self) -> Decimal:
         """USD for the rows that are still to be bought and have a price."""
-        return sum((lot.price * lot.rows for lot in self.lots if lot.price is not None), Decimal(0))
+        return sum(
+            (group.price * group.rows for group in self.groups if group.price is not None),
+            Decimal(0),
+        )
 
     @property
     def unpriced(self) -> dict[str, int]:
         """Rows that are still to be bought and have no known price, by model."""
-        return {lot.model: lot.rows for lot in self.lots if lot.price is None}
+        return {group.model: group.rows for group in self.groups if group.price is None}
 
     def priced(self, prices: Mapping[str, Decimal]) -> RowsReport:
         """Return the same with prices given for models that have none, USD a row."""
-        lots = (
-            lot if lot.price is not None else lot._replace(price=prices.get(lot.model))
-            for lot in self.lots
+        groups = (
+            group if group.price is not None else group._replace(price=prices.get(group.model))
+            for group in self.groups
         )
-        return replace(self, lots=tuple(lots))
+        return replace(self, groups=tuple(groups))
 
 
 def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: False) -> RowsReport:
@@ -93,7 +96,7 @@ def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: F
         ConfigurationError: The file has changed meanwhile.
     """
     counts = Counter[str]()
-    groups = Counter[tuple[str, str, Decimal | None]]()
+    kinds = Counter[tuple[str, str, Decimal | None]]()
     problems: list[Problem] = []
     doubts: list[Problem] = []
     first_lines: dict[int, int] = {}  # By the hash of a key: the keys may be long.
@@ -108,7 +111,7 @@ def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: F
                 counts["rows"] += 1
                 counts["bought"] += was_bought
                 if not was_bought:
-                    groups[row.input.model, option_of(row.input), row.input.price] += 1
+                    kinds[row.input.model, option_of(row.input), row.input.price] += 1
                 if row.doubts:
                     counts["doubtful"] += 1
                     if len(doubts) < DOUBTS_SHOWN:
@@ -117,12 +120,12 @@ def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: F
             counts["bad"] += 1
             if len(problems) < SHOWN:
                 problems.append(found)
-    lots = [PriceGroup(*kind, count) for kind, count in groups.items()]
+    groups = [PriceGroup(*kind, count) for kind, count in kinds.items()]
     return RowsReport(
         name=rows.source.name,
         rows=counts["rows"],
         bought=counts["bought"],
-        lots=tuple(sorted(lots, key=lambda lot: (lot.model, lot.price or Decimal(0)))),
+        groups=tuple(sorted(groups, key=lambda group: (group.model, group.price or Decimal(0)))),
         bad=counts["bad"],
         problems=tuple(problems),
         doubtful=counts["doubtful"],
@@ -161,20 +164,20 @@ class AccountState(NamedTuple):
 
 
 class Go(NamedTuple):
-    """Go on, and say the notes."""
+    """Print the notes, and go on."""
 
     notes: tuple[str, ...] = ()
 
 
 class Ask(NamedTuple):
-    """Say the notes, and ask the question."""
+    """Print the notes, and ask the question."""
 
     notes: tuple[str, ...]
     question: str
 
 
 class Stop(NamedTuple):
-    """Say the notes and the errors, and end: nothing is bought."""
+    """Print the notes and the errors, and end: nothing is bought."""
 
     errors: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -184,101 +187,99 @@ class Stop(NamedTuple):
 Decision: TypeAlias = Go | Ask | Stop
 
 
-def decide(survey: RowsReport, terms: Terms, standing: AccountState) -> Decision:
+def decide(report: RowsReport, terms: Terms, account: AccountState) -> Decision:
     """Decide whether a run may begin, or go on."""
-    survey = survey.priced(terms.prices)
-    if errors := tuple(_faults(survey)):
+    report = report.priced(terms.prices)
+    if errors := tuple(_faults(report)):
         return Stop(errors)
-    if not survey.to_buy:
-        return Go((f"all {_rows(survey.rows)} are bought already; nothing is bought now",))
-    if survey.unpriced and terms.max_cost is not None:
-        return Stop((f"{_no_price(survey)}: --max-cost could not hold without it",))
-    if survey.unpriced and not terms.yes_unknown_price:
-        return Stop((f"{_no_price(survey)}, or buy at any price with --yes-unknown-price",))
-    cost = _cost(survey.total, terms, standing)
-    if not _fitting(survey.lots, cost)[1]:
-        return _no_room(survey, terms, standing)
-    notes = tuple(_notes(survey, cost, terms, standing))
+    if not report.to_buy:
+        return Go((f"all {_rows(report.rows)} are bought already; nothing is bought now",))
+    if report.unpriced and terms.max_cost is not None:
+        return Stop((f"{_no_price(report)}: --max-cost could not hold without it",))
+    if report.unpriced and not terms.yes_unknown_price:
+        return Stop((f"{_no_price(report)}, or buy at any price with --yes-unknown-price",))
+    cost = _cost(report.total, terms, account)
+    if not _fitting(report.groups, cost)[1]:
+        return _no_room(report, terms, account)
+    notes = tuple(_notes(report, cost, terms, account))
     if terms.yes:
         return Go(notes)
-    if not standing.interactive:
-        return Stop(("nobody is here to be asked: give --yes to buy at this price",), notes)
-    return Ask(notes, _question(survey, cost))
+    if not account.interactive:
+        return Stop(("there is no terminal to ask on: give --yes to buy at this price",), notes)
+    return Ask(notes, _question(report, cost))
 
 
-def _cost(total: Decimal, terms: Terms, standing: AccountState) -> Decimal:
+def _cost(total: Decimal, terms: Terms, account: AccountState) -> Decimal:
     """Return what is spent at most from now on, in USD."""
     if terms.max_cost is None:
         return total
-    return min(total, max(terms.max_cost - standing.spent, Decimal(0)))
+    return min(total, max(terms.max_cost - account.spent, Decimal(0)))
 
 
-def _faults(survey: RowsReport) -> Iterator[str]:
-    """Say what is wrong with the rows, the sum of it last."""
-    if survey.bad:
-        yield from map(str, survey.problems)
-        if more := survey.bad - len(survey.problems):
+def _faults(report: RowsReport) -> Iterator[str]:
+    """Yield what is wrong with the rows, the sum of it last."""
+    if report.bad:
+        yield from map(str, report.problems)
+        if more := report.bad - len(report.problems):
             yield f"... and {more:,} more"
-        unusable = f"{survey.bad:,} of {_rows(survey.bad + survey.rows)} cannot be used"
-        yield f"{survey.name}: {unusable}; nothing is bought (apixo models MODEL: what it takes)"
-    elif not survey.rows:
-        yield f"{survey.name} holds no rows"
+        unusable = f"{report.bad:,} of {_rows(report.bad + report.rows)} cannot be used"
+        yield f"{report.name}: {unusable}; nothing is bought (apixo models MODEL: what it takes)"
+    elif not report.rows:
+        yield f"{report.name} holds no rows"
 
 
-def _no_price(survey: RowsReport) -> str:
-    listed = ", ".join(f"{model} ({_rows(count)})" for model, count in survey.unpriced.items())
-    return f"no known price: {listed}; give it, such as --price {next(iter(survey.unpriced))}=0.25"
+def _no_price(report: RowsReport) -> str:
+    listed = ", ".join(f"{model} ({_rows(count)})" for model, count in report.unpriced.items())
+    return f"no known price: {listed}; give it, such as --price {next(iter(report.unpriced))}=0.25"
 
 
-def _no_room(survey: RowsReport, terms: Terms, standing: AccountState) -> Go | Stop:
-    limit = _limit(terms, standing)
-    cheapest = dollars(min(lot.price for lot in survey.lots if lot.price is not None))
-    if survey.bought or standing.spent:
+def _no_room(report: RowsReport, terms: Terms, account: AccountState) -> Go | Stop:
+    limit = _limit(terms, account)
+    cheapest = dollars(min(group.price for group in report.groups if group.price is not None))
+    if report.bought or account.spent:
         return Go((f"{limit} is reached: the cheapest row costs {cheapest}; no more is bought",))
     return Stop((f"{limit} buys nothing: the cheapest row costs {cheapest}",))
 
 
-def _limit(terms: Terms, standing: AccountState) -> str:
-    spent = f" (spent before: {dollars(standing.spent)})" if standing.spent else ""
+def _limit(terms: Terms, account: AccountState) -> str:
+    spent = f" (spent before: {dollars(account.spent)})" if account.spent else ""
     return f"--max-cost {terms.max_cost}{spent}"
 
 
-def _notes(
-    survey: RowsReport, cost: Decimal, terms: Terms, standing: AccountState
-) -> Iterator[str]:
-    if survey.bought:
-        yield f"{survey.bought:,} of {_rows(survey.rows)} are bought already"
-    if cost < survey.total:
-        fewest, most = _fitting(survey.lots, cost)
+def _notes(report: RowsReport, cost: Decimal, terms: Terms, account: AccountState) -> Iterator[str]:
+    if report.bought:
+        yield f"{report.bought:,} of {_rows(report.rows)} are bought already"
+    if cost < report.total:
+        fewest, most = _fitting(report.groups, cost)
         fits = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-        enough = f"is enough for {fits} of {_rows(survey.to_buy)}"
-        yield f"{_limit(terms, standing)} {enough}; the run stops there"
-    if standing.balance is not None and standing.balance < cost:
-        yield f"the balance of {dollars(standing.balance)} is less than {dollars(cost)}"
+        enough = f"is enough for {fits} of {_rows(report.to_buy)}"
+        yield f"{_limit(terms, account)} {enough}; the run stops there"
+    if account.balance is not None and account.balance < cost:
+        yield f"the balance of {dollars(account.balance)} is less than {dollars(cost)}"
 
 
-def _question(survey: RowsReport, cost: Decimal) -> str:
+def _question(report: RowsReport, cost: Decimal) -> str:
     """Word the question: how many tasks, for how much."""
-    unpriced = sum(survey.unpriced.values())
-    priced = survey.to_buy - unpriced
+    unpriced = sum(report.unpriced.values())
+    priced = report.to_buy - unpriced
     parts = [f"{_tasks(priced)} for {dollars(cost)}"] if priced else []
-    if cost < survey.total:
+    if cost < report.total:
         parts = [f"tasks for up to {dollars(cost)}"]
     if unpriced:
         parts.append(f"{_tasks(unpriced)} at an unknown price")
     return f"Buy {' and '.join(parts)}?"
 
 
-def _fitting(lots: Iterable[PriceGroup], amount: Decimal) -> tuple[int, int]:
+def _fitting(groups: Iterable[PriceGroup], amount: Decimal) -> tuple[int, int]:
     """Return how many rows an amount is enough for: if the dearest come first, and last."""
-    cheapest_first = sorted((lot.price or Decimal(0), lot.rows) for lot in lots)
+    cheapest_first = sorted((group.price or Decimal(0), group.rows) for group in groups)
     return _fit(reversed(cheapest_first), amount), _fit(cheapest_first, amount)
 
 
-def _fit(lots: Iterable[tuple[Decimal, int]], left: Decimal) -> int:
+def _fit(groups: Iterable[tuple[Decimal, int]], left: Decimal) -> int:
     """Return how many rows an amount is enough for in this order, up to the first too dear."""
     count = 0
-    for price, rows in lots:
+    for price, rows in groups:
         fit = min(rows, int(left // price)) if price else rows
         left -= fit * price
         count += fit
@@ -299,42 +300,42 @@ _HEAD = ("rows", "model", "task", "price each", "sum")
 
 
 def is_attended(screen: Screen) -> bool:
-    """Return whether somebody is there to be asked: stdin may be a pipe that holds the rows."""
+    """Return True if a person can be asked: stdin may be a pipe that holds the rows."""
     return sys.stdin.isatty() and screen.err.is_terminal
 
 
-def show(source: RowsSource, survey: RowsReport, screen: Screen) -> None:
+def show(source: RowsSource, report: RowsReport, screen: Screen) -> None:
     """Print what is to be bought at which price, and what may be a mistake, beside the results."""
     if source.is_copy:
         screen.note(f"{source.name} is kept as {source.path}; to go on later, give that file")
-    if survey.bad:
+    if report.bad:
         return
-    if survey.lots:
-        screen.table(_HEAD, [*_lines(survey)], aside=True)
-    for doubt in survey.doubts:
+    if report.groups:
+        screen.table(_HEAD, [*_lines(report)], aside=True)
+    for doubt in report.doubts:
         screen.warning(str(doubt))
-    if more := survey.doubtful - len(survey.doubts):
+    if more := report.doubtful - len(report.doubts):
         screen.warning(f"... and {more:,} more rows with something that may be a mistake")
 
 
-def _lines(survey: RowsReport) -> Iterator[tuple[str, ...]]:
-    for lot in survey.lots:
+def _lines(report: RowsReport) -> Iterator[tuple[str, ...]]:
+    for group in report.groups:
         each, whole = "unknown", "unknown"
-        if lot.price is not None:
-            each, whole = dollars(lot.price), dollars(lot.price * lot.rows)
-        yield f"{lot.rows:,}", lot.model, lot.option, each, whole
-    if len(survey.lots) > 1:
-        known = dollars(survey.total)
-        whole = f"{known} + unknown" if survey.unpriced else known
-        yield f"{survey.to_buy:,}", "all", "", "", whole
+        if group.price is not None:
+            each, whole = dollars(group.price), dollars(group.price * group.rows)
+        yield f"{group.rows:,}", group.model, group.option, each, whole
+    if len(report.groups) > 1:
+        known = dollars(report.total)
+        whole = f"{known} + unknown" if report.unpriced else known
+        yield f"{report.to_buy:,}", "all", "", "", whole
 
 
 def carry_out(decision: Decision, screen: Screen) -> None:
     """Return if the run goes on.
 
     Raises:
-        typer.Exit: It may not; the reasons have been said.
-        typer.Abort: Somebody was asked, and said no.
+        typer.Exit: It may not; the reasons have been printed.
+        typer.Abort: A person was asked, and answered no.
     """
     for note in decision.notes:
         screen.note(note)

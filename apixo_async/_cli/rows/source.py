@@ -84,7 +84,7 @@ _OF_SUFFIX: Final[Mapping[str, Format]] = {
     ".jsonl": Format.JSONL,
     ".ndjson": Format.JSONL,
     ".csv": Format.CSV,
-    ".tsv": Format.CSV,  # whose header is then told to have commas
+    ".tsv": Format.CSV,  # its header is refused with the reason: it has no commas
     ".txt": Format.PLAIN,
 }
 _UNREADABLE: Final[Mapping[str, str]] = {

@@ -190,7 +190,7 @@ class _Bar(ProgressColumn):
         )
 
 
-def draw(moment: RunSnapshot, notices: Iterable[Text]) -> RenderableType:
+def draw(snapshot: RunSnapshot, notices: Iterable[Text]) -> RenderableType:
     """Return the live view: ten to thirteen lines, and the notices."""
     view = ProgressView(
         TextColumn("{task.description} ", markup=False, table_column=Column(no_wrap=True)),
@@ -206,21 +206,21 @@ def draw(moment: RunSnapshot, notices: Iterable[Text]) -> RenderableType:
     def add(name: str, value: str, part: int = 0, whole: int = 0, colour: str = "blue") -> None:
         view.add_task(name, total=whole, completed=part, value=value, colour=colour)
 
-    done, rows = moment.finished, moment.rows
+    done, rows = snapshot.finished, snapshot.rows
     add("finished", f"{done:,} of {rows:,} rows", done, max(1, rows), "green")
-    for word, count, colour in _ends(moment.progress):
+    for word, count, colour in _ends(snapshot.progress):
         add(f"  {word}", f"{count:,}", count, max(1, rows), colour)
-    counts = moment.statistics
+    counts = snapshot.statistics
     used, limit = counts.slots_used, counts.slots_limit
     add("tasks in flight", _share(used, limit), used, limit)
     used, limit = counts.requests_in_window, counts.requests_limit
     add("requests / 60 s", _share(used, limit), used, limit)
-    add("rate", _pace(moment))
-    add("spent", _money(moment))
-    ending = [Text(moment.ending, style="yellow")] if moment.ending else []
+    add("rate", _pace(snapshot))
+    add("spent", _money(snapshot))
+    ending = [Text(snapshot.ending, style="yellow")] if snapshot.ending else []
     # A short line at the end: terminals write ^C there, which is not to move to the next one.
     return Group(
-        Text(moment.title, style="bold"),
+        Text(snapshot.title, style="bold"),
         Text(),
         view.get_renderable(),
         Text(),
@@ -230,13 +230,13 @@ def draw(moment: RunSnapshot, notices: Iterable[Text]) -> RenderableType:
     )
 
 
-def line(moment: RunSnapshot) -> str:
+def line(snapshot: RunSnapshot) -> str:
     """Return the same in one line."""
-    ends = ", ".join(f"{count:,} {word}" for word, count, _ in _ends(moment.progress))
-    counts = moment.statistics
+    ends = ", ".join(f"{count:,} {word}" for word, count, _ in _ends(snapshot.progress))
+    counts = snapshot.statistics
     return (
-        f"{moment.finished:,} of {moment.rows:,} rows ({ends}); {_pace(moment)};"
-        f" {counts.slots_used:,} tasks in flight; {_money(moment)} spent"
+        f"{snapshot.finished:,} of {snapshot.rows:,} rows ({ends}); {_pace(snapshot)};"
+        f" {counts.slots_used:,} tasks in flight; {_money(snapshot)} spent"
     )
 
 
@@ -254,11 +254,11 @@ def _share(used: int, limit: int) -> str:
     return f"{used:,} of {limit:,} ({used / limit:.0%})"
 
 
-def _pace(moment: RunSnapshot) -> str:
-    if moment.per_minute is None:
+def _pace(snapshot: RunSnapshot) -> str:
+    if snapshot.per_minute is None:
         return "no rate yet"
-    rate = f"{moment.per_minute:,.0f} a minute"
-    return rate if moment.left is None else f"{rate}, {span(moment.left)} left"
+    rate = f"{snapshot.per_minute:,.0f} a minute"
+    return rate if snapshot.left is None else f"{rate}, {span(snapshot.left)} left"
 
 
 def span(seconds: float) -> str:
@@ -269,11 +269,11 @@ def span(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _money(moment: RunSnapshot) -> str:
-    progress = moment.progress
+def _money(snapshot: RunSnapshot) -> str:
+    progress = snapshot.progress
     spent = dollars(progress.spent)
-    if moment.max_cost is not None:
-        spent = f"{spent} of {dollars(moment.max_cost)}"
+    if snapshot.max_cost is not None:
+        spent = f"{spent} of {dollars(snapshot.max_cost)}"
     if progress.unpriced:
         spent = f"{spent}, {progress.unpriced:,} tasks of unknown price"
     return spent
@@ -291,7 +291,7 @@ async def watched(
 ) -> AsyncGenerator[None]:
     """Show how a run goes for as long as the context lasts.
 
-    `look` returns this moment of it; it is called every quarter of a second, and in the end.
+    `look` returns this snapshot of it; it is called every quarter of a second, and in the end.
     """
     work = _drawn(look, notices, screen) if screen.live else _printed(look, screen)
     watching = asyncio.create_task(work)
@@ -324,7 +324,7 @@ async def _printed(look: Callable[[], RunSnapshot], screen: Screen) -> None:
     due = loop.time() + _FIRST
     while True:
         await asyncio.sleep(TICK)
-        moment = look()
+        snapshot = look()
         if loop.time() >= due:
-            screen.note(line(moment))
+            screen.note(line(snapshot))
             due = loop.time() + _NEXT

@@ -133,11 +133,11 @@ _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def first_signal(told: Callable[[signal.Signals], None]) -> Generator[None]:
+def first_signal(on_signal: Callable[[signal.Signals], None]) -> Generator[None]:
     """Give the first Ctrl-C or SIGTERM to a function; the next one does what it did before.
 
     Args:
-        told: Called on the running event loop.
+        on_signal: Called on the running event loop.
     """
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _NUMBERS}
@@ -148,7 +148,7 @@ def first_signal(told: Callable[[signal.Signals], None]) -> Generator[None]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         restore()
-        loop.call_soon_threadsafe(told, signal.Signals(number))
+        loop.call_soon_threadsafe(on_signal, signal.Signals(number))
 
     for number in _NUMBERS:
         signal.signal(number, handle)
@@ -179,9 +179,9 @@ class Runner:
         inputs: KeyedInputs,
         rows: int,
         screen: Screen,
-        *,
         lines: Mapping[str, int] = MappingProxyType({}),
         spent: Decimal = Decimal(0),
+        *,
         notices: Notices | None = None,
     ) -> None:
         self._options = options

@@ -46,7 +46,7 @@ def steps(options: RunOptions, rows: Path, estimated: Decimal, result: RunResult
         yield from _after_all_rows(options, rows, result)
     if uncertain := result.codes[ExitCode.UNCERTAIN]:
         why = (
-            f"{count(uncertain)} may have been bought, and nobody can know: look at your account."
+            f"{count(uncertain)} may have been bought, which cannot be known: look at your account."
             " To buy what is uncertain anew, at the risk of paying twice:"
         )
         yield Step(why, options._replace(resubmit_uncertain=True).command(rows))

@@ -149,17 +149,17 @@ def _run(options: RunOptions, screen: Screen) -> None:
         check_installed()
     rows = options.open_rows()
     history = session.run(read_history(options))
-    survey = check(rows, is_bought=history.is_bought)
-    show(rows.source, survey.priced(options.terms.prices), screen)
-    balance = _agree(options, survey, history, screen)
+    report = check(rows, is_bought=history.is_bought)
+    show(rows.source, report.priced(options.terms.prices), screen)
+    balance = _agree(options, report, history, screen)
     runner = Runner(
         options,
-        f"apixo run: {count(survey.rows)} of {rows.source.name} into {options.out}",
+        f"apixo run: {count(report.rows)} of {rows.source.name} into {options.out}",
         rows.entries(),
-        survey.rows,
+        report.rows,
         screen,
-        lines=history.lines,
-        spent=history.spent,
+        history.lines,
+        history.spent,
     )
     try:
         result = session.run(runner.buy(balance))
@@ -168,7 +168,7 @@ def _run(options: RunOptions, screen: Screen) -> None:
         screen.note(f"  {options.command_to_go_on(rows.source.path)}", style="bold")
         raise
     path = rows.source.path
-    estimated = history.spent + survey.priced(options.terms.prices).total
+    estimated = history.spent + report.priced(options.terms.prices).total
     summary = Summary(
         options,
         result,
@@ -180,18 +180,18 @@ def _run(options: RunOptions, screen: Screen) -> None:
 
 
 def _agree(
-    options: RunOptions, survey: RowsReport, history: JournalHistory, screen: Screen
+    options: RunOptions, report: RowsReport, history: JournalHistory, screen: Screen
 ) -> Decimal:
     """Return the balance, once it is agreed that the run may begin.
 
     Raises:
         typer.Exit: It may not.
-        typer.Abort: Somebody was asked, and said no.
+        typer.Abort: A person was asked, and answered no.
     """
-    standing = AccountState(spent=history.spent, interactive=is_attended(screen))
-    before = decide(survey, options.terms, standing)
+    account = AccountState(spent=history.spent, interactive=is_attended(screen))
+    before = decide(report, options.terms, account)
     if isinstance(before, Stop):  # It needs no network to say so.
         carry_out(before, screen)
     balance = session.run(ask_balance(options, screen))
-    carry_out(decide(survey, options.terms, standing._replace(balance=balance)), screen)
+    carry_out(decide(report, options.terms, account._replace(balance=balance)), screen)
     return balance

@@ -47,7 +47,7 @@ class RunOptions(NamedTuple):
     """What one run is asked for.
 
     Attributes:
-        form: How the rows are written, or None to tell by themselves.
+        form: How the rows are written, or None to find out by their name or first line.
     """
 
     rows: str
@@ -160,7 +160,7 @@ def open_client(
     """Open a client of the account, or of a simulator."""
     if options.simulate:
         return _simulated(options, on_event)
-    # A run has no person who waits for each request: it repeats for as long as a program should.
+    # No person waits for each request of a run: it repeats for as long as a program should.
     return session.connect(
         options.access,
         screen,

@@ -19,15 +19,15 @@ PROGRESS = Progress(
     read=1_200, bought=800, in_progress=200, succeeded=950, failed=30, uncertain=12, unbought=8,
     spent=Decimal("19.5"),
 )  # fmt: skip
-MOMENT = RunSnapshot(
+SNAPSHOT = RunSnapshot(
     "apixo run", 2_000, PROGRESS, COUNTS, max_cost=Decimal(40), per_minute=1_234.4, left=754.0
 )
 
 
-def drawn(moment: RunSnapshot, width: int = 80) -> list[str]:
+def drawn(snapshot: RunSnapshot, width: int = 80) -> list[str]:
     """Draw, and return the lines."""
     target = io.StringIO()
-    Console(file=target, width=width).print(draw(moment, [Text("news of the day")]))
+    Console(file=target, width=width).print(draw(snapshot, [Text("notices of the day")]))
     return [text.rstrip() for text in target.getvalue().splitlines()]
 
 
@@ -39,7 +39,7 @@ def ends(lines: list[str]) -> dict[str, str]:
 
 def test_the_picture_has_all_there_is_to_see() -> None:
     """Ends, both limits with their shares, rate, time left and money fit on 80 columns."""
-    assert ends(drawn(MOMENT)).items() >= {
+    assert ends(drawn(SNAPSHOT)).items() >= {
         ("finished", "1,000 of 2,000 rows"),
         ("succeeded", "950"),
         ("failed", "30"),
@@ -49,7 +49,7 @@ def test_the_picture_has_all_there_is_to_see() -> None:
         ("requests / 60 s", "2,500 of 10,000 (25%)"),
         ("rate", "1,234 a minute, 13 min left"),
         ("spent", "$19.50 of $40.00"),
-        ("news of the day", "news of the day"),
+        ("notices of the day", "notices of the day"),
     }
 
 
@@ -64,13 +64,13 @@ def test_what_seldom_occurs_takes_no_line() -> None:
 
 def test_the_last_line_is_empty() -> None:
     """A terminal writes ^C into the last line: where that is full, the picture would jump."""
-    assert drawn(MOMENT._replace(ending="ends now"))[-1] == ""
-    assert "ends now" in drawn(MOMENT._replace(ending="ends now"))
+    assert drawn(SNAPSHOT._replace(ending="ends now"))[-1] == ""
+    assert "ends now" in drawn(SNAPSHOT._replace(ending="ends now"))
 
 
 def test_a_pipe_has_the_same_in_one_line() -> None:
     """The line says what the picture shows."""
-    assert line(MOMENT) == (
+    assert line(SNAPSHOT) == (
         "1,000 of 2,000 rows (950 succeeded, 30 failed, 12 uncertain, 8 not bought);"
         " 1,234 a minute, 13 min left; 120 tasks in flight; $19.50 of $40.00 spent"
     )

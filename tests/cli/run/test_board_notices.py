@@ -28,15 +28,15 @@ class Watched(Screen):
 def test_one_event_of_a_kind_is_told_in_half_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     """A thousand tasks that meet the same outage are one line; what ends it is another."""
     now = [0.0]
-    news = Notices(Screen(), lambda: now[0])
+    notices = Notices(Screen(), lambda: now[0])
     for _ in range(1_000):
-        news.event(events.ServiceDown("m", "HTTP 500"))
-    news.event(events.ServiceRecovered("m", 3.0))
-    news.event(events.TaskAttached("m", "t"))
-    news.event(events.SubmitRefused("m", "no credit", None))
-    news.event(events.SubmitRefused("m", "busy", 1.0))
+        notices.event(events.ServiceDown("m", "HTTP 500"))
+    notices.event(events.ServiceRecovered("m", 3.0))
+    notices.event(events.TaskAttached("m", "t"))
+    notices.event(events.SubmitRefused("m", "no credit", None))
+    notices.event(events.SubmitRefused("m", "busy", 1.0))
     now[0] = 30.0
-    news.event(events.ServiceDown("m", "HTTP 502"))
+    notices.event(events.ServiceDown("m", "HTTP 502"))
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 4
     assert "HTTP 500" in told[0]
@@ -46,9 +46,9 @@ def test_one_event_of_a_kind_is_told_in_half_a_minute(capsys: pytest.CaptureFixt
 
 def test_a_pipe_is_not_filled_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
     """The first twenty are lines; then one says where the others will be."""
-    news = Notices(Screen())
+    notices = Notices(Screen())
     for number in range(100):
-        news.outcome(f"line {number}", outcome(ApixoError("lost")))
+        notices.outcome(f"line {number}", outcome(ApixoError("lost")))
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 21
     assert told[3].startswith("line 3: ")
@@ -65,11 +65,16 @@ def test_what_ends_the_run_is_no_notice(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_person_sees_the_latest(capsys: pytest.CaptureFixture[str]) -> None:
     """Below the picture are the newest four; nothing is printed beside it."""
-    news = Notices(Watched())
+    notices = Notices(Watched())
     for number in range(100):
-        news.outcome(f"line {number}", outcome(ApixoError("lost\x1b[2J")))
-    assert [text.plain[:7] for text in news.shown] == ["line 96", "line 97", "line 98", "line 99"]
-    assert "\x1b" not in news.shown[0].plain
+        notices.outcome(f"line {number}", outcome(ApixoError("lost\x1b[2J")))
+    assert [text.plain[:7] for text in notices.shown] == [
+        "line 96",
+        "line 97",
+        "line 98",
+        "line 99",
+    ]
+    assert "\x1b" not in notices.shown[0].plain
     assert capsys.readouterr().err == ""
 
 

@@ -46,12 +46,12 @@ def outcome(error: ApixoError | None, *, resumed: bool = False) -> Outcome:
 
 def after(*errors: ApixoError | None, rows: int | None = None) -> RunResult:
     """Return a run whose rows came to this."""
-    trip = RunResult(len(errors) if rows is None else rows, {"k": 3})
-    news = Notices(Screen())
+    result = RunResult(len(errors) if rows is None else rows, {"k": 3})
+    notices = Notices(Screen())
     for error in errors:
-        trip.note(outcome(error), news)
-    trip.progress = Progress(read=len(errors))
-    return trip
+        result.note(outcome(error), notices)
+    result.progress = Progress(read=len(errors))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_the_gravest_end_of_a_row_decides(
     errors: tuple[ApixoError | None, ...], code: ExitCode
 ) -> None:
     """A run that saw all of its rows ends with what asks most of its reader."""
-    trip = after(*errors)
-    assert (trip.code, trip.exit_word) == (code, "complete")
+    result = after(*errors)
+    assert (result.code, result.exit_word) == (code, "complete")
 
 
 def test_what_ended_the_buying_decides_before_that() -> None:
     """A wrong key, or the most that it may cost, is what the run ends with."""
-    trip = after(FAILED)
-    trip.error = AuthenticationError("no", status=401, code=401, message="no")
-    assert (trip.code, trip.exit_word) == (ExitCode.REFUSED, "stopped")
-    trip.error = BUDGET
-    assert (trip.code, trip.exit_word) == (ExitCode.BUDGET, "stopped at --max-cost")
+    result = after(FAILED)
+    result.error = AuthenticationError("no", status=401, code=401, message="no")
+    assert (result.code, result.exit_word) == (ExitCode.REFUSED, "stopped")
+    result.error = BUDGET
+    assert (result.code, result.exit_word) == (ExitCode.BUDGET, "stopped at --max-cost")
 
 
 def test_an_interrupted_run_has_rows_left() -> None:
@@ -91,9 +91,9 @@ def test_an_interrupted_run_has_rows_left() -> None:
     assert (over.code, over.exit_word) == (ExitCode.OK, "complete")
     no_turn = ApixoError("nothing was bought: stopped")
     no_turn.bought = False
-    for trip in (after(None, rows=2), after(None, no_turn)):
-        trip.signal = signal.SIGINT
-        assert (trip.code, trip.exit_word) == (ExitCode.INTERRUPTED, "interrupted")
+    for result in (after(None, rows=2), after(None, no_turn)):
+        result.signal = signal.SIGINT
+        assert (result.code, result.exit_word) == (ExitCode.INTERRUPTED, "interrupted")
     unfinished = after(None)
     unfinished.signal = signal.SIGTERM
     unfinished.progress = Progress(read=1, in_progress=1)
@@ -102,15 +102,15 @@ def test_an_interrupted_run_has_rows_left() -> None:
 
 def test_only_this_run_makes_news(capsys: pytest.CaptureFixture[str]) -> None:
     """A failure of an earlier run counts, and is not told again; one of this run is told."""
-    trip, news = RunResult(3, {"k": 3}), Notices(Screen())
-    trip.note(outcome(FAILED, resumed=True), news)
-    trip.note(outcome(BUDGET), news)
+    result, notices = RunResult(3, {"k": 3}), Notices(Screen())
+    result.note(outcome(FAILED, resumed=True), notices)
+    result.note(outcome(BUDGET), notices)
     assert capsys.readouterr().err == ""
-    trip.note(outcome(FAILED), news)
+    result.note(outcome(FAILED), notices)
     assert capsys.readouterr().err == "line 3: failed\n"
-    assert trip.codes[ExitCode.FAILED] == 2
-    assert (trip.finished, trip.retryable) == (2, 2)
-    RunResult(1, {}).note(outcome(UNSAVED), news)
+    assert result.codes[ExitCode.FAILED] == 2
+    assert (result.finished, result.retryable) == (2, 2)
+    RunResult(1, {}).note(outcome(UNSAVED), notices)
     assert capsys.readouterr().err == "key k: the disk is full\n"
 
 

@@ -18,27 +18,27 @@ from apixo_async._cli.run.options import RunOptions
 from apixo_async.journal._journal import Journal
 
 
-async def fill(order: RunOptions, count: int) -> None:
+async def fill(options: RunOptions, count: int) -> None:
     """Leave so many saved results."""
-    journal = await Journal.open(order.journal)
+    journal = await Journal.open(options.journal)
     for number in range(count):
         entry = await journal.enter(f"{number:03}", GptImage2(prompt=f"fox {number}"))
         await journal.intend(entry, None, Decimal("0.02"))
         journal.submitted(entry, f"task_{number}")
         journal.succeeded(entry, Result(f"task_{number}", "gpt-image-2", ("https://x/y.png",)))
-        journal.downloaded(entry, [order.out / f"task_{number}-1.png"])
+        journal.downloaded(entry, [options.out / f"task_{number}-1.png"])
     await journal.aclose()
 
 
 def closing_of(folder: Path, count: int = 3, rows: int = 3) -> Summary:
     """Return a run of some rows, so many of which are in the journal."""
-    order = RunOptions("a.csv", folder.absolute())
-    asyncio.run(fill(order, count))
+    options = RunOptions("a.csv", folder.absolute())
+    asyncio.run(fill(options, count))
     progress = Progress(read=count, succeeded=count, resumed=1, spent=Decimal("0.06"))
-    trip = RunResult(
+    result = RunResult(
         rows, {}, balance_before=Decimal(10), balance_after=Decimal("9.94"), progress=progress
     )
-    return Summary(order, trip, "apixo run: a.csv", [], Decimal("0.06"))
+    return Summary(options, result, "apixo run: a.csv", [], Decimal("0.06"))
 
 
 def test_a_person_gets_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +79,7 @@ def test_a_program_gets_a_document(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_many_items_are_read(tmp_path: Path) -> None:
-    """Every item is in the report once and in its order, however the pages fall."""
+    """Every item is in the report once and in its options, however the pages fall."""
     closing_of(tmp_path, count=401).close(Screen())
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == [*range(1, 402)]

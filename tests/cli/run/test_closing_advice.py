@@ -22,12 +22,12 @@ ORDER = RunOptions(
 SAME = "apixo run a.csv --out out --max-cost 1 --yes"
 
 
-def commands(trip: RunResult) -> list[str]:
+def commands(result: RunResult) -> list[str]:
     """Return the commands of the steps after a run."""
-    return [step.command for step in steps(ORDER, Path("a.csv"), Decimal("3.141"), trip)]
+    return [step.command for step in steps(ORDER, Path("a.csv"), Decimal("3.141"), result)]
 
 
-def trip(**values: object) -> RunResult:
+def result(**values: object) -> RunResult:
     """Return a run of one row that is over."""
     return RunResult(1, {}, progress=Progress(read=1), **values)  # type: ignore[arg-type]  # as given
 
@@ -39,14 +39,14 @@ NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
 @pytest.mark.parametrize(
     ("ended", "expected"),
     [
-        (trip(), []),
-        (trip(error=NO_KEY), [SAME]),
-        (trip(signal=signal.SIGINT, passed_over=1), [SAME]),
-        (trip(error=BUDGET), [SAME.replace("cost 1", "cost 3.15")]),
-        (trip(codes=Counter({ExitCode.NOT_SAVED: 1})), [SAME]),
-        (trip(retryable=2), [SAME.replace(" --max", " --attempts 2 --max")]),
+        (result(), []),
+        (result(error=NO_KEY), [SAME]),
+        (result(signal=signal.SIGINT, passed_over=1), [SAME]),
+        (result(error=BUDGET), [SAME.replace("cost 1", "cost 3.15")]),
+        (result(codes=Counter({ExitCode.NOT_SAVED: 1})), [SAME]),
+        (result(retryable=2), [SAME.replace(" --max", " --attempts 2 --max")]),
         (
-            trip(codes=Counter({ExitCode.UNCERTAIN: 1})),
+            result(codes=Counter({ExitCode.UNCERTAIN: 1})),
             [SAME.replace(" --max", " --resubmit-uncertain --max")],
         ),
     ],
@@ -58,7 +58,7 @@ def test_each_step_has_its_command(ended: RunResult, expected: list[str]) -> Non
 
 def test_a_budget_that_was_reached_is_raised_to_what_all_costs() -> None:
     """The amount is rounded up: a cent more, and never one too few."""
-    (step,) = steps(ORDER, Path("a.csv"), Decimal("3.141"), trip(error=BUDGET))
+    (step,) = steps(ORDER, Path("a.csv"), Decimal("3.141"), result(error=BUDGET))
     assert step.why == "To buy all rows:"
 
 

@@ -24,11 +24,11 @@ def test_the_command_to_go_on_repeats_every_option() -> None:
     """It asks for the same run, of the copy where the rows came through a pipe, and is quoted."""
     terms = Terms(True, True, Decimal("1.5"), {"sora-2": Decimal("0.25")})
     access = Access(Path("my key"), "http://127.0.0.1:1")
-    order = RunOptions(
+    options = RunOptions(
         "-", Path("a b"), terms, Limits(7, 70), access, Format.CSV, "m", ("x=1", "y=it's"),
         "value", 3, True, False,
     )  # fmt: skip
-    assert shlex.split(order.command(Path("-copy.csv"))) == [
+    assert shlex.split(options.command(Path("-copy.csv"))) == [
         "apixo", "run", "./-copy.csv", "--out", "a b", "--format", "csv", "--model", "m",
         "--set", "x=1", "--set", "y=it's", "--provider", "value", "--attempts", "3",
         "--resubmit-uncertain", "--max-cost", "1.5", "--price", "sora-2=0.25",
@@ -39,8 +39,8 @@ def test_the_command_to_go_on_repeats_every_option() -> None:
 
 def test_a_simulated_run_needs_no_yes() -> None:
     """What the command itself takes for granted is not repeated."""
-    order = RunOptions("a.csv", Path("out"), Terms(yes=True), simulate=True)
-    assert order.command(Path("a.csv")) == "apixo run a.csv --out out --simulate"
+    options = RunOptions("a.csv", Path("out"), Terms(yes=True), simulate=True)
+    assert options.command(Path("a.csv")) == "apixo run a.csv --out out --simulate"
 
 
 def test_real_and_simulated_runs_share_no_folder(tmp_path: Path) -> None:
@@ -49,10 +49,10 @@ def test_real_and_simulated_runs_share_no_folder(tmp_path: Path) -> None:
     rows.write_text("a fox\n")
     real = RunOptions(str(rows), tmp_path / "real", model="m")
     simulated = RunOptions(str(rows), tmp_path / "simulated", model="m", simulate=True)
-    for order in (real, simulated):
-        order.open_rows()
-        order.journal.touch()
-        order.open_rows()
+    for options in (real, simulated):
+        options.open_rows()
+        options.journal.touch()
+        options.open_rows()
     with pytest.raises(ConfigurationError, match="real holds a real run"):
         real._replace(simulate=True).open_rows()
     with pytest.raises(ConfigurationError, match="holds a simulated run"):
