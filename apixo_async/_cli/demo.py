@@ -43,15 +43,12 @@ _NEXT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DemoPrompt:
-    """One row of the demo.
-
-    Attributes:
-        fails: The failCode and failMsg with which the simulator ends its task, or None.
-    """
+    """One row of the demo."""
 
     model: str
     prompt: str
     fields: Mapping[str, object] = field(default_factory=dict[str, object])
+    #: The failCode and failMsg with which the simulator ends its task, or None.
     fails: tuple[str, str] | None = None
 
     @property

@@ -39,11 +39,7 @@ def read_prompt(prompt: str) -> str:
 
 
 def parse_sets(pairs: Sequence[str]) -> dict[str, object]:
-    """Read `NAME=VALUE` pairs; a value is JSON if it can be read as JSON, else text.
-
-    Raises:
-        ConfigurationError: A pair has no name, or no `=`.
-    """
+    """Read `NAME=VALUE` pairs; a value is JSON if it can be read as JSON, else text."""
     fields: dict[str, object] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -59,11 +55,7 @@ def parse_sets(pairs: Sequence[str]) -> dict[str, object]:
 
 
 def parse_amount(option: str, text: str) -> Decimal:
-    """Read an amount in USD, with or without a dollar sign.
-
-    Raises:
-        ConfigurationError: It is no amount, below zero, or a billion or more.
-    """
+    """Read an amount in USD, with or without a dollar sign."""
     try:
         amount = Decimal(text.strip().removeprefix("$"))
     except InvalidOperation:
@@ -74,11 +66,7 @@ def parse_amount(option: str, text: str) -> Decimal:
 
 
 def parse_prices(pairs: Sequence[str]) -> Mapping[str, Decimal]:
-    """Read `MODEL=USD` pairs: what a task of a model without a documented price costs.
-
-    Raises:
-        ConfigurationError: A pair is none, its amount is none, or the documents have the price.
-    """
+    """Read `MODEL=USD` pairs: what a task of a model without a documented price costs."""
     prices: dict[str, Decimal] = {}
     for pair in pairs:
         model, equals, amount = pair.partition("=")

@@ -35,29 +35,23 @@ _Schema: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One price of one model, and the documented times of such a task.
-
-    Attributes:
-        option: The choice that makes the price, such as "resolution 4k"; "" where none does.
-        price: USD a task, or None where the documents give none.
-    """
+    """One price of one model, and the documented times of such a task."""
 
     model: str
+    #: The choice that makes the price, such as "resolution 4k"; "" where none does.
     option: str
+    #: USD a task, or None where the documents give none.
     price: Decimal | None
     times: Timing
 
 
 @dataclass(frozen=True, slots=True)
 class FieldBound:
-    """What one field of a model takes.
-
-    Attributes:
-        default: What it is when it is not given, "" for unset, "required" where it must be given.
-    """
+    """What one field of a model takes."""
 
     name: str
     takes: str
+    #: What it is when it is not given, "" for unset, "required" where it must be given.
     default: str
 
 

@@ -116,11 +116,7 @@ def orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
 
 
 def find_key(access: Access, screen: Screen) -> str | None:
-    """Return the key of the file, or None where the client finds one in the environment.
-
-    Raises:
-        ConfigurationError: There is no key.
-    """
+    """Return the key of the file, or None where the client finds one in the environment."""
     if access.key_file is not None:
         return read_key(access.key_file, screen)
     if not os.environ.get("APIXO_API_KEY", "").strip():
@@ -129,11 +125,7 @@ def find_key(access: Access, screen: Screen) -> str | None:
 
 
 def read_key(path: Path, screen: Screen) -> str:
-    """Return the first line of a key file, and warn when others can read it.
-
-    Raises:
-        ConfigurationError: The first line is empty, or the file holds no text.
-    """
+    """Return the first line of a key file, and warn when others can read it."""
     try:
         key = path.read_text(encoding="utf-8").partition("\n")[0].strip()
     except UnicodeDecodeError:

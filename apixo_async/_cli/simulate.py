@@ -66,11 +66,7 @@ def simulate(
 
 
 def check_installed() -> None:
-    """Import what the simulator needs on a port.
-
-    Raises:
-        ModuleNotFoundError: The extra `simulator` is not installed.
-    """
+    """Import what the simulator needs on a port."""
     for module in _NEEDED:
         importlib.import_module(module)
 

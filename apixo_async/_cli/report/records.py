@@ -31,29 +31,18 @@ _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class Failure(NamedTuple):
-    """Why an item has no result.
+    """Why an item has no result."""
 
-    Attributes:
-        family: What the code is about, as in `TaskFailedError.family`, or the report's own word.
-    """
-
+    #: What the code is about, as in `TaskFailedError.family`, or the report's own word.
     family: str
     code: str
     message: str = ""
 
 
 class ItemRecord(NamedTuple):
-    """What became of one item of a run.
+    """What became of one item of a run."""
 
-    Attributes:
-        number: Its place among the items, from 1.
-        cost: USD of its tasks by the documents' prices, or None where that is unknown. Of an
-            uncertain item, what may have been charged.
-        ended_at: When its outcome was known, in UTC, or None.
-        urls: Where the service keeps the files.
-        files: The saved files, relative to the report's folder.
-    """
-
+    #: Its place among the items, from 1.
     number: int
     key: str
     model: str
@@ -62,30 +51,32 @@ class ItemRecord(NamedTuple):
     line: int | None = None
     input: Mapping[str, object] = _NOTHING
     task_id: str | None = None
+    #: USD of its tasks by the documents' prices, or None where that is unknown. Of an uncertain
+    #: item, what may have been charged.
     cost: Decimal | None = None
     created_at: datetime | None = None
+    #: When its outcome was known, in UTC, or None.
     ended_at: datetime | None = None
     duration: float | None = None
+    #: Where the service keeps the files.
     urls: tuple[str, ...] = ()
+    #: The saved files, relative to the report's folder.
     files: tuple[Path, ...] = ()
     failure: Failure | None = None
     resumed: bool = False
 
 
 class RunFacts(NamedTuple):
-    """What is known of a run beside its items.
-
-    Attributes:
-        exit_word: How it ended, in a word or two: "complete", "interrupted".
-        balance_before: USD on the account at the beginning, or None if it is not known.
-    """
+    """What is known of a run beside its items."""
 
     started_at: datetime
     ended_at: datetime
+    #: How it ended, in a word or two: "complete", "interrupted".
     exit_word: str
     title: str = "apixo run"
     note: str = ""
     estimated: Decimal | None = None
+    #: USD on the account at the beginning, or None if it is not known.
     balance_before: Decimal | None = None
     balance_after: Decimal | None = None
     samples: Sequence[RunSample] = ()

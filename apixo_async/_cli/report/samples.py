@@ -16,19 +16,16 @@ _PARTS = 40  # of a run, each of which is long enough for a rate
 
 
 class RunSample(NamedTuple):
-    """One instant of a run.
+    """One instant of a run."""
 
-    Attributes:
-        seconds: Since the run began.
-        finished: Items that are over by now, those of this run only.
-        requests_limit: The limit on them, in any minute.
-    """
-
+    #: Since the run began.
     seconds: float
+    #: Items that are over by now, those of this run only.
     finished: int
     in_flight: int
     slots_limit: int
     requests: int
+    #: The limit on them, in any minute.
     requests_limit: int
     spent: Decimal = Decimal(0)
 

@@ -27,29 +27,23 @@ DOUBTS_SHOWN: Final = 5
 
 
 class PriceGroup(NamedTuple):
-    """Rows that cost the same for the same reason.
-
-    Attributes:
-        option: The choice that makes the price, such as "resolution 4k"; "" where none does.
-        price: USD a row, or None if it is not known.
-    """
+    """Rows that cost the same for the same reason."""
 
     model: str
+    #: The choice that makes the price, such as "resolution 4k"; "" where none does.
     option: str
+    #: USD a row, or None if it is not known.
     price: Decimal | None
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class RowsReport:
-    """All rows of a source, added up.
-
-    Attributes:
-        bought: How many of them were bought before, by the journal of the run.
-    """
+    """All rows of a source, added up."""
 
     name: str
     rows: int
+    #: How many of them were bought before, by the journal of the run.
     bought: int
     groups: tuple[PriceGroup, ...]
     bad: int = 0
@@ -91,9 +85,6 @@ def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: F
 
     `is_bought` is asked once for each good row, in their order; it raises `ConfigurationError` for
     one that its key makes a bad one.
-
-    Raises:
-        ConfigurationError: The file has changed meanwhile.
     """
     counts = Counter[str]()
     kinds = Counter[tuple[str, str, Decimal | None]]()
@@ -142,16 +133,13 @@ def _repeated_key(row: ParsedRow, first_lines: dict[int, int]) -> Problem | None
 
 
 class Terms(NamedTuple):
-    """What the command line allows.
-
-    Attributes:
-        max_cost: The most that the whole run may cost in USD, what it cost before included.
-        prices: USD a task, for models without a documented price.
-    """
+    """What the command line allows."""
 
     yes: bool = False
     yes_unknown_price: bool = False
+    #: The most that the whole run may cost in USD, what it cost before included.
     max_cost: Decimal | None = None
+    #: USD a task, for models without a documented price.
     prices: Mapping[str, Decimal] = MappingProxyType({})
 
 

@@ -33,13 +33,10 @@ T = TypeVar("T")
 
 
 class Raw(NamedTuple):
-    """What one row says.
-
-    Attributes:
-        fields: Its values by name; the cells of a CSV file as they stand, empty ones left out.
-    """
+    """What one row says."""
 
     line: int
+    #: Its values by name; the cells of a CSV file as they stand, empty ones left out.
     fields: Mapping[str, object]
 
 
@@ -319,11 +316,7 @@ class Rows:
         self._stamp: Stamp | None = None
 
     def read(self) -> Iterator[ParsedRow | Problem]:
-        """Yield the rows in order, and a problem in the place of each that is bad.
-
-        Raises:
-            ConfigurationError: The file has changed since the first reading began.
-        """
+        """Yield the rows in order, and a problem in the place of each that is bad."""
         with self.source.path.open("rb") as file:
             self._stamp = self._stamp or Stamp.of(file)
             for raw in read(self.source.format, lines(file)):
@@ -341,11 +334,7 @@ class Rows:
             )
 
     def entries(self) -> Iterator[tuple[str | None, Input]]:
-        """Yield the key, or None, and the input of each row, once all rows are checked.
-
-        Raises:
-            ConfigurationError: The file has changed since then, or a row is bad after all.
-        """
+        """Yield the key, or None, and the input of each row, once all rows are checked."""
         for row in self.read():
             if isinstance(row, Problem):
                 raise ConfigurationError(f"{self.source.name}, {row}")
@@ -359,9 +348,6 @@ def open_rows(
 
     `given` is a path, or "-" for stdin, which is first copied into `out`. Without `form`, the name
     or the first line tells how the rows are written.
-
-    Raises:
-        ConfigurationError: There are no rows to read; the message says what to do.
     """
     source = find_source(given, out, form)
     if source.format is Format.PLAIN and defaults.model is None:

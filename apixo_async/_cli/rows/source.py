@@ -108,9 +108,6 @@ def find_format(path: Path, name: str, wanted: Format | None) -> Format:
     """Return the format of a file: as wanted, by the name's end, or by the first line.
 
     `name` is what the person knows the file by, and its end counts; "-" is stdin.
-
-    Raises:
-        ConfigurationError: Rows cannot be read from it as it is.
     """
     suffix = Path(name).suffix.lower()
     if wanted is None and suffix in _UNREADABLE:
@@ -142,12 +139,9 @@ _CHUNK: Final = 1 << 20
 
 
 class RowsSource(NamedTuple):
-    """A file of rows.
+    """A file of rows."""
 
-    Attributes:
-        path: The file to read: the one that was given, or a copy of what came through a pipe.
-    """
-
+    #: The file to read: the one that was given, or a copy of what came through a pipe.
     path: Path
     name: str
     format: Format
@@ -174,9 +168,6 @@ def find_source(given: str, out: Path, wanted: Format | None = None) -> RowsSour
     made of its content: the same rows go to the same file, and other rows overwrite nothing.
 
     `out` is made if it is missing and a copy is needed.
-
-    Raises:
-        ConfigurationError: Rows cannot be read from it; the message says what to do.
     """
     if given == "-":
         if sys.stdin.isatty():

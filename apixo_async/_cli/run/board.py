@@ -156,19 +156,16 @@ _BAR: Final = 24  # so that all fits on 80 columns
 
 
 class RunSnapshot(NamedTuple):
-    """One instant of a run.
-
-    Attributes:
-        per_minute: Rows finished in a minute, or None before the rate is known.
-        left: Seconds that the rest takes, or None before the rate is known.
-    """
+    """One instant of a run."""
 
     title: str
     rows: int
     progress: Progress
     statistics: Statistics
     max_cost: Decimal | None = None
+    #: Rows finished in a minute, or None before the rate is known.
     per_minute: float | None = None
+    #: Seconds that the rest takes, or None before the rate is known.
     left: float | None = None
     ending: str = ""
 

@@ -52,23 +52,20 @@ _GRAVEST_FIRST: Final = (
 
 @dataclass(slots=True)
 class RunResult:
-    """One run, from its beginning to its end.
-
-    Attributes:
-        finished: Rows that were over in this run, and not before.
-        passed_over: Rows that were read and had no turn.
-        failures: Why rows have no result or no files, where the journal does not say it.
-        retryable: Rows whose task failed in a way that may pass.
-    """
+    """One run, from its beginning to its end."""
 
     rows: int
     lines: Mapping[str, int]
     balance_before: Decimal | None = None
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    #: Rows that were over in this run, and not before.
     finished: int = 0
+    #: Rows that were read and had no turn.
     passed_over: int = 0
     codes: Counter[ExitCode] = field(default_factory=Counter[ExitCode])
+    #: Why rows have no result or no files, where the journal does not say it.
     failures: dict[str, Failure] = field(default_factory=dict[str, Failure])
+    #: Rows whose task failed in a way that may pass.
     retryable: int = 0
     signal: signal.Signals | None = None
     error: Exception | None = None
@@ -196,11 +193,7 @@ class Runner:
         self._ending = ""
 
     async def buy(self, balance: Decimal | None) -> RunResult:
-        """Buy until all rows are over, something ends it, or a signal does.
-
-        Raises:
-            ApixoError: The client cannot be opened.
-        """
+        """Buy until all rows are over, something ends it, or a signal does."""
         result = RunResult(self._rows, self._lines, balance)
         options = self._options
         async with open_client(options, self._screen, self._notices.event) as client:

@@ -68,17 +68,14 @@ def count(rows: int) -> str:
 
 
 class Summary(NamedTuple):
-    """A run whose buying is over.
-
-    Attributes:
-        note: The last line of the page, or None for the steps.
-    """
+    """A run whose buying is over."""
 
     options: RunOptions
     result: RunResult
     title: str
     steps: Sequence[Step] = ()
     estimated: Decimal | None = None
+    #: The last line of the page, or None for the steps.
     note: str | None = None
     more: Mapping[str, str] = MappingProxyType({})
 

@@ -182,12 +182,7 @@ def _run(options: RunOptions, screen: Screen) -> None:
 def _agree(
     options: RunOptions, report: RowsReport, history: JournalHistory, screen: Screen
 ) -> Decimal:
-    """Return the balance, once it is agreed that the run may begin.
-
-    Raises:
-        typer.Exit: It may not.
-        typer.Abort: A person was asked, and answered no.
-    """
+    """Return the balance, once it is agreed that the run may begin."""
     account = AccountState(spent=history.spent, interactive=is_attended(screen))
     before = decide(report, options.terms, account)
     if isinstance(before, Stop):  # It needs no network to say so.

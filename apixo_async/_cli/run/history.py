@@ -29,16 +29,13 @@ _STATES: Final[Mapping[EntryState, ItemState]] = {
 
 
 class RecordView(NamedTuple):
-    """What is known of the items of a journal beside it.
-
-    Attributes:
-        began_at: When this run began; what was bought before is an earlier run's.
-        failures: Why items of this run have no result or no files, by their keys.
-    """
+    """What is known of the items of a journal beside it."""
 
     folder: Path
+    #: When this run began; what was bought before is an earlier run's.
     began_at: datetime
     lines: Mapping[str, int]
+    #: Why items of this run have no result or no files, by their keys.
     failures: Mapping[str, Failure]
 
     def record(self, entry: JournalEntry) -> ItemRecord:

@@ -28,33 +28,27 @@ _SIMULATED: Final = "simulated.db"
 
 
 class Simulation(NamedTuple):
-    """The embedded simulator in the place of the service.
-
-    Attributes:
-        seed: Replays ids and durations; None for others each time, as ids are in the journal.
-        fails: The failCode and failMsg of each task in their order, or None for one that succeeds.
-        journal: Where what was bought is noted, or None for the folder of the run.
-    """
+    """The embedded simulator in the place of the service."""
 
     speed: float = 50.0
     balance: Decimal = Decimal(100_000)
+    #: Replays ids and durations; None for others each time, as ids are in the journal.
     seed: int | None = None
+    #: The failCode and failMsg of each task in their order, or None for one that succeeds.
     fails: Sequence[tuple[str, str] | None] = ()
+    #: Where what was bought is noted, or None for the folder of the run.
     journal: Path | None = None
 
 
 class RunOptions(NamedTuple):
-    """What one run is asked for.
-
-    Attributes:
-        form: How the rows are written, or None to find out by their name or first line.
-    """
+    """What one run is asked for."""
 
     rows: str
     out: Path
     terms: Terms = Terms()
     limits: Limits = Limits()
     access: Access = Access()
+    #: How the rows are written, or None to find out by their name or first line.
     form: Format | None = None
     model: str | None = None
     sets: Sequence[str] = ()
@@ -72,11 +66,7 @@ class RunOptions(NamedTuple):
         return self.out / (_SIMULATED if self.simulate else _REAL)
 
     def make_folder(self) -> None:
-        """Make the folder, unless it is there.
-
-        Raises:
-            ConfigurationError: It is a file, or holds a run of the other kind.
-        """
+        """Make the folder, unless it is there."""
         if self.out.exists() and not self.out.is_dir():
             raise ConfigurationError(f"--out {self.out} is a file; give a folder")
         if self.simulate and (self.out / _REAL).exists():
@@ -86,11 +76,7 @@ class RunOptions(NamedTuple):
         self.out.mkdir(parents=True, exist_ok=True)
 
     def open_rows(self) -> Rows:
-        """Make the folder, and find the rows.
-
-        Raises:
-            ConfigurationError: The folder cannot be used so, or there are no rows to read.
-        """
+        """Make the folder, and find the rows."""
         self.make_folder()
         defaults = Defaults(self.model, parse_sets(self.sets))
         return open_rows(self.rows, out=self.out, form=self.form, defaults=defaults)
@@ -209,11 +195,7 @@ async def _simulated(
 
 
 async def ask_balance(options: RunOptions, screen: Screen) -> Decimal:
-    """Return what is left on the key before anything is bought.
-
-    Raises:
-        ApixoError: The service refused, or gave no usable answer.
-    """
+    """Return what is left on the key before anything is bought."""
     if options.simulate:
         return options.simulation.balance
     async with session.connect(options.access, screen, advise=False) as client:
