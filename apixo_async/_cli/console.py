@@ -116,6 +116,11 @@ def close_quietly() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
+def counted(number: int, noun: str = "row") -> str:
+    """Write a number of things: `1 row`, `2,000 rows`."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def dollars(amount: Decimal) -> str:
     """Write an amount in USD with at least two decimals."""
     return f"${amount:.2f}" if amount == amount.quantize(Decimal("0.01")) else f"${amount}"

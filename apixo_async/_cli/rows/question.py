@@ -15,7 +15,7 @@ from rich.prompt import Confirm
 from rich.text import Text
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.console import Screen, dollars
+from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.models import option_of
 from apixo_async._cli.rows.rows import ParsedRow, Rows
@@ -181,14 +181,21 @@ def decide(report: RowsReport, terms: Terms, account: AccountState) -> Decision:
     if errors := tuple(_faults(report)):
         return Stop(errors)
     if not report.to_buy:
-        return Go((f"all {_rows(report.rows)} are bought already; nothing is bought now",))
+        return Go((f"all {counted(report.rows)} are bought already; nothing is bought now",))
     if report.unpriced and terms.max_cost is not None:
         return Stop((f"{_no_price(report)}: --max-cost could not hold without it",))
     if report.unpriced and not terms.yes_unknown_price:
         return Stop((f"{_no_price(report)}, or buy at any price with --yes-unknown-price",))
-    cost = _cost(report.total, terms, account)
+    # What is spent at most from now on.
+    cost = report.total
+    if terms.max_cost is not None:
+        cost = min(cost, max(terms.max_cost - account.spent, Decimal(0)))
     if not _fitting(report.groups, cost)[1]:
-        return _no_room(report, terms, account)
+        cheapest = dollars(min(group.price for group in report.groups if group.price is not None))
+        why = f"the cheapest row costs {cheapest}"
+        if report.bought or account.spent:
+            return Go((f"{_limit(terms, account)} is reached: {why}; no more is bought",))
+        return Stop((f"{_limit(terms, account)} buys nothing: {why}",))
     notes = tuple(_notes(report, cost, terms, account))
     if terms.yes:
         return Go(notes)
@@ -197,36 +204,21 @@ def decide(report: RowsReport, terms: Terms, account: AccountState) -> Decision:
     return Ask(notes, _question(report, cost))
 
 
-def _cost(total: Decimal, terms: Terms, account: AccountState) -> Decimal:
-    """Return what is spent at most from now on, in USD."""
-    if terms.max_cost is None:
-        return total
-    return min(total, max(terms.max_cost - account.spent, Decimal(0)))
-
-
 def _faults(report: RowsReport) -> Iterator[str]:
     """Yield what is wrong with the rows, the sum of it last."""
     if report.bad:
         yield from map(str, report.problems)
         if more := report.bad - len(report.problems):
             yield f"... and {more:,} more"
-        unusable = f"{report.bad:,} of {_rows(report.bad + report.rows)} cannot be used"
+        unusable = f"{report.bad:,} of {counted(report.bad + report.rows)} cannot be used"
         yield f"{report.name}: {unusable}; nothing is bought (apixo models MODEL: what it takes)"
     elif not report.rows:
         yield f"{report.name} holds no rows"
 
 
 def _no_price(report: RowsReport) -> str:
-    listed = ", ".join(f"{model} ({_rows(count)})" for model, count in report.unpriced.items())
+    listed = ", ".join(f"{model} ({counted(count)})" for model, count in report.unpriced.items())
     return f"no known price: {listed}; give it, such as --price {next(iter(report.unpriced))}=0.25"
-
-
-def _no_room(report: RowsReport, terms: Terms, account: AccountState) -> Go | Stop:
-    limit = _limit(terms, account)
-    cheapest = dollars(min(group.price for group in report.groups if group.price is not None))
-    if report.bought or account.spent:
-        return Go((f"{limit} is reached: the cheapest row costs {cheapest}; no more is bought",))
-    return Stop((f"{limit} buys nothing: the cheapest row costs {cheapest}",))
 
 
 def _limit(terms: Terms, account: AccountState) -> str:
@@ -236,11 +228,11 @@ def _limit(terms: Terms, account: AccountState) -> str:
 
 def _notes(report: RowsReport, cost: Decimal, terms: Terms, account: AccountState) -> Iterator[str]:
     if report.bought:
-        yield f"{report.bought:,} of {_rows(report.rows)} are bought already"
+        yield f"{report.bought:,} of {counted(report.rows)} are bought already"
     if cost < report.total:
         fewest, most = _fitting(report.groups, cost)
         fits = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-        enough = f"is enough for {fits} of {_rows(report.to_buy)}"
+        enough = f"is enough for {fits} of {counted(report.to_buy)}"
         yield f"{_limit(terms, account)} {enough}; the run stops there"
     if account.balance is not None and account.balance < cost:
         yield f"the balance of {dollars(account.balance)} is less than {dollars(cost)}"
@@ -250,11 +242,11 @@ def _question(report: RowsReport, cost: Decimal) -> str:
     """Word the question: how many tasks, for how much."""
     unpriced = sum(report.unpriced.values())
     priced = report.to_buy - unpriced
-    parts = [f"{_tasks(priced)} for {dollars(cost)}"] if priced else []
+    parts = [f"{counted(priced, 'task')} for {dollars(cost)}"] if priced else []
     if cost < report.total:
         parts = [f"tasks for up to {dollars(cost)}"]
     if unpriced:
-        parts.append(f"{_tasks(unpriced)} at an unknown price")
+        parts.append(f"{counted(unpriced, 'task')} at an unknown price")
     return f"Buy {' and '.join(parts)}?"
 
 
@@ -274,14 +266,6 @@ def _fit(groups: Iterable[tuple[Decimal, int]], left: Decimal) -> int:
         if fit < rows:
             break
     return count
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
-
-
-def _tasks(count: int) -> str:
-    return "1 task" if count == 1 else f"{count:,} tasks"
 
 
 _HEAD = ("rows", "model", "task", "price each", "sum")
@@ -331,13 +315,11 @@ def carry_out(decision: Decision, screen: Screen) -> None:
         for error in decision.errors:
             screen.error(error)
         raise typer.Exit(decision.code)
-    if isinstance(decision, Ask) and not _says_yes(decision.question, screen):
+    if isinstance(decision, Ask):
+        try:
+            # On stderr: stdout holds results only.
+            if Confirm.ask(Text(decision.question), console=screen.err, default=False):
+                return
+        except EOFError:
+            pass
         raise typer.Abort
-
-
-def _says_yes(question: str, screen: Screen) -> bool:
-    try:
-        # On stderr: stdout holds results only.
-        return Confirm.ask(Text(question), console=screen.err, default=False)
-    except EOFError:
-        return False

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from apixo_async import BudgetExceededError, JournalError, __version__
 from apixo_async._cli import session
-from apixo_async._cli.console import Screen, dollars
+from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import ExitCode, exit_code, lines
 from apixo_async._cli.report.records import RunFacts
 from apixo_async._cli.report.replacing import ReportError
@@ -43,28 +43,19 @@ def steps(options: RunOptions, rows: Path, estimated: Decimal, result: RunResult
     elif result.is_cut_short:
         yield Step("To go on where this ended, run the same again:", options.command_to_go_on(rows))
     else:
-        yield from _after_all_rows(options, rows, result)
+        if any(result.codes[code] for code in _FREE):
+            why = "To fetch what was not saved or not over, at no cost, run the same again:"
+            yield Step(why, options.command_to_go_on(rows))
+        if result.retryable:
+            more = options._replace(attempts=options.attempts + 1)
+            why = f"To buy {counted(result.retryable)} again whose failure may pass:"
+            yield Step(why, more.command_to_go_on(rows))
     if uncertain := result.codes[ExitCode.UNCERTAIN]:
         why = (
-            f"{count(uncertain)} may have been bought, which cannot be known: look at your account."
-            " To buy what is uncertain anew, at the risk of paying twice:"
+            f"{counted(uncertain)} may have been bought, which cannot be known: look at your"
+            " account. To buy what is uncertain anew, at the risk of paying twice:"
         )
         yield Step(why, options._replace(resubmit_uncertain=True).command(rows))
-
-
-def _after_all_rows(options: RunOptions, rows: Path, result: RunResult) -> Iterator[Step]:
-    if any(result.codes[code] for code in _FREE):
-        why = "To fetch what was not saved or not over, at no cost, run the same again:"
-        yield Step(why, options.command_to_go_on(rows))
-    if result.retryable:
-        more = options._replace(attempts=options.attempts + 1)
-        why = f"To buy {count(result.retryable)} again whose failure may pass:"
-        yield Step(why, more.command_to_go_on(rows))
-
-
-def count(rows: int) -> str:
-    """Write a number of rows."""
-    return "1 row" if rows == 1 else f"{rows:,} rows"
 
 
 class Summary(NamedTuple):
@@ -139,7 +130,16 @@ class Summary(NamedTuple):
 
     def _facts(self, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         result, progress = self.result, self.result.progress
-        yield "Rows", f"{result.rows:,}: {', '.join(self._counts())}"
+        ended = {
+            "succeeded": progress.succeeded,
+            "failed": progress.failed,
+            "uncertain": progress.uncertain,
+            "not bought": progress.unbought,
+            "not over": progress.in_progress,
+            "not reached": result.rows - progress.read,
+        }
+        counts = ", ".join(f"{count:,} {word}" for word, count in ended.items() if count)
+        yield "Rows", f"{result.rows:,}: {counts}"
         if progress.resumed:
             yield "Earlier", f"{progress.resumed:,} of them come from earlier runs"
         seconds = (datetime.now(UTC) - result.began_at).total_seconds()
@@ -153,18 +153,6 @@ class Summary(NamedTuple):
         if document:
             yield "Files", f"{document['items']['files']:,} in {self.options.out}"
             yield "Report", str(self.options.out / PAGE)
-
-    def _counts(self) -> Iterator[str]:
-        progress = self.result.progress
-        ended = {
-            "succeeded": progress.succeeded,
-            "failed": progress.failed,
-            "uncertain": progress.uncertain,
-            "not bought": progress.unbought,
-            "not over": progress.in_progress,
-            "not reached": self.result.rows - progress.read,
-        }
-        yield from (f"{count:,} {word}" for word, count in ended.items() if count)
 
     def _document(self, document: Mapping[str, Any], code: ExitCode) -> Mapping[str, object]:
         return {

@@ -13,7 +13,7 @@ import typer
 
 from apixo_async import JournalWarning, Limits
 from apixo_async._cli import options, session
-from apixo_async._cli.console import Screen
+from apixo_async._cli.console import Screen, counted
 from apixo_async._cli.inputs import parse_amount, parse_prices
 from apixo_async._cli.rows.question import (
     AccountState,
@@ -28,7 +28,7 @@ from apixo_async._cli.rows.question import (
 )
 from apixo_async._cli.rows.source import Format
 from apixo_async._cli.run.buying import Runner
-from apixo_async._cli.run.closing import Summary, count, steps
+from apixo_async._cli.run.closing import Summary, steps
 from apixo_async._cli.run.history import JournalHistory, read_history
 from apixo_async._cli.run.options import RunOptions, ask_balance
 from apixo_async._cli.simulate import check_installed
@@ -154,7 +154,7 @@ def _run(options: RunOptions, screen: Screen) -> None:
     balance = _agree(options, report, history, screen)
     runner = Runner(
         options,
-        f"apixo run: {count(report.rows)} of {rows.source.name} into {options.out}",
+        f"apixo run: {counted(report.rows)} of {rows.source.name} into {options.out}",
         rows.entries(),
         report.rows,
         screen,

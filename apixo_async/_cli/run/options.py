@@ -89,20 +89,16 @@ class RunOptions(NamedTuple):
         """
         given = str(rows)
         words = ["apixo", "run", f"./{given}" if given.startswith("-") else given]
-        return shlex.join([*words, *self._options()])
+        for name, value in self._options():
+            if value is not None and value is not False:
+                words += [name] if value is True else [name, str(value)]
+        return shlex.join(words)
 
     def command_to_go_on(self, rows: Path) -> str:
         """Return the command that goes on; --resubmit-uncertain was meant for this run only."""
         return self._replace(resubmit_uncertain=False).command(rows)
 
-    def _options(self) -> Iterator[str]:
-        for name, value in self._values():
-            if value is True:
-                yield name
-            elif value is not None and value is not False:
-                yield from (name, str(value))
-
-    def _values(self) -> Iterator[tuple[str, object]]:
+    def _options(self) -> Iterator[tuple[str, object]]:
         terms, limits, usual = self.terms, self.limits, Limits()
         yield "--out", self.out
         yield "--format", self.form

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from apixo_async import AuthenticationError, BudgetExceededError, Progress
+from apixo_async._cli.console import counted
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows.question import Terms
 from apixo_async._cli.run.buying import RunResult
-from apixo_async._cli.run.closing import count, steps
+from apixo_async._cli.run.closing import steps
 from apixo_async._cli.run.options import RunOptions
 
 ORDER = RunOptions(
@@ -64,4 +65,4 @@ def test_a_budget_that_was_reached_is_raised_to_what_all_costs() -> None:
 
 def test_rows_are_counted() -> None:
     """One row is one row."""
-    assert [count(1), count(2_000)] == ["1 row", "2,000 rows"]
+    assert [counted(1, "row"), counted(2_000, "row")] == ["1 row", "2,000 rows"]
