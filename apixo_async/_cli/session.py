@@ -24,16 +24,15 @@ from apixo_async import (
     AsyncClient,
     ConfigurationError,
     Limits,
-    SubmitUncertainError,
     Task,
     TaskRef,
     Timeouts,
+    errors,
     events,
 )
 from apixo_async._cli import exits
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async.events import LimitReached
 
 T = TypeVar("T")
 
@@ -104,13 +103,13 @@ def remark(screen: Screen, event: events.Event) -> None:
     repeated = (
         isinstance(event, events.SubmitRefused | events.PollFailed) and event.again_in is not None
     )
-    if repeated or isinstance(event, LimitReached):
+    if repeated or isinstance(event, events.LimitReached):
         screen.note(str(event), style="yellow")
 
 
-def orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
+def orphaned(screen: Screen, orphan: Task | errors.SubmitUncertainError) -> None:
     """Print what became of a submit that was cut short; its task, if any, is advised on anyway."""
-    if isinstance(orphan, SubmitUncertainError):
+    if isinstance(orphan, errors.SubmitUncertainError):
         for line in exits.lines(orphan):
             screen.error(line)
 

@@ -19,21 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from apixo_async import (
-    ApixoError,
-    AuthenticationError,
-    BudgetExceededError,
-    ClientClosedError,
-    InsufficientBalanceError,
-    JournalError,
-    Outcome,
-    PollerDiedError,
-    Progress,
-    Statistics,
-    TaskFailedError,
-    events,
-)
-from apixo_async._cli.console import Screen, dollars
+from apixo_async import ApixoError, Outcome, Progress, Statistics, errors, events
+from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import lines
 from apixo_async._text import one_line
 
@@ -57,17 +44,17 @@ _REPORTED: Final = (
 
 #: Errors of a row that end the buying: the run ends with them, and they are printed then.
 _ENDING: Final = (
-    AuthenticationError,
-    BudgetExceededError,
-    ClientClosedError,
-    InsufficientBalanceError,
-    JournalError,
-    PollerDiedError,
+    errors.AuthenticationError,
+    errors.BudgetExceededError,
+    errors.ClientClosedError,
+    errors.InsufficientBalanceError,
+    errors.JournalError,
+    errors.PollerDiedError,
 )
 
 
 def _ends_buying(error: ApixoError) -> bool:
-    is_balance = isinstance(error, TaskFailedError) and error.family == "balance"
+    is_balance = isinstance(error, errors.TaskFailedError) and error.family == "balance"
     return is_balance or isinstance(error, _ENDING)
 
 
@@ -233,7 +220,7 @@ def line(snapshot: RunSnapshot) -> str:
     counts = snapshot.statistics
     return (
         f"{snapshot.finished:,} of {snapshot.rows:,} rows ({ends}); {_pace(snapshot)};"
-        f" {counts.slots_used:,} tasks in flight; {_money(snapshot)} spent"
+        f" {counted(counts.slots_used, 'task')} in flight; {_money(snapshot)} spent"
     )
 
 

@@ -13,17 +13,7 @@ from decimal import Decimal
 from types import FrameType, MappingProxyType
 from typing import Final, TypeAlias
 
-from apixo_async import (
-    ApixoError,
-    AsyncClient,
-    BudgetExceededError,
-    Input,
-    Outcome,
-    Outcomes,
-    Progress,
-    SubmitUncertainError,
-    TaskFailedError,
-)
+from apixo_async import ApixoError, AsyncClient, Input, Outcome, Outcomes, Progress, errors
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode, exit_code
 from apixo_async._cli.report.records import Failure
@@ -89,9 +79,9 @@ class RunResult:
         if error is None:
             return
         self.codes[exit_code(error)] += 1
-        if isinstance(error, TaskFailedError):
+        if isinstance(error, errors.TaskFailedError):
             self.retryable += error.retryable
-        elif not isinstance(error, SubmitUncertainError):
+        elif not isinstance(error, errors.SubmitUncertainError):
             self.failures[outcome.key] = failure_of(error)
 
     @property
@@ -109,7 +99,7 @@ class RunResult:
     @property
     def exit_word(self) -> str:
         """How it ended, in a word or two."""
-        if isinstance(self.error, BudgetExceededError):
+        if isinstance(self.error, errors.BudgetExceededError):
             return "stopped at --max-cost"
         if self.error is not None:
             return "stopped"
