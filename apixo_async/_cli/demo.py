@@ -189,6 +189,8 @@ class DemoNotices(Notices):
     def outcome(self, where: str, outcome: Outcome) -> None:  # noqa: ARG002  # as its base class
         """Show what became of a row."""
         self.outcomes[outcome.key] = outcome
+        if outcome.task is None:  # Whatever became of its submit, the next row may go.
+            self._submitted.set()
         task_id = outcome.task.id if outcome.task else ""
         if outcome.result and outcome.result.completed_at and task_id in self._settled_at:
             late = self._settled_at[task_id] - outcome.result.completed_at

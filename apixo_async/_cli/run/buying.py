@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from types import FrameType, MappingProxyType
 from typing import Final, TypeAlias
 
@@ -184,8 +185,7 @@ class Runner:
 
     async def buy(self, balance: Decimal | None) -> RunResult:
         """Buy until all rows are over, something ends it, or a signal does."""
-        result = RunResult(self._rows, self._lines, balance)
-        options = self._options
+        result, options = RunResult(self._rows, self._lines, balance), self._options
         async with open_client(options, self._screen, self._notices.event) as client:
             outcomes = client.map(
                 self._inputs,
@@ -197,53 +197,37 @@ class Runner:
                 prices=options.terms.prices,
                 download_to=options.out.absolute(),
             )
-            await self._take_all(client, outcomes, result)
+            look = partial(self._look, client, outcomes, result, asyncio.get_running_loop().time())
+            async with watched(look, self._notices, self._screen):
+                try:
+                    await self._take(outcomes, result)
+                except TimeoutError as error:
+                    # Without an error of its own the time to drain is over: the next run goes on.
+                    result.error = error if isinstance(error, ApixoError) else None
+                except (ApixoError, OSError) as error:
+                    result.error = error
             with suppress(ApixoError):  # The run is over, whether or not its balance is known.
                 result.balance_after = await client.balance()
         return result
-
-    async def _take_all(self, client: AsyncClient, outcomes: Outcomes, result: RunResult) -> None:
-        began = asyncio.get_running_loop().time()
-
-        def look() -> RunSnapshot:
-            return self._look(client, outcomes, result, began)
-
-        async with watched(look, self._notices, self._screen):
-            try:
-                await self._take(outcomes, result)
-            except TimeoutError as error:
-                # Without an error of its own the time to drain is over: the next run goes on.
-                result.error = error if isinstance(error, ApixoError) else None
-            except (ApixoError, OSError) as error:
-                result.error = error
 
     async def _take(self, outcomes: Outcomes, result: RunResult) -> None:
         async with outcomes, asyncio.timeout(None) as patience:
 
             def stop(number: signal.Signals) -> None:
-                self._stop(number, outcomes, patience, result)
+                result.signal = number
+                outcomes.stop()
+                patience.reschedule(asyncio.get_running_loop().time() + DRAIN[number])
+                name = "Ctrl-C" if number is signal.SIGINT else number.name
+                self._ending = (
+                    f"{name}: buying has ended. Bought tasks are waited for, {span(DRAIN[number])}"
+                    " at most; Ctrl-C leaves at once, and loses nothing."
+                )
+                if not self._screen.live:
+                    self._screen.note(self._ending, style="yellow")
 
             with first_signal(stop):
                 async for outcome in outcomes:
                     result.note(outcome, self._notices)
-
-    def _stop(
-        self,
-        number: signal.Signals,
-        outcomes: Outcomes,
-        patience: asyncio.Timeout,
-        result: RunResult,
-    ) -> None:
-        result.signal = number
-        outcomes.stop()
-        patience.reschedule(asyncio.get_running_loop().time() + DRAIN[number])
-        name = "Ctrl-C" if number is signal.SIGINT else number.name
-        self._ending = (
-            f"{name}: buying has ended. Bought tasks are waited for, {span(DRAIN[number])} at most;"
-            " Ctrl-C leaves at once, and loses nothing."
-        )
-        if not self._screen.live:
-            self._screen.note(self._ending, style="yellow")
 
     def _look(
         self, client: AsyncClient, outcomes: Outcomes, result: RunResult, began: float
