@@ -22,11 +22,11 @@ from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, dollars, seconds
 from apixo_async._cli.inputs import make_input
 from apixo_async._cli.report.write import PAGE
-from apixo_async._cli.run.board import Notices
 from apixo_async._cli.run.buying import Runner, RunResult
-from apixo_async._cli.run.closing import Summary
 from apixo_async._cli.run.history import code_of
+from apixo_async._cli.run.live_view import Notices
 from apixo_async._cli.run.options import RunOptions, Simulation
+from apixo_async._cli.run.summary import Summary
 from apixo_async._cli.simulate import check_installed
 from apixo_async._text import one_line
 
@@ -155,11 +155,11 @@ def demo(
 
 
 class DemoNotices(Notices):
-    """Give the demo its rows, one after the other, and show each that is over.
+    """The rows of the demo, one after the other, and a line for each that is over.
 
     Attributes:
-        ages: Seconds from the submit of a task to the news of its end, by its id.
-        delays: Seconds from the end of each task to the news of it, by the service's stamps.
+        ages: Seconds from the submit of a task until its end was known, by its id.
+        delays: Seconds from the end of each task, by the service's stamps, until it was known.
     """
 
     def __init__(self, screen: Screen) -> None:

@@ -23,9 +23,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
+from apixo_async._cli.report.model import RunReport
 from apixo_async._cli.report.records import ItemRecord, RunFacts
 from apixo_async._cli.report.replacing import replacing
-from apixo_async._cli.report.tally import RunReport
 
 RESULTS: Final = "results.jsonl"
 REPORT: Final = "report.json"

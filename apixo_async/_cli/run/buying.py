@@ -19,8 +19,8 @@ from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode, exit_code
 from apixo_async._cli.report.records import Failure
 from apixo_async._cli.report.samples import Recorder, RunSample
-from apixo_async._cli.run.board import Notices, Rate, RunSnapshot, span, watched
 from apixo_async._cli.run.history import failure_of
+from apixo_async._cli.run.live_view import Notices, Rate, RunSnapshot, span, watched
 from apixo_async._cli.run.options import RunOptions, open_client
 
 #: What a run buys: an input, and its key unless the journal makes one.

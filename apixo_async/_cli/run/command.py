@@ -28,9 +28,9 @@ from apixo_async._cli.rows.question import (
 )
 from apixo_async._cli.rows.source import Format
 from apixo_async._cli.run.buying import Runner
-from apixo_async._cli.run.closing import Summary, steps
 from apixo_async._cli.run.history import JournalHistory, read_history
 from apixo_async._cli.run.options import RunOptions, ask_balance
+from apixo_async._cli.run.summary import Summary, steps
 from apixo_async._cli.simulate import check_installed
 
 _DOCUMENTED: Final = Limits()

@@ -24,8 +24,8 @@ from apixo_async import (
 )
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.run.board import Notices
 from apixo_async._cli.run.buying import RunResult
+from apixo_async._cli.run.live_view import Notices
 
 INPUT = OtherModel("m", prompt="x")
 FAILED = TaskFailedError(

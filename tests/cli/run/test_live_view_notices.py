@@ -6,7 +6,7 @@ import pytest
 
 from apixo_async import ApixoError, AuthenticationError, OtherModel, Outcome, events
 from apixo_async._cli.console import Screen
-from apixo_async._cli.run.board import Notices
+from apixo_async._cli.run.live_view import Notices
 
 
 def outcome(error: ApixoError | None) -> Outcome:

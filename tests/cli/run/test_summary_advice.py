@@ -14,8 +14,8 @@ from apixo_async._cli.console import counted
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows.question import Terms
 from apixo_async._cli.run.buying import RunResult
-from apixo_async._cli.run.closing import steps
 from apixo_async._cli.run.options import RunOptions
+from apixo_async._cli.run.summary import steps
 
 ORDER = RunOptions(
     "a.csv", Path("out"), Terms(yes=True, max_cost=Decimal(1)), resubmit_uncertain=True

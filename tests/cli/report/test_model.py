@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
+from apixo_async._cli.report.model import COLUMNS, RunReport
 from apixo_async._cli.report.records import Failure, ItemRecord
-from apixo_async._cli.report.tally import COLUMNS, RunReport
 
 from ...support.records import BEGAN, failed, record, run, sample
 
 
 def document(records: Iterable[ItemRecord] = (), **fields: Any) -> Any:
     """Count records, and return what report.json says."""
-    tally = RunReport()
+    report = RunReport()
     for one in records:
-        tally.add(one)
-    return tally.finish(run(**fields))
+        report.add(one)
+    return report.finish(run(**fields))
 
 
 RECORDS = [

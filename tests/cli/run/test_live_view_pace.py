@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async._cli.run.board import Rate
+from apixo_async._cli.run.live_view import Rate
 
 
 def test_nobody_can_tell_at_first() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from apixo_async import Progress, Statistics
-from apixo_async._cli.run.board import RunSnapshot, draw, line, span
+from apixo_async._cli.run.live_view import RunSnapshot, draw, line, span
 
 COUNTS = Statistics(
     slots_limit=1_000, requests_limit=10_000, slots_used=120, requests_in_window=2_500

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from apixo_async import Progress, Statistics
 from apixo_async._cli.console import Screen
-from apixo_async._cli.run.board import TICK, Notices, RunSnapshot, watched
+from apixo_async._cli.run.live_view import TICK, Notices, RunSnapshot, watched
 
 
 class Run:

@@ -13,8 +13,8 @@ from apixo_async import BudgetExceededError, GptImage2, JournalError, Progress, 
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run.buying import RunResult
-from apixo_async._cli.run.closing import Step, Summary
 from apixo_async._cli.run.options import RunOptions
+from apixo_async._cli.run.summary import Step, Summary
 from apixo_async.journal._journal import Journal
 
 

@@ -17,9 +17,9 @@ from apixo_async._cli.exits import ExitCode, exit_code, lines
 from apixo_async._cli.report.records import RunFacts
 from apixo_async._cli.report.replacing import ReportError
 from apixo_async._cli.report.write import PAGE, ReportWriter
-from apixo_async._cli.run.board import span
 from apixo_async._cli.run.buying import RunResult
 from apixo_async._cli.run.history import RecordView
+from apixo_async._cli.run.live_view import span
 from apixo_async._cli.run.options import RunOptions
 from apixo_async.journal import open_journal
 
