@@ -59,12 +59,7 @@ IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random
 TESTED_BY = {
     "__main__": "cli/test_app.py",
     "aiohttp": "realtime/test_transports.py",
-    "_cli.catalogue": "cli/test_figures.py",
-    "_cli.demo_run": "realtime/cli/test_demo.py",
-    "_cli.generate": "cli/test_orders.py",
     "_cli.options": "cli/test_app.py",
-    "_cli.prompts": "cli/test_contact_sheet.py",
-    "_cli.run.service": "realtime/cli/run/test_command.py",
     "_cli.simulate": "realtime/cli/test_processes.py",
     "_cli.tasks": "realtime/cli/test_tasks_and_balance.py",
     "testing.__main__": "realtime/test_process.py",
@@ -180,6 +175,16 @@ def test_the_surface_is_imported_by_nobody(module: Module) -> None:
     part = module.name.partition(".")[0]
     imported = {name.partition(".")[0] for name in module.own_imports(lazy=True)}
     assert imported & {"_cli", "testing", "__main__"} <= allowed.get(part, set())
+
+
+@each_module
+def test_the_command_uses_public_names(module: Module) -> None:
+    """Beside words of the package, the command imports what its users can import as well."""
+    if module.name.partition(".")[0] != "_cli":
+        return
+    words = {"_catalog", "_hosts", "_text"}
+    private = {name for name in module.own_imports(lazy=True) if re.search(r"(^|\.)_[a-z]", name)}
+    assert {name for name in private if name.partition(".")[0] != "_cli"} <= words
 
 
 @each_rule

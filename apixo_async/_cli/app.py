@@ -12,12 +12,12 @@ import typer
 from typer.main import get_command
 
 from apixo_async import __version__
-from apixo_async._cli import catalogue, demo, docs, exits, generate, simulate, tasks
+from apixo_async._cli import demo, docs, exits, generate, models, simulate, tasks
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command as bulk
 
-_CODES = (f"{code:d}: {meaning}" for code, meaning in exits.MEANINGS.items())
+_CODES = (f"{code:d}: {code.meaning}" for code in ExitCode)
 # Some releases of typer keep the line breaks, others fold them: it reads well either way.
 _EPILOG = "Exit codes:\n" + ";\n".join(_CODES)
 _COMMANDS: tuple[Callable[..., None], ...] = (
@@ -27,7 +27,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     tasks.status,
     tasks.wait,
     tasks.balance,
-    catalogue.models,
+    models.models,
     simulate.simulate,
     docs.docs,
 )
@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _logging() -> Generator[None]:
-    """Keep the client's log to itself, which speaks to programs, unless somebody debugs."""
+    """Drop the client's log, which is for programs, unless APIXO_DEBUG asks for it."""
     log, level = logging.getLogger("apixo_async"), logging.getLogger("apixo_async").level
     handler = logging.StreamHandler() if debugging() else logging.NullHandler()
     log.addHandler(handler)
@@ -94,7 +94,7 @@ def _logging() -> Generator[None]:
 
 
 def report(error: Exception) -> int:
-    """Say an error on stderr, and return the exit code that stands for it."""
+    """Print an error on stderr, and return the exit code that stands for it."""
     screen = Screen()
     if debugging():
         traceback.print_exception(error)

@@ -42,11 +42,7 @@ class _Pipe(Console):
 
 
 class Screen:
-    """The two streams of one run of the command.
-
-    Args:
-        as_json: Results are JSON documents, a line each, and nothing but results is on stdout.
-    """
+    """The two streams of one run of the command."""
 
     __slots__ = ("as_json", "err", "out")
 
@@ -86,13 +82,7 @@ class Screen:
     def table(
         self, head: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False
     ) -> None:
-        """Print a table to a person, or its rows as lines with tabs into a pipe.
-
-        Args:
-            head: The names of the columns.
-            rows: The cells.
-            aside: Print it beside the results, on stderr.
-        """
+        """Print a table to a person, or its rows as lines with tabs into a pipe."""
         console = self.err if aside else self.out
         if not console.is_terminal:
             for row in (head, *rows):
@@ -121,9 +111,14 @@ def debugging() -> bool:
 
 
 def close_quietly() -> None:
-    """Point stdout away from a pipe that nobody reads, so that the exit of Python says nothing."""
+    """Point stdout away from a pipe without a reader, so that the exit of Python prints nothing."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # os.devnull is a name, no path
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def counted(number: int, noun: str = "row") -> str:
+    """Write a number of things: `1 row`, `2,000 rows`."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def dollars(amount: Decimal) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Annotated
 
 import typer
@@ -20,28 +18,19 @@ def docs(
     ] = None,
 ) -> None:
     """List the guides, or show one: as it is in a pipe, laid out on a terminal."""
-    screen, guides = Screen(), dict(_guides())
+    screen, folder = Screen(), files("apixo_async") / "guides"
+    found = sorted(folder.iterdir(), key=lambda file: file.name)
+    guides = {file.name.removesuffix(".md"): file.read_text("utf-8") for file in found}
     if guide is None:
-        screen.table(("guide", "about"), [(name, _title(text)) for name, text in guides.items()])
+        titles = {name: text.partition("\n")[0] for name, text in guides.items()}
+        rows = [(name, title.removeprefix("# ")) for name, title in titles.items()]
+        screen.table(("guide", "about"), rows)
     elif guide not in guides:
         raise ConfigurationError(f"there is no guide {guide!r}; there are {', '.join(guides)}")
     elif screen.out.is_terminal:
-        screen.out.print(Markdown(_shown(guides[guide])))
+        # Without the marks by which the examples of the guides are tested.
+        shown = (line for line in guides[guide].splitlines() if not line.startswith("<!-- run:"))
+        screen.out.print(Markdown("\n".join(shown)))
     else:
         for line in guides[guide].splitlines():
             screen.line(line)
-
-
-def _guides() -> Iterator[tuple[str, str]]:
-    found: list[Traversable] = [*(files("apixo_async") / "guides").iterdir()]
-    for file in sorted(found, key=lambda one: one.name):
-        yield file.name.removesuffix(".md"), file.read_text("utf-8")
-
-
-def _title(text: str) -> str:
-    return text.partition("\n")[0].removeprefix("# ")
-
-
-def _shown(text: str) -> str:
-    """Return a guide without the marks by which its examples are tested."""
-    return "\n".join(line for line in text.splitlines() if not line.startswith("<!-- run:"))

@@ -1,26 +1,10 @@
-"""The exit codes of `apixo`, and the one line that stands for each error.
-
-A code is a promise to scripts; the table below is also shown by `apixo --help`.
-
-    0    done
-    1    a defect of apixo itself; APIXO_DEBUG=1 shows the traceback
-    2    wrong usage, configuration or input; nothing was sent
-    3    refused by the service: key, balance, permission, request, unknown task
-    4    the task failed
-    5    no usable answer, or not in time
-    6    uncertain submit: a task may have been bought; it is not sent again
-    7    the result could not be saved
-    8    rate-limited for longer than apixo waits
-    9    the journal of a run could not be read or written
-    10   the next task would have cost more than --max-cost
-    130  ended by Ctrl-C or SIGTERM
-"""
+"""The exit codes of `apixo`, and the one line that stands for each error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Final, Self
 
 from pydantic import ValidationError
 
@@ -30,36 +14,29 @@ from apixo_async._text import one_line
 
 
 class ExitCode(IntEnum):
-    """What the command ends with."""
+    """What the command ends with: a promise to scripts, and its meaning in `apixo --help`."""
 
-    OK = 0
-    DEFECT = 1
-    USAGE = 2
-    REFUSED = 3
-    FAILED = 4
-    NO_ANSWER = 5
-    UNCERTAIN = 6
-    NOT_SAVED = 7
-    RATE_LIMITED = 8
-    JOURNAL = 9
-    BUDGET = 10
-    INTERRUPTED = 130
+    meaning: str
 
+    def __new__(cls, code: int, meaning: str) -> Self:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
 
-MEANINGS: Final[Mapping[ExitCode, str]] = {
-    ExitCode.OK: "done",
-    ExitCode.DEFECT: "a defect of apixo itself; APIXO_DEBUG=1 shows the traceback",
-    ExitCode.USAGE: "wrong usage, configuration or input; nothing was sent",
-    ExitCode.REFUSED: "refused by the service: key, balance, permission, request, unknown task",
-    ExitCode.FAILED: "the task failed",
-    ExitCode.NO_ANSWER: "no usable answer, or not in time",
-    ExitCode.UNCERTAIN: "uncertain submit: a task may have been bought; it is not sent again",
-    ExitCode.NOT_SAVED: "the result could not be saved",
-    ExitCode.RATE_LIMITED: "rate-limited for longer than apixo waits",
-    ExitCode.JOURNAL: "the journal of a run could not be read or written",
-    ExitCode.BUDGET: "the next task would have cost more than --max-cost",
-    ExitCode.INTERRUPTED: "ended by Ctrl-C or SIGTERM",
-}
+    OK = 0, "done"
+    DEFECT = 1, "a defect of apixo itself; APIXO_DEBUG=1 shows the traceback"
+    USAGE = 2, "wrong usage, configuration or input; nothing was sent"
+    REFUSED = 3, "refused by the service: key, balance, permission, request, unknown task"
+    FAILED = 4, "the task failed"
+    NO_ANSWER = 5, "no usable answer, or not in time"
+    UNCERTAIN = 6, "uncertain submit: a task may have been bought; it is not sent again"
+    NOT_SAVED = 7, "the result could not be saved"
+    RATE_LIMITED = 8, "rate-limited for longer than apixo waits"
+    JOURNAL = 9, "the journal of a run could not be read or written"
+    BUDGET = 10, "the next task would have cost more than --max-cost"
+    INTERRUPTED = 130, "ended by Ctrl-C or SIGTERM"
+
 
 #: The first row that the error is an instance of decides.
 _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
@@ -95,7 +72,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], str], ...]] = (
     ),
 )
 
-#: Where pydantic's own words would puzzle somebody who sees no Python.
+#: Where pydantic's own words would puzzle a reader who sees no Python.
 _WORDS: Final[Mapping[str, str]] = {
     "missing": "is required",
     "extra_forbidden": "is no field of this model",
@@ -114,7 +91,7 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def lines(error: BaseException) -> Iterator[str]:
-    """Say an error in one line; an input that is wrong in several fields, in a line for each."""
+    """Yield an error as one line; an input that is wrong in several fields, a line for each."""
     if isinstance(error, ValidationError):
         yield from _field_lines(error)
     elif extra := _missing_extra(error):

@@ -39,11 +39,11 @@ Timeout: TypeAlias = Annotated[
         "--timeout",
         metavar="SECONDS",
         min=0.0,
-        help="Stop waiting after so many seconds; the task itself goes on.",
+        help="Stop waiting after this time; the task itself goes on.",
     ),
 ]
 
-# What `generate` takes; the defaults named here are those of `figures.DEFAULTS`.
+# What `generate` takes; the defaults named here are those of `models.DEFAULTS`.
 
 Prompt: TypeAlias = Annotated[
     str, typer.Argument(metavar="PROMPT", help="What to make; - reads it from stdin.")

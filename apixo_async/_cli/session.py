@@ -24,16 +24,15 @@ from apixo_async import (
     AsyncClient,
     ConfigurationError,
     Limits,
-    SubmitUncertainError,
     Task,
     TaskRef,
     Timeouts,
+    errors,
     events,
 )
 from apixo_async._cli import exits
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async.events import LimitReached
 
 T = TypeVar("T")
 
@@ -43,12 +42,7 @@ _TIMEOUTS: Final = Timeouts(retry=20.0)
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How the account is reached.
-
-    Attributes:
-        key_file: A file whose first line is the key, or None for APIXO_API_KEY.
-        base_url: Where the API is, or None for APIXO_BASE_URL and the service's own address.
-    """
+    """How the account is reached."""
 
     key_file: Path | None = None
     base_url: str | None = None
@@ -63,7 +57,7 @@ class Access:
         return shlex.join(words)
 
     def advise(self, ref: TaskRef, out: Path | None, screen: Screen) -> None:
-        """Say how to go on with a task that is not over."""
+        """Print how to go on with a task that is not over."""
         screen.note(f"{ref.task_id} goes on; to wait for it:")
         screen.note(f"  {self.wait_command(ref, out)}", style="bold")
 
@@ -81,14 +75,8 @@ async def connect(
 ) -> AsyncGenerator[AsyncClient]:
     """Open a client, and close it; for each task that is not over, say how to go on with it.
 
-    Args:
-        access: How the account is reached.
-        screen: Where to say it.
-        out: Where the results were to be saved.
-        advise: Whether to say it.
-        limits: Those of the account; None takes the documented ones.
-        timeouts: None takes those that suit somebody who waits in front of it.
-        on_event: Told what happens; None has what makes the wait longer said.
+    Without `timeouts` and `on_event`, it suits a person who waits in front of it: it gives up soon,
+    and prints what makes the wait longer.
     """
     client = AsyncClient(
         find_key(access, screen),
@@ -111,27 +99,23 @@ async def connect(
 
 
 def remark(screen: Screen, event: events.Event) -> None:
-    """Say what makes the wait longer; what ends it is said as an error."""
+    """Print what makes the wait longer; what ends it is printed as an error."""
     repeated = (
         isinstance(event, events.SubmitRefused | events.PollFailed) and event.again_in is not None
     )
-    if repeated or isinstance(event, LimitReached):
+    if repeated or isinstance(event, events.LimitReached):
         screen.note(str(event), style="yellow")
 
 
-def orphaned(screen: Screen, orphan: Task | SubmitUncertainError) -> None:
-    """Say what became of a submit that was cut short, unless its task is advised on anyway."""
-    if isinstance(orphan, SubmitUncertainError):
+def orphaned(screen: Screen, orphan: Task | errors.SubmitUncertainError) -> None:
+    """Print what became of a submit that was cut short; its task, if any, is advised on anyway."""
+    if isinstance(orphan, errors.SubmitUncertainError):
         for line in exits.lines(orphan):
             screen.error(line)
 
 
 def find_key(access: Access, screen: Screen) -> str | None:
-    """Return the key of the file, or None where the client finds one in the environment.
-
-    Raises:
-        ConfigurationError: There is no key.
-    """
+    """Return the key of the file, or None where the client finds one in the environment."""
     if access.key_file is not None:
         return read_key(access.key_file, screen)
     if not os.environ.get("APIXO_API_KEY", "").strip():
@@ -140,12 +124,7 @@ def find_key(access: Access, screen: Screen) -> str | None:
 
 
 def read_key(path: Path, screen: Screen) -> str:
-    """Return the first line of a key file, and warn when others can read it.
-
-    Raises:
-        ConfigurationError: The first line is empty, or the file holds no text.
-        OSError: The file cannot be read.
-    """
+    """Return the first line of a key file, and warn when others can read it."""
     try:
         key = path.read_text(encoding="utf-8").partition("\n")[0].strip()
     except UnicodeDecodeError:
@@ -173,9 +152,7 @@ def fastest_transport() -> httpx2.AsyncBaseTransport | None:
 def run(main: Coroutine[object, object, T], *, interrupted: ExitCode = ExitCode.INTERRUPTED) -> T:
     """Run a command on an event loop; SIGTERM ends it as Ctrl-C does.
 
-    Args:
-        main: The command.
-        interrupted: What the command ends with when a signal ends it.
+    What was interrupted ends with the code `interrupted`.
 
     Raises:
         typer.Exit: A signal ended it. What was open has been closed.

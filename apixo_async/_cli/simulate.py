@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from apixo_async import ConfigurationError
-from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
+from apixo_async import ConfigurationError, Limits
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
@@ -38,10 +37,10 @@ def simulate(
     ] = 0.0,
     concurrent_tasks: Annotated[
         int, typer.Option(min=1, help="Tasks at once; one more is answered 429.")
-    ] = CONCURRENT_TASKS,
+    ] = Limits().concurrent_tasks,
     requests_per_minute: Annotated[
         int, typer.Option(min=1, help="Requests in any 60 s; one more is answered 429.")
-    ] = REQUESTS_PER_MINUTE,
+    ] = Limits().requests_per_minute,
     as_json: options.AsJson = False,
 ) -> None:
     """Serve a simulator of the API, with a page to watch it. Ctrl-C or SIGTERM end it with 0."""
@@ -67,11 +66,7 @@ def simulate(
 
 
 def check_installed() -> None:
-    """Import what the simulator needs on a port.
-
-    Raises:
-        ModuleNotFoundError: The extra `simulator` is not installed.
-    """
+    """Import what the simulator needs on a port."""
     for module in _NEEDED:
         importlib.import_module(module)
 
@@ -96,7 +91,7 @@ async def _serve(simulator: Simulator, host: str, port: int, screen: Screen) -> 
 
 
 def introduce(url: str, key: str, screen: Screen) -> None:
-    """Say where a simulator is, and what to try."""
+    """Print where a simulator is, and what to try."""
     curl = sample_curl(url, key)
     if screen.as_json:
         screen.document({"base_url": url, "page": f"{url}/", "curl": curl})
@@ -111,17 +106,6 @@ def introduce(url: str, key: str, screen: Screen) -> None:
 
 def sample_curl(url: str, key: str) -> str:
     """Return a command which submits a task to a simulator, ready to be pasted."""
-    return shlex.join(
-        [
-            "curl",
-            "-X",
-            "POST",
-            f"{url}/api/v1/generateTask/gpt-image-2",
-            "-H",
-            f"Authorization: Bearer {key}",
-            "-H",
-            "Content-Type: application/json",
-            "-d",
-            json.dumps(_SAMPLE),
-        ]
-    )
+    address = f"{url}/api/v1/generateTask/gpt-image-2"
+    headers = "-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json"
+    return shlex.join(["curl", "-X", "POST", address, *headers, "-d", json.dumps(_SAMPLE)])

@@ -11,8 +11,7 @@ import typer
 from apixo_async import Snapshot, TaskRef
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, dollars
-from apixo_async._cli.generate import print_result
-from apixo_async._cli.progress import watch
+from apixo_async._cli.generate import print_result, watch
 
 
 def status(
@@ -24,24 +23,20 @@ def status(
 ) -> None:
     """Poll a task once, and print its state. A failed task is an answer: exit code 0."""
     screen = Screen(as_json=as_json)
-    ref = TaskRef(model, task_id)
-    snapshot = session.run(_poll(ref, session.Access(key_file, base_url), screen))
+    access, ref = session.Access(key_file, base_url), TaskRef(model, task_id)
+
+    async def poll() -> Snapshot:
+        async with session.connect(access, screen, advise=False) as client:
+            return await client.attach(ref).refresh()
+
+    snapshot = session.run(poll())
     if screen.as_json:
         # Its own fields last: nothing that the service sends can shadow them.
         known = {"model": model, "task_id": task_id, "state": snapshot.state}
         screen.document({**known, "status": snapshot.raw})
         return
-    screen.line(_sentence(snapshot))
-
-
-async def _poll(ref: TaskRef, access: session.Access, screen: Screen) -> Snapshot:
-    async with session.connect(access, screen, advise=False) as client:
-        return await client.attach(ref).refresh()
-
-
-def _sentence(snapshot: Snapshot) -> str:
     reason = [str(snapshot.raw[key]) for key in ("failCode", "failMsg") if snapshot.raw.get(key)]
-    return ": ".join((snapshot.state, *reason))
+    screen.line(": ".join((snapshot.state, *reason)))
 
 
 def wait(
@@ -58,19 +53,17 @@ def wait(
 ) -> None:
     """Wait for a task that was submitted before, here or anywhere else."""
     screen = Screen(as_json=as_json)
-    access = session.Access(key_file, base_url)
+    access, ref = session.Access(key_file, base_url), TaskRef(model, task_id)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    session.run(_wait(TaskRef(model, task_id), out, timeout, access, screen))
 
+    async def wait_for_it() -> None:
+        async with session.connect(access, screen, out=out) as client:
+            result = await watch(client.attach(ref), screen, timeout=timeout)
+            files = [] if out is None else await client.download(result, out)
+        print_result(result, files, screen)
 
-async def _wait(
-    ref: TaskRef, out: Path | None, timeout: float | None, access: session.Access, screen: Screen
-) -> None:
-    async with session.connect(access, screen, out=out) as client:
-        result = await watch(client.attach(ref), screen, timeout=timeout)
-        files = [] if out is None else await client.download(result, out)
-    print_result(result, files, screen)
+    session.run(wait_for_it())
 
 
 def balance(
@@ -80,13 +73,14 @@ def balance(
 ) -> None:
     """Print the USD left on the key."""
     screen = Screen(as_json=as_json)
-    left = session.run(_balance(session.Access(key_file, base_url), screen))
+    access = session.Access(key_file, base_url)
+
+    async def ask() -> Decimal:
+        async with session.connect(access, screen) as client:
+            return await client.balance()
+
+    left = session.run(ask())
     if screen.as_json:
         screen.document({"balance": left, "currency": "USD"})
     else:
         screen.line(dollars(left))
-
-
-async def _balance(access: session.Access, screen: Screen) -> Decimal:
-    async with session.connect(access, screen) as client:
-        return await client.balance()

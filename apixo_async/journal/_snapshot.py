@@ -29,7 +29,14 @@ from apixo_async.journal._failures import (
     log_is_lost,
 )
 from apixo_async.journal._lock import is_locked
-from apixo_async.journal._schema import check_pages, is_new, needs_log, settle_intents, upgrade
+from apixo_async.journal._schema import (
+    begin_run,
+    check_pages,
+    is_new,
+    needs_log,
+    settle_intents,
+    upgrade,
+)
 from apixo_async.journal._store import LOG_HEADER, MOST_CHECKED, check_log
 
 T = TypeVar("T")
@@ -77,14 +84,10 @@ class JournalSnapshot:
             )
         file = named.resolve()
         log = Path(f"{file}-wal")
-        if not file.exists() or not file.stat().st_size:
-            if _size(log) > LOG_HEADER:
-                raise JournalRefusal(file_is_lost(file, log))
-            raise JournalRefusal(
-                "it is empty: no run has written to it. Name the journal of a run"
-                if file.exists()
-                else "there is no such file. Name the journal of a run that has begun"
-            )
+        if not _size(file) and _size(log) > LOG_HEADER:
+            raise JournalRefusal(file_is_lost(file, log))
+        if not file.exists():
+            raise JournalRefusal("there is no such file. Name the journal of a run that has begun")
         copy, log_copy = self._copied(file, log)
         self.in_use = is_written(file) or is_locked(Path(f"{file}-lock"))
         has_log = _size(log_copy) > LOG_HEADER
@@ -94,8 +97,8 @@ class JournalSnapshot:
             except JournalRefusal as exc:  # It names the copies.
                 raise JournalRefusal(log_is_damaged(file, log)) from exc
         self._connection = connection = sqlite3.connect(copy, isolation_level=None)
-        if is_new(connection):
-            raise JournalRefusal("it is a database without tables. Name the journal of a run")
+        if is_new(connection):  # A run has begun, and entered nothing yet.
+            begin_run(connection, new=True, now=0.0, version="")
         opened_at = needs_log(connection)
         if opened_at is not None and not has_log:
             raise JournalRefusal(log_is_lost(file, log, opened_at))

@@ -1,4 +1,4 @@
-"""The command as a whole, without a network: help, usage errors, defects, the catalogue."""
+"""The command as a whole, without a network: help, usage errors, defects, the models."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from apixo_async import __main__, __version__
-from apixo_async._cli import app, catalogue
-from apixo_async._cli.exits import MEANINGS, ExitCode
+from apixo_async._cli import app, models
+from apixo_async._cli.exits import ExitCode
 
 COMMANDS = ("demo", "generate", "status", "wait", "balance", "models", "simulate", "docs")
 
@@ -34,8 +34,8 @@ def test_help_names_every_command_and_exit_code(
     assert err == ""
     for command in COMMANDS:
         assert f" {command} " in out
-    for code, meaning in MEANINGS.items():
-        assert f"{code:d}: {meaning}" in " ".join(out.split())
+    for code in ExitCode:
+        assert f"{code:d}: {code.meaning}" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -107,7 +107,7 @@ def test_a_defect_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An unexpected exception ends with code 1 and a line that says how to see more."""
-    monkeypatch.setattr(catalogue, "tiers", fail_with(RuntimeError("boom")))
+    monkeypatch.setattr(models, "tiers", fail_with(RuntimeError("boom")))
     assert app.run(["models"]) == ExitCode.DEFECT
     assert capsys.readouterr().err == (
         "apixo: unexpected RuntimeError: boom (APIXO_DEBUG=1 shows the traceback)\n"
@@ -119,14 +119,14 @@ def test_a_defect_shows_its_traceback_when_debugging(
 ) -> None:
     """With APIXO_DEBUG=1 the traceback comes first."""
     monkeypatch.setenv("APIXO_DEBUG", "1")
-    monkeypatch.setattr(catalogue, "tiers", fail_with(RuntimeError("boom")))
+    monkeypatch.setattr(models, "tiers", fail_with(RuntimeError("boom")))
     assert app.run(["models"]) == ExitCode.DEFECT
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_an_interrupt_anywhere_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C where no event loop runs ends the command without a word."""
-    monkeypatch.setattr(catalogue, "tiers", fail_with(KeyboardInterrupt()))
+    monkeypatch.setattr(models, "tiers", fail_with(KeyboardInterrupt()))
     assert app.run(["models"]) == ExitCode.INTERRUPTED
 
 

@@ -34,9 +34,8 @@ from apixo_async import (
     from_dict,
 )
 from apixo_async._canonical import identity
-from apixo_async._cli.rows.formats import Format, Problem, find_format, lines
-from apixo_async._cli.rows.readers import read
-from apixo_async._cli.rows.rows import Defaults, row_of
+from apixo_async._cli.rows.rows import Defaults, read, row_of
+from apixo_async._cli.rows.source import Format, Problem, find_format, lines
 from apixo_async._downloads import media
 from apixo_async._downloads.files import safe_name
 from apixo_async._downloads.source import Again, shown

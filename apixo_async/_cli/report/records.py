@@ -16,7 +16,7 @@ from apixo_async._cli.report.samples import RunSample
 #: downloaded: it was made, and its files are saved.
 #: success: it was made, and its files are not saved.
 #: failed: its task was bought, and ended otherwise.
-#: uncertain: nobody can know whether a task was bought; none is bought again unasked.
+#: uncertain: it cannot be known whether a task was bought; none is bought again unasked.
 #: unbought: nothing was bought for it, as the service refused it or the run ended before.
 #: unfinished: its task was bought, and was not over when the run ended.
 ItemState: TypeAlias = Literal[
@@ -31,42 +31,18 @@ _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class Failure(NamedTuple):
-    """Why an item has no result.
+    """Why an item has no result."""
 
-    Attributes:
-        family: What the code is about, as in `TaskFailedError.family`, or the report's own word.
-        code: The service's code, or an error's name.
-        message: The words for people.
-    """
-
+    #: What the code is about, as in `TaskFailedError.family`, or the report's own word.
     family: str
     code: str
     message: str = ""
 
 
 class ItemRecord(NamedTuple):
-    """What became of one item of a run.
+    """What became of one item of a run."""
 
-    Attributes:
-        number: Its place among the items, from 1.
-        key: What it is known by.
-        model: The model's name.
-        prompt: A short text of what was asked for.
-        state: Where it stands.
-        line: Its line in the file it came from, or None.
-        input: The whole of what was asked for.
-        task_id: The service's id, or None where no task is known.
-        cost: USD of its tasks by the documents' prices, or None where that is unknown. Of an
-            uncertain item, what may have been charged.
-        created_at: When its task was made, in UTC, or None.
-        ended_at: When its outcome was known, in UTC, or None.
-        duration: Seconds that its task took, or None.
-        urls: Where the service keeps the files.
-        files: The saved files, relative to the report's folder.
-        failure: Why there is no result, or None.
-        resumed: Whether an earlier run bought it.
-    """
-
+    #: Its place among the items, from 1.
     number: int
     key: str
     model: str
@@ -75,38 +51,32 @@ class ItemRecord(NamedTuple):
     line: int | None = None
     input: Mapping[str, object] = _NOTHING
     task_id: str | None = None
+    #: USD of its tasks by the documents' prices, or None where that is unknown. Of an uncertain
+    #: item, what may have been charged.
     cost: Decimal | None = None
     created_at: datetime | None = None
+    #: When its outcome was known, in UTC, or None.
     ended_at: datetime | None = None
     duration: float | None = None
+    #: Where the service keeps the files.
     urls: tuple[str, ...] = ()
+    #: The saved files, relative to the report's folder.
     files: tuple[Path, ...] = ()
     failure: Failure | None = None
     resumed: bool = False
 
 
 class RunFacts(NamedTuple):
-    """What is known of a run beside its items.
-
-    Attributes:
-        started_at: When it began, in UTC.
-        ended_at: When it ended, in UTC.
-        exit_word: How it ended, in a word or two: "complete", "interrupted".
-        title: The heading of the page.
-        note: The last line of the page, such as how to go on.
-        estimated: USD that it was expected to cost, or None.
-        balance_before: USD on the account at the beginning, or None where nobody asked.
-        balance_after: USD on it at the end, or None where nobody asked.
-        samples: How it went over time, from a `Recorder`.
-        versions: Of the programs that took part, by name.
-    """
+    """What is known of a run beside its items."""
 
     started_at: datetime
     ended_at: datetime
+    #: How it ended, in a word or two: "complete", "interrupted".
     exit_word: str
     title: str = "apixo run"
     note: str = ""
     estimated: Decimal | None = None
+    #: USD on the account at the beginning, or None if it is not known.
     balance_before: Decimal | None = None
     balance_after: Decimal | None = None
     samples: Sequence[RunSample] = ()

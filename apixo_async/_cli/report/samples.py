@@ -16,23 +16,16 @@ _PARTS = 40  # of a run, each of which is long enough for a rate
 
 
 class RunSample(NamedTuple):
-    """One instant of a run.
+    """One instant of a run."""
 
-    Attributes:
-        seconds: Since the run began.
-        finished: Items that are over by now, those of this run only.
-        in_flight: Tasks that count against the limit now.
-        slots_limit: The limit on them.
-        requests: Requests that count against the limit now.
-        requests_limit: The limit on them, in any minute.
-        spent: USD by the documents' prices, of this run.
-    """
-
+    #: Since the run began.
     seconds: float
+    #: Items that are over by now, those of this run only.
     finished: int
     in_flight: int
     slots_limit: int
     requests: int
+    #: The limit on them, in any minute.
     requests_limit: int
     spent: Decimal = Decimal(0)
 
@@ -97,13 +90,10 @@ def rates(samples: Sequence[RunSample]) -> list[float]:
     for number, sample in enumerate(samples[1:], 1):
         while first + 1 < number and samples[first + 1].seconds <= sample.seconds - window:
             first += 1
-        found.append(_rate(samples[first], sample))
+        early = samples[first]
+        took = sample.seconds - early.seconds
+        found.append(60 * (sample.finished - early.finished) / took if took > 0 else 0.0)
     return found
-
-
-def _rate(early: RunSample, late: RunSample) -> float:
-    took = late.seconds - early.seconds
-    return 60 * (late.finished - early.finished) / took if took > 0 else 0.0
 
 
 def mean_shares(samples: Sequence[RunSample]) -> tuple[float, float]:

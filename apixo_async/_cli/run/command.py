@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 from apixo_async import JournalWarning, Limits
-from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE
 from apixo_async._cli import options, session
-from apixo_async._cli.console import Screen
-from apixo_async._cli.rows import (
+from apixo_async._cli.console import Screen, counted
+from apixo_async._cli.inputs import parse_amount, parse_prices
+from apixo_async._cli.rows.question import (
     AccountState,
-    Format,
     RowsReport,
+    Stop,
     Terms,
     carry_out,
     check,
     decide,
     is_attended,
-    parse_amount,
-    parse_prices,
     show,
 )
-from apixo_async._cli.rows.question import Stop
+from apixo_async._cli.rows.source import Format
 from apixo_async._cli.run.buying import Runner
-from apixo_async._cli.run.closing import Summary
 from apixo_async._cli.run.history import JournalHistory, read_history
-from apixo_async._cli.run.order import RunOptions
-from apixo_async._cli.run.service import ask_balance
+from apixo_async._cli.run.options import RunOptions, ask_balance
+from apixo_async._cli.run.summary import Summary, steps
 from apixo_async._cli.simulate import check_installed
+
+_DOCUMENTED: Final = Limits()
 
 
 def run(
@@ -79,10 +80,10 @@ def run(
     provider: options.Provider = None,
     concurrent_tasks: Annotated[
         int, typer.Option(min=1, metavar="N", help="The account's limit of tasks at once.")
-    ] = CONCURRENT_TASKS,
+    ] = _DOCUMENTED.concurrent_tasks,
     requests_per_minute: Annotated[
         int, typer.Option(min=1, metavar="N", help="The account's limit of requests.")
-    ] = REQUESTS_PER_MINUTE,
+    ] = _DOCUMENTED.requests_per_minute,
     simulate: Annotated[
         bool,
         typer.Option(
@@ -99,11 +100,11 @@ def run(
     twice. Ctrl-C ends the buying and waits for what is bought; a second
     one leaves at once. Nothing is lost in either case.
     """
-    order = RunOptions(
+    options = RunOptions(
         rows=rows,
         out=out,
         terms=Terms(
-            yes=yes or simulate,  # It is nobody's money.
+            yes=yes or simulate,  # No money is spent.
             yes_unknown_price=yes_unknown_price,
             max_cost=None if max_cost is None else parse_amount("--max-cost", max_cost),
             prices=parse_prices(price or ()),
@@ -118,44 +119,74 @@ def run(
         resubmit_uncertain=resubmit_uncertain,
         simulate=simulate,
     )
-    with session.terminated_as_interrupted(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", JournalWarning)  # It is said once, as a line.
-        _run(order, Screen(as_json=as_json))
+    screen = Screen(as_json=as_json)
+    with session.terminated_as_interrupted(), journal_warnings(screen):
+        _run(options, screen)
 
 
-def _run(order: RunOptions, screen: Screen) -> None:
-    if order.simulate:
+@contextmanager
+def journal_warnings(screen: Screen) -> Generator[None]:
+    """Print each warning of a journal once, as a line: it is opened several times in a run."""
+    shown: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_once(*given: Any, **more: Any) -> None:
+            message, category = given[:2]
+            if not issubclass(category, JournalWarning):
+                show(*given, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                screen.warning(str(message))
+
+        warnings.simplefilter("always", JournalWarning)
+        warnings.showwarning = show_once
+        yield
+
+
+def _run(options: RunOptions, screen: Screen) -> None:
+    if options.simulate:
         check_installed()
-    rows = order.open_rows()
-    history = session.run(read_history(order, screen))
-    survey = check(rows, is_bought=history.is_bought)
-    show(rows.source, survey.priced(order.terms.prices), screen)
-    balance = _agree(order, survey, history, screen)
-    estimated = history.spent + survey.priced(order.terms.prices).total
-    buying = Runner(order, rows, survey, history, screen)
+    rows = options.open_rows()
+    history = session.run(read_history(options))
+    report = check(rows, is_bought=history.is_bought)
+    show(rows.source, report.priced(options.terms.prices), screen)
+    balance = _agree(options, report, history, screen)
+    runner = Runner(
+        options,
+        f"apixo run: {counted(report.rows)} of {rows.source.name} into {options.out}",
+        rows.entries(),
+        report.rows,
+        screen,
+        history.lines,
+        history.spent,
+    )
     try:
-        trip = session.run(buying.buy(balance))
+        result = session.run(runner.buy(balance))
     except typer.Exit:
         screen.note("Nothing is lost, and no report was written. To go on, run the same again:")
-        screen.note(f"  {order.command_to_go_on(rows.source.path)}", style="bold")
+        screen.note(f"  {options.command_to_go_on(rows.source.path)}", style="bold")
         raise
-    closing = Summary(order, rows.source.path, estimated, trip)
-    raise typer.Exit(closing.close(screen))
+    path = rows.source.path
+    estimated = history.spent + report.priced(options.terms.prices).total
+    summary = Summary(
+        options,
+        result,
+        f"apixo run: {path.name}",
+        [*steps(options, path, estimated, result)],
+        estimated,
+    )
+    raise typer.Exit(summary.close(screen))
 
 
 def _agree(
-    order: RunOptions, survey: RowsReport, history: JournalHistory, screen: Screen
+    options: RunOptions, report: RowsReport, history: JournalHistory, screen: Screen
 ) -> Decimal:
-    """Return the balance, once it is agreed that the run may begin.
-
-    Raises:
-        typer.Exit: It may not.
-        typer.Abort: Somebody was asked, and said no.
-    """
-    standing = AccountState(spent=history.spent, interactive=is_attended(screen))
-    before = decide(survey, order.terms, standing)
+    """Return the balance, once it is agreed that the run may begin."""
+    account = AccountState(spent=history.spent, interactive=is_attended(screen))
+    before = decide(report, options.terms, account)
     if isinstance(before, Stop):  # It needs no network to say so.
         carry_out(before, screen)
-    balance = session.run(ask_balance(order, screen))
-    carry_out(decide(survey, order.terms, standing._replace(balance=balance)), screen)
+    balance = session.run(ask_balance(options, screen))
+    carry_out(decide(report, options.terms, account._replace(balance=balance)), screen)
     return balance

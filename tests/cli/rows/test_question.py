@@ -10,9 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows.formats import Problem
-from apixo_async._cli.rows.question import AccountState, Ask, Decision, Go, Stop, Terms, decide
-from apixo_async._cli.rows.survey import PriceGroup, RowsReport
+from apixo_async._cli.rows.question import (
+    AccountState,
+    Ask,
+    Decision,
+    Go,
+    PriceGroup,
+    RowsReport,
+    Stop,
+    Terms,
+    decide,
+)
+from apixo_async._cli.rows.source import Problem
 
 D: Final = Decimal
 CHEAP = PriceGroup("gpt-image-2", "resolution 1k", D("0.02"), 100)
@@ -20,11 +29,11 @@ DEAR = PriceGroup("gpt-image-1", "num_images 1", D("0.35"), 10)
 UNKNOWN = PriceGroup("sora-2", "", None, 3)
 
 
-def survey(*lots: PriceGroup, bought: int = 0, bad: int = 0) -> RowsReport:
-    """Make a survey of these lots."""
+def report(*groups: PriceGroup, bought: int = 0, bad: int = 0) -> RowsReport:
+    """Make a report of these groups."""
     problems = tuple(Problem(line, "no prompt") for line in range(1, min(bad, 2) + 1))
-    rows = sum(lot.rows for lot in lots) + bought
-    return RowsReport("a.csv", rows, bought, lots, bad, problems)
+    rows = sum(group.rows for group in groups) + bought
+    return RowsReport("a.csv", rows, bought, groups, bad, problems)
 
 
 YES = Terms(yes=True)
@@ -38,23 +47,23 @@ def limit(amount: str, terms: Terms = YES) -> Terms:
     return terms._replace(max_cost=D(amount))
 
 
-NO_YES = "nobody is here to be asked: give --yes to buy at this price"
+NO_YES = "there is no terminal to ask on: give --yes to buy at this price"
 UNUSABLE = "rows cannot be used; nothing is bought (apixo models MODEL: what it takes)"
 GIVE_PRICE = "no known price: sora-2 (3 rows); give it, such as --price sora-2=0.25"
 NO_PRICE = f"{GIVE_PRICE}, or buy at any price with --yes-unknown-price"
 HALF = "is enough for 50 of 100 rows; the run stops there"
 REACHED = "is reached: the cheapest row costs $0.02; no more is bought"
 CASES: dict[str, tuple[RowsReport, Terms, AccountState, Decision]] = {
-    "yes": (survey(CHEAP), YES, AWAY, Go()),
-    "asked": (survey(CHEAP), Terms(), HERE, Ask((), "Buy 100 tasks for $2.00?")),
+    "yes": (report(CHEAP), YES, AWAY, Go()),
+    "asked": (report(CHEAP), Terms(), HERE, Ask((), "Buy 100 tasks for $2.00?")),
     "asked, one": (
-        survey(CHEAP._replace(rows=1)), Terms(), HERE, Ask((), "Buy 1 task for $0.02?")
+        report(CHEAP._replace(rows=1)), Terms(), HERE, Ask((), "Buy 1 task for $0.02?")
     ),
-    "nobody to ask": (survey(CHEAP), Terms(), AWAY, Stop((NO_YES,))),
-    "yes asks nobody": (survey(CHEAP), YES, HERE, Go()),
-    "no rows": (survey(), YES, HERE, Stop(("a.csv holds no rows",))),
+    "nobody to ask": (report(CHEAP), Terms(), AWAY, Stop((NO_YES,))),
+    "yes asks nobody": (report(CHEAP), YES, HERE, Go()),
+    "no rows": (report(), YES, HERE, Stop(("a.csv holds no rows",))),
     "bad rows": (
-        survey(CHEAP, bad=2), YES, HERE,
+        report(CHEAP, bad=2), YES, HERE,
         Stop((
             "line 1: no prompt",
             "line 2: no prompt",
@@ -62,7 +71,7 @@ CASES: dict[str, tuple[RowsReport, Terms, AccountState, Decision]] = {
         )),
     ),
     "many bad rows": (
-        survey(bad=1_234), ANY, HERE,
+        report(bad=1_234), ANY, HERE,
         Stop((
             "line 1: no prompt",
             "line 2: no prompt",
@@ -71,86 +80,86 @@ CASES: dict[str, tuple[RowsReport, Terms, AccountState, Decision]] = {
         )),
     ),
     "all bought": (
-        survey(bought=7), Terms(), AWAY,
+        report(bought=7), Terms(), AWAY,
         Go(("all 7 rows are bought already; nothing is bought now",)),
     ),
     "some bought": (
-        survey(CHEAP, bought=7), Terms(), HERE,
+        report(CHEAP, bought=7), Terms(), HERE,
         Ask(("7 of 107 rows are bought already",), "Buy 100 tasks for $2.00?"),
     ),
     "no price": (
-        survey(CHEAP, UNKNOWN), YES, HERE,
+        report(CHEAP, UNKNOWN), YES, HERE,
         Stop((NO_PRICE,)),
     ),
     "no price, nobody to ask": (
-        survey(UNKNOWN), Terms(yes_unknown_price=True), AWAY, Stop((NO_YES,))
+        report(UNKNOWN), Terms(yes_unknown_price=True), AWAY, Stop((NO_YES,))
     ),
-    "any price": (survey(CHEAP, UNKNOWN), ANY, AWAY, Go()),
+    "any price": (report(CHEAP, UNKNOWN), ANY, AWAY, Go()),
     "any price, asked": (
-        survey(CHEAP, UNKNOWN), Terms(yes_unknown_price=True), HERE,
+        report(CHEAP, UNKNOWN), Terms(yes_unknown_price=True), HERE,
         Ask((), "Buy 100 tasks for $2.00 and 3 tasks at an unknown price?"),
     ),
     "unknown only, asked": (
-        survey(UNKNOWN), Terms(yes_unknown_price=True), HERE,
+        report(UNKNOWN), Terms(yes_unknown_price=True), HERE,
         Ask((), "Buy 3 tasks at an unknown price?"),
     ),
     "a price given": (
-        survey(UNKNOWN), Terms(prices={"sora-2": D(1)}), HERE, Ask((), "Buy 3 tasks for $3.00?")
+        report(UNKNOWN), Terms(prices={"sora-2": D(1)}), HERE, Ask((), "Buy 3 tasks for $3.00?")
     ),
     "a price of nothing": (
-        survey(UNKNOWN), Terms(prices={"sora-2": D(0)}, max_cost=D(0)), HERE,
+        report(UNKNOWN), Terms(prices={"sora-2": D(0)}, max_cost=D(0)), HERE,
         Ask((), "Buy 3 tasks for $0.00?"),
     ),
-    "limit above the price": (survey(CHEAP), limit("2"), AWAY, Go()),
+    "limit above the price": (report(CHEAP), limit("2"), AWAY, Go()),
     "limit below the price": (
-        survey(CHEAP), limit("1.01"), AWAY,
+        report(CHEAP), limit("1.01"), AWAY,
         Go((f"--max-cost 1.01 {HALF}",)),
     ),
     "limit, order matters": (
-        survey(CHEAP, DEAR), limit("3.60"), AWAY,
+        report(CHEAP, DEAR), limit("3.60"), AWAY,
         Go(("--max-cost 3.60 is enough for 15 to 104 of 110 rows; the run stops there",)),
     ),
     "limit, asked": (
-        survey(CHEAP), Terms(max_cost=D(1)), HERE,
+        report(CHEAP), Terms(max_cost=D(1)), HERE,
         Ask(
             (f"--max-cost 1 {HALF}",),
             "Buy tasks for up to $1.00?",
         ),
     ),
     "limit, nobody to ask": (
-        survey(CHEAP), Terms(max_cost=D(1)), AWAY,
+        report(CHEAP), Terms(max_cost=D(1)), AWAY,
         Stop((NO_YES,), (f"--max-cost 1 {HALF}",)),
     ),
     "limit for nothing": (
-        survey(CHEAP), limit("0.01"), HERE,
+        report(CHEAP), limit("0.01"), HERE,
         Stop(("--max-cost 0.01 buys nothing: the cheapest row costs $0.02",)),
     ),
     "limit, unknown prices": (
-        survey(UNKNOWN), limit("0", ANY), HERE,
+        report(UNKNOWN), limit("0", ANY), HERE,
         Stop((f"{GIVE_PRICE}: --max-cost could not hold without it",)),
     ),
     "limit counts what was spent": (
-        survey(CHEAP, bought=10), limit("1.20"), AccountState(spent=D("0.20")),
+        report(CHEAP, bought=10), limit("1.20"), AccountState(spent=D("0.20")),
         Go((
             "10 of 110 rows are bought already",
             f"--max-cost 1.20 (spent before: $0.20) {HALF}",
         )),
     ),
     "limit was reached": (
-        survey(CHEAP, bought=10), Terms(max_cost=D("0.20")), AccountState(spent=D("0.21")),
+        report(CHEAP, bought=10), Terms(max_cost=D("0.20")), AccountState(spent=D("0.21")),
         Go((f"--max-cost 0.20 (spent before: $0.21) {REACHED}",)),
     ),
-    "balance enough": (survey(CHEAP), YES, AccountState(balance=D(2)), Go()),
+    "balance enough": (report(CHEAP), YES, AccountState(balance=D(2)), Go()),
     "balance short": (
-        survey(CHEAP), YES, AccountState(balance=D("1.5")),
+        report(CHEAP), YES, AccountState(balance=D("1.5")),
         Go(("the balance of $1.50 is less than $2.00",)),
     ),
     "balance short, asked": (
-        survey(CHEAP), Terms(), AccountState(D(0), interactive=True),
+        report(CHEAP), Terms(), AccountState(D(0), interactive=True),
         Ask(("the balance of $0.00 is less than $2.00",), "Buy 100 tasks for $2.00?"),
     ),
     "balance enough for the limit": (
-        survey(CHEAP), limit("1"), AccountState(balance=D(1)),
+        report(CHEAP), limit("1"), AccountState(balance=D(1)),
         Go((f"--max-cost 1 {HALF}",)),
     ),
 }  # fmt: skip
@@ -159,8 +168,8 @@ CASES: dict[str, tuple[RowsReport, Terms, AccountState, Decision]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_follows(case: str) -> None:
     """What is known decides whether to go on, to ask, or to stop, and in which words."""
-    found, terms, standing, decision = CASES[case]
-    assert decide(found, terms, standing) == decision
+    found, terms, account, decision = CASES[case]
+    assert decide(found, terms, account) == decision
 
 
 def test_a_stop_is_wrong_input() -> None:
@@ -182,18 +191,18 @@ LOTS = st.lists(
     st.builds(AccountState, PRICES, st.decimals(0, 5, places=2), st.booleans()),
 )
 def test_nothing_is_bought_without_a_word(
-    lots: list[PriceGroup], bought: int, terms: Terms, standing: AccountState
+    groups: list[PriceGroup], bought: int, terms: Terms, account: AccountState
 ) -> None:
     """Where money may be spent, somebody said --yes or is asked; unknown prices need their own."""
-    found = survey(*lots, bought=bought)
-    decision = decide(found, terms, standing)
-    room = None if terms.max_cost is None else terms.max_cost - standing.spent
-    cheapest = min((lot.price or D(0) for lot in lots), default=None)
+    found = report(*groups, bought=bought)
+    decision = decide(found, terms, account)
+    room = None if terms.max_cost is None else terms.max_cost - account.spent
+    cheapest = min((group.price or D(0) for group in groups), default=None)
     may_buy = cheapest is not None and (room is None or cheapest <= max(room, D(0)))
     if isinstance(decision, Go) and may_buy:
         assert terms.yes
-    if isinstance(decision, Go | Ask) and any(lot.price is None for lot in lots):
+    if isinstance(decision, Go | Ask) and any(group.price is None for group in groups):
         assert terms.yes_unknown_price
     if isinstance(decision, Ask):
-        assert standing.interactive
+        assert account.interactive
         assert not terms.yes

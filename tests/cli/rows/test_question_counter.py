@@ -11,10 +11,17 @@ import typer
 
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows.formats import Format, Problem
-from apixo_async._cli.rows.question import Ask, Go, Stop, carry_out, is_attended, show
-from apixo_async._cli.rows.source import RowsSource
-from apixo_async._cli.rows.survey import PriceGroup, RowsReport
+from apixo_async._cli.rows.question import (
+    Ask,
+    Go,
+    PriceGroup,
+    RowsReport,
+    Stop,
+    carry_out,
+    is_attended,
+    show,
+)
+from apixo_async._cli.rows.source import Format, Problem, RowsSource
 
 FILE = RowsSource(Path("a.csv"), "a.csv", Format.CSV)
 CHEAP = PriceGroup("gpt-image-2", "resolution 1k", Decimal("0.02"), 1_000)
@@ -30,13 +37,13 @@ class Terminal(io.StringIO):
 
 
 def shown(
-    survey: RowsReport,
+    report: RowsReport,
     capsys: pytest.CaptureFixture[str],
     source: RowsSource = FILE,
     as_json: bool = False,
 ) -> list[str]:
     """Return the lines that are shown, all of them beside the results."""
-    show(source, survey, Screen(as_json=as_json))
+    show(source, report, Screen(as_json=as_json))
     out, err = capsys.readouterr()
     assert out == ""
     return err.splitlines()
@@ -45,8 +52,8 @@ def shown(
 @pytest.mark.parametrize("as_json", [False, True])
 def test_one_lot_is_one_line(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     """Rows, model, price and sum stand in a table, and stdout is left to the results."""
-    survey = RowsReport("a.csv", 1_000, 0, (CHEAP,))
-    assert shown(survey, capsys, as_json=as_json) == [
+    report = RowsReport("a.csv", 1_000, 0, (CHEAP,))
+    assert shown(report, capsys, as_json=as_json) == [
         "rows\tmodel\ttask\tprice each\tsum",
         "1,000\tgpt-image-2\tresolution 1k\t$0.02\t$20.00",
     ]
@@ -54,25 +61,25 @@ def test_one_lot_is_one_line(capsys: pytest.CaptureFixture[str], as_json: bool) 
 
 def test_several_lots_have_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
     """The last line adds up, and says when a part of it is unknown."""
-    survey = RowsReport("a.csv", 1_003, 0, (CHEAP, UNKNOWN))
-    assert shown(survey, capsys)[2:] == [
+    report = RowsReport("a.csv", 1_003, 0, (CHEAP, UNKNOWN))
+    assert shown(report, capsys)[2:] == [
         "3\tsora-2\t\tunknown\tunknown",
         "1,003\tall\t\t\t$20.00 + unknown",
     ]
-    priced = survey.priced({"sora-2": Decimal(1)})
+    priced = report.priced({"sora-2": Decimal(1)})
     assert shown(priced, capsys)[-1] == "1,003\tall\t\t\t$23.00"
 
 
 def test_doubts_are_warnings_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The first doubts are shown, the rest counted."""
     doubts = (Problem(7, "aspect_ratio: odd"),)
-    survey = RowsReport("a.csv", 9, 9, (), doubtful=3, doubts=doubts)
-    assert shown(survey, capsys) == [
+    report = RowsReport("a.csv", 9, 9, (), doubtful=3, doubts=doubts)
+    assert shown(report, capsys) == [
         "apixo: warning: line 7: aspect_ratio: odd",
         "apixo: warning: ... and 2 more rows with something that may be a mistake",
     ]
-    survey = RowsReport("a.csv", 9, 9, (), doubtful=1, doubts=doubts)
-    assert len(shown(survey, capsys)) == 1
+    report = RowsReport("a.csv", 9, 9, (), doubtful=1, doubts=doubts)
+    assert len(shown(report, capsys)) == 1
 
 
 def test_bad_rows_have_no_price(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from apixo_async import ConfigurationError, GptImage2, OtherModel
-from apixo_async._cli.rows import check
-from apixo_async._cli.rows.formats import Format, Problem
+from apixo_async._cli.rows.question import check
 from apixo_async._cli.rows.rows import Defaults, ParsedRow, Rows, open_rows
+from apixo_async._cli.rows.source import Format, Problem
 
 PLAIN = Defaults("gpt-image-2", {"resolution": "2k"})
 
@@ -104,8 +104,8 @@ def test_many_rows_are_flat_in_memory(tmp_path: Path) -> None:
             row = {"prompt": f"a lighthouse, study {number}" + " of many" * 10, "key": f"k{number}"}
             file.write(f"{json.dumps(row)}\n")
     rows = open_rows(str(path), out=tmp_path, defaults=PLAIN)
-    survey = check(rows)
-    assert (survey.rows, survey.bad) == (30_000, 0)
+    report = check(rows)
+    assert (report.rows, report.bad) == (30_000, 0)
     next(rows.entries())
     tracemalloc.start()
     try:

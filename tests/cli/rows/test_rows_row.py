@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apixo_async import FluxKontext, GptImage1, GptImage2, OtherModel
-from apixo_async._cli.rows.formats import Format, Problem
-from apixo_async._cli.rows.readers import Raw
-from apixo_async._cli.rows.rows import NO_DEFAULTS, Defaults, ParsedRow, row_of
+from apixo_async._cli.rows.rows import NO_DEFAULTS, Defaults, ParsedRow, Raw, row_of
+from apixo_async._cli.rows.source import Format, Problem
 
 
 def row(

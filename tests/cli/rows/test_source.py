@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.rows.formats import Format
-from apixo_async._cli.rows.source import RowsSource, Stamp, find_source
+from apixo_async._cli.rows.source import Format, RowsSource, Stamp, find_source
 
 
 class Terminal(io.StringIO):

@@ -13,28 +13,28 @@ import pytest
 from apixo_async import AsyncClient, Limits
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.rows import check
+from apixo_async._cli.rows.question import check
 from apixo_async._cli.run import buying
+from apixo_async._cli.run.buying import RunResult
 from apixo_async._cli.run.history import read_history
-from apixo_async._cli.run.order import RunOptions
-from apixo_async._cli.run.trip import RunResult
+from apixo_async._cli.run.options import RunOptions
 from apixo_async.testing import Simulator
 
 LIMITS = Limits(concurrent_tasks=3)
 
 
-async def signalled(number: signal.Signals, order: RunOptions) -> tuple[RunResult, float]:
+async def signalled(number: signal.Signals, options: RunOptions) -> tuple[RunResult, float]:
     """Run, send a signal after ten seconds, and return what came of it, and when after that."""
-    screen, rows = Screen(), order.open_rows()
-    history = await read_history(order, screen)
-    survey = check(rows, is_bought=history.is_bought)
-    run = buying.Runner(order, rows, survey, history, screen)
+    screen, rows = Screen(), options.open_rows()
+    history = await read_history(options)
+    report = check(rows, is_bought=history.is_bought)
+    run = buying.Runner(options, "a run", rows.entries(), report.rows, screen, lines=history.lines)
     going = asyncio.create_task(run.buy(None))
     await asyncio.sleep(10)
     began = asyncio.get_running_loop().time()
     signal.raise_signal(number)
-    trip = await going
-    return trip, asyncio.get_running_loop().time() - began
+    result = await going
+    return result, asyncio.get_running_loop().time() - began
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -52,17 +52,17 @@ async def test_the_wait_is_bounded(
 
     monkeypatch.setattr(buying, "open_client", client)
     (tmp_path / "a.txt").write_text("fox\n" * 10)
-    order = RunOptions(
+    options = RunOptions(
         str(tmp_path / "a.txt"), tmp_path / "out", model="gpt-image-2", limits=LIMITS
     )
-    trip, took = await signalled(number, order)
-    assert trip.code is ExitCode.INTERRUPTED
-    assert trip.signal is number
+    result, took = await signalled(number, options)
+    assert result.code is ExitCode.INTERRUPTED
+    assert result.signal is number
     assert service.created == 3
     bound = buying.DRAIN[number]
     if lasts < bound:
-        assert trip.progress.succeeded == 3
+        assert result.progress.succeeded == 3
         assert took < bound
     else:
-        assert trip.progress.in_progress == 3
+        assert result.progress.in_progress == 3
         assert took == pytest.approx(bound, abs=1)

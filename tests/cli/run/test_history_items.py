@@ -18,7 +18,8 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._cli.report.records import Failure, ItemRecord
-from apixo_async._cli.run.history import View, failure_of, prompt_of
+from apixo_async._cli.run.history import RecordView, failure_of, prompt_of
+from apixo_async.journal import open_journal
 from apixo_async.journal._entry import Entry
 from apixo_async.journal._journal import Journal
 
@@ -51,9 +52,10 @@ class Items:
 
     async def records(self, began: float = 100.0) -> dict[str, ItemRecord]:
         """Return the records by key."""
-        view = View(self.folder, NOON + timedelta(seconds=began), {"cat": 7}, self.failures)
-        records = [view.record(entry) async for entry in self.journal.entries()]
+        view = RecordView(self.folder, NOON + timedelta(seconds=began), {"cat": 7}, self.failures)
         await self.journal.aclose()
+        async with open_journal(self.folder / "run.db") as journal:
+            records = [view.record(entry) async for entry in journal.entries()]
         return {record.key: record for record in records}
 
 

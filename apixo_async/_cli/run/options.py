@@ -1,0 +1,198 @@
+"""What one run is asked for, the command that asks for the same again, and where it buys."""
+
+from __future__ import annotations
+
+import random
+import shlex
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from apixo_async import AsyncClient, ConfigurationError, Limits, Polling, Timeouts
+from apixo_async._cli import session
+from apixo_async._cli.console import Screen
+from apixo_async._cli.inputs import parse_sets
+from apixo_async._cli.rows.question import Terms
+from apixo_async._cli.rows.rows import Defaults, Rows, open_rows
+from apixo_async._cli.rows.source import Format
+from apixo_async._cli.session import Access
+from apixo_async.events import Event
+
+#: The names of the two kinds of journal. A folder has one of them: what a simulator made is not
+#: to be taken for what was paid for, and no real task is to be asked of a simulator.
+_REAL: Final = "run.db"
+_SIMULATED: Final = "simulated.db"
+
+
+class Simulation(NamedTuple):
+    """The embedded simulator in the place of the service."""
+
+    speed: float = 50.0
+    balance: Decimal = Decimal(100_000)
+    #: Replays ids and durations; None for others each time, as ids are in the journal.
+    seed: int | None = None
+    #: The failCode and failMsg of each task in their order, or None for one that succeeds.
+    fails: Sequence[tuple[str, str] | None] = ()
+    #: Where what was bought is noted, or None for the folder of the run.
+    journal: Path | None = None
+
+
+class RunOptions(NamedTuple):
+    """What one run is asked for."""
+
+    rows: str
+    out: Path
+    terms: Terms = Terms()
+    limits: Limits = Limits()
+    access: Access = Access()
+    #: How the rows are written, or None to find out by their name or first line.
+    form: Format | None = None
+    model: str | None = None
+    sets: Sequence[str] = ()
+    provider: str | None = None
+    attempts: int = 1
+    resubmit_uncertain: bool = False
+    simulate: bool = False
+    simulation: Simulation = Simulation()
+
+    @property
+    def journal(self) -> Path:
+        """The file that remembers what was bought."""
+        if self.simulate and self.simulation.journal:
+            return self.simulation.journal
+        return self.out / (_SIMULATED if self.simulate else _REAL)
+
+    def make_folder(self) -> None:
+        """Make the folder, unless it is there."""
+        if self.out.exists() and not self.out.is_dir():
+            raise ConfigurationError(f"--out {self.out} is a file; give a folder")
+        if self.simulate and (self.out / _REAL).exists():
+            raise ConfigurationError(f"{self.out} holds a real run: give --simulate another --out")
+        if not self.simulate and (self.out / _SIMULATED).exists():
+            raise ConfigurationError(f"{self.out} holds a simulated run: give another --out")
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def open_rows(self) -> Rows:
+        """Make the folder, and find the rows."""
+        self.make_folder()
+        defaults = Defaults(self.model, parse_sets(self.sets))
+        return open_rows(self.rows, out=self.out, form=self.form, defaults=defaults)
+
+    def command(self, rows: Path) -> str:
+        """Return the command that asks for this, ready to be pasted.
+
+        Args:
+            rows: The file of the rows: what came through a pipe was copied to one.
+        """
+        given = str(rows)
+        words = ["apixo", "run", f"./{given}" if given.startswith("-") else given]
+        for name, value in self._options():
+            if value is not None and value is not False:
+                words += [name] if value is True else [name, str(value)]
+        return shlex.join(words)
+
+    def command_to_go_on(self, rows: Path) -> str:
+        """Return the command that goes on; --resubmit-uncertain was meant for this run only."""
+        return self._replace(resubmit_uncertain=False).command(rows)
+
+    def _options(self) -> Iterator[tuple[str, object]]:
+        terms, limits, usual = self.terms, self.limits, Limits()
+        yield "--out", self.out
+        yield "--format", self.form
+        yield "--model", self.model
+        yield from (("--set", pair) for pair in self.sets)
+        yield "--provider", self.provider
+        yield "--attempts", self.attempts if self.attempts > 1 else None
+        yield "--resubmit-uncertain", self.resubmit_uncertain
+        yield "--max-cost", terms.max_cost
+        yield from (("--price", f"{model}={usd}") for model, usd in terms.prices.items())
+        yield "--yes-unknown-price", terms.yes_unknown_price
+        yield "--yes", terms.yes and not self.simulate
+        for name in ("concurrent_tasks", "requests_per_minute"):
+            value: int = getattr(limits, name)
+            option = f"--{name.replace('_', '-')}"
+            yield option, value if value != getattr(usual, name) else None
+        yield "--simulate", self.simulate
+        yield "--api-key-file", self.access.key_file
+        yield "--base-url", self.access.base_url
+
+
+@dataclass(frozen=True, slots=True)
+class FasterPolling(Polling):
+    """The documented polling schedule for a service whose time runs faster."""
+
+    speed: float = 1.0
+
+    def plan_for(self, kind: str) -> Any:
+        """Return the documented times, divided by the speed."""
+        times = Polling.documented().plan_for(kind)
+        return times._replace(first=times.first / self.speed, interval=times.interval / self.speed)
+
+
+_KEY: Final = "simulated-key"
+_KEPT: Final = 1_000  # exchanges that the simulator remembers
+
+
+def open_client(
+    options: RunOptions, screen: Screen, on_event: Callable[[Event], None]
+) -> AbstractAsyncContextManager[AsyncClient]:
+    """Open a client of the account, or of a simulator."""
+    if options.simulate:
+        return _simulated(options, on_event)
+    # No person waits for each request of a run: it repeats for as long as a program should.
+    return session.connect(
+        options.access,
+        screen,
+        advise=False,
+        limits=options.limits,
+        timeouts=Timeouts(),
+        on_event=on_event,
+    )
+
+
+@asynccontextmanager
+async def _simulated(
+    options: RunOptions, on_event: Callable[[Event], None]
+) -> AsyncGenerator[AsyncClient]:
+    from apixo_async.testing import Fault, Simulator, serve
+
+    simulation, limits = options.simulation, options.limits
+    seed = random.getrandbits(32) if simulation.seed is None else simulation.seed
+    simulator = Simulator(
+        seed=seed,
+        speed=simulation.speed,
+        key=_KEY,
+        balance=simulation.balance,
+        concurrent_tasks=limits.concurrent_tasks,
+        requests_per_minute=limits.requests_per_minute,
+        longest_side=512,
+        keep_log=_KEPT,
+    )
+    simulator.faults.submit(
+        *(None if fail is None else Fault.task_fails(*fail) for fail in simulation.fails)
+    )
+    polling = FasterPolling(floor=Polling().floor / simulation.speed, speed=simulation.speed)
+    async with (
+        serve(simulator) as url,
+        AsyncClient(
+            _KEY,
+            base_url=url,
+            limits=limits,
+            polling=polling,
+            proxy="",  # Whatever the environment says: this address is of this machine.
+            seed=simulation.seed,
+            on_event=on_event,
+        ) as client,
+    ):
+        yield client
+
+
+async def ask_balance(options: RunOptions, screen: Screen) -> Decimal:
+    """Return what is left on the key before anything is bought."""
+    if options.simulate:
+        return options.simulation.balance
+    async with session.connect(options.access, screen, advise=False) as client:
+        return await client.balance()

@@ -1,0 +1,68 @@
+"""What can be done after a run."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from apixo_async import AuthenticationError, BudgetExceededError, Progress
+from apixo_async._cli.console import counted
+from apixo_async._cli.exits import ExitCode
+from apixo_async._cli.rows.question import Terms
+from apixo_async._cli.run.buying import RunResult
+from apixo_async._cli.run.options import RunOptions
+from apixo_async._cli.run.summary import steps
+
+ORDER = RunOptions(
+    "a.csv", Path("out"), Terms(yes=True, max_cost=Decimal(1)), resubmit_uncertain=True
+)
+SAME = "apixo run a.csv --out out --max-cost 1 --yes"
+
+
+def commands(result: RunResult) -> list[str]:
+    """Return the commands of the steps after a run."""
+    return [step.command for step in steps(ORDER, Path("a.csv"), Decimal("3.141"), result)]
+
+
+def result(**values: object) -> RunResult:
+    """Return a run of one row that is over."""
+    return RunResult(1, {}, progress=Progress(read=1), **values)  # type: ignore[arg-type]  # as given
+
+
+BUDGET = BudgetExceededError("x", max_cost=Decimal(1), spent=Decimal(1), price=Decimal(1))
+NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        (result(), []),
+        (result(error=NO_KEY), [SAME]),
+        (result(signal=signal.SIGINT, passed_over=1), [SAME]),
+        (result(error=BUDGET), [SAME.replace("cost 1", "cost 3.15")]),
+        (result(codes=Counter({ExitCode.NOT_SAVED: 1})), [SAME]),
+        (result(retryable=2), [SAME.replace(" --max", " --attempts 2 --max")]),
+        (
+            result(codes=Counter({ExitCode.UNCERTAIN: 1})),
+            [SAME.replace(" --max", " --resubmit-uncertain --max")],
+        ),
+    ],
+)
+def test_each_step_has_its_command(ended: RunResult, expected: list[str]) -> None:
+    """A finished run needs none; the word to pay twice is given anew, or not at all."""
+    assert commands(ended) == expected
+
+
+def test_a_budget_that_was_reached_is_raised_to_what_all_costs() -> None:
+    """The amount is rounded up: a cent more, and never one too few."""
+    (step,) = steps(ORDER, Path("a.csv"), Decimal("3.141"), result(error=BUDGET))
+    assert step.why == "To buy all rows:"
+
+
+def test_rows_are_counted() -> None:
+    """One row is one row."""
+    assert [counted(1, "row"), counted(2_000, "row")] == ["1 row", "2,000 rows"]
