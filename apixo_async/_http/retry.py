@@ -1,4 +1,4 @@
-"""How long to pause between repeats, inside one elapsed-time budget."""
+"""Whether and when a request is repeated: a budget of time for each, a quota for the client."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import math
 import random
 from typing import Final, Literal
 
-#: Why a submit was refused in a way that allows to send it again.
+from apixo_async._backoff import growing_pause
+
+#: Why a request that was refused may be sent again (invariant 1): after a 429, after a 503, or
+#: because no byte of it was written.
 Repeat = Literal["throttled", "unavailable", "unsent"]
 
+#: Seconds of the first pause at most.
+FIRST_PAUSE: Final = 0.5
 
 #: Retries that a client has in any case, and the part of its first attempts that it earns.
 RESERVE: Final = 10.0
@@ -23,6 +28,8 @@ REGAIN: Final = 10.0
 
 class RetryQuota:
     """The retries of a whole client: about a tenth of its first attempts, and a few in any case.
+
+    Without it, an outage would multiply the requests of a busy client by its repeats.
 
     Args:
         now: The present.
@@ -110,62 +117,75 @@ class Backoff:
 
 
 class RetryPolicy:
-    """How long one submit goes on being repeated, after refusals that allow it.
+    """How long one request goes on being repeated, after refusals that allow it.
+
+    Pauses are drawn evenly between zero and 0.5 s, 1 s, 2 s, ... up to `longest`: that disperses
+    best the requests that one outage has refused together.
 
     Args:
-        budget: Seconds, from the first refusal, for all but 429s.
-        throttled: Seconds under 429 in a row; they spend nothing of the budget.
+        budget: Seconds from the first refusal in which a repeat may begin; time under 429s is
+            left out, since the limiter bounds it by `throttled`.
         rng: The source of the jitter.
-        quota: The retries of the whole client.
+        throttled: Seconds under 429s in a row.
+        quota: The retries of the whole client, of which 429s cost none; None for no bound.
+        longest: Seconds of any pause at most.
     """
 
-    __slots__ = ("_backoff", "_budget", "_quota", "_rng", "_throttled", "_throttled_since")
+    __slots__ = (
+        *("_budget", "_deadline", "_longest", "_quota"),
+        *("_repeats", "_rng", "_throttled", "_throttled_since"),
+    )
 
     def __init__(
         self,
         *,
         budget: float,
-        throttled: float,
         rng: random.Random,
+        throttled: float = math.inf,
         quota: RetryQuota | None = None,
+        longest: float = 16.0,
     ) -> None:
         self._budget = budget
-        self._throttled = throttled
         self._rng = rng
+        self._throttled = throttled
         self._quota = quota
-        self._backoff: Backoff | None = None
+        self._longest = longest
+        self._deadline: float | None = None
         self._throttled_since: float | None = None
+        self._repeats = 0
 
-    @property
-    def ends_at(self) -> float:
-        """When the patience with 429s ends; infinity while there are none."""
-        if self._throttled_since is None:
-            return math.inf
-        return self._throttled_since + self._throttled
+    def pause(
+        self, repeat: Repeat | None, now: float, retry_after: float | None = None
+    ) -> float | None:
+        """Note a refusal; return the seconds until the request is repeated, or None if it is not.
 
-    def pause(self, repeat: Repeat | None, now: float, retry_after: float | None) -> float | None:
-        """Return the seconds until the submit is repeated, or None when it is not.
-
-        Zero after a 429: there the limiter's gate does the waiting.
+        Args:
+            repeat: What it may be repeated for, or None. After a 429 the pause is zero: there the
+                limiter does the waiting.
+            now: The present.
+            retry_after: What the service asked for in `Retry-After`, in seconds.
         """
+        if repeat is None:
+            return None
         if repeat == "throttled":
             if self._throttled_since is None:
                 self._throttled_since = now
-            return 0.0 if now < self.ends_at else None
-        if repeat is None:
+            return 0.0 if now < self._throttled_since + self._throttled else None
+        deadline = self.refused(now)
+        self._repeats += 1
+        grown = growing_pause(
+            self._repeats, self._rng, first=FIRST_PAUSE, longest=self._longest, jitter=(0.0, 1.0)
+        )
+        pause = max(retry_after or 0.0, grown)
+        if now + pause > deadline:
             return None
-        return self._begun(now).pause(now, at_least=retry_after or 0.0)
+        return pause if self._quota is None or self._quota.spend(now) else None
 
-    def until(self, now: float) -> float:
-        """Return when the budget is spent that begins with the first refusal."""
-        return self._begun(now).deadline
-
-    def _begun(self, now: float) -> Backoff:
-        if self._backoff is None:
-            self._backoff = Backoff(
-                now, budget=self._budget, rng=self._rng, quota=self._quota, ceiling=16.0
-            )
+    def refused(self, now: float) -> float:
+        """Note a refusal other than a 429; return when the budget of repeats ends."""
+        if self._deadline is None:
+            self._deadline = now + self._budget
         elif self._throttled_since is not None:
-            self._backoff.extend(now - self._throttled_since)
+            self._deadline += now - self._throttled_since
         self._throttled_since = None
-        return self._backoff
+        return self._deadline

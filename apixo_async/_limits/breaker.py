@@ -6,9 +6,14 @@ import math
 import random
 from typing import Final
 
+from apixo_async._backoff import growing_pause
+
 #: The first pause without a `Retry-After`, and the longest pause at all, in seconds.
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
+
+#: The bounds of the random factor of a pause without a `Retry-After`.
+JITTER: Final = (0.8, 1.2)
 
 
 class CircuitBreaker:
@@ -78,9 +83,13 @@ class CircuitBreaker:
                 return 0.0
             self._opens_at = now + asked
             return asked
-        grown = FIRST_PAUSE * 2.0**self._pauses * self._rng.uniform(0.8, 1.2)
+        self._pauses += 1
+        # The bound applies after the jitter, so that pauses of that length are all equal.
+        longest = self._longest / JITTER[0]
+        grown = growing_pause(
+            self._pauses, self._rng, first=FIRST_PAUSE, longest=longest, jitter=JITTER
+        )
         pause = asked or min(grown, self._longest)
-        self._pauses = min(self._pauses + 1, 16)
         self._closed_at, self._opens_at, self._probing = now, now + pause, False
         if self._since is None:
             self._since = now

@@ -6,6 +6,7 @@ import random
 from typing import Final, TypeGuard
 
 from apixo_async import errors
+from apixo_async._backoff import growing_pause
 from apixo_async.errors import TaskFailedError
 
 #: Errors that the next purchase would meet as well, whatever its input.
@@ -80,5 +81,4 @@ def pause_before(error: TaskFailedError, purchases: int, rng: random.Random) -> 
     """
     if error.family != "throttled":
         return 0.0
-    longest = min(_LONGEST_PAUSE, _PAUSE * 2.0 ** (purchases - 1))
-    return rng.uniform(longest / 2, longest)
+    return growing_pause(purchases, rng, first=_PAUSE, longest=_LONGEST_PAUSE, jitter=(0.5, 1.0))

@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable, Hashable
 from typing import ClassVar, Final, NamedTuple, Protocol
 
+from apixo_async._backoff import growing_pause
+
 #: Polls come up to this share of the interval later than planned, so that crowds disperse.
 JITTER: Final = 0.1
 
 #: A poll that failed is repeated after its interval, doubled up to this many seconds.
-FAULT_CEILING: Final = 60.0
+LONGEST_PAUSE: Final = 60.0
 
 #: Intervals beyond the plan's first poll after which a callback counts as lost. By the documents
 #: nearly every task is over then: 50 s for gpt-image-1, 210 s for videos.
@@ -78,10 +80,10 @@ def late_again(plan: PollTimes, *, age: float, now: float) -> float:
 
 
 def after_fault(plan: PollTimes, *, faults: int, now: float, rng: random.Random) -> float:
-    """Return when to poll again after so many polls in a row that told nothing."""
-    doubled = plan.interval * 2.0 ** min(faults - 1, 16)
-    pause = min(doubled, max(FAULT_CEILING, plan.interval))
-    return now + pause * (1 + JITTER * rng.random())
+    """Return when to poll again after `faults` polls in a row whose answers said nothing."""
+    longest = max(LONGEST_PAUSE, plan.interval)
+    jitter = (1.0, 1.0 + JITTER)
+    return now + growing_pause(faults, rng, first=plan.interval, longest=longest, jitter=jitter)
 
 
 def stretching(load: float, submits: float, requests: float) -> float:
@@ -99,7 +101,7 @@ def stretching(load: float, submits: float, requests: float) -> float:
 def after_miss(
     plan: PollTimes, *, misses: int, seen: bool, now: float, rng: random.Random
 ) -> float:
-    """Return when to poll again after so many polls in a row that answered 404."""
+    """Return when to poll again after `misses` polls in a row that were answered 404."""
     if seen:
         return after_fault(plan, faults=misses, now=now, rng=rng)
     if misses >= MISSES:

@@ -109,7 +109,7 @@ class SubmitRetries:
         """Wait until the submit is to be repeated; say whether it is at all."""
         now = asyncio.get_running_loop().time()
         if self._key is not None and self._probing is None and self._probes.is_taken(self._key):
-            until = self._patience.until(now)
+            until = self._patience.refused(now)
             report(refused.error, until - now)
             try:
                 at_once = await self._probes.wait(self._key, until)

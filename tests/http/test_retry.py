@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._http.retry import Backoff, Repeat, RetryPolicy, RetryQuota
+from apixo_async._http.retry import Repeat, RetryPolicy, RetryQuota
 
 LIVELY = settings(max_examples=200, deadline=None, database=None)
 
@@ -24,20 +23,26 @@ class Most(random.Random):
         return b
 
 
-def pauses(backoff: Backoff, now: float) -> list[float]:
+def policy(
+    budget: float, rng: random.Random | None = None, quota: RetryQuota | None = None
+) -> RetryPolicy:
+    """Return a policy whose pauses are at most 8 s, as those of a download."""
+    rng = random.Random(1) if rng is None else rng
+    return RetryPolicy(budget=budget, rng=rng, quota=quota, longest=8.0)
+
+
+def pauses(waits: RetryPolicy, now: float) -> list[float]:
     """Repeat at once after each pause until the budget is spent; return the pauses."""
     found = []
-    while (pause := backoff.pause(now)) is not None:
+    while (pause := waits.pause("unavailable", now)) is not None:
         found.append(pause)
         now += pause
     return found
 
 
-def test_pauses_double_up_to_a_ceiling() -> None:
+def test_pauses_double_up_to_the_longest() -> None:
     """At most, pauses are 0.5 s, 1 s, 2 s, 4 s and then 8 s, to the end of the budget."""
-    assert pauses(Backoff(100.0, budget=40.0, rng=Most()), 100.0) == [0.5, 1, 2, 4, 8, 8, 8, 8]
-    shaped = Backoff(0.0, budget=10.0, rng=Most(), base=1.0, ceiling=3.0)
-    assert pauses(shaped, 0.0) == [1, 2, 3, 3]
+    assert pauses(policy(40.0, Most()), 100.0) == [0.5, 1, 2, 4, 8, 8, 8, 8]
 
 
 @LIVELY
@@ -51,11 +56,12 @@ def test_no_repeat_begins_after_the_budget(
     seed: int, budget: float, took: list[float], asked: list[float]
 ) -> None:
     """However long attempts take and whatever the service asks for, repeats begin in time."""
-    backoff, now = Backoff(50.0, budget=budget, rng=random.Random(seed)), 50.0
+    waits, now = policy(budget, random.Random(seed)), 50.0
+    waits.refused(now)
     tops = itertools.chain([0.5, 1, 2, 4], itertools.repeat(8.0))
     for took_one, asked_one, top in zip(took, asked, tops, strict=False):
         now += took_one
-        pause = backoff.pause(now, at_least=asked_one)
+        pause = waits.pause("unsent", now, asked_one)
         if pause is None:
             assert now + max(asked_one, top) > 50.0 + budget
             return
@@ -66,18 +72,9 @@ def test_no_repeat_begins_after_the_budget(
 
 def test_the_service_may_ask_for_more_than_there_is() -> None:
     """Where `Retry-After` leads beyond the budget, there is no repeat."""
-    backoff = Backoff(0.0, budget=30.0, rng=random.Random(1))
-    assert backoff.pause(0.0, at_least=30.0) == 30.0
-    assert backoff.pause(0.0, at_least=30.1) is None
-
-
-def test_time_can_be_left_out_of_the_budget() -> None:
-    """What is left out moves the end of the budget."""
-    backoff = Backoff(0.0, budget=10.0, rng=random.Random(1))
-    assert backoff.pause(100.0) is None
-    backoff.extend(95.0)
-    assert backoff.pause(100.0, at_least=5.0) == 5.0
-    assert backoff.pause(100.0, at_least=5.1) is None
+    waits = policy(30.0)
+    assert waits.pause("unavailable", 0.0, 30.0) == 30.0
+    assert waits.pause("unavailable", 0.0, 30.1) is None
 
 
 @LIVELY
@@ -85,9 +82,7 @@ def test_time_can_be_left_out_of_the_budget() -> None:
 def test_seeds_replay(seed: int) -> None:
     """The same seed pauses the same, and the global source of chance is left alone."""
     state = random.getstate()
-    first, second = (
-        pauses(Backoff(0.0, budget=60.0, rng=random.Random(seed)), 0.0) for _ in range(2)
-    )
+    first, second = (pauses(policy(60.0, random.Random(seed)), 0.0) for _ in range(2))
     assert first == second
     assert len(set(first)) == len(first) > 7
     assert random.getstate() == state
@@ -96,7 +91,7 @@ def test_seeds_replay(seed: int) -> None:
 def test_pauses_spread_evenly() -> None:
     """Pauses are drawn from all of zero to the top, so that a crowd disperses."""
     rng = random.Random(3)
-    firsts = [Backoff(0.0, budget=9.0, rng=rng).pause(0.0) for _ in range(1_000)]
+    firsts = [policy(9.0, rng).pause("unavailable", 0.0) for _ in range(1_000)]
     tenths = [sum(0.05 * i <= (one or 0.0) < 0.05 * (i + 1) for one in firsts) for i in range(10)]
     assert sum(tenths) == 1_000
     assert min(tenths) > 60
@@ -163,11 +158,11 @@ def test_time_takes_nothing_away() -> None:
 def test_pauses_spend_the_quota() -> None:
     """A repeat costs one retry of the client, and one that is out of budget costs none."""
     quota, rng = RetryQuota(0.0), random.Random(1)
-    assert Backoff(0.0, budget=1.0, rng=rng, quota=quota).pause(0.0, at_least=2.0) is None
+    assert policy(1.0, rng, quota).pause("unsent", 0.0, 2.0) is None
     for _ in range(10):
-        assert Backoff(0.0, budget=9.0, rng=rng, quota=quota).pause(0.0) is not None
-    assert Backoff(0.0, budget=9.0, rng=rng, quota=quota).pause(0.0) is None
-    assert Backoff(0.0, budget=9.0, rng=rng).pause(0.0) is not None
+        assert policy(9.0, rng, quota).pause("unsent", 0.0) is not None
+    assert policy(9.0, rng, quota).pause("unsent", 0.0) is None
+    assert policy(9.0, rng).pause("unsent", 0.0) is not None
 
 
 def test_429s_spend_no_quota() -> None:
@@ -212,9 +207,7 @@ def test_the_service_is_heard() -> None:
 def test_429s_are_waited_out_elsewhere() -> None:
     """A 429 is repeated as soon as the limiter lets it go, until patience with 429s ends."""
     waits = patience(throttled=300.0)
-    assert waits.ends_at == math.inf
     assert [waits.pause("throttled", now, 60.0) for now in (100.0, 200.0, 399.9)] == [0.0] * 3
-    assert waits.ends_at == 400.0
     assert waits.pause("throttled", 400.0, None) is None
 
 
@@ -223,9 +216,9 @@ def test_patience_with_429s_is_for_429s_in_a_row() -> None:
     waits = patience(throttled=300.0)
     waits.pause("throttled", 0.0, None)
     assert waits.pause("unavailable", 299.0, None) == 0.5
-    assert waits.ends_at == math.inf
     assert waits.pause("throttled", 300.0, None) == 0.0
-    assert waits.ends_at == 600.0
+    assert waits.pause("throttled", 599.9, None) == 0.0
+    assert waits.pause("throttled", 600.0, None) is None
 
 
 def test_429s_spend_nothing_of_the_budget() -> None:
@@ -241,13 +234,12 @@ def test_429s_spend_nothing_of_the_budget() -> None:
 
 
 def test_others_may_probe_meanwhile() -> None:
-    """Who waits for somebody else's probe waits to the end of the budget, 429s left out."""
+    """A submit waits for another one's probe to the end of the budget, 429s left out."""
     waits = patience(budget=10.0)
-    assert waits.until(100.0) == 110.0
-    assert waits.until(105.0) == 110.0
+    assert waits.refused(100.0) == 110.0
+    assert waits.refused(105.0) == 110.0
     waits.pause("throttled", 105.0, None)
-    assert waits.until(205.0) == 210.0
-    assert waits.ends_at == math.inf
+    assert waits.refused(205.0) == 210.0
     assert waits.pause("unavailable", 205.0, 5.0) == 5.0
     assert waits.pause("unavailable", 205.0, 5.1) is None
 
