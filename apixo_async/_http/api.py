@@ -60,7 +60,7 @@ class Api:
             began: When the wait began, on the loop's clock.
             patience: Seconds under 429s in a row that are waited for.
         """
-        since = self.limiter.closed_since(priority)
+        since = self.limiter.throttled_since(priority)
         if since is None:
             return asyncio.get_running_loop().time() + patience
         return max(since, began) + patience

@@ -1,4 +1,4 @@
-"""What one account may do now: slots, permits, the gates that 429s close, and whose turn it is."""
+"""What one account may do now: slots, permits, pauses after 429s, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from apixo_async._types import Limits
 
 LimitScope = Literal["submits", "everything"]
 
-#: Seconds between two steps of the requests' ceiling: a rate shows itself only in time.
+#: Seconds between two steps of the effective limit of requests: a rate shows only over time, where
+#: a task that exists proves its slot at once.
 _STEP_TIME: Final = 1.0
 
-#: Submits at once while no task is known to exist; each task that exists allows one more.
+#: Submits in flight while no task is known to exist; with more tasks, as many as exist. So an
+#: account that has few slots gets few 429s.
 _FIRST_SUBMITS: Final = 16
 
 
@@ -31,9 +33,9 @@ class Permit:
     Attributes:
         priority: The class of the request.
         taken_at: When it was granted.
-        known_tasks: How many tasks were known to exist then: what a 429 to a submit means is
-            read from that.
-        has_place: Whether the request has a place in front of the connection pool.
+        known_tasks: How many tasks were known to exist then: a 429 to a submit shows that the
+            service grants no more.
+        has_place: Whether it is one of the requests that may be in flight.
         is_reported: Whether its end was reported.
     """
 
@@ -45,11 +47,11 @@ class Permit:
 
 
 class Throttle(NamedTuple):
-    """What a 429 closes.
+    """What a 429 holds back.
 
     Attributes:
         scope: Submits only, or every request.
-        pause: Seconds until one probe may go; 0 where an earlier 429 has closed it already.
+        pause: Seconds until one probe may go; 0 where an earlier 429 holds it back already.
     """
 
     scope: LimitScope
@@ -57,7 +59,7 @@ class Throttle(NamedTuple):
 
 
 class Budget:
-    """The rules of a limiter together. Nothing waits here: each method is given the time.
+    """The rules of a limiter together (invariants 2 to 4), which wait for nothing.
 
     A submit is admitted only while known tasks plus submits in flight stay below the limit. When
     the limit drops, submits that already hold a slot wait as well, so that no request is sent
@@ -77,7 +79,7 @@ class Budget:
             limits.requests_per_minute, interval=_STEP_TIME
         )
         self.submits = RateMeter()
-        self.submits_under_way = 0
+        self.submits_in_flight = 0
         self._picker = FairPicker()
         self._submit_breaker = CircuitBreaker(rng)
         self._breaker = CircuitBreaker(rng)
@@ -101,52 +103,55 @@ class Budget:
         if self.permits.limit != self.effective_requests_limit.value:
             self.permits.resize(self.effective_requests_limit.value)
 
-    # --- who may go ----------------------------------------------------------------------
+    # --- which request goes next ---------------------------------------------------------
 
     @property
     def has_room(self) -> bool:
-        """Whether a submit may go, as far as tasks are concerned.
-
-        Fewer than the ceiling exist or are under way; and no more are under way at once than are
-        known to exist, or a few: so an account with few slots meets few submits in vain.
-        """
-        slots, under_way = self.slots, self.submits_under_way
-        if under_way >= _FIRST_SUBMITS and under_way >= slots.confirmed:
+        """Whether the tasks leave room for a submit, as `Budget` and `_FIRST_SUBMITS` say."""
+        slots, in_flight = self.slots, self.submits_in_flight
+        if in_flight >= _FIRST_SUBMITS and in_flight >= slots.confirmed:
             return False
-        return slots.existing + under_way < slots.limit
-
-    def _make_room(self, now: float) -> bool:
-        if self.has_room:
-            return True
-        self._full_at = now
-        self._press_tasks(now)
-        return self.has_room
-
-    def _press_tasks(self, now: float) -> None:
-        known = self.slots.confirmed
-        if known >= self.slots.limit and self.effective_tasks_limit.pressed(now, known):
-            self._apply()
+        return slots.existing + in_flight < slots.limit
 
     def try_slot(self, now: float) -> bool:
-        """Take a slot for somebody who waits for one, if there is one."""
+        """Take a slot for a submit that waits for one, if there is one."""
         if self.slots.try_take():
             return True
-        self._press_tasks(now)
+        self._raise_tasks(now)
         return self.slots.try_take()
+
+    def make_room(self, now: float, *, submits_wait: bool) -> None:
+        """Raise the effective limit of tasks by a step if submits wait for nothing but that."""
+        if submits_wait and self._breaker.ready_at(now) <= now and not self.has_room:
+            self._full_at = now
+            self._raise_tasks(now)
+
+    def _raise_tasks(self, now: float) -> None:
+        known = self.slots.confirmed
+        if known >= self.slots.limit and self.effective_tasks_limit.step_up(now, known):
+            self._apply()
 
     def next_class(self, now: float, waiting: Mapping[Priority, bool]) -> Priority | None:
         """Return which of the classes that wait is to get a permit now, or None."""
-        self._is_short = False
-        if self._breaker.ready_at(now) > now:
-            return None
-        submit, asked, scheduled = waiting.values()
-        submit = submit and self._make_room(now) and self._submit_breaker.ready_at(now) <= now
-        if not (submit or asked or scheduled):
-            return None
-        if self.permits.ready_at(now) > now:
-            self._is_short = True
+        submit, asked, scheduled = self._ready(now, waiting)
+        if not (submit or asked or scheduled) or self.permits.ready_at(now) > now:
             return None
         return self._picker.choose(submit=submit, asked=asked, scheduled=scheduled)
+
+    def _ready(self, now: float, waiting: Mapping[Priority, bool]) -> tuple[bool, bool, bool]:
+        """Return which classes wait for a permit and for nothing else."""
+        if self._breaker.ready_at(now) > now:
+            return False, False, False
+        submit, asked, scheduled = waiting.values()
+        submit = submit and self.has_room and self._submit_breaker.ready_at(now) <= now
+        return submit, asked, scheduled
+
+    def served(self, now: float, waiting: Mapping[Priority, bool]) -> None:
+        """Note which classes still wait after permits were handed out.
+
+        Where they wait for nothing but permits, the next answer raises the effective limit.
+        """
+        self._is_short = any(self._ready(now, waiting)) and self.permits.ready_at(now) > now
 
     @property
     def is_polls_turn(self) -> bool:
@@ -154,13 +159,13 @@ class Budget:
         return self._picker.is_polls_turn
 
     def wake_at(self, now: float, *, slots: int, submits: int, polls: int) -> float:
-        """Return when those who wait are to be served next, if nothing happens before.
+        """Return when to serve waiters next if nothing happens before.
 
         Args:
             now: The time.
-            slots: How many wait for slots.
-            submits: How many wait for permits to submit.
-            polls: How many wait for permits to poll.
+            slots: How many submits wait for a slot.
+            submits: How many submits wait for a permit.
+            polls: How many polls wait for a permit.
         """
         has_room = self.has_room
         waits_for_slot = slots or (submits and not has_room)
@@ -182,11 +187,11 @@ class Budget:
         if priority is Priority.SUBMIT:
             self._submit_breaker.passed(now)
             self.submits.count(now)
-            self.submits_under_way += 1
+            self.submits_in_flight += 1
         return Permit(priority, now, self.slots.confirmed)
 
-    def closed_since(self, priority: Priority) -> float | None:
-        """Return since when 429s, and not tasks that must end first, keep such requests back."""
+    def throttled_since(self, priority: Priority) -> float | None:
+        """Return since when 429s hold such requests back; None if nothing does, or only tasks."""
         since = [
             breaker.since for breaker in self._breakers_of(priority) if breaker.since is not None
         ]
@@ -194,6 +199,7 @@ class Budget:
             return None
         if priority is not Priority.SUBMIT:
             return since[0]
+        # Time in which submits waited for tasks to end is no time under 429s.
         return max(min(since), self._full_at) if self.has_room else None
 
     # --- how requests ended --------------------------------------------------------------
@@ -215,14 +221,14 @@ class Budget:
             retry_after: What the service asks for with a 429, in seconds.
 
         Returns:
-            Whether more requests may go now because of it; and what a 429 closes.
+            Whether more requests may go now because of it; and what a 429 holds back.
         """
         # With everything in flight, only the first stamp tells when there is room again.
         is_first_stamp = not self.permits.is_stamped
         self.permits.report(outcome, now)
         is_submit = permit.priority is Priority.SUBMIT
         had_room = self.has_room
-        self.submits_under_way -= is_submit
+        self.submits_in_flight -= is_submit
         match outcome:
             case PermitOutcome.ANSWERED:
                 more = self._answered(permit, now) or is_first_stamp
@@ -235,25 +241,27 @@ class Budget:
                 return True, None
 
     def _answered(self, permit: Permit, now: float) -> bool:
-        # A list and not a generator: the answer to a submit opens both breakers.
-        opened = [
+        # A list and not a generator: the answer to a submit closes both breakers.
+        closed = [
             breaker.answered(sent_at=permit.taken_at)
             for breaker in self._breakers_of(permit.priority)
         ]
-        if any(opened):
+        if any(closed):
+            # A burst of all that has waited would meet the next 429.
             self.permits.drain(now)
-        rises = self._is_short and self.effective_requests_limit.pressed(
+        rises = self._is_short and self.effective_requests_limit.step_up(
             now, self.permits.granted(now)
         )
         if rises:
             self._apply()
-        return rises or any(opened)
+        return rises or any(closed)
 
     def _throttled(self, permit: Permit, now: float, retry_after: float | None) -> Throttle:
         is_submit, sent_at = permit.priority is Priority.SUBMIT, permit.taken_at
         breaker = self._submit_breaker if is_submit else self._breaker
         pause = breaker.refused(now, sent_at=sent_at, retry_after=retry_after)
         if is_submit:
+            # It may have been the probe of both; of requests in general a 429 to it says nothing.
             self._breaker.lost(sent_at=sent_at)
         if breaker.since is not None:
             known = max(permit.known_tasks, self.slots.confirmed)
@@ -269,10 +277,11 @@ class Budget:
         return Throttle("submits" if is_submit else "everything", pause)
 
     def _breakers_of(self, priority: Priority) -> tuple[CircuitBreaker, ...]:
-        everything = (self._breaker,)
-        return (*everything, self._submit_breaker) if priority is Priority.SUBMIT else everything
+        if priority is Priority.SUBMIT:
+            return self._breaker, self._submit_breaker
+        return (self._breaker,)
 
     def rebind(self, now: float) -> None:
         """Go on with another event loop: what the former one left in flight may still arrive."""
         self.permits.rebind(now)
-        self.submits_under_way = 0
+        self.submits_in_flight = 0

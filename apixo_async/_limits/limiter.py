@@ -1,4 +1,4 @@
-"""Who waits for a slot or a permit, and in which order; one timer wakes them all."""
+"""The queues for slots and permits; one timer serves them all."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ __all__ = ["Limiter", "Permit", "PermitOutcome", "Slot"]
 
 
 class Slot:
-    """The right to have one task at the service. It is given back once; what follows does nothing.
+    """The right to have one task at the service (invariant 2), which is given back once.
+
+    After that its methods do nothing.
 
     Args:
-        limiter: Whose slot it is; None for one that was given back.
+        limiter: The limiter that counts it; None for a slot that was given back.
         confirmed: Whether its task is known to exist.
     """
 
@@ -40,14 +42,14 @@ class Slot:
         return self._limiter is not None
 
     def handed_on(self) -> Slot:
-        """Return this slot for another owner, whose task exists or may; this one holds nothing."""
+        """Return this slot for another owner; its task counts as one that exists."""
         self.confirm()
         slot = Slot(self._limiter, confirmed=self._confirmed)
         self._limiter = None
         return slot
 
     def confirm(self) -> None:
-        """Note that the task exists: what a 429 to a submit means is read from how many do."""
+        """Note that the task exists: as many as exist were granted when a 429 comes."""
         if self._limiter is not None and not self._confirmed:
             self._confirmed = True
             self._limiter._table.confirm()
@@ -67,7 +69,7 @@ class Slot:
             limiter._pump()
 
     def hold(self, seconds: float) -> None:
-        """Give the slot back `seconds` from now: whether its task exists cannot be known."""
+        """Give the slot back `seconds` from now, since its task may exist until then."""
         if self._limiter is not None:
             limiter, self._limiter = self._limiter, None
             until = asyncio.get_running_loop().time() + seconds
@@ -78,10 +80,9 @@ class Slot:
 class Limiter:
     """The slots and permits of one account, for every client that it is given to.
 
-    Requests in any 60 seconds and tasks at once stay within the limits exactly; waiters are
-    served in order, submits before polls, polls with a quarter of the permits to themselves.
-    Where the service grants less than the limits, as repeated 429s show, less is used, until it
-    grants more again.
+    Requests in any 60 seconds and tasks at once stay within the limits exactly. Waiters are served
+    in order, submits before polls, though polls that wait keep a quarter of the permits. Where the
+    service grants less than the limits, as repeated 429s show, less is used until it grants more.
 
     Args:
         limits: The limits of the account.
@@ -104,21 +105,21 @@ class Limiter:
         self._binding = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self.listeners: list[Callable[[EffectiveLimitLowered | EffectiveLimitRaised], None]] = []
-        self._told = (self.effective_slots_limit, self.effective_requests_limit)
+        self._reported = (self.effective_slots_limit, self.effective_requests_limit)
 
     @property
     def limits(self) -> Limits:
         """The configured limits; others may be set at any time.
 
-        Higher ones serve those who wait at once. Lower ones take nothing back: what was sent
-        counts, and nothing is added until there is room.
+        Higher limits serve waiters at once. Lower ones take nothing back: requests that were sent
+        and tasks that exist count, and none is added until there is room.
         """
         return self._budget.limits
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._budget.limits = _checked(limits)
-        self._told = (self.effective_slots_limit, self.effective_requests_limit)
+        self._reported = (self.effective_slots_limit, self.effective_requests_limit)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._woken)
 
@@ -155,11 +156,11 @@ class Limiter:
         """Let permits come evenly from here on, without a burst."""
         self._permits.drain(self._bound_loop().time())
 
-    def closed_since(self, priority: Priority) -> float | None:
-        """Return since when 429s keep such requests back, or None while nothing does."""
-        return self._budget.closed_since(priority)
+    def throttled_since(self, priority: Priority) -> float | None:
+        """Return since when 429s hold back requests of a class, or None while they do not."""
+        return self._budget.throttled_since(priority)
 
-    # --- how things stand ----------------------------------------------------------------
+    # --- statistics ----------------------------------------------------------------------
 
     @property
     def slots_used(self) -> int:
@@ -194,11 +195,11 @@ class Limiter:
 
     @property
     def requests_per_second(self) -> float:
-        """The rate that is allowed now: the lower one of the limit's and the ceiling's."""
+        """The rate that the effective limit allows."""
         return self._permits.rate
 
     def reserve(self, now: float) -> float:
-        """Return how many seconds of permits are in reserve: 0 when the next one is yet to come."""
+        """Return for how many seconds of the allowed rate permits are in reserve."""
         return self._permits.reserve(now) / self._permits.rate
 
     def submits_per_second(self, now: float) -> float:
@@ -210,13 +211,13 @@ class Limiter:
     def _bound_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            with self._binding:  # Loops of several threads may come at once.
+            with self._binding:  # Loops of several threads may get here at the same time.
                 if self._loop is not None and not self._loop.is_closed():
                     raise ConfigurationError(
                         "this limiter belongs to another event loop, which still runs: make one "
                         "limiter, with a part of the limits, for each loop"
                     )
-                # Whatever a former loop left in flight may still arrive; what waited there is gone.
+                # Requests that a former loop left in flight may still arrive; its waiters are gone.
                 self._budget.rebind(loop.time())
                 self._slot_queue = Waiters()
                 self._queues = {priority: Waiters() for priority in Priority}
@@ -231,19 +232,24 @@ class Limiter:
             self._slot_queue.hand(Slot(self))
         waiting = {priority: bool(queue) for priority, queue in queues.items()}
         polled = False
-        while (priority := budget.next_class(now, waiting)) is not None:
+        while True:
+            budget.make_room(now, submits_wait=waiting[Priority.SUBMIT])
+            priority = budget.next_class(now, waiting)
+            if priority is None:
+                break
             if priority is not Priority.SUBMIT:
                 polled = True
             elif polled and budget.is_polls_turn:
-                # Whoever sends polls asks for one after the other: it is given the time to ask
-                # for the next, which would find that submits have taken all.
+                # The poller asks for one permit after the other. Without a step of the loop in
+                # which it asks for the next one, submits would take the quarter of the polls.
                 loop.call_soon(self._woken)
                 break
             queue = queues[priority]
             queue.hand(budget.take(priority, now))
             waiting[priority] = bool(queue)
+        budget.served(now, waiting)
         self._arm(loop, now)
-        self._tell()
+        self._report_changes()
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         submits, asked, scheduled = self._queues.values()
@@ -253,7 +259,7 @@ class Limiter:
         )
         if self._timer is not None:
             if now < self._timer.when() <= wake:
-                return  # It wakes early enough, and arms itself anew.
+                return  # It fires early enough, and is set anew then.
             self._timer.cancel()
             self._timer = None
         if wake < math.inf:
@@ -266,26 +272,24 @@ class Limiter:
         try:
             self._pump()
         except Exception as exc:
-            # A defect here must not leave anybody waiting for ever.
+            # A defect here must not leave a waiter waiting for ever.
             self._slot_queue.fail(exc)
             for queue in self._queues.values():
                 queue.fail(exc)
             raise
 
-    def _tell(self) -> None:
-        tasks, requests = self._told
-        self._told = (self.effective_slots_limit, self.effective_requests_limit)
+    def _report_changes(self) -> None:
+        tasks, requests = self._reported
+        self._reported = (self.effective_slots_limit, self.effective_requests_limit)
         limits = self.limits
         for scope, before, limit, now in (
-            ("slots", tasks, limits.concurrent_tasks, self._told[0]),
-            ("requests", requests, limits.requests_per_minute, self._told[1]),
+            ("slots", tasks, limits.concurrent_tasks, self._reported[0]),
+            ("requests", requests, limits.requests_per_minute, self._reported[1]),
         ):
             if now != before:
                 record = EffectiveLimitLowered if now < before else EffectiveLimitRaised
                 for listener in tuple(self.listeners):
                     listener(record(scope, now, limit))
-
-    # --- how requests and tasks ended ----------------------------------------------------
 
     def report(
         self, permit: Permit, outcome: PermitOutcome, *, retry_after: float | None = None
@@ -298,18 +302,19 @@ class Limiter:
             retry_after: What the service asks for with a 429, in seconds.
 
         Returns:
-            What a 429 closes, and for how long; None for every other outcome.
+            What a 429 holds back, and for how long; None for every other outcome.
         """
         if permit.is_reported:
             return None
         permit.is_reported = True
         now = self._bound_loop().time()
         more, throttle = self._budget.report(permit, outcome, now, retry_after=retry_after)
-        # A stamp instead of a request in flight makes no room; where a timer runs, it serves.
+        # A request in the log of the window counts as one in flight does, so its answer alone
+        # makes no room: where a timer is set, that serves the next waiter.
         if more or self._timer is None:
             if permit.priority is Priority.SUBMIT and outcome is not PermitOutcome.UNUSED:
-                # Within this step of the loop its slot is confirmed or given back. Serving others
-                # before that would put another submit into the room of the task just made.
+                # Its caller confirms its slot or gives it back within this step of the loop. Before
+                # that, another submit would be admitted into the room of the task just created.
                 self._bound_loop().call_soon(self._woken)
             else:
                 self._pump()

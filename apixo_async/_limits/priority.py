@@ -1,7 +1,7 @@
 """Whose turn it is: submits before polls, though waiting polls keep a quarter of the permits.
 
-Of the polls, those that were asked for go first, though scheduled ones that wait keep a half: so
-callers of `refresh` or `balance`, however many, never keep a task's news back.
+Of the polls, those that callers asked for go first, though scheduled ones that wait keep a half:
+otherwise many callers of `refresh` or `balance` would delay the results of all tasks.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Priority(Enum):
     ASKED = "asked"
     SCHEDULED = "scheduled"
 
-    # Members are singletons; hashing their names would cost as much as a permit.
+    # Members are singletons; hashing their names would take as long as a whole permit.
     __hash__ = object.__hash__
 
 
-#: Out of so many permits in a row, one is for a poll if any waits.
+#: Of as many permits in a row, one is for a poll if any waits (invariant 3).
 _TURN: Final = 4
 
 
@@ -35,7 +35,7 @@ class FairPicker:
 
     @property
     def is_polls_turn(self) -> bool:
-        """Whether so many submits went in a row that a poll is next, if one waits."""
+        """Whether a poll is next if one waits, after three submits in a row."""
         return self._submits_in_a_row >= _TURN - 1
 
     def choose(self, *, submit: bool, asked: bool, scheduled: bool) -> Priority | None:
@@ -73,7 +73,7 @@ class RateMeter:
         self._at = now
 
     def per_second(self, now: float) -> float:
-        """Return how often it happened a second, of late."""
+        """Return how often it happened a second recently."""
         return self._faded(now) / self._memory
 
     def _faded(self, now: float) -> float:

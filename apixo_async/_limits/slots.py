@@ -1,4 +1,4 @@
-"""Which task may be submitted now: a slot belongs to the remote task, not to its waiters."""
+"""The count of tasks at the service: a slot belongs to the remote task, not to its waiters."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import TypeAlias
 
-#: When it ends, an order among those that end together, and whose it is.
+#: When it ends, a number that orders holds which end together, and the task, if it is known.
 _Hold: TypeAlias = tuple[float, int, Hashable | None]
 
 
 class SlotTable:
-    """The count of tasks that the service works on, as far as this client knows.
+    """The tasks that the service works on, as far as the clients of one limiter know.
 
-    A slot that has its task's name counts once, whichever clients had it: what one of them holds
-    for a task is given back when another one takes that task up, or knows that it is over.
+    A hold is a slot that was kept for a time because its task may still exist. A task whose id is
+    known has one slot, however many clients know it: a hold for it ends when another client takes
+    that task up, or sees that it is over.
 
     Args:
         limit: Tasks at once, at least 1; it may be changed at any time.
 
     Attributes:
-        used: Slots that were handed out and not given back.
-        confirmed: Those of them whose task is known to exist.
+        used: Slots that are taken.
+        confirmed: Those of them whose task is known to exist, without holds.
     """
 
     def __init__(self, limit: int) -> None:
@@ -38,7 +39,7 @@ class SlotTable:
 
     @property
     def existing(self) -> int:
-        """Tasks that exist, or may exist because nobody can know."""
+        """Tasks that exist, and those of uncertain submits, which may exist."""
         return self.confirmed + len(self._holds)
 
     def try_take(self) -> bool:
@@ -58,12 +59,17 @@ class SlotTable:
         self.confirmed += 1
 
     def name(self, task: Hashable) -> bool:
-        """Note whose slot one is that was taken; return True if that gave another one back."""
+        """Note the task of a taken slot; return True if that ended a hold for the same task."""
         self._named[task] += 1
         return self._end_hold(task)
 
     def release(self, *, confirmed: bool = False, task: Hashable | None = None) -> None:
-        """Give a slot back; say whether its task was known to exist, and its name if it has one."""
+        """Give a slot back.
+
+        Args:
+            confirmed: Whether its task was known to exist.
+            task: The task that was passed to `name`, if any.
+        """
         self.used -= 1
         self.confirmed -= confirmed
         if task is not None:
@@ -71,7 +77,7 @@ class SlotTable:
             self._end_hold(task)
 
     def hold(self, until: float, *, confirmed: bool = False, task: Hashable | None = None) -> None:
-        """Keep a taken slot until a time: that of a task which may or may not exist."""
+        """Keep a taken slot until a time, as its task may exist; arguments as of `release`."""
         self.confirmed -= confirmed
         hold = until, next(self._order), task
         if task is not None:
@@ -98,11 +104,11 @@ class SlotTable:
         return True
 
     def expire(self, now: float) -> None:
-        """Give back the slots whose hold is over."""
+        """Give back the slots whose hold has ended."""
         while self._holds and self._holds[0][0] <= now:
             self._held.pop(heapq.heappop(self._holds)[2], None)
             self.used -= 1
 
     def next_expiry(self) -> float:
-        """Return when the next hold is over, or infinity."""
+        """Return when the next hold ends, or infinity."""
         return self._holds[0][0] if self._holds else math.inf

@@ -1,9 +1,8 @@
-"""Which request may go now: an exact log of one window, paced beyond a burst.
+"""When a request may go: an exact log of one window, paced beyond a burst (invariant 3).
 
-A permit is stamped when its *answer* arrives: an upper bound of the moment at which the server
-counted it. So no window on the server's clock holds more answered requests than the limit,
-whatever the latency does. A request that ended without an answer may still arrive later; it is
-stamped at its end plus a margin.
+A permit is stamped when its *answer* arrives, which is no earlier than the server counted it. So no
+window on the server's clock holds more answered requests than the limit, whatever the latency does.
+A request that ended without an answer may arrive later; it is stamped at its end plus a margin.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from typing import Final
 
 from apixo_async._catalog import WINDOW
 
-#: Added to the window against drift between the two clocks; 0.02 s in 60 s is 333 ppm.
+#: Seconds added to the window against drift between the two clocks; 0.02 s in 60 s is 333 ppm.
 SLACK: Final = 0.02
 
-#: How long after its end an unanswered request may still reach the server.
+#: Seconds after its end in which an unanswered request may still reach the server.
 MARGIN: Final = 5.0
 
 #: The part of the limit that may go at once; beyond it, permits come evenly.
 BURST: Final = 0.1
 
-
-#: Seconds of permits that go together where many wait: one timer for a handful, and not for each.
+#: Seconds of permits that are handed out together where many requests wait: one timer for several,
+#: instead of one for each.
 TICK: Final = 0.05
 
 
 class PermitOutcome(Enum):
     """How the request of a permit ended.
 
-    ANSWERED: by anything but a 429. THROTTLED: by a 429; whether the service counts such a
-    request is documented nowhere, so it counts here. UNANSWERED: without an answer; it may still
-    arrive. UNUSED: it was never sent.
+    ANSWERED: by anything but a 429. THROTTLED: by a 429; no document says whether the service
+    counts such a request, so it counts here. UNANSWERED: without an answer; it may still arrive.
+    UNUSED: it was never sent.
     """
 
     ANSWERED = "answered"
@@ -57,7 +56,8 @@ class SlidingWindow:
         self.in_flight = 0
         self._length = window
         self._window = window + SLACK
-        # Three logs, each in the order of its stamps.
+        # Three logs, because stamps of unanswered requests lie in the future: so each log is in the
+        # order of its stamps. Throttled ones are no evidence of what the service grants.
         self._answered: deque[float] = deque()
         self._unanswered: deque[float] = deque()
         self._throttled: deque[float] = deque()
@@ -67,7 +67,7 @@ class SlidingWindow:
         self.resize(limit)
 
     def resize(self, limit: int) -> None:
-        """Go on with another limit; what was sent already counts against it."""
+        """Change the limit; requests that were sent count against the new one as well."""
         self.limit = limit
         self.rate = limit / self._length
         self._burst = max(1.0, limit * BURST)
@@ -80,7 +80,7 @@ class SlidingWindow:
 
     @property
     def is_stamped(self) -> bool:
-        """Whether a stamp is left whose age makes room one day."""
+        """Whether a stamp is left that makes room when it leaves the window."""
         return any(self._logs)
 
     def granted(self, now: float) -> int:
@@ -96,7 +96,7 @@ class SlidingWindow:
     def ready_at(self, now: float) -> float:
         """Return when a permit may be taken: `now`, a later time, or infinity.
 
-        Infinity means that only the end of a request in flight can tell.
+        Infinity means that it depends on when the requests in flight end.
         """
         if self.used(now) >= self.limit:
             return self._first_expiry()
@@ -107,11 +107,11 @@ class SlidingWindow:
         return now + (1 - self._tokens) / self.rate
 
     def worth_waking_at(self, now: float, waiting: int) -> float:
-        """Return when to serve those who wait: as `ready_at`, or a moment later but more of them.
+        """Return when to serve waiters: as `ready_at`, or up to `TICK` later to serve several.
 
         Args:
             now: The time.
-            waiting: How many wait, at least 1.
+            waiting: The number of waiters, at least 1.
         """
         if waiting == 1 or self.rate * TICK < 2:
             return self.ready_at(now)
@@ -145,10 +145,10 @@ class SlidingWindow:
         self._tokens = min(self._tokens, 1.0)
 
     def rebind(self, now: float) -> None:
-        """Go on with another event loop; what the former one left in flight may still arrive.
+        """Go on with another event loop; requests that the former one left may still arrive.
 
-        The clock of event loops is the system's monotonic one, so stamps stay valid. Only a
-        clock that went backwards, a virtual one, makes them meaningless.
+        All event loops read the system's monotonic clock, so stamps stay valid. Only where the
+        clock went backwards, as that of another virtual loop may, they mean nothing.
         """
         if now < self._filled_at:
             for stamps in self._logs:
@@ -159,7 +159,7 @@ class SlidingWindow:
 
     def _expire(self, now: float) -> None:
         if now == self._expired_at:
-            return  # A stamp of this instant is not old; many are served in one instant.
+            return  # No stamp grows old within an instant, in which many permits are handed out.
         self._expired_at = now
         for stamps in self._logs:
             while stamps and stamps[0] + self._window <= now:

@@ -38,7 +38,7 @@ class Outage:
     @property
     def is_on(self) -> bool:
         """Whether the service counts as down."""
-        return not self._breaker.is_open
+        return not self._breaker.is_closed
 
     def ready_at(self, now: float) -> float:
         """Return when a scheduled poll may go: `now`, a later time, or infinity."""
@@ -51,7 +51,7 @@ class Outage:
     def failed(self, now: float, *, sent_at: float) -> bool:
         """Note a poll that told nothing; say whether with it the outage begins."""
         self._failures += 1
-        begins = self._breaker.is_open
+        begins = self._breaker.is_closed
         # While it lasts each probe counts, even after a late answer to an older poll.
         if begins and self._failures < FAILURES:
             return False

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._limits.adaptive import FIRST_BELIEF, MEMORY, AdaptiveLimit
+from apixo_async._limits.adaptive import FIRST_REST, MEMORY, AdaptiveLimit
 
 
 def cut(limit: int = 1_000, *, use: int = 10, now: float = 100.0) -> AdaptiveLimit:
@@ -59,15 +59,15 @@ def test_a_wall_that_is_found_again(first: int, second: int, wait: float) -> Non
     ceiling = cut(use=first)
     assert ceiling.refused(110.0, use=second, episode=110.0, probed=True)
     assert ceiling.value == second
-    assert not ceiling.pressed(109.9 + wait, second)
-    assert ceiling.pressed(110.0 + wait, second)
+    assert not ceiling.step_up(109.9 + wait, second)
+    assert ceiling.step_up(110.0 + wait, second)
 
 
 def test_a_refusal_at_the_wall_says_nothing_new() -> None:
     """Where all of the wall is in use, a refused probe neither cuts nor prolongs the belief."""
     ceiling = cut(use=10)
     assert not ceiling.refused(110.0, use=10, episode=110.0, probed=True)
-    assert ceiling.pressed(100.0 + FIRST_BELIEF, 10)
+    assert ceiling.step_up(100.0 + FIRST_REST, 10)
 
 
 def test_one_cut_an_episode() -> None:
@@ -94,17 +94,17 @@ def test_a_cut_never_raises() -> None:
 def test_a_wall_is_believed_for_a_while() -> None:
     """After a cut the ceiling stays for 15 s, then one step is tried under pressure."""
     ceiling = cut(use=10)
-    assert not ceiling.pressed(100.0 + FIRST_BELIEF - 0.1, 10)
-    assert ceiling.pressed(100.0 + FIRST_BELIEF, 10)
+    assert not ceiling.step_up(100.0 + FIRST_REST - 0.1, 10)
+    assert ceiling.step_up(100.0 + FIRST_REST, 10)
     assert ceiling.value == 11
-    assert ceiling.pressed(500.0, 10) is False  # Nothing is known of the try yet.
+    assert ceiling.step_up(500.0, 10) is False  # Nothing is known of the try yet.
 
 
 def test_a_failed_try_goes_back_and_waits_twice_as_long() -> None:
     """One 429 ends a try, and each wall that stands is believed for twice as long, up to 300 s."""
     ceiling, now, waits = cut(use=10), 100.0, list[float]()
     for _ in range(7):
-        tried = next(now + t for t in range(1_000) if ceiling.pressed(now + t, 10))
+        tried = next(now + t for t in range(1_000) if ceiling.step_up(now + t, 10))
         waits.append(tried - now)
         now = tried + 0.5
         assert ceiling.refused(now, use=9, episode=now, probed=False, pause=1.0)
@@ -115,16 +115,16 @@ def test_a_failed_try_goes_back_and_waits_twice_as_long() -> None:
 def test_a_dear_try_is_not_soon_repeated() -> None:
     """Where a try costs a pause of 60 s, the next one comes 20 minutes later."""
     ceiling = cut(use=10)
-    assert ceiling.pressed(200.0, 10)
+    assert ceiling.step_up(200.0, 10)
     ceiling.refused(200.0, use=10, episode=200.0, probed=False, pause=60.0)
-    assert not ceiling.pressed(200.0 + 1_199, 10)
-    assert ceiling.pressed(200.0 + 1_200, 10)
+    assert not ceiling.step_up(200.0 + 1_199, 10)
+    assert ceiling.step_up(200.0 + 1_200, 10)
 
 
 def test_a_wall_that_is_gone() -> None:
     """Once more than the wall is in use, the ceiling rises by eighths to the limit."""
-    ceiling, now, values = cut(100, use=10), 100.0 + FIRST_BELIEF, list[int]()
-    while ceiling.pressed(now, ceiling.value):
+    ceiling, now, values = cut(100, use=10), 100.0 + FIRST_REST, list[int]()
+    while ceiling.step_up(now, ceiling.value):
         values.append(ceiling.value)
     assert values[:8] == [11, 12, 13, 14, 15, 16, 18, 20]
     assert values[-1] == 100
@@ -136,9 +136,9 @@ def test_steps_take_their_time() -> None:
     """Where use does not prove a step at once, steps are as far apart as was said."""
     ceiling = AdaptiveLimit(1_000, interval=1.0)
     ceiling.refused(100.0, use=10, episode=100.0, probed=True)
-    assert ceiling.pressed(115.0, 10)
-    assert not ceiling.pressed(115.9, 11)
-    assert ceiling.pressed(116.0, 11)
+    assert ceiling.step_up(115.0, 10)
+    assert not ceiling.step_up(115.9, 11)
+    assert ceiling.step_up(116.0, 11)
 
 
 def test_other_limits() -> None:
@@ -172,7 +172,7 @@ def test_always_within_bounds_and_back_in_the_end(
         if step == "limit":
             ceiling.resize(use + 1)
         elif step == "press":
-            assert ceiling.pressed(now, use) is (ceiling.value > before)
+            assert ceiling.step_up(now, use) is (ceiling.value > before)
         else:
             probed = step == "probe"
             lowered = ceiling.refused(now, use=use, episode=episode, probed=probed, pause=gap)
@@ -180,5 +180,5 @@ def test_always_within_bounds_and_back_in_the_end(
         assert 1 <= ceiling.value <= ceiling.limit
     for _ in range(100):
         now += 20 * 90.0
-        ceiling.pressed(now, ceiling.value)
+        ceiling.step_up(now, ceiling.value)
     assert ceiling.value == ceiling.limit

@@ -28,31 +28,31 @@ def test_an_open_gate() -> None:
     """Through an open gate everything passes, and answers change nothing."""
     throttle = gate()
     for now in (0.0, 1.0):
-        throttle.passed(throttle.opens_at)
+        throttle.passed(throttle.probe_at)
         assert throttle.ready_at(now) == now
         assert throttle.answered(sent_at=now) is False
         throttle.lost(sent_at=now)
-        assert throttle.is_open
+        assert throttle.is_closed
 
 
 def test_a_429_closes_until_a_probe() -> None:
     """Nothing passes until the pause is over, then one probe, and nothing beside it."""
     throttle = closed(retry_after=5.0)
-    assert (throttle.is_open, throttle.opens_at) == (False, 105.0)
+    assert (throttle.is_closed, throttle.probe_at) == (False, 105.0)
     assert [throttle.ready_at(now) for now in (100.0, 104.9, 105.0, 110.0)] == [
         *(105.0, 105.0),
         *(105.0, 110.0),
     ]
-    throttle.passed(throttle.opens_at)
+    throttle.passed(throttle.probe_at)
     assert throttle.ready_at(110.0) == throttle.ready_at(1e9) == math.inf
 
 
 def test_the_answer_to_the_probe_opens() -> None:
     """An answer that is no 429 opens the gate, and says so once."""
     throttle = closed()
-    throttle.passed(throttle.opens_at)
+    throttle.passed(throttle.probe_at)
     assert throttle.answered(sent_at=105.0) is True
-    assert (throttle.is_open, throttle.ready_at(106.0)) == (True, 106.0)
+    assert (throttle.is_closed, throttle.ready_at(106.0)) == (True, 106.0)
     assert throttle.answered(sent_at=106.0) is False
 
 
@@ -60,7 +60,7 @@ def test_an_older_answer_does_not_open() -> None:
     """Good answers to requests from before the 429 say nothing of now."""
     throttle = closed()
     assert throttle.answered(sent_at=99.5) is False
-    throttle.passed(throttle.opens_at)
+    throttle.passed(throttle.probe_at)
     assert throttle.answered(sent_at=104.9) is False
     assert throttle.ready_at(106.0) == math.inf
 
@@ -68,11 +68,11 @@ def test_an_older_answer_does_not_open() -> None:
 def test_a_lost_probe_lets_another_one_pass() -> None:
     """A probe without an answer tells nothing: the next request is the probe."""
     throttle = closed()
-    throttle.passed(throttle.opens_at)
+    throttle.passed(throttle.probe_at)
     throttle.lost(sent_at=99.0)
     assert throttle.ready_at(106.0) == math.inf
     throttle.lost(sent_at=105.0)
-    assert (throttle.is_open, throttle.ready_at(106.0)) == (False, 106.0)
+    assert (throttle.is_closed, throttle.ready_at(106.0)) == (False, 106.0)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_without_a_word_pauses_grow(retry_after: float | None) -> None:
         pause = throttle.refused(now, sent_at=now - 0.1, retry_after=retry_after)
         grown = FIRST_PAUSE * 2**count
         assert 0.8 * min(grown, 60.0) <= pause <= min(1.2 * grown, 60.0)
-        assert throttle.opens_at == now + pause
+        assert throttle.probe_at == now + pause
         now = throttle.ready_at(now) + 0.1
-        throttle.passed(throttle.opens_at)
+        throttle.passed(throttle.probe_at)
 
 
 def test_growth_begins_anew() -> None:
@@ -102,8 +102,8 @@ def test_growth_begins_anew() -> None:
     throttle, now = gate(), 100.0
     for _ in range(5):
         throttle.refused(now, sent_at=now, retry_after=None)
-        now = throttle.opens_at
-        throttle.passed(throttle.opens_at)
+        now = throttle.probe_at
+        throttle.passed(throttle.probe_at)
     assert throttle.answered(sent_at=now)
     assert throttle.refused(now + 1, sent_at=now + 0.5, retry_after=None) <= 1.2
 
@@ -129,8 +129,8 @@ def test_many_429s_in_flight_are_one_episode() -> None:
         throttle.refused(100.0 + i / 10_000, sent_at=99.5, retry_after=None) for i in range(999)
     ]
     assert set(late) == {0.0}
-    assert throttle.opens_at <= 101.2
-    throttle.passed(throttle.opens_at)
+    assert throttle.probe_at <= 101.2
+    throttle.passed(throttle.probe_at)
     assert throttle.refused(102.0, sent_at=101.3, retry_after=None) <= 2.4
 
 
@@ -139,9 +139,9 @@ def test_a_429_in_flight_may_ask_for_more() -> None:
     throttle = closed(retry_after=5.0)
     for asked in (2.0, 4.0):
         assert throttle.refused(101.0, sent_at=99.0, retry_after=asked) == 0.0
-        assert throttle.opens_at == 105.0
+        assert throttle.probe_at == 105.0
     assert throttle.refused(101.0, sent_at=99.0, retry_after=10.0) == 10.0
-    assert throttle.opens_at == 111.0
+    assert throttle.probe_at == 111.0
     assert throttle.refused(102.0, sent_at=99.0, retry_after=1e9) == 60.0
 
 
@@ -149,25 +149,25 @@ def test_a_429_in_flight_may_ask_for_more() -> None:
 def test_a_429_from_before_while_the_probe_is_out(retry_after: float | None) -> None:
     """A late 429 changes nothing for the probe that is out: its own answer decides."""
     throttle = closed(retry_after=1.0)
-    throttle.passed(throttle.opens_at)  # At 101.
+    throttle.passed(throttle.probe_at)  # At 101.
     assert throttle.refused(101.5, sent_at=99.0, retry_after=retry_after) == 0.0
     assert throttle.answered(sent_at=101.0) is True
-    assert throttle.is_open
+    assert throttle.is_closed
 
 
 def test_a_429_from_before_after_all_is_open() -> None:
     """A late 429 of an episode that is over does not close the gate again."""
     throttle = closed()
-    throttle.passed(throttle.opens_at)
+    throttle.passed(throttle.probe_at)
     throttle.answered(sent_at=105.0)
     assert throttle.refused(107.0, sent_at=99.0, retry_after=30.0) == 0.0
-    assert throttle.is_open
+    assert throttle.is_closed
 
 
 def test_a_new_episode() -> None:
     """A 429 to a request sent after the gate opened closes it again."""
     throttle = closed()
-    throttle.passed(throttle.opens_at)
+    throttle.passed(throttle.probe_at)
     throttle.answered(sent_at=105.0)
     assert throttle.refused(107.0, sent_at=106.0, retry_after=3.0) == 3.0
     assert throttle.ready_at(107.0) == 110.0
@@ -195,11 +195,11 @@ def test_refused_probes_are_counted() -> None:
     throttle.refused(101.0, sent_at=99.5, retry_after=8.0)
     assert throttle.refused_probes == 0
     for probes in (1, 2):
-        now = throttle.opens_at
+        now = throttle.probe_at
         throttle.passed(now)
         throttle.refused(now + 1, sent_at=now, retry_after=5.0)
         assert throttle.refused_probes == probes
-    now = throttle.opens_at
+    now = throttle.probe_at
     throttle.passed(now)
     throttle.answered(sent_at=now)
     assert throttle.refused_probes == 0
@@ -241,21 +241,21 @@ def test_the_gate_never_sticks(seed: int, steps: list[tuple[str, float, float | 
     for step, part, retry_after in steps:
         now += part
         if step == "wait":
-            now = max(now, throttle.opens_at)
+            now = max(now, throttle.probe_at)
         elif step == "send":
             ready = throttle.ready_at(now)
             assert ready >= now
             if ready > now:
                 continue
-            if not throttle.is_open:
+            if not throttle.is_closed:
                 assert probe is None
-                assert now >= throttle.opens_at
+                assert now >= throttle.probe_at
                 probe = now
             throttle.passed(now)
             in_flight.append(now)
         elif in_flight:
             sent_at = in_flight.pop(int(part * (len(in_flight) - 1)))
-            was_open = throttle.is_open
+            was_open = throttle.is_closed
             if step == "429":
                 pause = throttle.refused(now, sent_at=sent_at, retry_after=retry_after)
                 assert 0.0 <= pause <= LONGEST_PAUSE + 1e-9
@@ -264,7 +264,7 @@ def test_the_gate_never_sticks(seed: int, steps: list[tuple[str, float, float | 
                 assert opened is (not was_open and sent_at == probe)
             else:
                 throttle.lost(sent_at=sent_at)
-                assert throttle.is_open is was_open
+                assert throttle.is_closed is was_open
             probe = None if sent_at == probe else probe
         waits = throttle.ready_at(now) - now
         assert (waits == math.inf) is (probe is not None)

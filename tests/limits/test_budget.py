@@ -57,15 +57,17 @@ class Account:
         budget.slots.expire(self.now)
         while True:
             flags = {priority: count > 0 for priority, count in self.waiting.items()}
+            budget.make_room(self.now, submits_wait=flags[SUBMIT])
             priority = budget.next_class(self.now, flags)
             if priority is None:
+                budget.served(self.now, flags)
                 return
             assert flags[priority]
             polls_wait = flags[ASKED] or flags[SCHEDULED]
             self.passed_over = self.passed_over + 1 if priority is SUBMIT and polls_wait else 0
             assert self.passed_over <= 3, "waiting polls keep a quarter"
             if priority is SUBMIT:
-                assert budget.slots.existing + budget.submits_under_way < budget.slots.limit
+                assert budget.slots.existing + budget.submits_in_flight < budget.slots.limit
             permit = budget.take(priority, self.now)
             self.waiting[priority] -= 1
             self.flying.append(Request(permit, budget.effective_requests_limit.value))
@@ -86,7 +88,7 @@ class Account:
         """Counts agree, and ceilings stay within their bounds."""
         budget = self.budget
         assert budget.permits.in_flight == len(self.flying)
-        assert budget.submits_under_way == sum(r.priority is SUBMIT for r in self.flying)
+        assert budget.submits_in_flight == sum(r.priority is SUBMIT for r in self.flying)
         assert 1 <= budget.effective_tasks_limit.value <= budget.limits.concurrent_tasks
         assert 1 <= budget.effective_requests_limit.value <= budget.limits.requests_per_minute
 
@@ -238,9 +240,12 @@ def let_go(budget: Budget, now: float, priority: Priority, most: int = 10_000) -
     """Let requests of a class go, as many as may."""
     for count in range(most):
         waiting = dict.fromkeys(Priority, False) | {priority: True}
+        budget.make_room(now, submits_wait=waiting[SUBMIT])
         if budget.next_class(now, waiting) is None:
+            budget.served(now, waiting)
             return count
         budget.take(priority, now)
+    budget.served(now, dict.fromkeys(Priority, False))
     return most
 
 
@@ -285,13 +290,13 @@ def test_waiting_for_a_slot_is_no_time_under_429() -> None:
     """While tasks must end first, it is not 429s that keep submits back."""
     budget = account_with(10)
     refuse(budget, 100.0, SUBMIT, known=10)
-    assert budget.closed_since(SUBMIT) == 100.0
-    assert budget.closed_since(SCHEDULED) is None
+    assert budget.throttled_since(SUBMIT) == 100.0
+    assert budget.throttled_since(SCHEDULED) is None
     refuse(budget, 102.0, SUBMIT, known=10)
-    assert budget.closed_since(SUBMIT) is None
+    assert budget.throttled_since(SUBMIT) is None
     let_go(budget, 500.0, SUBMIT)
     budget.slots.release(confirmed=True)
-    assert budget.closed_since(SUBMIT) == 500.0
+    assert budget.throttled_since(SUBMIT) == 500.0
 
 
 def test_refused_polls_lower_the_rate() -> None:
@@ -366,5 +371,5 @@ def test_another_loop() -> None:
     budget = account_with(0)
     assert let_go(budget, 100.0, SUBMIT) == 16
     budget.rebind(101.0)
-    assert (budget.submits_under_way, budget.permits.in_flight) == (0, 0)
+    assert (budget.submits_in_flight, budget.permits.in_flight) == (0, 0)
     assert budget.permits.used(101.0) == 16

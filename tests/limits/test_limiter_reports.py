@@ -29,7 +29,7 @@ async def test_a_permit_ends_once(first: PermitOutcome) -> None:
         assert limiter.report(permit, later) is None
     assert limiter.requests_used(now()) == (0 if first is PermitOutcome.UNUSED else 1)
     assert limiter._permits.in_flight == 0
-    assert limiter._budget.submits_under_way == 0
+    assert limiter._budget.submits_in_flight == 0
 
 
 async def test_a_permit_knows_the_tasks_of_its_moment() -> None:

@@ -140,15 +140,15 @@ class ThrottleMachine(RuleBasedStateMachine):
     def refuse(self, pick: int, retry_after: float | None) -> None:
         sent = self.flying.pop(pick % len(self.flying))
         # What was sent before the probe that opened the gate tells of a time that is over.
-        is_old = self.gate.is_open and sent < self.gate.opens_at
+        is_old = self.gate.is_closed and sent < self.gate.probe_at
         pause = self.gate.refused(self.now, sent_at=sent, retry_after=retry_after)
         assert 0.0 <= pause <= LONGEST_PAUSE
-        assert self.gate.is_open == is_old
+        assert self.gate.is_closed == is_old
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS)
     def answer(self, pick: int) -> None:
-        closed = not self.gate.is_open
+        closed = not self.gate.is_closed
         if self.gate.answered(sent_at=self.flying.pop(pick % len(self.flying))):
             assert closed
             assert self.gate.ready_at(self.now) == self.now
@@ -165,10 +165,10 @@ class ThrottleMachine(RuleBasedStateMachine):
     @invariant()
     def lets_somebody_through(self) -> None:
         ready = self.gate.ready_at(self.now)
-        if self.gate.is_open:
+        if self.gate.is_closed:
             assert ready == self.now
         elif ready == math.inf:
-            assert any(sent >= self.gate.opens_at for sent in self.flying)  # the probe
+            assert any(sent >= self.gate.probe_at for sent in self.flying)  # the probe
         else:
             assert ready <= self.now + LONGEST_PAUSE
 
