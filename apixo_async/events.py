@@ -47,14 +47,16 @@ class EffectiveLimitLowered(_EventRecord):
 
     Attributes:
         scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
-        ceiling: What is used from now on.
+        effective_limit: What is used from now on.
         limit: The configured limit.
     """
 
     level: ClassVar[int] = logging.WARNING
-    _line: ClassVar[str] = "repeated 429s: {0.ceiling} of {0.limit} {0.scope} are used from now on"
+    _line: ClassVar[str] = (
+        "repeated 429s: {0.effective_limit} of {0.limit} {0.scope} are used from now on"
+    )
     scope: str
-    ceiling: int
+    effective_limit: int
     limit: int
 
 
@@ -64,14 +66,14 @@ class EffectiveLimitRaised(_EventRecord):
 
     Attributes:
         scope: Of what: "slots" (tasks at once) or "requests" (in a minute).
-        ceiling: What is used from now on.
+        effective_limit: What is used from now on.
         limit: The configured limit.
     """
 
     level: ClassVar[int] = logging.DEBUG
-    _line: ClassVar[str] = "{0.ceiling} of {0.limit} {0.scope} are tried from now on"
+    _line: ClassVar[str] = "{0.effective_limit} of {0.limit} {0.scope} are tried from now on"
     scope: str
-    ceiling: int
+    effective_limit: int
     limit: int
 
 

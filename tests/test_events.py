@@ -167,5 +167,5 @@ def test_no_event_has_room_for_a_secret() -> None:
         *("base_url", "concurrent_tasks", "requests_per_minute", "unfinished"),
         *("model", "task_id", "state", "outcome", "scope", "reason"),
         *("waited", "again_in", "hold", "polls", "age", "pause", "after", "files"),
-        *("ceiling", "limit", "tasks"),
+        *("effective_limit", "limit", "tasks"),
     }

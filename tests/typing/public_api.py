@@ -367,7 +367,7 @@ def headline(event: Event) -> str:
         case LimitReached():
             return f"{event.scope} for {event.pause}"
         case EffectiveLimitLowered() | EffectiveLimitRaised():
-            return f"{event.scope}: {event.ceiling} of {event.limit}"
+            return f"{event.scope}: {event.effective_limit} of {event.limit}"
         case UncertainSubmitResolved() | CallbacksLost() | CallbacksRestored():
             return str(event)
         case ResultDownloaded():
