@@ -119,7 +119,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 if request.body is None:
                     await _fill(answer, self._opened().polling, request, url, bounds)
                 else:
-                    with _set(_sending, request.phase.mark):
+                    with _set(_sending, request.phase.begin_sending):
                         await _fill(answer, self._opened().submitting, request, url, bounds)
             except _FOREIGN as exc:
                 failure = _described(exc)

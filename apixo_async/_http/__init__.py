@@ -1,1 +1,1 @@
-"""Every byte to the API: what is sent, what an answer means, and what is sent again."""
+"""Every byte to the API: what is sent, what an answer means, and when a request is repeated."""

@@ -1,4 +1,4 @@
-"""Requests to the API: each with a permit and a place, which its answer gives back."""
+"""Requests to the API: each needs a permit and a place, and its end gives both back."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from apixo_async.events import LimitReached
 
 
 class Api:
-    """Send submits, polls and questions for the balance; results are fetched elsewhere.
+    """Send submits, polls and requests for the balance; downloads have a way of their own.
 
     Args:
         channel: Does the exchanges.
         limiter: Gives the permits.
-        concurrency: Stands in front of the connection pool.
-        report: Is told of every 429.
+        concurrency: Gives the places, of which there is one for each request in flight.
+        report: Gets an event for every 429 that makes a pause.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Api:
         self.throttled = 0
 
     async def admit(self, priority: Priority, *, with_place: bool = True) -> Permit:
-        """Wait for a permit and a place; both are given back by `get` or `post`."""
+        """Wait for a permit and a place; `get`, `post` and `dismiss` give both back."""
         permit = await self.limiter.permit(priority)
         if with_place:
             try:
@@ -53,12 +53,14 @@ class Api:
             permit.has_place = True
 
     def throttled_until(self, priority: Priority, began: float, patience: float) -> float:
-        """Return when a wait for a permit is over because of 429s; later while there are none.
+        """Return when a wait for a permit ends because of 429s (invariant 4).
+
+        While no 429 holds the request back, that is `patience` from now; ask again then.
 
         Args:
             priority: The class of the request.
             began: When the wait began, on the loop's clock.
-            patience: Seconds under 429s in a row that are waited for.
+            patience: Seconds of 429s in a row after which the wait ends.
         """
         since = self.limiter.throttled_since(priority)
         if since is None:
@@ -66,7 +68,7 @@ class Api:
         return max(since, began) + patience
 
     def dismiss(self, permit: Permit) -> None:
-        """Give back what `admit` gave, unless that was done already: nothing will be sent."""
+        """Give back what `admit` gave, if it is still held, because nothing will be sent."""
         self.limiter.report(permit, PermitOutcome.UNUSED)
         self._leave(permit, None)
 
@@ -101,7 +103,8 @@ class Api:
         try:
             self._account(permit, answer)
         except Exception:
-            # The answer may hold the id of a paid task: no defect of the counting loses it.
+            # The answer may hold the id of a paid task, which no defect of counting may lose
+            # (invariant 1).
             logger.exception("the answer to a submit could not be counted; the client goes on")
         return answer
 
@@ -116,6 +119,7 @@ class Api:
             self.limiter.report(permit, sent)
             raise
         except BaseException:
+            # A cancelled request may have reached the service, where it counts.
             self.limiter.report(permit, PermitOutcome.UNANSWERED)
             raise
         finally:
@@ -127,15 +131,14 @@ class Api:
             self.limiter.report(permit, PermitOutcome.ANSWERED)
             return
         self.throttled += 1
-        closed = self.limiter.report(
-            permit, PermitOutcome.THROTTLED, retry_after=answer.retry_after
-        )
-        if closed is not None and closed.pause:
-            self._report(LimitReached(*closed))
+        outcome, retry_after = PermitOutcome.THROTTLED, answer.retry_after
+        throttle = self.limiter.report(permit, outcome, retry_after=retry_after)
+        if throttle is not None and throttle.pause:
+            self._report(LimitReached(*throttle))
 
 
 def throttled_too_long(model: str | None, seconds: float) -> RateLimitError:
-    """Return the error of a request for which `seconds` of 429s in a row were waited."""
+    """Return the error of a request that 429s held back for `seconds`."""
     return RateLimitError(
         f"{model or 'the API'}: the service answered 429 for {seconds:.0f} s on end; lower "
         "`limits` to what the account has, or try again later",

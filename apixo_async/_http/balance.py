@@ -1,4 +1,4 @@
-"""Asking for the balance: one request, repeated inside one budget."""
+"""The balance of the key: one GET, repeated within a budget of time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from apixo_async._http.api import Api, throttled_too_long
 from apixo_async._http.channel import Unanswered
 from apixo_async._http.retry import Repeat, RetryPolicy, RetryQuota
 from apixo_async._http.verdicts import decisive_code, status_error
-from apixo_async._http.wire import Answer, as_envelope, read_balance, read_object
+from apixo_async._http.wire import as_envelope, read_balance, read_object
 from apixo_async._limits.priority import Priority
 from apixo_async._sync import Bound
 from apixo_async.errors import (
@@ -27,7 +27,7 @@ from apixo_async.errors import (
 
 _PATH: Final = "/apikeys/current-balance"
 
-#: Codes that another try cannot change.
+#: Codes that a repeat cannot change (RFC 9110, section 15.5), and the API's 402 for no credit.
 _FINAL: Final = frozenset({400, 401, 402, 403, 404, 422})
 
 
@@ -42,24 +42,20 @@ async def ask_balance(
     """
     loop = asyncio.get_running_loop()
     quota.earn(loop.time())
-    patience = RetryPolicy(
-        budget=timeouts.retry, throttled=timeouts.throttled, rng=rng, quota=quota
-    )
+    policy = RetryPolicy(budget=timeouts.retry, throttled=timeouts.throttled, rng=rng, quota=quota)
     while True:
         found = await _ask_once(api, timeouts.throttled)
         if isinstance(found, Decimal):
             return found
-        pause = patience.pause(_repeat(found), loop.time(), retry_after_of(found))
+        repeat: Repeat | None = "unavailable"
+        if isinstance(found, RateLimitError):
+            repeat = "throttled"
+        elif isinstance(found, APIStatusError) and _FINAL & {found.status, found.code}:
+            repeat = None
+        pause = policy.pause(repeat, loop.time(), retry_after_of(found))
         if pause is None:
             raise found
         await asyncio.sleep(pause)
-
-
-def _repeat(error: ApixoError) -> Repeat | None:
-    if isinstance(error, RateLimitError):
-        return "throttled"
-    final = isinstance(error, APIStatusError) and _FINAL & {error.status, error.code}
-    return None if final else "unavailable"
 
 
 async def _ask_once(api: Api, patience: float) -> Decimal | ApixoError:
@@ -76,10 +72,6 @@ async def _ask_once(api: Api, patience: float) -> Decimal | ApixoError:
             raise APIConnectionError(f"the balance was not asked for ({exc.reason})") from None
         cls = APITimeoutError if exc.timed_out else APIConnectionError
         return cls(f"the balance got no answer ({exc.reason}); try again later")
-    return _judged(answer)
-
-
-def _judged(answer: Answer) -> Decimal | ApixoError:
     found = read_object(answer.body, cut=answer.cut)
     envelope = as_envelope(found)
     if decisive_code(answer, envelope) >= 400:

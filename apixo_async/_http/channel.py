@@ -1,7 +1,7 @@
-"""The one seam to HTTP: an exchange with the API, and whether its request was ever sent.
+"""The only way to the API: an exchange over a transport, and whether its request was ever sent.
 
-Requests are handed to the transport itself and not to an `httpx2.AsyncClient`, so there are no
-cookies, no redirects and no log lines but ours, and the key lives in one request at a time.
+Requests are handed to the transport itself and not to an `httpx2.AsyncClient`. So there are no
+cookies, no redirects and no foreign log lines, and only a request in flight holds the key.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from apixo_async.errors import ConfigurationError
 
 _PROXY_SCHEMES: Final = ("http://", "https://", "socks5://", "socks5h://")
 
-#: These say at DEBUG what HTTP/2 packs: every header, and the key among them.
+#: These log at DEBUG what HTTP/2 compresses: every header, and the key among them (invariant 7).
 _LOGS_OF_HEADERS: Final = ("hpack.hpack", "hpack.table")
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered(Exception):
-    """An exchange ended without an answer. Never leaves the package.
+    """An exchange ended without an answer. It is caught within the package.
 
     Attributes:
         reason: What happened, in words that hold no key.
-        maybe_sent: False only where a transport that tells such things wrote no byte.
+        maybe_sent: False only where a transport that reports it wrote no byte (invariant 1).
         timed_out: Whether time ran out.
         untrusted: Whether the server's certificate is not trusted, which no repeat changes.
     """
@@ -60,7 +60,7 @@ class Channel:
     """Exchanges with the API through one transport.
 
     Args:
-        transport: Where requests go; not owned.
+        transport: Sends the requests; its owner closes it.
         base_url: Up to and including `/api/v1`.
         key: Sent in the header of each request, and to this origin only.
         timeouts: The bounds of each exchange.
@@ -87,7 +87,7 @@ class Channel:
             (b"Accept-Encoding", b"identity"),
             (b"User-Agent", user_agent.encode("ascii")),
         ]
-        self._believed = tells_phase(transport)
+        self._phase_aware = is_phase_aware(transport)
         self._exchange = exchange_over(transport, base_url, timeouts)
 
     async def get(self, path: str) -> Answer:
@@ -96,7 +96,7 @@ class Channel:
         Raises:
             Unanswered: No answer came.
         """
-        return await self._answered(path, None, Phase(believed=False))
+        return await self._answered(path, None, Phase(phase_aware=False))
 
     async def post(
         self, path: str, body: bytes, when_sending: Callable[[], None] | None = None
@@ -106,16 +106,16 @@ class Channel:
         Args:
             path: The path.
             body: The body.
-            when_sending: Called just before the first byte is written, or before that; what it
-                raises prevents it.
+            when_sending: Called before the first byte is written; what it raises prevents that.
 
         Raises:
             Unanswered: No answer came; `maybe_sent` says whether the server may have the request.
         """
-        phase = Phase(believed=self._believed, when_sending=when_sending)
+        phase = Phase(phase_aware=self._phase_aware, when_sending=when_sending)
         answer = await self._answered(path, body, phase)
-        # It was sent, and the transport did not tell: what it does not tell proves nothing.
-        self._believed = self._believed and phase.maybe_sent
+        # An answer came to a request whose sending was not reported. So the silence of this
+        # transport proves nothing, now or later (invariant 1).
+        self._phase_aware = self._phase_aware and phase.maybe_sent
         return answer
 
     async def _answered(self, path: str, body: bytes | None, phase: Phase) -> Answer:
@@ -123,27 +123,29 @@ class Channel:
         failure: BaseException | None = None
         try:
             async with bound_after(self._timeouts.exchange):
-                # Headers are no local of a frame that raises: they hold the key.
+                # The headers hold the key, and tracebacks show locals: so they are none of this
+                # frame (invariant 7).
                 await self._exchange(Outgoing(path, self._headers(body), body, phase), answer)
         except Exception as exc:
             failure = self._described(exc, phase)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as exc:
-            # The same once more, but for the frames of the HTTP stack: its locals hold the key.
+            # Built anew, without the frames of the HTTP stack, whose locals hold the key.
             answer.status, failure = None, type(exc)(*exc.args)
-        # A broken body still has a status, and may hold what was asked for.
+        # An answer that broke off has a status, and its body may hold the id of a paid task.
         if answer.status is not None:
             body = self._key.hidden_in(answer.body)
-            return Answer(answer.status, body, _pause(answer), answer.date, answer.cut)
+            pause = parse_retry_after(answer.retry_after, datetime.now(UTC))
+            return Answer(answer.status, body, pause, answer.date, answer.cut)
         assert failure is not None  # Without a status something was raised.
-        # Raised outside of the handlers: the foreign exception, its request and its frames stay
-        # out of the context of ours.
+        # Raised outside of the handlers, so that the foreign exception, its request and its frames
+        # are not in the context of this one.
         raise failure
 
     def _described(self, exc: Exception, phase: Phase) -> Unanswered:
         exc = untrusted(exc) or exc
         timed_out = isinstance(exc, TimeoutError | httpx2.TimeoutException)
-        # The text of an exception of a foreign transport could hold anything, a header even; that
-        # of a known one may quote the line that it could not read.
+        # The text of a foreign transport's exception may hold anything, a header too. That of a
+        # known one may quote the line that it could not read, so the key is hidden in it.
         own = isinstance(exc, httpx2.HTTPError | OSError)
         said = self._key.hidden_in(str(exc).encode(errors="replace")).decode() if own else ""
         reason = ": ".join(part for part in (type(exc).__name__, said) if part)
@@ -159,21 +161,15 @@ def _above_debug(record: logging.LogRecord) -> bool:
     return record.levelno > logging.DEBUG
 
 
-def _pause(answer: Incoming) -> float | None:
-    if answer.retry_after is None:
-        return None
-    return parse_retry_after(answer.retry_after, datetime.now(UTC))
-
-
-def tells_phase(transport: httpx2.AsyncBaseTransport) -> bool:
-    """Return True if a transport can be believed when it tells that nothing was sent."""
-    # A subclass might send on its own account, so only the class itself is known to tell.
+def is_phase_aware(transport: httpx2.AsyncBaseTransport) -> bool:
+    """Return True if a transport reports each request just before it sends the first byte."""
+    # A subclass might send by itself without a report, so of httpx2's only the class itself counts.
     plain = type(transport) is httpx2.AsyncHTTPTransport
     return plain or getattr(transport, "phase_aware", False) is True
 
 
 def tells_peer(transport: httpx2.AsyncBaseTransport) -> bool:
-    """Return True if a transport tells which addresses it connects to, before it sends anything."""
+    """Return True if a transport reports the addresses that it connects to before it sends."""
     is_httpx = isinstance(transport, httpx2.AsyncHTTPTransport)
     return is_httpx or getattr(transport, "tells_peer", False) is True
 
@@ -181,7 +177,7 @@ def tells_peer(transport: httpx2.AsyncBaseTransport) -> bool:
 def build_transport(
     base_url: str, *, proxy: str | None, verify: ssl.SSLContext | bool
 ) -> httpx2.AsyncHTTPTransport:
-    """Build the default transport: as many connections as the gate lets in, kept alive.
+    """Build the default transport, whose connections are kept alive.
 
     Args:
         base_url: Decides which of the environment's proxies applies.
@@ -193,16 +189,17 @@ def build_transport(
     if proxy:
         _check_proxy(proxy, base_url)
     try:
-        # Only now: like httpx2 itself, that imports httpcore2, which takes its time.
+        # Imported late: it imports httpcore2, which takes time that most imports of the package
+        # need not spend.
         from apixo_async._http.pooled import PooledTransport
 
         return PooledTransport(verify=verify, proxy=proxy or None)
     except ConfigurationError:
         raise
     except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as exc:
-        # What these say of a proxy may hold its password.
+        # The text of these errors may hold the password of the proxy.
         wrong = type(exc).__name__ if proxy and not isinstance(exc, ImportError) else str(exc)
-    # Outside of the handler: the frames of httpx2 hold a half-made proxy that cannot be shown.
+    # Outside of the handler: the frames of httpx2 hold a half-built proxy whose repr raises.
     raise ConfigurationError(f"proxy or verify: {wrong}")
 
 
@@ -231,7 +228,7 @@ def _environment_proxy(base_url: str) -> str | None:
     host = parts.hostname or ""
     proxies = getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
-    # What goes to this machine goes to no other one: plain http has the key in the clear.
+    # Requests to this machine go through no other one: plain http has the key in the clear.
     if not found or is_loopback(host) or proxy_bypass(host):
         return None
     return found if "://" in found else f"http://{found}"
@@ -241,7 +238,8 @@ def check_transport(transport: object) -> httpx2.AsyncBaseTransport:
     """Return the transport if it is one of httpx2.
 
     Raises:
-        ConfigurationError: It is anything else; an object of httpx 0.x gets words of its own.
+        ConfigurationError: It is anything else. httpx 0.x has classes of the same names, so the
+            error says where it is one of those.
     """
     if isinstance(transport, httpx2.AsyncBaseTransport):
         return transport

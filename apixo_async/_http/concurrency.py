@@ -1,4 +1,4 @@
-"""How many requests may be in flight at once, submits first: a crowd slows all of them."""
+"""How many requests may be in flight: more than the latency needs would only slow each other."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from typing import Final
 
 from apixo_async._sync import Waiters
 
-#: The bounds of the gate in front of the connection pool, and of the pool itself.
+#: Places, of which each request in flight takes one: the fewest and the most there are. The most
+#: is the size of the connection pool as well.
 FEWEST: Final = 32
 MOST: Final = 256
 
-#: Head-room above rate x latency, since latencies vary.
+#: Head-room above rate times latency, since latencies vary.
 HEADROOM: Final = 1.5
 
-#: The part of the gate that polls leave to submits.
+#: The part of the places that polls leave to submits.
 KEPT_FOR_SUBMITS: Final = 0.25
 
-#: Times the places that are free: so many may the polls of one model take, so that in the end they
-#: leave a quarter to other models. That is more than rate x latency needs, by the head-room.
+#: The polls of one model in flight, for each place that is free: so they stop at three quarters of
+#: the places and leave a quarter to other models. With the head-room that is more than rate times
+#: latency needs.
 _SHARE: Final = 3
 
 #: The weight of the newest exchange in the measured latency.
 _WEIGHT: Final = 0.05
 
-#: And where the least latency is measured, that of one which took longer.
+#: The same where the least latency is measured, for an exchange that took longer than it.
 _RISING: Final = 0.02
 
 
-def gate_size(requests_per_second: float, latency: float, fewest: int = FEWEST) -> int:
-    """Return how many requests to let in at once, by rate x latency (Little's law)."""
+def places_for(requests_per_second: float, latency: float, fewest: int = FEWEST) -> int:
+    """Return how many requests may be in flight, by rate times latency (Little's law)."""
     wanted = math.ceil(requests_per_second * latency * HEADROOM / (1 - KEPT_FOR_SUBMITS))
     return min(MOST, max(fewest, wanted))
 
 
-def has_share(under_way: int, free: int) -> bool:
-    """Return True if one more poll of a model may go, with so many under way and places free."""
-    return under_way < max(1, _SHARE * free)
+def has_share(in_flight: int, free: int) -> bool:
+    """Return True if a model with `in_flight` polls may send one more, with `free` places left."""
+    return in_flight < max(1, _SHARE * free)
 
 
 class ConcurrencyLimit:
-    """The count of requests in flight, and the measured latency that sizes the gate.
+    """The count of requests in flight, and the measured latency, by which it is limited.
 
     Args:
         fewest: Places that there are in any case.
-        least: Whether the least recent latency counts, and not the mean: where a busy machine
-            makes a crowd wait, a larger crowd would only wait longer.
+        least: Whether the least recent latency counts, and not the mean: where waiting on a busy
+            machine makes the latency, more places would only make the wait longer.
     """
 
     def __init__(self, fewest: int = FEWEST, *, least: bool = False) -> None:
@@ -56,7 +58,7 @@ class ConcurrencyLimit:
         self.size = self._fewest = fewest
 
     def has_place(self, *, for_submit: bool) -> bool:
-        """Return True if one more request may go; polls leave a part of the gate to submits."""
+        """Return True if one more request may go; polls leave a part of the places to submits."""
         return self.used < self.size if for_submit else self.free_for_polls > 0
 
     @property
@@ -79,7 +81,7 @@ class ConcurrencyLimit:
         if took is None:
             return
         self.latency += self._weight(took) * (took - self.latency)
-        self.size = gate_size(requests_per_second, self.latency, self._fewest)
+        self.size = places_for(requests_per_second, self.latency, self._fewest)
 
     def _weight(self, took: float) -> float:
         if not self.latency:
@@ -90,13 +92,12 @@ class ConcurrencyLimit:
 
 
 class ConcurrencyLimiter:
-    """Let as many requests into the pool as rate x latency needs, between 32 and 256.
+    """Hand out as many places as rate times latency needs, between 32 and 256, submits first.
 
-    Places are kept for submits, so that a crowd of slow polls never stands in their way. Every
-    exchange is bounded, and so is the wait for a place.
+    Every exchange is bounded in time, and so is the wait for a place.
 
     Args:
-        requests_per_second: Tells what the limit allows, which may change.
+        requests_per_second: Returns what the limit allows, which may change.
         limit: Counts the places.
     """
 

@@ -1,4 +1,4 @@
-"""One exchange, as the channel and a transport see it: what goes out, and what has come in."""
+"""One exchange between the channel and a transport: the request, and the answer as it comes in."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ import httpx2
 
 from apixo_async._config import Timeouts
 
-#: A transport that declares `phase_aware = True` calls this extension of a request just before
-#: it writes the first byte, and never when it writes none.
+#: A transport that declares `phase_aware = True` calls this extension of a request just before it
+#: writes the first byte, and never if it writes none. Only that proves that a submit was refused
+#: (invariant 1).
 SENDING: Final = "apixo_async.sending"
 
-#: Such a transport calls this one with each address that it is about to connect to for a request;
-#: what it raises, an OSError, prevents that.
+#: A transport that declares `tells_peer = True` calls this one with each address before it connects
+#: to it; an OSError from the call prevents that.
 CONNECTING: Final = "apixo_async.connecting"
 
-#: Seconds for which a connection may have rested when a POST is sent on it. A server that closes
-#: it in that moment leaves the POST uncertain; uvicorn and Node close after 5 s, and their clocks
-#: and the way to them are given the rest.
+#: Seconds for which a connection may have been idle when a POST is sent on it. A server that closes
+#: it at that moment leaves the POST uncertain, as RFC 9112, section 9.3.1, says. uvicorn and Node
+#: close after 5 s; the difference allows for their clocks and for the way to them.
 FRESH: Final = 2.0
 
-#: Bytes that are read of an answer of the API. It is a few hundred bytes by the documents; one
-#: that repeats the longest prompt (20,000 characters of up to 14 bytes each, as JSON within JSON)
-#: and 16 URLs has a third of this. Parsing as many bytes holds the loop up for 0.03 to 0.1 s.
+#: Bytes that are read of an answer of the API. By the documents it has a few hundred; one that
+#: repeats the longest prompt (20,000 characters of up to 14 bytes each, as JSON within JSON) and 16
+#: URLs has a third of this. Parsing this many blocks the loop for 0.03 to 0.1 s.
 LONGEST_ANSWER: Final = 1024 * 1024
 
-#: Chunks of one answer between which the loop does nothing else: 3 ms of h11's work.
-_CHUNKS_ON_END: Final = 128
+#: Chunks of one answer that are read before the loop may do something else: 3 ms of h11's work.
+_CHUNKS_IN_A_ROW: Final = 128
 
 
 class UntrustedError(httpx2.ConnectError):
-    """The certificate of the other side is not trusted: nothing was sent, and no repeat helps."""
+    """The server's certificate is not trusted: nothing was sent, and no repeat helps."""
 
 
 def untrusted(exc: BaseException) -> UntrustedError | None:
-    """Return the error to raise if a certificate that is not trusted is behind another one."""
+    """Return the error to raise instead of one that an untrusted certificate caused, else None."""
     link: BaseException | None = exc
     while link is not None:
         if isinstance(link, UntrustedError):
@@ -54,35 +55,40 @@ def untrusted(exc: BaseException) -> UntrustedError | None:
 
 
 class Phase:
-    """Whether a request may have reached the server: set just before its first byte is written.
+    """Whether a request may have reached the server (invariant 1).
 
     Args:
-        believed: Whether the transport tells. One that does not tell has always "maybe sent".
-        when_sending: Called before it is set; at once, where the transport does not tell. What it
-            raises keeps the transport from sending.
+        phase_aware: Whether the transport calls `begin_sending`. If it does not, the request counts
+            as sent from the start.
+        when_sending: Called by `begin_sending`; what it raises keeps the transport from sending.
+
+    Attributes:
+        maybe_sent: False until the first byte is about to be written.
     """
 
     __slots__ = ("_when_sending", "maybe_sent")
 
-    def __init__(self, *, believed: bool, when_sending: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, *, phase_aware: bool, when_sending: Callable[[], None] | None = None
+    ) -> None:
         self._when_sending = when_sending
         self.maybe_sent = False
-        if not believed:
-            self.mark()
+        if not phase_aware:
+            self.begin_sending()
 
-    def mark(self) -> None:
+    def begin_sending(self) -> None:
         """Note that the first byte is about to be written, unless `when_sending` prevents it."""
         if self._when_sending is not None:
             self._when_sending()
         self.maybe_sent = True
 
     async def trace(self, event: str, info: Mapping[str, object]) -> None:
-        """Note it from the `trace` events of httpcore2, for HTTP/1.1 and HTTP/2."""
+        """Call `begin_sending` at the `trace` event of httpcore2, of HTTP/1.1 and of HTTP/2."""
         if not event.endswith("send_request_headers.started"):
             return
-        # A CONNECT opens a tunnel through a proxy; the request itself is yet to come.
+        # A CONNECT opens a tunnel through a proxy (RFC 9110, section 9.3.6), before the request.
         if getattr(info.get("request"), "method", None) != b"CONNECT":
-            self.mark()
+            self.begin_sending()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +99,7 @@ class Outgoing:
         path: What follows the base URL: ASCII, and quoted.
         headers: All but Host and Content-Length.
         body: What is posted, or None for a GET.
-        phase: Told just before the first byte of a POST is written.
+        phase: Notes when the first byte of a POST is written.
     """
 
     path: str
@@ -108,13 +114,13 @@ class Outgoing:
 
 
 class Incoming:
-    """An answer, as far as it has come.
+    """The part of an answer that has arrived.
 
     Attributes:
-        status: The HTTP status, or None before its head has come.
+        status: The HTTP status, or None before the head has arrived.
         retry_after: The `Retry-After` header.
         date: The `Date` header.
-        cut: Whether more came of the body than the longest answer has.
+        cut: Whether the body is longer than `LONGEST_ANSWER`, and its end is missing.
     """
 
     __slots__ = ("_body", "cut", "date", "retry_after", "status")
@@ -128,11 +134,11 @@ class Incoming:
 
     @property
     def body(self) -> bytes:
-        """What came of the body, up to the longest answer."""
+        """The part of the body that has arrived, up to `LONGEST_ANSWER`."""
         return bytes(self._body)
 
     def take(self, chunk: bytes) -> bool:
-        """Add to the body; return True if it is cut, so that no more is to be read."""
+        """Add to the body; return True if it is cut, and no more is to be read."""
         room = LONGEST_ANSWER - len(self._body)
         self._body += chunk[:room]
         self.cut = self.cut or len(chunk) > room
@@ -142,18 +148,18 @@ class Incoming:
 async def fill(answer: Incoming, chunks: AsyncIterable[bytes]) -> None:
     """Add chunks until their end or until the answer is cut.
 
-    Thousands of tiny ones may come in one read of the socket: the loop runs between them.
+    One read of the socket may bring thousands of tiny ones, so the loop runs between them.
     """
     number = 0
     async for chunk in chunks:
         if answer.take(chunk):
             return
         number += 1
-        if number % _CHUNKS_ON_END == 0:
+        if number % _CHUNKS_IN_A_ROW == 0:
             await asyncio.sleep(0)
 
 
-#: Sends a request and fills in its answer; raises what ends it early, and closes behind itself.
+#: Sends a request and fills in its answer, and closes its response whatever happens.
 SendExchange: TypeAlias = Callable[[Outgoing, Incoming], Awaitable[None]]
 
 
@@ -168,28 +174,33 @@ class Direct(Protocol):
 def exchange_over(
     transport: httpx2.AsyncBaseTransport, base_url: str, timeouts: Timeouts
 ) -> SendExchange:
-    """Return how to do exchanges over a transport: its own way if its class has one.
+    """Return a function that does exchanges over a transport: its own one if its class has one.
 
-    What a subclass changes of the usual way is respected: it does not inherit the other one.
+    That of a base class does not count, since it would pass by what a subclass overrides.
     """
     if "exchange_with" in vars(type(transport)):
         return cast("Direct", transport).exchange_with(base_url, timeouts)
-    return UsualExchange(transport, base_url, timeouts)
+    return usual_exchange(transport, base_url, timeouts)
 
 
-class UsualExchange:
-    """Exchanges over any transport of httpx2."""
+def usual_exchange(
+    transport: httpx2.AsyncBaseTransport, base_url: str, timeouts: Timeouts
+) -> SendExchange:
+    """Return a function that does exchanges over any transport of httpx2."""
 
-    def __init__(
-        self, transport: httpx2.AsyncBaseTransport, base_url: str, timeouts: Timeouts
-    ) -> None:
-        self._transport = transport
-        self._base_url = base_url
-        self._timeouts = timeouts
-
-    async def __call__(self, request: Outgoing, answer: Incoming) -> None:
-        """Do one exchange."""
-        response = await self._transport.handle_async_request(self._built(request))
+    async def exchange(request: Outgoing, answer: Incoming) -> None:
+        extensions: dict[str, object] = {"timeout": timeouts.extension}
+        if request.body is not None:
+            extensions |= {"trace": request.phase.trace, SENDING: request.phase.begin_sending}
+        response = await transport.handle_async_request(
+            httpx2.Request(
+                request.method,
+                base_url + request.path,
+                headers=request.headers,
+                content=request.body,
+                extensions=extensions,
+            )
+        )
         answer.status = response.status_code
         answer.retry_after = response.headers.get("Retry-After")
         answer.date = response.headers.get("Date")
@@ -198,14 +209,4 @@ class UsualExchange:
         finally:
             await response.aclose()
 
-    def _built(self, request: Outgoing) -> httpx2.Request:
-        extensions: dict[str, object] = {"timeout": self._timeouts.extension}
-        if request.body is not None:
-            extensions |= {"trace": request.phase.trace, SENDING: request.phase.mark}
-        return httpx2.Request(
-            request.method,
-            self._base_url + request.path,
-            headers=request.headers,
-            content=request.body,
-            extensions=extensions,
-        )
+    return exchange

@@ -1,8 +1,8 @@
 """The default transport: httpx2's own, with a direct way to its connections.
 
-The pool of httpx2 walks over every connection, and asks the socket of every idle one, twice in
-each exchange: with the 85 connections that 167 polls a second keep, that is half of the CPU of a
-poll. Here the last connection that was given back is the next one taken, and no other is asked.
+In each exchange the pool of httpx2 visits every connection twice, and asks the socket of every idle
+one: with the 85 connections that 167 polls a second need, that is half of the CPU time of a poll.
+Here the connection that was given back last is taken next, and no other is visited.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from apixo_async._http.concurrency import MOST
 from apixo_async._http.exchange import FRESH, Incoming, Outgoing, SendExchange, fill, untrusted
 from apixo_async.errors import ConfigurationError
 
-#: Seconds that a connection is kept without being used: less than the 5 s after which uvicorn and
-#: Node close theirs, more than the 3 s between polls of one task.
-LONGEST_REST: Final = 4.0
+#: Seconds for which an idle connection is kept: less than the 5 s after which uvicorn and Node
+#: close it, more than the 3 s between polls of one task.
+LONGEST_IDLE: Final = 4.0
 
-#: Each has a namesake in httpx2.
+#: Each has a class of the same name in httpx2.
 _ERRORS: Final = (
     httpcore2.TimeoutException,
     httpcore2.NetworkError,
@@ -38,7 +38,7 @@ _PLAIN: Final = (b"", b"identity")
 
 
 class PooledTransport(httpx2.AsyncHTTPTransport):
-    """Keep as many connections as requests were in flight of late.
+    """Keep as many connections as requests were in flight recently.
 
     Args:
         verify: Whether to check certificates, or the context that does.
@@ -51,7 +51,7 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
         limits = httpx2.Limits(
             max_connections=MOST,
             max_keepalive_connections=MOST,
-            keepalive_expiry=LONGEST_REST,
+            keepalive_expiry=LONGEST_IDLE,
         )
         super().__init__(verify=verify, proxy=proxy, limits=limits)
         if not hasattr(getattr(self, "_pool", None), "create_connection"):
@@ -62,7 +62,7 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
         self._services: list[_Service] = []
 
     def exchange_with(self, base_url: str, timeouts: Timeouts) -> SendExchange:
-        """Prepare exchanges with one service; who calls bounds how many there are at once."""
+        """Prepare exchanges with one service; the caller bounds how many there are at once."""
         self._services.append(_Service(self._pool, httpx2.URL(base_url), timeouts))
         return self._services[-1].exchange
 
@@ -74,7 +74,7 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
 
 
 class _Service:
-    """The connections to one service, made as the pool makes them: by a proxy, if there is one."""
+    """The connections to one service. The pool makes them, through a proxy if there is one."""
 
     def __init__(
         self, pool: httpcore2.AsyncConnectionPool, base: httpx2.URL, timeouts: Timeouts
@@ -85,7 +85,7 @@ class _Service:
         )
         self._host = (b"Host", base.netloc)
         self._timeouts = timeouts.extension
-        # Since when each rests, the longest first.
+        # Each with the time since when it is idle, the earliest first.
         self._idle: deque[tuple[float, httpcore2.AsyncConnectionInterface]] = deque()
         self._open: set[httpcore2.AsyncConnectionInterface] = set()
 
@@ -97,6 +97,8 @@ class _Service:
             failure = untrusted(exc) or getattr(httpx2, type(exc).__name__)(str(exc))
         else:
             return
+        # Outside of the handler: the frames of httpcore2, whose locals hold the key, are not in the
+        # context of this error (invariant 7).
         raise failure
 
     async def _exchange(self, request: Outgoing, answer: Incoming) -> None:
@@ -129,6 +131,7 @@ class _Service:
         )
 
     async def _taken(self, *, is_post: bool) -> httpcore2.AsyncConnectionInterface:
+        # Only a POST that meets a close is uncertain; a GET is simply sent again.
         earliest = time.monotonic() - FRESH if is_post else 0.0
         while self._idle and self._idle[-1][0] >= earliest:
             _, connection = self._idle.pop()
@@ -146,7 +149,7 @@ class _Service:
             self._idle.append((now, connection))
         else:
             await self._closed(connection)
-        if self._idle and self._idle[0][0] + LONGEST_REST < now:
+        if self._idle and self._idle[0][0] + LONGEST_IDLE < now:
             await self._closed(self._idle.popleft()[1])
 
     async def _closed(self, connection: httpcore2.AsyncConnectionInterface) -> None:
@@ -155,11 +158,12 @@ class _Service:
 
 
 def _has_more(connection: httpcore2.AsyncConnectionInterface) -> bool:
-    """Return True if bytes came behind an answer: they would be read as that to the next request.
+    """Return True if bytes follow an answer: they would be read as the answer to the next request.
 
-    Only the parser of HTTP/1.1 has them, which httpcore2 keeps to itself, a proxy's one layer
-    deeper. Where it is no longer found, no connection is used twice, and tests over sockets fail.
-    What comes later shows itself, as the socket is readable then.
+    Only the parser of HTTP/1.1 has them (RFC 9112, section 9.3, on persistent connections). It is a
+    private attribute of httpcore2, one layer deeper behind a proxy. If a new version has it
+    elsewhere, no connection is used twice, and tests over sockets fail. Bytes that come later make
+    the socket readable, which httpcore2 notices.
     """
     inner: Any = connection
     while inner is not None and not hasattr(inner, "_h11_state"):
@@ -176,7 +180,7 @@ async def _read(response: httpcore2.Response, answer: Incoming) -> None:
         answer.date = head[b"date"].decode("ascii", "replace")
     chunks = response.aiter_stream()
     if head.get(b"content-encoding", b"") not in _PLAIN:
-        # Nobody asked for it; but a task id that was paid for may be inside.
+        # The request asked for none, but the id of a paid task may be inside.
         coded = httpx2.Response(200, headers=response.headers, stream=_Coded(chunks))
         chunks = coded.aiter_bytes()
     await fill(answer, chunks)

@@ -14,7 +14,7 @@ from apixo_async._http.channel import (
     Unanswered,
     build_transport,
     check_transport,
-    tells_phase,
+    is_phase_aware,
 )
 from apixo_async._http.exchange import LONGEST_ANSWER, SENDING, Incoming, Outgoing, SendExchange
 
@@ -55,7 +55,7 @@ class Own(httpx2.AsyncBaseTransport):
 
     async def exchange(self, request: Outgoing, answer: Incoming) -> None:
         self.seen.append(request)
-        request.phase.mark()
+        request.phase.begin_sending()
         if self.status is not None:
             answer.status, answer.retry_after, answer.date = self.status, "7", DATE
             answer.take(b"a")
@@ -174,7 +174,7 @@ async def test_phase_decides_not_the_class(error: Exception, sending: bool) -> N
 
 
 async def test_a_transport_that_says_that_it_tells_and_does_not() -> None:
-    """Once it has sent something without telling, nothing that it does not tell is believed."""
+    """Once it has sent something without telling, nothing that it does not tell is phase_aware."""
     ends: list[Exception | httpx2.Response] = [
         ERRORS[0],
         httpx2.Response(200, content=b"{}"),
@@ -264,11 +264,11 @@ def test_which_transports_tell() -> None:
     class Sub(httpx2.AsyncHTTPTransport):
         pass
 
-    assert tells_phase(httpx2.AsyncHTTPTransport())
-    assert tells_phase(build_transport(BASE, proxy="", verify=True))
-    assert tells_phase(Aware(answering()))
-    assert not tells_phase(Sub())
-    assert not tells_phase(httpx2.MockTransport(lambda _: httpx2.Response(200)))
+    assert is_phase_aware(httpx2.AsyncHTTPTransport())
+    assert is_phase_aware(build_transport(BASE, proxy="", verify=True))
+    assert is_phase_aware(Aware(answering()))
+    assert not is_phase_aware(Sub())
+    assert not is_phase_aware(httpx2.MockTransport(lambda _: httpx2.Response(200)))
 
 
 def test_transports_of_other_libraries() -> None:

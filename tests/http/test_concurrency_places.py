@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async._http.concurrency import FEWEST, MOST, ConcurrencyLimit, gate_size
+from apixo_async._http.concurrency import FEWEST, MOST, ConcurrencyLimit, places_for
 
 RATE = 10_000 / 60
 
@@ -25,7 +25,7 @@ RATE = 10_000 / 60
 )
 def test_the_size_of_the_gate(rate: float, latency: float, size: int) -> None:
     """It is rate x latency with head-room, between 32 and 256."""
-    assert gate_size(rate, latency) == size
+    assert places_for(rate, latency) == size
     assert (FEWEST, MOST) == (32, 256)
 
 
@@ -33,7 +33,7 @@ def test_the_size_of_the_gate(rate: float, latency: float, size: int) -> None:
 @given(rate=st.floats(1 / 60, 1e4), latency=st.floats(0.0, 1e4))
 def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
     """Within its bounds, what the gate leaves to polls carries the whole rate."""
-    size = gate_size(rate, latency)
+    size = places_for(rate, latency)
     assert 32 <= size <= 256
     if size < 256:
         assert (size - size // 4) >= min(rate * latency, 256)
@@ -65,7 +65,7 @@ def test_latency_is_that_of_answers() -> None:
         limit.leave(took, RATE)
         seen.append(limit.latency)
     assert seen == pytest.approx([0.4, 0.4, 0.4, 0.45])
-    assert limit.size == gate_size(RATE, limit.latency) == 150
+    assert limit.size == places_for(RATE, limit.latency) == 150
     assert limit.used == 0
 
 
@@ -98,4 +98,4 @@ def test_the_least_latency() -> None:
         least.enter()
         least.leave(0.9, 100.0)
     assert least.latency == pytest.approx(0.9, abs=0.01)
-    assert mean.size > gate_size(100.0, 0.12, 4)
+    assert mean.size > places_for(100.0, 0.12, 4)

@@ -17,8 +17,8 @@ from apixo_async._http.exchange import (
     Outgoing,
     Phase,
     SendExchange,
-    UsualExchange,
     exchange_over,
+    usual_exchange,
 )
 from apixo_async._http.pooled import _read
 
@@ -27,7 +27,7 @@ URL = "https://api.apixo.ai/api/v1"
 
 async def test_trace_events_of_httpcore() -> None:
     """The request's own headers mark the phase; connecting and a proxy's CONNECT do not."""
-    phase = Phase(believed=True)
+    phase = Phase(phase_aware=True)
     post, connect = SimpleNamespace(method=b"POST"), SimpleNamespace(method=b"CONNECT")
     await phase.trace("connection.connect_tcp.started", {})
     await phase.trace("http11.send_request_headers.started", {"request": connect})
@@ -39,7 +39,7 @@ async def test_trace_events_of_httpcore() -> None:
 
 def test_a_request_does_not_show_its_headers() -> None:
     """The key among the headers is in no repr."""
-    request = Outgoing("/x", [(b"Authorization", b"Bearer canary")], None, Phase(believed=True))
+    request = Outgoing("/x", [(b"Authorization", b"Bearer canary")], None, Phase(phase_aware=True))
     assert "canary" not in repr(request)
     assert "/x" in repr(request)
 
@@ -95,8 +95,8 @@ async def test_the_loop_runs_while_tiny_chunks_come(way: str) -> None:
     answer, runner = Incoming(), asyncio.create_task(run())
     if way == "usual":
         transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Chunks()))
-        exchange = UsualExchange(transport, "https://api.apixo.ai", Timeouts())
-        await exchange(Outgoing("/x", [], None, Phase(believed=True)), answer)
+        exchange = usual_exchange(transport, "https://api.apixo.ai", Timeouts())
+        await exchange(Outgoing("/x", [], None, Phase(phase_aware=True)), answer)
     else:
         await _read(httpcore2.Response(200, content=Chunks()), answer)
     runner.cancel()
@@ -128,7 +128,7 @@ class Sub(Direct):
 
 async def taken(transport: httpx2.AsyncBaseTransport, body: bytes | None = None) -> Incoming:
     answer = Incoming()
-    request = Outgoing("/x", [(b"Accept", b"a/b")], body, Phase(believed=True))
+    request = Outgoing("/x", [(b"Accept", b"a/b")], body, Phase(phase_aware=True))
     await exchange_over(transport, URL, Timeouts(read=3.0))(request, answer)
     return answer
 

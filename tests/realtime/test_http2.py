@@ -90,9 +90,9 @@ async def test_mark_comes_before_the_first_byte(monkeypatch: pytest.MonkeyPatch)
     marked: list[bool] = []
     make = Phase.__init__
 
-    def spy(phase: Phase, *, believed: bool, **more: Any) -> None:
-        make(phase, believed=believed, **more)
-        assert phase.maybe_sent is not believed
+    def spy(phase: Phase, *, phase_aware: bool, **more: Any) -> None:
+        make(phase, phase_aware=phase_aware, **more)
+        assert phase.maybe_sent is not phase_aware
         phases.append(phase)
 
     monkeypatch.setattr(Phase, "__init__", spy)

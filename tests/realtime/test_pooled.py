@@ -14,7 +14,7 @@ import pytest
 from apixo_async import ConfigurationError, Timeouts
 from apixo_async._http.channel import build_transport
 from apixo_async._http.exchange import Incoming, Outgoing, Phase, SendExchange
-from apixo_async._http.pooled import LONGEST_REST, PooledTransport
+from apixo_async._http.pooled import LONGEST_IDLE, PooledTransport
 
 BOUND = 20.0
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -71,7 +71,7 @@ async def transport() -> AsyncIterator[PooledTransport]:
 
 async def get(exchange: SendExchange) -> bytes:
     answer = Incoming()
-    await exchange(Outgoing("/x", [], None, Phase(believed=False)), answer)
+    await exchange(Outgoing("/x", [], None, Phase(phase_aware=False)), answer)
     return answer.body
 
 
@@ -102,7 +102,7 @@ async def test_connections_that_rest_too_long_are_closed(transport: PooledTransp
         [service] = transport._services
         rested = [connection for _, connection in service._idle][:4]
         for number in range(4):
-            service._idle[number] = (time.monotonic() - LONGEST_REST - 0.1, rested[number])
+            service._idle[number] = (time.monotonic() - LONGEST_IDLE - 0.1, rested[number])
         for left in (4, 3, 2, 1, 1):
             await get(exchange)
             assert len(service._open) == len(service._idle) == left

@@ -34,8 +34,8 @@ from apixo_async._http.exchange import (
     Outgoing,
     Phase,
     SendExchange,
-    UsualExchange,
     exchange_over,
+    usual_exchange,
 )
 from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Simulator, serve
@@ -188,7 +188,7 @@ async def test_unknown_host(transport: httpx2.AsyncBaseTransport) -> None:
 
 WAYS: dict[str, Callable[[httpx2.AsyncBaseTransport, str, Timeouts], SendExchange]] = {
     "own": exchange_over,
-    "usual": UsualExchange,
+    "usual": usual_exchange,
 }
 
 
@@ -213,7 +213,7 @@ async def test_mark_comes_before_the_first_byte(
     async with asyncio.timeout(BOUND), server(handle) as url:
         exchange = WAYS[way](transport, url, Timeouts())
         for _ in range(3):
-            phases.append(Phase(believed=True))
+            phases.append(Phase(phase_aware=True))
             got = Incoming()
             await exchange(Outgoing("/x", [], b"{}", phases[-1]), got)
             assert (got.status, got.body) == (200, GOOD)
@@ -227,7 +227,7 @@ async def test_errors_are_those_of_httpx2(transport: httpx2.AsyncBaseTransport, 
     async with asyncio.timeout(BOUND), server(reset_after_request) as url:
         exchange = WAYS[way](transport, url, Timeouts())
         with pytest.raises(httpx2.ReadError) as caught:
-            await exchange(Outgoing("/x", [], b"{}", Phase(believed=True)), Incoming())
+            await exchange(Outgoing("/x", [], b"{}", Phase(phase_aware=True)), Incoming())
     if way == "own" and type(transport) is not httpx2.AsyncHTTPTransport:
         assert caught.value.__context__ is caught.value.__cause__ is None
 
