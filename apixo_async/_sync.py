@@ -1,4 +1,4 @@
-"""What coroutines of one loop wait for: a time, a turn, a signal; each within a bound."""
+"""What coroutines of one event loop wait for: a time, a turn in a queue, a signal, a deadline."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from apixo_async.errors import ApixoError
 class Alarm:
     """Let one coroutine sleep until a time of the loop's clock, or until it is needed earlier.
 
-    Half as dear as an event under a timeout: a future and at most one timer, and nothing at all
-    for what is due later than the sleeper wakes anyway.
+    Half the cost of an event under a timeout: a future and at most one timer; and `need` costs
+    nothing where the sleeper wakes early enough anyway.
     """
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class Bound:
     """End what runs inside at a time of the loop's clock, with a TimeoutError.
 
     Args:
-        when: That time; None for no time so far. Where it may move, a callable, which is asked
-            again whenever the time that it returned has come.
+        when: That time; None for no bound but `expire`. Where it may move, a callable, which is
+            called again at each time that it has returned.
     """
 
     __slots__ = ("_before", "_expired", "_task", "_timer", "_when")
@@ -69,7 +69,7 @@ class Bound:
         return self._expired
 
     def expire(self) -> None:
-        """End what runs inside now, unless that is happening already."""
+        """End what runs inside now, unless it was ended already."""
         if not self._expired:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_soon(self._cancel)
@@ -111,7 +111,8 @@ class Bound:
         traceback: TracebackType | None,
     ) -> None:
         self._stop_timer()
-        # Not kept: an error that is raised from here holds this object, and the task holds it.
+        # Not kept: an error that is raised here holds this object through its traceback, and the
+        # task holds the error; that cycle would live until the garbage collector runs.
         task, self._task = self._task, None
         # `asyncio.timeout` compares with 0 in early releases of Python 3.11: in a task that was
         # cancelled once and went on, as after a TaskGroup that failed, it never raises.
@@ -122,7 +123,7 @@ class Bound:
 
 
 def bound_after(seconds: float | None) -> Bound:
-    """End what runs inside after `seconds`; None for no time so far."""
+    """Return a bound that ends what runs inside after `seconds`; None as for `Bound`."""
     return Bound(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
@@ -130,63 +131,69 @@ T = TypeVar("T")
 
 
 class Waiters(Generic[T]):
-    """A line, served in order, from which anybody may be cancelled at any moment."""
+    """A queue of coroutines, served in order, each of which may be cancelled at any time.
 
-    __slots__ = ("_places",)
-
-    def __init__(self) -> None:
-        self._places: OrderedDict[asyncio.Future[T], None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __bool__(self) -> bool:
-        # Who was cancelled or sent away stands in line until its coroutine runs again.
-        while self._places and next(iter(self._places)).done():
-            self._places.popitem(last=False)
-        return bool(self._places)
-
-    async def join(self, arrange: Callable[[], None], give_back: Callable[[T], None]) -> T:
-        """Wait in line.
-
-        Args:
-            arrange: Serves the line; called once this waiter stands in it, unless another one
-                stands before: what cannot be handed to the first cannot be handed to the last.
-            give_back: Takes what was handed over in the instant in which the waiter was cancelled.
-        """
-        place: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        is_first = not self
-        self._places[place] = None
-        try:
-            if is_first:
-                arrange()
-            return await place
-        except BaseException:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                give_back(place.result())
-            raise
-        finally:
-            self._places.pop(place, None)
-            # An error that was set on it holds this frame, which must not hold the error.
-            del place
-
-    def hand(self, value: T) -> None:
-        """Hand something to the first in line. Only when there is one: when this is true."""
-        self._places.popitem(last=False)[0].set_result(value)
-
-    def fail(self, error: Exception) -> None:
-        """Raise an error for everybody in line: nothing will be handed to them."""
-        while self:
-            self._places.popitem(last=False)[0].set_exception(error)
-
-
-class Signal:
-    """Wake everybody who waits; waiters come and go freely."""
+    What is handed over in the instant of a cancellation is given back, and so never lost.
+    """
 
     __slots__ = ("_futures",)
 
     def __init__(self) -> None:
-        # A dict, so that they wake in order; none while nobody watches, as most tasks are not.
+        self._futures: OrderedDict[asyncio.Future[T], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def __bool__(self) -> bool:
+        # A cancelled waiter is queued until its coroutine runs again. Dropping it here changes no
+        # answer, and keeps this cheap where thousands were cancelled at once.
+        while self._futures and next(iter(self._futures)).done():
+            self._futures.popitem(last=False)
+        return bool(self._futures)
+
+    async def join(self, arrange: Callable[[], None], give_back: Callable[[T], None]) -> T:
+        """Wait in the queue.
+
+        Args:
+            arrange: Serves the queue; called once this waiter is queued, unless another one waits
+                already: what cannot be handed to the first cannot be handed to the last.
+            give_back: Takes what was handed over in the instant in which the waiter was cancelled.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        is_first = not self
+        self._futures[future] = None
+        try:
+            if is_first:
+                arrange()
+            return await future
+        except BaseException:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                give_back(future.result())
+            raise
+        finally:
+            self._futures.pop(future, None)
+            # An error that was set on it holds this frame through its traceback. Without this the
+            # frame would hold the error in turn.
+            del future
+
+    def hand(self, value: T) -> None:
+        """Hand something to the first waiter. Only if there is one, that is, if this is true."""
+        self._futures.popitem(last=False)[0].set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        """Raise an error in each waiter, because nothing will be handed over any more."""
+        while self:
+            self._futures.popitem(last=False)[0].set_exception(error)
+
+
+class Signal:
+    """Wake all waiters at once; unlike an `asyncio.Event` it stays unset."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        # A dict, so that they wake in order; none before the first waiter, since most tasks have
+        # none, and there may be thousands of them.
         self._futures: dict[asyncio.Future[None], None] | None = None
 
     async def wait(self) -> None:
@@ -201,14 +208,14 @@ class Signal:
             self._futures.pop(future, None)
 
     def fire(self) -> None:
-        """Wake those who wait now."""
+        """Wake the coroutines that wait now."""
         for future in tuple(self._futures or ()):
             if not future.done():
                 future.set_result(None)
 
 
 def fresh(error: ApixoError) -> ApixoError:
-    """Return a copy without a traceback, so that waiters do not share one exception."""
+    """Return a copy without a traceback: each waiter that raises a shared one would add to it."""
     twin = copy.copy(error)
     twin.__cause__ = error.__cause__
     return twin

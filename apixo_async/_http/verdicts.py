@@ -27,27 +27,27 @@ from apixo_async._text import one_line, printable
 from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async.errors import TaskFailedError
 
-#: Codes which, in an envelope without a task id, say that no task was made (invariant 1).
+#: Codes which, in an envelope without a task id, prove that no task was created (invariant 1).
 _REFUSING: Final = frozenset({400, 401, 402, 403, 404, 422, 429, 503})
 
-#: 4xx answers that say so even without an envelope; these leave it open.
+#: 4xx answers prove it without an envelope too, except these: a gateway may send 408 and 499 for a
+#: request that the service goes on with, and a 409 may mean that the task exists already.
 _OPEN_4XX: Final = frozenset({408, 409, 499})
 
-#: What is said of an answer that is cut.
+#: Stands in the error for an answer that is cut.
 _TOO_LONG: Final = "an answer that is too long to be one of the API"
 
-#: An id that stands in an answer although it cannot be read.
+#: A task id in an answer that cannot be parsed.
 _SOME_ID: Final = re.compile(rb'"taskId"\s*:\s*("\s*[^"\s]|[0-9])')
 
-#: What an envelope with the code 429 holds.
+#: Every envelope with the code 429 matches this; it saves parsing all other answers twice.
 _CODE_429: Final = re.compile(rb'"code"\s*:\s*"?[\s+0]*429')
 
-#: A whole statement that says so, in the words and codes of the documents: a message may also
-#: repeat a prompt.
+#: A statement that the account has no credit, in the words and codes of the documents. All of the
+#: statement must match, since a message may also repeat a prompt.
 _NO_CREDIT: Final = re.compile(
     r"(?i)(insufficient|not enough|out of)[ _](account )?(credits?|balance|funds?|quota)[.!]?"
 )
-
 
 #: Characters of a state or fail code that are kept; known ones have at most 35.
 _MOST_CODE: Final = 100
@@ -80,7 +80,10 @@ _ROWS: Final[dict[int, ErrorRow]] = {
 
 
 def decisive_code(answer: Answer, envelope: Envelope | None) -> int:
-    """Return the code that tells most: HTTP status and body `code` need not agree."""
+    """Return the code to act on, since HTTP status and body `code` need not agree.
+
+    A 429 comes first, then a code that proves a refusal, then any other failure.
+    """
     said = None if envelope is None else envelope.code
     codes = [answer.status] if said is None else [said, answer.status]
     if 429 in codes:
@@ -91,7 +94,7 @@ def decisive_code(answer: Answer, envelope: Envelope | None) -> int:
 
 
 def says_throttled(answer: Answer) -> bool:
-    """Return True if HTTP status or body code is 429; the body is parsed only if it may be."""
+    """Return True if the HTTP status or the code in the body is 429."""
     if answer.status == 429:
         return True
     if not _CODE_429.search(answer.body):
@@ -106,7 +109,7 @@ def status_error(
     model: str | None = None,
     task_id: str | None = None,
 ) -> errors.APIStatusError:
-    """Build the error of an answer that is one; `found` is what its body says, if it was read."""
+    """Build the error of an answer that is one; `found` is its body, if it was parsed already."""
     found = read_object(answer.body, cut=answer.cut) if found is None else found
     code, words = decisive_code(answer, found), found.words
     row = _ROWS.get(code, _SERVER if code >= 500 else _BAD_REQUEST)
@@ -129,20 +132,20 @@ def status_error(
 
 
 class Bought(NamedTuple):
-    """A task was made, and here is its id."""
+    """A task was created, and its id is known."""
 
     task_id: str
 
 
 class Refused(NamedTuple):
-    """No task was made. `repeat` says for what it may be sent again by itself."""
+    """No task was created. `repeat` is the reason for which the submit may be repeated, or None."""
 
     error: errors.ApixoError
     repeat: Repeat | None
 
 
 class Uncertain(NamedTuple):
-    """Nobody can know whether a task was made."""
+    """The client has no way to find out whether a task was created; the submit is not repeated."""
 
     reason: str
     body_head: bytes | None = None
@@ -157,7 +160,7 @@ _REPEATS: Final[Mapping[int, Repeat]] = {429: "throttled", 503: "unavailable"}
 
 
 def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
-    """Say which of the three outcomes of a submit an answer is (invariant 1)."""
+    """Return which of the three outcomes of a submit an answer is (invariant 1)."""
     found = read_object(answer.body, cut=answer.cut)
     envelope = as_envelope(found)
     task_id = None if envelope is None else read_task_id(envelope)
@@ -167,7 +170,7 @@ def judge_submit(answer: Answer, model: str) -> SubmitVerdict:
         return Uncertain(f"HTTP {answer.status} with {_TOO_LONG}", answer.body[:BODY_HEAD])
     code = decisive_code(answer, envelope)
     if _SOME_ID.search(answer.body):
-        refused = False  # Whatever the code is, it speaks of a task.
+        refused = False  # Whatever the code is, a task may have been created.
     elif envelope is not None:
         refused = code in _REFUSING
     else:
@@ -200,12 +203,12 @@ class Over(NamedTuple):
 
 
 class Running(NamedTuple):
-    """The task goes on.
+    """The task has not ended.
 
     Attributes:
         snapshot: What the service said.
         created: The task's creation in seconds since the Unix epoch, or None.
-        date_header: The answer's `Date` header, or None. It is parsed where `at` is asked for.
+        date_header: The answer's `Date` header, or None; only `at` parses it.
     """
 
     snapshot: Snapshot
@@ -219,32 +222,32 @@ class Running(NamedTuple):
 
 
 class Faulty(NamedTuple):
-    """The poll told nothing; the agenda polls again later."""
+    """The answer says nothing of the task, which counts as running and is polled again later."""
 
     error: errors.ApixoError
 
 
 class Throttled(NamedTuple):
-    """The poll was refused for the limits."""
+    """A 429: the poll says nothing of the task, and is no failure of the service."""
 
     error: errors.ApixoError
 
 
 class Missing(NamedTuple):
-    """The service itself said that it does not know the task, or not under this model."""
+    """An envelope of the API says that it does not know the task, or not under this model."""
 
     error: errors.APIStatusError
 
 
 class Denied(NamedTuple):
-    """The service itself said that the key may not poll."""
+    """An envelope of the API says that the key may not poll."""
 
     error: errors.APIStatusError
 
 
 PollVerdict: TypeAlias = Over | Running | Faulty | Throttled | Missing | Denied
 
-#: A malformed id is as unknown as an unknown one; the service may say 400 for either.
+#: The service may answer 400 or 422 to an id that is malformed, which is as missing as another.
 _POLL_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
     400: Missing,
     404: Missing,
@@ -257,7 +260,7 @@ _POLL_ROWS: Final[Mapping[int, type[Missing | Denied | Throttled]]] = {
 
 
 def judge_poll(answer: Answer, ref: TaskRef) -> PollVerdict:
-    """Say what one poll told of a task (invariant 5)."""
+    """Return what the answer to a poll says of the task (invariant 5)."""
     found = read_object(answer.body, cut=answer.cut)
     envelope = as_envelope(found)
     code = decisive_code(answer, envelope)
@@ -265,14 +268,14 @@ def judge_poll(answer: Answer, ref: TaskRef) -> PollVerdict:
         return Faulty(_unreadable(answer, ref, f"and {_TOO_LONG}"))
     if code >= 400:
         error = status_error(answer, found, model=ref.model, task_id=ref.task_id)
-        # No credit, even as a 400, says nothing of a task that was paid for; nor does the page
-        # of a gateway whose way to the service is broken for a moment. An envelope that knows the
-        # task's state is not overruled by the HTTP status that it comes with.
+        # No credit, even as a 400, says nothing of a task that was paid for. Nor does the page of a
+        # gateway that does not reach the service for a moment. And where an envelope has the state
+        # of the task, an HTTP status that contradicts it says nothing.
         knows_it = error.code == 200 and envelope is not None and read_status(envelope) is not None
-        silent = isinstance(error, errors.InsufficientBalanceError) or (
+        says_nothing = isinstance(error, errors.InsufficientBalanceError) or (
             (error.code is None or knows_it) and code != 429
         )
-        return Faulty(error) if silent else _POLL_ROWS.get(code, Faulty)(error)
+        return Faulty(error) if says_nothing else _POLL_ROWS.get(code, Faulty)(error)
     status = read_status(envelope) if envelope is not None and 200 <= answer.status < 300 else None
     if status is None or envelope is None or envelope.code != 200:
         return Faulty(_unreadable(answer, ref, "without a readable status"))

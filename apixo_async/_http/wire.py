@@ -1,6 +1,7 @@
-"""The wire: what is sent, and what is read from an answer however odd it is.
+"""The JSON of the API: bodies are built, and answers are read however odd they are.
 
-A field of the wrong type reads as missing, so that one odd value never hides the others.
+A field of the wrong type reads as missing, so that one odd value never hides the others: any answer
+may hold the id of a paid task.
 """
 
 from __future__ import annotations
@@ -25,27 +26,28 @@ T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: What is not between these is not the time of an answer.
+#: A `Date` header outside of these is an error of its server.
 _EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 #: Characters of the service's own words that an error keeps.
 MOST_WORDS: Final = 500
 
-#: Stands for what is no character: a byte that is no UTF-8, or half of a surrogate pair.
-_NO_CHARACTER: Final = "\ufffd"
+#: Unicode's replacement character: for a byte that is not UTF-8, or half of a surrogate pair.
+_REPLACEMENT: Final = "\ufffd"
 
-#: In JSON text: an escaped backslash, a surrogate pair, or (the group) half of one. A back-end
-#: that cuts an emoji in two writes such a half, which no terminal, log, journal or URL takes.
+#: In JSON text: an escaped backslash, a surrogate pair, or (the group) half of one. A service that
+#: cuts a text within an emoji writes such a half (RFC 8259, section 8.2), which can be encoded for
+#: no terminal, log, journal or URL.
 _HALF: Final = re.compile(
     r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
-#: Longer integers are read as floats, mostly infinite ones.
+#: Longer integers are read as floats, since Python refuses those of more than 4,300 digits.
 _MOST_DIGITS: Final = 300
 
-#: USD; a balance above this is a mistake, and arithmetic with one of any size may raise.
+#: USD; a balance above this is an error, and arithmetic with a `Decimal` of any size may raise.
 _MOST_BALANCE: Final = Decimal(10) ** 12
 
 
@@ -54,10 +56,10 @@ class Answer(NamedTuple):
 
     Attributes:
         status: The HTTP status.
-        body: The decoded body, possibly broken off.
+        body: The decoded body, or its beginning where the connection broke.
         retry_after: Seconds of the `Retry-After` header, or None.
-        date_header: The `Date` header, or None; most answers' is never parsed.
-        cut: Whether the body is the beginning of one that is too long to be read.
+        date_header: The `Date` header, or None; of most answers it is never parsed.
+        cut: Whether the body was longer than `LONGEST_ANSWER`, and its end is missing.
     """
 
     status: int
@@ -91,13 +93,13 @@ class _Wire:
 WirePart = TypeVar("WirePart", bound=_Wire)
 
 
-#: Filled by the first answers, not at import. Threads that build the same one at a time get one
-#: each: a model with `defer_build` they would share half built, before pydantic 2.14.
+#: Filled by the first answers, which keeps imports fast. Threads that build the same one at once
+#: get one each; with `defer_build`, pydantic before 2.14 would let them share a half-built one.
 _ADAPTERS: Final[dict[type[_Wire], TypeAdapter[Any]]] = {}
 
 
 def _read(part: type[WirePart], given: object) -> WirePart:
-    """Read the fields that a part has from an answer; what is no object holds none."""
+    """Read the fields of a part of an answer; anything but an object has none."""
     adapter = _ADAPTERS.get(part)
     if adapter is None:
         adapter = _ADAPTERS[part] = TypeAdapter(part)
@@ -151,53 +153,46 @@ def read_envelope(body: bytes) -> Envelope | None:
 def as_envelope(found: Envelope) -> Envelope | None:
     """Return what was found if it is an envelope of the API.
 
-    Only the API writes an integer `code`: a gateway in front of it writes JSON of its own.
+    It has an integer `code`, which the JSON of a gateway in front of the API has not.
     """
-    # A task id is never thrown away for want of a code: it was paid for.
+    # A task id is paid for, and counts without a code as well.
     return found if found.code is not None or read_task_id(found) else None
 
 
 def read_object(body: bytes, *, cut: bool = False) -> Envelope:
-    """Return what a body says in the fields of an envelope, be it one or not.
+    """Return the fields of an envelope that a body has, even if it is none.
 
-    Of a body that is cut, what stands whole before the cut is read.
+    Of a body that is cut, the values before the cut are read.
     """
     return _read(Envelope, _parsed(body, cut=cut))
 
 
 def _parsed(given: bytes | str, *, cut: bool = False) -> object:
-    """Read JSON however odd it is; None where it is none.
-
-    No text in what is read holds half of a surrogate pair.
-    """
+    """Return parsed JSON however odd it is, or None; no text in it has half a surrogate pair."""
     try:
         return from_json(given, allow_partial=cut)
     except ValueError:
         pass
-    # A byte-order mark, a raw control character or one byte that is no UTF-8 hides no task id
-    # that was paid for.
+    # A byte-order mark, a raw control character or a byte that is not UTF-8 must not hide the id of
+    # a paid task.
     text = given if isinstance(given, str) else given.decode(errors="replace")
-    whole = _HALF.sub(_whole, text.removeprefix("\ufeff"))
+    text = text.removeprefix("\ufeff")
+    whole = _HALF.sub(lambda found: _REPLACEMENT if found[1] else found[0], text)
     try:
-        return json.loads(whole, strict=False, parse_int=_number)
+        return json.loads(
+            whole,
+            strict=False,
+            parse_int=lambda digits: int(digits) if len(digits) < _MOST_DIGITS else float(digits),
+        )
     except (ValueError, RecursionError):
         return None
-
-
-def _whole(found: re.Match[str]) -> str:
-    return _NO_CHARACTER if found[1] else found[0]
-
-
-def _number(digits: str) -> float:
-    # Python refuses integers of more than 4,300 digits.
-    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 
 def read_task_id(envelope: Envelope) -> str | None:
     """Return the id of the task that a submit made, or None."""
     task_id = (_read(Status, envelope.data).taskId or "").strip()
-    # An id of which a part is lost is none: no task could be polled under it.
-    return task_id if task_id and _NO_CHARACTER not in task_id else None
+    # An id with a character that was lost is none: no task could be polled by it.
+    return task_id if task_id and _REPLACEMENT not in task_id else None
 
 
 def read_status(envelope: Envelope) -> Status | None:
@@ -238,9 +233,9 @@ def created_epoch(status: Status) -> float | None:
 
 
 def lasted(status: Status) -> float | None:
-    """Return how many seconds a task took: by its stamps, else by its `costTime`, or None.
+    """Return how many seconds a task took, or None.
 
-    `costTime` leaves out the time in which the task waited for its turn.
+    Its stamps come first, because `costTime` leaves out the time in which the task was queued.
     """
     created, completed = _seconds(status.createTime), _seconds(status.completeTime)
     if created and completed and completed >= created:
