@@ -20,7 +20,7 @@ from apixo_async._downloads import DEFAULT_MAX_BYTES
 from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan, sweep
 from apixo_async._downloads.source import PUBLIC, Again, Reachable, Source
 from apixo_async._downloads.transfer import Transfer, finish, receive
-from apixo_async._http.retry import Backoff
+from apixo_async._http.retry import RetryPolicy
 from apixo_async._http.wire import parse_retry_after
 from apixo_async._sync import bound_after
 from apixo_async._types import Result
@@ -35,6 +35,7 @@ _USABLE: Final = frozenset({200, 206, 416})
 #: 403 for an older result means that it expired; for a younger one, a URL that is not allowed.
 _SHORTER_LIFETIME: Final = timedelta(hours=24)
 _LONGEST_RETRY_AFTER: Final = 60.0  # seconds: a CDN may ask for more than the budget of repeats
+_LONGEST_PAUSE: Final = 8.0  # seconds between tries of one file, unless the server asks for more
 _SWEPT: Final = 64  # directories that a downloader remembers as swept
 _CLEANING: Final = 10.0  # seconds that a cancelled download waits until its files are removed
 _ADVICE: Final = "attach to the task for fresh URLs; if they fail too, generate it again"
@@ -180,7 +181,8 @@ class Downloader:
 
     async def _repeat(self, job: _Job) -> Path:
         loop = asyncio.get_running_loop()
-        backoff: Backoff | None = None
+        budget = self._timeouts.retry
+        policy = RetryPolicy(budget=budget, rng=self._rng, longest=_LONGEST_PAUSE)
         while True:
             try:
                 async with self._place(), bound_after(self._timeouts.transfer):
@@ -192,9 +194,7 @@ class Downloader:
                 if not job.part.size:
                     # In an outage a thousand files may wait; a process has few file handles.
                     job.part.discard()
-                budget = self._timeouts.retry
-                backoff = backoff or Backoff(loop.time(), budget=budget, rng=self._rng)
-                pause = backoff.pause(loop.time(), at_least=again.after)
+                pause = policy.pause("unavailable", loop.time(), again.after)
                 if pause is None:
                     raise DownloadError(f"{again}; given up after {budget:g} s") from (
                         again.__cause__ or again

@@ -60,62 +60,6 @@ class RetryQuota:
         self._at = now
 
 
-class Backoff:
-    """Growing, jittered pauses which together stay inside an elapsed-time budget.
-
-    The pauses are drawn evenly between zero and `base`, 2 `base`, 4 `base`, ... up to `ceiling`.
-
-    Args:
-        now: The present, on the clock of every later call.
-        budget: Seconds from now in which a repeat may still begin.
-        rng: The source of the jitter.
-        quota: The retries of the whole client; None where they are not counted.
-        base: Seconds of the first pause at most.
-        ceiling: Seconds of any pause at most.
-    """
-
-    __slots__ = ("_deadline", "_quota", "_rng", "_spans")
-
-    def __init__(
-        self,
-        now: float,
-        *,
-        budget: float,
-        rng: random.Random,
-        quota: RetryQuota | None = None,
-        base: float = 0.5,
-        ceiling: float = 8.0,
-    ) -> None:
-        self._deadline = now + budget
-        self._rng = rng
-        self._quota = quota
-        import backoff  # Where nothing is ever repeated, nobody needs it.
-
-        self._spans = backoff.expo(base=2, factor=base, max_value=ceiling)
-        next(self._spans)  # The first value is a placeholder, by the generator's own protocol.
-
-    def pause(self, now: float, *, at_least: float = 0.0) -> float | None:
-        """Return the seconds to wait before the next repeat, or None when there is none.
-
-        Args:
-            now: The present.
-            at_least: What the service asked for in `Retry-After`, in seconds.
-        """
-        pause = max(at_least, self._rng.uniform(0, next(self._spans)))
-        if now + pause > self._deadline:
-            return None
-        return pause if self._quota is None or self._quota.spend(now) else None
-
-    @property
-    def deadline(self) -> float:
-        """When the budget is spent."""
-        return self._deadline
-
-    def extend(self, seconds: float) -> None:
-        """Leave so many seconds out of the budget."""
-        self._deadline += seconds
-
-
 class RetryPolicy:
     """How long one request goes on being repeated, after refusals that allow it.
 
