@@ -15,7 +15,7 @@ async def stand(line: Waiters[int], back: list[int]) -> asyncio.Task[int]:
 
 
 async def test_in_order() -> None:
-    """Whoever waits longest is served first."""
+    """The waiter that waits longest is served first."""
     line, back = Waiters[int](), list[int]()
     waiters = [await stand(line, back) for _ in range(3)]
     assert (len(line), bool(line)) == (3, True)
@@ -66,7 +66,7 @@ async def test_only_cancelled_ones_left() -> None:
 
 
 async def test_served_by_what_fails_then() -> None:
-    """What was handed over while serving the line failed is given back; nobody is left in line."""
+    """What was handed over while serving the queue failed is given back; no waiter is left."""
     line, back = Waiters[int](), list[int]()
 
     def arrange() -> None:

@@ -80,15 +80,13 @@ class ConcurrencyLimit:
         self.used -= 1
         if took is None:
             return
-        self.latency += self._weight(took) * (took - self.latency)
+        weight = _WEIGHT
+        if not self.latency or (self._least and took < self.latency):
+            weight = 1.0
+        elif self._least:
+            weight = _RISING
+        self.latency += weight * (took - self.latency)
         self.size = places_for(requests_per_second, self.latency, self._fewest)
-
-    def _weight(self, took: float) -> float:
-        if not self.latency:
-            return 1.0
-        if self._least:
-            return 1.0 if took < self.latency else _RISING
-        return _WEIGHT
 
 
 class ConcurrencyLimiter:

@@ -45,7 +45,8 @@ class PermitOutcome(Enum):
 class SlidingWindow:
     """The exact log of the requests that may lie in one window, and their pace.
 
-    Every method is O(1), amortised. Times are those of one monotonic clock.
+    Every method is O(1), amortised. Times are those of one monotonic clock. Queries drop old stamps
+    and fill the burst up to `now` first; that changes no later answer.
 
     Args:
         limit: Requests in any window, at least 1.

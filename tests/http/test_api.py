@@ -82,7 +82,7 @@ async def test_dismissed_permit(api: Api) -> None:
 
 
 async def test_cancelled_at_the_gate(api: Api) -> None:
-    """Whoever is cancelled while waiting for a place gives the permit back."""
+    """A caller that is cancelled while waiting for a place gives the permit back."""
     for _ in range(api.concurrency.limit.size):
         await api.concurrency.enter(for_submit=True)
     waiter = asyncio.create_task(api.admit(Priority.SUBMIT))
@@ -105,7 +105,7 @@ Reply = Callable[[], Fault]
 async def test_429_closes_the_gate(
     api: Api, simulator: Simulator, events: list[Event], fault: Fault
 ) -> None:
-    """A 429, as HTTP status or in the body, closes the gate for what the service asks."""
+    """A 429, as HTTP status or in the body, holds requests back for as long as the service asks."""
     simulator.faults.balance(fault)
     await api.get(await api.admit(Priority.ASKED), PATH)
     start = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""The gate in front of the pool is as wide as rate and latency ask, within bounds."""
+"""There are as many places as rate and latency need, within bounds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RATE = 10_000 / 60
         (1 / 60, 60.0, 32),
     ],
 )
-def test_the_size_of_the_gate(rate: float, latency: float, size: int) -> None:
+def test_how_many_places_there_are(rate: float, latency: float, size: int) -> None:
     """It is rate x latency with head-room, between 32 and 256."""
     assert places_for(rate, latency) == size
     assert (FEWEST, MOST) == (32, 256)
@@ -32,7 +32,7 @@ def test_the_size_of_the_gate(rate: float, latency: float, size: int) -> None:
 @settings(max_examples=200, deadline=None, database=None)
 @given(rate=st.floats(1 / 60, 1e4), latency=st.floats(0.0, 1e4))
 def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
-    """Within its bounds, what the gate leaves to polls carries the whole rate."""
+    """Within its bounds, what is left to polls carries the whole rate."""
     size = places_for(rate, latency)
     assert 32 <= size <= 256
     if size < 256:
@@ -40,7 +40,7 @@ def test_the_gate_lets_the_rate_through(rate: float, latency: float) -> None:
 
 
 def test_places_are_kept_for_submits() -> None:
-    """Polls leave a quarter of the gate to submits, and submits may fill it."""
+    """Polls leave a quarter of the places to submits, and submits may take all."""
     limit = ConcurrencyLimit()
     polls = submits = 0
     while limit.has_place(for_submit=False):
@@ -69,8 +69,8 @@ def test_latency_is_that_of_answers() -> None:
     assert limit.used == 0
 
 
-def test_one_slow_answer_does_not_open_the_gate() -> None:
-    """A crowd of slow answers widens the gate, one of them does not, and quick ones narrow it."""
+def test_one_slow_answer_makes_no_places() -> None:
+    """Many slow answers make more places, a single one does not, and quick ones make fewer."""
     limit = ConcurrencyLimit()
 
     def sized(took: float, times: int) -> int:

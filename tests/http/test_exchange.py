@@ -57,7 +57,7 @@ def test_body_is_cut() -> None:
 
 
 def test_a_body_that_is_no_longer_than_the_longest_is_whole() -> None:
-    """A body of just so many bytes is not cut."""
+    """A body of exactly the longest length is not cut."""
     answer = Incoming()
     assert not answer.take(b"x" * LONGEST_ANSWER)
     assert not answer.cut

@@ -1,4 +1,4 @@
-"""A 429 closes the gate once, whoever else was on the way; one probe at a time opens it."""
+"""A 429 opens the breaker once, whatever else was in flight; one probe at a time closes it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from apixo_async._limits.breaker import FIRST_PAUSE, LONGEST_PAUSE, CircuitBreaker
 
 
-def gate() -> CircuitBreaker:
-    """Return an open gate."""
+def breaker() -> CircuitBreaker:
+    """Return a closed breaker."""
     return CircuitBreaker(random.Random(7))
 
 
-def closed(retry_after: float | None = 5.0) -> CircuitBreaker:
-    """Return a gate that a 429 closed at 100, to a request of 99."""
-    throttle = gate()
+def opened(retry_after: float | None = 5.0) -> CircuitBreaker:
+    """Return a breaker that a 429 opened at 100, to a request of 99."""
+    throttle = breaker()
     throttle.refused(100.0, sent_at=99.0, retry_after=retry_after)
     return throttle
 
 
-def test_an_open_gate() -> None:
-    """Through an open gate everything passes, and answers change nothing."""
-    throttle = gate()
+def test_a_closed_breaker() -> None:
+    """Through a closed breaker every request passes, and answers change nothing."""
+    throttle = breaker()
     for now in (0.0, 1.0):
         throttle.passed(throttle.probe_at)
         assert throttle.ready_at(now) == now
@@ -37,7 +37,7 @@ def test_an_open_gate() -> None:
 
 def test_a_429_closes_until_a_probe() -> None:
     """Nothing passes until the pause is over, then one probe, and nothing beside it."""
-    throttle = closed(retry_after=5.0)
+    throttle = opened(retry_after=5.0)
     assert (throttle.is_closed, throttle.probe_at) == (False, 105.0)
     assert [throttle.ready_at(now) for now in (100.0, 104.9, 105.0, 110.0)] == [
         *(105.0, 105.0),
@@ -48,8 +48,8 @@ def test_a_429_closes_until_a_probe() -> None:
 
 
 def test_the_answer_to_the_probe_opens() -> None:
-    """An answer that is no 429 opens the gate, and says so once."""
-    throttle = closed()
+    """An answer other than a 429 closes the breaker, and returns True once."""
+    throttle = opened()
     throttle.passed(throttle.probe_at)
     assert throttle.answered(sent_at=105.0) is True
     assert (throttle.is_closed, throttle.ready_at(106.0)) == (True, 106.0)
@@ -58,7 +58,7 @@ def test_the_answer_to_the_probe_opens() -> None:
 
 def test_an_older_answer_does_not_open() -> None:
     """Good answers to requests from before the 429 say nothing of now."""
-    throttle = closed()
+    throttle = opened()
     assert throttle.answered(sent_at=99.5) is False
     throttle.passed(throttle.probe_at)
     assert throttle.answered(sent_at=104.9) is False
@@ -67,7 +67,7 @@ def test_an_older_answer_does_not_open() -> None:
 
 def test_a_lost_probe_lets_another_one_pass() -> None:
     """A probe without an answer tells nothing: the next request is the probe."""
-    throttle = closed()
+    throttle = opened()
     throttle.passed(throttle.probe_at)
     throttle.lost(sent_at=99.0)
     assert throttle.ready_at(106.0) == math.inf
@@ -80,14 +80,14 @@ def test_a_lost_probe_lets_another_one_pass() -> None:
 )
 def test_retry_after_is_honoured_up_to_a_minute(retry_after: float, pause: float) -> None:
     """The service's word is the pause, capped."""
-    assert gate().refused(100.0, sent_at=99.0, retry_after=retry_after) == pause
+    assert breaker().refused(100.0, sent_at=99.0, retry_after=retry_after) == pause
     assert LONGEST_PAUSE == 60.0
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.0], ids=repr)
 def test_without_a_word_pauses_grow(retry_after: float | None) -> None:
     """Each refused probe doubles the pause, jittered by a fifth, up to a minute."""
-    throttle, now = gate(), 100.0
+    throttle, now = breaker(), 100.0
     for count in range(40):
         pause = throttle.refused(now, sent_at=now - 0.1, retry_after=retry_after)
         grown = FIRST_PAUSE * 2**count
@@ -98,8 +98,8 @@ def test_without_a_word_pauses_grow(retry_after: float | None) -> None:
 
 
 def test_growth_begins_anew() -> None:
-    """After the gate was open, the next pause is a first one."""
-    throttle, now = gate(), 100.0
+    """After the breaker was closed, the next pause is a first one."""
+    throttle, now = breaker(), 100.0
     for _ in range(5):
         throttle.refused(now, sent_at=now, retry_after=None)
         now = throttle.probe_at
@@ -115,7 +115,7 @@ def test_jitter_replays() -> None:
             throttle.refused(now, sent_at=now, retry_after=None)
             for now in (0.0, 1_000.0, 2_000.0, 3_000.0)
         ]
-        for throttle in (gate(), gate())
+        for throttle in (breaker(), breaker())
     ]
     assert pauses[0] == pauses[1]
     assert len({pause / 2**i for i, pause in enumerate(pauses[0])}) == 4
@@ -123,7 +123,7 @@ def test_jitter_replays() -> None:
 
 def test_many_429s_in_flight_are_one_episode() -> None:
     """A thousand 429s to requests that were on their way count as one."""
-    throttle = gate()
+    throttle = breaker()
     throttle.refused(100.0, sent_at=99.0, retry_after=None)
     late = [
         throttle.refused(100.0 + i / 10_000, sent_at=99.5, retry_after=None) for i in range(999)
@@ -136,7 +136,7 @@ def test_many_429s_in_flight_are_one_episode() -> None:
 
 def test_a_429_in_flight_may_ask_for_more() -> None:
     """A 429 of the same episode lengthens the pause by what it asks for, and never shortens it."""
-    throttle = closed(retry_after=5.0)
+    throttle = opened(retry_after=5.0)
     for asked in (2.0, 4.0):
         assert throttle.refused(101.0, sent_at=99.0, retry_after=asked) == 0.0
         assert throttle.probe_at == 105.0
@@ -148,7 +148,7 @@ def test_a_429_in_flight_may_ask_for_more() -> None:
 @pytest.mark.parametrize("retry_after", [None, 10.0], ids=repr)
 def test_a_429_from_before_while_the_probe_is_out(retry_after: float | None) -> None:
     """A late 429 changes nothing for the probe that is out: its own answer decides."""
-    throttle = closed(retry_after=1.0)
+    throttle = opened(retry_after=1.0)
     throttle.passed(throttle.probe_at)  # At 101.
     assert throttle.refused(101.5, sent_at=99.0, retry_after=retry_after) == 0.0
     assert throttle.answered(sent_at=101.0) is True
@@ -156,8 +156,8 @@ def test_a_429_from_before_while_the_probe_is_out(retry_after: float | None) -> 
 
 
 def test_a_429_from_before_after_all_is_open() -> None:
-    """A late 429 of an episode that is over does not close the gate again."""
-    throttle = closed()
+    """A late 429 of an episode that is over does not open the breaker again."""
+    throttle = opened()
     throttle.passed(throttle.probe_at)
     throttle.answered(sent_at=105.0)
     assert throttle.refused(107.0, sent_at=99.0, retry_after=30.0) == 0.0
@@ -165,17 +165,17 @@ def test_a_429_from_before_after_all_is_open() -> None:
 
 
 def test_a_new_episode() -> None:
-    """A 429 to a request sent after the gate opened closes it again."""
-    throttle = closed()
+    """A 429 to a request sent after the breaker closed opens it again."""
+    throttle = opened()
     throttle.passed(throttle.probe_at)
     throttle.answered(sent_at=105.0)
     assert throttle.refused(107.0, sent_at=106.0, retry_after=3.0) == 3.0
     assert throttle.ready_at(107.0) == 110.0
 
 
-def test_since_when_it_is_closed() -> None:
+def test_since_when_it_is_open() -> None:
     """The episode began with its first 429, however many probes were refused since."""
-    throttle = gate()
+    throttle = breaker()
     assert throttle.since is None
     throttle.refused(100.0, sent_at=99.0, retry_after=5.0)
     throttle.passed(105.0)
@@ -189,8 +189,8 @@ def test_since_when_it_is_closed() -> None:
 
 
 def test_refused_probes_are_counted() -> None:
-    """The first 429 of an episode was to no probe; each later one is, until the gate opens."""
-    throttle = closed(retry_after=5.0)
+    """The first 429 of an episode was to no probe; each later one is, until the breaker closes."""
+    throttle = opened(retry_after=5.0)
     assert throttle.refused_probes == 0
     throttle.refused(101.0, sent_at=99.5, retry_after=8.0)
     assert throttle.refused_probes == 0
@@ -206,8 +206,8 @@ def test_refused_probes_are_counted() -> None:
 
 
 def test_what_passes_during_the_pause_is_no_probe() -> None:
-    """A request that passes a closed gate all the same leaves the probe to come."""
-    throttle = closed(retry_after=5.0)
+    """A request that passes an open breaker all the same leaves the probe to come."""
+    throttle = opened(retry_after=5.0)
     throttle.passed(104.9)
     assert throttle.ready_at(104.9) == 105.0
     throttle.passed(105.0)
@@ -216,7 +216,7 @@ def test_what_passes_during_the_pause_is_no_probe() -> None:
 
 @pytest.mark.parametrize("retry_after", [None, 3_600.0], ids=repr)
 def test_the_longest_pause_can_be_another(retry_after: float | None) -> None:
-    """No pause is longer than the gate's own longest one, asked for or grown."""
+    """No pause is longer than the breaker's own longest one, asked for or grown."""
     throttle, pause = CircuitBreaker(random.Random(7), longest=5.0), 0.0
     for now in range(0, 1_000, 100):
         pause = throttle.refused(float(now), sent_at=float(now), retry_after=retry_after)
@@ -234,7 +234,7 @@ events = st.tuples(
 @settings(max_examples=400, deadline=None, database=None)
 @given(st.integers(0, 9), st.lists(events, max_size=60))
 def test_the_gate_never_sticks(seed: int, steps: list[tuple[str, float, float | None]]) -> None:
-    """In any order of answers, one probe at most is out, and with none out the gate opens."""
+    """In any order of answers, one probe at most is out, and with none out the breaker closes."""
     throttle, now = CircuitBreaker(random.Random(seed)), 100.0
     in_flight: list[float] = []
     probe: float | None = None  # When the probe that is out was sent.

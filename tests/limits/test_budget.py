@@ -52,7 +52,7 @@ class Account:
     passed_over: int = 0
 
     def serve(self) -> None:
-        """Let go whoever may go now."""
+        """Hand out all permits that may be handed out now."""
         budget = self.budget
         budget.slots.expire(self.now)
         while True:
@@ -85,7 +85,7 @@ class Account:
         return self.budget.wake_at(self.now, slots=0, submits=self.waiting[SUBMIT], polls=polls)
 
     def check(self) -> None:
-        """Counts agree, and ceilings stay within their bounds."""
+        """Counts agree, and effective limits stay within their bounds."""
         budget = self.budget
         assert budget.permits.in_flight == len(self.flying)
         assert budget.submits_in_flight == sum(r.priority is SUBMIT for r in self.flying)
@@ -202,7 +202,7 @@ START = st.tuples(st.integers(1, 5), st.sampled_from((1, 3, 10, 60)))
 
 
 def live(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
-    """Live through the steps, then through a quiet time in which everybody is served."""
+    """Live through the steps, then through a quiet time in which every waiter is served."""
     account = Account(Budget(Limits(*start), random.Random(7)))
     for act, pick, share in steps:
         ACTS[act](account, pick, share)
@@ -229,11 +229,11 @@ def live(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
 @settings(max_examples=LIVES, deadline=None, database=None)
 @given(START, STEPS)
 def test_whatever_happens(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
-    """No window is above the limit, no permit is lost, and everybody is served in the end."""
+    """No window is above the limit, no permit is lost, and every waiter is served in the end."""
     live(start, steps)
 
 
-# --- what ceilings do to the rest ------------------------------------------------------------
+# --- what effective limits do to the rest ---------------------------------------------------
 
 
 def let_go(budget: Budget, now: float, priority: Priority, most: int = 10_000) -> int:
@@ -256,7 +256,7 @@ def refuse(budget: Budget, now: float, priority: Priority, *, known: int = 0) ->
 
 
 def account_with(tasks: int) -> Budget:
-    """Return a budget of 1,000 slots under which so many tasks exist."""
+    """Return a budget of 1,000 slots under which `tasks` tasks exist."""
     budget = Budget(Limits(), random.Random(7))
     for _ in range(tasks):
         budget.slots.take_above()
@@ -319,7 +319,7 @@ def test_refused_polls_lower_the_rate() -> None:
 
 @pytest.mark.parametrize("priority", [SUBMIT, SCHEDULED])
 def test_one_cut_an_episode(priority: Priority) -> None:
-    """However many probes of one episode are refused, they lower the ceiling once."""
+    """However many probes of one episode are refused, they lower the effective limit once."""
     budget = account_with(0)
     for now in range(100, 110, 2):
         refuse(budget, float(now), priority)
@@ -327,8 +327,8 @@ def test_one_cut_an_episode(priority: Priority) -> None:
     assert (budget.effective_tasks_limit.value, budget.effective_requests_limit.value) == lowered
 
 
-def test_the_ceiling_of_slots_rises_under_pressure_only() -> None:
-    """Ten of ten tasks running for an hour raise nothing, until somebody waits for another."""
+def test_the_effective_limit_of_slots_rises_under_pressure_only() -> None:
+    """Ten of ten tasks running for an hour raise nothing, until a submit waits for another."""
     budget = account_with(10)
     for now in (100.0, 102.0):
         refuse(budget, now, SUBMIT, known=10)
@@ -338,8 +338,8 @@ def test_the_ceiling_of_slots_rises_under_pressure_only() -> None:
     assert budget.effective_tasks_limit.value == 11
 
 
-def test_the_ceiling_of_requests_rises_under_pressure_only() -> None:
-    """Answers raise it while somebody waits for permits, and not while there are enough."""
+def test_the_effective_limit_of_requests_rises_under_pressure_only() -> None:
+    """Answers raise it while a request waits for permits, and not while there are enough."""
     budget = account_with(0)
     for now in (100.0, 102.0):
         refuse(budget, now, SCHEDULED)

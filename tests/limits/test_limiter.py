@@ -128,7 +128,7 @@ async def test_submits_before_polls_which_keep_a_quarter() -> None:
 
 
 async def test_slots_in_order() -> None:
-    """A released slot goes to the one who waits longest; a slot is given back only once."""
+    """A released slot goes to the submit that waits longest; a slot is given back only once."""
     limiter = Limiter(Limits(concurrent_tasks=2))
     first, _second = await limiter.slot(), await limiter.slot()
     order: list[int] = []
@@ -259,7 +259,7 @@ def test_one_limiter_on_loops_in_turn() -> None:
 
 
 async def test_higher_limits_serve_at_once() -> None:
-    """Whoever waits for a slot or a permit gets it in the instant in which the limits rise."""
+    """A waiter for a slot or a permit gets it in the instant in which the limits rise."""
     limiter = Limiter(Limits(1, 10))
     start = now()
     await limiter.slot()
@@ -298,7 +298,7 @@ async def test_lower_limits_take_nothing_back() -> None:
 
 
 async def test_the_timer_follows_the_limits() -> None:
-    """Whoever waited by the pace of a low limit goes by the pace of the higher one."""
+    """A waiter by the pace of a low limit goes by the pace of the higher one."""
     limiter = Limiter(Limits(requests_per_minute=1))
     limiter.report(await taken(limiter), PermitOutcome.ANSWERED)
     poll = asyncio.create_task(limiter.permit(Priority.ASKED))
@@ -333,7 +333,7 @@ def test_limits_that_are_none(limits: object) -> None:
     assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (7, 7)
 
 
-# --- what is in reserve, and the ceilings ----------------------------------------------------
+# --- what is in reserve, and effective limits ------------------------------------------------
 
 
 async def test_reserve() -> None:
@@ -358,23 +358,23 @@ async def test_a_reserve_ends_with_the_limit() -> None:
     assert limiter.reserve(now()) == 0.0
 
 
-async def test_ceilings_are_told() -> None:
-    """Whoever listens is told of each change, with the configured limit beside it."""
+async def test_listeners_get_each_change() -> None:
+    """Listeners get an event for each change, with the configured limit beside it."""
     limiter = Limiter(Limits(200, 3_000), seed=1)
-    told: list[EffectiveLimitLowered | EffectiveLimitRaised] = []
-    limiter.listeners.append(told.append)
+    events: list[EffectiveLimitLowered | EffectiveLimitRaised] = []
+    limiter.listeners.append(events.append)
     slots = [await limiter.slot() for _ in range(4)]
     for slot in slots[:3]:
         slot.confirm()
     limiter.report(await taken(limiter), PermitOutcome.THROTTLED, retry_after=1.0)
-    assert told == []
+    assert events == []
     limiter.report(await limiter.permit(Priority.SUBMIT), PermitOutcome.THROTTLED, retry_after=1.0)
     await asyncio.sleep(0)
-    assert told == [EffectiveLimitLowered("slots", 3, 200)]
+    assert events == [EffectiveLimitLowered("slots", 3, 200)]
     assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (3, 3_000)
     limiter.report(await taken(limiter, Priority.ASKED), PermitOutcome.THROTTLED, retry_after=1.0)
     limiter.report(await limiter.permit(Priority.ASKED), PermitOutcome.THROTTLED, retry_after=1.0)
-    assert told[1:] == [EffectiveLimitLowered("requests", 30, 3_000)]
+    assert events[1:] == [EffectiveLimitLowered("requests", 30, 3_000)]
     assert limiter.requests_per_second == 0.5
     waiter = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await asyncio.sleep(30)
@@ -384,11 +384,11 @@ async def test_ceilings_are_told() -> None:
     slots[3].confirm()
     waiter = asyncio.create_task(limiter.permit(Priority.SUBMIT))
     await waiter
-    assert told[2:] == [EffectiveLimitRaised("slots", 4, 200)]
+    assert events[2:] == [EffectiveLimitRaised("slots", 4, 200)]
     limiter.limits = Limits(200, 3_001)
     await asyncio.sleep(0)
     assert (limiter.effective_slots_limit, limiter.effective_requests_limit) == (4, 3_001)
-    assert told[3:] == []  # Whoever set the limits knows.
+    assert events[3:] == []  # The caller who set the limits knows.
 
 
 async def test_an_accepted_submit_makes_no_room() -> None:
@@ -422,7 +422,7 @@ async def test_a_crowd_shares_timers() -> None:
 
 
 async def test_the_first_stamp_sets_the_timer_anew() -> None:
-    """With all permits in flight, an answer tells when the next goes, whoever waits for a slot."""
+    """With all permits in flight, an answer says when the next goes, whatever waits for a slot."""
     limiter = Limiter(Limits(1, 1))
     start = now()
     (await limiter.slot()).hold(500.0)

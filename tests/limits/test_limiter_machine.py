@@ -222,5 +222,5 @@ def handed(line: deque[asyncio.Task[T]]) -> list[T]:
 
 @pytest.mark.heavy
 def test_limiter_machine() -> None:
-    """In whatever order callers come, end and leave, limits hold, in order, and nobody starves."""
+    """In whatever order callers come, end and leave, limits and order hold, and none starves."""
     run_machine(LimiterMachine, 100)

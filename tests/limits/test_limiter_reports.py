@@ -50,7 +50,7 @@ ENDS: dict[str, tuple[Callable[[Slot], object], int]] = {
 @pytest.mark.parametrize("confirmed", [True, False])
 @pytest.mark.parametrize(("end", "left"), ENDS.values(), ids=ENDS)
 async def test_a_slot_ends_once(end: Callable[[Slot], object], left: int, confirmed: bool) -> None:
-    """A slot that was given back or held is nobody's: what is said of it later counts nothing."""
+    """A slot that was given back or held has no owner: later calls on it change nothing."""
     limiter = Limiter()
     slot = await limiter.slot()
     if confirmed:

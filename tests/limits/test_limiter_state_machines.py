@@ -122,53 +122,53 @@ class PermitMachine(RuleBasedStateMachine):
 
 
 class ThrottleMachine(RuleBasedStateMachine):
-    """A throttle: closed for a bounded time, opened by one probe, never stuck."""
+    """A throttle: was_open for a bounded time, opened by one probe, never stuck."""
 
     @initialize(seed=st.integers(0, 9))
     def begin(self, seed: int) -> None:
-        self.gate, self.now = CircuitBreaker(random.Random(seed)), 1_000.0
+        self.breaker, self.now = CircuitBreaker(random.Random(seed)), 1_000.0
         self.flying: list[float] = []
 
     @rule()
     def send(self) -> None:
-        if self.gate.ready_at(self.now) <= self.now:
+        if self.breaker.ready_at(self.now) <= self.now:
             self.flying.append(self.now)
-            self.gate.passed(self.now)
+            self.breaker.passed(self.now)
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS, retry_after=st.sampled_from((None, 0.0, 1.0, 30.0, 500.0)))
     def refuse(self, pick: int, retry_after: float | None) -> None:
         sent = self.flying.pop(pick % len(self.flying))
-        # What was sent before the probe that opened the gate tells of a time that is over.
-        is_old = self.gate.is_closed and sent < self.gate.probe_at
-        pause = self.gate.refused(self.now, sent_at=sent, retry_after=retry_after)
+        # A request from before the probe that closed the breaker says nothing of now.
+        is_old = self.breaker.is_closed and sent < self.breaker.probe_at
+        pause = self.breaker.refused(self.now, sent_at=sent, retry_after=retry_after)
         assert 0.0 <= pause <= LONGEST_PAUSE
-        assert self.gate.is_closed == is_old
+        assert self.breaker.is_closed == is_old
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS)
     def answer(self, pick: int) -> None:
-        closed = not self.gate.is_closed
-        if self.gate.answered(sent_at=self.flying.pop(pick % len(self.flying))):
-            assert closed
-            assert self.gate.ready_at(self.now) == self.now
+        was_open = not self.breaker.is_closed
+        if self.breaker.answered(sent_at=self.flying.pop(pick % len(self.flying))):
+            assert was_open
+            assert self.breaker.ready_at(self.now) == self.now
 
     @precondition(lambda self: self.flying)
     @rule(pick=PICKS)
     def lose(self, pick: int) -> None:
-        self.gate.lost(sent_at=self.flying.pop(pick % len(self.flying)))
+        self.breaker.lost(sent_at=self.flying.pop(pick % len(self.flying)))
 
     @rule(seconds=DELAYS)
     def advance(self, seconds: float) -> None:
         self.now += seconds
 
     @invariant()
-    def lets_somebody_through(self) -> None:
-        ready = self.gate.ready_at(self.now)
-        if self.gate.is_closed:
+    def lets_a_request_through(self) -> None:
+        ready = self.breaker.ready_at(self.now)
+        if self.breaker.is_closed:
             assert ready == self.now
         elif ready == math.inf:
-            assert any(sent >= self.gate.probe_at for sent in self.flying)  # the probe
+            assert any(sent >= self.breaker.probe_at for sent in self.flying)  # the probe
         else:
             assert ready <= self.now + LONGEST_PAUSE
 

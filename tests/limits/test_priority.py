@@ -15,7 +15,7 @@ LETTER = {SUBMIT: "S", ASKED: "a", SCHEDULED: "s"}
 
 
 def order(waiting: str, permits: int) -> str:
-    """Return who is served when these classes wait without end."""
+    """Return which classes are served when these classes wait without end."""
     turns, served = FairPicker(), ""
     for _ in range(permits):
         choice = turns.choose(submit="S" in waiting, asked="a" in waiting, scheduled="s" in waiting)
@@ -39,7 +39,7 @@ def order(waiting: str, permits: int) -> str:
         ("Sas", "SSSaSSSsSSSa"),
     ],
 )
-def test_who_is_served(waiting: str, served: str) -> None:
+def test_which_classes_are_served(waiting: str, served: str) -> None:
     """Submits come first but for every fourth permit; the two kinds of polls take turns."""
     assert order(waiting, 12) == served
 
@@ -61,8 +61,8 @@ def test_a_poll_that_comes_late_is_served_at_once() -> None:
 @given(
     st.lists(st.fixed_dictionaries(dict.fromkeys(Priority, st.booleans())), min_size=1, max_size=60)
 )
-def test_nobody_starves(rounds: list[dict[Priority, bool]]) -> None:
-    """Whoever waits through four permits is served: polls one of them, submits three."""
+def test_no_class_starves(rounds: list[dict[Priority, bool]]) -> None:
+    """Of four permits in a row, waiting polls get one and waiting submits three."""
     turns, choices = FairPicker(), list[Priority | None]()
     for waiting in rounds:
         choice = turns.choose(

@@ -1,4 +1,4 @@
-"""A slot is a task at the service; nobody takes more of them than there are."""
+"""A slot is a task at the service; no client takes more of them than there are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_slots_run_out_and_come_back() -> None:
 
 
 def test_tasks_that_exist_already_count() -> None:
-    """Attached tasks hold slots above the limit, and nobody is let in until they are over."""
+    """Attached tasks hold slots above the limit, and no submit gets one until they are over."""
     table = SlotTable(2)
     for _ in range(4):
         table.take_above()

@@ -23,7 +23,7 @@ KEPT = 60.0 + SLACK
 
 @dataclass(frozen=True)
 class Request:
-    """One request that somebody wants to send.
+    """One request that is to be sent.
 
     Attributes:
         gap: Seconds from the former one's wish to this one's.
