@@ -1,4 +1,4 @@
-"""Tasks enter and leave everywhere at once."""
+"""Tasks are added and removed everywhere at once."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def track(number: int) -> TrackedTask:
     return TrackedTask(ref, ref.model, PollTimes(20, 3), Slot(None), created=0.0, expires=100.0)
 
 
-def test_enter_and_leave() -> None:
-    """What entered is known by reference and by id, with its age limit; what left is not."""
+def test_add_and_remove() -> None:
+    """An added task is known by reference and by id, with its age limit; a removed one is not."""
     schedule = Polling.adaptive().schedule(random.Random(1))
-    register = TaskIndex(schedule, PollQueue(lambda one: schedule.first(one.kind, one.created)))
+    index = TaskIndex(schedule, PollQueue(lambda one: schedule.first(one.kind, one.created)))
     tracks = [track(number) for number in range(20)]
     for one in tracks:
-        register.enter(one)
-        register.queue.line_up(one)
-    assert list(register.tracks.values()) == tracks
-    assert register.model_of["task_3"] == "flux-kontext"
-    assert register.queue.next_expiry() == 100.0
-    assert register.queue.next_due() == 20.0
+        index.add(one)
+        index.queue.schedule_first(one)
+    assert list(index.tracks.values()) == tracks
+    assert index.model_of["task_3"] == "flux-kontext"
+    assert index.queue.next_expiry() == 100.0
+    assert index.queue.next_due() == 20.0
     for one in tracks[:10]:
         one.due = None  # As when it is over.
-        register.leave(one, 33.0)
-    assert list(register.tracks.values()) == tracks[10:]
-    assert "task_3" not in register.model_of
-    assert register.queue.next_due() > 30.0  # What they lasted moved the first poll.
+        index.remove(one, 33.0)
+    assert list(index.tracks.values()) == tracks[10:]
+    assert "task_3" not in index.model_of
+    assert index.queue.next_due() > 30.0  # Their durations moved the first poll.
