@@ -165,6 +165,7 @@ class AsyncClient:
         try:
             return await task.until(deadline)
         except asyncio.CancelledError:
+            # The caller never had the handle, and the task is paid for.
             self._orphan(task)
             raise
 

@@ -235,6 +235,7 @@ class Engine:
         concurrency = ConcurrencyLimiter(lambda: limiter.limits.requests_per_minute / 60)
         api = Api(channel, limiter, concurrency, report)
         timeouts = settings.timeouts
+        # A poll may wait as long as submits and polls are closed by 429s, then for its answer.
         patience = timeouts.throttled + timeouts.exchange
         registry = TaskRegistry(settings.polling, limiter, report, rng, concurrency.limit)
         poller = Poller(api, registry, report, patience)
@@ -324,6 +325,7 @@ class Engine:
         """Leave a closed loop: its uncertain submits hold their slots, but await no callback."""
         self.forget_callbacks()
         for track in self.poller.registry.unresolved.tracks:
+            # Its task may exist, and count against the account's limit (invariant 2).
             track.slot.hold(timing(track.kind).longest)
 
     def forget_callbacks(self) -> None:
@@ -339,6 +341,7 @@ class Engine:
             patience: Seconds that the POSTs under way get, so that no id is lost.
         """
         try:
+            # First the waits that have bought nothing yet: a drain must not buy.
             await self.calls.aclose(
                 ClientClosedError("the client was closed before this was done: make a new one")
             )
@@ -462,7 +465,7 @@ class Lifecycle:
             await asyncio.shield(self._closing)
         if self.closed:
             return
-        self.closed = True
+        self.closed = True  # Nothing new is bought from here on.
         self._closing = asyncio.get_running_loop().create_future()
         try:
             await self._end(drain)

@@ -97,6 +97,7 @@ class Task:
 
     async def _wait_for_result(self) -> Result:
         verdict = self._track.verdict()
+        # In a loop: polls that were halted may go on before this waiter runs.
         while verdict is None:
             self._poller.check_loop(self._track)
             await self._track.over.wait()
@@ -117,7 +118,7 @@ class Task:
                 return await self._wait_for_result()
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
-                raise
+                raise  # The task's own error; this wait has not timed out.
             raise WaitTimeoutError(
                 f"{self.ref} was not over within the timeout; it goes on: `attach` to it",
                 ref=self.ref,

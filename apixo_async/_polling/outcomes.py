@@ -58,6 +58,7 @@ def lasted(track: TrackedTask, said: float | None, now: float) -> float | None:
     would move the polls of all tasks of its kind.
     """
     limit = timing(track.kind).age_limit
+    # Attached without a known age: nothing was seen that could bound the service's figure.
     if track.created == -math.inf:
         return said if said is not None and 0 <= said <= limit else None
     low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)

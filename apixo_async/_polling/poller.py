@@ -60,6 +60,7 @@ class Poller:
         self._alarm = Alarm()
         self._is_crowded = False
         self._runner: asyncio.Task[None] | None = None
+        # The loop holds tasks weakly: without this set a poll in flight could be collected.
         self._exchanges: set[asyncio.Task[None]] = set()
 
     def check(self) -> None:
@@ -181,6 +182,7 @@ class Poller:
             )
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         track.refreshers.append(future)
+        # Concurrent callers share one poll, also one that is in flight already.
         if track.polling is not PollState.IN_FLIGHT:
             self._queue.ask(track)
             self._wake()
@@ -189,7 +191,7 @@ class Poller:
                 return await future
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
-                raise
+                raise  # The poll's own error, an APITimeoutError: this wait has not timed out.
             message = (
                 f"{track.ref}: no poll was answered within {self._patience:.0f} s; the task goes "
                 "on, and is polled again"
@@ -256,6 +258,7 @@ class Poller:
         loop = asyncio.get_running_loop()
         track = self.registry.next_due(loop.time())
         if track is None:
+            # While the permit was awaited, the task was settled or its model went down.
             self._api.dismiss(permit)
             return
         self.polls += 1
@@ -290,7 +293,7 @@ class Poller:
         if task is self._runner:
             self._runner = None
         if self.over is not None:
-            return
+            return  # The first cause stays; what it cancels ends here as well.
         if task.cancelled():
             left = ", ".join(map(str, self.registry.tracks))
             why = f"cancelled from outside, or its event loop ended; left: {left}"
@@ -313,7 +316,7 @@ class Poller:
                 task.cancel()
         try:
             self.registry.halt_all(self.over, asyncio.get_running_loop().time())
-        finally:
+        finally:  # Last: a hook that fails must not keep the reason from a waiter.
             self._report(events.PollerDied(reason))
 
 

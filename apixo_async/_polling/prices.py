@@ -54,7 +54,7 @@ class PriceList:
             if price <= self.mean * _CHEAPEST and self._tried[-1].cost.polls > budget:
                 break
             price *= _STEP
-        self._tried.reverse()
+        self._tried.reverse()  # Ascending, for the bisections.
         self._logs = [math.log(one.price) for one in self._tried]
         self.scheduled = self._price_within(max(1.0, budget * _MARGIN), sample, bounds)
 

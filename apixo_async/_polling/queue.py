@@ -117,6 +117,7 @@ class PollQueue:
 
     def pop_due(self, now: float) -> TrackedTask | None:
         """Take the task whose poll is due, or None."""
+        # Turns alternate: callers of `refresh` in a loop must not delay results of other tasks.
         if self.is_turn_of_asked(now):
             track, self._was_asked = self._asked.popleft(), True
         elif self.next_scheduled() <= now:

@@ -91,6 +91,7 @@ class TaskRegistry:
             self._disprove(existing, anothers(existing), now)
             existing = None
         if existing is not None:
+            # One task holds one slot, however many callers track it (invariant 2).
             slot.release()
             existing.seen |= seen
             if existing.subscription is None:
@@ -109,6 +110,7 @@ class TaskRegistry:
             track.created = -math.inf
             self.queue.ask(track)
         elif self.schedule.learns:
+            # Durations that are learned meanwhile move the first polls of a kind together.
             self.queue.schedule_first(track)
         else:
             self.queue.schedule(track, self._first_poll(track))
@@ -154,6 +156,7 @@ class TaskRegistry:
                 continue
             if self.shares.hold_back(track):
                 continue
+            # A poll that a caller asked for goes out even during an outage.
             if asked or not (self._left_to_callback(track, now) or self.outages.park(track, now)):
                 break
         self.shares.sent(track)
@@ -234,6 +237,8 @@ class TaskRegistry:
                     self._settle(track, not_bought, now)
                 continue
             in_flight = track.polling is PollState.IN_FLIGHT
+            # A poll in flight may still find the task over; after that, the task has as long again
+            # as its age limit for a poll with a usable answer.
             track.expires = now + (EXPIRY_GRACE if in_flight else timing(track.kind).age_limit)
             self.queue.expect(track)
             if in_flight:
@@ -303,6 +308,7 @@ class TaskRegistry:
     def _still_running(self, track: TrackedTask, verdict: verdicts.Running, now: float) -> None:
         track.faults = 0
         track.halted = None
+        # An attached task is dated by the first answer that has its `createTime`.
         if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
             track.created = now - age
         track.ran_until = track.polled_at
@@ -384,6 +390,7 @@ class TaskRegistry:
         else:
             self.index.remove(track, seconds)
         track.slot.release()
+        # A callback may still be on its way right after the end: that is no missed one.
         ended_for = math.inf if seconds is None else now - track.created - seconds
         if track.subscription is not None and self.unresolved.ended(track, ended_for):
             # Callbacks have stopped: tasks that wait for theirs are polled as without webhooks.

@@ -178,6 +178,7 @@ class TrackedTask:
 
     def verdict(self) -> Result | ApixoError | None:
         """Return what ends a wait: the outcome, or why polls stopped; None while neither is."""
+        # The outcome first: a task may be settled after its polls were halted.
         return self.outcome if self.outcome is not None else self.halted
 
     @property

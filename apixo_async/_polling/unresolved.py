@@ -128,6 +128,7 @@ class UnresolvedSubmits:
             The error for waiters, where no other callback can come.
         """
         self._index.remove(track)
+        # Whatever polls found was about another task: all of it is forgotten.
         track.ref, track.misses, track.due = track.placeholder, 0, None
         track.overdue = math.inf
         track.created, track.waited, track.snapshot, track.seen = -math.inf, False, None, False

@@ -69,6 +69,7 @@ class SubmitCallbacks:
             times: When its POST was under way.
             record: Notes what callbacks claim.
         """
+        # The kind is not known here: by the model alone the longest documented time counts.
         subscription = self.expect(model, model, record, intent_id)
         return self.uncertain(subscription, model, model, slot, times)
 

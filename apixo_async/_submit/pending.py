@@ -45,7 +45,7 @@ class PendingCall(Bound):
         try:
             await super().__aexit__(exc_type, exc, traceback)
         except TimeoutError:
-            self._calls.check()
+            self._calls.check()  # A close ends a call by the same timeout as its deadline.
             raise
 
 
@@ -60,6 +60,7 @@ class PendingCalls:
 
     def __init__(self, whole: PendingCalls | None = None) -> None:
         self._open: set[PendingCall] = set()
+        # Weak: each map is a part, and a client outlives many of them.
         self._parts: WeakSet[PendingCalls] = WeakSet()
         self._left: Signal = Signal() if whole is None else whole._left
         self._reason: ClientClosedError | None = None if whole is None else whole._reason

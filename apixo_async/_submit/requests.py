@@ -148,6 +148,7 @@ class SubmitRequests:
         post.add_done_callback(self._under_way.discard)
         post.add_done_callback(lambda _: attempt.leave_journal())
         try:
+            # Shielded: a POST that is cut off from its answer would be uncertain for nothing.
             return await asyncio.shield(post)
         except (asyncio.CancelledError, GeneratorExit):  # Cancelled, or closed as a coroutine.
             attempt.orphaned = True
@@ -170,6 +171,7 @@ class SubmitRequests:
             self._api.dismiss(permit)
             _unsubscribe(attempt)
             raise
+        # From here on the POST may have been sent: a cancelled caller no longer cancels it.
         attempt.sending = True
 
         def first_byte() -> None:
@@ -192,7 +194,7 @@ class SubmitRequests:
             calls.check()
         except BaseException:
             if noted:
-                record.refused()
+                record.refused()  # Else a journal would take the intent for an uncertain submit.
             raise
 
     def _body(self, attempt: SubmitAttempt) -> bytes:
@@ -281,6 +283,7 @@ class SubmitRequests:
     ) -> tuple[TrackedTask, events.TaskSubmitted]:
         self.bought += 1
         if attempt.record is not None:
+            # Guarded: a record that fails must not lose the id of a paid task.
             guarded("the record of a purchase", attempt.record.bought, task_id)
         ref = TaskRef(attempt.input.model, task_id)
         waited = asyncio.get_running_loop().time() - attempt.called_at
@@ -362,6 +365,7 @@ class SubmitRequests:
             while (live := self._live) and loop.time() < deadline:
                 await asyncio.wait(live, timeout=deadline - loop.time())
         finally:
+            # A cancelled POST still ends with a verdict, and is waited for (invariant 8).
             while live := self._live:
                 for post in live:
                     post.cancel()

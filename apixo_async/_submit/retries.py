@@ -122,6 +122,7 @@ class SubmitRetries:
                 return True
             now = asyncio.get_running_loop().time()
         pause = self._patience.pause(refused.repeat, now, retry_after_of(refused.error))
+        # Repeats after a 429 are reported as `LimitReached`, once for all submits that it closes.
         if pause is None or refused.repeat != "throttled":
             report(refused.error, pause)
         if pause is None:

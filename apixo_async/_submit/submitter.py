@@ -6,7 +6,6 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from apixo_async import events
@@ -108,6 +107,7 @@ class Submitter:
             self._poller.check()
             now = asyncio.get_running_loop().time()
             deadline = math.inf if timeout is None else now + timeout
+            # The slot before the permit (invariant 2): a permit held meanwhile would be wasted.
             slot = await self._slot(task_input.model, deadline)
             attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
             try:
@@ -117,6 +117,7 @@ class Submitter:
                     slot.release()
                 raise
         except ApixoError as error:
+            # Bought, refused or uncertain (invariant 1): everything else here was refused.
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
             raise
@@ -142,6 +143,10 @@ class Submitter:
         )
         model = attempt.input.model
         refused: ApixoError | None = None
+
+        def report(error: ApixoError, again_in: float | None) -> None:
+            self._report(events.SubmitRefused(model, reason_of(error), again_in))
+
         try:
             while True:
                 permit = await self._permit(attempt, start, deadline, refused)
@@ -154,12 +159,13 @@ class Submitter:
                 refused = ended.error
                 try:
                     async with self._calls.open(deadline if deadline < math.inf else None):
-                        is_repeated = await retries.again(ended, partial(self._refused, model))
+                        is_repeated = await retries.again(ended, report)
                 except TimeoutError:
                     raise self._waited_too_long(model) from refused
                 if not is_repeated:
                     raise refused
         finally:
+            # Also if it is cancelled while it probes: others wait for the result.
             retries.end()
 
     async def _permit(
@@ -169,6 +175,7 @@ class Submitter:
         loop, patience = asyncio.get_running_loop(), self._timeouts.throttled
         model = attempt.input.model
 
+        # Evaluated again while it waits: a 429 on another request moves the bound.
         def ends_at() -> float:
             return min(deadline, self._api.throttled_until(Priority.SUBMIT, start, patience))
 
@@ -188,9 +195,6 @@ class Submitter:
         except BaseException:
             attempt.leave_journal()
             raise
-
-    def _refused(self, model: str, error: ApixoError, again_in: float | None) -> None:
-        self._report(events.SubmitRefused(model, reason_of(error), again_in))
 
     def _waited_too_long(self, model: str) -> APITimeoutError:
         limiter = self._api.limiter

@@ -32,7 +32,7 @@ def test_few_failures_are_no_outage() -> None:
 
 
 def test_failures_in_a_row_begin_one() -> None:
-    """Five polls in a row that told nothing pause the others for about a second."""
+    """Five consecutive polls without a usable answer pause the others for about a second."""
     assert FAILURES == 5
     outage = down()
     assert outage.is_on
