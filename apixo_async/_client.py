@@ -55,15 +55,15 @@ class AsyncClient:
         base_url: Where the API is, with or without `/api/v1`; None reads APIXO_BASE_URL, else
             takes the service's own. Plain http is for loopback hosts only.
         limits: By default the documented ones: 1,000 tasks at once, 10,000 requests in any 60 s.
-        polling: When to poll tasks: by default `Polling.adaptive()`, which learns it.
-        limiter: One to share with other clients of the key, in place of `limits`.
-        webhooks: Has callbacks tell when a task is over, in place of polls.
+        polling: When to poll tasks; by default `Polling.adaptive()`, which learns it.
+        limiter: A limiter to share with other clients of the key, in place of `limits`.
+        webhooks: A receiver of callbacks, which then trigger most polls.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
         proxy: A proxy's URL; None takes the environment's, "" none.
         verify: Whether to check certificates, or the `ssl.SSLContext` that does.
         on_event: Called with every event record; must not block.
-        on_orphan: Called with the `Task` or `SubmitUncertainError` of a submit that was cancelled.
+        on_orphan: Called with the `Task` or `SubmitUncertainError` of a cancelled submit.
         seed: Seeds every jitter, for replays.
 
     Raises:
@@ -111,7 +111,8 @@ class AsyncClient:
                 patience=self._settings.timeouts.exchange,
             )
         except ConfigurationError as error:
-            # This frame and those below hold the key as text; some reporters of crashes show it.
+            # This frame and those below hold the key as text, and crash reporters show frames
+            # (invariant 7).
             api_key = None
             raise error.with_traceback(None) from None
 
@@ -126,8 +127,8 @@ class AsyncClient:
     ) -> Task:
         """Buy one task, and return its handle once the service has given it an id.
 
-        What the service surely did not take is sent again by itself; what it may have taken
-        never is.
+        A submit that the service certainly did not accept is repeated automatically; one that it
+        may have accepted never is.
 
         Args:
             input: What to make; `from_dict` builds one from a mapping.
@@ -136,9 +137,9 @@ class AsyncClient:
             timeout: Seconds to wait for a slot and a permit at most; never bounds the request.
 
         Raises:
-            SubmitUncertainError: A task may have been bought; nobody can know.
+            SubmitUncertainError: A task may have been bought; the client cannot find out.
             APIStatusError: The service refused; nothing was bought.
-            APIConnectionError: Nothing was sent, in time or at all; nothing was bought.
+            APIConnectionError: Nothing was sent, within the timeout or at all; nothing was bought.
             ClientClosedError: The client was closed; nothing was bought.
         """
         check_input(input)
@@ -154,7 +155,7 @@ class AsyncClient:
             timeout: Seconds to wait in all; None waits until the task's age limit.
 
         Raises:
-            WaitTimeoutError: The time is over; the task goes on, and can be attached to.
+            WaitTimeoutError: The timeout has passed; the task goes on, and can be attached to.
             TaskFailedError: The service gave up on it.
             ApixoError: As `submit` does.
         """
@@ -164,6 +165,7 @@ class AsyncClient:
         try:
             return await task.until(deadline)
         except asyncio.CancelledError:
+            # The caller never had the handle, and the task is paid for.
             self._orphan(task)
             raise
 
@@ -183,27 +185,27 @@ class AsyncClient:
     ) -> Outcomes:
         """Buy a task for each of many inputs, and return their outcomes as an async iterator.
 
-        Inputs are read as they are needed, `Outcomes` says how far ahead. One input's failure is
-        its outcome, and touches no other. What would meet every later input ends the buying and
-        is raised once the rest is handed out: a wrong key, an empty account, a closed client, or
-        twenty submits in a row without a task, bad inputs aside. An uncertain submit is never
-        bought again.
+        Inputs are read as they are needed; `Outcomes` documents how far ahead. The failure of one
+        input is its outcome, and affects no other. A failure that would affect every later input
+        ends the buying and is raised after the remaining outcomes: a wrong key, an empty account,
+        a closed client, or twenty consecutive submits without a task, bad inputs aside. An
+        uncertain submit is never bought again.
 
         Args:
-            inputs: An iterable, or an async one, of inputs or (key, input) pairs, keys being str.
-                Without a key of yours an input's key is its place, from "0".
+            inputs: An iterable, or an async one, of inputs or (key, input) pairs with str keys.
+                The key of an input without one is its position, from "0".
             ordered: Whether outcomes come in the order of the inputs; else as tasks finish.
-            attempts: Tasks bought for an input at most, where the first ones fail in a way that
-                may pass; the service may charge each.
+            attempts: The most tasks bought for an input, where the first ones fail in a way that
+                may not recur; the service may charge for each.
             provider: The route: "auto", "value" or "official".
-            journal: A file that remembers every item, so that the same call goes on where an
-                earlier one ended, however that died: what it finished comes from the file, what
-                it bought is polled, and nothing is bought twice. Without keys of yours, equal
-                inputs are told apart by their number. One run at a time uses it.
-            resubmit_uncertain: Whether to buy anew what nobody can know to have been bought by an
-                earlier run: your word that it may be paid for twice.
-            max_cost: USD that all purchases may cost, those of earlier runs of the journal too;
-                checked before each one by the documents' prices.
+            journal: A file that keeps every item, so that the same call continues where an earlier
+                one ended, however that ended: finished outcomes come from the file, bought tasks
+                are polled, and nothing is bought twice. Equal inputs without keys are
+                distinguished by their number. Only one run at a time can use it.
+            resubmit_uncertain: Whether to buy again what an earlier run may have bought: you accept
+                that it may be paid for twice.
+            max_cost: USD that all purchases may cost, including those of earlier runs of the
+                journal; checked before each one by the documented prices.
             prices: USD of a task by model, where the documents give no price.
             download_to: A directory to save every result in; `Outcome.paths` has the files.
 
@@ -239,10 +241,10 @@ class AsyncClient:
         return self._life.engine().attach(model, task_id)
 
     async def resubmit(self, error: SubmitUncertainError) -> Task:
-        """Buy anew what an uncertain submit may have bought already: the caller's word.
+        """Buy again what an uncertain submit may have bought already; the caller decides that.
 
         Args:
-            error: What `submit` raised; input and options are those of that submit.
+            error: The error that `submit` raised; input and options are those of that submit.
 
         Raises:
             ConfigurationError: A callback has found the task meanwhile: await `error.task`.
@@ -250,7 +252,7 @@ class AsyncClient:
         """
         check = partial(check_resubmit, error)
         check()
-        # Once more when its turn has come: a callback may have found the task meanwhile.
+        # Checked again before the POST: a callback may find the task while this submit waits.
         return await self._submitter().submit(error.input, error.delivery, check=check)
 
     async def download(
@@ -259,14 +261,14 @@ class AsyncClient:
         """Save every file of a result; see `Downloader.download` for names and rules.
 
         Args:
-            result: What a task made.
+            result: The result of a task.
             target: A directory, or a file to name them after.
-            max_bytes: The size at which a file is refused.
+            max_bytes: The size in bytes at which a file is refused.
 
         Raises:
-            ResultExpiredError: The service stores it no longer.
-            DownloadError: A file could not be saved; `saved` has those that could. Nothing is
-                asked of this machine or network, unless the base URL is there as well, or a
+            ResultExpiredError: The service no longer stores it.
+            DownloadError: A file could not be saved; `saved` has the saved ones. Addresses of this
+                machine and network are refused, unless the base URL is there as well, or a
                 `transport` of your own answers in process.
         """
         result = require("download", result, Result)
@@ -283,7 +285,7 @@ class AsyncClient:
 
         Raises:
             APIStatusError: The service refused.
-            APIConnectionError: No readable answer came within `Timeouts.retry` seconds.
+            APIConnectionError: There was no readable answer within `Timeouts.retry` seconds.
             ClientClosedError: The client was closed, before or meanwhile.
         """
         engine = self._life.engine()
@@ -291,7 +293,7 @@ class AsyncClient:
             return await ask_balance(engine.api, self._settings.timeouts, self._rng, engine.quota)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
-        """Add up the documents' prices of inputs, and count those without one."""
+        """Add up the documented prices of inputs, and count the inputs without one."""
         return estimate([check_input(one).price for one in inputs])
 
     def statistics(self) -> Statistics:
@@ -305,7 +307,8 @@ class AsyncClient:
     def limits(self) -> Limits:
         """The limits of the account, for all clients of the limiter; may be set while they run.
 
-        Higher ones serve those who wait at once; lower ones let nothing out until there is room.
+        Higher limits admit waiting submits at once. Lower ones end no task: nothing is admitted
+        until the number in use is below them.
         """
         return self._settings.limiter.limits
 
@@ -315,7 +318,7 @@ class AsyncClient:
 
     @property
     def unfinished(self) -> tuple[TaskRef, ...]:
-        """The tasks that are not over: those in flight, or after `aclose` those it left."""
+        """The tasks that are not over: those in flight, or after `aclose` those left unfinished."""
         return self._life.unfinished
 
     # --- life ----------------------------------------------------------------------------
@@ -327,7 +330,7 @@ class AsyncClient:
         Closing twice does nothing more.
 
         Args:
-            drain: Seconds in which polls go on, so that tasks may still finish.
+            drain: Seconds for which polls go on, so that tasks may still finish.
         """
         await self._life.aclose(drain)
 

@@ -83,6 +83,11 @@ class Settings:
             raise ConfigurationError("limits and limiter exclude each other: a limiter has its own")
         if transport is not None and (proxy is not None or verify is not True):
             raise ConfigurationError("proxy and verify are settings of the transport you give")
+        if webhooks is not None:
+            # Imported here: few clients have a receiver, and what it needs is slow to import.
+            from apixo_async.webhooks import WebhookReceiver
+
+            webhooks = check_type("webhooks", webhooks, WebhookReceiver)
         return cls(
             key=resolve_key(api_key),
             base_url=resolve_base_url(base_url),
@@ -94,11 +99,11 @@ class Settings:
             proxy=proxy,
             verify=verify,
             seed=seed,
-            webhooks=_check_receiver(webhooks),
+            webhooks=webhooks,
         )
 
     def channel(self) -> Channel:
-        """Build the way to the API: over the transport given, or over a new one."""
+        """Build the channel to the API, over the caller's transport or a new one."""
         transport = self.transport or build_transport(
             self.base_url, proxy=self.proxy, verify=self.verify
         )
@@ -111,22 +116,17 @@ class Settings:
         )
 
 
-def _check_receiver(given: WebhookReceiver | None) -> WebhookReceiver | None:
-    if given is None:
-        return None
-    # Late: few clients have one, and what it needs takes time to import.
-    from apixo_async.webhooks import WebhookReceiver
-
-    return check_type("webhooks", given, WebhookReceiver)
-
-
 _OTHER_LOOP = (
     "this client belongs to another event loop, which still runs: make one client for each loop"
 )
 
 
 class Binding:
-    """Bind to the loop of the first use; bind anew only when that loop is closed."""
+    """The loop and process of a client: those of its first use, and a new loop once that is closed.
+
+    A client that is used after `asyncio.run` returned, in a second `asyncio.run`, is legitimate;
+    one that is used on two running loops would have its waiters never woken.
+    """
 
     __slots__ = ("_loop", "_pid")
 
@@ -148,10 +148,10 @@ class Binding:
         return self._loop is not None and self._loop.is_closed()
 
     def check_elsewhere(self) -> None:
-        """Refuse to go on where another loop, which still runs, is the one bound to.
+        """Refuse to go on if another loop, which still runs, is bound.
 
         Raises:
-            ConfigurationError: It is, or this process is a fork.
+            ConfigurationError: It is, or this process is a fork of the one that used the client.
         """
         if self._loop is None:
             return
@@ -166,7 +166,7 @@ class Binding:
             )
 
     def bind(self, unfinished: int) -> bool:
-        """Bind to the running loop; say whether that is a new one.
+        """Bind to the running loop; return True if that is a new one.
 
         Args:
             unfinished: Tasks in flight on the loop bound to so far.
@@ -175,7 +175,12 @@ class Binding:
             ConfigurationError: No loop is running; another one is bound and alive, or was left
                 with tasks in flight; or this process is a fork of the one that used the client.
         """
-        loop = _running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                "no asyncio event loop is running here: call this from a coroutine"
+            ) from None
         if self._loop is None:
             self._loop, self._pid = loop, os.getpid()
             return True
@@ -193,22 +198,13 @@ class Binding:
         return True
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError(
-            "no asyncio event loop is running here: call this from a coroutine"
-        ) from None
-
-
-#: Seconds that the connections get to close.
+#: Seconds that connections get to close.
 _CLOSING = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Engine:
-    """Everything that a client runs on one loop."""
+    """The parts of a client on one loop."""
 
     transport: httpx2.AsyncBaseTransport
     api: Api
@@ -230,7 +226,7 @@ class Engine:
         orphan: Callable[[Task | SubmitUncertainError], None],
     ) -> Self:
         """Wire the parts of a client. Needs a running loop."""
-        # Not needed to import the package, and large.
+        # Imported here: large, and not needed to import the package.
         from apixo_async._downloads.downloader import Downloader
         from apixo_async._downloads.source import Reachable
 
@@ -239,6 +235,7 @@ class Engine:
         concurrency = ConcurrencyLimiter(lambda: limiter.limits.requests_per_minute / 60)
         api = Api(channel, limiter, concurrency, report)
         timeouts = settings.timeouts
+        # A poll may wait as long as submits and polls are closed by 429s, then for its answer.
         patience = timeouts.throttled + timeouts.exchange
         registry = TaskRegistry(settings.polling, limiter, report, rng, concurrency.limit)
         poller = Poller(api, registry, report, patience)
@@ -252,7 +249,7 @@ class Engine:
         if settings.webhooks is not None:
             callbacks = SubmitCallbacks(settings.webhooks.inbox(), poller, timeouts.exchange)
         requests = SubmitRequests(api, poller, report, hand_over, callbacks)
-        if report not in limiter.listeners:  # A client that is bound anew has told it before.
+        if report not in limiter.listeners:  # A client that is bound to a new loop is there.
             limiter.listeners.append(report)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
         return cls(
@@ -281,12 +278,12 @@ class Engine:
         """Return the handle of a task that exists already; poll it at once if it is new here.
 
         Args:
-            model: Its model, or its reference.
+            model: The model's name, or the reference of the task.
             task_id: The service's id of it, unless a reference is given.
             seen: Whether the id surely came from the service, so that it is not mistyped.
         """
         registry, limiter = self.poller.registry, self.api.limiter
-        ref = check_ref(model, task_id, registry.register.model_of)
+        ref = check_ref(model, task_id, registry.index.model_of)
         self.poller.check()
         track = registry.tracks.get(ref)
         if track is None:
@@ -298,7 +295,7 @@ class Engine:
         return Task(track, self.poller)
 
     def statistics(self) -> Statistics:
-        """Count everything, now."""
+        """Return the counts of this instant."""
         limiter, places, registry = (
             self.api.limiter,
             self.api.concurrency.limit,
@@ -325,49 +322,48 @@ class Engine:
         )
 
     def leave_behind(self) -> None:
-        """Let go of a closed loop's uncertain submits: no callback of theirs is heard any more."""
+        """Leave a closed loop: its uncertain submits hold their slots, but await no callback."""
         self.forget_callbacks()
         for track in self.poller.registry.unresolved.tracks:
+            # Its task may exist, and count against the account's limit (invariant 2).
             track.slot.hold(timing(track.kind).longest)
 
     def forget_callbacks(self) -> None:
-        """Act on callbacks no more; they are still answered."""
+        """Act on callbacks no more; they are still answered, so that the service stops."""
         if self.callbacks is not None:
             self.callbacks.close()
 
     async def aclose(self, *, drain: float, patience: float) -> None:
-        """End everything in bounded time; what is unfinished stays in the poller's ledger.
+        """End everything in bounded time (invariant 8); unfinished tasks stay in the registry.
 
         Args:
-            drain: Seconds in which polls go on, so that tasks may finish.
+            drain: Seconds for which polls go on, so that tasks may finish.
             patience: Seconds that the POSTs under way get, so that no id is lost.
         """
         try:
+            # First the waits that have bought nothing yet: a drain must not buy.
             await self.calls.aclose(
                 ClientClosedError("the client was closed before this was done: make a new one")
             )
             async with bound_after(drain):
-                await self._drained()
+                await self.requests.settled()
+                registry = self.poller.registry
+                for track in (*registry.tracks.values(), *registry.unresolved.tracks):
+                    while track.verdict() is None:
+                        await track.over.wait()
         except TimeoutError:
             pass
         finally:
             await _to_its_end(self._end(patience))
 
-    async def _drained(self) -> None:
-        await self.requests.settled()
-        registry = self.poller.registry
-        for track in (*registry.tracks.values(), *registry.unresolved.tracks):
-            while track.verdict() is None:
-                await track.over.wait()
-
     async def _end(self, patience: float) -> None:
         try:
             await self.requests.drain(patience)
-        finally:  # Also where a second cancellation hurries the end.
+        finally:  # A second cancellation ends the drain, but not what follows.
             self.forget_callbacks()
             if self.report in self.api.limiter.listeners:
                 self.api.limiter.listeners.remove(self.report)
-            import anyio  # Late: nothing before the end needs it, and an import is to be quick.
+            import anyio  # Here, since only a close needs it, and it is slow to import.
 
             with anyio.move_on_after(_CLOSING):
                 await self.poller.aclose(
@@ -379,11 +375,11 @@ class Engine:
 
 
 async def _to_its_end(ending: Coroutine[object, object, None]) -> None:
-    """Run a bounded end although the caller is cancelled, who is told afterwards.
+    """Run a bounded end to its end although the caller is cancelled; then raise the cancellation.
 
-    A second cancellation hurries the end.
+    A second cancellation cancels the end as well.
     """
-    import anyio  # Late, as above.
+    import anyio  # Here, as above.
 
     task = asyncio.ensure_future(ending)
     cancelled: asyncio.CancelledError | None = None
@@ -435,21 +431,18 @@ class Lifecycle:
         """
         if self.closed:
             raise ClientClosedError("this client was closed: make a new one")
-        if self._engine is not None and self._binding.is_orphaned:
-            self._check_rebindable()
-        if self._binding.bind(len(self._in_flight())) or self._engine is None:
-            if self._engine is not None:
-                self._engine.leave_behind()
-            self._engine = self._wire()
-        return self._engine
-
-    def _check_rebindable(self) -> None:
-        # Its pooled connections belong to the closed loop: a POST on one of them would be lost.
-        if isinstance(self._transport, httpx2.AsyncHTTPTransport):
+        is_left = self._engine is not None and self._binding.is_orphaned
+        if is_left and isinstance(self._transport, httpx2.AsyncHTTPTransport):
+            # The connections in its pool belong to the closed loop: a POST on one would be lost.
             raise ConfigurationError(
                 "the transport given to this client has connections of an event loop that is "
                 "closed: make a new client and transport for each loop"
             )
+        if self._binding.bind(len(self.unfinished)) or self._engine is None:
+            if self._engine is not None:
+                self._engine.leave_behind()
+            self._engine = self._wire()
+        return self._engine
 
     @property
     def engine_here(self) -> Engine | None:
@@ -458,14 +451,11 @@ class Lifecycle:
 
     @property
     def unfinished(self) -> tuple[TaskRef, ...]:
-        """The tasks in flight, or after the close those it left."""
-        return self._in_flight()
-
-    def _in_flight(self) -> tuple[TaskRef, ...]:
+        """The tasks in flight, or after the close those that were unfinished."""
         return () if self._engine is None else tuple(self._engine.poller.registry.tracks)
 
     async def aclose(self, drain: float) -> None:
-        """Close once, in bounded time; who calls meanwhile waits for the same end.
+        """Close once, in bounded time; a second call meanwhile waits for the same end.
 
         Raises:
             ConfigurationError: The client belongs to another loop, which still runs.
@@ -475,7 +465,7 @@ class Lifecycle:
             await asyncio.shield(self._closing)
         if self.closed:
             return
-        self.closed = True
+        self.closed = True  # Nothing new is bought from here on.
         self._closing = asyncio.get_running_loop().create_future()
         try:
             await self._end(drain)

@@ -1,4 +1,4 @@
-"""The handle of one task: await it, poll it, watch it, drop it."""
+"""The handle of one task: await it, poll it, watch it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from apixo_async.errors import ApixoError, WaitTimeoutError
 class Task:
     """A task at the service. `await task` gives its `Result`, or raises how it failed.
 
-    It may be awaited any number of times, from any number of coroutines. The client polls it
-    whether or not anybody waits; a waiter that is cancelled or times out neither ends the task
-    nor loses its id; a handle that is dropped leaks nothing. While it goes on, waiting for it on
-    another event loop than its client's raises `ConfigurationError`.
+    It may be awaited any number of times, from any number of coroutines. The client polls it with
+    or without waiters. A waiter that is cancelled or times out neither ends the task nor loses its
+    id; a handle that is dropped leaks nothing. Until it is over, waiting for it on another event
+    loop than its client's raises `ConfigurationError`.
     """
 
     __slots__ = ("__weakref__", "_poller", "_track")
@@ -51,7 +51,7 @@ class Task:
 
     @property
     def id_known(self) -> bool:
-        """Whether the service's id is known: with webhooks, that of an uncertain submit is not.
+        """Whether the service's id is known; that of an uncertain submit is not, with webhooks.
 
         It becomes known when a callback names the task and a poll finds it.
         """
@@ -59,7 +59,7 @@ class Task:
 
     @property
     def callback_received(self) -> bool:
-        """Whether a callback told of it, with webhooks."""
+        """Whether a callback of the task was received, with webhooks."""
         return self._track.callback_received
 
     def done(self) -> bool:
@@ -71,7 +71,7 @@ class Task:
 
         Raises:
             asyncio.InvalidStateError: It is not over.
-            TaskError: It ended otherwise than well.
+            TaskError: It ended without success.
         """
         outcome = self._over()
         if isinstance(outcome, ApixoError):
@@ -97,6 +97,7 @@ class Task:
 
     async def _wait_for_result(self) -> Result:
         verdict = self._track.verdict()
+        # In a loop: polls that were halted may go on before this waiter runs.
         while verdict is None:
             self._poller.check_loop(self._track)
             await self._track.over.wait()
@@ -109,7 +110,7 @@ class Task:
         """Await the result until a time of the loop's clock, or as long as it takes.
 
         Raises:
-            WaitTimeoutError: The time is over; the task goes on.
+            WaitTimeoutError: The deadline has passed; the task goes on.
             ApixoError: As awaiting the task does.
         """
         try:
@@ -117,20 +118,20 @@ class Task:
                 return await self._wait_for_result()
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
-                raise
+                raise  # The task's own error; this wait has not timed out.
             raise WaitTimeoutError(
-                f"{self.ref} is not over in the time given to it; it goes on: `attach` to it",
+                f"{self.ref} was not over within the timeout; it goes on: `attach` to it",
                 ref=self.ref,
             ) from None
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the task is over, and say whether it is; how it ended raises nothing.
+        """Wait until the task is over; return False if it is not. Its own failure raises nothing.
 
         Args:
             timeout: Seconds to wait at most; None waits until the task's age limit.
 
         Raises:
-            ApixoError: Nobody polls the task any more, so that waiting cannot end.
+            ApixoError: The task is no longer polled, so that waiting could not end.
         """
         try:
             async with bound_after(timeout):
@@ -144,18 +145,18 @@ class Task:
         return True
 
     async def refresh(self) -> Snapshot:
-        """Poll now, before all scheduled polls, and return what the service said.
+        """Poll now, before all scheduled polls, and return what the service answered.
 
         Raises:
-            ApixoError: What kept this poll from telling; the task goes on.
+            ApixoError: This poll got no usable answer; the task goes on.
         """
         return await self._poller.refresh(self._track)
 
     async def updates(self) -> AsyncIterator[Snapshot]:
-        """Yield the present snapshot, then one whenever the state changes, to the task's end.
+        """Yield the current snapshot, then one at each change of state, until the task is over.
 
         Raises:
-            ApixoError: Nobody polls the task any more. (How the task ended raises nothing.)
+            ApixoError: The task is no longer polled. (The failure of the task raises nothing.)
         """
         track = self._track
         shown: str | None = None

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
 from apixo_async._text import one_line
 
-#: Characters of a reference that are shown.
+#: The most characters of a reference that are shown.
 _MOST_SHOWN: Final = 300
 
 #: Half a character, which no URL can hold.
@@ -28,7 +28,7 @@ def _invalid(message: str) -> Exception:
 
 @dataclass(frozen=True, slots=True)
 class TaskRef:
-    """What it takes to attach to a task from any process: store it as two strings.
+    """What identifies a task in any process: store it as two strings.
 
     Attributes:
         model: The model's name.
@@ -60,17 +60,17 @@ class TaskInput(Protocol):
 
     @property
     def model(self) -> str:
-        """The model's name, as it stands in the URL."""
+        """The model's name, as in the URL."""
         ...
 
     @property
     def kind(self) -> str:
-        """What drives the duration of such a task."""
+        """What the duration of such a task depends on."""
         ...
 
     @property
     def price(self) -> Decimal | None:
-        """USD by the documents, or None where they give no price."""
+        """The documented price in USD, or None where there is none."""
         ...
 
     def payload(self) -> dict[str, object]:
@@ -79,7 +79,7 @@ class TaskInput(Protocol):
 
 
 class TaskHandle(Protocol):
-    """What an error knows of the `Task` that it carries."""
+    """The part of `Task` that errors use: `errors` cannot import `Task`."""
 
     @property
     def ref(self) -> TaskRef:
@@ -93,7 +93,7 @@ class TaskHandle(Protocol):
 
     @property
     def callback_received(self) -> bool:
-        """Whether a callback told of it."""
+        """Whether a callback of the task was received."""
         ...
 
     def done(self) -> bool:
@@ -101,7 +101,7 @@ class TaskHandle(Protocol):
         ...
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the task is over, and say whether it is."""
+        """Wait until the task is over; return False if it is not."""
         ...
 
     def __await__(self) -> Generator[object, None, Result]:
@@ -111,7 +111,7 @@ class TaskHandle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The options of one submit beside its input.
+    """The options of one submit, besides its input.
 
     Attributes:
         callback_url: Where the service posts the outcome, or None to be polled only.
@@ -127,9 +127,9 @@ POLLED: Final = Delivery()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of an account, never exceeded and never wasted.
+    """The limits of an account, which the client never exceeds.
 
-    The documents give 1,000 tasks and 10,000 requests a minute, and say that both vary by
+    The documents give 1,000 tasks and 10,000 requests a minute, and state that both vary by
     account, key and route.
 
     Attributes:
@@ -149,13 +149,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one poll said of a task.
+    """What one poll found.
 
     Attributes:
         task_id: The service's id of the task.
         model: The model's name.
-        state: "pending", "processing", "success", "failed", or what else the service said.
-        raw: The status object as it came.
+        state: "pending", "processing", "success", "failed", or another word of the service.
+        raw: The status object as it was received.
     """
 
     task_id: str
@@ -175,7 +175,7 @@ class Result:
         raw: The decoded `resultJson` with whatever else it holds.
         created_at: When the service made the task (aware UTC), or None.
         completed_at: When the service finished it (aware UTC), or None.
-        cost_time: Seconds that the service says it worked, or None.
+        cost_time: Seconds of work by the service's own count, or None.
     """
 
     task_id: str
@@ -196,12 +196,12 @@ class Result:
         """When the URLs expire (aware UTC): 15 days after creation, the documents' figure."""
         try:
             return self.created_at and self.created_at + timedelta(seconds=RESULT_LIFETIME)
-        except OverflowError:  # The service named a day at the end of time.
+        except OverflowError:  # The service sent a date near year 9999.
             return None
 
     def _repr_html_(self) -> str:
         """Show the images in a notebook."""
-        import html  # Nobody else needs it.
+        import html  # Here, since only notebooks need it.
 
         shown = (
             f'<a href="{html.escape(url)}"><img src="{html.escape(url)}" loading="lazy" '
@@ -214,7 +214,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What inputs will cost by the documents' prices.
+    """What inputs will cost by the documented prices.
 
     Attributes:
         total: USD for every input that has a price.
@@ -229,22 +229,22 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """One instant of a client.
+    """The counts of a client at one instant.
 
     Attributes:
         slots_used: Tasks that count against `concurrent_tasks`, uncertain submits included.
         slots_limit: The limit on them.
-        effective_slots_limit: What of it the service grants, as 429s have shown.
+        effective_slots_limit: The part of it that the service grants, as 429s have shown.
         slots_waiting: Submits that wait for a slot.
         requests_in_window: Requests that count against the limit now.
         requests_limit: Requests allowed in any 60 seconds.
-        effective_requests_limit: What of it the service grants, as 429s have shown.
+        effective_requests_limit: The part of it that the service grants, as 429s have shown.
         requests_waiting: Requests that wait for a permit.
         tasks_tracked: Tasks that are polled.
-        submits: Answered with a task so far.
+        submits: Submits that were answered with a task so far.
         polls: Status requests sent so far.
         succeeded: Tasks that ended well.
-        failed: Tasks that ended otherwise.
+        failed: Tasks that ended without success.
         uncertain: Submits with an unknown outcome.
         throttled: Answers 429.
         latency: Mean seconds of recent exchanges.

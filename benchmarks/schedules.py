@@ -44,9 +44,9 @@ class Loop:
         del kind
         return created + self._first
 
-    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
+    def again(self, kind: str, created: float, now: float, capacity: Capacity) -> float:
         """Return when to poll again."""
-        del kind, created, room
+        del kind, created, capacity
         return now + self._interval
 
     def late(self, kind: str, created: float) -> float:
@@ -57,8 +57,8 @@ class Loop:
 class Priced(AdaptiveSchedule):
     """Poll by the same rule at one price for ever, once enough is known."""
 
-    def __init__(self, plan: PollTimes, price: float, pace: IntervalBounds) -> None:
-        super().__init__(lambda _: plan, FixedSchedule(lambda _: plan, random.Random(0)), pace)
+    def __init__(self, times: PollTimes, price: float, bounds: IntervalBounds) -> None:
+        super().__init__(lambda _: times, FixedSchedule(lambda _: times, random.Random(0)), bounds)
         self._always = price
 
     def _price(self, known: object) -> float:
@@ -85,16 +85,16 @@ class Candidate(Polling):
     way: str = "ours"
     price: float = 0.0
 
-    def plan_for(self, kind: str) -> PollTimes:
+    def times_for(self, kind: str) -> PollTimes:
         """Return the workload's plan, whatever the kind."""
         del kind
         return self.documented_plan
 
     def schedule(self, rng: random.Random) -> Schedule:
         """Build what says when to poll."""
-        plan, pace = self.documented_plan, IntervalBounds(self.floor, self.ceiling)
+        times, bounds = self.documented_plan, IntervalBounds(self.floor, self.ceiling)
         if self.way == "documented":
-            return Loop(plan.first, plan.interval)
+            return Loop(times.first, times.interval)
         if self.way == "priced":
-            return Priced(plan, self.price, pace)
-        return AdaptiveSchedule(self.plan_for, FixedSchedule(self.plan_for, rng), pace)
+            return Priced(times, self.price, bounds)
+        return AdaptiveSchedule(self.times_for, FixedSchedule(self.times_for, rng), bounds)

@@ -109,7 +109,7 @@ class Buyer:
         Returns:
             What stands for its task, or None where no callback can name it.
         """
-        model, mark, claim = entry.model, entry.intent_id, entry.claim
+        model, intent_id, claim = entry.model, entry.intent_id, entry.claim
         now, noted_at, age = asyncio.get_running_loop().time(), None, 0.0
         if entry.intent_at is not None:
             noted_at = entry.intent_at.timestamp()
@@ -118,10 +118,10 @@ class Buyer:
                 noted_at = 0.0  # The clock was set back since: its time says nothing.
         times = SubmitTimes(now - age, now - max(0.0, age - self._patience), noted_at)
         slot, poller = self.limiter.slot_above(), self._engine.poller
-        if mark is not None and await_callback and self._engine.callbacks is not None:
-            track = self._engine.callbacks.reopen(model, slot, mark, times, record)
-        elif mark is not None and claim is not None:
-            track = poller.await_callback(placeholder(model, mark), model, slot, None, times)
+        if intent_id is not None and await_callback and self._engine.callbacks is not None:
+            track = self._engine.callbacks.reopen(model, slot, intent_id, times, record)
+        elif intent_id is not None and claim is not None:
+            track = poller.await_callback(placeholder(model, intent_id), model, slot, None, times)
         else:
             slot.hold(max(0.0, times.ended_at + timing(model).longest - now))
             return None

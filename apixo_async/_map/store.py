@@ -64,14 +64,14 @@ class PurchaseRecord:
         """Whether there is a journal."""
         return self._journal is not None
 
-    async def intend(self, mark: str | None) -> None:
+    async def intend(self, intent_id: str | None) -> None:
         """Reserve the money and make the intent durable; what this raises prevents the POST."""
         self._spending.reserve(self._price, self._model)
         self._is_reserved = True
         if self._journal is None or self._entry is None:
             return
         try:
-            await self._journal.intend(self._entry, mark, self._price)
+            await self._journal.intend(self._entry, intent_id, self._price)
         except BaseException:
             self._give_back()
             raise
@@ -96,7 +96,7 @@ class PurchaseRecord:
             with suppress(JournalError):
                 self._journal.uncertain(self._entry, reason)
 
-    async def claimed(self, mark: str, task_id: str | None) -> bool:
+    async def claimed(self, intent_id: str, task_id: str | None) -> bool:
         """Make durable what is known of the task, and what a callback claims of it.
 
         Raises:
@@ -107,7 +107,7 @@ class PurchaseRecord:
         if self._is_bought and self._journal.is_closed:
             return False  # All that was known was written before it was closed.
         if task_id is not None and not self._is_bought:
-            return await self._journal.claimed(self._entry, mark, task_id)
+            return await self._journal.claimed(self._entry, intent_id, task_id)
         await self._journal.flush()
         return False
 

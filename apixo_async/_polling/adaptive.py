@@ -1,4 +1,4 @@
-"""Polls that follow how long tasks of a kind took of late, at the price of a request."""
+"""Polls that follow how long recent tasks took; `apixo docs polling` explains the model."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from apixo_async._polling.inspection import DurationSample, IntervalBounds
 from apixo_async._polling.prices import PriceList, clearing_price
 from apixo_async._polling.schedule import POLLS_SHARE, Capacity, FixedSchedule, PollTimes
 
-#: So many kinds are known at once; the oldest one without a task makes room for another.
+#: Kinds that are remembered at once; the oldest one without a task in flight is dropped first.
 MOST_KINDS: Final = 256
 
-#: Seconds for which a price that clears the requests stays, since finding it takes work.
+#: Seconds for which a clearing price is kept, since finding one walks over all kinds.
 _PRICED_FOR: Final = 0.5
 
-#: Slots count as wanted for so many seconds after somebody waited for one: where many become
-#: free at once nobody waits for a moment, and as many do in the next.
+#: Seconds for which slots count as wanted after a submit waited for one. Where many slots become
+#: free at once the queue of submits is empty for a moment, and as long as before in the next.
 _WANTED_FOR: Final = 10.0
 
-#: The reserve of permits that prices leave, in seconds, and by how many seconds less it has to
-#: be for prices to grow by e. Too eager a correction swings, as polls follow it late; with these
-#: two 98 % of the limit were used, without a swing, by tasks of 6 to 30 s.
+#: The reserve of permits, in seconds, at which prices need no correction, and the shortfall at
+#: which they grow by the factor e. A stronger correction oscillates, since polls follow it late;
+#: these two values used 98 % of the limit, without oscillation, with tasks of 6 to 30 s.
 _RESERVE: Final = 1.0
 _YIELDING: Final = 3.0
 
-#: A callback counts as lost after this many times the duration which such a part of the tasks
-#: does not exceed. Of the fewest durations, 8, one is beyond it: an outlier moves nothing.
+#: A callback counts as lost after this many times the duration that 7 of 8 tasks do not exceed.
+#: Of the smallest sample, 8 durations, one is longer than that: one outlier changes nothing.
 _BEYOND: Final = 1.1
 _NEARLY_ALL: Final = 7 / 8
 
@@ -37,53 +37,55 @@ _NEARLY_ALL: Final = 7 / 8
 class _LearnedKind:
     """What is known of one kind of task."""
 
-    __slots__ = ("_considered", "_plan", "durations", "prices", "sample", "tracked")
+    __slots__ = ("_considered", "_times", "durations", "prices", "sample", "tracked")
 
-    def __init__(self, plan: PollTimes) -> None:
-        self._plan = plan
+    def __init__(self, times: PollTimes) -> None:
+        self._times = times
         self._considered = 0
         self.tracked = 0
         self.durations = Durations()
         self.sample: DurationSample | None = None
         self.prices: PriceList | None = None
 
-    def learn(self, task: Hashable, lasted: float | None, pace: IntervalBounds) -> bool:
-        """Learn how long a task lasted; say whether that changes when to poll."""
+    def learn(self, task: Hashable, lasted: float | None, bounds: IntervalBounds) -> bool:
+        """Learn how long a task lasted; return True if that changes when to poll."""
         durations = self.durations
         if not durations.end(task, lasted):
             return False
-        # The more durations there are, the less a new one changes.
+        # Pricing a sample of 128 durations takes some 20 ms of the event loop, and the more there
+        # are, the less a new one changes: then every sixteenth is enough.
         if durations.ended - self._considered < min(durations.ended, WATCHED) // ENOUGH:
             return False
         self._considered = durations.ended
         self.sample = durations.sample()
         if self.sample is not None:
-            budget = self.sample.polls_by(self._plan.first, self._plan.interval)
-            self.prices = PriceList(self.sample, budget, pace)
+            budget = self.sample.polls_by(self._times.first, self._times.interval)
+            self.prices = PriceList(self.sample, budget, bounds)
         return True
 
 
 class AdaptiveSchedule:
-    """Poll where the expected idle time reaches the price of a request.
+    """Poll where the expected idle time of a finished task reaches the price of a request.
 
-    The price of a kind keeps its polls per task at or below those of its plan. Where submits and
-    polls together would exceed the limit, all kinds pay the price that makes them fit; and where
-    submits wait for slots they pay no more than that, so that slots are free again the sooner.
+    By default the price of a kind keeps its polls per task at or below those of its documented
+    times. Where submits and polls together would exceed the limit, all kinds pay the one price at
+    which they fit. Where submits wait for slots, kinds pay no more than that price: an earlier
+    poll then frees a slot earlier.
 
     Args:
-        plan_for: Gives the plan of a kind of task.
-        planned: Says when to poll kinds that nothing is known of.
-        pace: The bounds of all polls.
+        times_for: Gives the documented polling times of a kind of task.
+        fixed: Says when to poll kinds of which too little is known.
+        bounds: The bounds of all polls.
     """
 
     learns: ClassVar[bool] = True
 
     def __init__(
-        self, plan_for: Callable[[str], PollTimes], planned: FixedSchedule, pace: IntervalBounds
+        self, times_for: Callable[[str], PollTimes], fixed: FixedSchedule, bounds: IntervalBounds
     ) -> None:
-        self._plan_for = plan_for
-        self._planned = planned
-        self._pace = pace
+        self._times_for = times_for
+        self._fixed = fixed
+        self._bounds = bounds
         self._kinds: dict[str, _LearnedKind] = {}
         self._slots_wanted = False
         self._wanted_at = -math.inf
@@ -100,89 +102,86 @@ class AdaptiveSchedule:
 
     def running(self, kind: str, task: Hashable, age: float, /, *, first: bool) -> None:
         """Note that a poll found a task running."""
-        self._planned.running(kind, first=first)
+        self._fixed.running(kind, first=first)
         self._of(kind).durations.seen(task, age)
 
     def closed(self, kind: str, *, waited: bool) -> None:
         """Note that a task is over."""
-        self._planned.closed(kind, waited=waited)
+        self._fixed.closed(kind, waited=waited)
         self._of(kind).tracked -= 1
 
     def learn(self, kind: str, task: Hashable, lasted: float | None, /) -> bool:
-        """Learn how long a task lasted; say whether that moves first polls."""
-        return self._of(kind).learn(task, lasted, self._pace)
+        """Learn how long a task lasted; return True if that moves first polls."""
+        return self._of(kind).learn(task, lasted, self._bounds)
 
     def first(self, kind: str, created: float) -> float:
         """Return when to poll a task for the first time."""
         known = self._of(kind)
         if known.sample is None:
-            return created + self._plan_for(kind).first
+            return created + self._times_for(kind).first
         return self._due(known, known.sample, created, 0.0)
 
-    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
+    def again(self, kind: str, created: float, now: float, capacity: Capacity) -> float:
         """Return when to poll again."""
-        self._consider(room, now)
+        self._update_price(capacity, now)
         known = self._of(kind)
         if known.sample is None:
-            due = self._planned.again(kind, created, now, room)
-            return created + self._pace.bound(now - created, due - created)
+            due = self._fixed.again(kind, created, now, capacity)
+            return created + self._bounds.bound(now - created, due - created)
         return self._due(known, known.sample, created, now - created)
 
     def late(self, kind: str, created: float) -> float:
-        """Return when a callback that is not here counts as lost."""
+        """Return when a callback that has not come counts as lost."""
         sample = self._of(kind).sample
         if sample is None:
-            late = self._planned.late(kind, created) - created
+            late = self._fixed.late(kind, created) - created
         else:
             late = _BEYOND * sample.quantile(_NEARLY_ALL)
-        return created + max(self._pace.floor, min(late, timing(kind).longest))
+        return created + max(self._bounds.floor, min(late, timing(kind).longest))
 
     def _due(
         self, known: _LearnedKind, sample: DurationSample, created: float, age: float
     ) -> float:
-        due = created + sample.next_poll(age, self._price(known), self._pace)
-        # The task counts from the answer to its submit, which took half an exchange to get here,
-        # as a poll takes half of one to get there.
+        prices = known.prices
+        assert prices is not None  # It is made with the sample.
+        # While submits wait for slots, each second of idle time is a second of a slot: requests
+        # that nothing else needs are best spent on polls, even beyond the documented number.
+        lowest = 0.0 if self._slots_wanted else prices.scheduled
+        price = prices.bound(max(lowest, self._clearing * self._scarcity))
+        # The age counts from the answer to the submit, which took half an exchange to arrive, as
+        # a poll takes half of one to reach the service: one latency earlier hits the same age.
+        due = created + sample.next_poll(age, price, self._bounds)
         return max(created + age, due - self._latency)
 
     def _of(self, kind: str) -> _LearnedKind:
         known = self._kinds.get(kind)
         if known is None:
             if len(self._kinds) >= MOST_KINDS:
-                self._forget_one()
-            known = self._kinds[kind] = _LearnedKind(self._plan_for(kind))
+                idle = next((one for one, its in self._kinds.items() if not its.tracked), None)
+                if idle is not None:
+                    del self._kinds[idle]
+            known = self._kinds[kind] = _LearnedKind(self._times_for(kind))
         return known
 
-    def _forget_one(self) -> None:
-        idle = next((kind for kind, known in self._kinds.items() if not known.tracked), None)
-        if idle is not None:
-            del self._kinds[idle]
-
-    def _price(self, known: _LearnedKind) -> float:
-        prices = known.prices
-        assert prices is not None  # It comes with the sample.
-        # While submits wait for slots each second of idle time is a second of a slot: then
-        # requests that nobody needs are best spent on polls, be they more than the plan's.
-        lowest = 0.0 if self._slots_wanted else prices.planned
-        return prices.bound(max(lowest, self._clearing * self._scarcity))
-
-    def _consider(self, room: Capacity, now: float) -> None:
+    def _update_price(self, capacity: Capacity, now: float) -> None:
         """Find the price at which polls and submits fit the limit.
 
-        What is known of the tasks gives it at once; what is left of the reserve corrects it.
+        What is known of the tasks predicts that price at once; the reserve of permits, which is
+        measured, corrects it.
         """
-        self._latency = room.latency
-        if room.slots_wanted:
+        self._latency = capacity.latency
+        if capacity.slots_wanted:
             self._wanted_at = now
         self._slots_wanted = now - self._wanted_at < _WANTED_FOR
-        self._scarcity = math.exp((_RESERVE - room.reserve) / _YIELDING)
+        self._scarcity = math.exp((_RESERVE - capacity.reserve) / _YIELDING)
         if now - self._priced_at < _PRICED_FOR:
             return
         self._priced_at = now
         kinds = self._kinds.values()
         tracked = ((one.tracked, one.prices) for one in kinds if one.prices is not None)
         if self._slots_wanted:
-            self._clearing = clearing_price(tracked, room.requests, submits=1)
+            # Each finished task makes a waiting submit possible, which takes a request itself.
+            self._clearing = clearing_price(tracked, capacity.requests, submits=1)
         else:
-            polls = max(room.requests * POLLS_SHARE, room.requests - room.submits)
+            polls = max(capacity.requests * POLLS_SHARE, capacity.requests - capacity.submits)
             self._clearing = clearing_price(tracked, polls, submits=0)

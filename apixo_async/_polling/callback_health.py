@@ -1,4 +1,4 @@
-"""Whether callbacks come: a receiver that is not reached delays no result, and proves nothing."""
+"""Whether callbacks arrive: an unreachable receiver must neither delay nor prove anything."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final
 
 from apixo_async._catalog import RESULT_LIFETIME
 
-#: After this many tasks in a row that were over before any callback came for them, the receiver
-#: counts as unreachable. Where one callback in ten is lost, this happens once in a hundred million
-#: tasks. Before the first callback one such task says as much.
+#: After this many consecutive tasks that were over before their callback arrived, the receiver
+#: counts as unreachable. If one callback in ten is lost, that happens by chance once in a hundred
+#: million tasks. Before the first callback, one such task is enough.
 SILENT_AFTER: Final = 8
 
 #: Seconds without any callback after which deliveries may have been lost. By the documents a
-#: callback is sent again after 30 s, 2 min and 10 min: while some callback comes at least as often
-#: as in the second of these pauses, no outage of the receiver swallows all four deliveries.
+#: callback is sent again after 30 s, 2 min and 10 min: while callbacks arrive with pauses no
+#: longer than the second of these, no outage of the receiver can swallow all four deliveries.
 LONGEST_PAUSE: Final = 120.0
 
-#: Seconds after its end in which a task's callback may still be on its way.
+#: Seconds after the end of a task in which its callback may still be on its way.
 ON_ITS_WAY: Final = 1.0
 
 #: Seconds by which the service's clock and stamps, and this machine's, may disagree.
@@ -25,40 +25,41 @@ CLOCK_ERROR: Final = 60.0
 
 
 class CallbackHealth:
-    """What became of the callbacks so far.
+    """Which callbacks have arrived so far, and which were missed.
 
-    Until one has come, and after a silence until one comes again, tasks are polled as if there
-    were none: then no result comes later than without a receiver.
+    Until the first one, and during a silence, tasks are polled as if there were no callbacks: no
+    result is later than without a receiver.
 
-    Times come twice: on the loop's clock, which stands still while the machine sleeps, and as
-    seconds since the epoch, which do not.
+    Times are given twice: on the loop's clock, which stops while the machine sleeps, and in
+    seconds since the epoch, which goes on.
 
     Attributes:
         is_proved: Whether callbacks reach this process.
-        missed_in_a_row: Tasks in a row that were over before a callback came for them.
+        missed_in_a_row: Consecutive tasks that were over before their callback arrived.
     """
 
-    __slots__ = ("_came", "_is_reported", "_steady_since", "is_proved", "missed_in_a_row")
+    __slots__ = ("_is_reported", "_received", "_steady_since", "is_proved", "missed_in_a_row")
 
     def __init__(self) -> None:
         self.is_proved = False
         self.missed_in_a_row = 0
         self._is_reported = False
-        self._came: tuple[float, float] | None = None
+        self._received: tuple[float, float] | None = None
         self._steady_since = math.inf
 
-    def came(self, now: float, wall: float) -> bool:
+    def received(self, now: float, wall: float) -> bool:
         """Note a callback; return True if it ends a silence that was reported."""
         pause, slept = self._pause(now, wall)
         if pause > LONGEST_PAUSE or self._steady_since == math.inf:
-            # By as much longer was the pause before it as the machine slept.
+            # The loop's clock stood still while the machine slept: the pause before this callback
+            # was longer by that time.
             self._steady_since = now + slept
         ends, self._is_reported = self._is_reported, False
-        self.is_proved, self.missed_in_a_row, self._came = True, 0, (now, wall)
+        self.is_proved, self.missed_in_a_row, self._received = True, 0, (now, wall)
         return ends
 
     def missed(self, ended_for: float = math.inf) -> bool:
-        """Note a task that was over before a callback came; return True if a silence begins.
+        """Note a task that was over before its callback arrived; return True if a silence begins.
 
         Args:
             ended_for: Seconds since its end.
@@ -74,16 +75,16 @@ class CallbackHealth:
         return begins
 
     def is_steady(self, since: float, now: float, wall: float) -> bool:
-        """Return True if none went missing since a time, and no longer pause was without any."""
+        """Return True if no callback was missed since a time, and no pause was too long."""
         is_early = self._steady_since - since <= LONGEST_PAUSE
         return is_early and self._pause(now, wall)[0] <= LONGEST_PAUSE
 
     def _pause(self, now: float, wall: float) -> tuple[float, float]:
         """Return the seconds since the last callback, and those in which the machine slept."""
-        if self._came is None:
+        if self._received is None:
             return math.inf, 0.0
-        awake = now - self._came[0]
-        slept = max(0.0, wall - self._came[1] - awake)
+        awake = now - self._received[0]
+        slept = max(0.0, wall - self._received[1] - awake)
         return awake + slept, slept
 
 
@@ -94,12 +95,12 @@ def may_be_of(
 
     Args:
         created: When it was created, in seconds since the epoch by the service's clock, or None.
-        at: The present by that clock, or by this machine's where the service did not say.
+        at: The time by that clock, or by this machine's where the answer has no date.
         age: Seconds since the submit was sent.
-        noted_at: When an earlier process says that it was sent, in seconds since the epoch. A clock
-            that was set since makes `age` wrong, and a clock that was wrong then makes this wrong.
+        noted_at: When the submit was sent by the clock of an earlier process, in seconds since the
+            epoch. If that clock was set since, `age` is wrong; if it was wrong, this is.
     """
     if created is None or not at - RESULT_LIFETIME < created <= at + CLOCK_ERROR:
-        return True  # It does not say, or says what cannot be.
+        return True  # The service gives no time, or an impossible one.
     is_newer = noted_at is not None and created >= noted_at - CLOCK_ERROR
     return is_newer or at - created <= age + CLOCK_ERROR

@@ -1,9 +1,9 @@
-"""Where the next poll belongs: sequential inspection, after Keller and Barlow and Proschan.
+"""When to poll next by past durations: sequential inspection (`apixo docs polling`).
 
-A task has run for some time and is not over. Of the past tasks of its kind, those that lasted
-longer say how it may go on. A poll of an age leaves an expected idle time, in which the task is
-over and nobody knows; the next poll belongs where that expectation reaches the price of a poll,
-which is given in seconds of idle time that one poll is worth.
+A task has run for some time and is not over. The past tasks of its kind that lasted longer show
+how much longer it may run. Between two polls there is an expected idle time, in which the task is
+over and the client does not know it yet. The next poll is due when that expectation reaches the
+price of a poll, in seconds of idle time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-#: Where no past task lasted as long, a task is polled after this part of its age.
+#: A task that has outlasted every past one is polled again after this part of its age.
 GROWTH: Final = 0.1
 
 
@@ -34,11 +34,11 @@ class IntervalBounds(NamedTuple):
 
 
 class PollCost(NamedTuple):
-    """What a price means for a task of a sample, on the average.
+    """What polling by one price costs a task of a sample, on the average.
 
     Attributes:
         polls: How often it is polled.
-        delay: How many seconds pass from its end to the news.
+        delay: The result delay: seconds from its end to the poll that finds it over.
     """
 
     polls: float
@@ -46,7 +46,7 @@ class PollCost(NamedTuple):
 
 
 class DurationSample:
-    """Durations that a task may have, each as likely as any other.
+    """Durations that the next task may have, each with the same probability.
 
     Args:
         durations: Seconds, at least one.
@@ -64,30 +64,34 @@ class DurationSample:
         return self._sums[-1] / len(self._durations)
 
     def quantile(self, part: float) -> float:
-        """Return the duration in seconds that such a part of the tasks does not exceed."""
+        """Return the duration in seconds that this part of the tasks does not exceed."""
         return self._durations[int(part * (len(self._durations) - 1))]
 
     def polls_by(self, first: float, interval: float) -> float:
-        """Return how many polls a task takes on the average by a plan."""
+        """Return how many polls a task takes on the average at fixed times."""
         late = (max(0.0, duration - first) for duration in self._durations)
         return 1 + sum(-(-seconds // interval) for seconds in late) / len(self._durations)
 
-    def next_poll(self, age: float, price: float, pace: IntervalBounds) -> float:
-        """Return the age at which to poll next at a task which is not over at `age`.
+    def next_poll(self, age: float, price: float, bounds: IntervalBounds) -> float:
+        """Return the age at which to poll a task next that is not over at `age`.
 
         Args:
             age: Seconds since its creation.
             price: Seconds of idle time that one poll is worth, above zero.
-            pace: The bounds.
+            bounds: How close and how far apart polls may be.
         """
         over = bisect_right(self._durations, age)
         longer = len(self._durations) - over
         if not longer:
-            return pace.bound(age, age * (1 + GROWTH))
-        return pace.bound(age, self._idle_reaches(price * longer, over))
+            return bounds.bound(age, age * (1 + GROWTH))
+        return bounds.bound(age, self._idle_reaches(price * longer, over))
 
     def _idle_reaches(self, idle: float, over: int) -> float:
-        """Return the age at which those that last longer have been idle for so long in all."""
+        """Return the age at which the remaining tasks have been idle for `idle` seconds in all.
+
+        The sum grows piecewise linearly with the age; the prefix sums give its value at each
+        duration, so that a bisection finds the piece and a division the age: O(log n).
+        """
         durations, sums = self._durations, self._sums
 
         def idle_at_end_of(index: int) -> float:
@@ -97,18 +101,19 @@ class DurationSample:
         index = over + 1 + bisect_left(ends, idle, key=idle_at_end_of)
         return (idle + sums[index] - sums[over]) / (index - over)
 
-    def course(self, price: float, pace: IntervalBounds) -> PollCost:
-        """Return what polling by a price means for the tasks of this sample.
+    def cost_at(self, price: float, bounds: IntervalBounds) -> PollCost:
+        """Return what polling by a price costs the tasks of this sample.
 
-        It takes a step for each duration at most, however far apart they are.
+        It takes at most one step for each duration, however far apart they are.
         """
         count = len(self._durations)
         age = delay = 0.0
         polls, over = 0.0, 0
         while over < count:
-            # No poll before the next task is over finds any: these come at the ceiling.
-            idle = max(0.0, -((age - self._durations[over]) // pace.ceiling) - 1)
-            age = self.next_poll(age + idle * pace.ceiling, price, pace)
+            # Polls before the next task is over find none over: they come at the ceiling, and
+            # are counted without a step for each.
+            idle = max(0.0, -((age - self._durations[over]) // bounds.ceiling) - 1)
+            age = self.next_poll(age + idle * bounds.ceiling, price, bounds)
             polls += (idle + 1) * (count - over)
             found = max(over + 1, bisect_right(self._durations, age))
             delay += age * (found - over) - (self._sums[found] - self._sums[over])

@@ -1,4 +1,4 @@
-"""How tasks ended: the word for it, how long they took, and the errors that no answer says."""
+"""How tasks ended: their duration, the word in the log, and errors that no answer contains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from apixo_async.errors import (
     TaskNotFoundError,
 )
 
-#: Dates of answers are whole seconds: a new task may seem to be made after its answer.
+#: Dates of answers are whole seconds: a new task may seem to be created after its answer.
 _ROUNDING: Final = 1.0
 
 _WORDS: Final[dict[type[ApixoError], str]] = {
@@ -35,15 +35,15 @@ def word_of(outcome: Result | TaskError) -> str:
     return "success" if isinstance(outcome, Result) else _WORDS[type(outcome)]
 
 
-def placeholder(model: str, mark: str) -> TaskRef:
-    """Return the reference that stands for the task of a submit whose id is not known yet."""
-    return TaskRef(model, f"unnamed-{mark[:12]}")
+def placeholder(model: str, intent_id: str) -> TaskRef:
+    """Return the reference that stands for the task of a submit until its id is known."""
+    return TaskRef(model, f"unnamed-{intent_id[:12]}")
 
 
 def age_of(verdict: Running, kind: str) -> float | None:
-    """Return how old a task is by its `createTime`, or None where that is no age of a task.
+    """Return how old a task is by its `createTime`, or None where that cannot be its age.
 
-    It is one by the service's own clock, where the answer has a date.
+    The date of the answer is preferred to this machine's clock: both stamps are the service's.
     """
     if verdict.created is None:
         return None
@@ -52,16 +52,17 @@ def age_of(verdict: Running, kind: str) -> float | None:
 
 
 def lasted(track: TrackedTask, said: float | None, now: float) -> float | None:
-    """Return how long a task took: what the service said, within what was seen.
+    """Return how long a task took: what the service says, within what polls have shown.
 
-    It is between 0 and the age limit, or None where it is not known: one absurd duration among
-    those that are learned moves the polls of all tasks.
+    It is between 0 and the age limit, or None if it is unknown: one absurd duration in the sample
+    would move the polls of all tasks of its kind.
     """
     limit = timing(track.kind).age_limit
+    # Attached without a known age: nothing was seen that could bound the service's figure.
     if track.created == -math.inf:
         return said if said is not None and 0 <= said <= limit else None
     low, high = max(0.0, track.ran_until - track.created), max(0.0, now - track.created)
-    # A callback comes when its task ends; a poll finds that it ended some time since the last one.
+    # A callback arrives when its task ends; a poll shows only that it ended since the last poll.
     seen = high if track.callback_received else (low + high) / 2
     return min(max(seen if said is None else said, low), high, limit)
 
@@ -72,18 +73,18 @@ def abandoned(track: TrackedTask, now: float, *, seen: bool) -> TaskAbandonedErr
     Args:
         track: The task.
         now: The time.
-        seen: Whether a poll found it so.
+        seen: Whether a poll after the age limit found the task still running.
     """
-    doubt = "" if seen else ", as far as is known: no poll since then got a usable answer"
+    unseen = "" if seen else ", as far as is known: no poll since then got a usable answer"
     return TaskAbandonedError(
         f"{track.ref} was not over after {now - track.tracked_at:.0f} s, past its age limit"
-        f"{doubt}; it is not polled any more and its slot is free: `attach` polls again",
+        f"{unseen}; it is not polled any more and its slot is free: `attach` polls again",
         ref=track.ref,
     )
 
 
 def not_found(track: TrackedTask, cause: ApixoError) -> TaskNotFoundError:
-    """Return the error of a task that the service does not know, with its last answer."""
+    """Return the error of a task that the service does not know; its cause is the last answer."""
     lost = TaskNotFoundError(
         f"{track.ref}: the service did not find it in {track.misses} polls; check the task id, "
         "that it is a task of this model, and the key",
@@ -94,39 +95,42 @@ def not_found(track: TrackedTask, cause: ApixoError) -> TaskNotFoundError:
 
 
 def anothers(track: TrackedTask) -> TaskError:
-    """Return the error of a task that a callback names and its submit cannot have made."""
+    """Return the error of a task that a callback named, but that its submit cannot have made."""
     return TaskError(
-        f"{track.ref}: a callback names it for a submit that cannot have made it; it is another's",
+        f"{track.ref}: a callback named it for a submit that cannot have made it; it is the task "
+        "of another submit",
         ref=track.ref,
     )
 
 
-def presumed_not_bought(track: TrackedTask, now: float, *, callbacks_come: bool) -> TaskError:
-    """Return the error of an uncertain submit of which no callback has told.
+def presumed_not_bought(track: TrackedTask, now: float, *, callbacks_arrive: bool) -> TaskError:
+    """Return the error of an uncertain submit whose task no callback has named.
 
     Args:
         track: What stands for its task.
         now: The time.
-        callbacks_come: Whether callbacks of other tasks came all the time since the submit, and
-            none went missing; else this one's may have been lost.
+        callbacks_arrive: Whether callbacks of other tasks arrived all the time since the submit,
+            and none was missed; otherwise this one's may have been lost.
     """
-    doubt = _doubt(track, callbacks_come=callbacks_come)
-    presumed = f"but {doubt}: look at your account" if doubt else "it is presumed not bought"
+    objection = _objection(track, callbacks_arrive=callbacks_arrive)
+    presumed = (
+        f"but {objection}: look at your account" if objection else "it is presumed not bought"
+    )
     error = PresumedNotBoughtError(
         f"{track.ref.model}: no callback named the task of this uncertain submit in "
         f"{now - track.tracked_at:.0f} s; {presumed}",
         ref=track.ref,
     )
-    error.bought = None if doubt else False
+    error.bought = None if objection else False
     return error
 
 
-def _doubt(track: TrackedTask, *, callbacks_come: bool) -> str:
-    """Return what speaks against the presumption, or nothing."""
+def _objection(track: TrackedTask, *, callbacks_arrive: bool) -> str:
+    """Return what contradicts that no task was made, or ""."""
     if track.callback_received:  # Only the service knows the URL that was called.
-        return "one came that named none that can be found"
+        return "one arrived that named no task that can be found"
     if track.subscription is None or track.reopened:
         return "this process did not receive callbacks for all of that time"
     if track.subscription.is_shared:
-        return "callbacks of another process came here, so that this one may have gone there"
-    return "" if callbacks_come else "callbacks of other tasks stayed away too, or went missing"
+        return "callbacks of another process arrived here, so that this one may have gone there"
+    return "" if callbacks_arrive else "callbacks of other tasks stayed away too, or went missing"

@@ -14,10 +14,10 @@ from apixo_async._polling.schedule import FixedSchedule, PollTimes, Schedule
 from apixo_async._types import as_seconds
 from apixo_async.errors import ConfigurationError
 
-#: Two polls of a task are at least so many seconds apart; the documents' shortest time is 3 s.
+#: Default of the fewest seconds between two polls of a task; the documents' shortest time is 3 s.
 FLOOR: Final = 0.5
 
-#: And at most so many: the documents' longest time to a first poll.
+#: Default of the most seconds between them: the documents' longest time to a first poll.
 CEILING: Final = 120.0
 
 
@@ -26,30 +26,33 @@ class Polling:
     """How a client polls its tasks. Build one with `adaptive`, `documented` or `fixed`.
 
     Attributes:
-        plan: The plan for every task, or None for the plan that the documents give its kind.
-        learns: Whether polls follow what past tasks took, once there are some.
-        floor: The fewest seconds between two polls of a task, where they are learned.
+        times: When to poll every task, or None for the times that the documents give its kind.
+        learns: Whether polls follow how long past tasks took, once there are enough of them.
+        floor: The fewest seconds between two polls of a task, where polls are learned.
         ceiling: The most.
     """
 
-    plan: PollTimes | None = None
+    times: PollTimes | None = None
     learns: bool = True
     floor: float = FLOOR
     ceiling: float = CEILING
 
     @classmethod
     def adaptive(cls, *, floor: float = FLOOR, ceiling: float = CEILING) -> Polling:
-        """Learn how long tasks take, and poll when one is worth its request.
+        """Learn how long tasks take, and poll when a poll is worth its request.
 
-        It begins with the documents' plan. As long as requests are plentiful a task is polled
-        no more often than by that plan; as they become scarce, less often.
+        The first tasks of a kind are polled at the documented times. After eight of them polls
+        follow their durations: as long as requests are plentiful, no more often per task than at
+        the documented times; as requests become scarce, less often. Where submits wait for
+        slots and requests are left over, more often. `apixo docs polling` explains the model.
 
         Args:
             floor: The fewest seconds between two polls of a task, and before the first one.
             ceiling: The most.
 
         Raises:
-            ConfigurationError: Either is below 0.01 or no number, or the floor is the greater.
+            ConfigurationError: Either is below 0.01 or not a finite number, or the floor is above
+                the ceiling.
         """
         low, high = _seconds("adaptive", floor=floor), _seconds("adaptive", ceiling=ceiling)
         if low > high:
@@ -61,7 +64,10 @@ class Polling:
 
     @classmethod
     def documented(cls) -> Polling:
-        """Poll when the documents say: by model, and for gpt-image-2 by resolution."""
+        """Poll at the documented times: by model, and for gpt-image-2 by resolution.
+
+        Intervals grow where polls and submits together would exceed the limit of requests.
+        """
         return cls(learns=False)
 
     @classmethod
@@ -69,31 +75,32 @@ class Polling:
         """Poll every task `first` seconds after its creation, then every `interval` seconds.
 
         Raises:
-            ConfigurationError: `first` is negative, `interval` is not above zero, or either is
-                no finite number.
+            ConfigurationError: `first` is negative, `interval` is below 0.001, or either is not a
+                finite number.
         """
         start = _seconds("fixed", 0.0, first=first)
         return cls(PollTimes(start, _seconds("fixed", 0.001, interval=interval)), learns=False)
 
-    def plan_for(self, kind: str) -> PollTimes:
-        """Return the plan for a kind of task, such as "gpt-image-2/4k"."""
-        if self.plan is not None:
-            return self.plan
-        times = timing(kind)
+    def times_for(self, kind: str) -> PollTimes:
+        """Return the polling times of a kind of task, such as "gpt-image-2/4k"."""
+        if self.times is not None:
+            return self.times
+        documented = timing(kind)
         if not self.learns:
-            return PollTimes(times.first, times.interval)
-        # Before anything is learned, and after polls that told nothing, the bounds hold too.
-        pace = IntervalBounds(self.floor, self.ceiling)
-        return PollTimes(pace.bound(0.0, times.first), pace.bound(0.0, times.interval))
+            return PollTimes(documented.first, documented.interval)
+        # The bounds hold before anything is learned, too, and for polls that are repeated.
+        bounds = IntervalBounds(self.floor, self.ceiling)
+        first = bounds.bound(0.0, documented.first)
+        return PollTimes(first, bounds.bound(0.0, documented.interval))
 
     def schedule(self, rng: random.Random) -> Schedule:
-        """Build what says when to poll; `rng` is the source of its jitter."""
-        # Every poll asks for its plan, which stays.
-        plan_for = lru_cache(maxsize=MOST_KINDS)(self.plan_for)
-        planned = FixedSchedule(plan_for, rng)
+        """Build the schedule of one client; `rng` is the source of its jitter."""
+        # Every poll asks for its times, which never change.
+        times_for = lru_cache(maxsize=MOST_KINDS)(self.times_for)
+        fixed = FixedSchedule(times_for, rng)
         if not self.learns:
-            return planned
-        return AdaptiveSchedule(plan_for, planned, IntervalBounds(self.floor, self.ceiling))
+            return fixed
+        return AdaptiveSchedule(times_for, fixed, IntervalBounds(self.floor, self.ceiling))
 
 
 def _seconds(method: str, low: float = 0.01, **given: object) -> float:
@@ -101,6 +108,6 @@ def _seconds(method: str, low: float = 0.01, **given: object) -> float:
     seconds = as_seconds(value)
     if seconds is None or seconds < low:
         raise ConfigurationError(
-            f"Polling.{method}: {name}={value!r}; a number of seconds, {low:g} or more"
+            f"Polling.{method}: {name}={value!r}; a finite number of seconds, {low:g} or more"
         )
     return seconds

@@ -1,4 +1,4 @@
-"""The one poller of a client: an asyncio.Task which sends the polls that the agenda plans."""
+"""The one poller of a client: an asyncio.Task that sends the polls which are due."""
 
 from __future__ import annotations
 
@@ -31,18 +31,21 @@ from apixo_async.errors import (
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackSubscription
 
-#: Seconds to wait among all who ask for something, before the poller waits in its own class.
+#: Seconds for which a poll that was asked for waits in the class of such requests, before it waits
+#: in the class of scheduled polls.
 _ASKING: Final = 1.0
 
 
 class Poller:
     """Poll all tasks of a client, in one asyncio.Task that the first of them starts.
 
+    If it dies, every waiter and the next submit is given the cause (invariant 6).
+
     Args:
         api: The way to the service.
-        registry: The tasks, and what polls mean for them.
+        registry: The tasks, and what polls change in them.
         report: Where events go.
-        patience: Seconds that `refresh` waits for its poll to go out and come back.
+        patience: Seconds that `refresh` waits for its poll to be sent and answered.
     """
 
     def __init__(self, api: Api, registry: TaskRegistry, report: Reporter, patience: float) -> None:
@@ -57,15 +60,16 @@ class Poller:
         self._alarm = Alarm()
         self._is_crowded = False
         self._runner: asyncio.Task[None] | None = None
+        # The loop holds tasks weakly: without this set a poll in flight could be collected.
         self._exchanges: set[asyncio.Task[None]] = set()
 
     def check(self) -> None:
-        """Raise what ended the poller, if anything did."""
+        """Raise what ended the poller, if it has ended."""
         if self.over is not None:
             raise fresh(self.over)
 
     def check_loop(self, track: TrackedTask) -> None:
-        """Refuse to wait for a task on a loop on which nothing would ever wake the waiter.
+        """Refuse to wait for a task on another loop, on which nothing would wake the waiter.
 
         Raises:
             ConfigurationError: The running loop is another one than the client's.
@@ -94,7 +98,14 @@ class Poller:
     ) -> TrackedTask:
         """Poll a task from now on; its slot is given back when it is over.
 
-        It is `seen` where its id is not in doubt: then it takes longer to count as gone.
+        Args:
+            ref: The task.
+            kind: What its duration depends on.
+            slot: The slot that the task takes.
+            at_once: Whether to poll it now, since its age is unknown.
+            subscription: Where its callbacks arrive.
+            seen: Whether its id surely came from the service: then it takes longer to count as
+                gone than an id that may be mistyped.
         """
         now = asyncio.get_running_loop().time()
         return self._started(
@@ -116,9 +127,9 @@ class Poller:
 
         Args:
             ref: What stands for the task.
-            kind: What drives how long it takes.
-            slot: Given back after the longest time of such a task.
-            subscription: Where callbacks come in; None where none can come any more.
+            kind: What its duration depends on.
+            slot: Given back after the longest run time of such a task.
+            subscription: Where callbacks arrive; None where none can arrive any more.
             times: When its POST was under way.
         """
         now = asyncio.get_running_loop().time()
@@ -128,31 +139,32 @@ class Poller:
 
     def _started(self, track: TrackedTask, now: float) -> TrackedTask:
         if self.over is not None:
-            # What was bought while the poller died is not lost: its waiters get the reason.
+            # Bought while the poller died: the task is tracked all the same, so that its waiters
+            # get the reason and its id is not lost.
             self.registry.halt(track, self.over, now)
         self._wake()
         return track
 
     def called(self, track: TrackedTask, named: str | None = None) -> None:
-        """Poll a task whose callback came, with a poll that goes out from now on."""
+        """Poll a task whose callback arrived, with a poll that is sent from now on."""
         self.registry.called(track, named, asyncio.get_running_loop().time())
         self._wake()
 
     def claimed(self, track: TrackedTask, named: str) -> None:
-        """Poll what a callback to an earlier process named as the task of its submit."""
+        """Poll the task that a callback to an earlier process named for its submit."""
         self.registry.claimed(track, named)
         self._wake()
 
     def poll_now(self, track: TrackedTask) -> None:
-        """Poll a task now, whatever kept its polls back."""
+        """Poll a task now, even if its polls were halted."""
         self.registry.resume(track)
         self._wake()
 
     async def refresh(self, track: TrackedTask) -> Snapshot:
-        """Poll now, and return what the service said.
+        """Poll now, and return what the service answered.
 
         Raises:
-            ApixoError: What kept the poll from telling; the task goes on.
+            ApixoError: The poll got no usable answer; the task goes on.
         """
         if track.outcome is not None:
             if track.snapshot is not None:
@@ -170,6 +182,7 @@ class Poller:
             )
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         track.refreshers.append(future)
+        # Concurrent callers share one poll, also one that is in flight already.
         if track.polling is not PollState.IN_FLIGHT:
             self._queue.ask(track)
             self._wake()
@@ -178,12 +191,15 @@ class Poller:
                 return await future
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
-                raise
-            message = f"{track.ref}: no poll got through in {self._patience:.0f} s; it goes on"
+                raise  # The poll's own error, an APITimeoutError: this wait has not timed out.
+            message = (
+                f"{track.ref}: no poll was answered within {self._patience:.0f} s; the task goes "
+                "on, and is polled again"
+            )
             raise track.error(APITimeoutError(message)) from None
 
     async def aclose(self, reason: ApixoError) -> None:
-        """End the poller and every poll, and tell the waiters why."""
+        """End the poller and every poll, and give the waiters the reason."""
         self.over = reason
         owned = [task for task in (self._runner, *self._exchanges) if task is not None]
         for task in owned:
@@ -194,33 +210,31 @@ class Poller:
     def _wake(self) -> None:
         self._alarm.wake()
         if self._runner is None and self.over is None:
-            # An empty context: no caller's context variables leak into the polls.
+            # The caller whose task starts the poller may have context variables, such as a trace:
+            # in an empty context they do not become those of every other caller's polls.
             self._runner = asyncio.get_running_loop().create_task(
                 self._run(), name="apixo_async poller", context=contextvars.Context()
             )
             self._runner.add_done_callback(self._finished)
 
     async def _run(self) -> None:
-        # Without tasks there is no poller: a client that nobody closes leaves nothing pending.
+        # Without tasks there is no poller: a client that is never closed leaves nothing pending.
+        loop = asyncio.get_running_loop()
         while self.registry.held:
-            await self._until_due()
-            if self._queue.next_due() <= asyncio.get_running_loop().time():
+            while self.registry.held and self._queue.next_due() > loop.time():
+                await self._alarm.sleep(min(self._queue.next_due(), self._queue.next_expiry()))
+                self.registry.abandon_expired(loop.time())
+            if self._queue.next_due() <= loop.time():
                 permit = await self._admitted()
                 if permit is not None:
                     self._send_poll(permit)
 
-    async def _until_due(self) -> None:
-        """Wait until a poll is due or no task is left, giving up meanwhile what expires."""
-        loop = asyncio.get_running_loop()
-        while self.registry.held and self._queue.next_due() > loop.time():
-            await self._alarm.sleep(min(self._queue.next_due(), self._queue.next_expiry()))
-            self.registry.abandon_expired(loop.time())
-
     async def _admitted(self) -> Permit | None:
         """Wait for a permit and a place, or until a task expires.
 
-        A poll that was asked for goes before the scheduled ones of other clients, unless so many
-        callers ask that it waits: half of all polls are for the class in which nobody else stands.
+        A poll that was asked for goes before the scheduled polls of other clients. If it waits for
+        a second, too many callers ask: then it continues in the class of scheduled polls, which
+        has half of all polls.
         """
         now, queue, until = asyncio.get_running_loop().time(), self._queue, math.inf
         if queue.has_asked and queue.next_scheduled() > now and not self._is_crowded:
@@ -233,7 +247,7 @@ class Poller:
                 permit = await self._api.admit(priority)
         except TimeoutError:
             if not bound.expired():
-                raise  # Not ours: going on would spin.
+                raise  # Another one than this bound's: going on would spin.
             self._is_crowded = priority is Priority.ASKED
             self.registry.abandon_expired(asyncio.get_running_loop().time())
             return None
@@ -244,12 +258,13 @@ class Poller:
         loop = asyncio.get_running_loop()
         track = self.registry.next_due(loop.time())
         if track is None:
+            # While the permit was awaited, the task was settled or its model went down.
             self._api.dismiss(permit)
             return
         self.polls += 1
         exchange = loop.create_task(self._poll(track, permit))
         self._exchanges.add(exchange)
-        # A poll that is cancelled before its first step has given nothing back.
+        # A poll that is cancelled before its first step has not given its permit back.
         exchange.add_done_callback(lambda _: self._api.dismiss(permit))
         exchange.add_done_callback(self._finished)
 
@@ -261,14 +276,16 @@ class Poller:
         except Unanswered as exc:
             verdict: verdicts.PollVerdict = verdicts.Faulty(_no_answer(ref, exc))
         except asyncio.CancelledError as exc:
-            if _is_being_cancelled():
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
                 raise
-            # A transport raised it by itself: that is one poll's trouble, not the poller's end.
+            # The transport raised it by itself: that is a fault of one poll, not the poller's end.
             verdict = verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
         else:
             verdict = _judged(answer, ref)
         self.registry.apply(track, verdict, asyncio.get_running_loop().time())
-        # The runner sleeps on, unless it has to poll earlier than it thought, or to end.
+        # The runner sleeps on unless it has to poll earlier than it expects, or to end: most polls
+        # need no second wake-up.
         self._alarm.need(self._queue.next_due() if self.registry.held else -math.inf)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
@@ -276,7 +293,7 @@ class Poller:
         if task is self._runner:
             self._runner = None
         if self.over is not None:
-            return
+            return  # The first cause stays; what it cancels ends here as well.
         if task.cancelled():
             left = ", ".join(map(str, self.registry.tracks))
             why = f"cancelled from outside, or its event loop ended; left: {left}"
@@ -284,10 +301,10 @@ class Poller:
         elif (cause := task.exception()) is not None:
             self._die(cause)
         elif self.registry.held:
-            self._wake()  # A task came in the instant in which the poller ended.
+            self._wake()  # A task was added in the step in which the poller ended.
 
     def _die(self, cause: BaseException) -> None:
-        """Tell every waiter, and the next submit, what ended the poller (invariant 6)."""
+        """Give every waiter, and the next submit, the cause (invariant 6)."""
         reason = f"{type(cause).__name__}: {cause}"
         self.over = PollerDiedError(
             f"the poller died of {reason}; its tasks go on at the service: close this client, "
@@ -299,27 +316,22 @@ class Poller:
                 task.cancel()
         try:
             self.registry.halt_all(self.over, asyncio.get_running_loop().time())
-        finally:
+        finally:  # Last: a hook that fails must not keep the reason from a waiter.
             self._report(events.PollerDied(reason))
 
 
 def _judged(answer: Answer, ref: TaskRef) -> verdicts.PollVerdict:
-    """Judge an answer; one that raises is no news of its own task, and harms no other."""
+    """Judge an answer; judging it may raise, which is a fault of this one poll (invariant 5)."""
     try:
         return verdicts.judge_poll(answer, ref)
     except Exception as exc:
         error = APIConnectionError(
-            f"{ref}: reading what a poll said raised {type(exc).__name__}; it is polled again",
+            f"{ref}: reading the answer to a poll raised {type(exc).__name__}; it is polled again",
             model=ref.model,
             task_id=ref.task_id,
         )
         error.__cause__ = exc
         return verdicts.Faulty(error)
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:

@@ -1,4 +1,4 @@
-"""Every task in flight, and what each poll means for it. Synchronous: time comes as `now`."""
+"""Every task in flight, and what each poll changes in it. Synchronous: time comes as `now`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from apixo_async._catalog import timing
 from apixo_async._http import verdicts
 from apixo_async._http.concurrency import ConcurrencyLimit
 from apixo_async._limits.limiter import Limiter, Slot
-from apixo_async._polling.outages import Outages
+from apixo_async._polling.outages import ModelShares, Outages
 from apixo_async._polling.outcomes import abandoned, age_of, anothers, lasted, not_found, word_of
 from apixo_async._polling.policy import Polling
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import Capacity, after_fault, after_miss, late_again
-from apixo_async._polling.shares import ModelShares
 from apixo_async._polling.tracked_task import PollState, SubmitTimes, TaskIdentity, TrackedTask
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter
@@ -26,19 +25,19 @@ from apixo_async.errors import ApixoError, TaskError, reason_of
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackSubscription
 
-#: A last poll may still be under way when a task reaches its age limit.
+#: Seconds beyond its age limit that a task gets, for a poll that is in flight at that time.
 EXPIRY_GRACE: Final = 30.0
 
 
 class TaskRegistry:
-    """The tasks that are not over. Everything that happens to one goes through here.
+    """The tasks that are not over. Only the registry and its parts change a task.
 
     Args:
         polling: When to poll.
-        limiter: Tells how much room submits leave to polls.
+        limiter: Knows how many requests submits leave to polls.
         report: Where events go.
         rng: The source of the jitter.
-        places: How many requests may be in flight, and how long they take.
+        places: The limit of requests in flight, and their latency.
     """
 
     def __init__(
@@ -51,9 +50,9 @@ class TaskRegistry:
     ) -> None:
         self.schedule = polling.schedule(rng)
         self.queue = PollQueue(self._first_poll)
-        self.register = TaskIndex(self.schedule, self.queue)
-        self.tracks = self.register.tracks
-        self.unresolved = UnresolvedSubmits(self.register, report)
+        self.index = TaskIndex(self.schedule, self.queue)
+        self.tracks = self.index.tracks
+        self.unresolved = UnresolvedSubmits(self.index, report)
         self.outages = Outages(self.queue, rng, report, limiter.pace)
         self.shares = ModelShares(self.queue, places)
         self.succeeded = self.failed = 0
@@ -74,16 +73,25 @@ class TaskRegistry:
         subscription: CallbackSubscription | None = None,
         seen: bool = True,
     ) -> TrackedTask:
-        """Take up a task: plan its first poll, at once where nobody knows how old it is.
+        """Track a task, and schedule its first poll: now where its age is unknown.
 
-        Its callbacks come to the subscription. It is `seen` where its id is not in doubt.
+        Args:
+            ref: The task.
+            kind: What its duration depends on.
+            slot: Given back when the task is over.
+            now: The time.
+            at_once: Whether to poll it now.
+            subscription: Where its callbacks arrive.
+            seen: Whether its id surely came from the service, so that it is not mistyped.
         """
         existing = self.tracks.get(ref)
         if existing is not None and seen and existing.identity is TaskIdentity.CLAIMED:
-            # Only a callback says so far that it is another submit's.
+            # So far only a callback has named it as the task of another submit: this caller is
+            # more reliable.
             self._disprove(existing, anothers(existing), now)
             existing = None
         if existing is not None:
+            # One task holds one slot, however many callers track it (invariant 2).
             slot.release()
             existing.seen |= seen
             if existing.subscription is None:
@@ -96,15 +104,16 @@ class TaskRegistry:
         if subscription is not None:
             track.late = self.schedule.late(kind, now)
         self.shares.opened(track)
-        self.register.enter(track)
+        self.index.add(track)
         if at_once:
-            # Nobody knows its age: it is polled by its interval until the service tells.
+            # Its age is unknown: it is polled at its interval until an answer states the age.
             track.created = -math.inf
             self.queue.ask(track)
         elif self.schedule.learns:
-            self.queue.line_up(track)
+            # Durations that are learned meanwhile move the first polls of a kind together.
+            self.queue.schedule_first(track)
         else:
-            self.queue.plan(track, self._first_poll(track))
+            self.queue.schedule(track, self._first_poll(track))
         return track
 
     def await_callback(
@@ -115,38 +124,39 @@ class TaskRegistry:
         subscription: CallbackSubscription | None,
         times: SubmitTimes,
     ) -> TrackedTask:
-        """Take up an uncertain submit, whose task only a callback can name."""
+        """Track an uncertain submit, whose task only a callback can name."""
         track = self._new(ref, kind, slot, times.ended_at)
-        track.times = times
-        self.unresolved.wait_for(track, subscription)
+        track.submit_times = times
+        self.unresolved.add(track, subscription)
         return track
 
     def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> TrackedTask:
         slot.name(ref)
-        plan = self._polling.plan_for(kind)
+        times = self._polling.times_for(kind)
         expires = now + timing(kind).age_limit + EXPIRY_GRACE
-        return TrackedTask(ref, kind, plan, slot, created=now, expires=expires)
+        return TrackedTask(ref, kind, times, slot, created=now, expires=expires)
 
     @property
     def held(self) -> int:
-        """How many tasks are not over, or may exist."""
+        """How many tasks are not over, those included that uncertain submits may have made."""
         return len(self.tracks) + len(self.unresolved.tracks)
 
     def _first_poll(self, track: TrackedTask) -> float:
         return self.schedule.first(track.kind, track.created)
 
     def next_due(self, now: float) -> TrackedTask | None:
-        """Take the task to poll now, and count the poll; None if there is none."""
+        """Take the task to poll now, and mark its poll as in flight; None if none is due."""
         while True:
             asked = self.queue.is_turn_of_asked(now)
             track = self.queue.pop_due(now)
             if track is None:
                 return None
-            # It may have been settled, or polled, since somebody asked.
+            # It may have been settled, or polled, since its poll was asked for.
             if not track.is_pollable:
                 continue
             if self.shares.hold_back(track):
                 continue
+            # A poll that a caller asked for goes out even during an outage.
             if asked or not (self._left_to_callback(track, now) or self.outages.park(track, now)):
                 break
         self.shares.sent(track)
@@ -158,27 +168,27 @@ class TaskRegistry:
         return track
 
     def _left_to_callback(self, track: TrackedTask, now: float) -> bool:
-        """Have a poll wait for the callback of its task, where that is to be expected by now."""
+        """Postpone a poll until the callback of its task is overdue; return True if that is so."""
         if (
             track.late <= now
             or track.callback_received
             or not self.unresolved.is_awaited_for(track)
         ):
             return False
-        self.queue.plan(track, track.late)
+        self.queue.schedule(track, track.late)
         return True
 
     def apply(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
-        """Act on what a poll said."""
+        """Act on what a poll found (invariant 5)."""
         track.polling = PollState.IDLE
-        self.shares.back(track, now)
-        self.outages.weigh(track, verdict, now)
+        self.shares.returned(track, now)
+        self.outages.note(track, verdict, now)
         if track.outcome is None and track.polled_ref == track.ref:
             self._act(track, verdict, now)
         elif track.outcome is None and track.identity is TaskIdentity.CLAIMED:
-            self.queue.ask(track)  # Its name was taken back meanwhile, and it has another one.
-        clear = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
-        if clear and track.polled_at >= track.overdue and track.outcome is None:
+            self.queue.ask(track)  # The claim was rejected meanwhile, and there is another one.
+        usable = not isinstance(verdict, verdicts.Faulty | verdicts.Throttled)
+        if usable and track.polled_at >= track.overdue and track.outcome is None:
             self._settle(track, abandoned(track, now, seen=True), now)
         if track.again and track.verdict() is None:
             self.queue.ask(track)
@@ -188,10 +198,10 @@ class TaskRegistry:
     def _act(self, track: TrackedTask, verdict: verdicts.PollVerdict, now: float) -> None:
         is_claimed = track.identity is TaskIdentity.CLAIMED
         if is_claimed and isinstance(verdict, verdicts.Over | verdicts.Running):
-            if not self.unresolved.prove(track, verdict, now):
+            if not self.unresolved.confirm(track, verdict, now):
                 self._disprove(track, anothers(track), now)
                 return
-            if not track.slot.is_held:  # It was given back while the task was not known to run.
+            if not track.slot.is_held:  # It was given back while no task was known to exist.
                 track.slot = self._limiter.slot_above()
                 track.slot.name(track.ref)
         match verdict:
@@ -204,29 +214,31 @@ class TaskRegistry:
             case verdicts.Faulty():
                 self._poll_failed(track, verdict.error, now, self._after_fault(track, now))
             case verdicts.Throttled():
-                # Time under 429 is not a fault: the limiter's gate does the waiting.
+                # A 429 is not a fault of the task: the limiter does the waiting (invariant 4).
                 self._poll_failed(track, verdict.error, now, self._next_poll(track, now))
             case verdicts.Missing():
                 self._missed(track, verdict, now)
             case verdicts.Denied():
-                # Polls pause: repeating them cannot help. `refresh` polls again.
+                # Polls stop, since repeating them cannot help; `refresh` starts them again.
                 track.halted = verdict.error
                 self._poll_failed(track, verdict.error, now, None)
                 track.wake()
 
     def abandon_expired(self, now: float) -> None:
-        """Give back the slots of tasks that reach their age limit, and poll once more.
+        """Give back the slots of tasks that reach their age limit, and poll them once more.
 
-        A task is given up when that poll, or a later one, says that it is not over; or when
-        none has said anything for another age limit.
+        A task is abandoned when that poll, or a later one, finds it not over, or when no poll got
+        a usable answer for another age limit.
         """
         while (track := self.queue.pop_expired(now)) is not None:
             if track.identity is TaskIdentity.UNRESOLVED:
-                given_up = self.unresolved.despair(track, now)
-                if given_up is not None:
-                    self._settle(track, given_up, now)
+                not_bought = self.unresolved.expire(track, now)
+                if not_bought is not None:
+                    self._settle(track, not_bought, now)
                 continue
             in_flight = track.polling is PollState.IN_FLIGHT
+            # A poll in flight may still find the task over; after that, the task has as long again
+            # as its age limit for a poll with a usable answer.
             track.expires = now + (EXPIRY_GRACE if in_flight else timing(track.kind).age_limit)
             self.queue.expect(track)
             if in_flight:
@@ -239,40 +251,40 @@ class TaskRegistry:
                 self.queue.ask(track)
 
     def halt_all(self, reason: ApixoError, now: float) -> None:
-        """Tell every waiter that nobody polls any more, and why.
+        """Give every waiter the reason why polls have ended.
 
-        The tasks go on at the service: in a limiter that others share, each keeps its slot until
-        its age limit.
+        The tasks go on at the service: in a limiter that other clients share, each keeps its slot
+        until its age limit.
         """
         everything = (*self.tracks.values(), *self.unresolved.tracks)
         for track in everything:
             track.halted = reason
             track.answer_refreshers(reason)
             track.wake()
-        # Only now: whatever fails here, every waiter has its answer (invariant 6).
+        # In a second pass: whatever fails here, every waiter has the reason (invariant 6).
         for track in everything:
             self.halt(track, reason, now)
 
     def halt(self, track: TrackedTask, reason: ApixoError, now: float) -> None:
-        """Note why a task is polled no more, and keep its slot while it may go on."""
+        """Note why a task is no longer polled, and keep its slot while it may go on."""
         track.halted = reason
         track.slot.hold(max(0.0, track.expires - now))
 
     # --- what callers and callbacks ask for ----------------------------------------------
 
     def called(self, track: TrackedTask, named: str | None, now: float) -> None:
-        """Note that a callback came, and have the task polled with a poll that is yet to go out."""
-        self.unresolved.came(track, named, now)
+        """Note a callback, and poll the task; a poll that is in flight already does not count."""
+        self.unresolved.received(track, named, now)
         self._ask(track)
 
     def claimed(self, track: TrackedTask, named: str) -> None:
-        """Note which task a callback to an earlier process named, and have it polled."""
+        """Note which task a callback to an earlier process named, and poll it."""
         track.callback_received = True
-        self.unresolved.claim(track, named)
+        self.unresolved.note_claim(track, named)
         self._ask(track)
 
     def resume(self, track: TrackedTask) -> None:
-        """Have a task polled whose polls were halted."""
+        """Poll a task whose polls were halted."""
         track.halted = None
         self.queue.ask(track)
 
@@ -288,14 +300,15 @@ class TaskRegistry:
 
     def _after_fault(self, track: TrackedTask, now: float) -> float:
         if self.outages.is_on(track):
-            # Not this task's fault: it is polled as soon as the service is back.
+            # Not a fault of this task: it is polled as soon as the service has recovered.
             return self._next_poll(track, now)
         track.faults += 1
-        return after_fault(track.plan, faults=track.faults, now=now, rng=self._rng)
+        return after_fault(track.poll_times, faults=track.faults, now=now, rng=self._rng)
 
     def _still_running(self, track: TrackedTask, verdict: verdicts.Running, now: float) -> None:
         track.faults = 0
         track.halted = None
+        # An attached task is dated by the first answer that has its `createTime`.
         if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
             track.created = now - age
         track.ran_until = track.polled_at
@@ -303,38 +316,37 @@ class TaskRegistry:
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
         track.snapshot = verdict.snapshot
-        self.queue.plan(track, self._due_again(track, age, now))
+        if self.unresolved.is_awaited_for(track):
+            late = self.schedule.late(track.kind, self._known_since(track))
+            due = max(late, late_again(track.poll_times, age=age, now=now))
+        else:
+            due = self._next_poll(track, now)
+        self.queue.schedule(track, due)
         track.answer_refreshers(verdict.snapshot)
         track.wake()
         ref = track.ref
         self._report(events.TaskPolled(ref.model, ref.task_id, verdict.snapshot.state))
 
-    def _due_again(self, track: TrackedTask, age: float, now: float) -> float:
-        if not self.unresolved.is_awaited_for(track):
-            return self._next_poll(track, now)
-        late = self.schedule.late(track.kind, self._known_since(track))
-        return max(late, late_again(track.plan, age=age, now=now))
-
     def _next_poll(self, track: TrackedTask, now: float) -> float:
         limiter = self._limiter
-        room = Capacity(
+        capacity = Capacity(
             requests=limiter.requests_per_second,
             submits=limiter.submits_per_second(now),
             reserve=limiter.reserve(now),
             slots_wanted=limiter.slots_waiting > 0,
             latency=self._places.latency,
         )
-        return self.schedule.again(track.kind, self._known_since(track), now, room)
+        return self.schedule.again(track.kind, self._known_since(track), now, capacity)
 
     def _known_since(self, track: TrackedTask) -> float:
-        """Return when a task was created; one of unknown age is as old as it is known."""
+        """Return when a task was created, or since when it is tracked if its age is unknown."""
         return track.created if track.created > -math.inf else track.tracked_at
 
     def _poll_failed(
         self, track: TrackedTask, error: ApixoError, now: float, due: float | None
     ) -> None:
         if due is not None:
-            self.queue.plan(track, due)
+            self.queue.schedule(track, due)
         ref, again_in = track.ref, None if due is None else due - now
         self._report(events.PollFailed(ref.model, ref.task_id, reason_of(error), again_in))
         track.answer_refreshers(error)
@@ -348,15 +360,15 @@ class TaskRegistry:
                 self._disprove(track, verdict.error, now)
         else:
             seen, misses = track.seen, track.misses
-            due = after_miss(track.plan, misses=misses, seen=seen, now=now, rng=self._rng)
+            due = after_miss(track.poll_times, misses=misses, seen=seen, now=now, rng=self._rng)
             self._poll_failed(track, verdict.error, now, due)
 
     def _disprove(self, track: TrackedTask, error: ApixoError, now: float) -> None:
-        """Take back the name that a callback gave to the task of an uncertain submit."""
+        """Reject the claim of a callback on the task of an uncertain submit."""
         track.answer_refreshers(error)
-        given_up = self.unresolved.unname(track, now)
-        if given_up is not None:
-            self._settle(track, given_up, now)
+        not_bought = self.unresolved.reject_claim(track, now)
+        if not_bought is not None:
+            self._settle(track, not_bought, now)
         elif track.identity is TaskIdentity.CLAIMED:
             self.queue.ask(track)
 
@@ -369,28 +381,26 @@ class TaskRegistry:
     ) -> None:
         """Record how a task ended: the only way in which one does."""
         track.outcome, track.halted, track.due = outcome, None, None
-        # Those who wait are told first: whatever fails below, they are not left behind.
+        # Waiters first: whatever fails below, they have the outcome.
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)
         track.wake()
         if track.identity is TaskIdentity.UNRESOLVED:
-            self.unresolved.forget(track)
+            self.unresolved.remove(track)
         else:
-            self.register.leave(track, seconds)
+            self.index.remove(track, seconds)
         track.slot.release()
+        # A callback may still be on its way right after the end: that is no missed one.
         ended_for = math.inf if seconds is None else now - track.created - seconds
         if track.subscription is not None and self.unresolved.ended(track, ended_for):
-            self._poll_unasked(now)
+            # Callbacks have stopped: tasks that wait for theirs are polled as without webhooks.
+            for other in self.tracks.values():
+                is_handled = other.callback_received or other.polling is not PollState.IDLE
+                if other.subscription is not None and not is_handled:
+                    self.queue.schedule(other, max(now, self._first_poll(other)))
         good = isinstance(outcome, Result)
         self.succeeded += good
         self.failed += not good
         ref, age, word = track.ref, now - track.tracked_at, word_of(outcome)
         self._report(events.TaskSettled(ref.model, ref.task_id, word, track.polls, age))
         self.outages.checked(track, now)
-
-    def _poll_unasked(self, now: float) -> None:
-        """Poll the tasks of which callbacks were to tell as if there were none."""
-        for track in self.tracks.values():
-            is_taken_care_of = track.callback_received or track.polling is not PollState.IDLE
-            if track.subscription is not None and not is_taken_care_of:
-                self.queue.plan(track, max(now, self._first_poll(track)))

@@ -1,4 +1,4 @@
-"""When a task is polled next: by the documented times, with jitter, stretched under load."""
+"""When a task is polled next: at the documented times, with jitter, less often under load."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from typing import ClassVar, Final, NamedTuple, Protocol
 
 from apixo_async._backoff import growing_pause
 
-#: Polls come up to this share of the interval later than planned, so that crowds disperse.
+#: Each poll is delayed by a random part of its interval, at most this one, so that tasks which
+#: were submitted together are not polled together for ever.
 JITTER: Final = 0.1
 
-#: A poll that failed is repeated after its interval, doubled up to this many seconds.
+#: A poll that failed is repeated after its interval, which doubles up to this many seconds.
 LONGEST_PAUSE: Final = 60.0
 
-#: Intervals beyond the plan's first poll after which a callback counts as lost. By the documents
+#: Intervals after the documented first poll at which a callback counts as lost. By the documents
 #: nearly every task is over then: 50 s for gpt-image-1, 210 s for videos.
 LATE: Final = 10
 
-#: Polls in a row that answer 404, and the seconds that they must span, until a task counts as
-#: gone: a short time where no poll ever found it, since its id may be mistyped, and a long one
-#: where it is known to exist.
+#: Consecutive 404s, and the seconds that they must span, before a task counts as gone (invariant
+#: 5). The span is short where no poll ever found the task, since its id may be mistyped, and
+#: long where the task is known to exist.
 MISSES: Final = 5
 MISSES_SPAN: Final = 10.0
 SEEN_SPAN: Final = 120.0
 
-#: Seconds from one such poll to the next while the short time runs: it ends within 15 s.
+#: Seconds between the polls of a task that was never found: five of them, with jitter, take less
+#: than 15 s, so that the user of a mistyped id is not kept waiting.
 MISSES_PAUSE: Final = 2.6
 
-#: So many tasks that are missing at once are an outage of the service.
+#: This many tasks missing at the same time mean an outage of the service, not lost tasks.
 CROWD: Final = 5
 
-#: The part of all requests that polls may use, however many submits there are.
+#: The part of all requests that polls may use, however many submits there are (invariant 3).
 POLLS_SHARE: Final = 0.25
 
 
 class PollTimes(NamedTuple):
-    """When to poll one task.
+    """When to poll one task by a fixed schedule.
 
     Attributes:
         first: Seconds from creation to the first poll.
@@ -48,65 +50,69 @@ class PollTimes(NamedTuple):
 
 
 def next_poll(
-    plan: PollTimes, *, created: float, now: float, stretch: float, rng: random.Random
+    times: PollTimes, *, created: float, now: float, stretch: float, rng: random.Random
 ) -> float:
-    """Return when to poll a task next that still runs.
+    """Return when to poll a running task next; never before its documented first poll.
 
     Args:
-        plan: The plan of the task.
+        times: The schedule of the task.
         created: When the task was created.
-        now: The present.
+        now: The time of the poll that found it running.
         stretch: From `stretching`; 1 or more.
         rng: The source of the jitter.
     """
-    interval = plan.interval * stretch
+    interval = times.interval * stretch
     late = interval * JITTER * rng.random()
-    return max(created + plan.first, now + interval) + late
+    return max(created + times.first, now + interval) + late
 
 
-def first_poll(plan: PollTimes, *, created: float, rng: random.Random) -> float:
+def first_poll(times: PollTimes, *, created: float, rng: random.Random) -> float:
     """Return when to poll a task for the first time."""
-    return created + plan.first + plan.interval * JITTER * rng.random()
+    return created + times.first + times.interval * JITTER * rng.random()
 
 
-def late_poll(plan: PollTimes, created: float) -> float:
-    """Return when to poll a task for the first time of which a callback is to tell."""
-    return created + plan.first + LATE * plan.interval
+def late_poll(times: PollTimes, created: float) -> float:
+    """Return when to poll a task for the first time although its callback has not come."""
+    return created + times.first + LATE * times.interval
 
 
-def late_again(plan: PollTimes, *, age: float, now: float) -> float:
-    """Return when to poll such a task again that was running, so many seconds old."""
-    return now + max(plan.interval, age / 2)
+def late_again(times: PollTimes, *, age: float, now: float) -> float:
+    """Return when to poll a task again whose callback is overdue and which still runs.
+
+    The pause grows with the task's age, since the callback is still the likelier messenger.
+    """
+    return now + max(times.interval, age / 2)
 
 
-def after_fault(plan: PollTimes, *, faults: int, now: float, rng: random.Random) -> float:
-    """Return when to poll again after `faults` polls in a row whose answers said nothing."""
-    longest = max(LONGEST_PAUSE, plan.interval)
+def after_fault(times: PollTimes, *, faults: int, now: float, rng: random.Random) -> float:
+    """Return when to poll again after `faults` consecutive polls without a usable answer."""
+    longest = max(LONGEST_PAUSE, times.interval)
     jitter = (1.0, 1.0 + JITTER)
-    return now + growing_pause(faults, rng, first=plan.interval, longest=longest, jitter=jitter)
+    return now + growing_pause(faults, rng, first=times.interval, longest=longest, jitter=jitter)
 
 
 def stretching(load: float, submits: float, requests: float) -> float:
     """Return the factor by which intervals grow so that polls and submits fit the limit.
 
     Args:
-        load: Polls a second that all plans together ask for, the sum of 1 / interval.
-        submits: Submits a second of late.
+        load: Polls a second that the schedules of all tasks ask for, the sum of 1 / interval.
+        submits: Submits a second recently.
         requests: Requests a second that the limit allows.
     """
-    room = max(requests * POLLS_SHARE, requests - submits)
-    return max(1.0, load / room)
+    available = max(requests * POLLS_SHARE, requests - submits)
+    return max(1.0, load / available)
 
 
 def after_miss(
-    plan: PollTimes, *, misses: int, seen: bool, now: float, rng: random.Random
+    times: PollTimes, *, misses: int, seen: bool, now: float, rng: random.Random
 ) -> float:
-    """Return when to poll again after `misses` polls in a row that were answered 404."""
+    """Return when to poll again after `misses` consecutive polls that answered 404."""
     if seen:
-        return after_fault(plan, faults=misses, now=now, rng=rng)
+        return after_fault(times, faults=misses, now=now, rng=rng)
     if misses >= MISSES:
-        return after_fault(plan, faults=misses - MISSES + 1, now=now, rng=rng)
-    # Whatever its plan: what such tasks take says nothing of one that may not be there.
+        return after_fault(times, faults=misses - MISSES + 1, now=now, rng=rng)
+    # The schedule of the model does not matter here: how long its tasks take has no bearing on
+    # whether this one exists.
     return now + MISSES_PAUSE * (1 + JITTER * rng.random())
 
 
@@ -114,10 +120,10 @@ def is_gone(misses: int, span: float, *, seen: bool, crowd: bool) -> bool:
     """Return True if a task that answered 404 counts as gone.
 
     Args:
-        misses: How often it did, in a row.
-        span: Seconds from the first of these answers to the last.
-        seen: Whether it is known to exist: bought here, or found by a poll.
-        crowd: Whether so many tasks are missing with it that it is an outage.
+        misses: Consecutive 404s.
+        span: Seconds from the first of them to the last.
+        seen: Whether the task is known to exist: bought here, or found by a poll.
+        crowd: Whether `CROWD` tasks are missing at the same time, which is an outage.
     """
     if seen and crowd:
         return False
@@ -125,14 +131,14 @@ def is_gone(misses: int, span: float, *, seen: bool, crowd: bool) -> bool:
 
 
 class Capacity(NamedTuple):
-    """What room polls have at one moment.
+    """How many requests polls may use at one moment.
 
     Attributes:
         requests: Requests a second that the limit allows.
-        submits: Submits a second of late.
-        reserve: Seconds of permits that nobody used, up to those of the burst.
+        submits: Submits a second recently.
+        reserve: Seconds of unused permits, up to those of the burst.
         slots_wanted: Whether submits wait for slots.
-        latency: Seconds of an exchange of late.
+        latency: Mean seconds of recent exchanges.
     """
 
     requests: float
@@ -153,7 +159,7 @@ class Schedule(Protocol):
         ...
 
     def running(self, kind: str, task: Hashable, age: float, /, *, first: bool) -> None:
-        """Note that a poll found a task running, so many seconds old; say if it is the first."""
+        """Note that a poll found a task running at an age in seconds; `first` for the first one."""
         ...
 
     def closed(self, kind: str, *, waited: bool) -> None:
@@ -161,7 +167,7 @@ class Schedule(Protocol):
         ...
 
     def learn(self, kind: str, task: Hashable, lasted: float | None, /) -> bool:
-        """Learn how many seconds a task lasted that is over, if anybody knows.
+        """Learn how many seconds a finished task took; None if that is unknown.
 
         Returns:
             Whether first polls of tasks of this kind move with it.
@@ -172,29 +178,30 @@ class Schedule(Protocol):
         """Return when to poll a task for the first time."""
         ...
 
-    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
-        """Return when to poll a task again that was running when polled."""
+    def again(self, kind: str, created: float, now: float, capacity: Capacity) -> float:
+        """Return when to poll a task again that a poll found running."""
         ...
 
     def late(self, kind: str, created: float) -> float:
-        """Return when nearly every task is over: a callback that is not here is lost."""
+        """Return when a callback that has not come counts as lost: nearly every task is over."""
         ...
 
 
 class FixedSchedule:
-    """Poll by plans, stretched while polls and submits would not fit the limit.
+    """Poll at fixed times, stretched while polls and submits would exceed the limit.
 
     Args:
-        plan_for: Gives the plan of a kind of task.
+        times_for: Gives the polling times of a kind of task.
         rng: The source of the jitter.
     """
 
     learns: ClassVar[bool] = False
 
-    def __init__(self, plan_for: Callable[[str], PollTimes], rng: random.Random) -> None:
-        self._plan_for = plan_for
+    def __init__(self, times_for: Callable[[str], PollTimes], rng: random.Random) -> None:
+        self._times_for = times_for
         self._rng = rng
-        # Polls a second that the tasks past their first poll ask for together.
+        # Polls a second that all tasks past their first poll ask for. Kept as a running sum, so
+        # that a poll costs O(1) with 1,000 tasks in flight.
         self.load = 0.0
 
     def opened(self, *_: object) -> None:
@@ -203,27 +210,27 @@ class FixedSchedule:
     def running(self, kind: str, *_: object, first: bool) -> None:
         """Count the task's polls in the load, from the first one on."""
         if first:
-            self.load += 1 / self._plan_for(kind).interval
+            self.load += 1 / self._times_for(kind).interval
 
     def closed(self, kind: str, *, waited: bool) -> None:
         """Count the task's polls no longer."""
         if waited:
-            self.load -= 1 / self._plan_for(kind).interval
+            self.load -= 1 / self._times_for(kind).interval
 
     def learn(self, *_: object) -> bool:
-        """Learn nothing: the plan stays."""
+        """Learn nothing: the times are fixed."""
         return False
 
     def first(self, kind: str, created: float) -> float:
         """Return when to poll a task for the first time."""
-        return first_poll(self._plan_for(kind), created=created, rng=self._rng)
+        return first_poll(self._times_for(kind), created=created, rng=self._rng)
 
-    def again(self, kind: str, created: float, now: float, room: Capacity) -> float:
+    def again(self, kind: str, created: float, now: float, capacity: Capacity) -> float:
         """Return when to poll again."""
-        stretch = stretching(self.load, room.submits, room.requests)
-        plan = self._plan_for(kind)
-        return next_poll(plan, created=created, now=now, stretch=stretch, rng=self._rng)
+        stretch = stretching(self.load, capacity.submits, capacity.requests)
+        times = self._times_for(kind)
+        return next_poll(times, created=created, now=now, stretch=stretch, rng=self._rng)
 
     def late(self, kind: str, created: float) -> float:
-        """Return when a callback that is not here counts as lost."""
-        return late_poll(self._plan_for(kind), created)
+        """Return when a callback that has not come counts as lost."""
+        return late_poll(self._times_for(kind), created)

@@ -1,4 +1,4 @@
-"""What the engine knows of one task, and how its waiters are woken."""
+"""What the client knows of one task, and how its waiters are woken."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class SubmitTimes(NamedTuple):
     """When an uncertain POST was under way.
 
     Attributes:
-        sent_at: When it was sent at the earliest, on the loop's clock: no older task is its task.
-        ended_at: When the service had it at the latest, likewise.
-        noted_at: What an earlier process noted as the time of sending, in seconds since the epoch
-            by its clock, which may have been set since; None for a POST of this process.
+        sent_at: The earliest time it can have been sent, on the loop's clock: it made no older
+            task.
+        ended_at: The latest time at which the service can have received it, likewise.
+        noted_at: The time of sending that an earlier process noted, in seconds since the epoch by
+            a clock that may have been set since; None for a POST of this process.
     """
 
     sent_at: float
@@ -47,10 +48,10 @@ class TaskIdentity(Enum):
 
 
 class PollState(Enum):
-    """What becomes of the polls of a task.
+    """Where the next poll of a task stands.
 
-    IDLE: the next one is planned, or its model has its share in flight. IN_FLIGHT: one is.
-    PARKED: the next one waits for the end of an outage.
+    IDLE: it is scheduled, or waits because its model has its share of polls in flight. IN_FLIGHT:
+    it was sent. PARKED: it waits for the end of an outage.
     """
 
     IDLE = "idle"
@@ -64,37 +65,38 @@ class TrackedTask:
     Attributes:
         ref: The task's model and id.
         identity: Whether that id is known to be its id.
-        kind: What drives its time.
-        plan: When to poll it.
+        kind: What its duration depends on.
+        poll_times: When to poll it by the fixed schedule.
         slot: Given back when the task is over or past its age limit.
-        created: When it was created, on the loop's clock; minus infinity while nobody knows.
-        expires: When its age limit is reached; later, when it is given up whatever polls say.
+        created: When it was created, on the loop's clock; minus infinity while that is unknown.
+        expires: When its age limit is reached; after that, when it is abandoned in any case.
         overdue: When the age limit was reached; infinity before.
-        tracked_at: When this client took it up, on the loop's clock.
-        due: When the next poll is due (minus infinity: asked for), or None while none is planned.
-        polling: Whether a poll of it is planned, in flight, or held back by an outage.
-        polled_ref: What the last poll asked for; a claim may be taken back while it is in flight.
+        tracked_at: When this client began to track it, on the loop's clock.
+        due: When the next poll is due (minus infinity: now), or None while none is scheduled.
+        polling: Whether a poll of it is scheduled, in flight, or held back by an outage.
+        polled_ref: What the last poll asked for; a claim may be rejected while it is in flight.
         polled_at: When the last poll went out.
         ran_until: When the last poll went out that found it running.
-        waited: Whether there was one.
+        waited: Whether there was such a poll.
         polls: Status requests so far.
-        faults: Polls in a row that told nothing.
+        faults: Consecutive polls without a usable answer.
         seen: Whether it is known to exist: bought here, or found by a poll.
-        misses: Polls in a row that answered 404.
-        missing_since: When the first of those came.
-        snapshot: What the last telling poll said, or None.
+        misses: Consecutive polls that answered 404.
+        missing_since: When the first of those was answered.
+        snapshot: What the last poll with a usable answer found, or None.
         outcome: How the task ended, or None while it goes on.
-        halted: Why nobody polls although the task goes on, or None.
+        halted: Why polls have stopped although the task goes on, or None.
         over: Fires when `outcome` or `halted` is set.
-        changed: Fires at every telling poll, and when `over` does.
-        refreshers: Those who asked for a poll and wait for what it says.
-        subscription: Where its callbacks come in, or None where none are waited for.
-        late: When a callback that has not come counts as lost, as far as was known at its creation.
-        callback_received: Whether one came.
-        again: Whether news came during a poll, which may have been answered before it.
-        claim: Another task that a callback named while one was polled, or None.
+        changed: Fires at every poll with a usable answer, and when `over` does.
+        refreshers: The callers of `refresh` that wait for its next poll.
+        subscription: Where its callbacks arrive, or None where none is awaited.
+        late: When its callback counts as lost, by what was known when it was created.
+        callback_received: Whether a callback of it arrived.
+        again: Whether to poll once more after the poll in flight, which the service may have
+            answered before the event that asks for this one.
+        next_claim: Another task that a callback named while one was polled, or None.
         placeholder: What stands for its reference until a callback names the task.
-        times: When its submit was under way, where that was uncertain.
+        submit_times: When its submit was under way, where that was uncertain.
         reopened: Whether its submit was sent by a process that has ended.
         when_found: Called with its id when one did, or None.
     """
@@ -103,7 +105,6 @@ class TrackedTask:
         "again",
         "callback_received",
         "changed",
-        "claim",
         "created",
         "due",
         "expires",
@@ -114,11 +115,12 @@ class TrackedTask:
         "late",
         "misses",
         "missing_since",
+        "next_claim",
         "outcome",
         "over",
         "overdue",
         "placeholder",
-        "plan",
+        "poll_times",
         "polled_at",
         "polled_ref",
         "polling",
@@ -130,8 +132,8 @@ class TrackedTask:
         "seen",
         "slot",
         "snapshot",
+        "submit_times",
         "subscription",
-        "times",
         "tracked_at",
         "waited",
         "when_found",
@@ -141,7 +143,7 @@ class TrackedTask:
         self,
         ref: TaskRef,
         kind: str,
-        plan: PollTimes,
+        poll_times: PollTimes,
         slot: Slot,
         *,
         created: float,
@@ -149,10 +151,10 @@ class TrackedTask:
     ) -> None:
         self.ref = self.placeholder = self.polled_ref = ref
         self.kind = kind
-        self.plan = plan
+        self.poll_times = poll_times
         self.slot = slot
         self.created = self.tracked_at = created
-        self.times = SubmitTimes(created, created)
+        self.submit_times = SubmitTimes(created, created)
         self.expires = expires
         self.overdue = math.inf
         self.late = -math.inf
@@ -162,7 +164,7 @@ class TrackedTask:
         self.waited = self.callback_received = self.again = self.reopened = False
         self.seen = True
         self.subscription: CallbackSubscription | None = None
-        self.claim: str | None = None
+        self.next_claim: str | None = None
         self.when_found: Callable[[str], None] | None = None
         self.polls = self.faults = self.misses = 0
         self.missing_since = self.polled_at = 0.0
@@ -175,12 +177,13 @@ class TrackedTask:
         self.refreshers: list[asyncio.Future[Snapshot]] = []
 
     def verdict(self) -> Result | ApixoError | None:
-        """Return what a waiter is to be told now, or None while it has to wait."""
+        """Return what ends a wait: the outcome, or why polls stopped; None while neither is."""
+        # The outcome first: a task may be settled after its polls were halted.
         return self.outcome if self.outcome is not None else self.halted
 
     @property
     def is_pollable(self) -> bool:
-        """Whether a poll of it may go out: it goes on, has an id, and no poll is in flight."""
+        """Whether a poll may be sent: the task goes on, has an id, and no poll is in flight."""
         return (
             self.outcome is None
             and self.polling is not PollState.IN_FLIGHT
@@ -188,7 +191,7 @@ class TrackedTask:
         )
 
     def error(self, error: ApixoError) -> ApixoError:
-        """Return an error for one waiter: a copy that names this task, which was bought."""
+        """Copy an error for one waiter, who adds a traceback to it, and name this task in it."""
         own = fresh(error)
         own.model, own.task_id = self.ref.model, self.ref.task_id
         if self.identity is TaskIdentity.KNOWN:
@@ -196,13 +199,13 @@ class TrackedTask:
         return own
 
     def wake(self) -> None:
-        """Tell everybody that there is something to know."""
+        """Wake the waiters after a change."""
         if self.verdict() is not None:
             self.over.fire()
         self.changed.fire()
 
     def answer_refreshers(self, said: Snapshot | ApixoError) -> None:
-        """Tell those who asked for a poll what it said, each with an error of their own."""
+        """Give the callers of `refresh` what a poll found, each its own copy of an error."""
         waiting, self.refreshers = self.refreshers, []
         for future in waiting:
             if future.done():

@@ -23,7 +23,7 @@ class SubmitCallbacks:
     Args:
         inbox: The client's side of a receiver.
         poller: Polls the tasks that callbacks are about.
-        patience: Seconds that a POST takes at most.
+        patience: The most seconds that a POST takes.
     """
 
     def __init__(self, inbox: CallbackInbox, poller: Poller, patience: float) -> None:
@@ -41,11 +41,11 @@ class SubmitCallbacks:
         """Open a subscription for a POST that is about to be sent.
 
         A record that outlives the process notes what a callback claims before the callback is
-        answered: the service sends no other.
+        answered: the service repeats a callback only until it is answered.
 
         Args:
             model: Its model.
-            kind: What drives how long its task takes.
+            kind: What the duration of its task depends on.
             record: Notes what callbacks claim.
             intent_id: The id of a subscription of an earlier process, which this one continues.
 
@@ -60,20 +60,21 @@ class SubmitCallbacks:
     def reopen(
         self, model: str, slot: Slot, intent_id: str, times: SubmitTimes, record: SubmitObserver
     ) -> TrackedTask:
-        """Go on waiting for the callback of an uncertain submit of an earlier process.
+        """Wait for the callback of an uncertain submit of an earlier process.
 
         Args:
             model: Its model.
-            slot: Given back after the model's longest time.
-            intent_id: The id of its subscription.
+            slot: Given back after the model's longest run time.
+            intent_id: The id of its intent, which is in the URL of its callbacks.
             times: When its POST was under way.
             record: Notes what callbacks claim.
         """
+        # The kind is not known here: by the model alone the longest documented time counts.
         subscription = self.expect(model, model, record, intent_id)
         return self.uncertain(subscription, model, model, slot, times)
 
     def bought(self, subscription: CallbackSubscription, track: TrackedTask) -> None:
-        """Have callbacks cause polls of a task, whichever id they claim."""
+        """Poll a task whenever a callback of it arrives, whichever id that claims."""
         subscription.resolved(lambda _: self._poller.called(track))
 
     def uncertain(
@@ -87,10 +88,10 @@ class SubmitCallbacks:
         """Return what stands for the task of an uncertain submit until a callback names it.
 
         Args:
-            subscription: Where its callbacks come in.
+            subscription: Where its callbacks arrive.
             model: Its model.
-            kind: What drives how long its task takes.
-            slot: Given back after the longest time of such a task.
+            kind: What the duration of its task depends on.
+            slot: Given back after the longest run time of such a task.
             times: When its POST was under way; None for one that has ended just now.
         """
         if times is None:
@@ -101,5 +102,5 @@ class SubmitCallbacks:
         return track
 
     def close(self) -> None:
-        """Have later callbacks answered, and nothing else."""
+        """Act on callbacks no more; they are still answered, so that the service stops."""
         self._inbox.close()

@@ -1,4 +1,4 @@
-"""What somebody keeps of a submit: asked before its POST, told what came of it."""
+"""Who notes a submit: called before its POST is sent, and when its outcome is known."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Protocol
 
 
 class SubmitObserver(Protocol):
-    """Where a submit is noted. Only `intend` and `claimed` are waited for."""
+    """Where a submit is noted. Only `intend` and `claimed` are awaited: they have to be durable."""
 
     @property
     def kept(self) -> bool:
         """Whether what is noted outlives the process."""
         ...
 
-    async def intend(self, mark: str | None) -> None:
-        """Note that a POST is about to be sent; whatever this raises prevents it.
+    async def intend(self, intent_id: str | None) -> None:
+        """Note that a POST is about to be sent; an exception prevents it.
 
         Args:
-            mark: What its callbacks are known by, with webhooks.
+            intent_id: The id in the URL of its callbacks, or None without webhooks.
         """
         ...
 
@@ -30,15 +30,15 @@ class SubmitObserver(Protocol):
         ...
 
     def uncertain(self, reason: str) -> None:
-        """Note that nobody can know whether a task was made."""
+        """Note that a task may or may not have been made."""
         ...
 
-    async def claimed(self, mark: str, task_id: str | None) -> bool:
-        """Note the task that a callback names, durably: the service then sends no other.
+    async def claimed(self, intent_id: str, task_id: str | None) -> bool:
+        """Note the task that a callback names, durably: the service sends no other callback then.
 
         Args:
-            mark: Of which POST, as `intend` was told.
-            task_id: What it names, or None.
+            intent_id: The id of the POST, as in `intend`.
+            task_id: The task that the callback names, or None.
 
         Returns:
             Whether that may be the task of this submit, as far as is known here.

@@ -1,4 +1,4 @@
-"""The calls under way on a client, and how its close ends them."""
+"""The waits of a client's calls that its close ends, such as for a slot, a permit or a download."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from weakref import WeakSet
 from apixo_async._sync import Bound, Signal, bound_after, fresh
 from apixo_async.errors import ClientClosedError
 
-#: Seconds in which what a close ends has to end.
+#: Seconds that a close waits for the calls that it ends.
 PATIENCE: Final = 5.0
 
 
@@ -45,19 +45,22 @@ class PendingCall(Bound):
         try:
             await super().__aexit__(exc_type, exc, traceback)
         except TimeoutError:
-            self._calls.check()
+            self._calls.check()  # A close ends a call by the same timeout as its deadline.
             raise
 
 
 class PendingCalls:
-    """The calls under way that a close ends: waits for a slot or permit, a balance, downloads.
+    """The open calls that a close ends: waits for a slot or permit, a balance, downloads.
+
+    A POST is not among them: from its first byte on it ends by itself (invariant 8).
 
     Args:
-        whole: The calls of which these are a part: their end ends these as well.
+        whole: Calls whose end ends these as well; ending these leaves the whole open.
     """
 
     def __init__(self, whole: PendingCalls | None = None) -> None:
         self._open: set[PendingCall] = set()
+        # Weak: each map is a part, and a client outlives many of them.
         self._parts: WeakSet[PendingCalls] = WeakSet()
         self._left: Signal = Signal() if whole is None else whole._left
         self._reason: ClientClosedError | None = None if whole is None else whole._reason
@@ -83,7 +86,7 @@ class PendingCalls:
             raise fresh(self._reason)
 
     def end(self, reason: ClientClosedError) -> None:
-        """End what is open, each call with an error of its own, and refuse what comes.
+        """End the open calls, each with an error of its own, and refuse later ones.
 
         The first reason stays.
         """
@@ -94,7 +97,7 @@ class PendingCalls:
             part.end(reason)
 
     async def aclose(self, reason: ClientClosedError, patience: float = PATIENCE) -> None:
-        """End what is open, and wait until it has ended, for `patience` seconds at most."""
+        """End the open calls, and wait at most `patience` seconds until they have ended."""
         self.end(reason)
         with suppress(TimeoutError):
             async with bound_after(patience):

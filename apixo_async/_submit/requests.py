@@ -1,4 +1,4 @@
-"""The POSTs under way, owned by the client: nobody's cancellation tears one from its answer."""
+"""The POSTs under way. The client owns them: a cancelled caller does not lose an answer."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class SubmitAttempt:
     Attributes:
         input: What is bought.
         delivery: Its options.
-        slot: Belongs to the task as soon as there may be one.
+        slot: The task takes it over as soon as there may be one.
         called_at: When the caller asked, on the loop's clock.
         record: Where it is noted, or None.
         sending: Whether its POST has begun, so that a task may exist.
         orphaned: Whether its caller was cancelled.
-        expected: The callbacks of the POST, where they are waited for.
-        ended: The task, or the doubt, that it came to, once that is known.
-        check: Called before the POST is sent; what it raises prevents it.
-        journal_places: Where it has a place while it is between its intent and its POST.
+        expected: The callbacks of the POST, where they are awaited.
+        ended: The task or the error that it ended in, once that is known.
+        check: Called before the POST is sent; an exception prevents it.
+        journal_places: Where it has a place between its intent and its first byte.
     """
 
     input: TaskInput
@@ -77,7 +77,7 @@ class SubmitAttempt:
     journal_places: ConcurrencyLimiter | None = None
 
     def leave_journal(self, took: float | None = None) -> None:
-        """Give back the place, if it has one: the POST is being sent, or never is.
+        """Give back the place, if it has one: the POST is being sent, or never will be.
 
         Args:
             took: Seconds from its permit to its first byte; None where nothing was sent.
@@ -88,18 +88,18 @@ class SubmitAttempt:
 
     @property
     def kind(self) -> str:
-        """What drives how long the task takes: the input, and the route that it takes."""
+        """What the task's duration depends on: the input, and the route."""
         kind, provider = self.input.kind, self.delivery.provider
         return kind if provider is None else f"{kind}/{provider}"
 
     @property
     def kept(self) -> bool:
-        """Whether it is noted where it outlives the process."""
+        """Whether the record outlives the process."""
         return self.record is not None and self.record.kept
 
     @property
-    def mark(self) -> str | None:
-        """What its callbacks are known by."""
+    def intent_id(self) -> str | None:
+        """The id in the URL of its callbacks, with webhooks."""
         return None if self.expected is None else self.expected.id
 
 
@@ -108,10 +108,10 @@ class SubmitRequests:
 
     Args:
         api: The way to the service.
-        poller: Takes up what was bought.
+        poller: Polls what was bought.
         report: Where events go.
-        orphan: Told of a track or an uncertain submit whose caller was cancelled.
-        callbacks: Waits for the callbacks of every submit that has no URL of the caller's own.
+        orphan: Called with the task or error of a submit whose caller was cancelled.
+        callbacks: Waits for the callbacks of every submit for which the caller gave no URL.
     """
 
     def __init__(
@@ -134,20 +134,21 @@ class SubmitRequests:
         """Send one POST and return how it ended.
 
         From its permit on a purchase is under way: `drain` waits for it. A close or stop before
-        its first byte ends it, and nothing is sent. A cancelled caller leaves at once: what was
-        not sent never is, and a POST that was sent ends by itself and is handed to `orphan`.
+        its first byte ends it, and nothing is sent. A cancelled caller leaves at once: a POST that
+        has not begun is never sent, and one that has ends by itself and is handed to `orphan`.
 
         Raises:
-            ApixoError: Nothing was sent: the client was closed, or the record refused. Or, with
-                `bought` True, a task was bought that this client cannot track.
+            ApixoError: Nothing was sent: the client was closed, or the record raised it. Or, with
+                `bought` True, a task was bought that this client cannot poll.
         """
         loop = asyncio.get_running_loop()
-        # In one line: an interrupt between two would leave a coroutine that is never awaited.
+        # One statement: an interrupt between two would leave a coroutine that is never awaited.
         post = loop.create_task(self._see_through(attempt, permit, calls))
         self._under_way.add(post)
         post.add_done_callback(self._under_way.discard)
         post.add_done_callback(lambda _: attempt.leave_journal())
         try:
+            # Shielded: a POST that is cut off from its answer would be uncertain for nothing.
             return await asyncio.shield(post)
         except (asyncio.CancelledError, GeneratorExit):  # Cancelled, or closed as a coroutine.
             attempt.orphaned = True
@@ -168,8 +169,9 @@ class SubmitRequests:
                 await self._intend(attempt, attempt.record, permit, calls)
         except BaseException:
             self._api.dismiss(permit)
-            _forget(attempt)
+            _unsubscribe(attempt)
             raise
+        # From here on the POST may have been sent: a cancelled caller no longer cancels it.
         attempt.sending = True
 
         def first_byte() -> None:
@@ -182,21 +184,21 @@ class SubmitRequests:
     async def _intend(
         self, attempt: SubmitAttempt, record: SubmitObserver, permit: Permit, calls: PendingCalls
     ) -> None:
-        """Have a record note the intent, at the last moment; what is raised prevents the POST."""
+        """Note the intent as late as possible; an exception prevents the POST."""
         noted = False
         try:
             async with calls.open():
-                await record.intend(attempt.mark)
+                await record.intend(attempt.intent_id)
                 noted = True
                 await self._api.take_place(permit)
             calls.check()
         except BaseException:
             if noted:
-                record.refused()
+                record.refused()  # Else a journal would take the intent for an uncertain submit.
             raise
 
     def _body(self, attempt: SubmitAttempt) -> bytes:
-        """Return what is sent: with webhooks, a URL that only this POST has."""
+        """Return the body: with webhooks, with a callback URL that only this POST has."""
         if self._callbacks is None or attempt.delivery.callback_url is not None:
             return encode_submit(attempt.input, attempt.delivery)
         attempt.expected = self._callbacks.expect(attempt.input.model, attempt.kind, attempt.record)
@@ -206,25 +208,31 @@ class SubmitRequests:
     async def _exchange(
         self, attempt: SubmitAttempt, body: bytes, permit: Permit, first_byte: Callable[[], None]
     ) -> Ended:
-        """Send the POST; from its first byte on, whatever is raised ends in what was bought."""
+        """Send the POST; whatever is raised after its first byte is uncertain (invariant 1)."""
         sent_at = datetime.now(UTC)
         verdict: SubmitVerdict = Uncertain("the POST was interrupted")
         try:
             verdict = await self._verdict(attempt.input.model, body, permit, first_byte)
             return self._concluded(attempt, verdict, sent_at)
         except GeneratorExit:
-            # Its loop was closed under it: nothing can be done there, but this can be said.
-            doubt = Uncertain("the event loop was closed during the POST")
-            self._orphan(_doubt(attempt, doubt, sent_at, None))
+            # The loop was closed under it: nothing can be awaited any more, but it is reported
+            # (invariant 8).
+            uncertain = Uncertain("the event loop was closed during the POST")
+            self._orphan(_uncertain_error(attempt, uncertain, sent_at, None))
             raise
         except BaseException as exc:
             if isinstance(exc, ApixoError) or isinstance(verdict, Refused):
                 raise
             ended = attempt.ended or self._made(attempt, verdict, sent_at)[0]
             if isinstance(exc, Exception):
-                logger.error("a submit of %s met a %s", attempt.input.model, type(exc).__name__)
+                logger.error(
+                    "%s: %s was raised after the POST; its outcome is kept",
+                    attempt.input.model,
+                    type(exc).__name__,
+                )
                 return ended
-            # The program is interrupted, at any line: what it bought is handed on before it ends.
+            # An interrupt can be raised at any line: the purchase is handed on before that ends
+            # the program.
             self._orphan(ended)
             raise
 
@@ -233,9 +241,12 @@ class SubmitRequests:
     ) -> Ended:
         if isinstance(verdict, Refused):
             if attempt.expected is None or not attempt.expected.received:
-                return self._refused(attempt, verdict)
+                _unsubscribe(attempt)
+                if attempt.record is not None:
+                    attempt.record.refused()
+                return verdict
             # Only the service knows the URL: whatever its answer says, it has made a task.
-            verdict = Uncertain(f"a callback came, yet the answer was: {verdict.error}")
+            verdict = Uncertain(f"a callback arrived, but the answer was: {verdict.error}")
         attempt.ended, event = self._made(attempt, verdict, sent_at)
         self._report(event)
         return attempt.ended
@@ -258,25 +269,21 @@ class SubmitRequests:
         except Unanswered as exc:
             return _unanswered(model, exc)
         except asyncio.CancelledError:
-            # Only the client cancels this, or the end of the loop. The caller is told what it
-            # must know, that a task may exist, and not that somebody cancelled something.
+            # Only the client cancels this, or the end of the loop. What matters to the caller is
+            # that a task may exist, not what was cancelled.
             return Uncertain("the client was closed, or its event loop ended, during the POST")
         except Exception as exc:
-            # A defect says nothing of what the service has done; its text may hold anything.
+            # A defect of this package shows nothing of what the service has done. Only its type
+            # is reported, since its text may hold anything, the key included (invariant 7).
             head = None if answer is None else answer.body[:BODY_HEAD]
             return Uncertain(f"a defect: {type(exc).__name__}", head)
-
-    def _refused(self, attempt: SubmitAttempt, verdict: Refused) -> Refused:
-        _forget(attempt)
-        if attempt.record is not None:
-            attempt.record.refused()
-        return verdict
 
     def _bought(
         self, attempt: SubmitAttempt, task_id: str
     ) -> tuple[TrackedTask, events.TaskSubmitted]:
         self.bought += 1
         if attempt.record is not None:
+            # Guarded: a record that fails must not lose the id of a paid task.
             guarded("the record of a purchase", attempt.record.bought, task_id)
         ref = TaskRef(attempt.input.model, task_id)
         waited = asyncio.get_running_loop().time() - attempt.called_at
@@ -286,7 +293,7 @@ class SubmitRequests:
             if self._callbacks is not None and expected is not None:
                 self._callbacks.bought(expected, track)
         except Exception as exc:
-            # Nothing un-buys a task whose id is known.
+            # The task is paid for and its id is known: the error carries both.
             slot.name(ref)
             slot.hold(timing(attempt.kind).longest)
             error = ApixoError(
@@ -307,24 +314,22 @@ class SubmitRequests:
         if attempt.record is not None:
             guarded("the record of a purchase", attempt.record.uncertain, verdict.reason)
         model, hold = attempt.input.model, timing(attempt.kind).longest
-        task = self._task_of(attempt)
+        task: Task | None = None
+        if self._callbacks is not None and attempt.expected is not None:
+            # A callback may name the task: the poller gives its slot back from now on.
+            slot = attempt.slot.handed_on()
+            track = self._callbacks.uncertain(attempt.expected, model, attempt.kind, slot)
+            if attempt.record is not None:
+                track.when_found = attempt.record.bought
+            task = Task(track, self._poller)
         attempt.slot.hold(hold)
-        error = _doubt(attempt, verdict, sent_at, task)
+        error = _uncertain_error(attempt, verdict, sent_at, task)
         return error, events.SubmitUncertain(model, verdict.reason, hold)
-
-    def _task_of(self, attempt: SubmitAttempt) -> Task | None:
-        """Return the task that a callback may name; its slot is the poller's then."""
-        if self._callbacks is None or attempt.expected is None:
-            return None
-        model, slot = attempt.input.model, attempt.slot.handed_on()
-        track = self._callbacks.uncertain(attempt.expected, model, attempt.kind, slot)
-        if attempt.record is not None:
-            track.when_found = attempt.record.bought
-        return Task(track, self._poller)
 
     def _orphaned(self, attempt: SubmitAttempt, permit: Permit, post: asyncio.Task[Ended]) -> None:
         if post.cancelled() or post.exception() is not None:
-            # Nothing was sent, or what it bought has been handed on: each may be given back twice.
+            # Nothing was sent, or the purchase has been handed on; both are safe to give back
+            # twice.
             self._api.dismiss(permit)
             attempt.slot.release()
             return
@@ -339,12 +344,12 @@ class SubmitRequests:
         self._orphan(ended)
 
     async def settled(self) -> None:
-        """Wait for the POSTs under way."""
+        """Wait until no POST is under way, those included that begin meanwhile."""
         while live := self._live:
             await asyncio.wait(live)
 
     async def ended(self) -> None:
-        """Wait for the POSTs that are under way now."""
+        """Wait for the POSTs that are under way now, and no others."""
         if live := self._live:
             await asyncio.wait(live)
 
@@ -353,20 +358,21 @@ class SubmitRequests:
         return {post for post in self._under_way if not post.done()}
 
     async def drain(self, timeout: float) -> None:
-        """Wait for all that is under way until one deadline, in seconds, then cancel the rest."""
+        """Wait at most `timeout` seconds for the POSTs under way, then cancel the rest."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         try:
             while (live := self._live) and loop.time() < deadline:
                 await asyncio.wait(live, timeout=deadline - loop.time())
         finally:
+            # A cancelled POST still ends with a verdict, and is waited for (invariant 8).
             while live := self._live:
                 for post in live:
                     post.cancel()
                 await asyncio.wait(live)
 
 
-def _doubt(
+def _uncertain_error(
     attempt: SubmitAttempt, verdict: Uncertain, sent_at: datetime, task: Task | None
 ) -> SubmitUncertainError:
     model = attempt.input.model
@@ -384,7 +390,7 @@ def _doubt(
     return error
 
 
-def _forget(attempt: SubmitAttempt) -> None:
+def _unsubscribe(attempt: SubmitAttempt) -> None:
     """Wait for no callback: nothing was bought."""
     if attempt.expected is not None:
         attempt.expected.close()

@@ -1,11 +1,10 @@
-"""Whether, and when, a refused submit is sent again: one of them finds out for all."""
+"""Whether and when a refused submit is sent again: one submit probes for all that wait."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from apixo_async._http.retry import RetryPolicy
@@ -14,16 +13,17 @@ from apixo_async._submit.requests import Ended
 from apixo_async._sync import Bound, Waiters
 from apixo_async.errors import ApixoError, retry_after_of
 
-#: So many of those who wait follow each one that got through: 1,000 of them take ten steps.
+#: Waiting submits that each successful one releases: 1,000 of them are released in ten steps.
 _FOLLOW: Final = 2
 
 
 class RetryProbes:
-    """One submit at a time asks whether what failed works again; the others wait for its word.
+    """One submit at a time probes whether what failed works again; the others wait for its result.
 
-    What can fail is named by a key: a model that is unavailable, or the way to the service. So a
-    service that is down meets one repeat now and then, and not one from everybody who waits. Nor
-    does a service that answers now and then: each submit that gets through lets two more go.
+    A key names what failed: a model that is unavailable, or the way to the service. So a service
+    that is down gets one repeat at a time, and not one from every waiting submit. Each submit that
+    succeeds releases two more, and not all: 1,000 waiting submits would otherwise overrun a
+    service that answers only now and then.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class RetryProbes:
         self._probing: Counter[str] = Counter()
 
     def is_taken(self, key: str) -> bool:
-        """Return True if somebody probes."""
+        """Return True if a submit probes."""
         return key in self._waiting
 
     def is_shared(self, key: str) -> bool:
-        """Return True if several probe at once: one that fails then leaves it to the others."""
+        """Return True if several submits probe: one that fails leaves probing to the others."""
         return self._probing[key] > 1
 
     def take(self, key: str) -> None:
@@ -44,19 +44,27 @@ class RetryProbes:
         self._probing[key] += 1
 
     async def wait(self, key: str, until: float) -> bool:
-        """Wait for the result of a probe; the waiter probes itself from then on.
+        """Wait for the result of a probe; from then on the waiter probes itself.
 
         Returns:
-            True if it is to go at once, as another one got through; False if after a pause.
+            True if it is to be sent now, since another one succeeded; False if after a pause.
 
         Raises:
-            TimeoutError: There was no word in time.
+            TimeoutError: There was no result in time.
         """
+
+        def undo(works: bool) -> None:
+            """Pass the turn on which a waiter got while it was cancelled."""
+            if works and self._waiting[key]:
+                self._waiting[key].hand(True)
+            else:
+                self.pass_on(key)
+
         async with Bound(until):
-            return await self._waiting[key].join(lambda: None, partial(self._returned, key))
+            return await self._waiting[key].join(lambda: None, undo)
 
     def works(self, key: str) -> None:
-        """Stop probing after a success, and send the next ones on."""
+        """Stop probing after a success, and release the next submits."""
         for _ in range(_FOLLOW):
             if self._waiting[key]:
                 self._probing[key] += 1
@@ -64,7 +72,7 @@ class RetryProbes:
         self._leave(key)
 
     def pass_on(self, key: str) -> None:
-        """Stop probing, and leave it to the next one in line, if no other probe is left."""
+        """Stop probing, and leave it to the next waiting submit if no other one probes."""
         if self._waiting[key] and not self.is_shared(key):
             self._probing[key] += 1
             self._waiting[key].hand(False)
@@ -74,12 +82,6 @@ class RetryProbes:
         self._probing[key] -= 1
         if not self._probing[key]:
             del self._probing[key], self._waiting[key]
-
-    def _returned(self, key: str, works: bool) -> None:
-        if works and self._waiting[key]:
-            self._waiting[key].hand(True)  # In its place.
-        else:
-            self.pass_on(key)
 
 
 class SubmitRetries:
@@ -92,7 +94,7 @@ class SubmitRetries:
         self._probing: str | None = None
 
     def note(self, ended: Ended, model: str) -> None:
-        """Note how an attempt ended; another end than before is good news for those who wait."""
+        """Note how an attempt ended; if no longer by what it probed for, that works again."""
         key = _key(ended, model)
         self._key = key
         if self._probing is None:
@@ -106,7 +108,7 @@ class SubmitRetries:
     async def again(
         self, refused: Refused, report: Callable[[ApixoError, float | None], None]
     ) -> bool:
-        """Wait until the submit is to be repeated; say whether it is at all."""
+        """Wait until the submit may be sent again; return False if it may not."""
         now = asyncio.get_running_loop().time()
         if self._key is not None and self._probing is None and self._probes.is_taken(self._key):
             until = self._patience.refused(now)
@@ -120,6 +122,7 @@ class SubmitRetries:
                 return True
             now = asyncio.get_running_loop().time()
         pause = self._patience.pause(refused.repeat, now, retry_after_of(refused.error))
+        # Repeats after a 429 are reported as `LimitReached`, once for all submits that it closes.
         if pause is None or refused.repeat != "throttled":
             report(refused.error, pause)
         if pause is None:
@@ -131,14 +134,14 @@ class SubmitRetries:
         return True
 
     def end(self) -> None:
-        """Leave the probing to somebody else."""
+        """Leave probing to another submit."""
         if self._probing is not None:
             self._probes.pass_on(self._probing)
             self._probing = None
 
 
 def _key(ended: Ended, model: str) -> str | None:
-    """Return what failed: the way to the service, a model that is unavailable, or nothing."""
+    """Return the key of what failed: "" for the way to the service, a model, or None."""
     if not isinstance(ended, Refused):
         return None
     return {"unsent": "", "unavailable": model}.get(ended.repeat or "")

@@ -1,4 +1,4 @@
-"""Buying a task: a slot, a permit, one POST, and repeats where none can buy twice."""
+"""Buying a task: a slot, a permit, one POST, and repeats where they cannot buy twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from apixo_async import events
@@ -27,24 +26,24 @@ from apixo_async._task import Task
 from apixo_async._types import Delivery, TaskInput
 from apixo_async.errors import APITimeoutError, ApixoError, SubmitUncertainError, reason_of
 
-#: Journalled POSTs between their intent and their first byte, at least: those that a crash catches
-#: there are uncertain although they were never sent.
+#: The fewest places for journalled POSTs between their intent and their first byte. A crash makes
+#: those uncertain although they were never sent, so that there should be few.
 FEWEST: Final = 4
 
 
 class Submitter:
-    """Buy tasks, each at most once.
+    """Buy tasks, each at most once (invariant 1).
 
     Args:
         api: The way to the service.
         requests: Sends the POSTs.
-        poller: Polls what was bought; without it nothing is bought.
+        poller: Polls what was bought; nothing is bought if it has died.
         report: Where events go.
         timeouts: The budgets of repeats.
         rng: The source of the jitter.
         quota: The retries of the whole client.
-        calls: Ends the waits for a turn when the client is closed.
-        sends: Ends purchases that have their turn and are not sent; those of `calls` if not given.
+        calls: Ends the waits for a slot and a permit when the client is closed.
+        sends: Ends purchases that have a permit and are not sent yet; by default `calls`.
     """
 
     def __init__(
@@ -69,9 +68,10 @@ class Submitter:
         self._calls = calls
         self._sends = sends or calls
         self._probes = RetryProbes()
-        # Journalled POSTs that may be between their intent and their first byte: rate x least time,
-        # so that a slow disk bounds no throughput, and neither a quick one nor a busy machine
-        # leaves many in doubt after a crash. Half of the rate, since each task takes a poll, too.
+        # How many journalled POSTs may be between their intent and their first byte: the rate of
+        # submits times the shortest time measured. So a slow disk does not limit throughput, and
+        # a crash leaves as few uncertain as the disk allows: 4 at 2 ms a commit, 21 at 100 ms.
+        # Half of the rate of requests, since each task takes a poll, too.
         self._journal_places = ConcurrencyLimiter(
             lambda: api.limiter.requests_per_second / 2, ConcurrencyLimit(FEWEST, least=True)
         )
@@ -91,13 +91,14 @@ class Submitter:
         Args:
             task_input: What to buy.
             delivery: The options of the submit.
-            timeout: Seconds to wait for slot and permit at most; never bounds the POST.
-            pause: Seconds before all that.
+            timeout: Seconds to wait for a slot and a permit at most; never bounds the POST.
+            pause: Seconds to wait before that.
             record: Where each POST is noted, before and after.
-            check: Called before each POST; what it raises prevents it.
+            check: Called before each POST; an exception prevents it.
 
         Raises:
-            ApixoError: Nothing was bought, or that cannot be known: `SubmitUncertainError`.
+            SubmitUncertainError: A task may have been bought.
+            ApixoError: Nothing was bought.
         """
         try:
             if pause:
@@ -106,6 +107,7 @@ class Submitter:
             self._poller.check()
             now = asyncio.get_running_loop().time()
             deadline = math.inf if timeout is None else now + timeout
+            # The slot before the permit (invariant 2): a permit held meanwhile would be wasted.
             slot = await self._slot(task_input.model, deadline)
             attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
             try:
@@ -115,6 +117,7 @@ class Submitter:
                     slot.release()
                 raise
         except ApixoError as error:
+            # Bought, refused or uncertain (invariant 1): everything else here was refused.
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
             raise
@@ -140,6 +143,10 @@ class Submitter:
         )
         model = attempt.input.model
         refused: ApixoError | None = None
+
+        def report(error: ApixoError, again_in: float | None) -> None:
+            self._report(events.SubmitRefused(model, reason_of(error), again_in))
+
         try:
             while True:
                 permit = await self._permit(attempt, start, deadline, refused)
@@ -152,12 +159,13 @@ class Submitter:
                 refused = ended.error
                 try:
                     async with self._calls.open(deadline if deadline < math.inf else None):
-                        is_repeated = await retries.again(ended, partial(self._refused, model))
+                        is_repeated = await retries.again(ended, report)
                 except TimeoutError:
                     raise self._waited_too_long(model) from refused
                 if not is_repeated:
                     raise refused
         finally:
+            # Also if it is cancelled while it probes: others wait for the result.
             retries.end()
 
     async def _permit(
@@ -167,6 +175,7 @@ class Submitter:
         loop, patience = asyncio.get_running_loop(), self._timeouts.throttled
         model = attempt.input.model
 
+        # Evaluated again while it waits: a 429 on another request moves the bound.
         def ends_at() -> float:
             return min(deadline, self._api.throttled_until(Priority.SUBMIT, start, patience))
 
@@ -176,7 +185,7 @@ class Submitter:
                     return await self._api.admit(Priority.SUBMIT)
                 await self._journal_places.enter(for_submit=True)
                 attempt.journal_places = self._journal_places
-                # Nor is a place in front of the pool kept from others while a disk is waited for.
+                # No place for a request in flight yet: others use it while the disk is awaited.
                 return await self._api.admit(Priority.SUBMIT, with_place=False)
         except TimeoutError:
             attempt.leave_journal()
@@ -187,13 +196,10 @@ class Submitter:
             attempt.leave_journal()
             raise
 
-    def _refused(self, model: str, error: ApixoError, again_in: float | None) -> None:
-        self._report(events.SubmitRefused(model, reason_of(error), again_in))
-
     def _waited_too_long(self, model: str) -> APITimeoutError:
         limiter = self._api.limiter
         return APITimeoutError(
-            f"{model}: no slot and permit in time, nothing was sent "
+            f"{model}: no slot and permit within the timeout, nothing was sent "
             f"({limiter.slots_used} of {limiter.limits.concurrent_tasks} slots taken, "
             f"{limiter.permits_waiting} requests waiting); wait longer, or submit less",
             model=model,

@@ -12,18 +12,18 @@ from apixo_async._polling.adaptive import MOST_KINDS, AdaptiveSchedule
 from apixo_async._polling.inspection import IntervalBounds
 from apixo_async._polling.schedule import Capacity, FixedSchedule, PollTimes
 
-PLAN = PollTimes(20, 3)
+TIMES = PollTimes(20, 3)
 PLENTY = Capacity(requests=166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.0)
 
 
 def polled_adaptively() -> AdaptiveSchedule:
-    """Return polls that nobody has taught anything."""
-    planned = FixedSchedule(lambda _: PLAN, random.Random(1))
-    return AdaptiveSchedule(lambda _: PLAN, planned, IntervalBounds(0.5, 120.0))
+    """Return a schedule that has learned nothing."""
+    fixed = FixedSchedule(lambda _: TIMES, random.Random(1))
+    return AdaptiveSchedule(lambda _: TIMES, fixed, IntervalBounds(0.5, 120.0))
 
 
 def teach(schedule: AdaptiveSchedule, durations: list[float], kind: str = "m") -> list[bool]:
-    """Let tasks last so long, one after the other; return what moved first polls."""
+    """Let tasks last for these seconds, one after the other; return what moved first polls."""
     moved: list[bool] = []
     for task, seconds in enumerate(durations):
         schedule.opened(kind, task)
@@ -38,8 +38,8 @@ def drawn(count: int, mean: float = 30.0, sigma: float = 0.12, seed: int = 2) ->
     return [rng.lognormvariate(math.log(mean), sigma) for _ in range(count)]
 
 
-def test_a_cold_start_goes_by_the_plan() -> None:
-    """Nobody knows a kind before eight tasks of it are over."""
+def test_a_cold_start_goes_by_the_documented_times() -> None:
+    """Nothing is known of a kind before eight tasks of it are over."""
     schedule = polled_adaptively()
     teach(schedule, drawn(7))
     assert schedule.first("m", 100.0) == 120.0
@@ -48,7 +48,7 @@ def test_a_cold_start_goes_by_the_plan() -> None:
     assert schedule.first("m", 100.0) != 120.0
 
 
-def test_a_stretched_plan_keeps_to_the_ceiling() -> None:
+def test_a_stretched_interval_keeps_to_the_ceiling() -> None:
     """However many tasks wait for polls, none is polled later than the ceiling says."""
     schedule = polled_adaptively()
     for task in range(100_000):
@@ -57,7 +57,7 @@ def test_a_stretched_plan_keeps_to_the_ceiling() -> None:
     assert schedule.again("m", 100.0, 130.0, PLENTY) == 250.0
 
 
-def test_news_is_learned_at_once_and_later_in_steps() -> None:
+def test_durations_are_learned_at_once_and_later_in_steps() -> None:
     """Each of the first durations counts by itself; of the window's full 128, each sixteenth."""
     moved = teach(polled_adaptively(), drawn(400))
     assert moved[7:15] == [True] * 8
@@ -65,7 +65,7 @@ def test_news_is_learned_at_once_and_later_in_steps() -> None:
 
 
 def test_polls_gather_where_tasks_end() -> None:
-    """Tasks of 30 s and 12 % are polled from about 25 s on, as often as the plan would."""
+    """Tasks of 30 s and 12 % are polled from about 25 s on, as often as at the documented times."""
     schedule, age, ages = polled_adaptively(), 0.0, []
     teach(schedule, drawn(300))
     while age < 60.0:
@@ -74,15 +74,16 @@ def test_polls_gather_where_tasks_end() -> None:
     assert 23 < ages[0] < 27
     late = drawn(2_000, seed=9)
     polls = [sum(age < lasted for age in ages) + 1 for lasted in late]
-    planned = [1 + max(0, math.ceil((lasted - 20) / 3)) for lasted in late]
-    assert sum(polls) <= 1.02 * sum(planned)
+    scheduled = [1 + max(0, math.ceil((lasted - 20) / 3)) for lasted in late]
+    assert sum(polls) <= 1.02 * sum(scheduled)
     delays = [next(age for age in ages if age >= lasted) - lasted for lasted in late]
-    by_plan = [20 + 3 * (count - 1) - lasted for count, lasted in zip(planned, late, strict=True)]
-    assert sum(delays) < 0.55 * sum(by_plan)
+    pairs = zip(scheduled, late, strict=True)
+    by_schedule = [20 + 3 * (count - 1) - lasted for count, lasted in pairs]
+    assert sum(delays) < 0.55 * sum(by_schedule)
 
 
 def test_scarce_requests_raise_the_price() -> None:
-    """A thousand tasks that 20 requests a second cannot serve by the plan are polled later."""
+    """A thousand tasks that are too many for 20 requests a second are polled later."""
     schedule = polled_adaptively()
     teach(schedule, drawn(200))
     for task in range(1_000):
@@ -97,7 +98,7 @@ def test_scarce_requests_raise_the_price() -> None:
 
 
 def test_slots_that_are_waited_for_lower_the_price() -> None:
-    """With requests to spare, slots are freed sooner by more polls than the plan's."""
+    """With requests to spare, slots are freed sooner by more polls than documented."""
     schedule = polled_adaptively()
     teach(schedule, drawn(200, mean=12.0))
     for task in range(10):
@@ -183,7 +184,7 @@ def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_late_callback() -> None:
-    """It counts as lost by the plan at first, then a tenth beyond nearly all that was seen."""
+    """It is lost by the documented times at first, then a tenth beyond nearly all durations."""
     schedule = polled_adaptively()
     assert schedule.late("m", 100.0) == 150.0
     teach(schedule, [10.0] * 20)

@@ -10,7 +10,7 @@ from apixo_async._polling.callback_health import ON_ITS_WAY, SILENT_AFTER, Callb
 def test_silence_begins_once() -> None:
     """Eight tasks in a row without a callback are a silence, which begins with the eighth."""
     health = CallbackHealth()
-    health.came(5.0, 5.0)
+    health.received(5.0, 5.0)
     assert health.is_proved
     begun = [health.missed() for _ in range(2 * SILENT_AFTER)]
     assert begun == [number == SILENT_AFTER for number in range(1, 2 * SILENT_AFTER + 1)]
@@ -23,7 +23,7 @@ def test_nothing_is_proved_before_the_first_callback() -> None:
     assert not health.is_proved
     assert [health.missed() for _ in range(20)] == [True, *[False] * 19]
     assert health.missed_in_a_row == 20
-    assert health.came(5.0, 5.0)
+    assert health.received(5.0, 5.0)
     assert health.is_proved
     assert health.missed_in_a_row == 0
 
@@ -33,7 +33,7 @@ def test_a_callback_that_may_be_on_its_way() -> None:
     health = CallbackHealth()
     assert not health.missed(ON_ITS_WAY - 0.1)
     assert health.missed(ON_ITS_WAY)
-    health.came(5.0, 5.0)
+    health.received(5.0, 5.0)
     assert health.is_steady(0.0, 6.0, 6.0)
     assert not health.missed(0.0)
     assert not health.is_steady(0.0, 6.0, 6.0)
@@ -43,7 +43,7 @@ def test_a_callback_ends_the_count() -> None:
     """One callback among seven tasks without one: nothing is silent."""
     health = CallbackHealth()
     for at in (5.0, 6.0):
-        assert not health.came(at, at)
+        assert not health.received(at, at)
         assert not any(health.missed() for _ in range(SILENT_AFTER - 1))
     assert health.is_proved
 
@@ -53,7 +53,7 @@ def test_a_callback_ends_a_silence_once() -> None:
     health = CallbackHealth()
     for _ in range(SILENT_AFTER):
         health.missed()
-    assert [health.came(at, at) for at in (1.0, 2.0)] == [True, False]
+    assert [health.received(at, at) for at in (1.0, 2.0)] == [True, False]
     assert health.is_proved
 
 
@@ -61,7 +61,7 @@ def steady(times: list[tuple[float, float]], since: float, end: tuple[float, flo
     """Return whether callbacks at these times leave no room for a lost one."""
     health = CallbackHealth()
     for now, wall in times:
-        health.came(now, wall)
+        health.received(now, wall)
     return health.is_steady(since, *end)
 
 
@@ -87,9 +87,9 @@ def test_a_machine_that_slept() -> None:
 def test_one_that_went_missing() -> None:
     """One task that was over before its callback came makes room for another lost one."""
     health = CallbackHealth()
-    health.came(10.0, 10.0)
+    health.received(10.0, 10.0)
     health.missed()
-    health.came(20.0, 20.0)
+    health.received(20.0, 20.0)
     assert not health.is_steady(-105.0, 30.0, 30.0)
     assert health.is_steady(0.0, 30.0, 30.0)
 

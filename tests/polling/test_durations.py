@@ -84,7 +84,7 @@ def test_what_is_not_watched_is_not_seen() -> None:
 
 def test_durations_stand_for_those_nearby() -> None:
     """Spreading fits the next tasks better than the very durations that were seen."""
-    rng, pace = random.Random(5), IntervalBounds(0.01, 120.0)
+    rng, bounds = random.Random(5), IntervalBounds(0.01, 120.0)
     delays: dict[bool, float] = {False: 0.0, True: 0.0}
     truth = [rng.lognormvariate(3.4, 0.35) for _ in range(4_000)]
     for _ in range(6):
@@ -93,12 +93,12 @@ def test_durations_stand_for_those_nearby() -> None:
             (False, DurationSample(seen)),
             (True, known(watched(seen).sample())),
         ):
-            delays[spread] += delay_at(sample, truth, pace, polls=5.0)
+            delays[spread] += delay_at(sample, truth, bounds, polls=5.0)
     assert delays[True] < 0.95 * delays[False]
 
 
 def delay_at(
-    sample: DurationSample, truth: list[float], pace: IntervalBounds, polls: float
+    sample: DurationSample, truth: list[float], bounds: IntervalBounds, polls: float
 ) -> float:
     """Return the mean delay of news of other tasks, at the price of so many polls a task."""
     low, high = 0.01, 100.0
@@ -106,7 +106,7 @@ def delay_at(
         price = (low * high) ** 0.5
         ages = [0.0]
         while ages[-1] <= max(truth):
-            ages.append(sample.next_poll(ages[-1], price, pace))
+            ages.append(sample.next_poll(ages[-1], price, bounds))
         found = sorted(truth)
         mean, delay, last = 0.0, 0.0, 0
         for age in ages[1:]:

@@ -71,24 +71,24 @@ def test_polls_stay_within_their_bounds(
 @given(durations=samples, price=prices)
 def test_a_course_is_what_the_polls_come_to(durations: list[float], price: float) -> None:
     """Expected polls and delay are those of following the rule with each duration in turn."""
-    sample, pace = DurationSample(durations), IntervalBounds(0.25, 50.0)
+    sample, bounds = DurationSample(durations), IntervalBounds(0.25, 50.0)
     polls = delays = 0.0
     for duration in durations:
         age = 0.0
         while age < duration:
-            age = sample.next_poll(age, price, pace)
+            age = sample.next_poll(age, price, bounds)
             polls += 1
         delays += age - duration
-    course = sample.course(price, pace)
-    assert course.polls == pytest.approx(polls / len(durations))
-    assert course.delay == pytest.approx(delays / len(durations), abs=1e-9)
+    cost = sample.cost_at(price, bounds)
+    assert cost.polls == pytest.approx(polls / len(durations))
+    assert cost.delay == pytest.approx(delays / len(durations), abs=1e-9)
 
 
 def test_beyond_all_that_was_seen() -> None:
     """Where no past task lasted as long, polls spread geometrically, up to the ceiling."""
-    sample, pace, age, gaps = DurationSample([10.0]), IntervalBounds(0.5, 4.0), 20.0, []
+    sample, bounds, age, gaps = DurationSample([10.0]), IntervalBounds(0.5, 4.0), 20.0, []
     for _ in range(10):
-        due = sample.next_poll(age, 1.0, pace)
+        due = sample.next_poll(age, 1.0, bounds)
         gaps.append(due - age)
         age = due
     grown = [2.0, 2.2, 2.42, 2.662, 2.9282, 3.22102, 3.543122, 3.8974342, 4.0, 4.0]
@@ -108,14 +108,14 @@ def test_a_course_takes_few_steps(huge: float, monkeypatch: pytest.MonkeyPatch) 
     """However much longer than all others one duration is, no poll is walked to one by one."""
     steps, walked = [0.0], DurationSample.next_poll
 
-    def counted(sample: DurationSample, age: float, price: float, pace: IntervalBounds) -> float:
+    def counted(sample: DurationSample, age: float, price: float, bounds: IntervalBounds) -> float:
         steps.append(age)
-        return walked(sample, age, price, pace)
+        return walked(sample, age, price, bounds)
 
     monkeypatch.setattr(DurationSample, "next_poll", counted)
-    course = DurationSample([*[10.0] * 31, huge]).course(2.0, IntervalBounds(0.5, 120.0))
+    cost = DurationSample([*[10.0] * 31, huge]).cost_at(2.0, IntervalBounds(0.5, 120.0))
     assert len(steps) <= 1 + 32
-    assert course.polls == pytest.approx(huge / 120.0 / 32, rel=0.5)
+    assert cost.polls == pytest.approx(huge / 120.0 / 32, rel=0.5)
 
 
 def test_quantiles() -> None:
@@ -125,8 +125,8 @@ def test_quantiles() -> None:
     assert DurationSample([3.0]).quantile(0.9) == 3.0
 
 
-def test_polls_by_a_plan() -> None:
-    """A plan of 20 s and 3 s takes one look up to 20 s, two up to 23 s, and so on."""
+def test_polls_at_fixed_times() -> None:
+    """Times of 20 s and 3 s take one poll up to 20 s, two up to 23 s, and so on."""
     assert (
         DurationSample([5.0, 20.0, 20.5, 23.0, 23.5]).polls_by(20.0, 3.0) == (1 + 1 + 2 + 2 + 3) / 5
     )
@@ -135,5 +135,5 @@ def test_polls_by_a_plan() -> None:
 
 def test_one_poll_at_any_high_price() -> None:
     """Where a poll costs more than all idle time, one is enough."""
-    assert DurationSample([1.0, 2.0, 3.0]).course(100.0, WIDE) == PollCost(1.0, 100.0)
+    assert DurationSample([1.0, 2.0, 3.0]).cost_at(100.0, WIDE) == PollCost(1.0, 100.0)
     assert math.isclose(DurationSample([4.0]).next_poll(0.0, 2.0, WIDE), 6.0)

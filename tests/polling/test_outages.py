@@ -41,18 +41,18 @@ def test_healthy_model_parks_nothing() -> None:
 
 
 def test_one_probe_and_the_rest_wait() -> None:
-    """Of all polls that are due in an outage, one is planned for the end of its pause."""
+    """Of all polls that are due in an outage, one is scheduled for the end of its pause."""
     queue = PollQueue(lambda one: one.created)
     outages = down(queue)
     tracks = [track(str(n)) for n in range(5)]
     assert all(outages.park(one, 100.0) for one in tracks)
-    planned = [one for one in tracks if one.due is not None]
-    assert planned == tracks[:1]
+    scheduled = [one for one in tracks if one.due is not None]
+    assert scheduled == tracks[:1]
     assert 100.8 <= queue.next_due() <= 101.2
 
 
 def test_answered_probe_frees_all() -> None:
-    """The poll that is answered plans every poll that waited for now, and says how long it was."""
+    """An answered poll schedules every parked one for now, and returns how long the outage was."""
     queue = PollQueue(lambda one: one.created)
     outages = down(queue)
     tracks = [track(str(n)) for n in range(5)]
@@ -64,9 +64,9 @@ def test_answered_probe_frees_all() -> None:
     assert outages.park(probe, due) is False
     outages.sent(probe, due)
     probe.polled_at = due
-    assert outages.told(probe, due + 1) == due + 1 - 100.0
+    assert outages.answered(probe, due + 1) == due + 1 - 100.0
     assert [one.due for one in tracks[1:]] == [due + 1] * 4
-    assert outages.told(probe, due + 2) is None
+    assert outages.answered(probe, due + 2) is None
 
 
 def test_failed_probe_makes_room_for_the_next() -> None:
@@ -88,7 +88,7 @@ def test_failed_probe_makes_room_for_the_next() -> None:
 
 
 def test_candidate_that_goes_away_is_replaced() -> None:
-    """A planned probe whose task ends or is polled otherwise does not leave the rest waiting."""
+    """A scheduled probe whose task ends or is polled otherwise does not leave the rest waiting."""
     for leave in ("ends", "asked"):
         queue = PollQueue(lambda one: one.created)
         outages = down(queue)

@@ -26,13 +26,13 @@ def test_few_failures_are_no_outage() -> None:
     for now in range(100):
         outage.failed(now, sent_at=now)
         if now % (FAILURES - 1) == 0:
-            outage.told(sent_at=now)
+            outage.answered(sent_at=now)
     assert not outage.is_on
     assert outage.ready_at(100.0) == 100.0
 
 
 def test_failures_in_a_row_begin_one() -> None:
-    """Five polls in a row that told nothing pause the others for about a second."""
+    """Five consecutive polls without a usable answer pause the others for about a second."""
     assert FAILURES == 5
     outage = down()
     assert outage.is_on
@@ -66,10 +66,10 @@ def test_late_failures_belong_to_the_same_outage() -> None:
 def test_answered_probe_ends_it() -> None:
     """The first probe that is answered ends the outage; an older poll's answer does not."""
     outage = down()
-    assert outage.told(sent_at=99.0) is False
+    assert outage.answered(sent_at=99.0) is False
     due = outage.ready_at(100.0)
     outage.passed(due)
-    assert outage.told(sent_at=due) is True
+    assert outage.answered(sent_at=due) is True
     assert not outage.is_on
     assert outage.ready_at(due) == due
 
@@ -96,7 +96,7 @@ def test_asked_poll_before_the_pause_is_over_is_no_probe() -> None:
 def test_a_probe_fails_after_a_late_answer() -> None:
     """An older poll that is answered late does not keep the probe's failure from counting."""
     outage = down()
-    outage.told(sent_at=99.0)
+    outage.answered(sent_at=99.0)
     due = outage.ready_at(100.0)
     outage.passed(due)
     assert outage.failed(due + 1, sent_at=due) is False
@@ -125,7 +125,7 @@ def test_polls_never_stop_for_good(seed: int, steps: list[tuple[str, float]]) ->
             if step == "failed":
                 assert outage.failed(now, sent_at=sent_at) is (outage.is_on and not was_on)
             elif step == "told":
-                assert outage.told(sent_at=sent_at) is (was_on and not outage.is_on)
+                assert outage.answered(sent_at=sent_at) is (was_on and not outage.is_on)
             else:
                 outage.unclear(sent_at=sent_at)
                 assert outage.is_on is was_on
@@ -146,6 +146,6 @@ def test_it_begins_and_ends_as_often_as_it_likes(seed: int) -> None:
                 assert outage.ready_at(now) - now <= 1.2
         now = outage.ready_at(now)
         outage.passed(now)
-        if outage.told(sent_at=now):
+        if outage.answered(sent_at=now):
             news.append("back")
     assert news == ["down", "back"] * 3

@@ -124,12 +124,12 @@ def test_how_old_a_task_is(
         (abandoned(track(), 200.0, seen=False), TaskAbandonedError, "after 100 s.* no poll since"),
         (not_found(track(), ApixoError("404")), TaskNotFoundError, "in 5 polls"),
         (
-            presumed_not_bought(awaited(), 200.0, callbacks_come=True),
+            presumed_not_bought(awaited(), 200.0, callbacks_arrive=True),
             PresumedNotBoughtError,
             "in 100 s; it is presumed not bought",
         ),
         (
-            presumed_not_bought(awaited(), 200.0, callbacks_come=False),
+            presumed_not_bought(awaited(), 200.0, callbacks_arrive=False),
             PresumedNotBoughtError,
             "look at your account",
         ),
@@ -153,7 +153,7 @@ def test_words() -> None:
         failed,
         abandoned(track(), 200.0, seen=True),
         not_found(track(), ApixoError("404")),
-        presumed_not_bought(track(), 200.0, callbacks_come=True),
+        presumed_not_bought(track(), 200.0, callbacks_arrive=True),
     ]
     words = [word_of(end) for end in ends]
     assert words == ["success", "failed", "abandoned", "not found", "presumed not bought"]

@@ -14,7 +14,7 @@ from apixo_async.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
-    ("kind", "plan"),
+    ("kind", "times"),
     [
         ("gpt-image-1", PollTimes(20, 3)),
         ("gpt-image-2", PollTimes(30, 10)),
@@ -29,36 +29,36 @@ from apixo_async.errors import ConfigurationError
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_documented_plan(kind: str, plan: PollTimes) -> None:
+def test_the_documented_times(kind: str, times: PollTimes) -> None:
     """Without a word, a task is polled when the documents say."""
-    assert Polling.documented().plan_for(kind) == plan
-    assert Polling().plan_for(kind) == plan
+    assert Polling.documented().times_for(kind) == times
+    assert Polling().times_for(kind) == times
 
 
-def test_a_plan_of_ones_own() -> None:
-    """A fixed plan is that of every kind of task."""
+def test_times_of_ones_own() -> None:
+    """Fixed times are those of every kind of task."""
     polling = Polling.fixed(0, 2)
-    assert polling.plan_for("gpt-image-2/4k") == polling.plan_for("sora-2") == PollTimes(0.0, 2.0)
-    assert isinstance(polling.plan_for("x").interval, float)
+    assert polling.times_for("gpt-image-2/4k") == polling.times_for("sora-2") == PollTimes(0.0, 2.0)
+    assert isinstance(polling.times_for("x").interval, float)
 
 
 @pytest.mark.parametrize(
     ("first", "interval", "words"),
     [
-        (-1, 3, "first=-1; a number of seconds, 0 or more"),
+        (-1, 3, "first=-1; a finite number of seconds, 0 or more"),
         (math.nan, 3, "first=nan"),
         (math.inf, 3, "first=inf"),
         ("5", 3, "first='5'"),
         (True, 3, "first=True"),
-        (5, 0, "interval=0; a number of seconds, 0.001 or more"),
+        (5, 0, "interval=0; a finite number of seconds, 0.001 or more"),
         (5, -3, "interval=-3"),
         (5, None, "interval=None"),
         (5, 10**400, "interval=10000"),
     ],
     ids=lambda value: repr(value)[:12],
 )
-def test_a_plan_that_is_none(first: float, interval: float, words: str) -> None:
-    """A plan is two numbers of seconds; the error names the one that is not."""
+def test_times_that_are_none(first: float, interval: float, words: str) -> None:
+    """Times are two numbers of seconds; the error names the one that is not."""
     with pytest.raises(ConfigurationError, match=words):
         Polling.fixed(first, interval)
 
@@ -67,11 +67,11 @@ def test_a_plan_that_is_none(first: float, interval: float, words: str) -> None:
     ("floor", "ceiling", "words"),
     [
         (5, 4, "floor=5 is above ceiling=4"),
-        (0, 4, "floor=0; a number of seconds, 0.01 or more"),
+        (0, 4, "floor=0; a finite number of seconds, 0.01 or more"),
         (-1, 4, "floor=-1"),
         (math.nan, 4, "floor=nan"),
         (1, math.inf, "ceiling=inf"),
-        (1, 0, "ceiling=0; a number of seconds, 0.01 or more"),
+        (1, 0, "ceiling=0; a finite number of seconds, 0.01 or more"),
         (True, 4, "floor=True"),
         (1, "9", "ceiling='9'"),
     ],
@@ -89,7 +89,7 @@ def test_equal_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("floor", "ceiling", "plan"),
+    ("floor", "ceiling", "times"),
     [
         (0.5, 120, PollTimes(60, 10)),
         (12, 30, PollTimes(30, 12)),
@@ -98,10 +98,10 @@ def test_equal_bounds() -> None:
     ],
 )
 def test_bounds_hold_before_anything_is_learned(
-    floor: float, ceiling: float, plan: PollTimes
+    floor: float, ceiling: float, times: PollTimes
 ) -> None:
-    """The plan that adaptive polling begins with keeps to floor and ceiling."""
-    assert Polling.adaptive(floor=floor, ceiling=ceiling).plan_for("gpt-image-2/2k") == plan
+    """The times that adaptive polling begins with keep to floor and ceiling."""
+    assert Polling.adaptive(floor=floor, ceiling=ceiling).times_for("gpt-image-2/2k") == times
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_bounds_hold_before_anything_is_learned(
     ids=["adaptive", "default", "documented", "fixed"],
 )
 def test_who_says_when_to_poll(polling: Polling, cls: type[object]) -> None:
-    """Adaptive polling, the default, learns; plans do not."""
+    """Adaptive polling, the default, learns; fixed times do not."""
     assert type(polling.schedule(random.Random(1))) is cls

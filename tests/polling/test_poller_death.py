@@ -72,7 +72,6 @@ class Place:
 DOWN: Final = Fault.status(500)
 PLACES: Final = [
     # The poller itself.
-    Place(Poller, "_until_due"),
     Place(Poller, "_admitted"),
     Place(Poller, "_send_poll"),
     Place(Poller, "_poll"),
@@ -83,11 +82,11 @@ PLACES: Final = [
     Place(PollQueue, "next_expiry"),
     Place(PollQueue, "has_asked"),
     Place(PollQueue, "pop_due"),
-    Place(PollQueue, "plan"),
+    Place(PollQueue, "schedule"),
     Place(PollQueue, "pop_expired", lasts=LONG, asked=False),
     Place(PollQueue, "expect", lasts=LONG, asked=False),
     Place(PollQueue, "forget", lasts=10.0, asked=False),
-    Place(PollQueue, "_leave_line"),
+    Place(PollQueue, "_advance"),
     # What is learned.
     Place(AdaptiveSchedule, "again"),
     Place(AdaptiveSchedule, "learn", lasts=10.0, asked=False),

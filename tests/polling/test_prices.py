@@ -1,4 +1,4 @@
-"""Prices: the plan's number of polls while requests are plentiful, fewer when they are not."""
+"""Prices: the documented number of polls while requests are plentiful, fewer when they are not."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from apixo_async._polling.inspection import DurationSample, IntervalBounds
 from apixo_async._polling.prices import PriceList, clearing_price
 
 LIVELY = settings(max_examples=60, deadline=None, database=None)
-PACE = IntervalBounds(0.5, 120.0)
+BOUNDS = IntervalBounds(0.5, 120.0)
 rng = random.Random(3)
 SAMPLE = DurationSample(rng.lognormvariate(math.log(30), 0.35) for _ in range(500))
 QUICK = DurationSample(rng.lognormvariate(math.log(12), 0.3) for _ in range(500))
 
 
 def listed(sample: DurationSample, first: float = 20.0, interval: float = 3.0) -> PriceList:
-    """Return the prices of a sample beside a plan."""
-    return PriceList(sample, sample.polls_by(first, interval), PACE)
+    """Return the prices of a sample beside documented times."""
+    return PriceList(sample, sample.polls_by(first, interval), BOUNDS)
 
 
-def test_the_plans_price() -> None:
-    """At that price a task takes as many polls as by the plan, or up to three in 100 fewer."""
+def test_the_scheduled_price() -> None:
+    """At that price a task takes the documented number of polls, or up to 3 % fewer."""
     prices, budget = listed(SAMPLE), SAMPLE.polls_by(20.0, 3.0)
-    assert 0.97 * budget <= SAMPLE.course(prices.planned, PACE).polls <= budget
+    assert 0.97 * budget <= SAMPLE.cost_at(prices.scheduled, BOUNDS).polls <= budget
 
 
-def test_a_plan_that_polls_late() -> None:
-    """Where the plan's one poll comes after every task is over, one is enough, and earlier."""
+def test_documented_times_that_poll_late() -> None:
+    """Where the one documented poll comes after every task is over, one is enough, and earlier."""
     sample = DurationSample([5.0 + n / 100 for n in range(100)])
-    course = sample.course(PriceList(sample, sample.polls_by(20.0, 3.0), PACE).planned, PACE)
-    assert course.polls == 1.0
-    assert course.delay < 3.0
+    cost = sample.cost_at(PriceList(sample, sample.polls_by(20.0, 3.0), BOUNDS).scheduled, BOUNDS)
+    assert cost.polls == 1.0
+    assert cost.delay < 3.0
 
 
-def test_a_plan_beyond_all_trials() -> None:
-    """A plan of very many polls costs no more than the floor lets through."""
+def test_documented_times_beyond_all_trials() -> None:
+    """Documented times with very many polls cost no more than the floor lets through."""
     sample = DurationSample([100.0, 101.0, 102.0])
-    prices = PriceList(sample, 1e6, PACE)
-    assert prices.planned == prices.bound(0.0)
+    prices = PriceList(sample, 1e6, BOUNDS)
+    assert prices.scheduled == prices.bound(0.0)
 
 
 @LIVELY
@@ -50,7 +50,7 @@ def test_a_plan_beyond_all_trials() -> None:
 def test_between_two_prices(price: float) -> None:
     """What a price means is near to what the sample itself says."""
     prices = listed(SAMPLE)
-    told, exact = prices.course(price), SAMPLE.course(prices.bound(price), PACE)
+    told, exact = prices.cost_at(price), SAMPLE.cost_at(prices.bound(price), BOUNDS)
     assert told.polls == pytest.approx(exact.polls, rel=0.08)
     assert told.delay == pytest.approx(exact.delay, rel=0.08)
 
@@ -63,7 +63,7 @@ def test_between_two_prices(price: float) -> None:
     submits=st.sampled_from([0, 1]),
 )
 def test_the_clearing_price_clears(slow: int, quick: int, requests: float, submits: int) -> None:
-    """Requests at that price are those that there is room for, unless no price is in reach."""
+    """Requests at that price are those that are available, unless no price is in reach."""
     kinds = [(slow, listed(SAMPLE)), (quick, listed(QUICK))]
     price = clearing_price(kinds, requests, submits=submits)
 

@@ -29,15 +29,15 @@ def line(queue: PollQueue, count: int) -> list[TrackedTask]:
     """Line up so many tracks, a second between their creations."""
     tracks = [track(str(n), created=float(n)) for n in range(count)]
     for one in tracks:
-        queue.line_up(one)
+        queue.schedule_first(one)
     return tracks
 
 
 def test_polls_come_in_the_order_of_their_times() -> None:
     """Whoever is due first is taken first, and nobody before the time."""
     queue, a, b = PollQueue(first_poll), track("a"), track("b")
-    queue.plan(a, 5.0)
-    queue.plan(b, 3.0)
+    queue.schedule(a, 5.0)
+    queue.schedule(b, 3.0)
     assert queue.next_due() == 3.0
     assert queue.pop_due(2.9) is None
     assert queue.pop_due(3.0) is b
@@ -45,21 +45,21 @@ def test_polls_come_in_the_order_of_their_times() -> None:
     assert queue.next_due() == math.inf
 
 
-def test_a_new_plan_replaces_the_old_one() -> None:
-    """A track that is planned anew is taken once, at the new time."""
+def test_a_new_due_time_replaces_the_old_one() -> None:
+    """A track that is scheduled anew is taken once, at the new time."""
     queue, a = PollQueue(first_poll), track("a")
-    queue.plan(a, 3.0)
-    queue.plan(a, 7.0)
+    queue.schedule(a, 3.0)
+    queue.schedule(a, 7.0)
     assert queue.pop_due(6.9) is None
     assert queue.pop_due(7.0) is a
     assert queue.pop_due(1e9) is None
 
 
 def test_asked_polls_come_first_and_once() -> None:
-    """Asking twice plans one poll, before everything that is only due."""
+    """Asking twice requests one poll, before everything that is only due."""
     queue, a, b = PollQueue(first_poll), track("a"), track("b")
-    queue.plan(a, 1.0)
-    queue.plan(b, 9.0)
+    queue.schedule(a, 1.0)
+    queue.schedule(b, 9.0)
     queue.ask(b)
     queue.ask(b)
     assert queue.has_asked
@@ -76,8 +76,8 @@ def test_asked_polls_leave_every_second_turn() -> None:
         track("z"),
     )
     for one in due:
-        queue.plan(one, 1.0)
-    queue.plan(later, 9.0)
+        queue.schedule(one, 1.0)
+    queue.schedule(later, 9.0)
     for one in asked:
         queue.ask(one)
     turns = [(queue.is_turn_of_asked(2.0), queue.pop_due(2.0)) for _ in range(6)]
@@ -112,13 +112,13 @@ def test_tracks_that_are_over_do_not_pile_up() -> None:
     assert len(queue._expiries) <= 65
 
 
-def test_a_line_is_polled_at_in_its_order() -> None:
-    """First polls come in the order of creation, each when it is due."""
+def test_first_polls_come_in_the_order_of_creation() -> None:
+    """Each comes when it is due."""
     queue = PollQueue(first_poll)
     a, b, c = line(queue, 3)
     assert [queue.pop_due(19.9), queue.pop_due(20.0), queue.pop_due(20.5)] == [None, a, None]
     assert [queue.pop_due(30.0), queue.pop_due(30.0), queue.pop_due(30.0)] == [b, c, None]
-    assert queue._lines == {}
+    assert queue._unpolled == {}
 
 
 def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +126,8 @@ def test_a_line_moves_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = PollQueue(first_poll)
     tracks = line(queue, 100)
     monkeypatch.setitem(FIRST, "m", 5.0)
-    queue.reconsider("m")
-    queue.reconsider("of which there are none")
+    queue.reschedule_first("m")
+    queue.reschedule_first("of which there are none")
     assert [queue.pop_due(200.0) for _ in tracks] == tracks
     assert queue.next_due() == math.inf
 
@@ -138,7 +138,7 @@ def test_a_line_without_its_first() -> None:
     a, b, c = line(queue, 3)
     queue.expect(b)
     queue.ask(a)
-    queue.reconsider("m")
+    queue.reschedule_first("m")
     assert queue.pop_due(0.0) is a
     assert queue.next_due() == 21.0
     b.outcome, b.due = Result("1", "m", ()), None

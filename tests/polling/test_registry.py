@@ -43,7 +43,7 @@ def running(created: float | None = None) -> verdicts.Running:
 
 @pytest.fixture
 async def registry(events: list[Event]) -> TaskRegistry:
-    """Return a ledger with a plan of 20 s and 3 s."""
+    """Return a registry with times of 20 s and 3 s."""
     limiter = Limiter()
     return TaskRegistry(
         Polling.fixed(20, 3), limiter, Reporter(events.append), random.Random(1), ConcurrencyLimit()
@@ -64,7 +64,7 @@ def opened(
 
 
 async def test_first_poll(registry: TaskRegistry) -> None:
-    """A new task is polled by its plan, an attached one at once."""
+    """A new task is polled at its times, an attached one at once."""
     track = opened(registry)
     assert registry.next_due(19.9) is None
     assert registry.next_due(20.31) is track
@@ -94,7 +94,7 @@ async def test_faults_back_off_and_are_forgotten(registry: TaskRegistry) -> None
     track = opened(registry)
     pauses: list[float] = []
     for _ in range(8):
-        registry.outages.told(track, 0.0)  # Other tasks are polled well meanwhile.
+        registry.outages.answered(track, 0.0)  # Other tasks are polled well meanwhile.
         registry.apply(track, verdicts.Faulty(APIConnectionError("x")), 100.0)
         assert track.due is not None
         pauses.append(track.due - 100.0)
@@ -105,7 +105,7 @@ async def test_faults_back_off_and_are_forgotten(registry: TaskRegistry) -> None
 
 
 async def test_throttled_polls_are_no_faults(registry: TaskRegistry) -> None:
-    """A 429 plans the next poll as usual: the limiter's gate does the waiting."""
+    """A 429 schedules the next poll as usual: the limiter does the waiting."""
     track = opened(registry)
     for _ in range(8):
         registry.apply(track, verdicts.Throttled(RateLimitError("x", status=429)), 100.0)
@@ -195,7 +195,7 @@ async def test_many_mistyped_ids_are_told_after_two_minutes(registry: TaskRegist
 
 
 async def test_denied_pauses_and_refresh_resumes(registry: TaskRegistry) -> None:
-    """A denied task is halted with nothing planned, until a poll tells again."""
+    """A denied task is halted with nothing scheduled, until a poll is answered again."""
     track = opened(registry)
     registry.next_due(30.0)
     registry.apply(track, verdicts.Denied(AuthenticationError("x", status=401)), 30.0)
@@ -465,7 +465,7 @@ async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: TaskRegis
     assert learner.schedule._kinds[REF.model].durations.ended == 8
 
 
-async def test_misses_go_by_no_plan(learner: TaskRegistry) -> None:
+async def test_misses_go_by_no_schedule(learner: TaskRegistry) -> None:
     """A task that may not be there is sought soon, whatever such tasks take."""
     track = opened(learner, at_once=True, seen=False)
     assert learner.next_due(0.0) is track

@@ -66,7 +66,7 @@ def unnamed(unresolved: UnresolvedSubmits) -> TrackedTask:
     """Return what stands for the task of an uncertain submit."""
     made = track()
     assert made.subscription is not None
-    unresolved.wait_for(made, made.subscription)
+    unresolved.add(made, made.subscription)
     return made
 
 
@@ -74,7 +74,7 @@ def test_nobody_waits_without_a_ticket(unresolved: UnresolvedSubmits) -> None:
     """A callback is awaited only with a place for it, and only once callbacks come."""
     made = track()
     assert not unresolved.is_awaited_for(made)
-    unresolved.came(track(), None, 5.0)
+    unresolved.received(track(), None, 5.0)
     assert unresolved.is_awaited_for(made)
     made.subscription = None
     assert not unresolved.is_awaited_for(made)
@@ -82,12 +82,12 @@ def test_nobody_waits_without_a_ticket(unresolved: UnresolvedSubmits) -> None:
 
 def test_silence_and_its_end(unresolved: UnresolvedSubmits, events: list[Event]) -> None:
     """Tasks that are over untold make a silence, and one callback ends it."""
-    unresolved.came(track(), None, 4.0)
+    unresolved.received(track(), None, 4.0)
     silences = [unresolved.ended(track()) for _ in range(SILENT_AFTER + 1)]
     assert silences == [*[False] * (SILENT_AFTER - 1), True, False]
     assert not unresolved.is_awaited_for(track())
     told = track()
-    unresolved.came(told, None, 5.0)
+    unresolved.received(told, None, 5.0)
     assert unresolved.is_awaited_for(told)
     assert events == [CallbacksLost(SILENT_AFTER), CallbacksRestored()]
 
@@ -96,7 +96,7 @@ def test_a_task_that_was_told_of_is_no_silence(unresolved: UnresolvedSubmits) ->
     """Its ticket is closed at the end, whatever it is."""
     for _ in range(3 * SILENT_AFTER):
         made = track()
-        unresolved.came(made, None, 5.0)
+        unresolved.received(made, None, 5.0)
         assert not unresolved.ended(made)
         assert isinstance(made.subscription, Paper)
         assert made.subscription.closed == 1
@@ -107,14 +107,14 @@ def test_a_claim_names_a_task(unresolved: UnresolvedSubmits, events: list[Event]
     made = unnamed(unresolved)
     assert unresolved.tracks == {made}
     assert made.expires == 220.0  # after the longest time of this model
-    unresolved.came(made, None, 105.0)
+    unresolved.received(made, None, 105.0)
     assert made.identity is TaskIdentity.UNRESOLVED
-    unresolved.came(made, "task_7", 110.0)
+    unresolved.received(made, "task_7", 110.0)
     assert made.identity is TaskIdentity.CLAIMED
-    assert unresolved._register.tracks == {TaskRef(MODEL, "task_7"): made}
+    assert unresolved._index.tracks == {TaskRef(MODEL, "task_7"): made}
     assert made.expires == 100.0 + 1_800.0 + 870.0
     assert unresolved.tracks == set()
-    assert unresolved.prove(made, running(None), 111.0)
+    assert unresolved.confirm(made, running(None), 111.0)
     assert made.identity is TaskIdentity.KNOWN
     assert events == [UncertainSubmitResolved(MODEL, "task_7", 11.0)]
 
@@ -125,12 +125,12 @@ SERVICE = 1_750_000_000.0  # The clock of the service when the clock of the loop
 def test_a_claim_of_a_settled_task(unresolved: UnresolvedSubmits) -> None:
     """Nor is the name of a task of another submit that is over."""
     other = track("task_7")
-    unresolved.came(other, None, 101.0)
+    unresolved.received(other, None, 101.0)
     unresolved.ended(other)
     made = unnamed(unresolved)
-    unresolved.came(made, "task_7", 110.0)
+    unresolved.received(made, "task_7", 110.0)
     assert made.identity is TaskIdentity.UNRESOLVED
-    assert unresolved._register.tracks == {}
+    assert unresolved._index.tracks == {}
 
 
 def running(created: float | None) -> Running:
@@ -158,36 +158,36 @@ def test_a_claim_of_an_older_task(
 ) -> None:
     """A task that was created before its submit was sent, at 100, is not its task."""
     made = unnamed(unresolved)
-    unresolved.came(made, "task_7", 210.0)
-    assert unresolved.prove(made, running(created), 210.0) is proved
+    unresolved.received(made, "task_7", 210.0)
+    assert unresolved.confirm(made, running(created), 210.0) is proved
     assert (made.identity is TaskIdentity.KNOWN) is proved
 
 
 def test_a_claim_and_a_clock_that_was_set(unresolved: UnresolvedSubmits) -> None:
     """Where an earlier process sent the submit, its own stamp counts as well."""
     made = unnamed(unresolved)
-    unresolved.came(made, "task_7", 210.0)
-    made.times = SubmitTimes(
+    unresolved.received(made, "task_7", 210.0)
+    made.submit_times = SubmitTimes(
         200.0, 200.0, noted_at=SERVICE - 3_590.0
     )  # The clock was set back since.
-    assert unresolved.prove(made, running(SERVICE - 3_600.0), 210.0)
+    assert unresolved.confirm(made, running(SERVICE - 3_600.0), 210.0)
 
 
 def test_a_claim_of_anothers_task(unresolved: UnresolvedSubmits) -> None:
     """A name that another task has is no name for this one."""
     other, made = track("task_7"), unnamed(unresolved)
-    unresolved._register.enter(other)
-    unresolved.came(made, "task_7", 110.0)
+    unresolved._index.add(other)
+    unresolved.received(made, "task_7", 110.0)
     assert made.identity is TaskIdentity.UNRESOLVED
-    assert unresolved._register.tracks[other.ref] is other
+    assert unresolved._index.tracks[other.ref] is other
 
 
 def test_a_name_that_is_taken_back(unresolved: UnresolvedSubmits) -> None:
     """Under a name that nobody knows the task leaves, and waits for another one."""
     made = unnamed(unresolved)
-    unresolved.came(made, "task_of_nobody", 110.0)
-    assert unresolved.unname(made, 112.0) is None
-    assert unresolved._register.tracks == {}
+    unresolved.received(made, "task_of_nobody", 110.0)
+    assert unresolved.reject_claim(made, 112.0) is None
+    assert unresolved._index.tracks == {}
     assert unresolved.tracks == {made}
     assert (made.identity, made.due) == (TaskIdentity.UNRESOLVED, None)
     assert made.ref.task_id == "unnamed-0"
@@ -196,9 +196,9 @@ def test_a_name_that_is_taken_back(unresolved: UnresolvedSubmits) -> None:
 def test_a_claim_that_is_all_there_is(unresolved: UnresolvedSubmits) -> None:
     """Where no callback can come any more, a name that is taken back ends the waiting."""
     made = track()
-    unresolved.wait_for(made, None)
-    unresolved.claim(made, "task_of_nobody")
-    error = unresolved.unname(made, 112.0)
+    unresolved.add(made, None)
+    unresolved.note_claim(made, "task_of_nobody")
+    error = unresolved.reject_claim(made, 112.0)
     assert isinstance(error, PresumedNotBoughtError)
     assert error.bought is None
 
@@ -246,26 +246,26 @@ def test_giving_up(
     made.reopened = reopened
     assert isinstance(made.subscription, Paper)
     made.subscription.is_shared = shared
-    assert unresolved.despair(made, 220.0) is None
+    assert unresolved.expire(made, 220.0) is None
     assert made.expires == LAST
     happen = sorted([(at, True) for at in callbacks if at <= LAST] + [(missed or 0.0, False)])
     for at, is_callback in happen:
         if is_callback:
-            unresolved.came(track("task_8"), None, at)
+            unresolved.received(track("task_8"), None, at)
         elif missed is not None:
             unresolved.ended(track("task_9"))
-    assert unresolved.despair(made, LAST - 1.0) is None
-    error = unresolved.despair(made, LAST)
+    assert unresolved.expire(made, LAST - 1.0) is None
+    error = unresolved.expire(made, LAST)
     assert isinstance(error, PresumedNotBoughtError)
     assert error.bought is bought
-    unresolved.forget(made)
+    unresolved.remove(made)
     assert unresolved.tracks == set()
 
 
 def test_callbacks_of_other_processes_come_here(unresolved: UnresolvedSubmits) -> None:
     """Where callbacks go astray between processes, none is waited for: tasks are polled."""
     made = track("task_1")
-    unresolved.came(made, None, 5.0)
+    unresolved.received(made, None, 5.0)
     assert unresolved.is_awaited_for(made)
     made.subscription.is_shared = True  # type: ignore[union-attr,misc]  # it has one, made to be set
     assert not unresolved.is_awaited_for(made)

@@ -285,7 +285,7 @@ async def test_told_and_not_found(
     assert error.task.callback_received
     with pytest.raises(ConfigurationError, match="bought twice"):
         await client.resubmit(error)  # The callback was of this very submit.
-    with pytest.raises(PresumedNotBoughtError, match="one came that named none") as caught:
+    with pytest.raises(PresumedNotBoughtError, match="one arrived that named no task") as caught:
         await error.task
     assert caught.value.bought is None
 

@@ -24,8 +24,8 @@ from apixo_async.testing import serve_process
 from .webhook_apps import BOUND, App, AppOf, News, aiohttp_app, client_of, fastapi_app
 
 SPEED: Final = 10.0  # the documents' 20 to 40 s become 2 to 4 s
-#: The documents' plan at that speed, and polls that learn, beginning with it.
-PLAN: Final = Polling.fixed(20 / SPEED, 3 / SPEED)
+#: The documented times at that speed, and polls that learn, beginning with it.
+DOCUMENTED: Final = Polling.fixed(20 / SPEED, 3 / SPEED)
 LEARNED: Final = Polling(PollTimes(20 / SPEED, 3 / SPEED), floor=0.5 / SPEED)
 #: A tenth each of the tasks is told of twice, never, and before the answer to its submit.
 TENTHS: Final = {"lost_callbacks": 0.1, "duplicate_callbacks": 0.1, "early_callbacks": 0.1}
@@ -189,7 +189,7 @@ def main(tasks: int = 1_000) -> None:
     runs = {
         "FastAPI under uvicorn": (fastapi_app, True, LEARNED),
         "aiohttp": (aiohttp_app, True, LEARNED),
-        "no webhooks, the documents' plan": (aiohttp_app, False, PLAN),
+        "no webhooks, the documented times": (aiohttp_app, False, DOCUMENTED),
         "no webhooks, learned polls": (aiohttp_app, False, LEARNED),
     }
     for name, (serve, webhooks, polling) in runs.items():

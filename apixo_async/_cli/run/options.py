@@ -126,9 +126,9 @@ class FasterPolling(Polling):
 
     speed: float = 1.0
 
-    def plan_for(self, kind: str) -> Any:
+    def times_for(self, kind: str) -> Any:
         """Return the documented times, divided by the speed."""
-        times = Polling.documented().plan_for(kind)
+        times = Polling.documented().times_for(kind)
         return times._replace(first=times.first / self.speed, interval=times.interval / self.speed)
 
 

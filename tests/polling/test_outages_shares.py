@@ -6,9 +6,9 @@ import pytest
 
 from apixo_async import Limiter, TaskRef
 from apixo_async._http.concurrency import ConcurrencyLimit
+from apixo_async._polling.outages import ModelShares
 from apixo_async._polling.queue import PollQueue
 from apixo_async._polling.schedule import PollTimes
-from apixo_async._polling.shares import ModelShares
 from apixo_async._polling.tracked_task import PollState, TrackedTask
 from apixo_async.errors import ApixoError
 
@@ -16,14 +16,14 @@ NOW = 100.0
 
 
 def track(name: str, model: str = "m") -> TrackedTask:
-    """Return a task, of which no poll is planned."""
+    """Return a task, of which no poll is scheduled."""
     slot = Limiter().slot_above()
     return TrackedTask(TaskRef(model, name), model, PollTimes(1, 1), slot, created=0.0, expires=1e6)
 
 
 @pytest.fixture
 def queue() -> PollQueue:
-    """Return an empty agenda."""
+    """Return an empty queue."""
     return PollQueue(lambda one: one.created)
 
 
@@ -43,7 +43,7 @@ def send(shares: ModelShares, places: ConcurrencyLimit, model: str) -> list[Trac
 
 
 def test_a_model_that_is_alone_takes_every_place(queue: PollQueue) -> None:
-    """Nobody else needs one."""
+    """No other model needs one."""
     places = ConcurrencyLimit()
     assert len(send(ModelShares(queue, places), places, "m")) == 24
 
@@ -57,28 +57,28 @@ def test_each_model_leaves_some(queue: PollQueue) -> None:
     assert [len(send(shares, places, model)) for model in "abc"] == [18, 5, 1]
 
 
-def test_one_that_is_back_lets_the_next_one_go(queue: PollQueue) -> None:
+def test_a_poll_that_ends_lets_the_next_one_go(queue: PollQueue) -> None:
     """It is the one that waited longest of those that still need a poll."""
     places = ConcurrencyLimit()
     shares = ModelShares(queue, places)
     shares.opened(track("first", "other"))
     sent = send(shares, places, "m")
-    over, halted, planned, polling, next_one, last = (track(f"late-{n}") for n in range(6))
-    for one in (over, halted, planned, polling, next_one, last):
+    over, halted, scheduled, polling, next_one, last = (track(f"late-{n}") for n in range(6))
+    for one in (over, halted, scheduled, polling, next_one, last):
         assert shares.hold_back(one)
     over.outcome = halted.halted = ApixoError("it is over")  # type: ignore[assignment]
-    queue.plan(planned, NOW + 5.0)
+    queue.schedule(scheduled, NOW + 5.0)
     polling.polling = PollState.IN_FLIGHT
-    shares.back(sent[0], NOW)
+    shares.returned(sent[0], NOW)
     assert queue.pop_due(NOW) is next_one
-    shares.back(sent[1], NOW)
+    shares.returned(sent[1], NOW)
     assert queue.pop_due(NOW) is last
-    shares.back(sent[2], NOW)
+    shares.returned(sent[2], NOW)
     assert queue.pop_due(NOW) is None
 
 
-def test_the_last_place_is_given_to_whoever_has_none(queue: PollQueue) -> None:
-    """A model without a poll under way is never held back: nothing of it would come back."""
+def test_the_last_place_goes_to_a_model_that_has_none(queue: PollQueue) -> None:
+    """A model without a poll in flight is never held back: no poll of it would ever end."""
     places = ConcurrencyLimit()
     shares = ModelShares(queue, places)
     places.used = 40

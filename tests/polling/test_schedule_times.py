@@ -1,4 +1,4 @@
-"""Polls come when the plan says: late by a little jitter, never early."""
+"""Polls come at their times: late by a little jitter, never early."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from apixo_async._polling.schedule import (
 
 LIVELY = settings(max_examples=200, deadline=None, database=None)
 seconds = st.floats(0.0, 1e6)
-plans = st.builds(PollTimes, st.floats(0.0, 300.0), st.floats(0.001, 300.0))
+poll_times = st.builds(PollTimes, st.floats(0.0, 300.0), st.floats(0.001, 300.0))
 sources = st.builds(random.Random, st.integers(0, 2**32))
 
 
@@ -36,24 +36,26 @@ class Latest(random.Random):
 
 
 @LIVELY
-@given(plan=plans, created=seconds, rng=sources)
-def test_the_first_poll_is_never_early(plan: PollTimes, created: float, rng: random.Random) -> None:
-    """A task is first polled when its plan says, or up to a tenth of an interval later."""
-    due = first_poll(plan, created=created, rng=rng)
-    planned = created + plan.first
-    assert planned <= due <= planned + plan.interval * 0.1 + 1e-9
+@given(times=poll_times, created=seconds, rng=sources)
+def test_the_first_poll_is_never_early(
+    times: PollTimes, created: float, rng: random.Random
+) -> None:
+    """A task is first polled at its time, or up to a tenth of an interval later."""
+    due = first_poll(times, created=created, rng=rng)
+    expected = created + times.first
+    assert expected <= due <= expected + times.interval * 0.1 + 1e-9
 
 
 @LIVELY
-@given(plan=plans, created=seconds, age=seconds, stretch=st.floats(1.0, 50.0), rng=sources)
+@given(times=poll_times, created=seconds, age=seconds, stretch=st.floats(1.0, 50.0), rng=sources)
 def test_the_next_poll_is_never_early(
-    plan: PollTimes, created: float, age: float, stretch: float, rng: random.Random
+    times: PollTimes, created: float, age: float, stretch: float, rng: random.Random
 ) -> None:
-    """The next poll comes a stretched interval later, and never before the first is planned."""
+    """The next poll comes a stretched interval later, and never before the time of the first."""
     now = created + age
-    due = next_poll(plan, created=created, now=now, stretch=stretch, rng=rng)
-    planned = max(created + plan.first, now + plan.interval * stretch)
-    assert planned <= due <= planned + plan.interval * stretch * 0.1 + 1e-9
+    due = next_poll(times, created=created, now=now, stretch=stretch, rng=rng)
+    expected = max(created + times.first, now + times.interval * stretch)
+    assert expected <= due <= expected + times.interval * stretch * 0.1 + 1e-9
 
 
 def test_a_task_that_was_polled_at_too_early() -> None:
@@ -64,8 +66,10 @@ def test_a_task_that_was_polled_at_too_early() -> None:
 
 def test_jitter_disperses_and_replays() -> None:
     """A thousand tasks made at once are polled over a tenth of an interval; a seed replays."""
-    plan = PollTimes(20, 10)
-    polls = [[first_poll(plan, created=0.0, rng=rng) for _ in range(1_000)] for rng in seeded(7, 7)]
+    times = PollTimes(20, 10)
+    polls = [
+        [first_poll(times, created=0.0, rng=rng) for _ in range(1_000)] for rng in seeded(7, 7)
+    ]
     assert polls[0] == polls[1]
     slices = [sum(20 + i / 10 <= poll < 20.1 + i / 10 for poll in polls[0]) for i in range(10)]
     assert sum(slices) == 1_000
@@ -87,10 +91,10 @@ def seeded(*seeds: int) -> list[random.Random]:
 )
 def test_after_polls_that_told_nothing(interval: float, pauses: list[float]) -> None:
     """Pauses double from the interval to a minute, and are never below the interval."""
-    plan = PollTimes(0, interval)
-    due = [after_fault(plan, faults=i, now=100.0, rng=Stuck(0)) for i in range(1, 8)]
+    times = PollTimes(0, interval)
+    due = [after_fault(times, faults=i, now=100.0, rng=Stuck(0)) for i in range(1, 8)]
     assert [one - 100 for one in due] == pauses
-    late = [after_fault(plan, faults=i, now=100.0, rng=Latest()) for i in range(1, 8)]
+    late = [after_fault(times, faults=i, now=100.0, rng=Latest()) for i in range(1, 8)]
     assert [one - 100 for one in late] == pytest.approx([1.1 * pause for pause in pauses])
 
 
@@ -103,13 +107,13 @@ class Stuck(random.Random):
 
 
 @LIVELY
-@given(plan=plans, faults=st.integers(1, 10**9), now=seconds, rng=sources)
+@given(times=poll_times, faults=st.integers(1, 10**9), now=seconds, rng=sources)
 def test_after_any_number_of_faults(
-    plan: PollTimes, faults: int, now: float, rng: random.Random
+    times: PollTimes, faults: int, now: float, rng: random.Random
 ) -> None:
     """However many polls failed, the next one comes within bounds."""
-    due = after_fault(plan, faults=faults, now=now, rng=rng)
-    assert now + plan.interval <= due <= now + max(60.0, plan.interval) * 1.1 + 1e-9
+    due = after_fault(times, faults=faults, now=now, rng=rng)
+    assert now + times.interval <= due <= now + max(60.0, times.interval) * 1.1 + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -161,15 +165,15 @@ def test_a_crowd_that_is_missing(span: float) -> None:
 
 
 @LIVELY
-@given(plan=plans, rng=sources)
-def test_a_mistyped_id_is_told_soon(plan: PollTimes, rng: random.Random) -> None:
-    """Whatever its plan, five polls a task never seen span ten seconds and less than 15."""
-    times, misses = [0.0], 1
-    while not is_gone(misses, times[-1], seen=False, crowd=False):
-        times.append(after_miss(plan, misses=misses, seen=False, now=times[-1], rng=rng))
+@given(times=poll_times, rng=sources)
+def test_a_mistyped_id_is_reported_soon(times: PollTimes, rng: random.Random) -> None:
+    """Whatever its times, five polls a task never seen span ten seconds and less than 15."""
+    polled, misses = [0.0], 1
+    while not is_gone(misses, polled[-1], seen=False, crowd=False):
+        polled.append(after_miss(times, misses=misses, seen=False, now=polled[-1], rng=rng))
         misses += 1
     assert misses == 5
-    assert times[-1] < 14.0
+    assert polled[-1] < 14.0
 
 
 @pytest.mark.parametrize(
@@ -188,6 +192,6 @@ def test_polls_for_a_missing_task_grow_rare(seen: bool, pauses: list[float]) -> 
 @pytest.mark.parametrize(("age", "due"), [(1.0, 103.0), (6.0, 103.0), (50.0, 125.0)])
 def test_a_task_that_a_callback_is_to_tell_of(age: float, due: float) -> None:
     """It is polled after ten intervals more, and then after half of its age each time."""
-    plan = PollTimes(20, 3)
-    assert late_poll(plan, 100.0) == 150.0
-    assert late_again(plan, age=age, now=100.0) == due
+    times = PollTimes(20, 3)
+    assert late_poll(times, 100.0) == 150.0
+    assert late_again(times, age=age, now=100.0) == due
