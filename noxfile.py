@@ -205,7 +205,7 @@ def lowest(session: nox.Session) -> None:
     if other:
         session.error(f"not the lowest versions: {other}")
     # click comes with typer, as its newest version, which warns of what the lowest typer imports.
-    click = ("-W", "ignore:.* will be removed in Click:DeprecationWarning")
+    click = ("-W", "ignore::DeprecationWarning:typer")
     session.run(*PYTEST, *click, *(session.posargs or (*PARALLEL, "-m", QUICK)), env=ENVIRONMENT)
 
 
