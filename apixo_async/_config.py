@@ -31,7 +31,7 @@ class Timeouts:
         connect: Opening a connection.
         read: From one received piece of an answer to the next.
         write: From one sent piece of a request to the next.
-        exchange: One whole exchange, from its first byte to its last.
+        exchange: One whole exchange, from the connection on to the last byte of its answer.
         retry: The time in which a failed request may be repeated: a refused submit, a balance.
         throttled: The longest time under 429, until `RateLimitError` (invariant 4).
     """

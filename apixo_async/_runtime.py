@@ -479,6 +479,9 @@ class Lifecycle:
         if engine is None:
             # Never used, or its loop is gone and its connections with it.
             if self._transport is not None and self._engine is None:
-                await self._transport.aclose()
+                import anyio  # Late, as above.
+
+                with anyio.move_on_after(_CLOSING):
+                    await self._transport.aclose()
             return
         await engine.aclose(drain=drain, patience=self._patience)

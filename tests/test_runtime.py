@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -45,6 +46,43 @@ async def test_transport_that_does_not_close(simulator: Simulator) -> None:
     await client.aclose()
     assert asyncio.get_running_loop().time() - start == pytest.approx(5.0, abs=0.1)
     assert client.unfinished == (task.ref,)
+
+
+async def test_transport_that_was_never_used_and_does_not_close(simulator: Simulator) -> None:
+    """The close of a client that was never used is bounded as well."""
+    client = AsyncClient("test-key", transport=Stubborn(simulator))
+    start = asyncio.get_running_loop().time()
+    await client.aclose()
+    assert asyncio.get_running_loop().time() - start == pytest.approx(5.0, abs=0.1)
+
+
+class Deaf(SimulatorTransport):
+    """A transport that goes on although it is cancelled, until `ends` is set."""
+
+    ends = False
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        while not self.ends:
+            with suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()
+        raise httpx2.ReadError("ended", request=request)
+
+
+async def test_post_that_cannot_be_cancelled(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A transport that swallows cancellations does not hold the close for ever."""
+    transport = Deaf(simulator)
+    client = AsyncClient("test-key", transport=transport, timeout=20.0)
+    submit = asyncio.create_task(client.submit(CASTLE))
+    await asyncio.sleep(1.0)
+    start = asyncio.get_running_loop().time()
+    await client.aclose()
+    assert asyncio.get_running_loop().time() - start < 20.0 + 5.0 + 5.0 + 1.0
+    assert "1 POSTs did not end" in caplog.text
+    transport.ends = True
+    submit.cancel()
+    await asyncio.gather(submit, return_exceptions=True)
 
 
 async def test_close_under_cancellation(simulator: Simulator) -> None:

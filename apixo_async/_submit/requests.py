@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
 from apixo_async import events
@@ -42,6 +42,9 @@ from apixo_async.errors import (
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackSubscription
+
+#: Seconds in which cancelled POSTs have to end.
+CANCELLING: Final = 5.0
 
 Ended: TypeAlias = TrackedTask | SubmitUncertainError | Refused
 
@@ -358,18 +361,29 @@ class SubmitRequests:
         return {post for post in self._under_way if not post.done()}
 
     async def drain(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds for the POSTs under way, then cancel the rest."""
+        """Wait at most `timeout` seconds for the POSTs under way, then cancel the rest.
+
+        Those that do not end within another `CANCELLING` seconds are left to the event loop.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         try:
             while (live := self._live) and loop.time() < deadline:
                 await asyncio.wait(live, timeout=deadline - loop.time())
         finally:
-            # A cancelled POST still ends with a verdict, and is waited for (invariant 8).
-            while live := self._live:
+            # A cancelled POST still ends with a verdict, and is waited for; but a transport that
+            # swallows cancellations must not hold the close for ever (invariant 8).
+            until = loop.time() + CANCELLING
+            while (live := self._live) and loop.time() < until:
                 for post in live:
                     post.cancel()
-                await asyncio.wait(live)
+                await asyncio.wait(live, timeout=until - loop.time())
+            if live:
+                logger.error(
+                    "%d POSTs did not end when they were cancelled, and may have bought tasks: the "
+                    "transport ignores cancellation; look at your account",
+                    len(live),
+                )
 
 
 def _uncertain_error(

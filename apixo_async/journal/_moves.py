@@ -73,7 +73,7 @@ def move(connection: sqlite3.Connection, name: str, row: int, **values: Value) -
     """Write what happened to an item.
 
     Raises:
-        Refusal: It is in no state in which this can happen, or its mark is another's.
+        JournalRefusal: It is in no state in which this can happen, or its mark is another's.
     """
     try:
         cursor = connection.execute(MOVES[name], {"row": row, **values})
@@ -106,7 +106,7 @@ def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> R
     """Return the row of an item, a new one if there is none.
 
     Raises:
-        Refusal: The key was used in this run already, or belongs to another input.
+        JournalRefusal: The key was used in this run already, or belongs to another input.
     """
     if key is None:
         key = key_of(given.digest, _occurrence(connection, given.digest))

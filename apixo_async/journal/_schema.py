@@ -79,7 +79,7 @@ def is_new(connection: sqlite3.Connection) -> bool:
     """Return True if the file is empty, and not a journal yet; change nothing.
 
     Raises:
-        Refusal: It is something else, or a journal that this version cannot read.
+        JournalRefusal: It is something else, or a journal that this version cannot read.
     """
     application_id = _number(connection, "PRAGMA application_id")
     version = _number(connection, "PRAGMA user_version")

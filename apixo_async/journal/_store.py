@@ -255,7 +255,7 @@ def _checked(path: str) -> Path:
     """Return the absolute path of a file, where one can be.
 
     Raises:
-        Refusal: It is a directory, or has none.
+        JournalRefusal: It is a directory, or has none.
         sqlite3.Error: It is read-only, or too short for a database.
     """
     file = Path(path).absolute()
