@@ -112,15 +112,13 @@ def _field_lines(error: ValidationError) -> Iterator[str]:
         name = ".".join(str(part) for part in found["loc"])
         message = found["msg"].removeprefix("Value error, ")
         message = _WORDS.get(found["type"], message[:1].lower() + message[1:])
+        value = ""
         # A missing field's input is the whole of the fields, a model-wide one's as well.
-        given = name and found["type"] != "missing"
-        value = f" ({_short(found['input'])} given)" if given else ""
+        if name and found["type"] != "missing":
+            given = repr(found["input"])
+            given = given if len(given) <= 60 else f"{given[:57]}..."
+            value = f" ({given} given)"
         yield one_line(f"{name}: {message}{value}" if name else f"{message}{value}")
-
-
-def _short(value: object, width: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _missing_extra(error: BaseException) -> str | None:

@@ -81,16 +81,13 @@ def move(connection: sqlite3.Connection, name: str, row: int, **values: Value) -
         raise JournalRefusal(
             f"{name}: {exc}. Every submit is marked with a text of its own"
         ) from exc
-    if cursor.rowcount != 1:
-        raise _misplaced(connection, name, row)
-
-
-def _misplaced(connection: sqlite3.Connection, name: str, row: int) -> JournalRefusal:
+    if cursor.rowcount == 1:
+        return
     found = connection.execute("SELECT key, state FROM item WHERE row = ?", (row,)).fetchone()
     if found is None:
-        return JournalRefusal(f"{name}: it has no row {row}; the entry is of another journal")
+        raise JournalRefusal(f"{name}: it has no row {row}; the entry is of another journal")
     key, state = cast("tuple[str, str]", found)
-    return JournalRefusal(f"{name}: the item {key!r:.100} is {state!r}, where this cannot happen")
+    raise JournalRefusal(f"{name}: the item {key!r:.100} is {state!r}, where this cannot happen")
 
 
 def claim(connection: sqlite3.Connection, mark: str, task_id: str, row: int) -> bool:
@@ -111,7 +108,15 @@ def enter(connection: sqlite3.Connection, key: str | None, given: Identity) -> R
     if key is None:
         key = key_of(given.digest, _occurrence(connection, given.digest))
     found = connection.execute(_FIND, (key,)).fetchone()
-    row = _insert(connection, key, given) if found is None else _known(found, given)
+    if found is None:
+        cursor = connection.execute(
+            "INSERT INTO item (key, digest, model, provider, payload) VALUES (?, ?, ?, ?, ?)",
+            (key, given.digest, given.model, given.provider, given.payload),
+        )
+        assert cursor.lastrowid is not None  # It has just inserted one.
+        row = Row(cursor.lastrowid, key, given.model, given.provider, given.payload)
+    else:
+        row = _known(found, given)
     connection.execute("INSERT INTO entered VALUES (?)", (row.row,))
     return row
 
@@ -123,15 +128,6 @@ def _occurrence(connection: sqlite3.Connection, digest: str) -> int:
     )
     found = connection.execute("SELECT count FROM seen WHERE digest = ?", (digest,)).fetchone()
     return cast("tuple[int]", found)[0]
-
-
-def _insert(connection: sqlite3.Connection, key: str, given: Identity) -> Row:
-    cursor = connection.execute(
-        "INSERT INTO item (key, digest, model, provider, payload) VALUES (?, ?, ?, ?, ?)",
-        (key, given.digest, given.model, given.provider, given.payload),
-    )
-    assert cursor.lastrowid is not None  # It has just inserted one.
-    return Row(cursor.lastrowid, key, given.model, given.provider, given.payload)
 
 
 def _known(found: tuple[object, ...], given: Identity) -> Row:

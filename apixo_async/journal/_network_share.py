@@ -33,18 +33,13 @@ def network_mount(mountinfo: str, path: PurePosixPath) -> Mount | None:
         mountinfo: The text of /proc/self/mountinfo.
         path: Absolute, without links.
     """
-    holding = [
-        mount for mount in map(_read, mountinfo.splitlines()) if mount and _holds(mount, path)
-    ]
+    mounts = map(_read, mountinfo.splitlines())
+    holding = [mount for mount in mounts if mount and path.is_relative_to(mount.point)]
     if not holding:
         return None
     # Of mounts on the same point the last one lies on top.
     top = max(enumerate(holding), key=lambda one: (len(one[1].point.parts), one[0]))[1]
     return top if top.kind in _NETWORK else None
-
-
-def _holds(mount: Mount, path: PurePosixPath) -> bool:
-    return path.is_relative_to(mount.point)
 
 
 def _read(line: str) -> Mount | None:

@@ -127,7 +127,10 @@ class Store:
             raise JournalRefusal(file_is_lost(file, log))  # SQLite would remove the log.
         if has_log:
             check_log(file, log)
-        _make(file)
+        # A new file is its owner's alone, as is then what SQLite makes beside it. One that is there
+        # is not opened: closing it would end SQLite's locks in this process.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         self._connection = connection = sqlite3.connect(
             file, timeout=PATIENCE, isolation_level=None
         )
@@ -153,7 +156,9 @@ class Store:
             raise journal_error(self.path, JournalRefusal("an earlier write failed"))
         names = tuple(dict.fromkeys(operation.name for operation in batch))
         try:
-            self._check_files()
+            for path, inode, words in self._watched:
+                if _inode(path) != inode:
+                    raise JournalRefusal(words)  # The next run would not find the file.
             if self._unsettled >= _MOST_UNSETTLED:
                 settle(connection)
                 self._unsettled = 0
@@ -166,12 +171,6 @@ class Store:
         except Exception as exc:
             self._is_broken = True
             raise journal_error(self.path, exc) from exc
-
-    def _check_files(self) -> None:
-        """Refuse to write on into a file that the next run will not find."""
-        for path, inode, words in self._watched:
-            if _inode(path) != inode:
-                raise JournalRefusal(words)
 
     def _tell(self, names: Sequence[str], when: str) -> None:
         if self._hook is not None:
@@ -221,13 +220,6 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _make(file: Path) -> None:
-    """Make a new file that only its owner can read, as is then what SQLite makes beside it."""
-    # Only a new one: closing one that is there would end SQLite's locks in this process.
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _inode(file: Path) -> tuple[int, int] | None:

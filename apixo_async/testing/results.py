@@ -112,7 +112,20 @@ class Results:
             return _missing(404)
         if now >= task.ends + self._options.result_lifetime:
             return _missing(self._options.expired_status)
-        return _ranged(self.content(task, index), task, index, call)
+        content, tag = self.content(task, index), f'"{task.id}-{index}"'
+        headers = {
+            "content-type": f"image/{task.file_type}",
+            "accept-ranges": "bytes",
+            "etag": tag,
+        }
+        bounds = _range(call, len(content))
+        if bounds is None or call.headers.get("if-range", tag) != tag:
+            return Reply(200, content, headers)
+        start, stop = bounds
+        if start >= stop:
+            return Reply(416, b"", {**headers, "content-range": f"bytes */{len(content)}"})
+        headers["content-range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        return Reply(206, content[start:stop], headers)
 
     def content(self, task: SimulatedTask, index: int) -> bytes:
         """Return the bytes of a file, drawn at its first use."""
@@ -132,23 +145,6 @@ class Results:
 
 def _missing(status: int) -> Reply:
     return Reply(status, _MISSING, {"content-type": "application/xml"})
-
-
-def _ranged(content: bytes, task: SimulatedTask, index: int, call: Call) -> Reply:
-    tag = f'"{task.id}-{index}"'
-    headers = {
-        "content-type": f"image/{task.file_type}",
-        "accept-ranges": "bytes",
-        "etag": tag,
-    }
-    bounds = _range(call, len(content))
-    if bounds is None or call.headers.get("if-range", tag) != tag:
-        return Reply(200, content, headers)
-    start, stop = bounds
-    if start >= stop:
-        return Reply(416, b"", {**headers, "content-range": f"bytes */{len(content)}"})
-    headers["content-range"] = f"bytes {start}-{stop - 1}/{len(content)}"
-    return Reply(206, content[start:stop], headers)
 
 
 def _range(call: Call, length: int) -> tuple[int, int] | None:

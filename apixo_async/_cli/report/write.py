@@ -202,7 +202,8 @@ def row(record: ItemRecord) -> list[object]:
         record.task_id,
         record.cost,
         None if record.duration is None else round(record.duration, 2),
-        [_link(path) for path in record.files],
+        # A name is no URL: "a:b.png" would read as a scheme, "50%.png" as an escape.
+        [f"./{quote(os.fsencode(path.as_posix()))}" for path in record.files],
         record.line,
         int(record.resumed) or None,
         None if failure is None else [failure.family, failure.code, _clipped(failure.message)],
@@ -220,11 +221,6 @@ def _stamp(moment: datetime | None) -> str | None:
 
 def _clipped(text: str) -> str:
     return text if len(text) <= CLIP else f"{text[: CLIP - 1]}…"
-
-
-def _link(path: Path) -> str:
-    # A name is no URL: "a:b.png" would read as a scheme, "50%.png" as an escape.
-    return f"./{quote(os.fsencode(path.as_posix()))}"
 
 
 def _is_web(url: str) -> bool:

@@ -62,7 +62,10 @@ def _object(line: TextLine) -> Raw | Problem:
             line.text, object_pairs_hook=_unique, parse_constant=refuse_constant
         )
     except json.JSONDecodeError as error:
-        return Problem(line.number, _json_fault(error))
+        why = f"broken JSON at character {error.pos + 1:,}: {error.msg}"
+        if error.pos >= len(error.doc.rstrip()):
+            why = "the JSON object does not end on this line; JSON Lines has one object a line"
+        return Problem(line.number, why)
     except RecursionError:
         return Problem(line.number, "nested too deeply")
     except ValueError as error:
@@ -84,12 +87,6 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _repeated(names: Iterable[str]) -> str | None:
     """Return a name that is there twice, in one pass: a line may hold 100,000 of them."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
-
-
-def _json_fault(error: json.JSONDecodeError) -> str:
-    if error.pos >= len(error.doc.rstrip()):
-        return "the JSON object does not end on this line; JSON Lines has one object a line"
-    return f"broken JSON at character {error.pos + 1:,}: {error.msg}"
 
 
 def _prompts(lines: Lines) -> Iterator[Raw | Problem]:
@@ -257,7 +254,12 @@ def _row(raw: Raw, form: Format, defaults: Defaults) -> ParsedRow:
         if name not in _RESERVED and name.strip().lower() in _RESERVED:
             raise ConfigurationError(f"{name!r}: write it as {name.strip().lower()!r}")
     key = _key(given.pop("key")) if "key" in given else None
-    model = _model(given.pop("model", defaults.model))
+    model = given.pop("model", defaults.model)
+    if model is None:
+        raise ConfigurationError("model: is required, in the row or as --model")
+    if not isinstance(model, str):
+        raise ConfigurationError(f"model: {model!r:.60} given; a model is named by a text")
+    model = model.strip()
     if form is Format.CSV:
         given = {name: value_of(model, name, str(cell)) for name, cell in given.items()}
     made = make_input(model, {**_lacking(model, given, defaults.fields), **given})
@@ -271,14 +273,6 @@ def _key(given: object) -> str:
         raise ConfigurationError(f"key: {given!r:.60} given; a key is a text, or left out")
     if not given.isprintable():
         raise ConfigurationError(f"key: {given!r:.60} given; a key holds no control characters")
-    return given.strip()
-
-
-def _model(given: object) -> str:
-    if given is None:
-        raise ConfigurationError("model: is required, in the row or as --model")
-    if not isinstance(given, str):
-        raise ConfigurationError(f"model: {given!r:.60} given; a model is named by a text")
     return given.strip()
 
 

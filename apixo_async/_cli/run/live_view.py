@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from apixo_async import ApixoError, Outcome, Progress, Statistics, errors, events
+from apixo_async import Outcome, Progress, Statistics, errors, events
 from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import lines
 from apixo_async._text import one_line
@@ -53,11 +53,6 @@ _ENDING: Final = (
 )
 
 
-def _ends_buying(error: ApixoError) -> bool:
-    is_balance = isinstance(error, errors.TaskFailedError) and error.family == "balance"
-    return is_balance or isinstance(error, _ENDING)
-
-
 class Notices:
     """Keep the latest lines for the live view, or print them in a pipe."""
 
@@ -83,7 +78,8 @@ class Notices:
     def outcome(self, where: str, outcome: Outcome) -> None:
         """Show that a row of this run has no result; what succeeded needs no line."""
         error = outcome.error
-        if error is None or _ends_buying(error):
+        is_balance = isinstance(error, errors.TaskFailedError) and error.family == "balance"
+        if error is None or is_balance or isinstance(error, _ENDING):
             return
         self._failures += 1
         if self._screen.live or self._failures <= _PRINTED:
