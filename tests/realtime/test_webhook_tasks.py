@@ -211,8 +211,9 @@ async def test_a_hundred_deliveries_at_once(serve: AppOf) -> None:
         assert await polls_of(service, task_id) == polls
         assert [event.task_id for event in settled(app)] == [task_id]
         assert app.orphans == []
-    # A task of 4 s at most: one poll each second, and one after its end.
-    assert 2 <= len(polls) <= 6
+    # A task of 4 s at most: one poll each second, and one after its end. On a busy machine the
+    # first crowd alone may take as long.
+    assert 1 <= len(polls) <= 6
 
 
 # --- receivers that are away -----------------------------------------------------------------
