@@ -89,7 +89,14 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     tells_peer: ClassVar[bool] = True
 
     def __init__(self, *, verify: ssl.SSLContext | bool = True) -> None:
-        _check_version()
+        # Both are internals of aiohttp, and this module changes what they do.
+        has_switch = "_retry_connection" in getattr(aiohttp.ClientSession, "ATTRS", ())
+        if not has_switch or not hasattr(aiohttp.TCPConnector, "_get"):
+            raise ConfigurationError(
+                f"aiohttp {aiohttp.__version__} would repeat requests by itself, or reuse "
+                "connections on which a POST may be lost: install aiohttp>=3.13.3,<4, or use the "
+                "default transport"
+            )
         # Here and not in the event loop, which it would block for 40 ms.
         self._context = httpx2.create_ssl_context(verify=verify)
         self._sessions: _Sessions | None = None
@@ -200,16 +207,6 @@ class _Connector(aiohttp.TCPConnector):
                 break
             resting.pop()[0].close()
         return await super()._get(key, traces)
-
-
-def _check_version() -> None:
-    """Raise a ConfigurationError if this aiohttp lacks the internals that are changed here."""
-    has_switch = "_retry_connection" in getattr(aiohttp.ClientSession, "ATTRS", ())
-    if not has_switch or not hasattr(aiohttp.TCPConnector, "_get"):
-        raise ConfigurationError(
-            f"aiohttp {aiohttp.__version__} would repeat requests by itself, or reuse connections "
-            "on which a POST may be lost: install aiohttp>=3.13.3,<4, or use the default transport"
-        )
 
 
 def _session(

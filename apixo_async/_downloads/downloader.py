@@ -184,8 +184,11 @@ class Downloader:
         budget = self._timeouts.retry
         policy = RetryPolicy(budget=budget, rng=self._rng, longest=_LONGEST_PAUSE)
         while True:
+            # A client may be used in one event loop after another; a semaphore belongs to one.
+            if self._places is None or self._places[0] is not loop:
+                self._places = loop, asyncio.Semaphore(self._concurrency)
             try:
-                async with self._place(), bound_after(self._timeouts.transfer):
+                async with self._places[1], bound_after(self._timeouts.transfer):
                     return await self._try(job)
             except TimeoutError as exc:
                 bound = self._timeouts.transfer
@@ -200,13 +203,6 @@ class Downloader:
                         again.__cause__ or again
                     )
             await asyncio.sleep(pause)
-
-    def _place(self) -> asyncio.Semaphore:
-        # A client may be used in one event loop after another; a semaphore belongs to one.
-        loop = asyncio.get_running_loop()
-        if self._places is None or self._places[0] is not loop:
-            self._places = loop, asyncio.Semaphore(self._concurrency)
-        return self._places[1]
 
     async def _try(self, job: _Job) -> Path:
         # Opened before the request, so that a full disk costs no transfer, and after the turn has

@@ -72,17 +72,13 @@ def _png(size: int, read: Read) -> bool:
 
 def _jpeg(size: int, read: Read) -> bool:
     # The end mark of a thumbnail stands in a segment before the first scan: it does not count.
-    return b"\xff\xd9" in _tail(size, read, _first_scan(read))
-
-
-def _first_scan(read: Read) -> int:
     at = 2
     for _ in range(_STEPS):
         head = read(at, 4)
         if len(head) < 4 or head[0] != 0xFF or head[1] == 0xDA:
             break
         at += 1 if head[1] == 0xFF else 2 + int.from_bytes(head[2:], "big")
-    return at
+    return b"\xff\xd9" in _tail(size, read, at)
 
 
 def _riff(size: int, read: Read) -> bool:

@@ -162,20 +162,18 @@ class MapRunner:
         """
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
-            self._check_elsewhere(self._loop)
+            # Another loop gets only what needs no wait: nothing would wake the waiter.
+            if not self.is_over and not (self._loop.is_closed() and len(self._buffer)):
+                raise ConfigurationError(
+                    "this map began on another event loop: iterate over its outcomes there; where "
+                    "that loop has ended, call `map` anew with its journal, or `attach` to its "
+                    "tasks"
+                )
         elif self.state is MapState.NEW:
             self._opened = Buyer(self._map_client, self._options.delivery)
             self.state, self._loop = MapState.OPEN, loop
             self._reader = loop.create_task(self._read_all(), name="apixo_async map")
             self._reader.add_done_callback(self._has_read)
-
-    def _check_elsewhere(self, own: asyncio.AbstractEventLoop) -> None:
-        """Hand out on another loop only what needs no wait: nothing would wake the waiter."""
-        if not self.is_over and not (own.is_closed() and len(self._buffer)):
-            raise ConfigurationError(
-                "this map began on another event loop: iterate over its outcomes there; where "
-                "that loop has ended, call `map` anew with its journal, or `attach` to its tasks"
-            )
 
     async def _read_all(self) -> None:
         async with aclosing(items(self._inputs)) as found:

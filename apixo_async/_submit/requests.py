@@ -167,7 +167,14 @@ class SubmitRequests:
         try:
             calls.check()
             attempt.check()
-            body = self._body(attempt)
+            delivery = attempt.delivery
+            if self._callbacks is not None and delivery.callback_url is None:
+                # No other POST has this callback URL.
+                attempt.expected = self._callbacks.expect(
+                    attempt.input.model, attempt.kind, attempt.record
+                )
+                delivery = replace(delivery, callback_url=attempt.expected.url)
+            body = encode_submit(attempt.input, delivery)
             if attempt.record is not None:
                 await self._intend(attempt, attempt.record, permit, calls)
         except BaseException:
@@ -199,14 +206,6 @@ class SubmitRequests:
             if noted:
                 record.refused()  # Else a journal would take the intent for an uncertain submit.
             raise
-
-    def _body(self, attempt: SubmitAttempt) -> bytes:
-        """Return the body: with webhooks, with a callback URL that only this POST has."""
-        if self._callbacks is None or attempt.delivery.callback_url is not None:
-            return encode_submit(attempt.input, attempt.delivery)
-        attempt.expected = self._callbacks.expect(attempt.input.model, attempt.kind, attempt.record)
-        called_back = replace(attempt.delivery, callback_url=attempt.expected.url)
-        return encode_submit(attempt.input, called_back)
 
     async def _exchange(
         self, attempt: SubmitAttempt, body: bytes, permit: Permit, first_byte: Callable[[], None]
@@ -270,7 +269,12 @@ class SubmitRequests:
             answer = await self._api.post(permit, path, body, first_byte)
             return judge_submit(answer, model)
         except Unanswered as exc:
-            return _unanswered(model, exc)
+            if exc.maybe_sent:
+                return Uncertain(f"no answer came: {exc.reason}")
+            cls = APITimeoutError if exc.timed_out else APIConnectionError
+            never = f"the request was never sent ({exc.reason}); check network and base URL"
+            error = cls(f"{model}: {never}", model=model)
+            return Refused(error, None if exc.untrusted else "unsent")
         except asyncio.CancelledError:
             # Only the client cancels this, or the end of the loop. What matters to the caller is
             # that a task may exist, not what was cancelled.
@@ -408,11 +412,3 @@ def _unsubscribe(attempt: SubmitAttempt) -> None:
     """Wait for no callback: nothing was bought."""
     if attempt.expected is not None:
         attempt.expected.close()
-
-
-def _unanswered(model: str, exc: Unanswered) -> Refused | Uncertain:
-    if exc.maybe_sent:
-        return Uncertain(f"no answer came: {exc.reason}")
-    cls = APITimeoutError if exc.timed_out else APIConnectionError
-    message = f"{model}: the request was never sent ({exc.reason}); check network and base URL"
-    return Refused(cls(message, model=model), None if exc.untrusted else "unsent")

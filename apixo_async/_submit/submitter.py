@@ -13,7 +13,7 @@ from apixo_async._config import Timeouts
 from apixo_async._http.api import Api, throttled_too_long
 from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
 from apixo_async._http.retry import RetryPolicy, RetryQuota
-from apixo_async._limits.limiter import Permit, Slot
+from apixo_async._limits.limiter import Permit
 from apixo_async._limits.priority import Priority
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
@@ -107,8 +107,12 @@ class Submitter:
             self._poller.check()
             now = asyncio.get_running_loop().time()
             deadline = math.inf if timeout is None else now + timeout
-            # The slot before the permit (invariant 2): a permit held meanwhile would be wasted.
-            slot = await self._slot(task_input.model, deadline)
+            try:
+                async with self._calls.open(deadline if deadline < math.inf else None):
+                    # Before the permit (invariant 2): one held meanwhile would be wasted.
+                    slot = await self._api.limiter.slot()
+            except TimeoutError:
+                raise self._waited_too_long(task_input.model) from None
             attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
             try:
                 return Task(await self._until_settled(attempt, deadline), self._poller)
@@ -121,13 +125,6 @@ class Submitter:
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
             raise
-
-    async def _slot(self, model: str, deadline: float) -> Slot:
-        try:
-            async with self._calls.open(deadline if deadline < math.inf else None):
-                return await self._api.limiter.slot()
-        except TimeoutError:
-            raise self._waited_too_long(model) from None
 
     async def _until_settled(self, attempt: SubmitAttempt, deadline: float) -> TrackedTask:
         start = asyncio.get_running_loop().time()

@@ -103,10 +103,15 @@ def unseal(token: str, signers: Sequence[Signer]) -> Intent | None:
         signers: Those whose tokens are valid. All of them are tried, whichever matches, so that the
             time of an answer says nothing about them.
     """
-    payload = _payload(token)
-    if payload is None:
+    if len(token) > LONGEST_TOKEN or not _ALPHABET.fullmatch(token):
         return None
-    given = token.encode()
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    except ValueError:
+        return None
+    if len(text) <= _HEAD.size + _MAC_BYTES:
+        return None
+    payload, given = text[:-_MAC_BYTES], token.encode()
     # The whole text is compared: base64 has several spellings of the same bytes.
     matches = [hmac.compare_digest(_sealed(payload, signer), given) for signer in signers]
     if not any(matches):
@@ -120,13 +125,3 @@ def unseal(token: str, signers: Sequence[Signer]) -> Intent | None:
 
 def _sealed(payload: bytes, signer: Signer) -> bytes:
     return base64.urlsafe_b64encode(payload + signer.sign(payload)).rstrip(b"=")
-
-
-def _payload(token: str) -> bytes | None:
-    if len(token) > LONGEST_TOKEN or not _ALPHABET.fullmatch(token):
-        return None
-    try:
-        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-    except ValueError:
-        return None
-    return text[:-_MAC_BYTES] if len(text) > _HEAD.size + _MAC_BYTES else None
