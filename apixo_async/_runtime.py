@@ -22,7 +22,7 @@ from apixo_async._limits.limiter import Limiter
 from apixo_async._polling.policy import Polling
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.registry import TaskRegistry
-from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._polling.tracked_task import TaskIdentity, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._submit.callbacks import SubmitCallbacks
 from apixo_async._submit.pending import PendingCalls
@@ -286,7 +286,9 @@ class Engine:
         ref = check_ref(model, task_id, registry.index.model_of)
         self.poller.check()
         track = registry.tracks.get(ref)
-        if track is None:
+        # What a callback has claimed to be another submit's task is not believed: this task is
+        # polled for itself, and neither gets the outcome of the other.
+        if track is None or track.identity is TaskIdentity.CLAIMED:
             slot = limiter.slot_above()
             track = self.poller.track(ref, ref.model, slot, at_once=True, seen=seen)
             self.report(TaskAttached(ref.model, ref.task_id))
@@ -371,6 +373,7 @@ class Engine:
                         "the client was closed; `attach` to the task with another one to wait on"
                     )
                 )
+            with anyio.move_on_after(_CLOSING):
                 await self.transport.aclose()
 
 
@@ -452,7 +455,9 @@ class Lifecycle:
     @property
     def unfinished(self) -> tuple[TaskRef, ...]:
         """The tasks in flight, or after the close those that were unfinished."""
-        return () if self._engine is None else tuple(self._engine.poller.registry.tracks)
+        if self._engine is None:
+            return ()
+        return tuple({track.ref: None for track in self._engine.poller.registry.tracks.values()})
 
     async def aclose(self, drain: float) -> None:
         """Close once, in bounded time; a second call meanwhile waits for the same end.

@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx2
 import pytest
 
-from apixo_async import AsyncClient, FluxKontext
+from apixo_async import AsyncClient, ClientClosedError, FluxKontext
 from apixo_async.testing import Simulator, SimulatorTransport
 
 ClientOf = Callable[..., AsyncClient]
@@ -54,6 +54,43 @@ async def test_transport_that_was_never_used_and_does_not_close(simulator: Simul
     start = asyncio.get_running_loop().time()
     await client.aclose()
     assert asyncio.get_running_loop().time() - start == pytest.approx(5.0, abs=0.1)
+
+
+class SlowToCancel(SimulatorTransport):
+    """A transport whose polls never come back, and take 6 s to be cancelled."""
+
+    closed = False
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "POST":
+            return await super().handle_async_request(request)
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(6.0)
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await super().aclose()
+
+
+async def test_polls_that_take_long_to_be_cancelled(simulator: Simulator) -> None:
+    """Waiters get the reason at once, and the transport is closed, however long polls take."""
+    transport = SlowToCancel(simulator)
+    client = AsyncClient("test-key", transport=transport)
+    task = await client.submit(CASTLE)
+    waiter = asyncio.create_task(task.wait())
+    await asyncio.sleep(30.0)
+    assert task.state == "pending"  # A poll is in flight.
+    start = asyncio.get_running_loop().time()
+    await client.aclose()
+    assert asyncio.get_running_loop().time() - start < 11.0
+    assert waiter.done()
+    with pytest.raises(ClientClosedError):
+        await waiter
+    assert transport.closed
+    assert client.unfinished == (task.ref,)
+    await asyncio.sleep(10.0)
 
 
 class Deaf(SimulatorTransport):

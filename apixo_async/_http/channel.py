@@ -48,12 +48,14 @@ class Unanswered(Exception):
         maybe_sent: False only where a transport that reports it wrote no byte (invariant 1).
         timed_out: Whether time ran out.
         untrusted: Whether the server's certificate is not trusted, which no repeat changes.
+        prevented: What the caller's `when_sending` raised before the first byte, or None.
     """
 
     reason: str
     maybe_sent: bool
     timed_out: bool
     untrusted: bool = False
+    prevented: Exception | None = None
 
 
 class Channel:
@@ -150,7 +152,8 @@ class Channel:
         said = self._key.hidden_in(str(exc).encode(errors="replace")).decode() if own else ""
         reason = ": ".join(part for part in (type(exc).__name__, said) if part)
         final = isinstance(exc, UntrustedError)
-        return Unanswered(one_line(reason, MOST_WORDS), phase.maybe_sent, timed_out, final)
+        reason = one_line(reason, MOST_WORDS)
+        return Unanswered(reason, phase.maybe_sent, timed_out, final, phase.prevented)
 
     def _headers(self, body: bytes | None) -> list[tuple[bytes, bytes]]:
         content = [] if body is None else [(b"Content-Type", b"application/json")]

@@ -64,22 +64,29 @@ class Phase:
 
     Attributes:
         maybe_sent: False until the first byte is about to be written.
+        prevented: What `when_sending` raised, or None.
     """
 
-    __slots__ = ("_when_sending", "maybe_sent")
+    __slots__ = ("_when_sending", "maybe_sent", "prevented")
 
     def __init__(
         self, *, phase_aware: bool, when_sending: Callable[[], None] | None = None
     ) -> None:
         self._when_sending = when_sending
         self.maybe_sent = False
+        self.prevented: Exception | None = None
         if not phase_aware:
             self.begin_sending()
 
     def begin_sending(self) -> None:
         """Note that the first byte is about to be written, unless `when_sending` prevents it."""
         if self._when_sending is not None:
-            self._when_sending()
+            try:
+                self._when_sending()
+            except Exception as exc:
+                # Kept, since the HTTP stack raises an error of its own in its place.
+                self.prevented = exc
+                raise
         self.maybe_sent = True
 
     async def trace(self, event: str, info: Mapping[str, object]) -> None:

@@ -199,13 +199,15 @@ class Poller:
             raise track.error(APITimeoutError(message)) from None
 
     async def aclose(self, reason: ApixoError) -> None:
-        """End the poller and every poll, and give the waiters the reason."""
+        """Give the waiters the reason, and end the poller and every poll."""
         self.over = reason
-        owned = [task for task in (self._runner, *self._exchanges) if task is not None]
+        # First, since a transport may take long to cancel its exchanges, or never do (invariant 6).
+        self.registry.halt_all(reason, asyncio.get_running_loop().time())
+        owned = {task for task in (self._runner, *self._exchanges) if task is not None}
         for task in owned:
             task.cancel()
-        await asyncio.gather(*owned, return_exceptions=True)
-        self.registry.halt_all(reason, asyncio.get_running_loop().time())
+        if owned:
+            await asyncio.wait(owned)
 
     def _wake(self) -> None:
         self._alarm.wake()
@@ -283,6 +285,8 @@ class Poller:
             verdict = verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
         else:
             verdict = _judged(answer, ref)
+        if self.over is not None:
+            return  # Its waiters have the reason; an answer must not have them wait again.
         self.registry.apply(track, verdict, asyncio.get_running_loop().time())
         # The runner sleeps on unless it has to poll earlier than it expects, or to end: most polls
         # need no second wake-up.
@@ -293,6 +297,8 @@ class Poller:
         if task is self._runner:
             self._runner = None
         if self.over is not None:
+            if not task.cancelled():
+                task.exception()  # Retrieved, so that asyncio does not log it as never seen.
             return  # The first cause stays; what it cancels ends here as well.
         if task.cancelled():
             left = ", ".join(map(str, self.registry.tracks))

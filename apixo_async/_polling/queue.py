@@ -167,10 +167,18 @@ class TaskIndex:
         self.schedule.opened(track.kind, track)
         self.queue.expect(track)
 
+    def step_aside(self, track: TrackedTask) -> None:
+        """Keep a claimed task under its placeholder: a caller attaches to the task it claims."""
+        del self.tracks[track.ref]
+        self.tracks[track.placeholder] = track
+
     def remove(self, track: TrackedTask, seconds: float | None = None) -> None:
         """Remove a task everywhere, and learn how many seconds it lasted, if that is known."""
-        del self.tracks[track.ref]
-        self.model_of.pop(track.ref.task_id, None)
+        if self.tracks.get(track.ref) is track:
+            del self.tracks[track.ref]
+            self.model_of.pop(track.ref.task_id, None)
+        else:
+            del self.tracks[track.placeholder]
         self.queue.forget(track)
         self.schedule.closed(track.kind, waited=track.waited)
         if self.schedule.learn(track.kind, track, seconds):

@@ -85,10 +85,12 @@ class TaskRegistry:
             seen: Whether its id surely came from the service, so that it is not mistyped.
         """
         existing = self.tracks.get(ref)
-        if existing is not None and seen and existing.identity is TaskIdentity.CLAIMED:
-            # So far only a callback has named it as the task of another submit: this caller is
-            # more reliable.
-            self._disprove(existing, anothers(existing), now)
+        if existing is not None and existing.identity is TaskIdentity.CLAIMED:
+            # So far only a callback has named it as the task of an uncertain submit.
+            if seen:  # It is another submit's.
+                self._disprove(existing, anothers(existing), now)
+            else:  # It may be that submit's: only polls can tell.
+                self.index.step_aside(existing)
             existing = None
         if existing is not None:
             # One task holds one slot, however many callers track it (invariant 2).

@@ -137,8 +137,8 @@ class SubmitRequests:
         """Send one POST and return how it ended.
 
         From its permit on a purchase is under way: `drain` waits for it. A close or stop before
-        its first byte ends it, and nothing is sent. A cancelled caller leaves at once: a POST that
-        has not begun is never sent, and one that has ends by itself and is handed to `orphan`.
+        its first byte ends it, and nothing is sent. A cancelled caller leaves at once: a POST
+        without its first byte is never sent, and any other ends by itself and goes to `orphan`.
 
         Raises:
             ApixoError: Nothing was sent: the client was closed, or the record raised it. Or, with
@@ -185,7 +185,12 @@ class SubmitRequests:
         attempt.sending = True
 
         def first_byte() -> None:
-            calls.check()  # A close or stop may have come while it connected.
+            # Any of these may have come while it connected.
+            if attempt.orphaned:
+                raise ApixoError(
+                    f"{attempt.input.model}: nothing was sent: its caller was cancelled"
+                )
+            calls.check()
             attempt.check()
             attempt.leave_journal(asyncio.get_running_loop().time() - permit.taken_at)
 
@@ -271,6 +276,10 @@ class SubmitRequests:
         except Unanswered as exc:
             if exc.maybe_sent:
                 return Uncertain(f"no answer came: {exc.reason}")
+            if isinstance(exc.prevented, ApixoError):
+                # A close, a stop or a cancelled caller, and no fault of the network. Its traceback
+                # goes: it has frames of the HTTP stack, whose locals hold the key (invariant 7).
+                return Refused(exc.prevented.with_traceback(None), None)
             cls = APITimeoutError if exc.timed_out else APIConnectionError
             never = f"the request was never sent ({exc.reason}); check network and base URL"
             error = cls(f"{model}: {never}", model=model)

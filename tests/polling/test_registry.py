@@ -312,6 +312,38 @@ async def test_a_claim_that_is_taken_back_during_its_poll(
     assert bought.verdict() is None
 
 
+@pytest.mark.parametrize("is_its_own", [True, False])
+async def test_a_caller_that_attaches_to_a_claimed_task(
+    registry: TaskRegistry, is_its_own: bool
+) -> None:
+    """An attached task is itself, whatever a callback claims: each gets what its polls say."""
+    slot, times = registry._limiter.slot_above(), SubmitTimes(0.0, 1.0)
+    placeholder = TaskRef(REF.model, "unnamed-1")
+    uncertain = registry.await_callback(placeholder, REF.model, slot, None, times)
+    uncertain.subscription = SimpleNamespace(is_shared=False, close=lambda: None)  # type: ignore[assignment]  # as it is asked
+    registry.called(uncertain, REF.task_id, 2.0)
+    attached = opened(registry, now=3.0, at_once=True, seen=False)
+    assert attached is not uncertain
+    assert registry.held == 2
+    assert [registry.next_due(4.0), registry.next_due(4.0)] == [uncertain, attached]
+    created = time.time() - (2.0 if is_its_own else 3_600.0)
+    registry.apply(uncertain, running(created), 4.0)
+    registry.apply(attached, verdicts.Over(snapshot("success"), RESULT), 4.0)
+    assert (attached.outcome, attached.ref) == (RESULT, REF)
+    assert uncertain.outcome is None
+    if is_its_own:
+        assert (uncertain.identity, uncertain.ref) == (TaskIdentity.KNOWN, REF)
+        registry.queue.ask(uncertain)
+        assert registry.next_due(5.0) is uncertain
+        registry.apply(uncertain, verdicts.Over(snapshot("success"), RESULT, created=created), 5.0)
+        assert uncertain.outcome is RESULT
+        assert (registry.held, registry.tracks, registry.index.model_of) == (0, {}, {})
+        assert registry._limiter.slots_used == 0
+    else:
+        assert (uncertain.identity, uncertain.ref) == (TaskIdentity.UNRESOLVED, placeholder)
+        assert (registry.held, registry.tracks) == (1, {})
+
+
 async def test_load_stretches_polls() -> None:
     """A thousand tasks past their first poll stretch 3 s to twice that; ended ones do not."""
     registry = TaskRegistry(
