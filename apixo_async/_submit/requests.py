@@ -248,7 +248,8 @@ class SubmitRequests:
     ) -> Ended:
         if isinstance(verdict, Refused):
             if attempt.expected is None or not attempt.expected.received:
-                _unsubscribe(attempt)
+                if attempt.expected is not None:
+                    attempt.expected.refuse()
                 if attempt.record is not None:
                     attempt.record.refused()
                 return verdict

@@ -156,10 +156,12 @@ class CallbackSubscription:
     def leave(self) -> None:
         """Close it unsettled: a later run of this process, or of another one, may open it again."""
         self.close()
-        left = self._inbox.left
-        left[self.id] = None
-        if len(left) > MOST_KNOWN:
-            del left[next(iter(left))]
+        _remember(self._inbox.left, self.id)
+
+    def refuse(self) -> None:
+        """Close it, as its submit was refused. A callback that comes all the same is reported."""
+        self.close()
+        _remember(self._inbox.refused, self.id)
 
     def close(self) -> None:
         """Have later callbacks answered, and nothing else. Closing twice does nothing more."""
@@ -174,6 +176,8 @@ class CallbackSubscription:
     def _received(self, task_id: str | None) -> None:
         # A callback may be on its way from another thread when the subscription is closed.
         if self._state is CallbackState.CLOSED:
+            if self.id in self._inbox.refused:
+                report_bought(task_id)
             return
         self.received, self.claimed = True, task_id or self.claimed
         if self._timer is not None:
@@ -207,6 +211,7 @@ class CallbackInbox:
         issue: Makes ids and URLs.
         early: What callbacks claimed for intents that were not open here, by intent.
         left: The intents that clients left unsettled when they were closed.
+        refused: The intents whose submits were refused.
         is_shared: Returns True if callbacks of another process came to this receiver.
     """
 
@@ -216,10 +221,12 @@ class CallbackInbox:
         issue: Issue,
         early: MutableMapping[str, str],
         left: MutableMapping[str, None],
+        refused: MutableMapping[str, None],
         is_shared: Callable[[], bool] = lambda: False,
     ) -> None:
         self.subscriptions = subscriptions
         self.left = left
+        self.refused = refused
         self.is_shared = is_shared
         self.loop = asyncio.get_running_loop()
         self._early = early
@@ -265,6 +272,25 @@ class CallbackInbox:
         for subscription in tuple(self.subscriptions.values()):
             if subscription._inbox is self:
                 subscription.leave()
+
+
+def _remember(intents: MutableMapping[str, None], intent_id: str) -> None:
+    intents[intent_id] = None
+    if len(intents) > MOST_KNOWN:
+        del intents[next(iter(intents))]
+
+
+def report_bought(task_id: str | None) -> None:
+    """Log that a submit was bought although its answer was a refusal.
+
+    Only the service knows the URL of a callback, so it has made a task. The submit may have been
+    sent again since, and that cannot be undone.
+    """
+    logger.error(
+        "a callback came for a submit that the service had refused: task %s was made for it, and "
+        "may be one too many; look at your account",
+        task_id or "(unnamed)",
+    )
 
 
 async def _on_loop(

@@ -19,7 +19,12 @@ from apixo_async.errors import CallbackError, ConfigurationError
 from apixo_async.inputs import check_model_name
 from apixo_async.webhooks import _tokens as tokens
 from apixo_async.webhooks._body import Chunk, read_body, task_id_in
-from apixo_async.webhooks._inbox import MOST_KNOWN, CallbackInbox, CallbackSubscription
+from apixo_async.webhooks._inbox import (
+    MOST_KNOWN,
+    CallbackInbox,
+    CallbackSubscription,
+    report_bought,
+)
 from apixo_async.webhooks._servers import CallbackApp, aiohttp_routes
 
 if TYPE_CHECKING:
@@ -76,8 +81,9 @@ class WebhookReceiver:
         secret: 16 random bytes or more, the same for all processes: `secrets.token_urlsafe(32)`
             makes one. It is never shown.
         previous_secrets: Earlier ones, which made URLs that may still be called.
-        on_unknown: Called once with the `TaskRef` of a task that is not of this process, as the
-            body of its callback claims it; must not block.
+        on_unknown: Called once with the `TaskRef` of a task that is not of this process, or of one
+            that was made although its submit was refused, as the body of its callback claims it;
+            must not block.
 
     Raises:
         ConfigurationError: The URL is not public, or a secret is too short.
@@ -103,6 +109,7 @@ class WebhookReceiver:
         self._subscriptions: dict[str, CallbackSubscription] = {}
         self._early: OrderedDict[str, str] = OrderedDict()
         self._left: OrderedDict[str, None] = OrderedDict()
+        self._refused: OrderedDict[str, None] = OrderedDict()
         self._mark = b""
         self._pid = os.getpid()
         self._is_shared = False
@@ -148,7 +155,12 @@ class WebhookReceiver:
         """Return the side of this receiver that serves a client on the running loop."""
         self._forget_parent()
         return CallbackInbox(
-            self._subscriptions, self._issue, self._early, self._left, lambda: self._is_shared
+            self._subscriptions,
+            self._issue,
+            self._early,
+            self._left,
+            self._refused,
+            lambda: self._is_shared,
         )
 
     def _issue(
@@ -176,7 +188,7 @@ class WebhookReceiver:
         """Forget, in a fork, what the parent process awaits: it cannot be reached from here."""
         if self._pid != os.getpid():
             self._pid, self._mark = os.getpid(), b""
-            for known in (self._subscriptions, self._early, self._left):
+            for known in (self._subscriptions, self._early, self._left, self._refused):
                 known.clear()
 
     async def _answer(self, method: str, token: str, chunk: Chunk) -> int:
@@ -198,6 +210,11 @@ class WebhookReceiver:
     def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback of an intent that is not open here, or not yet."""
         is_own = bool(self._mark) and intent.id.startswith(self._mark.hex())
+        if is_own and intent.id in self._refused:
+            report_bought(task_id)
+            if task_id is not None and self._on_unknown is not None:
+                guarded("on_unknown", self._on_unknown, TaskRef(intent.model, task_id))
+            return 200
         if is_own and intent.id not in self._left:
             return 200  # The task is over.
         if task_id is not None:

@@ -31,7 +31,8 @@ class Office:
             return given or f"i{next(numbers)}", "url"
 
         self.left: dict[str, None] = {}
-        self.inbox = CallbackInbox(self.subscriptions, issue, self.early, self.left)
+        self.refused: dict[str, None] = {}
+        self.inbox = CallbackInbox(self.subscriptions, issue, self.early, self.left, self.refused)
         self.polls: Polls = []
 
     def open(self) -> CallbackSubscription:
@@ -223,10 +224,26 @@ def test_a_callback_after_the_loop() -> None:
     polls: list[str | None] = []
 
     async def opened() -> CallbackSubscription:
-        return CallbackInbox({}, lambda *_: ("i", "url"), {}, {}).open("m", 60.0, polls.append)
+        return CallbackInbox({}, lambda *_: ("i", "url"), {}, {}, {}).open("m", 60.0, polls.append)
 
     asyncio.run(opened()).receive("t")
     assert polls == []
+
+
+async def test_a_callback_on_its_way_as_its_submit_is_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A callback that is answered on another thread just then shows that a task was made."""
+    office = Office()
+    subscription = office.open()
+    passing = threading.Thread(target=subscription.receive, args=("task_1",))
+    passing.start()
+    passing.join()
+    subscription.refuse()
+    await asyncio.sleep(0.1)
+    assert office.polls == []
+    assert list(office.refused) == [subscription.id]
+    assert "task task_1 was made for it" in caplog.text
 
 
 async def test_what_a_subscription_shows() -> None:

@@ -135,6 +135,20 @@ async def test_a_task_of_another_process(watched: Watched) -> None:
     assert unknown == [TaskRef("gpt-image-1", "task_1")]
 
 
+async def test_a_task_of_a_refused_submit(caplog: pytest.LogCaptureFixture) -> None:
+    """A callback that comes after its submit was refused is not dropped: it may be bought twice."""
+    unknown: list[TaskRef] = []
+    receiver = WebhookReceiver(URL, SECRET, on_unknown=unknown.append)
+    subscription = receiver.inbox().open("gpt-image-1", 60.0)
+    subscription.refuse()
+    path = "/" + subscription.url.rpartition("/")[2]
+    assert await status_of(receiver.asgi(), path, BODY) == 200
+    assert unknown == [TaskRef("gpt-image-1", "task_1")]
+    assert "task task_1 was made for it" in caplog.text
+    assert await status_of(receiver.asgi(), path, b"<html>") == 200
+    assert "task (unnamed) was made for it" in caplog.text
+
+
 async def test_a_task_of_a_fork(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a parent awaits is another process's in its fork: it comes again, for the parent."""
     over = watched.subscription
