@@ -108,7 +108,7 @@ class ConcurrencyLimiter:
 
     async def enter(self, *, for_submit: bool) -> None:
         """Wait for a place."""
-        await self._waiting[for_submit].join(self._admit, self.leave)
+        await self._waiting[for_submit].join(self._admit, lambda _: self.leave(None))
 
     def leave(self, took: float | None) -> None:
         """Give a place back; `took` is the latency of an exchange that was answered."""

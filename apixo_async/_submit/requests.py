@@ -220,6 +220,9 @@ class SubmitRequests:
         verdict: SubmitVerdict = Uncertain("the POST was interrupted")
         try:
             verdict = await self._verdict(attempt.input.model, body, permit, first_byte)
+            if isinstance(verdict, Refused) and attempt.expected and attempt.expected.received:
+                # Only the service knows the URL: whatever its answer says, it has made a task.
+                verdict = Uncertain(f"a callback arrived, but the answer was: {verdict.error}")
             return self._concluded(attempt, verdict, sent_at)
         except GeneratorExit:
             # The loop was closed under it: nothing can be awaited any more, but it is reported
@@ -247,14 +250,11 @@ class SubmitRequests:
         self, attempt: SubmitAttempt, verdict: SubmitVerdict, sent_at: datetime
     ) -> Ended:
         if isinstance(verdict, Refused):
-            if attempt.expected is None or not attempt.expected.received:
-                if attempt.expected is not None:
-                    attempt.expected.refuse()
-                if attempt.record is not None:
-                    attempt.record.refused()
-                return verdict
-            # Only the service knows the URL: whatever its answer says, it has made a task.
-            verdict = Uncertain(f"a callback arrived, but the answer was: {verdict.error}")
+            if attempt.expected is not None:
+                attempt.expected.refuse()
+            if attempt.record is not None:
+                attempt.record.refused()
+            return verdict
         attempt.ended, event = self._made(attempt, verdict, sent_at)
         self._report(event)
         return attempt.ended
