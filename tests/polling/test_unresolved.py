@@ -32,8 +32,8 @@ MODEL = "flux-kontext"
 
 
 @dataclass
-class Paper:
-    """A ticket that notes its end."""
+class FakeSubscription:
+    """A subscription that counts how often it is closed."""
 
     id: str = "0123456789abcdef0123456789abcdef"
     closed: int = 0
@@ -49,16 +49,16 @@ class Paper:
 def unresolved(events: list[Event]) -> UnresolvedSubmits:
     """Return claims about no task."""
     schedule = Polling.documented().schedule(random.Random(1))
-    register = TaskIndex(schedule, PollQueue(lambda one: schedule.first(one.kind, one.created)))
-    return UnresolvedSubmits(register, Reporter(events.append))
+    index = TaskIndex(schedule, PollQueue(lambda one: schedule.first(one.kind, one.created)))
+    return UnresolvedSubmits(index, Reporter(events.append))
 
 
 def track(name: str = "unnamed-0", *, at: float = 100.0) -> TrackedTask:
-    """Return a task with a ticket."""
+    """Return a task with a subscription."""
     made = TrackedTask(
         TaskRef(MODEL, name), MODEL, PollTimes(20, 3), Slot(None), created=at, expires=1e6
     )
-    made.subscription = Paper()  # type: ignore[assignment]  # as much of one as is needed
+    made.subscription = FakeSubscription()  # type: ignore[assignment]  # as much of one as is needed
     return made
 
 
@@ -70,7 +70,7 @@ def unnamed(unresolved: UnresolvedSubmits) -> TrackedTask:
     return made
 
 
-def test_nobody_waits_without_a_ticket(unresolved: UnresolvedSubmits) -> None:
+def test_no_callback_is_awaited_without_a_subscription(unresolved: UnresolvedSubmits) -> None:
     """A callback is awaited only with a place for it, and only once callbacks come."""
     made = track()
     assert not unresolved.is_awaited_for(made)
@@ -93,12 +93,12 @@ def test_silence_and_its_end(unresolved: UnresolvedSubmits, events: list[Event])
 
 
 def test_a_task_that_was_told_of_is_no_silence(unresolved: UnresolvedSubmits) -> None:
-    """Its ticket is closed at the end, whatever it is."""
+    """Its subscription is closed at the end, whatever it is."""
     for _ in range(3 * SILENT_AFTER):
         made = track()
         unresolved.received(made, None, 5.0)
         assert not unresolved.ended(made)
-        assert isinstance(made.subscription, Paper)
+        assert isinstance(made.subscription, FakeSubscription)
         assert made.subscription.closed == 1
 
 
@@ -244,7 +244,7 @@ def test_giving_up(
     """The slot goes first; "not bought" is said only where no delivery can have been lost."""
     made = unnamed(unresolved)
     made.reopened = reopened
-    assert isinstance(made.subscription, Paper)
+    assert isinstance(made.subscription, FakeSubscription)
     made.subscription.is_shared = shared
     assert unresolved.expire(made, 220.0) is None
     assert made.expires == LAST
