@@ -162,7 +162,8 @@ class Writer:
         batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         self._batches += 1
         writing = self._loop.run_in_executor(self._thread, self._store.write, batch)
-        timer = self._loop.call_later(PATIENCE, self._stick, batch)
+        # A close queues several at once: each may also take the time of those before it.
+        timer = self._loop.call_later(PATIENCE * self._batches, self._stick, batch)
         writing.add_done_callback(partial(self._written, batch, timer))
 
     def _stick(self, batch: list[Pending]) -> None:

@@ -59,6 +59,21 @@ async def test_a_disk_that_hangs(tmp_path: Path) -> None:
     assert shown(tmp_path / "run.db") == [("a", "new")]
 
 
+async def test_a_close_with_more_than_one_transaction(tmp_path: Path) -> None:
+    """A transaction that waits behind others of a close is not taken for one that hangs."""
+    broken, loop = list[JournalError](), asyncio.get_running_loop()
+    with slow_disk(20.0):
+        journal = await Journal.open(tmp_path / "run.db", on_broken=broken.append)
+        began = loop.time()
+        entering = [asyncio.create_task(journal.enter(str(n), castle())) for n in range(450)]
+        await asyncio.sleep(0)
+        await journal.aclose(timeout=200.0)
+        await asyncio.gather(*entering)
+        assert loop.time() >= began + 60
+    assert broken == []
+    assert len(shown(tmp_path / "run.db")) == 450
+
+
 async def test_a_disk_that_answers_late(tmp_path: Path) -> None:
     """What comes back is used again; an intent whose caller was told otherwise is taken back."""
     journal = await Journal.open(tmp_path / "run.db")
