@@ -55,7 +55,7 @@ class PendingCalls:
     A POST is not among them: from its first byte on it ends by itself (invariant 8).
 
     Args:
-        whole: Calls whose end ends these as well; ending these leaves the whole open.
+        whole: The calls of which these are a part: ending it ends these, and not the reverse.
     """
 
     def __init__(self, whole: PendingCalls | None = None) -> None:

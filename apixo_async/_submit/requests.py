@@ -64,7 +64,7 @@ class SubmitAttempt:
         expected: The callbacks of the POST, where they are awaited.
         ended: The task or the error that it ended in, once that is known.
         check: Called before the POST is sent; an exception prevents it.
-        journal_places: Where it has a place between its intent and its first byte.
+        journal_places: The limiter of open intents, while this attempt holds one of its places.
     """
 
     input: TaskInput

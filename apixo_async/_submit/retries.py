@@ -24,6 +24,9 @@ class RetryProbes:
     that is down gets one repeat at a time, and not one from every waiting submit. Each submit that
     succeeds releases two more, and not all: 1,000 waiting submits would otherwise overrun a
     service that answers only now and then.
+
+    Refusals that are no 429 only: a 429 is the limiter's, and its `CircuitBreaker` closes for all
+    at once.
     """
 
     def __init__(self) -> None:
@@ -94,7 +97,11 @@ class SubmitRetries:
         self._probing: str | None = None
 
     def note(self, ended: Ended, model: str) -> None:
-        """Note how an attempt ended; if no longer by what it probed for, that works again."""
+        """Record how an attempt ended.
+
+        If it succeeded, or failed by something else than what it probed for, that works again:
+        the waiting submits are released.
+        """
         key = _key(ended, model)
         self._key = key
         if self._probing is None:

@@ -5,7 +5,7 @@ would keep the next run out. So the bytes are copied, and SQLite opens the copy 
 
 The order makes the copy whole while a run writes. The file changes only as SQLite copies pages of
 the log into it, and the log only grows until its header changes. So a log that is copied after the
-file, between two looks that find the same header, has every page that changed in the meantime.
+file, between two reads that find the same header, has every page that changed in the meantime.
 """
 
 from __future__ import annotations
