@@ -49,7 +49,7 @@ class Slot:
         return slot
 
     def confirm(self) -> None:
-        """Note that the task exists: the service has granted that many at least when a 429 comes."""
+        """Note that the task exists: as it was granted, the limit is at least as high."""
         if self._limiter is not None and not self._confirmed:
             self._confirmed = True
             self._limiter._table.confirm()
