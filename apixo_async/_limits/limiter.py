@@ -52,29 +52,29 @@ class Slot:
         """Note that the task exists: as it was granted, the limit is at least as high."""
         if self._limiter is not None and not self._confirmed:
             self._confirmed = True
-            self._limiter._table.confirm()
+            self._limiter.table.confirm()
 
     def name(self, task: TaskRef) -> None:
         """Note the task; what other clients of the limiter hold for the same task is given back."""
         if self._limiter is not None and self._task is None:
             self._task = task
-            if self._limiter._table.name(task):
-                self._limiter._pump()
+            if self._limiter.table.name(task):
+                self._limiter.serve()
 
     def release(self) -> None:
         """Give the slot back: the task is over, or was never made."""
         if self._limiter is not None:
             limiter, self._limiter = self._limiter, None
-            limiter._table.release(confirmed=self._confirmed, task=self._task)
-            limiter._pump()
+            limiter.table.release(confirmed=self._confirmed, task=self._task)
+            limiter.serve()
 
     def hold(self, seconds: float) -> None:
         """Give the slot back `seconds` from now, since its task may exist until then."""
         if self._limiter is not None:
             limiter, self._limiter = self._limiter, None
             until = asyncio.get_running_loop().time() + seconds
-            limiter._table.hold(until, confirmed=self._confirmed, task=self._task)
-            limiter._pump()
+            limiter.table.hold(until, confirmed=self._confirmed, task=self._task)
+            limiter.serve()
 
 
 class Limiter:
@@ -91,12 +91,13 @@ class Limiter:
     Attributes:
         listeners: Called with each `EffectiveLimitLowered` and `EffectiveLimitRaised`; they must
             not raise.
+        table: The slots, for its `Slot`s.
     """
 
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
         self._budget = Budget(_checked(Limits() if limits is None else limits), random.Random(seed))
         self._permits = self._budget.permits
-        self._table = self._budget.slots
+        self.table = self._budget.slots
         self._slot_queue: Waiters[Slot] = Waiters()
         self._queues: dict[Priority, Waiters[Permit]] = {
             priority: Waiters() for priority in Priority
@@ -140,7 +141,7 @@ class Limiter:
         """
         if self._loop is not None:
             self._bound_loop()
-        self._table.take_above()
+        self.table.take_above()
         return Slot(self, confirmed=True)
 
     def permit(self, priority: Priority) -> Coroutine[object, object, Permit]:
@@ -166,8 +167,8 @@ class Limiter:
     def slots_used(self) -> int:
         """Tasks that count against the limit now."""
         if self._loop is not None:
-            self._table.expire(self._loop.time())
-        return self._table.used
+            self.table.expire(self._loop.time())
+        return self.table.used
 
     @property
     def effective_slots_limit(self) -> int:
@@ -224,10 +225,14 @@ class Limiter:
                 self._loop, self._timer = loop, None
         return loop
 
+    def serve(self) -> None:
+        """Hand out what there is room for; a `Slot` that is given back calls it."""
+        self._pump()
+
     def _pump(self) -> None:
         loop = self._bound_loop()
         now, budget, queues = loop.time(), self._budget, self._queues
-        self._table.expire(now)
+        self.table.expire(now)
         while self._slot_queue and budget.try_slot(now):
             self._slot_queue.hand(Slot(self))
         waiting = {priority: bool(queue) for priority, queue in queues.items()}

@@ -59,6 +59,7 @@ class CallbackSubscription:
     """The callbacks of one POST, from before it is sent until its task is over.
 
     Attributes:
+        inbox: The client's, to which it belongs.
         id: The intent's id, with which another process can open the subscription again.
         url: The `callback_url` of the submit.
         opened_at: When it was opened, on the loop's clock: before the POST was sent.
@@ -68,7 +69,6 @@ class CallbackSubscription:
 
     __slots__ = (
         "_caused",
-        "_inbox",
         "_last",
         "_note",
         "_poll",
@@ -76,6 +76,7 @@ class CallbackSubscription:
         "_timer",
         "claimed",
         "id",
+        "inbox",
         "opened_at",
         "received",
         "url",
@@ -89,7 +90,7 @@ class CallbackSubscription:
         self.opened_at = inbox.loop.time()
         self.received = False
         self.claimed: str | None = None
-        self._inbox = inbox
+        self.inbox = inbox
         self._poll = poll
         self._note = note
         self._state = CallbackState.KEPT if poll is None else CallbackState.POLLED
@@ -111,7 +112,7 @@ class CallbackSubscription:
 
     def receive(self, task_id: str | None) -> None:
         """Pass a callback on to the client's loop, from any thread. Returns at once."""
-        loop = self._inbox.loop
+        loop = self.inbox.loop
         if _is_running(loop):
             self._received(task_id)
         else:
@@ -131,7 +132,7 @@ class CallbackSubscription:
         self.receive(None)
         try:
             with anyio.fail_after(NOTING):
-                may_be_right = await _on_loop(self._inbox.loop, note(self.id, task_id))
+                may_be_right = await _on_loop(self.inbox.loop, note(self.id, task_id))
         except Exception as exc:
             logger.warning(
                 "the claim of a callback could not be noted, so that the service is asked to send "
@@ -146,28 +147,28 @@ class CallbackSubscription:
     @property
     def is_left(self) -> bool:
         """Whether its loop is closed, so that this process can act on no callback of it."""
-        return self._inbox.loop.is_closed()
+        return self.inbox.loop.is_closed()
 
     @property
     def is_shared(self) -> bool:
         """Whether callbacks of another process came here, so that its own may go there."""
-        return self._inbox.is_shared()
+        return self.inbox.is_shared()
 
     def leave(self) -> None:
         """Close it unsettled: a later run of this process, or of another one, may open it again."""
         self.close()
-        _remember(self._inbox.left, self.id)
+        _remember(self.inbox.left, self.id)
 
     def refuse(self) -> None:
         """Close it, as its submit was refused. A callback that comes all the same is reported."""
         self.close()
-        _remember(self._inbox.refused, self.id)
+        _remember(self.inbox.refused, self.id)
 
     def close(self) -> None:
         """Have later callbacks answered, and nothing else. Closing twice does nothing more."""
         # A later subscription of the same intent is not this one's to close.
-        if self._inbox.subscriptions.get(self.id) is self:
-            del self._inbox.subscriptions[self.id]
+        if self.inbox.subscriptions.get(self.id) is self:
+            del self.inbox.subscriptions[self.id]
         self._state = CallbackState.CLOSED
         self._note = None
         if self._timer is not None:
@@ -176,25 +177,25 @@ class CallbackSubscription:
     def _received(self, task_id: str | None) -> None:
         # A callback may be on its way from another thread when the subscription is closed.
         if self._state is CallbackState.CLOSED:
-            if self.id in self._inbox.refused:
+            if self.id in self.inbox.refused:
                 report_bought(task_id)
             return
         self.received, self.claimed = True, task_id or self.claimed
         if self._timer is not None:
             return  # The poll that waits serves this callback, too.
-        now = self._inbox.loop.time()
+        now = self.inbox.loop.time()
         due = next_poll(self._caused, self._last, now)
         if due is None:
             return
         if due <= now:
             self._poll_now()
         else:
-            self._timer = self._inbox.loop.call_at(due, self._poll_now)
+            self._timer = self.inbox.loop.call_at(due, self._poll_now)
 
     def _poll_now(self) -> None:
         self._timer = None
         self._caused += 1
-        self._last = self._inbox.loop.time()
+        self._last = self.inbox.loop.time()
         if self._poll is not None:
             guarded("the poll for a callback", self._poll, self.claimed)
 
@@ -270,7 +271,7 @@ class CallbackInbox:
     def close(self) -> None:
         """Close every subscription of this client; their callbacks are answered as unknown ones."""
         for subscription in tuple(self.subscriptions.values()):
-            if subscription._inbox is self:
+            if subscription.inbox is self:
                 subscription.leave()
 
 
