@@ -131,7 +131,7 @@ class Limiter:
             ConfigurationError: The limiter belongs to another event loop, which still runs.
         """
         self._bound_loop()
-        return self._slot_queue.join(self._pump, Slot.release)
+        return self._slot_queue.join(self.serve, Slot.release)
 
     def slot_above(self) -> Slot:
         """Take a slot even above the limit, for a task that exists already.
@@ -151,7 +151,7 @@ class Limiter:
             ConfigurationError: As `slot` does.
         """
         self._bound_loop()
-        return self._queues[priority].join(self._pump, self._unused)
+        return self._queues[priority].join(self.serve, self._unused)
 
     def pace(self) -> None:
         """Let permits come evenly from here on, without a burst."""
@@ -227,9 +227,6 @@ class Limiter:
 
     def serve(self) -> None:
         """Hand out what there is room for; a `Slot` that is given back calls it."""
-        self._pump()
-
-    def _pump(self) -> None:
         loop = self._bound_loop()
         now, budget, queues = loop.time(), self._budget, self._queues
         self.table.expire(now)
@@ -275,7 +272,7 @@ class Limiter:
             self._timer.cancel()
             self._timer = None
         try:
-            self._pump()
+            self.serve()
         except Exception as exc:
             # A defect here must not leave a waiter waiting for ever.
             self._slot_queue.fail(exc)
@@ -322,7 +319,7 @@ class Limiter:
                 # that, another submit would be admitted into the room of the task just created.
                 self._bound_loop().call_soon(self._woken)
             else:
-                self._pump()
+                self.serve()
         return throttle
 
     def _unused(self, permit: Permit) -> None:

@@ -107,7 +107,7 @@ PLACES: Final = [
     Place(Api, "get"),
     Place(Api, "_account"),
     Place(Limiter, "permit"),
-    Place(Limiter, "_pump"),
+    Place(Limiter, "serve"),
     Place(Limiter, "report"),
     Place(Limiter, "report", polls=Fault.status(429)),
     Place(Limiter, "report", polls=Fault.reset_after()),
