@@ -40,6 +40,7 @@ LAYERS = {
 RULES = (
     "_text _catalog _types errors events _canonical _backoff "
     "_limits.budget _limits.adaptive _limits.window _limits.slots _limits.breaker _limits.priority "
+    "_limits.shared _limits.leased "
     "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
     "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "
     "_polling.durations _polling.callback_health _map.policy _map.progress"

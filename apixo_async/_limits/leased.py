@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-import secrets
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,8 +39,8 @@ RESERVE: Final = 1.3
 #: The fewest seconds between two exchanges: for all that wait then.
 SOONEST: Final = 0.04
 
-#: The bounds of the random factor of the time between two exchanges. In step, the process that comes
-#: right after a permit is free would always get it.
+#: The bounds of the random factor of the time between two exchanges. In step, the process that
+#: comes right after a permit is free would always get it.
 JITTER: Final = (0.7, 1.3)
 
 #: Requests a second below which a process is idle.
@@ -81,17 +80,17 @@ class LeasedWindow(SlidingWindow):
     Args:
         limits: The limits of the account, as this process was given them.
         rng: The source of the jitter between exchanges.
+        name: Makes a name that no other process has, and another one after it was taken for dead.
         lease: Seconds for which it may use what it has without an exchange, at least 1.
-        name: Makes its name, and another one when it was taken for dead.
     """
 
     def __init__(
         self,
         limits: Limits,
         rng: random.Random,
+        name: Callable[[], str],
         *,
         lease: float = LEASE,
-        name: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self.grant: Grant | None = None
         super().__init__(limits.requests_per_minute)

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from annotated_types import Ge, Le
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from apixo_async._catalog import WINDOW
 from apixo_async._limits.window import BURST, MARGIN, SLACK
@@ -46,9 +45,9 @@ QUIET: Final = WINDOW * BURST + AHEAD * LONGEST_INTERVAL + 1.0
 #: More than any burst: the next exchange cuts it down to one.
 _MANY: Final = 1e9
 
-_Count = Annotated[int, Ge(0)]
+_Count = Annotated[int, Field(ge=0)]
 #: Seconds of a clock; a value that claims more is none of ours.
-_Time = Annotated[float, Ge(-1e12), Le(1e12)]
+_Time = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
 @dataclass(slots=True)
@@ -69,11 +68,11 @@ class Member:
 
     number: _Count
     at: _Time
-    lease: Annotated[float, Ge(0.0), Le(86_400.0)]
+    lease: Annotated[float, Field(ge=0.0, le=86_400.0)]
     held: _Count
     wants: _Count
-    requests_per_minute: Annotated[int, Ge(1)]
-    concurrent_tasks: Annotated[int, Ge(1)]
+    requests_per_minute: Annotated[int, Field(ge=1)]
+    concurrent_tasks: Annotated[int, Field(ge=1)]
     tasks: _Count
     wants_tasks: _Count
 

@@ -22,7 +22,7 @@ NOW = 100.0
 def window() -> LeasedWindow:
     names = map(str, itertools.count())
     return LeasedWindow(
-        Limits(requests_per_minute=600), random.Random(1), lease=8.0, name=names.__next__
+        Limits(requests_per_minute=600), random.Random(1), names.__next__, lease=8.0
     )
 
 

@@ -199,8 +199,8 @@ class Sharing:
         window = LeasedWindow(
             Limits(requests_per_minute=world.limit),
             self.rng,
+            (f"{number}-{life}" for life in itertools.count()).__next__,
             lease=world.lease,
-            name=(f"{number}-{life}" for life in itertools.count()).__next__,
         )
         process = Process(window, self.rng.uniform(0, 1e6), rate)
         if place < len(self.processes):
