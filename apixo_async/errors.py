@@ -15,6 +15,7 @@
     │   ├── RateLimitError             429
     │   └── InternalServerError        5xx
     ├── JournalError                   the journal of a bulk run cannot be used
+    ├── StoreError                     what processes keep together cannot be used
     ├── BudgetExceededError            the next purchase would cost more than max_cost
     ├── SubmitUncertainError           it cannot be known whether a task was bought
     ├── TaskError                      about one task, which was bought
@@ -101,6 +102,14 @@ class JournalError(ApixoError):
 
     The message names the file and says what to do. `bought` is False if nothing was sent for this
     reason.
+    """
+
+
+class StoreError(ApixoError):
+    """What processes keep together cannot be read or written; its content stays as it is.
+
+    The message names the store, without passwords, and says what to do. `bought` is False if
+    nothing was sent for this reason.
     """
 
 

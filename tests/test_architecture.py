@@ -23,6 +23,7 @@ LAYERS = {
     "_canonical _hosts _files _sync _backoff",
     "checks": "_config _validation _reporting",
     "journal": "journal.*",  # It knows nothing of clients, requests and tasks.
+    "stores": "stores.*",  # Nor do these.
     "limits": "_limits.*",
     "http": "_http.*",
     "edges": "_downloads.* webhooks.* aiohttp",
@@ -68,7 +69,7 @@ TESTED_BY = {
     "testing.uvicorn_server": "realtime/test_server.py",
 }
 #: Modules that state facts, or say what others do, and do nothing.
-WITHOUT_TESTS = {"_submit.observer", "_version"}
+WITHOUT_TESTS = {"_submit.observer", "_version", "stores._protocol"}
 #: Tests of the project as a whole, and of no module.
 OF_THE_PROJECT = "architecture benchmarks contributing packaging portability readme"
 #: Folders of tests that mirror no package.

@@ -83,7 +83,7 @@ class Api:
         Raises:
             Unanswered: No answer came.
         """
-        answer = await self._carry(permit, lambda: self.channel.get(path))
+        answer = await self._carry(permit, lambda: self.channel.get(path, self.limiter.fence))
         self._account(permit, answer)
         return answer
 
@@ -99,7 +99,15 @@ class Api:
         Raises:
             Unanswered: No answer came.
         """
-        answer = await self._carry(permit, lambda: self.channel.post(path, body, when_sending))
+        fence = self.limiter.fence
+
+        def first_byte() -> None:
+            if fence is not None:
+                fence()
+            if when_sending is not None:
+                when_sending()
+
+        answer = await self._carry(permit, lambda: self.channel.post(path, body, first_byte))
         try:
             self._account(permit, answer)
         except Exception:

@@ -92,13 +92,19 @@ class Channel:
         self._phase_aware = is_phase_aware(transport)
         self._exchange = exchange_over(transport, base_url, timeouts)
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str, when_sending: Callable[[], None] | None = None) -> Answer:
         """Send a GET to a path below the base URL.
+
+        Args:
+            path: The path.
+            when_sending: As of `post`.
 
         Raises:
             Unanswered: No answer came.
         """
-        return await self._answered(path, None, Phase(phase_aware=False))
+        # Whether it was sent matters to nobody, unless something may prevent it.
+        aware = self._phase_aware and when_sending is not None
+        return await self._answered(path, None, Phase(phase_aware=aware, when_sending=when_sending))
 
     async def post(
         self, path: str, body: bytes, when_sending: Callable[[], None] | None = None
@@ -125,6 +131,8 @@ class Channel:
         failure: BaseException | None = None
         try:
             async with bound_after(self._timeouts.exchange):
+                if not phase.phase_aware:
+                    phase.begin_sending()
                 # The headers hold the key, and tracebacks show locals: so they are none of this
                 # frame (invariant 7).
                 await self._exchange(Outgoing(path, self._headers(body), body, phase), answer)

@@ -58,8 +58,8 @@ class Phase:
     """Whether a request may have reached the server (invariant 1).
 
     Args:
-        phase_aware: Whether the transport calls `begin_sending`. If it does not, the request counts
-            as sent from the start.
+        phase_aware: Whether the transport calls `begin_sending`. If it does not, the channel does
+            before it hands the request over.
         when_sending: Called by `begin_sending`; what it raises keeps the transport from sending.
 
     Attributes:
@@ -67,16 +67,15 @@ class Phase:
         prevented: What `when_sending` raised, or None.
     """
 
-    __slots__ = ("_when_sending", "maybe_sent", "prevented")
+    __slots__ = ("_when_sending", "maybe_sent", "phase_aware", "prevented")
 
     def __init__(
         self, *, phase_aware: bool, when_sending: Callable[[], None] | None = None
     ) -> None:
         self._when_sending = when_sending
+        self.phase_aware = phase_aware
         self.maybe_sent = False
         self.prevented: Exception | None = None
-        if not phase_aware:
-            self.begin_sending()
 
     def begin_sending(self) -> None:
         """Note that the first byte is about to be written, unless `when_sending` prevents it."""

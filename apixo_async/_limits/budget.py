@@ -68,12 +68,14 @@ class Budget:
     Args:
         limits: The limits of the account.
         rng: The source of the jitter of pauses.
+        permits: What gives the permits: the window of the account, or the part of a process.
     """
 
-    def __init__(self, limits: Limits, rng: random.Random) -> None:
+    def __init__(self, limits: Limits, rng: random.Random, permits: SlidingWindow) -> None:
         self._limits = limits
         self.slots = SlotTable(limits.concurrent_tasks)
-        self.permits = SlidingWindow(limits.requests_per_minute)
+        self.permits = permits
+        self._part_of_tasks = math.inf
         self.effective_tasks_limit = AdaptiveLimit(limits.concurrent_tasks)
         self.effective_requests_limit = AdaptiveLimit(
             limits.requests_per_minute, interval=_STEP_TIME
@@ -98,8 +100,13 @@ class Budget:
         self.effective_requests_limit.resize(limits.requests_per_minute)
         self._apply()
 
+    def share_tasks(self, part: int) -> None:
+        """Take no more slots than a part of the limit: other processes have the rest."""
+        self._part_of_tasks = part
+        self._apply()
+
     def _apply(self) -> None:
-        self.slots.limit = self.effective_tasks_limit.value
+        self.slots.limit = int(min(self.effective_tasks_limit.value, self._part_of_tasks))
         if self.permits.limit != self.effective_requests_limit.value:
             self.permits.resize(self.effective_requests_limit.value)
 
@@ -128,7 +135,8 @@ class Budget:
 
     def _raise_tasks(self, now: float) -> None:
         known = self.slots.confirmed
-        if known >= self.slots.limit and self.effective_tasks_limit.step_up(now, known):
+        limit = self.effective_tasks_limit
+        if known >= limit.value and limit.step_up(now, known):
             self._apply()
 
     def next_class(self, now: float, waiting: Mapping[Priority, bool]) -> Priority | None:

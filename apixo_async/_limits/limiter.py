@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 
 from apixo_async._limits.budget import Budget, Permit, Throttle
 from apixo_async._limits.priority import Priority
-from apixo_async._limits.window import PermitOutcome
+from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._sync import Waiters
 from apixo_async._types import Limits, TaskRef
 from apixo_async.errors import ConfigurationError
@@ -92,10 +92,15 @@ class Limiter:
         listeners: Called with each `EffectiveLimitLowered` and `EffectiveLimitRaised`; they must
             not raise.
         table: The slots, for its `Slot`s.
+        fence: Called before the first byte of each request; what it raises prevents that. None
+            where a permit is good for as long as it is held.
     """
 
+    fence: Callable[[], None] | None = None
+
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
-        self._budget = Budget(_checked(Limits() if limits is None else limits), random.Random(seed))
+        limits = _checked(Limits() if limits is None else limits)
+        self._budget = Budget(limits, random.Random(seed), self._window(limits))
         self._permits = self._budget.permits
         self.table = self._budget.slots
         self._slot_queue: Waiters[Slot] = Waiters()
@@ -107,6 +112,9 @@ class Limiter:
         self._timer: asyncio.TimerHandle | None = None
         self.listeners: list[Callable[[EffectiveLimitLowered | EffectiveLimitRaised], None]] = []
         self._reported = (self.effective_slots_limit, self.effective_requests_limit)
+
+    def _window(self, limits: Limits) -> SlidingWindow:
+        return SlidingWindow(limits.requests_per_minute)
 
     @property
     def limits(self) -> Limits:
@@ -120,6 +128,9 @@ class Limiter:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._budget.limits = _checked(limits)
+        self._limits_changed()
+
+    def _limits_changed(self) -> None:
         self._reported = (self.effective_slots_limit, self.effective_requests_limit)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._woken)
@@ -223,7 +234,11 @@ class Limiter:
                 self._slot_queue = Waiters()
                 self._queues = {priority: Waiters() for priority in Priority}
                 self._loop, self._timer = loop, None
+                self._rebound()
         return loop
+
+    def _rebound(self) -> None:
+        """Go on with another event loop: what a subclass had on the former one is gone."""
 
     def serve(self) -> None:
         """Hand out what there is room for; a `Slot` that is given back calls it."""

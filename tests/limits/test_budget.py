@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from apixo_async._limits.budget import Budget, Permit
 from apixo_async._limits.priority import Priority
-from apixo_async._limits.window import MARGIN, PermitOutcome
+from apixo_async._limits.window import MARGIN, PermitOutcome, SlidingWindow
 from apixo_async._types import Limits
 
 SUBMIT, ASKED, SCHEDULED = Priority
@@ -201,9 +201,13 @@ LIVES = int(os.environ.get("APIXO_BUDGET_LIVES", "500"))
 START = st.tuples(st.integers(1, 5), st.sampled_from((1, 3, 10, 60)))
 
 
+def new_budget(limits: Limits) -> Budget:
+    return Budget(limits, random.Random(7), SlidingWindow(limits.requests_per_minute))
+
+
 def live(start: tuple[int, int], steps: list[tuple[int, int, float]]) -> None:
     """Live through the steps, then through a quiet time in which every waiter is served."""
-    account = Account(Budget(Limits(*start), random.Random(7)))
+    account = Account(new_budget(Limits(*start)))
     for act, pick, share in steps:
         ACTS[act](account, pick, share)
         account.serve()
@@ -257,7 +261,7 @@ def refuse(budget: Budget, now: float, priority: Priority, *, known: int = 0) ->
 
 def account_with(tasks: int) -> Budget:
     """Return a budget of 1,000 slots under which `tasks` tasks exist."""
-    budget = Budget(Limits(), random.Random(7))
+    budget = new_budget(Limits())
     for _ in range(tasks):
         budget.slots.take_above()
     return budget

@@ -64,6 +64,7 @@ from apixo_async import (
     ServiceRecovered,
     Snapshot,
     Statistics,
+    StoreError,
     SubmitRefused,
     SubmitUncertain,
     SubmitUncertainError,
@@ -345,7 +346,13 @@ def describe(error: ApixoError) -> str:
         case BudgetExceededError():
             money = assert_type((error.spent, error.max_cost), tuple[Decimal, Decimal])
             return f"{money[0]} of {money[1]}, the next costs {assert_type(error.price, Decimal)}"
-        case ConfigurationError() | ClientClosedError() | PollerDiedError() | JournalError():
+        case (
+            ConfigurationError()
+            | ClientClosedError()
+            | PollerDiedError()
+            | JournalError()
+            | StoreError()
+        ):
             return str(error)
         case _:
             return f"bought: {assert_type(error.bought, bool | None)}"

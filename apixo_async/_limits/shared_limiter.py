@@ -1,0 +1,189 @@
+"""The limiter of an account that other processes use as well: it takes permits ahead from them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+import random
+import secrets
+from contextlib import suppress
+from typing import Final
+
+from apixo_async._backoff import growing_pause
+from apixo_async._limits.leased import LEASE, Asked, LeasedWindow
+from apixo_async._limits.limiter import Limiter
+from apixo_async._limits.shared import SharedLimits
+from apixo_async._limits.window import SlidingWindow
+from apixo_async._reporting import logger
+from apixo_async._sync import Alarm, bound_after
+from apixo_async._types import Limits
+from apixo_async.errors import ApixoError, StoreError
+from apixo_async.stores._protocol import LimitsStore, SharedValue
+
+#: Seconds for which the store may take to answer in an exchange, before the next one is tried.
+PATIENCE: Final = 2.0
+
+#: Exchanges in a row that another process may be faster than, before this one pauses.
+_CONFLICTS: Final = 5
+
+
+class SharedLimiter(Limiter):
+    """Share the limits of an account with the other processes that use it.
+
+    In any 60 s, and at any time, all of them together stay within the limits. Permits are taken
+    ahead in the background, so that a request waits for none while there are any. A process that
+    cannot reach the store sends nothing once its lease is over.
+
+    Args:
+        store: Where the processes keep what they know together.
+        limits: The limits of the account; where processes differ, the lowest hold.
+        seed: Seeds every jitter, for replays.
+        lease: Seconds after which the others take a silent process for dead.
+    """
+
+    def __init__(
+        self,
+        store: LimitsStore,
+        limits: Limits | None = None,
+        *,
+        seed: int | None = None,
+        lease: float = LEASE,
+    ) -> None:
+        self._rng = random.Random(seed)
+        limits = Limits() if limits is None else limits
+        self._leased = LeasedWindow(limits, self._rng, lambda: secrets.token_hex(8), lease=lease)
+        super().__init__(limits, seed=seed)
+        self._budget.share_tasks(0)  # Until the first exchange says how many.
+        self.fence = self._check_lease
+        self._store = store
+        self._alarm = Alarm()
+        self._runner: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._pauses_until = -math.inf
+        self.exchanges = 0
+
+    # --- as any other limiter ------------------------------------------------------------
+
+    def _window(self, _: Limits) -> SlidingWindow:
+        return self._leased
+
+    def _limits_changed(self) -> None:
+        self._leased.limits = self.limits
+        super()._limits_changed()
+
+    def _check_lease(self) -> None:
+        # What its permits are, the others take for theirs by now.
+        if asyncio.get_running_loop().time() >= self._leased.usable_until:
+            raise ApixoError(
+                "nothing was sent: this process was stopped, or without its store, for longer "
+                f"than {self._leased.lease:.0f} s, and others have taken its part of the limits"
+            )
+
+    def serve(self) -> None:
+        """Hand out what there is room for, and see to more where somebody waits."""
+        super().serve()
+        if self._runner is None:
+            # In an empty context: what its first caller traces is not what all others do.
+            self._runner = asyncio.get_running_loop().create_task(
+                self._run(), name="apixo_async limits", context=contextvars.Context()
+            )
+        self._alarm.need(self._due())
+
+    def _rebound(self) -> None:
+        self._runner = None  # It ended with its event loop.
+        self._pauses_until = -math.inf
+
+    # --- the exchanges -------------------------------------------------------------------
+
+    def _due(self) -> float:
+        waiting = self.permits_waiting + self.slots_waiting
+        return max(self._pauses_until, self._leased.exchange_at(waiting))
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while (due := self._due()) > loop.time():
+                await self._alarm.sleep(due)
+            try:
+                async with bound_after(PATIENCE):
+                    await self._exchange()
+            except Exception as exc:  # A store may be anybody's: what it raises ends nothing here.
+                self._failed(exc, loop.time())
+                continue
+            if self._failures:
+                logger.warning("the store of the limits is back")
+                self._failures = 0
+            self.serve()
+
+    def _failed(self, exc: Exception, now: float) -> None:
+        self._failures += 1
+        longest = self._leased.lease / 4
+        pause = growing_pause(
+            self._failures, self._rng, first=0.1, longest=longest, jitter=(0.8, 1.2)
+        )
+        self._pauses_until = now + pause
+        if self._failures == 1:
+            if isinstance(exc, TimeoutError):
+                said = f"it has not answered for {PATIENCE:.0f} s"
+            else:  # Only the text of an error of ours is known to hold no password.
+                said = str(exc) if isinstance(exc, StoreError) else type(exc).__name__
+            logger.warning(
+                "the store of the limits cannot be used (%s); requests go on for at most %.0f s, "
+                "then wait until it is back",
+                said,
+                self._leased.lease,
+            )
+
+    async def _exchange(self) -> None:
+        loop, conflicts = asyncio.get_running_loop(), 0
+        while True:
+            self.exchanges += 1
+            sent = loop.time()
+            value = await self._store.load()
+            shared = self._read(value)
+            self._leased.exchange(
+                shared,
+                Asked(value.now, sent, loop.time()),
+                waiting=self.permits_waiting,
+                tasks=self.slots_used,
+                wants_tasks=self.slots_waiting,
+                open_tasks=value.open_tasks,
+            )
+            if await self._store.save(shared.dump(), value.version):
+                self._leased.kept()
+                break
+            self._leased.not_kept()
+            conflicts += 1
+            if conflicts % _CONFLICTS == 0:
+                await asyncio.sleep(self._rng.uniform(0.0, 0.05))
+        if self._leased.grant is not None:
+            self._budget.share_tasks(self._leased.grant.tasks)
+
+    def _read(self, value: SharedValue) -> SharedLimits:
+        if value.body is not None:
+            try:
+                return SharedLimits.load(value.body)
+            except ValueError:
+                logger.error("what the store has for the limits cannot be read; it begins anew")
+        elif not value.is_lost:
+            return SharedLimits.fresh(value.now)
+        return SharedLimits.lost(value.now, self.limits.requests_per_minute)
+
+    async def aclose(self) -> None:
+        """Give back what is in reserve and leave, in bounded time; the others go on at once."""
+        if self._runner is None:
+            return
+        runner, self._runner = self._runner, None
+        runner.cancel()
+        await asyncio.wait([runner])
+        loop = asyncio.get_running_loop()
+        with suppress(Exception):  # Without it, the others take its lease for over in time.
+            async with bound_after(PATIENCE):
+                while True:
+                    sent = loop.time()
+                    value = await self._store.load()
+                    shared = self._read(value)
+                    self._leased.leave(shared, Asked(value.now, sent, loop.time()))
+                    if await self._store.save(shared.dump(), value.version):
+                        break

@@ -1,0 +1,1 @@
+"""What processes that use one account keep together, outside of any of them."""
