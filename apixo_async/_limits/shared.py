@@ -93,8 +93,8 @@ class SharedLimits:
     at: _Time
     tokens: float
     first_tick: int = 0
-    stamps: list[_Count] = field(default_factory=list)
-    members: dict[str, Member] = field(default_factory=dict)
+    stamps: list[_Count] = field(default_factory=list[int])
+    members: dict[str, Member] = field(default_factory=dict[str, Member])
     version: Literal[1] = 1
 
     @classmethod

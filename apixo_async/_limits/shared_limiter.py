@@ -50,9 +50,7 @@ class SharedLimiter(Limiter):
         seed: int | None = None,
         lease: float = LEASE,
     ) -> None:
-        self._rng = random.Random(seed)
-        limits = Limits() if limits is None else limits
-        self._leased = LeasedWindow(limits, self._rng, lambda: secrets.token_hex(8), lease=lease)
+        self._rng, self._lease = random.Random(seed), lease
         super().__init__(limits, seed=seed)
         self._budget.share_tasks(0)  # Until the first exchange says how many.
         self.fence = self._check_lease
@@ -65,7 +63,11 @@ class SharedLimiter(Limiter):
 
     # --- as any other limiter ------------------------------------------------------------
 
-    def _window(self, _: Limits) -> SlidingWindow:
+    def _window(self, limits: Limits) -> SlidingWindow:
+        def name() -> str:
+            return secrets.token_hex(8)
+
+        self._leased = LeasedWindow(limits, self._rng, name, lease=self._lease)
         return self._leased
 
     def _limits_changed(self) -> None:
@@ -77,7 +79,7 @@ class SharedLimiter(Limiter):
         if asyncio.get_running_loop().time() >= self._leased.usable_until:
             raise ApixoError(
                 "nothing was sent: this process was stopped, or without its store, for longer "
-                f"than {self._leased.lease:.0f} s, and others have taken its part of the limits"
+                f"than {self._lease:.0f} s, and others have taken its part of the limits"
             )
 
     def serve(self) -> None:
@@ -118,7 +120,7 @@ class SharedLimiter(Limiter):
 
     def _failed(self, exc: Exception, now: float) -> None:
         self._failures += 1
-        longest = self._leased.lease / 4
+        longest = self._lease / 4
         pause = growing_pause(
             self._failures, self._rng, first=0.1, longest=longest, jitter=(0.8, 1.2)
         )
@@ -132,7 +134,7 @@ class SharedLimiter(Limiter):
                 "the store of the limits cannot be used (%s); requests go on for at most %.0f s, "
                 "then wait until it is back",
                 said,
-                self._leased.lease,
+                self._lease,
             )
 
     async def _exchange(self) -> None:
