@@ -399,8 +399,10 @@ async def never_retrieved():
     await client.submit(castle)
     async def ask():
         await client.attach("flux-kontext", "task_unknown").refresh()
-    asyncio.create_task(ask())
-    await asyncio.sleep(0.3)
+    asking = asyncio.create_task(ask())
+    while not asking.done():
+        await asyncio.sleep(0.01)
+    del asking
     gc.collect()
     raise RuntimeError("the script's own")
 
