@@ -65,6 +65,9 @@ TESTED_BY = {
     "_cli.options": "cli/test_app.py",
     "_cli.simulate": "realtime/cli/test_processes.py",
     "_cli.tasks": "realtime/cli/test_tasks_and_balance.py",
+    "stores._batches": "realtime/stores/test_sqlite.py",
+    "stores._sql": "realtime/stores/test_postgres.py",
+    "stores._sql_store": "realtime/stores/test_postgres.py",
     "testing.__main__": "realtime/test_process.py",
     "testing.uvicorn_server": "realtime/test_server.py",
 }
@@ -387,6 +390,7 @@ REACH_INSIDE = (
     "realtime/cli/conftest realtime/cli/report/test_page realtime/cli/run/test_command "
     "realtime/cli/run/test_signals realtime/cli/test_demo realtime/cli/test_failures "
     "realtime/cli/test_processes realtime/test_certificates realtime/test_downloads "
+    "realtime/stores/test_postgres realtime/stores/test_sqlite "
     "realtime/test_fault_server realtime/test_http2 realtime/test_journals realtime/test_pooled "
     "realtime/test_reachable realtime/test_secrets realtime/test_transports "
     "realtime/test_webhook_crowds realtime/test_webhook_forgeries "

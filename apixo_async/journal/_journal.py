@@ -30,11 +30,11 @@ from apixo_async.journal._error_forms import error_text, uncertain_text
 from apixo_async.journal._failures import JournalRefusal, again, journal_error, unanswered
 from apixo_async.journal._forms import files_text, from_micro, result_text, to_micro
 from apixo_async.journal._network_share import warning_of
-from apixo_async.journal._store import Hook, Store
+from apixo_async.journal._store import Hook, JournalStore
 from apixo_async.journal._writer import PATIENCE, Writer
 
 
-def _let_go(store: Store, thread: ThreadPoolExecutor) -> None:
+def _let_go(store: JournalStore, thread: ThreadPoolExecutor) -> None:
     """Close the file that the thread has opened, or is still opening for a caller who has left."""
     thread.submit(store.close)
     thread.shutdown(wait=False)
@@ -71,7 +71,7 @@ class Journal:
             on_broken: Called once on the loop, when the first write fails or the disk has not
                 answered for 30 s.
             clock: Seconds since the Unix epoch.
-            hook: For tests: called in the journal's thread, as `Store` says.
+            hook: For tests: called in the journal's thread, as `JournalStore` says.
 
         Raises:
             JournalError: It cannot be used, or the disk has not answered for 30 s; the file is left
@@ -80,7 +80,7 @@ class Journal:
         name = fspath(path)
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, thread_name_prefix="apixo_async journal")
-        store = Store(name, hook)
+        store = JournalStore(name, hook)
         try:
             async with asyncio.timeout(PATIENCE):
                 warning = await loop.run_in_executor(thread, warning_of, name)

@@ -55,11 +55,11 @@ def _read(line: str) -> Mount | None:
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
-def warning_of(path: str, mounts: Path = _MOUNTS) -> str | None:
-    """Return what to warn of before a journal is opened here, or None where nothing is known.
+def share_of(path: str, mounts: Path = _MOUNTS) -> Mount | None:
+    """Return the network mount on which a file lies or would lie, None where nothing is known.
 
     Args:
-        path: The journal.
+        path: The file.
         mounts: Where Linux lists what is mounted.
     """
     try:
@@ -67,7 +67,12 @@ def warning_of(path: str, mounts: Path = _MOUNTS) -> str | None:
         where = PurePosixPath(Path(path).resolve())
     except (OSError, ValueError, RuntimeError):
         return None
-    found = network_mount(table, where)
+    return network_mount(table, where)
+
+
+def warning_of(path: str, mounts: Path = _MOUNTS) -> str | None:
+    """Return what to warn of before a journal is opened here; the arguments as of `share_of`."""
+    found = share_of(path, mounts)
     if found is None:
         return None
     return (

@@ -58,7 +58,7 @@ class Operation(Protocol):
         ...
 
 
-class Store:
+class JournalStore:
     """The file of a journal. Every method runs in the journal's thread.
 
     Args:

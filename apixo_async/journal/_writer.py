@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from apixo_async.errors import JournalError
 from apixo_async.journal._failures import JournalRefusal, again, journal_error, unanswered
-from apixo_async.journal._store import Operation, Store
+from apixo_async.journal._store import JournalStore, Operation
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class Writer:
 
     def __init__(
         self,
-        store: Store,
+        store: JournalStore,
         thread: ThreadPoolExecutor,
         on_broken: Callable[[JournalError], None] | None = None,
     ) -> None:

@@ -1,19 +1,119 @@
-"""What a store does for the limits of an account; the rules are in `_limits.shared`."""
+"""What a store keeps: an entry for each purchase, and one small value for the limits."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, NamedTuple, Protocol
+
+
+class State(Enum):
+    """What is known of a purchase.
+
+    INTENT: A POST is about to be sent, or was.
+    SUBMITTED: The service has given it a task.
+    UNCERTAIN: A task may have been bought, and nobody can know by itself.
+    SUCCESS: Its task has succeeded.
+    FAILED: Its task has failed.
+    LOST: The service has no such task, or has not ended it in time; it may still be there.
+    """
+
+    INTENT = "intent"
+    SUBMITTED = "submitted"
+    UNCERTAIN = "uncertain"
+    SUCCESS = "success"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+#: The states in which an entry may have a task at the service.
+OPEN = frozenset({State.INTENT, State.SUBMITTED, State.UNCERTAIN})
+
+EndState = Literal[State.SUCCESS, State.FAILED, State.LOST]
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What is bought under a key.
+
+    Attributes:
+        key: Unique in its namespace.
+        digest: Of all that decides what is bought.
+        model: The model's name.
+        provider: The route, or None.
+        kind: What the task's duration depends on.
+        payload: The input, as JSON.
+        price: USD, as text, or None where it is not known.
+    """
+
+    key: str
+    digest: str
+    model: str
+    provider: str | None
+    kind: str
+    payload: str
+    price: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEntry:
+    """A purchase as it is kept. Times are seconds of the store's clock.
+
+    Attributes:
+        row: Its place in the order of the first intents.
+        account: Whose slots it takes.
+        purchase: What is bought.
+        state: What is known of it.
+        owner: The process that polls it, or None.
+        attempt: The POST that it stands for: 32 hex digits, of no other POST.
+        purchases: How many POSTs may have bought something, the present one included.
+        intent_at: When the present POST was intended.
+        slot_until: When its slot is free again if nothing else is heard.
+        submitted_at: When its task was first known, or None.
+        ended_at: When its end was noted, or None.
+        task_id: The service's id of its task, or None.
+        also: Tasks of the same key that were bought too, by the word of an operator.
+        outcome: The result or the error, as JSON, or None.
+    """
+
+    row: int
+    account: str
+    purchase: Purchase
+    state: State
+    owner: str | None
+    attempt: str
+    purchases: int
+    intent_at: float
+    slot_until: float
+    submitted_at: float | None
+    ended_at: float | None
+    task_id: str | None
+    also: tuple[str, ...]
+    outcome: str | None
+
+
+class Intended(NamedTuple):
+    """What came of an intent.
+
+    Attributes:
+        done: Whether the POST may be sent: the intent is durable, and has a slot.
+        entry: The entry as it is now; None where the key has none, for want of a slot.
+    """
+
+    done: bool
+    entry: StoreEntry | None
 
 
 class SharedValue(NamedTuple):
-    """A value as it was read.
+    """The value of the limits, as it was read.
 
     Attributes:
         body: The value; None where there is none.
         version: What `save` wants.
         now: The time of the store, in seconds, between the call and its return.
         is_lost: Whether there was one within the last minutes that is not there any more.
-        open_tasks: How many tasks of the account exist, or may exist, by what the store knows.
+        open_tasks: How many tasks of the account exist, or may exist.
     """
 
     body: bytes | None
@@ -24,11 +124,7 @@ class SharedValue(NamedTuple):
 
 
 class LimitsStore(Protocol):
-    """One small value that processes change in turns. It may be lost at any time.
-
-    Every method is awaited on the event loop of its caller, and takes no time from it: the clock is
-    the store's own. `StoreError` means that it was not done, as far as the store knows.
-    """
+    """One small value that processes change in turns. It may be lost at any time."""
 
     async def load(self) -> SharedValue:
         """Read the value."""
@@ -36,4 +132,129 @@ class LimitsStore(Protocol):
 
     async def save(self, body: bytes, version: int) -> bool:
         """Keep a value if none was kept since that version was read; return True if it was."""
+        ...
+
+
+class Store(LimitsStore, Protocol):
+    """The entries and the limits of one account, opened by one process.
+
+    What a method has written is durable when it returns.
+
+    Every method is awaited on the event loop of its caller, and takes no time from it: the clock is
+    the store's own. `StoreError` means that it was not done, as far as the store knows; an intent
+    of which that is said may be there all the same, and is taken back by its attempt.
+    """
+
+    async def aclose(self) -> None:
+        """End what is under way, within a bound."""
+        ...
+
+    async def intend(
+        self,
+        purchase: Purchase,
+        attempt: str,
+        owner: str,
+        *,
+        slots: int,
+        hold: float,
+        instead_of: str | None = None,
+    ) -> Intended:
+        """Make durable that a POST is about to be sent, if it has a slot and nobody was first.
+
+        Args:
+            purchase: What is bought.
+            attempt: The POST.
+            owner: The process that sends it.
+            slots: Tasks that the account may have at once.
+            hold: Seconds for which it has its slot if nothing else is heard.
+            instead_of: By the word of somebody: the attempt in whose place it is bought anew. None
+                where the key has no entry.
+        """
+        ...
+
+    async def refused(self, attempt: str) -> None:
+        """Note that nothing was bought: the entry is as it was before that intent, or gone."""
+        ...
+
+    async def bought(
+        self, purchase: Purchase, attempt: str, owner: str, task_id: str, *, hold: float
+    ) -> StoreEntry:
+        """Note the task of a POST, whatever the store has lost or heard since.
+
+        Returns:
+            The entry. It is another attempt's where somebody had that bought meanwhile; this task
+            is then in `also`.
+        """
+        ...
+
+    async def uncertain(self, attempt: str, *, hold: float) -> None:
+        """Note that nobody knows whether a POST bought something."""
+        ...
+
+    async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
+        """Note the end of the task of an entry; its slot is free."""
+        ...
+
+    async def resolve(
+        self, key: str, attempt: str, *, task_id: str | None, owner: str | None, hold: float
+    ) -> bool:
+        """Note what somebody says of an uncertain entry; return False if it is not that any more.
+
+        Args:
+            key: The entry.
+            attempt: The POST of which it is said.
+            task_id: The task that was bought; None for nothing, and the entry is gone.
+            owner: Who polls it from now on.
+            hold: Seconds for which it has a slot.
+        """
+        ...
+
+    async def find(self, key: str) -> StoreEntry | None:
+        """Return the entry of a key."""
+        ...
+
+    async def named(self, task_id: str) -> StoreEntry | None:
+        """Return the entry of a task."""
+        ...
+
+    async def take_over(
+        self, owner: str, living: Collection[str], *, most: int
+    ) -> Sequence[StoreEntry]:
+        """Own submitted entries whose owner does not live; intents of such owners get uncertain.
+
+        Args:
+            owner: Who takes them.
+            living: The processes that live, `owner` among them.
+            most: How many to take.
+
+        Returns:
+            Those that were taken.
+        """
+        ...
+
+    async def leave(self, owner: str) -> None:
+        """Own nothing any more, so that others take it over at once."""
+        ...
+
+    def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:
+        """Iterate over the entries of the namespace, or those in one state, oldest first."""
+        ...
+
+    async def sweep(self, keep: float) -> int:
+        """Remove some entries that ended `keep` seconds ago or earlier; return how many."""
+        ...
+
+
+class Backend(Protocol):
+    """Where entries are kept; `AsyncClient(store=…)` is given one, and opens it."""
+
+    async def open(self, account: str) -> Store:
+        """Make what is missing, and check version and rights.
+
+        Args:
+            account: Whose limits and slots these are; never a key of the service.
+
+        Raises:
+            StoreError: It cannot be used, and what to do.
+        """
         ...

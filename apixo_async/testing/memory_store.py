@@ -3,28 +3,272 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
-from apixo_async.stores._protocol import SharedValue
+from apixo_async.stores._protocol import (
+    OPEN,
+    EndState,
+    Intended,
+    Purchase,
+    SharedValue,
+    State,
+    StoreEntry,
+)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An entry, and what it was before an intent that may be refused."""
+
+    entry: StoreEntry
+    prior: StoreEntry | None = None
+    held_until: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Tables:
+    entries: dict[str, _Kept] = field(default_factory=dict[str, _Kept])
+    rows: int = 0
+    limits: dict[str, tuple[bytes, int]] = field(default_factory=dict[str, tuple[bytes, int]])
 
 
 class MemoryStore:
-    """Let clients of one event loop share an account as processes do.
+    """Let clients of one event loop share an account as processes do; give each the same one.
 
-    Give the same one to each of them. It forgets everything with the process.
+    It forgets everything with the process. Its clock is that of the event loop, so that in virtual
+    time nothing waits.
     """
 
     def __init__(self) -> None:
-        self._body: bytes | None = None
-        self._version = 0
+        self._tables = _Tables()
+
+    async def open(self, account: str) -> OpenMemoryStore:
+        """See `Backend.open`."""
+        return OpenMemoryStore(self._tables, account)
+
+
+class OpenMemoryStore:
+    """See `Store`."""
+
+    def __init__(self, tables: _Tables, account: str) -> None:
+        self._tables = tables
+        self._account = account
+
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _open_tasks(self) -> int:
+        return sum(
+            (kept.entry.slot_until > self._now) + (kept.held_until > self._now)
+            for kept in self._tables.entries.values()
+            if kept.entry.account == self._account and kept.entry.state in OPEN
+        )
+
+    def _of_attempt(self, attempt: str, *states: State) -> _Kept | None:
+        for kept in self._tables.entries.values():
+            if kept.entry.attempt == attempt and kept.entry.state in states:
+                return kept
+        return None
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`."""
 
     async def load(self) -> SharedValue:
-        """Read the value."""
-        now = asyncio.get_running_loop().time()
-        return SharedValue(self._body, self._version, now)
+        """See `LimitsStore.load`."""
+        body, version = self._tables.limits.get(self._account, (None, 0))
+        return SharedValue(body, version, self._now, open_tasks=self._open_tasks())
 
     async def save(self, body: bytes, version: int) -> bool:
-        """Keep a value if none was kept since that version was read; return True if it was."""
-        if version != self._version:
+        """See `LimitsStore.save`."""
+        _, now = self._tables.limits.get(self._account, (None, 0))
+        if version != now:
             return False
-        self._body, self._version = body, version + 1
+        self._tables.limits[self._account] = (body, version + 1)
         return True
+
+    async def intend(
+        self,
+        purchase: Purchase,
+        attempt: str,
+        owner: str,
+        *,
+        slots: int,
+        hold: float,
+        instead_of: str | None = None,
+    ) -> Intended:
+        """See `Store.intend`."""
+        now, kept = self._now, self._tables.entries.get(purchase.key)
+        was = None if kept is None else kept.entry
+        if was is not None and (
+            was.attempt != instead_of or was.state not in {State.UNCERTAIN, State.LOST}
+        ):
+            return Intended(False, was)
+        if was is None and instead_of is not None:
+            return Intended(False, None)
+        if self._open_tasks() >= slots:
+            return Intended(False, was)
+        if was is None or kept is None:
+            self._tables.rows += 1
+            entry = StoreEntry(
+                row=self._tables.rows,
+                account=self._account,
+                purchase=purchase,
+                state=State.INTENT,
+                owner=owner,
+                attempt=attempt,
+                purchases=1,
+                intent_at=now,
+                slot_until=now + hold,
+                submitted_at=None,
+                ended_at=None,
+                task_id=None,
+                also=(),
+                outcome=None,
+            )
+            self._tables.entries[purchase.key] = _Kept(entry)
+            return Intended(True, entry)
+        kept.prior = was
+        kept.held_until = was.slot_until if was.state is State.UNCERTAIN else 0.0
+        kept.entry = replace(
+            was,
+            account=self._account,
+            state=State.INTENT,
+            owner=owner,
+            attempt=attempt,
+            purchases=was.purchases + 1,
+            intent_at=now,
+            slot_until=now + hold,
+        )
+        return Intended(True, kept.entry)
+
+    async def refused(self, attempt: str) -> None:
+        """See `Store.refused`."""
+        kept = self._of_attempt(attempt, State.INTENT)
+        if kept is None:
+            return
+        if kept.prior is None:
+            del self._tables.entries[kept.entry.purchase.key]
+        else:
+            kept.entry = replace(kept.prior, also=kept.entry.also)
+            kept.prior, kept.held_until = None, 0.0
+
+    async def bought(
+        self, purchase: Purchase, attempt: str, owner: str, task_id: str, *, hold: float
+    ) -> StoreEntry:
+        """See `Store.bought`."""
+        now = self._now
+        if purchase.key not in self._tables.entries:
+            await self.intend(purchase, attempt, owner, slots=10**9, hold=hold)
+        kept = self._tables.entries[purchase.key]
+        entry = kept.entry
+        if entry.attempt == attempt and entry.state in {State.INTENT, State.UNCERTAIN}:
+            also = entry.also if entry.task_id is None else (*entry.also, entry.task_id)
+            kept.entry = replace(
+                entry,
+                state=State.SUBMITTED,
+                owner=owner,
+                also=also,
+                task_id=task_id,
+                submitted_at=now,
+                slot_until=now + hold,
+            )
+            kept.prior = None
+        elif task_id != entry.task_id and task_id not in entry.also:
+            kept.entry = replace(entry, also=(*entry.also, task_id))
+        return kept.entry
+
+    async def uncertain(self, attempt: str, *, hold: float) -> None:
+        """See `Store.uncertain`."""
+        kept = self._of_attempt(attempt, State.INTENT)
+        if kept is not None:
+            until = self._now + hold
+            kept.entry = replace(kept.entry, state=State.UNCERTAIN, owner=None, slot_until=until)
+
+    async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
+        """See `Store.over`."""
+        kept = self._of_attempt(attempt, State.SUBMITTED, State.LOST)
+        if kept is not None:
+            kept.held_until = 0.0
+            kept.entry = replace(
+                kept.entry,
+                state=state,
+                outcome=outcome,
+                owner=None,
+                ended_at=self._now,
+                slot_until=0.0,
+            )
+
+    async def resolve(
+        self, key: str, attempt: str, *, task_id: str | None, owner: str | None, hold: float
+    ) -> bool:
+        """See `Store.resolve`."""
+        kept = self._tables.entries.get(key)
+        if kept is None or kept is not self._of_attempt(attempt, State.UNCERTAIN):
+            return False
+        if task_id is None:
+            del self._tables.entries[key]
+            return True
+        now = self._now
+        kept.entry = replace(
+            kept.entry,
+            state=State.SUBMITTED,
+            owner=owner,
+            task_id=task_id,
+            submitted_at=now,
+            slot_until=now + hold,
+        )
+        return True
+
+    async def find(self, key: str) -> StoreEntry | None:
+        """See `Store.find`."""
+        kept = self._tables.entries.get(key)
+        return None if kept is None else kept.entry
+
+    async def named(self, task_id: str) -> StoreEntry | None:
+        """See `Store.named`."""
+        for kept in self._tables.entries.values():
+            if kept.entry.task_id == task_id:
+                return kept.entry
+        return None
+
+    async def take_over(
+        self, owner: str, living: Collection[str], *, most: int
+    ) -> Sequence[StoreEntry]:
+        """See `Store.take_over`."""
+        taken: list[StoreEntry] = []
+        for kept in self._tables.entries.values():
+            entry = kept.entry
+            if entry.account != self._account or entry.owner in {*living, owner}:
+                continue
+            if entry.state is State.INTENT:
+                kept.entry = replace(entry, state=State.UNCERTAIN, owner=None)
+            elif entry.state is State.SUBMITTED and len(taken) < most:
+                kept.entry = replace(entry, owner=owner)
+                taken.append(kept.entry)
+        return taken
+
+    async def leave(self, owner: str) -> None:
+        """See `Store.leave`."""
+        for kept in self._tables.entries.values():
+            if kept.entry.owner == owner and kept.entry.state is State.SUBMITTED:
+                kept.entry = replace(kept.entry, owner=None)
+
+    async def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:
+        """See `Store.entries`."""
+        for kept in tuple(self._tables.entries.values()):
+            if state is None or kept.entry.state is state:
+                yield kept.entry
+
+    async def sweep(self, keep: float) -> int:
+        """See `Store.sweep`."""
+        until = self._now - keep
+        old = [
+            key
+            for key, kept in self._tables.entries.items()
+            if kept.entry.ended_at is not None and kept.entry.ended_at <= until
+        ]
+        for key in old[:500]:
+            del self._tables.entries[key]
+        return len(old[:500])

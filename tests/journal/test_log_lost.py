@@ -14,12 +14,12 @@ import pytest
 from apixo_async import JournalError
 from apixo_async.journal._moves import enter
 from apixo_async.journal._schema import VERSION
-from apixo_async.journal._store import Store
+from apixo_async.journal._store import JournalStore
 from apixo_async.journal._writer import Write
 
 from ..support.journals import Failing, change, copied, full, known, shown
 
-Make = Callable[..., Store]
+Make = Callable[..., JournalStore]
 
 #: What turns a journal into one of version 1.
 TO_1 = (
@@ -32,10 +32,10 @@ TO_1 = (
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Make]:
-    made: list[Store] = []
+    made: list[JournalStore] = []
 
-    def make(path: Path = tmp_path / "run.db", hook: Failing | None = None) -> Store:
-        made.append(Store(str(path), hook))
+    def make(path: Path = tmp_path / "run.db", hook: Failing | None = None) -> JournalStore:
+        made.append(JournalStore(str(path), hook))
         return made[-1]
 
     yield make
@@ -43,11 +43,11 @@ def store(tmp_path: Path) -> Iterator[Make]:
         one.close()
 
 
-def note(store: Store, key: str) -> None:
+def note(store: JournalStore, key: str) -> None:
     store.write([Write("enter", lambda file: enter(file, key, known()))])
 
 
-def killed(store: Store, *keys: str) -> Path:
+def killed(store: JournalStore, *keys: str) -> Path:
     """Return a file with its log, as a run leaves them that is killed; "a" was noted, or these."""
     store.open(1_800_000_000.0, "test")
     for key in keys or ("a",):
@@ -142,7 +142,7 @@ def test_a_crash_as_the_log_is_begun_anew(store: Make, tmp_path: Path) -> None:
     older: list[bytes] = []
     path = tmp_path / "run.db"
     note_next(store(), "a")
-    one = Store(str(path), lambda _: older.append(log_of(path).read_bytes()))
+    one = JournalStore(str(path), lambda _: older.append(log_of(path).read_bytes()))
     one.open(1.0, "test")
     copy = copied(path)
     one.close()
@@ -263,7 +263,7 @@ def test_a_file_that_was_moved_and_is_put_back(store: Make, tmp_path: Path) -> N
     assert shown(path) == [("a", "new"), ("b", "new")]
 
 
-def note_next(store: Store, key: str) -> None:
+def note_next(store: JournalStore, key: str) -> None:
     """Have the next run note an item."""
     store.open(2.0, "test")
     note(store, key)
@@ -287,7 +287,7 @@ def test_the_log_is_settled_from_time_to_time(
     assert len(shown(path)) == 180
 
 
-def is_refused(store: Store) -> bool:
+def is_refused(store: JournalStore) -> bool:
     """Open and close a file; return True if it is refused for want of its log."""
     try:
         store.open(2.0, "test")

@@ -15,16 +15,16 @@ from apixo_async import JournalError
 from apixo_async.journal import _snapshot as module
 from apixo_async.journal._moves import enter
 from apixo_async.journal._snapshot import JournalSnapshot
-from apixo_async.journal._store import Store
+from apixo_async.journal._store import JournalStore
 from apixo_async.journal._writer import Write
 
 from ..support.journals import change, copied, known, moved
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[JournalStore]:
     """Have a journal that a run has open, with a hundred items, the first of them an intent."""
-    store = Store(str(tmp_path / "run.db"))
+    store = JournalStore(str(tmp_path / "run.db"))
     store.open(1.0, "test")
     for number in range(100):
         store.write([Write("enter", lambda file, n=number: enter(file, None, known(n)))])  # type: ignore[misc]  # mypy sees no type of the default
@@ -51,7 +51,7 @@ def states(path: Path | str) -> list[str]:
         snapshot.close()
 
 
-def test_while_a_run_has_it_open(store: Store, tmp_path: Path, temporary: Path) -> None:
+def test_while_a_run_has_it_open(store: JournalStore, tmp_path: Path, temporary: Path) -> None:
     """All that was committed is read, most of it from the log; the files stay as they are."""
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert states(store.path) == ["intent", *["new"] * 99]
@@ -59,7 +59,7 @@ def test_while_a_run_has_it_open(store: Store, tmp_path: Path, temporary: Path) 
     assert [*temporary.iterdir()] == []
 
 
-def test_a_copy_is_the_readers_alone(store: Store, temporary: Path) -> None:
+def test_a_copy_is_the_readers_alone(store: JournalStore, temporary: Path) -> None:
     """What a journal holds can be read by its owner only, and so can the copy."""
     snapshot = JournalSnapshot(store.path)
     snapshot.open()
@@ -70,14 +70,16 @@ def test_a_copy_is_the_readers_alone(store: Store, temporary: Path) -> None:
     snapshot.close()
 
 
-def test_after_a_kill(store: Store, tmp_path: Path) -> None:
+def test_after_a_kill(store: JournalStore, tmp_path: Path) -> None:
     """What was under way when the process died is uncertain, as the next run will find it."""
     assert states(copied(tmp_path / "run.db")) == ["uncertain", *["new"] * 99]
     store.close()
     assert states(tmp_path / "run.db") == ["uncertain", *["new"] * 99]
 
 
-def test_a_checkpoint_between_the_copies(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_between_the_copies(
+    store: JournalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the log begins anew under the copy, both are copied again."""
     copies: list[str] = []
     copy = module._copy
@@ -95,7 +97,7 @@ def test_a_checkpoint_between_the_copies(store: Store, monkeypatch: pytest.Monke
     assert copies == ["run.db", "run.db-wal"] * 2
 
 
-def test_writes_between_the_copies(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_between_the_copies(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written under the copy, and copied into the file, tears nothing."""
     copy = module._copy
 
@@ -112,7 +114,7 @@ def test_writes_between_the_copies(store: Store, monkeypatch: pytest.MonkeyPatch
     assert len(states(store.path)) == 150
 
 
-def test_it_changes_all_the_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_changes_all_the_time(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that cannot be copied whole is refused in bounded time."""
     monkeypatch.setattr(module, "_PATIENCE", 0.05)
     monkeypatch.setattr(module, "_generation", lambda *_: object())
@@ -166,7 +168,7 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert states(tmp_path / "run.db") == []
 
 
-def test_version_1(store: Store, tmp_path: Path) -> None:
+def test_version_1(store: JournalStore, tmp_path: Path) -> None:
     """A journal of version 1 is read, and stays one."""
     store.close()
     change(
@@ -208,7 +210,7 @@ def test_a_damaged_log(tmp_path: Path) -> None:
         states(copy)
 
 
-def test_a_damaged_file(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_file(store: JournalStore, tmp_path: Path) -> None:
     """A file with a damaged page is refused with what to do."""
     store.close()
     content = bytearray((tmp_path / "run.db").read_bytes())
@@ -218,7 +220,7 @@ def test_a_damaged_file(store: Store, tmp_path: Path) -> None:
         states(tmp_path / "run.db")
 
 
-def test_no_room_for_the_copy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_for_the_copy(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the copy cannot be written, the sentence says where, and that nothing is lost."""
 
     def full(**_: object) -> str:
@@ -229,7 +231,7 @@ def test_no_room_for_the_copy(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         states(store.path)
 
 
-def test_a_file_of_another_user(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that may not be read is refused with whom it belongs to."""
     really_open = os.open
 
@@ -243,7 +245,7 @@ def test_a_file_of_another_user(store: Store, monkeypatch: pytest.MonkeyPatch) -
         states(store.path)
 
 
-def test_a_closed_snapshot(store: Store) -> None:
+def test_a_closed_snapshot(store: JournalStore) -> None:
     """What is asked of a closed reader is refused."""
     snapshot = JournalSnapshot(store.path)
     with pytest.raises(JournalError, match="the reader was closed"):

@@ -14,20 +14,20 @@ from apixo_async._text import printable
 from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._moves import enter
 from apixo_async.journal._schema import VERSION
-from apixo_async.journal._store import Store
+from apixo_async.journal._store import JournalStore
 from apixo_async.journal._writer import Write
 
 from ..support.journals import Failing, change, full, known, moved, shown
 
-Make = Callable[..., Store]
+Make = Callable[..., JournalStore]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Make]:
-    made: list[Store] = []
+    made: list[JournalStore] = []
 
-    def make(name: str | Path = "run.db", hook: Failing | None = None) -> Store:
-        made.append(Store(str(tmp_path / name), hook))
+    def make(name: str | Path = "run.db", hook: Failing | None = None) -> JournalStore:
+        made.append(JournalStore(str(tmp_path / name), hook))
         return made[-1]
 
     yield make
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[Make]:
         one.close()
 
 
-def filled(store: Store, *keys: str) -> Store:
+def filled(store: JournalStore, *keys: str) -> JournalStore:
     store.open(1.0, "test")
     store.write([Write("enter", lambda file, key=key: enter(file, key, known())) for key in keys])  # type: ignore[misc]  # mypy sees no type of the default
     return store
@@ -160,7 +160,7 @@ def test_a_file_that_goes_away(store: Make, tmp_path: Path, how: str) -> None:
 # --- what cannot be opened -------------------------------------------------------------------
 
 
-def refused(store: Store, said: str) -> None:
+def refused(store: JournalStore, said: str) -> None:
     path = Path(store.path)
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(JournalError, match=said) as caught:
@@ -352,11 +352,11 @@ def test_a_read_only_file(outdoors: Path, closed: bool) -> None:
     path = outdoors / "run.db"
     left_by_a_run(path, closed=closed)
     path.chmod(0o444)
-    one = Store(str(path))
+    one = JournalStore(str(path))
     with pytest.raises(JournalError, match=r"read-only.*allow writing"):
         one.open(1.0, "test")
     path.chmod(0o644)
-    filled(Store(str(path)), "b").close()
+    filled(JournalStore(str(path)), "b").close()
     assert shown(path) == [("a", "new"), ("b", "new")]
 
 
@@ -366,7 +366,7 @@ def test_a_read_only_directory(outdoors: Path, there: bool) -> None:
     if there:
         left_by_a_run(outdoors / "run.db", closed=True)
     outdoors.chmod(0o555)
-    one = Store(str(outdoors / "run.db"))
+    one = JournalStore(str(outdoors / "run.db"))
     with pytest.raises(JournalError, match=r"cannot be opened|read-only") as caught:
         one.open(1.0, "test")
     assert "that you may write there" in str(caught.value) or "allow writing" in str(caught.value)
@@ -377,13 +377,13 @@ def test_a_directory_that_cannot_be_entered(outdoors: Path) -> None:
     closed = outdoors / "closed"
     closed.mkdir(mode=0)
     with pytest.raises(JournalError, match=r"cannot be opened|there is no directory"):
-        Store(str(closed / "run.db")).open(1.0, "test")
+        JournalStore(str(closed / "run.db")).open(1.0, "test")
     closed.chmod(0o755)
 
 
 def left_by_a_run(path: Path, *, closed: bool) -> None:
     """Leave a journal with one item; of a killed run, with its log."""
-    one = filled(Store(str(path)), "a")
+    one = filled(JournalStore(str(path)), "a")
     if not closed:
         bodies = {name: Path(name).read_bytes() for name in (str(path), f"{path}-wal")}
         one.close()

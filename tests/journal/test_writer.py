@@ -12,7 +12,7 @@ import pytest
 
 from apixo_async import JournalError
 from apixo_async.journal._failures import JournalRefusal
-from apixo_async.journal._store import Hook, Store
+from apixo_async.journal._store import Hook, JournalStore
 from apixo_async.journal._writer import MOST, Writer
 
 from ..support.journals import Failing, full
@@ -27,7 +27,7 @@ async def writer_of(tmp_path: Path) -> AsyncIterator[Make]:
     def make(
         hook: Hook | None = None, on_broken: Callable[[JournalError], None] | None = None
     ) -> Writer:
-        store, thread = Store(str(tmp_path / "run.db"), hook), ThreadPoolExecutor(1)
+        store, thread = JournalStore(str(tmp_path / "run.db"), hook), ThreadPoolExecutor(1)
         thread.submit(store.open, 1.0, "test").result()
         made.append(Writer(store, thread, on_broken))
         return made[-1]

@@ -18,7 +18,7 @@ from apixo_async._limits.shared import SharedLimits
 from apixo_async._limits.shared_limiter import PATIENCE, SharedLimiter
 from apixo_async.errors import StoreError
 from apixo_async.stores._protocol import SharedValue
-from apixo_async.testing.memory_store import MemoryStore
+from apixo_async.testing.memory_store import MemoryStore, OpenMemoryStore
 
 LIMITS = Limits(concurrent_tasks=20, requests_per_minute=600)
 
@@ -27,13 +27,19 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def known(store: MemoryStore) -> SharedLimits:
+class Store(OpenMemoryStore):
+    """A store of one account in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore()._tables, "account")
+
+
+def known(store: Store) -> SharedLimits:
     """Return what the processes know together."""
-    assert store._body is not None
-    return SharedLimits.load(store._body)
+    return SharedLimits.load(store._tables.limits["account"][0])
 
 
-class Troubled(MemoryStore):
+class Troubled(Store):
     """A store that fails while it is told to, or is silent."""
 
     def __init__(self) -> None:
@@ -100,9 +106,9 @@ class Service:
 
 @asynccontextmanager
 async def sharing(
-    count: int, store: MemoryStore | None = None, limits: Limits = LIMITS
+    count: int, store: Store | None = None, limits: Limits = LIMITS
 ) -> AsyncIterator[list[SharedLimiter]]:
-    shared = store or MemoryStore()
+    shared = store or Store()
     limiters = [SharedLimiter(shared, limits, seed=seed) for seed in range(count)]
     try:
         yield limiters
@@ -159,7 +165,7 @@ async def test_an_idle_process_asks_seldom() -> None:
 
 async def test_one_that_leaves_gives_back_what_it_has() -> None:
     """The others go on at once."""
-    store = MemoryStore()
+    store = Store()
     async with sharing(2, store, Limits(requests_per_minute=60)) as [first, second]:
         held = [await first.permit(Priority.ASKED) for _ in range(6)]
         for permit in held[:3]:
@@ -175,7 +181,7 @@ async def test_one_that_leaves_gives_back_what_it_has() -> None:
 
 async def test_a_dead_one_is_missed_after_its_lease() -> None:
     """What it held counts as sent; the other has all that is left."""
-    store = MemoryStore()
+    store = Store()
     async with sharing(2, store) as [first, second]:
         for _ in range(30):
             await first.permit(Priority.ASKED)
@@ -240,7 +246,7 @@ async def test_a_silent_store_is_asked_again(caplog: pytest.LogCaptureFixture) -
 
 async def test_a_value_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
     """It is as good as lost: requests wait until what may have been sent has left the window."""
-    store = MemoryStore()
+    store = Store()
     await store.save(b'{"version": 2}', 0)
     async with sharing(1, store) as [limiter]:
         start = now()
@@ -275,7 +281,7 @@ async def test_slots_are_shared() -> None:
 
 async def test_limits_may_be_changed() -> None:
     """The lowest of all holds, from the next exchange on."""
-    store = MemoryStore()
+    store = Store()
     async with sharing(2, store) as [first, second]:
         await first.permit(Priority.ASKED)
         await second.permit(Priority.ASKED)
@@ -287,7 +293,7 @@ async def test_limits_may_be_changed() -> None:
 
 def test_another_event_loop() -> None:
     """A limiter may be used again once its loop is closed."""
-    store = MemoryStore()
+    store = Store()
     limiter = SharedLimiter(store, LIMITS)
 
     async def use() -> None:

@@ -1,0 +1,155 @@
+"""Entries in a file of SQLite, for any number of processes on one host."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from apixo_async.errors import StoreError
+from apixo_async.journal._network_share import share_of
+from apixo_async.stores._batches import Connection
+from apixo_async.stores._sql import SQLITE, Act, Done
+from apixo_async.stores._sql_store import SqlStore, opened
+
+#: Seconds for which another process may have the file.
+_LOCKED: Final = 5.0
+
+
+class SqliteStore:
+    """Keep entries and limits in a file, which processes of one host share.
+
+    The file has prompts and result URLs, but no API key. It needs a local disk: on a network share
+    two processes may both have it. Beside it lies a file `…-lock`; copy the store while no process
+    uses it, or with SQLite's `VACUUM INTO`.
+
+    Args:
+        path: The file; made where there is none.
+        namespace: Where keys are unique.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, namespace: str = "default") -> None:
+        self.path = Path(path)
+        self.namespace = namespace
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({str(self.path)!r}, namespace={self.namespace!r})"
+
+    async def open(self, account: str) -> SqlStore:
+        """See `Backend.open`."""
+        return await opened(SqliteDatabase(self.path), SQLITE, account, self.namespace)
+
+
+class SqliteDatabase:
+    """See `Database`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def connect(self) -> Connection:
+        """See `Database.connect`."""
+        if sqlite3.sqlite_version_info < (3, 24):
+            raise StoreError(
+                f"this Python has SQLite {sqlite3.sqlite_version}: a store needs 3.24 or newer"
+            )
+        if share := share_of(str(self._path)):
+            raise StoreError(
+                f"store {self._path}: {share.point} is a network file system ({share.kind}), on "
+                "which two processes may both have the file: take a local disk, or PostgresStore"
+            )
+        return SqliteConnection(self._path)
+
+    def is_lost(self, exc: BaseException) -> bool:
+        """See `Database.is_lost`."""
+        return isinstance(exc, sqlite3.Error) and "locked" not in str(exc)
+
+    def error(self, exc: BaseException) -> StoreError:
+        """See `Database.error`."""
+        if isinstance(exc, StoreError):
+            return exc
+        said = str(exc)
+        advice = {
+            "locked": "another process has held it for too long: see what that one does",
+            "readonly": "this user may not write it: change its rights",
+            "unable to open": "make its folder, or choose another place",
+            "full": "the disk is full: make room",
+            "not a database": "it is something else: choose another place",
+            "malformed": "it is damaged: keep it, and recover it with `sqlite3 FILE .recover`",
+            "no such table": "it was emptied while it was used: close every client first",
+        }
+        does = next((text for sign, text in advice.items() if sign in said), "see its disk")
+        return StoreError(f"store {self._path}: {said}; {does}")
+
+
+class SqliteConnection:
+    """See `Connection`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = sqlite3.connect(path, timeout=_LOCKED, isolation_level=None)
+        try:
+            # With PERSIST the commit is one sync less than with DELETE, and durable as that is not:
+            # SQLite does not sync the removal of a journal. WAL has a defect with several writers
+            # in versions that are still common (fixed in 3.51.3).
+            self._file.execute("PRAGMA journal_mode = PERSIST")
+            self._file.execute("PRAGMA synchronous = FULL")
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+            self._lock = os.open(f"{path}-lock", flags, 0o600)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def run(self, acts: Sequence[Act[Any]]) -> list[list[Done]]:
+        """See `Connection.run`."""
+        if not any(act.writes for act in acts):
+            return [self._done(act) for act in acts]
+        with self._alone():
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                done = [self._done(act) for act in acts]
+                self._file.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._file.execute("ROLLBACK")
+                raise
+            return done
+
+    def _done(self, act: Act[Any]) -> list[Done]:
+        done: list[Done] = []
+        for statement in act.statements:
+            cursor = self._file.execute(statement, act.values)
+            done.append(Done(cursor.fetchall(), cursor.rowcount))
+        return done
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Hold the lock beside the file: by SQLite's own waiting, some processes would starve."""
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        until = time.monotonic() + _LOCKED
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise sqlite3.OperationalError("database is locked") from None
+                time.sleep(0.001)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """See `Connection.close`."""
+        with suppress(sqlite3.Error):
+            self._file.close()
+        with suppress(OSError):
+            os.close(self._lock)

@@ -1,0 +1,483 @@
+"""What every store must do, as checks that any backend can be put through.
+
+For a backend of your own::
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    async def test_my_store(check, my_backend):
+        await check(my_backend)
+
+Each check wants an empty backend, opens it as several processes would, and raises an
+`AssertionError` that says what it did wrong. They take seconds of the store's own clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, TypeAlias
+
+from apixo_async.stores._protocol import Backend, Purchase, State, Store, StoreEntry
+
+StoreCheck: TypeAlias = Callable[[Backend], Awaitable[None]]
+
+#: Seconds for which an entry has its slot where a check does not wait for its end.
+LONG: Final = 600.0
+
+#: Seconds that are short, and for a slow database long enough to be noted in.
+SHORT: Final = 1.0
+
+
+def _expect(state: object, must: str) -> None:
+    if not state:
+        raise AssertionError(f"a store must {must}")
+
+
+def purchase(key: str, **changes: str | None) -> Purchase:
+    """Return what is bought under a key."""
+    values: dict[str, str | None] = {
+        "digest": f"digest of {key}",
+        "model": "gpt-image-2",
+        "provider": None,
+        "kind": "gpt-image-2",
+        "payload": json.dumps({"prompt": f"a castle for {key}"}),
+        "price": "0.04",
+    }
+    return Purchase(key=key, **(values | changes))  # type: ignore[arg-type]  # mypy sees no names
+
+
+def attempt() -> str:
+    """Return an id that no other POST has."""
+    return secrets.token_hex(16)
+
+
+async def _intend(
+    store: Store, key: str, *, slots: int = 1000, hold: float = LONG, owner: str = "a"
+) -> str | None:
+    own = attempt()
+    intended = await store.intend(purchase(key), own, owner, slots=slots, hold=hold)
+    return own if intended.done else None
+
+
+async def _submit(store: Store, key: str, *, owner: str = "a", hold: float = LONG) -> str:
+    own = await _intend(store, key, owner=owner)
+    _expect(own is not None, "take an intent for a new key while there is a slot")
+    assert own is not None
+    await store.bought(purchase(key), own, owner, f"task_{key}", hold=hold)
+    return own
+
+
+async def _found(store: Store, key: str) -> StoreEntry:
+    entry = await store.find(key)
+    _expect(entry is not None, "find an entry by its key")
+    assert entry is not None
+    return entry
+
+
+async def _passed(store: Store, moment: float) -> None:
+    while (await store.load()).now <= moment:  # noqa: ASYNC110  # its clock is not the loop's
+        await asyncio.sleep(0.05)
+
+
+async def a_key_is_bought_once(backend: Backend) -> None:
+    """Whoever intends second gets the entry of the first."""
+    one, two = await backend.open("account"), await backend.open("account")
+    first = attempt()
+    intended = await one.intend(purchase("k"), first, "a", slots=10, hold=LONG)
+    _expect(intended.done, "take the first intent of a key")
+    entry = await _found(two, "k")
+    _expect(entry.state is State.INTENT, "keep an intent before it says that it is done")
+    _expect(
+        (entry.purchase, entry.owner, entry.attempt) == (purchase("k"), "a", first),
+        "keep what is bought, by whom, and the attempt",
+    )
+    _expect(entry.purchases == 1, "count the POSTs of an entry")
+    again = await two.intend(purchase("k"), attempt(), "b", slots=10, hold=LONG)
+    _expect(not again.done, "refuse a second intent of a key")
+    _expect(again.entry == entry, "return the entry of the key that has one")
+    await one.aclose()
+    await two.aclose()
+
+
+async def of_many_intents_at_once_one_is_taken(backend: Backend) -> None:
+    """Of processes that ask at the same time."""
+    async with AsyncExitStack() as stack:
+        stores = [await backend.open("account") for _ in range(4)]
+        for store in stores:
+            stack.push_async_callback(store.aclose)
+        for number in range(10):
+            taken = await asyncio.gather(*(_intend(store, f"k{number}") for store in stores))
+            _expect(sum(one is not None for one in taken) == 1, "take one of several intents")
+
+
+async def no_more_tasks_than_slots(backend: Backend) -> None:
+    """Counted in the moment of the intent, over all processes."""
+    one, two = await backend.open("account"), await backend.open("account")
+    stores = [one, two] * 10
+    taken = await asyncio.gather(
+        *(_intend(store, f"k{place}", slots=5) for place, store in enumerate(stores))
+    )
+    _expect(sum(own is not None for own in taken) == 5, "take as many intents as there are slots")
+    full = await one.intend(purchase("more"), attempt(), "a", slots=5, hold=LONG)
+    _expect(not full.done and full.entry is None, "keep nothing of an intent without a slot")
+    _expect((await two.load()).open_tasks == 5, "say how many tasks are open")
+    place = next(number for number, own in enumerate(taken) if own is not None)
+    own = taken[place]
+    assert own is not None
+    await one.bought(purchase(f"k{place}"), own, "a", "task", hold=LONG)
+    _expect(await _intend(two, "still", slots=5) is None, "count a task as long as it is not over")
+    await one.over(own, State.SUCCESS, None)
+    _expect(await _intend(two, "next", slots=5) is not None, "give back the slot of what is over")
+    await one.aclose()
+    await two.aclose()
+
+
+async def accounts_have_slots_of_their_own(backend: Backend) -> None:
+    """And share the keys: a key of the API that was changed must not buy an order again."""
+    one, two = await backend.open("account"), await backend.open("another")
+    _expect(await _intend(one, "k", slots=1) is not None, "take an intent")
+    _expect(await _intend(one, "l", slots=1) is None, "count the slots of an account")
+    _expect(await _intend(two, "m", slots=1) is not None, "count slots for each account alone")
+    _expect(await _intend(two, "k", slots=9) is None, "know a key whatever account it is of")
+    _expect((await two.load()).open_tasks == 1, "count the open tasks of the account alone")
+    await one.aclose()
+    await two.aclose()
+
+
+async def what_was_refused_is_gone(backend: Backend) -> None:
+    """By its attempt, and only while it is an intent."""
+    store = await backend.open("account")
+    own = await _intend(store, "k", slots=1)
+    assert own is not None
+    await store.refused(attempt())
+    _expect(await store.find("k") is not None, "leave an intent alone that others were refused")
+    await store.refused(own)
+    _expect(await store.find("k") is None, "forget an intent that was refused")
+    _expect(await _intend(store, "k", slots=1) is not None, "give back the slot of a refused one")
+    bought = await _submit(store, "l")
+    await store.refused(bought)
+    _expect((await _found(store, "l")).state is State.SUBMITTED, "keep what was bought for good")
+    await store.aclose()
+
+
+async def a_purchase_is_kept_whatever_comes_between(backend: Backend) -> None:
+    """Twice, late, or after the store has lost the intent."""
+    store = await backend.open("account")
+    own = await _submit(store, "k")
+    again = await store.bought(purchase("k"), own, "a", "task_k", hold=LONG)
+    _expect(
+        (again.state, again.task_id, again.also) == (State.SUBMITTED, "task_k", ()),
+        "note a purchase twice as once",
+    )
+    late = await _intend(store, "late")
+    assert late is not None
+    await store.uncertain(late, hold=LONG)
+    entry = await store.bought(purchase("late"), late, "a", "task_late", hold=LONG)
+    _expect(entry.state is State.SUBMITTED, "believe the late word of the POST itself")
+    lost = attempt()
+    entry = await store.bought(purchase("lost"), lost, "a", "task_lost", hold=LONG)
+    _expect(
+        (entry.state, entry.attempt, entry.task_id, entry.purchase)
+        == (State.SUBMITTED, lost, "task_lost", purchase("lost")),
+        "keep a purchase although it has no intent of it",
+    )
+    await store.over(own, State.SUCCESS, None)
+    entry = await store.bought(purchase("k"), own, "a", "task_k", hold=LONG)
+    _expect(entry.state is State.SUCCESS, "leave an entry over that is over")
+    await store.aclose()
+
+
+async def a_second_purchase_is_not_forgotten(backend: Backend) -> None:
+    """Two tasks under a key, by somebody's word: the other one is in `also`."""
+    store = await backend.open("account")
+    first = await _intend(store, "k")
+    assert first is not None
+    await store.uncertain(first, hold=LONG)
+    second = attempt()
+    anew = await store.intend(purchase("k"), second, "b", slots=10, hold=LONG, instead_of=first)
+    _expect(anew.done, "buy anew by the word of somebody")
+    _expect((await store.load()).open_tasks == 2, "count the slot of the attempt in doubt as well")
+    entry = await store.bought(purchase("k"), first, "a", "task_1", hold=LONG)
+    _expect(
+        (entry.attempt, entry.task_id, entry.also) == (second, None, ("task_1",)),
+        "keep the task of an attempt that the entry has gone past",
+    )
+    entry = await store.bought(purchase("k"), second, "b", "task_2", hold=LONG)
+    entry = await store.bought(purchase("k"), first, "a", "task_1", hold=LONG)
+    _expect(
+        (entry.task_id, entry.also, entry.purchases) == ("task_2", ("task_1",), 2),
+        "keep both tasks, and say that there were two purchases",
+    )
+    await store.aclose()
+
+
+async def the_word_of_two_is_one_purchase(backend: Backend) -> None:
+    """Each names the attempt that it has seen; and one that is refused changes nothing."""
+    store = await backend.open("account")
+    first = await _intend(store, "k")
+    assert first is not None
+
+    async def anew(instead_of: str) -> bool:
+        done = await store.intend(
+            purchase("k"), attempt(), "b", slots=10, hold=LONG, instead_of=instead_of
+        )
+        return done.done
+
+    _expect(not await anew(first), "buy nothing anew while the first may still be answered")
+    await store.uncertain(first, hold=LONG)
+    _expect(not await anew(attempt()), "buy anew in the place of the attempt that was named")
+    words = await asyncio.gather(anew(first), anew(first))
+    _expect(sum(words) == 1, "take one of two words")
+    second = (await _found(store, "k")).attempt
+    await store.refused(second)
+    entry = await _found(store, "k")
+    _expect(
+        (entry.state, entry.attempt, entry.purchases) == (State.UNCERTAIN, first, 1),
+        "be as before where the purchase anew was refused",
+    )
+    await store.aclose()
+
+
+async def doubt_holds_a_slot_for_a_time(backend: Backend) -> None:
+    """Then the task is over, if there was one."""
+    store = await backend.open("account")
+    own = await _intend(store, "k", slots=1)
+    assert own is not None
+    await store.uncertain(own, hold=SHORT)
+    entry = await _found(store, "k")
+    _expect(entry.state is State.UNCERTAIN, "note that nobody knows")
+    _expect(await _intend(store, "l", slots=1) is None, "hold the slot of a task that may exist")
+    await _passed(store, entry.slot_until)
+    _expect(await _intend(store, "l", slots=1) is not None, "give back a slot after its time")
+    _expect((await _found(store, "k")).state is State.UNCERTAIN, "keep a doubt for good")
+    await store.aclose()
+
+
+async def an_end_is_kept(backend: Backend) -> None:
+    """With its outcome, to the letter."""
+    store = await backend.open("account")
+    own = await _submit(store, "k")
+    outcome = json.dumps({"urls": ["https://x.invalid/a\u0000\ud800 'b' \"c\" :d %(e)s ? \\"]})
+    await store.over(own, State.FAILED, outcome)
+    await store.over(attempt(), State.SUCCESS, None)
+    other = await backend.open("account")
+    entry = await _found(other, "k")
+    await other.aclose()
+    _expect(
+        (entry.state, entry.outcome, entry.task_id) == (State.FAILED, outcome, "task_k"),
+        "keep the end of a task and its outcome",
+    )
+    _expect(entry.owner is None and entry.ended_at is not None, "say when it ended")
+    intent = await _intend(store, "l")
+    assert intent is not None
+    await store.over(intent, State.SUCCESS, None)
+    _expect((await _found(store, "l")).state is State.INTENT, "end only what has a task")
+    await store.aclose()
+
+
+async def a_doubt_is_resolved_once(backend: Backend) -> None:
+    """By the attempt that was seen: a task, or nothing."""
+    store = await backend.open("account")
+    own = await _intend(store, "k")
+    assert own is not None
+    told = {"task_id": "task_told", "owner": "b", "hold": LONG}
+    _expect(not await store.resolve("k", own, **told), "resolve only what is uncertain")  # type: ignore[arg-type]
+    await store.uncertain(own, hold=LONG)
+    _expect(not await store.resolve("k", attempt(), **told), "resolve the attempt that is named")  # type: ignore[arg-type]
+    _expect(await store.resolve("k", own, **told), "believe who resolves a doubt")  # type: ignore[arg-type]
+    entry = await _found(store, "k")
+    _expect(
+        (entry.state, entry.task_id, entry.owner) == (State.SUBMITTED, "task_told", "b"),
+        "note the task that it was told of",
+    )
+    _expect(not await store.resolve("k", own, **told), "resolve a doubt once")  # type: ignore[arg-type]
+    other = await _intend(store, "l")
+    assert other is not None
+    await store.uncertain(other, hold=LONG)
+    nothing = await store.resolve("l", other, task_id=None, owner=None, hold=0.0)
+    _expect(nothing and await store.find("l") is None, "free a key of which nothing was bought")
+    await store.aclose()
+
+
+async def what_dead_ones_left_is_taken_over(backend: Backend) -> None:
+    """Once each, as many as are asked for; what living ones have stays theirs."""
+    one, two = await backend.open("account"), await backend.open("account")
+    for number in range(6):
+        await _submit(one, f"dead{number}", owner="dead")
+    await _submit(one, "living", owner="living")
+    await _submit(one, "own", owner="taker")
+    await _intend(one, "intent", owner="dead")
+    await _intend(one, "intent of a living one", owner="living")
+    elsewhere = await backend.open("another")
+    await _submit(elsewhere, "elsewhere", owner="dead")
+    first = await one.take_over("taker", ["taker", "living", "other"], most=4)
+    _expect(
+        [entry.purchase.key for entry in first] == [f"dead{number}" for number in range(4)],
+        "hand over what dead processes have submitted, oldest first, and no more than asked for",
+    )
+    _expect(all(entry.owner == "taker" for entry in first), "note the new owner")
+    rest = await asyncio.gather(
+        one.take_over("taker", ["taker", "living", "other"], most=10),
+        two.take_over("other", ["taker", "living", "other"], most=10),
+    )
+    keys = sorted(entry.purchase.key for taken in rest for entry in taken)
+    _expect(keys == ["dead4", "dead5"], "hand over each entry to one process")
+    _expect((await _found(one, "living")).owner == "living", "leave alone what a living one has")
+    _expect((await _found(one, "elsewhere")).owner == "dead", "leave other accounts alone")
+    _expect(
+        (await _found(one, "intent")).state is State.UNCERTAIN,
+        "doubt the intents of processes that are gone",
+    )
+    entry = await _found(one, "intent of a living one")
+    _expect(entry.state is State.INTENT, "leave the intents of living ones alone")
+    for store in (one, two, elsewhere):
+        await store.aclose()
+
+
+async def one_that_leaves_owns_nothing(backend: Backend) -> None:
+    """What it has submitted is for whoever comes; its intents stay."""
+    store = await backend.open("account")
+    await _submit(store, "k", owner="a")
+    await _submit(store, "l", owner="b")
+    await _intend(store, "m", owner="a")
+    await store.leave("a")
+    _expect((await _found(store, "k")).owner is None, "free what a leaving process has submitted")
+    _expect((await _found(store, "l")).owner == "b", "leave alone what others own")
+    _expect((await _found(store, "m")).owner == "a", "keep an intent that is under way")
+    taken = await store.take_over("b", ["a", "b"], most=9)
+    _expect([entry.purchase.key for entry in taken] == ["k"], "hand over what nobody owns")
+    await store.aclose()
+
+
+async def entries_are_read_in_their_order(backend: Backend) -> None:
+    """All of them, or those in one state, over pages."""
+    store = await backend.open("account")
+    keys = [f"k{number:04}" for number in range(1_100)]
+    for place in range(0, len(keys), 100):
+        for key in keys[place : place + 100]:
+            await _intend(store, key, slots=10_000)
+    read = [entry.purchase.key async for entry in store.entries()]
+    _expect(read == keys, "read every entry once, oldest first")
+    await store.uncertain((await _found(store, "k0700")).attempt, hold=LONG)
+    read = [entry.purchase.key async for entry in store.entries(State.UNCERTAIN)]
+    _expect(read == ["k0700"], "read the entries in one state")
+    await store.aclose()
+
+
+async def old_ends_are_swept(backend: Backend) -> None:
+    """And nothing that may still be somebody's money."""
+    store = await backend.open("account")
+    ended = await _submit(store, "ended")
+    await store.over(ended, State.SUCCESS, None)
+    await _submit(store, "submitted")
+    own = await _intend(store, "uncertain")
+    assert own is not None
+    await store.uncertain(own, hold=0.0)
+    _expect(await store.sweep(LONG) == 0, "keep what has ended not long ago")
+    at = (await _found(store, "ended")).ended_at
+    assert at is not None
+    await _passed(store, at + SHORT)
+    _expect(await store.sweep(SHORT / 2) == 1, "remove what has ended long ago, and say so")
+    left = [entry.purchase.key async for entry in store.entries()]
+    _expect(left == ["submitted", "uncertain"], "remove nothing else")
+    await store.aclose()
+
+
+async def the_value_of_the_limits_is_kept_in_turns(backend: Backend) -> None:
+    """Of several that have read the same version, one keeps its own."""
+    async with AsyncExitStack() as stack:
+        stores = [await backend.open("account") for _ in range(3)]
+        for store in stores:
+            stack.push_async_callback(store.aclose)
+        empty = await stores[0].load()
+        _expect(empty.body is None and not empty.is_lost, "have no value at first")
+
+        async def count(store: Store, times: int) -> None:
+            while times:
+                value = await store.load()
+                number = int(value.body or b"0")
+                await asyncio.sleep(0)
+                times -= await store.save(b"%d" % (number + 1), value.version)
+
+        await asyncio.gather(*(count(store, 20) for store in stores))
+        value = await stores[0].load()
+        _expect(value.body == b"60", "keep a value only if none was kept since it was read")
+        other = await backend.open("another")
+        stack.push_async_callback(other.aclose)
+        _expect((await other.load()).body is None, "keep a value for each account")
+
+
+async def its_clock_goes_on(backend: Backend) -> None:
+    """At the pace of that of the process, and never back."""
+    store = await backend.open("account")
+    loop = asyncio.get_running_loop()
+    before, start = await store.load(), loop.time()
+    last = before.now
+    for _ in range(10):
+        await asyncio.sleep(0.05)
+        now = (await store.load()).now
+        _expect(now >= last, "have a clock that never goes back")
+        last = now
+    passed = loop.time() - start
+    _expect(abs((last - before.now) - passed) < 0.4 + passed / 10, "have a clock that goes right")
+    await store.aclose()
+
+
+async def everything_outlives_who_wrote_it(backend: Backend) -> None:
+    """Another process that opens it later finds it."""
+    store = await backend.open("account")
+    own = await _submit(store, "k")
+    await store.save(b"body", (await store.load()).version)
+    await store.aclose()
+    later = await backend.open("account")
+    entry = await _found(later, "k")
+    _expect(
+        (entry.attempt, entry.task_id, entry.state) == (own, "task_k", State.SUBMITTED),
+        "keep an entry for those who come later",
+    )
+    _expect((await later.load()).body == b"body", "keep the value for those who come later")
+    await later.aclose()
+
+
+async def texts_are_kept_to_the_letter(backend: Backend) -> None:
+    """Keys are what users name things; ids are what the service makes up."""
+    store = await backend.open("account")
+    for key in ("order 7: 'ä' \"漢字\" 🏰", "%(key)s :key ? %s", "a\\b\nc\td", "k" * 200):
+        own = await _intend(store, key)
+        _expect(own is not None, "take any key")
+        assert own is not None
+        task_id = f"task\n\x00 '{key}'"
+        await store.bought(purchase(key), own, "a", task_id, hold=LONG)
+        entry = await _found(store, key)
+        _expect((entry.purchase.key, entry.task_id) == (key, task_id), "keep texts as they are")
+        named = await store.named(task_id)
+        _expect(named is not None and named.purchase.key == key, "find an entry by its task")
+    _expect(await store.find("no such key") is None, "find nothing where there is nothing")
+    _expect(await store.named("no such task") is None, "find nothing where there is nothing")
+    await store.aclose()
+
+
+#: Every check. Later releases only add to them.
+CHECKS: Sequence[StoreCheck] = (
+    a_key_is_bought_once,
+    of_many_intents_at_once_one_is_taken,
+    no_more_tasks_than_slots,
+    accounts_have_slots_of_their_own,
+    what_was_refused_is_gone,
+    a_purchase_is_kept_whatever_comes_between,
+    a_second_purchase_is_not_forgotten,
+    the_word_of_two_is_one_purchase,
+    doubt_holds_a_slot_for_a_time,
+    an_end_is_kept,
+    a_doubt_is_resolved_once,
+    what_dead_ones_left_is_taken_over,
+    one_that_leaves_owns_nothing,
+    entries_are_read_in_their_order,
+    old_ends_are_swept,
+    the_value_of_the_limits_is_kept_in_turns,
+    its_clock_goes_on,
+    everything_outlives_who_wrote_it,
+    texts_are_kept_to_the_letter,
+)

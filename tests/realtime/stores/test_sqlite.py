@@ -1,0 +1,167 @@
+"""The store in a file of SQLite, and what it says on bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from apixo_async.errors import StoreError
+from apixo_async.journal._network_share import Mount
+from apixo_async.stores import _batches, _sqlite
+from apixo_async.stores._sqlite import SqliteStore
+from apixo_async.testing.store_contract import CHECKS, StoreCheck, attempt, purchase
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_what_every_store_must_do(check: StoreCheck, tmp_path: Path) -> None:
+    """In a file of its own."""
+    await check(SqliteStore(tmp_path / "store.db"))
+
+
+async def test_a_namespace_has_keys_of_its_own(tmp_path: Path) -> None:
+    """The same key in another one is another purchase."""
+    path = tmp_path / "store.db"
+    one = await SqliteStore(path).open("account")
+    two = await SqliteStore(path, namespace="other").open("account")
+    await one.intend(purchase("k"), attempt(), "a", slots=2, hold=60)
+    assert await two.find("k") is None
+    assert (await two.intend(purchase("k"), attempt(), "a", slots=2, hold=60)).done
+    assert not (await two.intend(purchase("l"), attempt(), "a", slots=2, hold=60)).done
+    assert [entry.purchase.key async for entry in two.entries()] == ["k"]
+    await one.aclose()
+    await two.aclose()
+
+
+async def test_what_it_lies_in(tmp_path: Path) -> None:
+    """One sentence for each bad place, and what to do."""
+    with pytest.raises(StoreError, match=r"missing/store.db: unable to open.*; make its folder"):
+        await SqliteStore(tmp_path / "missing" / "store.db").open("account")
+    other = tmp_path / "other.db"
+    other.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError, match="not a database; it is something else"):
+        await SqliteStore(other).open("account")
+
+
+async def test_another_layout(tmp_path: Path) -> None:
+    """It is refused, and left as it is."""
+    path = tmp_path / "store.db"
+    await (await SqliteStore(path).open("account")).aclose()
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE apixo_store SET version = 2")
+    file.close()
+    with pytest.raises(StoreError, match="has layout 2, and this release knows 1"):
+        await SqliteStore(path).open("account")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write anywhere")
+async def test_a_file_that_may_not_be_written(tmp_path: Path) -> None:
+    """By its rights."""
+    path = tmp_path / "store.db"
+    await (await SqliteStore(path).open("account")).aclose()
+    path.chmod(0o400)
+    with pytest.raises(StoreError, match=r"readonly.*change its rights"):
+        await SqliteStore(path).open("account")
+
+
+async def test_a_network_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes may both have a file there."""
+    share = Mount(PurePosixPath("/mnt"), "nfs4")
+    monkeypatch.setattr(_sqlite, "share_of", lambda _: share)
+    with pytest.raises(StoreError, match=r"/mnt is a network file system \(nfs4\)"):
+        await SqliteStore(tmp_path / "store.db").open("account")
+
+
+async def test_a_full_disk(tmp_path: Path) -> None:
+    """An intent that does not fit is not done, and what was there stays."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore(path).open("account")
+    await store.intend(purchase("k"), attempt(), "a", slots=9, hold=60)
+    connection = store._entries._connection
+    assert isinstance(connection, _sqlite.SqliteConnection)
+    thread = store._entries._thread
+    thread.submit(connection._file.execute, "PRAGMA max_page_count = 1").result()
+    big = purchase("l", payload="x" * 1_000_000)
+    with pytest.raises(StoreError, match="full; the disk is full: make room"):
+        await store.intend(big, attempt(), "a", slots=9, hold=60)
+    assert await store.find("k") is not None
+    assert await store.find("l") is None
+    await store.aclose()
+
+
+async def test_one_bad_act_fails_no_other(tmp_path: Path) -> None:
+    """Of those that are done in one transaction."""
+    store = await SqliteStore(tmp_path / "store.db").open("account")
+    bad = purchase("bad", payload="\ud800")  # No text that a database can keep.
+    done = await asyncio.gather(
+        *(store.intend(purchase(f"k{n}"), attempt(), "a", slots=9, hold=60) for n in range(3)),
+        store.intend(bad, attempt(), "a", slots=9, hold=60),
+        return_exceptions=True,
+    )
+    assert [isinstance(one, StoreError) for one in done] == [False, False, False, True]
+    assert len([entry async for entry in store.entries()]) == 3
+    await store.aclose()
+    with pytest.raises(StoreError, match="was closed"):
+        await store.find("k0")
+    await store.aclose()
+
+
+async def test_a_store_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has the file: each call has its bound."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore(path).open("account")
+    monkeypatch.setattr(_batches, "PATIENCE", 0.2)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="has not answered for 0 s"):
+        await store.intend(purchase("k"), attempt(), "a", slots=9, hold=60)
+    monkeypatch.setattr(_batches, "PATIENCE", 60.0)
+    holder.execute("COMMIT")
+    holder.close()
+    assert await store.find("other") is None
+    await store.aclose()
+
+
+PROGRAM = """
+import asyncio, sys
+from apixo_async.stores._sqlite import SqliteStore
+from apixo_async.testing.store_contract import attempt, purchase
+
+async def main():
+    store = await SqliteStore(sys.argv[1]).open("account")
+    done = 0
+    for number in range(int(sys.argv[2])):
+        intended = await store.intend(purchase(f"k{number}"), attempt(), "a", slots=25, hold=60)
+        done += intended.done
+    print(done)
+    await store.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_processes_at_once(tmp_path: Path) -> None:
+    """Made by four at the same time; each key has one intent, and no slot is taken twice."""
+    path = str(tmp_path / "store.db")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, path, "40"], stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    done = [process.communicate(timeout=60)[0] for process in processes]
+    assert sum(map(int, done)) == 25
+    with sqlite3.connect(path) as file:
+        assert file.execute("SELECT count(*) FROM apixo_entry").fetchone() == (25,)
+    file.close()
+
+
+def test_its_repr(tmp_path: Path) -> None:
+    """Where it is."""
+    assert repr(SqliteStore("a.db")) == "SqliteStore('a.db', namespace='default')"
+    assert tmp_path.exists()
