@@ -52,6 +52,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.TaskError, ExitCode.NO_ANSWER),
     (errors.DownloadError, ExitCode.NOT_SAVED),
     (errors.JournalError, ExitCode.JOURNAL),
+    (errors.StoreError, ExitCode.JOURNAL),
     (errors.BudgetExceededError, ExitCode.BUDGET),
     (errors.ApixoError, ExitCode.DEFECT),
     (ValidationError, ExitCode.USAGE),

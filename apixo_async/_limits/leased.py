@@ -106,6 +106,7 @@ class LeasedWindow(SlidingWindow):
         self._ended: list[float] = []
         self._use = RateMeter(memory=2.0)
         self._spends_burst = False
+        self._wanted_tasks = 0
         self._unsettled: _Unsettled | None = None
         self._join()
 
@@ -191,17 +192,26 @@ class LeasedWindow(SlidingWindow):
 
     # --- the exchange --------------------------------------------------------------------
 
-    def exchange_at(self, waiting: int) -> float:
+    def exchange_at(self, waiting: int, wants_tasks: int = 0) -> float:
         """Return when the next exchange is due, on the clock of this process.
 
+        At once where somebody waits for what was not asked for yet.
+
         Args:
-            waiting: Its requests that wait for a permit, and its submits that wait for a slot.
+            waiting: Its requests that wait for a permit.
+            wants_tasks: Its submits that wait for a slot.
         """
         if self.grant is None:
             return self._exchanged_at + SOONEST
         if waiting and not self._reserve and not self.grant.is_short:
             return self._exchanged_at + SOONEST
-        if waiting or self._use.per_second(self._exchanged_at + self.grant.interval) > IDLE:
+        if wants_tasks and not self._wanted_tasks:
+            return self._exchanged_at + SOONEST
+        if (
+            waiting
+            or wants_tasks
+            or self._use.per_second(self._exchanged_at + self.grant.interval) > IDLE
+        ):
             return self._exchanged_at + self.grant.interval * self._jitter
         return self._exchanged_at + self.lease / 4
 
@@ -249,6 +259,7 @@ class LeasedWindow(SlidingWindow):
             spends_burst=self._spends_burst,
             clock_was_set=self._clock_was_set(asked),
         )
+        self._wanted_tasks = wants_tasks
         grant = exchange(shared, report, asked.now, open_tasks)
         ended, self._ended = self._ended, []
         self._unsettled = _Unsettled(report, grant, asked, ended)

@@ -83,6 +83,8 @@ class SharedLimits:
 
     Attributes:
         at: When it was last changed.
+        born_at: When it was made. For a lease after that, a process that is not in it may live all
+            the same.
         tokens: Requests that may go at once; below 0 where later ones are granted already.
         first_tick: The tick of the first of `stamps`.
         stamps: How many requests leave the window at each tick.
@@ -91,6 +93,7 @@ class SharedLimits:
     """
 
     at: _Time
+    born_at: _Time
     tokens: float
     first_tick: int = 0
     stamps: list[_Count] = field(default_factory=list[int])
@@ -100,7 +103,7 @@ class SharedLimits:
     @classmethod
     def fresh(cls, now: float) -> SharedLimits:
         """Return the value of an account that no process has used within the last window."""
-        return cls(now, _MANY, math.ceil(now / TICK))
+        return cls(now, now, _MANY, math.ceil(now / TICK))
 
     @classmethod
     def lost(cls, now: float, requests_per_minute: int) -> SharedLimits:
@@ -218,6 +221,7 @@ class Grant:
         tasks: The most tasks that it should have: a hint, which may be old.
         interval: Seconds to its next exchange while it is busy.
         is_short: Whether it wanted more permits.
+        living: The processes that live, by their names; None where that is not known yet.
     """
 
     permits: tuple[float, ...]
@@ -227,6 +231,7 @@ class Grant:
     tasks: int
     interval: float
     is_short: bool
+    living: frozenset[str] | None
 
 
 def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int = 0) -> Grant | None:
@@ -250,7 +255,7 @@ def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int =
         was = shared.requests_per_minute if shared.members else report.limits[0]
         lost = SharedLimits.lost(now, max(was, report.limits[0]))
         shared.tokens, shared.first_tick, shared.stamps = lost.tokens, lost.first_tick, lost.stamps
-        shared.at, shared.members = now, {}
+        shared.at, shared.born_at, shared.members = now, now, {}
         if member is not None:
             return None
     now = max(now, shared.at)
@@ -288,6 +293,7 @@ def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int =
         tasks=_part_of_tasks(shared, report.member, open_tasks),
         interval=interval,
         is_short=member.wants > 0,
+        living=_living(shared, now),
     )
 
 
@@ -298,6 +304,11 @@ def leave(shared: SharedLimits, report: Report, now: float) -> None:
         shared.stamp(now + MARGIN + WINDOW + SLACK, report.held)
         for seconds in report.free_in:
             shared.stamp(now + seconds, 1)
+
+
+def _living(shared: SharedLimits, now: float) -> frozenset[str] | None:
+    longest = max(member.lease for member in shared.members.values())
+    return frozenset(shared.members) if now > shared.born_at + longest else None
 
 
 def _granted(
@@ -337,7 +348,8 @@ def _part_of_tasks(shared: SharedLimits, name: str, open_tasks: int) -> int:
     """Return how many tasks a process should have at most, so that each gets what is its part.
 
     Who wants less than an equal part gets that, and leaves the rest to the others. Where there is
-    enough for all, what is left goes to the one that asks for it first.
+    enough for all, what is left goes to the one that asks for it first. Equal parts are rounded up:
+    of a single slot, each may have one, and the store gives it to the first.
     """
     members = shared.members
     known = sum(member.tasks for member in members.values())
@@ -346,7 +358,7 @@ def _part_of_tasks(shared: SharedLimits, name: str, open_tasks: int) -> int:
     wish, left = own.tasks + own.wants_tasks, room
     wishes = sorted(member.tasks + member.wants_tasks for member in members.values())
     for place, other in enumerate(wishes):
-        equal = left // (len(wishes) - place)
+        equal = math.ceil(left / (len(wishes) - place))
         if other > equal:
             part = min(wish, equal)
             break

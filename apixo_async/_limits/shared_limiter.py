@@ -99,8 +99,8 @@ class SharedLimiter(Limiter):
     # --- the exchanges -------------------------------------------------------------------
 
     def _due(self) -> float:
-        waiting = self.permits_waiting + self.slots_waiting
-        return max(self._pauses_until, self._leased.exchange_at(waiting))
+        due = self._leased.exchange_at(self.permits_waiting, self.slots_waiting)
+        return max(self._pauses_until, due)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

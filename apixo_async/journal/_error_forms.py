@@ -146,6 +146,7 @@ _PLAIN: Final = (
     errors.ClientClosedError,
     errors.PollerDiedError,
     errors.JournalError,
+    errors.StoreError,
     errors.APIConnectionError,
     errors.APITimeoutError,
     errors.DownloadError,

@@ -60,8 +60,9 @@ class OpenMemoryStore:
         return asyncio.get_running_loop().time()
 
     def _open_tasks(self) -> int:
+        now = self._now
         return sum(
-            (kept.entry.slot_until > self._now) + (kept.held_until > self._now)
+            (kept.entry.slot_until > now) + (kept.held_until > now)
             for kept in self._tables.entries.values()
             if kept.entry.account == self._account and kept.entry.state in OPEN
         )

@@ -48,6 +48,7 @@ CODES = [
     (errors.ClientClosedError("closed"), ExitCode.DEFECT),
     (errors.PollerDiedError("died"), ExitCode.DEFECT),
     (errors.JournalError("the disk is full"), ExitCode.JOURNAL),
+    (errors.StoreError("the database is away"), ExitCode.JOURNAL),
     (
         errors.BudgetExceededError(
             "enough", max_cost=Decimal(1), spent=Decimal(1), price=Decimal("0.35")

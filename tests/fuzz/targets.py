@@ -68,7 +68,7 @@ from apixo_async.journal._error_forms import error_text
 from apixo_async.journal._failures import JournalRefusal
 from apixo_async.journal._forms import result_of, result_text
 from apixo_async.journal._log import condition_of
-from apixo_async.journal._store import Store
+from apixo_async.journal._store import JournalStore
 from apixo_async.webhooks import CallbackError, WebhookReceiver
 from apixo_async.webhooks._body import task_id_in
 from apixo_async.webhooks._tokens import Intent, Signer, seal, unseal
@@ -446,7 +446,7 @@ _BASE: Final[list[bytes]] = []
 def _base(path: Path) -> bytes:
     """Return the bytes of a small journal: an item done, one failed, one in doubt."""
     if not _BASE:
-        store = Store(str(path))
+        store = JournalStore(str(path))
         store.open(1_700_000_000.0, "1.0")
         connection = store._connection
         assert connection is not None
@@ -482,7 +482,7 @@ def journal_files(data: bytes) -> None:
             changed[place : place + 2] = data[at + 2 : at + 4]
         path.write_bytes(changed[: -1000 * length or None])
         before = path.read_bytes()
-        store = Store(str(path))
+        store = JournalStore(str(path))
         try:
             store.open(1_700_000_100.0, "1.0")
         except JournalError as error:
@@ -497,7 +497,7 @@ def journal_files(data: bytes) -> None:
                 store.close()
 
 
-def _read(store: Store) -> None:
+def _read(store: JournalStore) -> None:
     connection = store._connection
     assert connection is not None
     with suppress(sqlite3.Error):

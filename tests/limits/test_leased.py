@@ -202,6 +202,10 @@ def test_when_an_exchange_is_due(window: LeasedWindow, shared: SharedLimits) -> 
     exchanged(window, shared, waiting=0)
     assert window.exchange_at(0) == NOW + 2.0
     assert window.exchange_at(1) == NOW + SOONEST
+    assert window.exchange_at(0, 1) == NOW + SOONEST
+    window.exchange(shared, asked(NOW), waiting=0, wants_tasks=1)
+    window.kept()
+    assert NOW + 0.1 < window.exchange_at(0, 2) < NOW + 0.4
     exchanged(window, shared, NOW + 1, waiting=5)
     for _ in range(5):
         window.take(NOW + 1)

@@ -227,6 +227,22 @@ def test_parts_of_the_tasks(
     assert tuple(found) == parts
 
 
+def test_one_slot_for_two(shared: SharedLimits) -> None:
+    """Each may ask for it: the store gives it to the first."""
+    for name in "ab":
+        told = replace(report(name, wants_tasks=3), limits=(600, 1))
+        granted(shared, told, NOW)
+        assert granted(shared, replace(told, number=2), NOW).tasks == 1
+
+
+def test_who_lives_is_known_after_a_lease(shared: SharedLimits) -> None:
+    """Before that, one that has not reported yet may live all the same."""
+    assert granted(shared, report("a"), NOW).living is None
+    granted(shared, report("b"), NOW + 9)
+    assert granted(shared, report("a", 2), NOW + 10.5).living == {"a", "b"}
+    assert granted(shared, report("a", 3), NOW + 20).living == {"a"}
+
+
 def test_the_value_as_json(shared: SharedLimits) -> None:
     """What is kept is read again, and is small."""
     for place in range(6):

@@ -266,6 +266,7 @@ async def test_slots_are_shared() -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(take(first)) for _ in range(30)]
             await until(lambda: first.slots_used == 20)
+            await asyncio.sleep(1)  # Until the first one has told how many it has.
             tasks += [group.create_task(take(second)) for _ in range(30)]
             await asyncio.sleep(1)
             assert second.slots_used == 0

@@ -29,6 +29,7 @@ class World:
 
     Attributes:
         limit: Requests a minute.
+        slots: Tasks at once.
         processes: How many there are.
         seconds: For how long they run.
         lease: That of each process.
@@ -49,6 +50,7 @@ class World:
     """
 
     limit: int = 600
+    slots: int = 1000
     processes: int = 3
     seconds: float = 150.0
     lease: float = 10.0
@@ -79,7 +81,8 @@ class Value:
 
     def now(self, t: float) -> float:
         """Return the time of the store, which may have been set."""
-        return t + self._ahead + sum(by for at, by in self.world.sets if at <= t)
+        sets = self.world.sets
+        return t + self._ahead + (sum(by for at, by in sets if at <= t) if sets else 0.0)
 
     def is_away(self, t: float) -> bool:
         """Return True if nothing reaches it."""
@@ -113,6 +116,7 @@ class Process:
     rate: float | None
     number: int = 0
     waiting: int = 0
+    tracked: set[str] = field(default_factory=set[str])
     alive: bool = True
     stopped_until: float = -math.inf
     is_asking: bool = False
@@ -197,7 +201,7 @@ class Sharing:
         if world.moves:
             rate = 0.0 if any(each.alive and each.rate is None for each in self.processes) else None
         window = LeasedWindow(
-            Limits(requests_per_minute=world.limit),
+            Limits(world.slots, world.limit),
             self.rng,
             (f"{number}-{life}" for life in itertools.count()).__next__,
             lease=world.lease,
@@ -253,14 +257,15 @@ class Sharing:
 
     def _serve(self, process: Process) -> None:
         window, now = process.window, self._clock(process)
-        while process.waiting and window.ready_at(now) <= now:
+        while self._waiting(process) and window.ready_at(now) <= now:
             window.take(now)
+            self._taken(process)
             process.waiting -= process.rate is not None
             # Between a permit and the first byte there is a place, a disk, a connection.
             gap = self.rng.choice((0.0, 0.0, 0.0, self.rng.uniform(0, 0.05)))
             self.in_process(process, self.t + gap, lambda: self._send(process))
-        if process.waiting:
-            ready = window.worth_waking_at(now, min(process.waiting, 1000))
+        if waiting := self._waiting(process):
+            ready = window.worth_waking_at(now, min(waiting, 1000))
             at = ready - process.ahead
             if ready < math.inf and not (self.t < process.wakes_at <= at):
                 process.wakes_at = max(at, self.t + 1e-9)
@@ -295,7 +300,8 @@ class Sharing:
     def _ask_when_due(self, process: Process) -> None:
         if process.is_asking:
             return
-        due = max(self.t, process.window.exchange_at(process.waiting) - process.ahead)
+        due = process.window.exchange_at(self._waiting(process), self._wants_tasks(process))
+        due = max(self.t, due - process.ahead)
         if due < process.asks_at or process.asks_at <= self.t:
             process.asks_at = due
             self.in_process(process, due, lambda: self._begin(process, due))
@@ -333,7 +339,14 @@ class Sharing:
         self, process: Process, shared: SharedLimits, version: int, now: float, sent: float
     ) -> None:
         asked = Asked(now, sent, self._clock(process))
-        process.window.exchange(shared, asked, waiting=min(process.waiting, MANY))
+        process.window.exchange(
+            shared,
+            asked,
+            waiting=self._waiting(process),
+            tasks=self._tasks(process),
+            wants_tasks=self._wants_tasks(process),
+            open_tasks=self._open_tasks(),
+        )
         before = self.rng.random() < self.world.lost / 2
         after = self.rng.random() < self.world.lost / 2
 
@@ -348,6 +361,25 @@ class Sharing:
             self.in_process(process, self.t + self._delay(), lambda: self._saved(process, kept))
 
         self.at(self.t + self._delay(), write)
+
+    def _waiting(self, process: Process) -> int:
+        """Return how many requests wait for a permit."""
+        return process.waiting
+
+    def _taken(self, process: Process) -> None:
+        """Note that a permit was taken."""
+
+    def _tasks(self, _: Process) -> int:
+        """Return how many tasks a process has."""
+        return 0
+
+    def _wants_tasks(self, _: Process) -> int:
+        """Return how many submits wait for a slot."""
+        return 0
+
+    def _open_tasks(self) -> int:
+        """Return how many tasks the store knows."""
+        return 0
 
     def _saved(self, process: Process, kept: bool) -> None:
         if not kept:
