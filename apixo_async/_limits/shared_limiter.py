@@ -59,6 +59,7 @@ class SharedLimiter(Limiter):
         self._runner: asyncio.Task[None] | None = None
         self._failures = 0
         self._pauses_until = -math.inf
+        self._is_closed = False
         self.exchanges = 0
 
     # --- as any other limiter ------------------------------------------------------------
@@ -85,6 +86,8 @@ class SharedLimiter(Limiter):
     def serve(self) -> None:
         """Hand out what there is room for, and see to more where somebody waits."""
         super().serve()
+        if self._is_closed:
+            return
         if self._runner is None:
             # In an empty context: what its first caller traces is not what all others do.
             self._runner = asyncio.get_running_loop().create_task(
@@ -93,7 +96,8 @@ class SharedLimiter(Limiter):
         self._alarm.need(self._due())
 
     def _rebound(self) -> None:
-        self._runner = None  # It ended with its event loop.
+        # They ended with their event loop.
+        self._runner, self._alarm = None, Alarm()
         self._pauses_until = -math.inf
 
     # --- the exchanges -------------------------------------------------------------------
@@ -173,7 +177,11 @@ class SharedLimiter(Limiter):
         return SharedLimits.lost(value.now, self.limits.requests_per_minute)
 
     async def aclose(self) -> None:
-        """Give back what is in reserve and leave, in bounded time; the others go on at once."""
+        """Give back what is in reserve and leave, in bounded time; the others go on at once.
+
+        Whoever waits for a slot or a permit then gets none any more.
+        """
+        self._is_closed = True
         if self._runner is None:
             return
         runner, self._runner = self._runner, None

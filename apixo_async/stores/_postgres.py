@@ -69,6 +69,11 @@ class PostgresDatabase:
             autocommit=True,
             prepare_threshold=None,
             connect_timeout=_CONNECTING,
+            # A host that vanished is noticed, and no thread waits for it for ever.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=10_000,
             client_encoding="utf8",
             application_name="apixo_async",
             cursor_factory=psycopg.ClientCursor,

@@ -173,7 +173,11 @@ class Store(LimitsStore, Protocol):
         ...
 
     async def refused(self, attempt: str) -> None:
-        """Note that nothing was bought: the entry is as it was before that intent, or gone."""
+        """Note that a POST bought nothing: its entry is as it was before the intent, or gone.
+
+        That is the word of the process which sent it, or did not: where another one has taken that
+        for dead, and the entry is uncertain by now, it is believed as well.
+        """
         ...
 
     async def bought(

@@ -267,12 +267,14 @@ class Acts:
     def refused(self, attempt: str) -> Act[None]:
         """See `Store.refused`."""
         return self._act(
-            """DELETE FROM apixo_entry WHERE attempt = :attempt AND state = 'intent'
-                AND prior_state IS NULL""",
+            # A doubt as well: of its own POST, a process knows better than who took it for dead.
+            """DELETE FROM apixo_entry WHERE attempt = :attempt
+                AND state IN ('intent', 'uncertain') AND prior_state IS NULL""",
             """UPDATE apixo_entry SET state = prior_state, attempt = prior_attempt,
                 prior_state = NULL, prior_attempt = NULL, slot_until = held_until, held_until = 0,
                 purchases = purchases - 1
-                WHERE attempt = :attempt AND state = 'intent' AND prior_state IS NOT NULL""",
+                WHERE attempt = :attempt AND state IN ('intent', 'uncertain')
+                AND prior_state IS NOT NULL""",
             read=lambda _: None,
             attempt=attempt,
         )

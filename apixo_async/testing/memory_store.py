@@ -146,7 +146,7 @@ class OpenMemoryStore:
 
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
-        kept = self._of_attempt(attempt, State.INTENT)
+        kept = self._of_attempt(attempt, State.INTENT, State.UNCERTAIN)
         if kept is None:
             return
         if kept.prior is None:

@@ -156,6 +156,11 @@ async def what_was_refused_is_gone(backend: Backend) -> None:
     await store.refused(own)
     _expect(await store.find("k") is None, "forget an intent that was refused")
     _expect(await _intend(store, "k", slots=1) is not None, "give back the slot of a refused one")
+    doubted = await _intend(store, "doubted")
+    assert doubted is not None
+    await store.uncertain(doubted, hold=LONG)
+    await store.refused(doubted)
+    _expect(await store.find("doubted") is None, "believe the late refusal of the POST itself")
     bought = await _submit(store, "l")
     await store.refused(bought)
     _expect((await _found(store, "l")).state is State.SUBMITTED, "keep what was bought for good")

@@ -177,6 +177,10 @@ async def test_one_that_leaves_gives_back_what_it_has() -> None:
         assert left.occupied == 3
         await second.permit(Priority.ASKED)
         await first.aclose()  # Once is enough.
+        for permit in held[3:]:
+            first.report(permit, PermitOutcome.ANSWERED)
+        await asyncio.sleep(5)
+        assert [*known(store).members] == [second._leased.member]
 
 
 async def test_a_dead_one_is_missed_after_its_lease() -> None:

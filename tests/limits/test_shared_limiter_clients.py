@@ -1,0 +1,38 @@
+"""Whole clients over shared limits: a service that counts refuses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+from apixo_async import AsyncClient, FluxKontext, Limits
+from apixo_async._limits.shared_limiter import SharedLimiter
+from apixo_async.testing import Simulator
+from apixo_async.testing.memory_store import MemoryStore
+
+LIMITS = Limits(concurrent_tasks=1_000, requests_per_minute=600)
+
+
+async def test_three_clients_with_one_key_meet_no_429() -> None:
+    """They send all that the account may, and no more; one is closed on the way."""
+    simulator = Simulator(seed=1, requests_per_minute=600, durations=20.0)
+    store = MemoryStore()
+    limiters = [SharedLimiter(await store.open("account"), LIMITS, seed=n) for n in range(3)]
+    inputs = [FluxKontext(mode="pro", prompt=f"castle {number}") for number in range(400)]
+
+    async def bought(limiter: SharedLimiter, count: int) -> int:
+        client = AsyncClient("test-key", transport=simulator.transport(), limiter=limiter)
+        async with client:
+            outcomes = [outcome async for outcome in client.map(inputs[:count])]
+        await limiter.aclose()
+        return sum(outcome.ok for outcome in outcomes)
+
+    start = asyncio.get_running_loop().time()
+    counts = (400, 400, 100)
+    assert await asyncio.gather(*map(bought, limiters, counts)) == [*counts]
+    took = asyncio.get_running_loop().time() - start
+    seen = simulator.statistics()
+    assert seen.refused == 0
+    assert seen.most_requests <= 600
+    requests = sum(seen.requests.values())
+    # Nothing is wasted: what is beyond the first burst comes at the allowed rate.
+    assert took <= (requests - 60) / 10 * 1.05 + 25
