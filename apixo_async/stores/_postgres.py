@@ -46,8 +46,8 @@ class PostgresStore:
 
     async def open(self, account: str) -> SqlStore:
         """See `Backend.open`."""
-        database = PostgresDatabase(self._dsn)
-        return await opened(database, POSTGRES, account, self.namespace, apart=True)
+        entries, limits = PostgresDatabase(self._dsn), PostgresDatabase(self._dsn)
+        return await opened(entries, limits, POSTGRES, account, self.namespace)
 
 
 class PostgresDatabase:

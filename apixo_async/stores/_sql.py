@@ -28,10 +28,10 @@ T = TypeVar("T")
 #: Written into each new store; a later layout only adds to it.
 VERSION: Final = 1
 
-#: Seconds within which a value of the limits that is not there must have been lost: a window, and
-#: the time between two marks.
-_RECENT: Final = 90.0
-_MARK: Final = 30.0
+#: Seconds after which it is noted again that an account is used; and within which a value of the
+#: limits that is not there must have been lost: as many, and a window.
+SEEN: Final = 30.0
+_RECENT: Final = SEEN + 60.0
 
 #: Rows of one page, and those that a sweep removes at once.
 PAGE: Final = 500
@@ -52,6 +52,7 @@ class Dialect:
         named: How a parameter is written.
         is_made: Has a row if the tables are there.
         alone: What lets one process at a time make them.
+        more: Tables beside those of the entries; a file of SQLite has that of the limits elsewhere.
     """
 
     now: str
@@ -64,11 +65,12 @@ class Dialect:
     named: str
     is_made: str
     alone: str
+    more: tuple[str, ...] = ()
 
     @property
     def schema(self) -> tuple[str, ...]:
         """What makes the tables."""
-        return tuple(text for text in (self.alone, *SCHEMA) if text)
+        return tuple(text for text in (self.alone, *self.more, *SCHEMA) if text)
 
     def render(self, text: str) -> str:
         """Return a statement in the words of this database."""
@@ -82,6 +84,10 @@ class Dialect:
 _OPEN_TASKS: Final = """(SELECT coalesce(sum(CASE WHEN slot_until > <now> THEN 1 ELSE 0 END
     + CASE WHEN held_until > <now> THEN 1 ELSE 0 END), 0) FROM apixo_entry
     WHERE account = :account AND state IN ('intent', 'submitted', 'uncertain'))"""
+
+#: The table of the limits, which may be lost at any time.
+LIMITS: Final = """CREATE <unlogged> IF NOT EXISTS apixo_limits (
+    account text PRIMARY KEY, version bigint NOT NULL, body text NOT NULL)"""
 
 SQLITE: Final = Dialect(
     now="((julianday('now') - 2440587.5) * 86400.0)",
@@ -108,14 +114,13 @@ POSTGRES: Final = Dialect(
     is_made="SELECT 1 WHERE to_regclass('apixo_store') IS NOT NULL",
     # CREATE TABLE IF NOT EXISTS fails where two do it at once.
     alone="SELECT pg_advisory_xact_lock(4122198374)",
+    more=(LIMITS,),
 )
 
 SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS apixo_store (version integer NOT NULL)",
     """CREATE TABLE IF NOT EXISTS apixo_account (
         account text PRIMARY KEY, seen_at <real> NOT NULL)""",
-    """CREATE <unlogged> IF NOT EXISTS apixo_limits (
-        account text PRIMARY KEY, version bigint NOT NULL, body text NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS apixo_entry (
         row <row>, namespace text NOT NULL, key text NOT NULL, account text NOT NULL,
         digest text NOT NULL, model text NOT NULL, provider text, kind text NOT NULL,
@@ -438,24 +443,37 @@ class Acts:
         )
 
     def load(self) -> Act[SharedValue]:
-        """See `LimitsStore.load`."""
+        """Read the value, where it is kept."""
 
         def read(done: Sequence[Done]) -> SharedValue:
-            body, version, now, seen_at, open_tasks = done[-1].rows[0]
-            return SharedValue(
-                body=None if body is None else body.encode(),
-                version=version or 0,
-                now=now,
-                is_lost=body is None and now - (seen_at or 0) < _RECENT,
-                open_tasks=int(open_tasks),
-            )
+            body, version, now = done[-1].rows[0]
+            return SharedValue(None if body is None else body.encode(), version or 0, now)
 
         return self._act(
             """SELECT (SELECT body FROM apixo_limits WHERE account = :account),
-                (SELECT version FROM apixo_limits WHERE account = :account), <now>,
-                (SELECT seen_at FROM apixo_account WHERE account = :account), <open>""",
+                (SELECT version FROM apixo_limits WHERE account = :account), <now>""",
             read=read,
             writes=False,
+        )
+
+    def known(self) -> Act[tuple[bool, int]]:
+        """Read whether the account was used lately, and how many tasks it has open."""
+
+        def read(done: Sequence[Done]) -> tuple[bool, int]:
+            silent_for, open_tasks = done[-1].rows[0]
+            return silent_for < _RECENT, int(open_tasks)
+
+        return self._act(
+            "SELECT <now> - seen_at, <open> FROM apixo_account WHERE account = :account",
+            read=read,
+            writes=False,
+        )
+
+    def seen(self) -> Act[None]:
+        """Note that the account is used."""
+        return self._act(
+            "UPDATE apixo_account SET seen_at = <now> WHERE account = :account",
+            read=lambda _: None,
         )
 
     def save(self, body: bytes, version: int) -> Act[bool]:
@@ -469,13 +487,10 @@ class Acts:
                 VALUES (:account, :first, :body) ON CONFLICT (account) DO NOTHING"""
         return self._act(
             write,
-            """UPDATE apixo_account SET seen_at = <now>
-                WHERE account = :account AND seen_at < <now> - :mark""",
             read=lambda done: done[0].changed == 1,
             body=body.decode(),
             version=version,
             first=secrets.randbelow(2**40) + 1,
-            mark=_MARK,
         )
 
 

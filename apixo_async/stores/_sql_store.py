@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Final
 
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Batches, Database
@@ -14,7 +16,10 @@ from apixo_async.stores._protocol import (
     State,
     StoreEntry,
 )
-from apixo_async.stores._sql import VERSION, Act, Acts, Dialect, Done, Row
+from apixo_async.stores._sql import SEEN, VERSION, Act, Acts, Dialect, Done, Row
+
+#: Seconds for which a count of the open tasks does: it is a hint.
+COUNTED: Final = 1.0
 
 
 class SqlStore:
@@ -30,6 +35,8 @@ class SqlStore:
         self._acts = acts
         self._entries = entries
         self._limits = limits
+        self._open_tasks = 0
+        self._counted_at = self._seen_at = -math.inf
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
@@ -38,10 +45,20 @@ class SqlStore:
 
     async def load(self) -> SharedValue:
         """See `LimitsStore.load`."""
-        return await self._limits.do(self._acts.load())
+        value = await self._limits.do(self._acts.load())
+        is_lost = False
+        if value.body is None or not 0 <= value.now - self._counted_at < COUNTED:
+            # Where entries are, a commit may take long: exchanges wait for it once in a while.
+            is_recent, self._open_tasks = await self._entries.do(self._acts.known())
+            is_lost = value.body is None and is_recent
+            self._counted_at = value.now
+        return value._replace(is_lost=is_lost, open_tasks=self._open_tasks)
 
     async def save(self, body: bytes, version: int) -> bool:
         """See `LimitsStore.save`."""
+        if not 0 <= self._counted_at - self._seen_at < SEEN:
+            await self._entries.do(self._acts.seen())
+            self._seen_at = self._counted_at
         return await self._limits.do(self._acts.save(body, version))
 
     async def intend(
@@ -115,22 +132,21 @@ class SqlStore:
 
 
 async def opened(
-    database: Database, dialect: Dialect, account: str, namespace: str, *, apart: bool = False
+    database: Database, kept_apart: Database, dialect: Dialect, account: str, namespace: str
 ) -> SqlStore:
     """Connect, make what is missing, and check the version.
 
     Args:
-        database: Where.
-        dialect: Its words.
+        database: Where entries are kept.
+        kept_apart: Where the limits are kept, in a table that is made when it is connected to.
+        dialect: The words of both.
         account: Whose limits and slots these are.
         namespace: Where keys are unique.
-        apart: Whether the limits get a connection of their own.
 
     Raises:
         StoreError: It cannot be used.
     """
-    entries = Batches(database)
-    limits = Batches(database) if apart else entries
+    entries, limits = Batches(database), Batches(kept_apart)
     acts = Acts(dialect, account, namespace)
     try:
         if not await entries.do(_setup(dialect, (dialect.is_made,))):
@@ -143,6 +159,7 @@ async def opened(
                 "release that made it, or a newer one"
             )
         await entries.do(acts.begin())
+        await limits.do(acts.load())
     except BaseException:
         await limits.aclose()
         await entries.aclose()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from apixo_async.errors import StoreError
 from apixo_async.journal._network_share import share_of
 from apixo_async.stores._batches import Connection
-from apixo_async.stores._sql import SQLITE, Act, Done
+from apixo_async.stores._sql import LIMITS, SQLITE, Act, Done
 from apixo_async.stores._sql_store import SqlStore, opened
 
 #: Seconds for which another process may have the file.
@@ -25,8 +25,8 @@ class SqliteStore:
     """Keep entries and limits in a file, which processes of one host share.
 
     The file has prompts and result URLs, but no API key. It needs a local disk: on a network share
-    two processes may both have it. Beside it lies a file `…-lock`; copy the store while no process
-    uses it, or with SQLite's `VACUUM INTO`.
+    two processes may both have it. Beside it lie `…-limits`, which may be lost, and locks; copy the
+    store while no process uses it, or with SQLite's `VACUUM INTO`.
 
     Args:
         path: The file; made where there is none.
@@ -42,14 +42,22 @@ class SqliteStore:
 
     async def open(self, account: str) -> SqlStore:
         """See `Backend.open`."""
-        return await opened(SqliteDatabase(self.path), SQLITE, account, self.namespace)
+        entries = SqliteDatabase(self.path)
+        limits = SqliteDatabase(self.path.with_name(f"{self.path.name}-limits"), is_lasting=False)
+        return await opened(entries, limits, SQLITE, account, self.namespace)
 
 
 class SqliteDatabase:
-    """See `Database`."""
+    """See `Database`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        is_lasting: Whether what is written must outlive a loss of power.
+    """
+
+    def __init__(self, path: Path, *, is_lasting: bool = True) -> None:
         self._path = path
+        self._is_lasting = is_lasting
 
     def connect(self) -> Connection:
         """See `Database.connect`."""
@@ -62,7 +70,15 @@ class SqliteDatabase:
                 f"store {self._path}: {share.point} is a network file system ({share.kind}), on "
                 "which two processes may both have the file: take a local disk, or PostgresStore"
             )
-        return SqliteConnection(self._path)
+        if self._is_lasting:
+            return SqliteConnection(self._path)
+        try:
+            return LimitsConnection(self._path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            self._path.unlink()  # Damaged, as after a loss of power; it may be lost at any time.
+            return LimitsConnection(self._path)
 
     def is_lost(self, exc: BaseException) -> bool:
         """See `Database.is_lost`."""
@@ -89,6 +105,8 @@ class SqliteDatabase:
 class SqliteConnection:
     """See `Connection`."""
 
+    SYNCHRONOUS = "FULL"
+
     def __init__(self, path: Path) -> None:
         self._file = sqlite3.connect(path, timeout=_LOCKED, isolation_level=None)
         try:
@@ -96,7 +114,7 @@ class SqliteConnection:
             # SQLite does not sync the removal of a journal. WAL has a defect with several writers
             # in versions that are still common (fixed in 3.51.3).
             self._file.execute("PRAGMA journal_mode = PERSIST")
-            self._file.execute("PRAGMA synchronous = FULL")
+            self._file.execute(f"PRAGMA synchronous = {self.SYNCHRONOUS}")
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
             self._lock = os.open(f"{path}-lock", flags, 0o600)
         except BaseException:
@@ -153,3 +171,28 @@ class SqliteConnection:
             self._file.close()
         with suppress(OSError):
             os.close(self._lock)
+
+
+class LimitsConnection(SqliteConnection):
+    """A connection to the file of the limits: nothing waits for the disk, and it may be removed."""
+
+    SYNCHRONOUS = "OFF"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self._file.execute(SQLITE.render(LIMITS))
+            self._path, self._place = path, path.stat().st_ino
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, acts: Sequence[Act[Any]]) -> list[list[Done]]:
+        """See `Connection.run`."""
+        try:
+            is_there = self._path.stat().st_ino == self._place
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            raise sqlite3.DatabaseError("the file was removed")
+        return super().run(acts)

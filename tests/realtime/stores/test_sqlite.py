@@ -129,6 +129,47 @@ async def test_a_store_that_does_not_answer(
     await store.aclose()
 
 
+@pytest.mark.parametrize("damage", [None, b"no database" * 1000])
+async def test_the_limits_are_lost(tmp_path: Path, damage: bytes | None) -> None:
+    """Their file is removed, or damaged, under two that use it: both see that it is lost."""
+    path = tmp_path / "store.db"
+    limits = tmp_path / "store.db-limits"
+    one, two = await SqliteStore(path).open("account"), await SqliteStore(path).open("account")
+    assert await one.save(b"{}", (await one.load()).version)
+    before = await two.load()
+    assert before.body == b"{}"
+    limits.unlink()
+    if damage is not None:
+        limits.write_bytes(damage)
+    lost = await two.load()
+    assert (lost.body, lost.is_lost) == (None, True)
+    assert not await two.save(b"old", before.version)
+    assert await two.save(b"new", lost.version)
+    assert (await one.load()).body == b"new"
+    await one.aclose()
+    await two.aclose()
+    later = await SqliteStore(path).open("account")
+    assert (await later.load()).body == b"new"
+    await later.aclose()
+
+
+async def test_an_account_that_was_not_used_lately(tmp_path: Path) -> None:
+    """Then nothing was lost, whatever is missing."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore(path).open("account")
+    value = await store.load()
+    assert (value.body, value.is_lost) == (None, False)
+    await store.save(b"{}", value.version)
+    await store.aclose()
+    (tmp_path / "store.db-limits").unlink()
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE apixo_account SET seen_at = seen_at - 120")
+    file.close()
+    store = await SqliteStore(path).open("account")
+    assert not (await store.load()).is_lost
+    await store.aclose()
+
+
 PROGRAM = """
 import asyncio, sys
 from apixo_async.stores._sqlite import SqliteStore
