@@ -19,6 +19,7 @@ MANY = World(limit=10_000, processes=6, latency=0.28, tail=0.01, unanswered=0.00
 
 FEW = replace(MANY, limit=600, processes=3)
 
+pytestmark = pytest.mark.heavy
 LONG = pytest.mark.long
 
 

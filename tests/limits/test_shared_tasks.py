@@ -15,6 +15,7 @@ from apixo_async.testing.memory_store import OpenMemoryStore
 from ..support.simulation.sharing import World
 from ..support.simulation.sharing_tasks import SharingTasks, TaskWorld, any_task_world
 
+pytestmark = pytest.mark.heavy
 LONG = pytest.mark.long
 
 #: Processes that buy as much as they can.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -178,7 +179,7 @@ def test_every_check_is_listed() -> None:
     written = [
         value
         for name, value in vars(module).items()
-        if asyncio.iscoroutinefunction(value) and not name.startswith("_")
+        if inspect.iscoroutinefunction(value) and not name.startswith("_")
     ]
     assert written == [*CHECKS]
     assert all(isinstance(check, Callable) and check.__doc__ for check in CHECKS)  # type: ignore[arg-type]
