@@ -123,7 +123,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         async def exchange(request: Outgoing, answer: Incoming) -> None:
             url = URL(base + request.path, encoded=True)
             try:
-                if request.body is None:
+                if not request.is_watched:
                     await _fill(answer, self._opened().polling, request, url, bounds)
                 else:
                     with _set(_sending, request.phase.begin_sending):
@@ -160,7 +160,7 @@ class _Sessions:
     Attributes:
         polling: For GETs. It does not trace their phase, which costs a tenth of an exchange: a
             poll may be repeated, whatever was written of it.
-        submitting: For POSTs. It traces whether a byte was written.
+        submitting: For POSTs, and GETs that may be prevented. It traces whether a byte was written.
         adapter: The second one, as a transport of httpx2.
     """
 

@@ -105,7 +105,7 @@ class Outgoing:
         path: What follows the base URL: ASCII, and quoted.
         headers: All but Host and Content-Length.
         body: What is posted, or None for a GET.
-        phase: Notes when the first byte of a POST is written.
+        phase: Notes when its first byte is written.
     """
 
     path: str
@@ -117,6 +117,11 @@ class Outgoing:
     def method(self) -> str:
         """GET or POST."""
         return "GET" if self.body is None else "POST"
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the transport has to report its first byte: a POST, or what may be prevented."""
+        return self.body is not None or self.phase.phase_aware
 
 
 class Incoming:
@@ -196,7 +201,7 @@ def usual_exchange(
 
     async def exchange(request: Outgoing, answer: Incoming) -> None:
         extensions: dict[str, object] = {"timeout": timeouts.extension}
-        if request.body is not None:
+        if request.is_watched:
             extensions |= {"trace": request.phase.trace, SENDING: request.phase.begin_sending}
         response = await transport.handle_async_request(
             httpx2.Request(

@@ -123,6 +123,7 @@ class _Service:
         extensions: dict[str, object] = {"timeout": self._timeouts}
         if body is not None:
             headers.append((b"Content-Length", b"%d" % len(body)))
+        if request.is_watched:
             extensions["trace"] = request.phase.trace
         target = base.target + request.path.encode("ascii")
         url = httpcore2.URL(scheme=base.scheme, host=base.host, port=base.port, target=target)

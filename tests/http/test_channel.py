@@ -173,6 +173,31 @@ async def test_phase_decides_not_the_class(error: Exception, sending: bool) -> N
         assert caught.value.timed_out is isinstance(error, httpx2.ConnectTimeout)
 
 
+@pytest.mark.parametrize("kind", [Scripted, Aware])
+async def test_what_is_prevented_is_not_sent(kind: type[Scripted]) -> None:
+    """Whether a transport tells when it sends or not: before it does, the caller may prevent it."""
+    reason = ConfigurationError("not now")
+
+    def prevent() -> None:
+        raise reason
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        if kind is Aware:
+            request.extensions[SENDING]()
+        return httpx2.Response(200)
+
+    transport = kind(handler)
+    for send in (
+        lambda: channel(transport).post("/x", b"{}", prevent),
+        lambda: channel(transport).get("/x", prevent),
+    ):
+        with pytest.raises(Unanswered) as caught:
+            await send()
+        assert caught.value.prevented is reason
+        assert not caught.value.maybe_sent
+    assert len(transport.requests) == (2 if kind is Aware else 0)
+
+
 async def test_a_transport_that_says_that_it_tells_and_does_not() -> None:
     """Once it has sent something without telling, nothing that it does not tell is phase_aware."""
     ends: list[Exception | httpx2.Response] = [

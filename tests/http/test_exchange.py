@@ -128,7 +128,8 @@ class Sub(Direct):
 
 async def taken(transport: httpx2.AsyncBaseTransport, body: bytes | None = None) -> Incoming:
     answer = Incoming()
-    request = Outgoing("/x", [(b"Accept", b"a/b")], body, Phase(phase_aware=True))
+    phase = Phase(phase_aware=body is not None)
+    request = Outgoing("/x", [(b"Accept", b"a/b")], body, phase)
     await exchange_over(transport, URL, Timeouts(read=3.0))(request, answer)
     return answer
 
