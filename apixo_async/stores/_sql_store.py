@@ -1,10 +1,13 @@
-"""The store over a database of SQL: each method is one act."""
+"""The store over a database of SQL: what each method changes and reads, in one transaction."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Final
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Batches, Database
@@ -16,50 +19,213 @@ from apixo_async.stores._protocol import (
     State,
     StoreEntry,
 )
-from apixo_async.stores._sql import SEEN, VERSION, Act, Acts, Dialect, Done, Row
+from apixo_async.stores._sql import VERSION, Act, Dialect, Done, Row
+
+#: Seconds after which it is noted again that an account is used; and within which a value of the
+#: limits that is not there must have been lost: as many, and a window.
+SEEN: Final = 30.0
+_RECENT: Final = SEEN + 60.0
+
+#: Rows of one page, and those that a sweep removes at once.
+PAGE: Final = 500
 
 #: Seconds for which a count of the open tasks does: it is a hint.
 COUNTED: Final = 1.0
+
+T = TypeVar("T")
+
+_COLUMNS: Final = (
+    "row, account, key, digest, model, provider, kind, payload, price, state, owner, attempt, "
+    "purchases, intent_at, slot_until, submitted_at, ended_at, task_id, also, outcome"
+)
+
+_WRITTEN: Final = (
+    "namespace, key, account, digest, model, provider, kind, payload, price, state, owner, "
+    "attempt, purchases, intent_at, slot_until, held_until, also"
+)
+_GIVEN: Final = ":namespace, :key, :account, :digest, :model, :provider, :kind, :payload, :price"
+_OF_KEY: Final = f"SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace AND key = :key"
+
+
+def _values(purchase: Purchase) -> dict[str, object]:
+    return {
+        "key": purchase.key,
+        "digest": purchase.digest,
+        "model": purchase.model,
+        "provider": purchase.provider,
+        "kind": purchase.kind,
+        "payload": purchase.payload,
+        "price": purchase.price,
+    }
+
+
+def _text(value: str) -> str:
+    """Return a text as any database can keep it; only what is rare in it changes."""
+    return json.dumps(value)[1:-1]
+
+
+def _entry(row: Row) -> StoreEntry:
+    read = iter(row)
+    number, account = next(read), next(read)
+    key, digest, model, provider, kind, payload, price = (next(read) for _ in range(7))
+    state, owner, attempt, purchases = (next(read) for _ in range(4))
+    intent_at, slot_until, submitted_at, ended_at = (next(read) for _ in range(4))
+    task_id, also, outcome = (next(read) for _ in range(3))
+
+    def known(text: str) -> str:
+        return str(json.loads(f'"{text}"'))
+
+    return StoreEntry(
+        row=number,
+        account=account,
+        purchase=Purchase(key, digest, model, provider, kind, payload, price),
+        state=State(state),
+        owner=owner,
+        attempt=attempt,
+        purchases=purchases,
+        intent_at=intent_at,
+        slot_until=slot_until,
+        submitted_at=submitted_at,
+        ended_at=ended_at,
+        task_id=None if task_id is None else known(task_id),
+        also=tuple(known(text) for text in also.split("\n") if text),
+        outcome=outcome,
+    )
+
+
+def _nothing(_: Sequence[Done]) -> None:
+    """Read nothing."""
+
+
+def _first(done: Sequence[Done]) -> StoreEntry | None:
+    return _entry(done[-1].rows[0]) if done[-1].rows else None
 
 
 class SqlStore:
     """See `Store`.
 
+    No statement depends on what another one of its transaction has read. So a transaction can be
+    sent as one message, and a client that is stopped in the middle of it holds no lock.
+
     Args:
-        acts: What each method does.
+        dialect: The words of both databases.
+        account: Whose limits and slots these are.
+        namespace: Where keys are unique.
         entries: Where entries are kept.
         limits: Where the value of the limits is kept: its exchanges wait for no commit.
     """
 
-    def __init__(self, acts: Acts, entries: Batches, limits: Batches) -> None:
-        self._acts = acts
+    def __init__(
+        self, dialect: Dialect, account: str, namespace: str, entries: Batches, limits: Batches
+    ) -> None:
+        self._dialect = dialect
+        self._common = {"account": account, "namespace": namespace}
         self._entries = entries
         self._limits = limits
         self._open_tasks = 0
         self._counted_at = self._seen_at = -math.inf
+
+    def _act(
+        self,
+        *statements: str,
+        read: Callable[[Sequence[Done]], T],
+        writes: bool = True,
+        given: Mapping[str, object] = MappingProxyType({}),
+        **values: object,
+    ) -> Act[T]:
+        rendered = [self._dialect.render(text) for text in statements if text]
+        return Act(rendered, {**self._common, **given, **values}, read, writes)
+
+    async def _do(
+        self,
+        *statements: str,
+        read: Callable[[Sequence[Done]], T],
+        writes: bool = True,
+        given: Mapping[str, object] = MappingProxyType({}),
+        **values: object,
+    ) -> T:
+        act = self._act(*statements, read=read, writes=writes, given=given, **values)
+        return await self._entries.do(act)
+
+    async def begin(self) -> None:
+        """Make the account known, and see that the limits can be read."""
+        await self._do(
+            """INSERT INTO apixo_account (account, seen_at) VALUES (:account, 0)
+                ON CONFLICT (account) DO NOTHING""",
+            read=_nothing,
+        )
+        await self._value()
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
         await self._limits.aclose()
         await self._entries.aclose()
 
+    # --- the value of the limits ---------------------------------------------------------
+
     async def load(self) -> SharedValue:
         """See `LimitsStore.load`."""
-        value = await self._limits.do(self._acts.load())
+        value = await self._value()
         is_lost = False
         if value.body is None or not 0 <= value.now - self._counted_at < COUNTED:
             # Where entries are, a commit may take long: exchanges wait for it once in a while.
-            is_recent, self._open_tasks = await self._entries.do(self._acts.known())
+            is_recent, self._open_tasks = await self._known()
             is_lost = value.body is None and is_recent
             self._counted_at = value.now
         return value._replace(is_lost=is_lost, open_tasks=self._open_tasks)
 
+    async def _value(self) -> SharedValue:
+        def read(done: Sequence[Done]) -> SharedValue:
+            body, version, now = done[-1].rows[0]
+            return SharedValue(None if body is None else body.encode(), version or 0, now)
+
+        return await self._limits.do(
+            self._act(
+                """SELECT (SELECT body FROM apixo_limits WHERE account = :account),
+                (SELECT version FROM apixo_limits WHERE account = :account), <now>""",
+                read=read,
+                writes=False,
+            )
+        )
+
+    async def _known(self) -> tuple[bool, int]:
+        """Return whether the account was used lately, and how many tasks it has open."""
+
+        def read(done: Sequence[Done]) -> tuple[bool, int]:
+            silent_for, open_tasks = done[-1].rows[0]
+            return silent_for < _RECENT, int(open_tasks)
+
+        return await self._do(
+            "SELECT <now> - seen_at, <open> FROM apixo_account WHERE account = :account",
+            read=read,
+            writes=False,
+        )
+
     async def save(self, body: bytes, version: int) -> bool:
         """See `LimitsStore.save`."""
         if not 0 <= self._counted_at - self._seen_at < SEEN:
-            await self._entries.do(self._acts.seen())
+            await self._do(
+                "UPDATE apixo_account SET seen_at = <now> WHERE account = :account", read=_nothing
+            )
             self._seen_at = self._counted_at
-        return await self._limits.do(self._acts.save(body, version))
+        # Versions begin anywhere, so that none from before a loss is mistaken for one after it.
+        if version:
+            write = """UPDATE apixo_limits SET body = :body, version = version + 1
+                WHERE account = :account AND version = :version"""
+        else:
+            write = """INSERT INTO apixo_limits (account, version, body)
+                VALUES (:account, :first, :body) ON CONFLICT (account) DO NOTHING"""
+        return await self._limits.do(
+            self._act(
+                write,
+                read=lambda done: done[0].changed == 1,
+                body=body.decode(),
+                version=version,
+                first=secrets.randbelow(2**40) + 1,
+            )
+        )
+
+    # --- entries -------------------------------------------------------------------------
 
     async def intend(
         self,
@@ -72,63 +238,205 @@ class SqlStore:
         instead_of: str | None = None,
     ) -> Intended:
         """See `Store.intend`."""
-        return await self._entries.do(
-            self._acts.intend(purchase, attempt, owner, slots, hold, instead_of)
+        if instead_of is None:
+            write = f"""INSERT INTO apixo_entry ({_WRITTEN})
+                SELECT {_GIVEN}, 'intent', :owner, :attempt, 1, <now>, <now> + :hold, 0, ''
+                WHERE <open> < :slots ON CONFLICT (namespace, key) DO NOTHING"""
+        else:
+            write = """UPDATE apixo_entry SET prior_state = state, prior_attempt = attempt,
+                held_until = CASE WHEN state = 'uncertain' THEN slot_until ELSE 0 END,
+                state = 'intent', owner = :owner, attempt = :attempt, account = :account,
+                purchases = purchases + 1, intent_at = <now>, slot_until = <now> + :hold
+                WHERE namespace = :namespace AND key = :key AND attempt = :instead_of
+                AND state IN ('uncertain', 'lost') AND <open> < :slots"""
+
+        def read(done: Sequence[Done]) -> Intended:
+            entry = _first(done)
+            written = entry is not None and entry.attempt == attempt
+            return Intended(written and done[-2].changed == 1, entry)
+
+        return await self._do(
+            self._dialect.lock_account,
+            write,
+            _OF_KEY,
+            read=read,
+            given=_values(purchase),
+            attempt=attempt,
+            owner=owner,
+            slots=slots,
+            hold=hold,
+            instead_of=instead_of,
         )
 
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
-        await self._entries.do(self._acts.refused(attempt))
+        await self._do(
+            # A doubt as well: of its own POST, a process knows better than who took it for dead.
+            """DELETE FROM apixo_entry WHERE attempt = :attempt
+                AND state IN ('intent', 'uncertain') AND prior_state IS NULL""",
+            """UPDATE apixo_entry SET state = prior_state, attempt = prior_attempt,
+                prior_state = NULL, prior_attempt = NULL, slot_until = held_until, held_until = 0,
+                purchases = purchases - 1
+                WHERE attempt = :attempt AND state IN ('intent', 'uncertain')
+                AND prior_state IS NOT NULL""",
+            read=_nothing,
+            attempt=attempt,
+        )
 
     async def bought(
         self, purchase: Purchase, attempt: str, owner: str, task_id: str, *, hold: float
     ) -> StoreEntry:
         """See `Store.bought`."""
-        return await self._entries.do(self._acts.bought(purchase, attempt, owner, task_id, hold))
+
+        def read(done: Sequence[Done]) -> StoreEntry:
+            entry = _first(done)
+            assert entry is not None
+            return entry
+
+        return await self._do(
+            # If the store has lost the intent.
+            f"""INSERT INTO apixo_entry ({_WRITTEN}, task_id, submitted_at)
+                VALUES ({_GIVEN}, 'submitted', :owner, :attempt, 1, <now>, <now> + :hold, 0, '',
+                :task_id, <now>) ON CONFLICT (namespace, key) DO NOTHING""",
+            """UPDATE apixo_entry SET state = 'submitted', owner = :owner,
+                also = CASE WHEN task_id IS NULL THEN also ELSE also || task_id || :newline END,
+                task_id = :task_id, submitted_at = <now>, slot_until = <now> + :hold,
+                prior_state = NULL, prior_attempt = NULL
+                WHERE namespace = :namespace AND key = :key AND attempt = :attempt
+                AND state IN ('intent', 'uncertain')""",
+            # If the entry has gone on without this attempt: by the word of somebody.
+            """UPDATE apixo_entry SET also = also || :task_id || :newline
+                WHERE namespace = :namespace AND key = :key
+                AND (task_id IS NULL OR task_id <> :task_id)
+                AND <find_text>(:newline || also, :newline || :task_id || :newline) = 0""",
+            _OF_KEY,
+            read=read,
+            given=_values(purchase),
+            attempt=attempt,
+            owner=owner,
+            task_id=_text(task_id),
+            hold=hold,
+            newline="\n",
+        )
 
     async def uncertain(self, attempt: str, *, hold: float) -> None:
         """See `Store.uncertain`."""
-        await self._entries.do(self._acts.uncertain(attempt, hold))
+        await self._do(
+            """UPDATE apixo_entry SET state = 'uncertain', owner = NULL, slot_until = <now> + :hold
+                WHERE attempt = :attempt AND state = 'intent'""",
+            read=_nothing,
+            attempt=attempt,
+            hold=hold,
+        )
 
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
         """See `Store.over`."""
-        await self._entries.do(self._acts.over(attempt, state, outcome))
+        await self._do(
+            """UPDATE apixo_entry SET state = :state, outcome = :outcome, owner = NULL,
+                ended_at = <now>, slot_until = 0, held_until = 0
+                WHERE attempt = :attempt AND task_id IS NOT NULL
+                AND state IN ('submitted', 'lost')""",
+            read=_nothing,
+            attempt=attempt,
+            state=state.value,
+            outcome=outcome,
+        )
 
     async def resolve(
         self, key: str, attempt: str, *, task_id: str | None, owner: str | None, hold: float
     ) -> bool:
         """See `Store.resolve`."""
-        return await self._entries.do(self._acts.resolve(key, attempt, task_id, owner, hold))
+        which = """WHERE namespace = :namespace AND key = :key AND attempt = :attempt
+            AND state = 'uncertain'"""
+        if task_id is not None:
+            write = f"""UPDATE apixo_entry SET state = 'submitted', owner = :owner,
+                task_id = :task_id, submitted_at = <now>, slot_until = <now> + :hold {which}"""
+        else:
+            write = f"DELETE FROM apixo_entry {which}"
+        return await self._do(
+            write,
+            read=lambda done: done[-1].changed == 1,
+            key=key,
+            attempt=attempt,
+            task_id=None if task_id is None else _text(task_id),
+            owner=owner,
+            hold=hold,
+        )
 
     async def find(self, key: str) -> StoreEntry | None:
         """See `Store.find`."""
-        return await self._entries.do(self._acts.find(key))
+        return await self._do(_OF_KEY, read=_first, writes=False, key=key)
 
     async def named(self, task_id: str) -> StoreEntry | None:
         """See `Store.named`."""
-        return await self._entries.do(self._acts.named(task_id))
+        return await self._do(
+            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace
+                AND task_id = :task_id ORDER BY row LIMIT 1""",
+            read=_first,
+            writes=False,
+            task_id=_text(task_id),
+        )
 
     async def take_over(
         self, owner: str, living: Collection[str], *, most: int
     ) -> Sequence[StoreEntry]:
         """See `Store.take_over`."""
-        return await self._entries.do(self._acts.take_over(owner, living, most))
+        names = {f"living_{place}": name for place, name in enumerate(sorted({*living, owner}))}
+        gone = f"(owner IS NULL OR owner NOT IN ({', '.join(f':{name}' for name in names)}))"
+        return await self._do(
+            f"""UPDATE apixo_entry SET state = 'uncertain', owner = NULL
+                WHERE account = :account AND state = 'intent' AND {gone}""",
+            f"""UPDATE apixo_entry SET owner = :owner, taken = :taken WHERE row IN (
+                SELECT row FROM apixo_entry WHERE account = :account AND state = 'submitted'
+                AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
+            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND owner = :owner
+                AND taken = :taken ORDER BY row""",
+            read=lambda done: [_entry(row) for row in done[-1].rows],
+            owner=owner,
+            most=most,
+            taken=secrets.token_hex(8),
+            given=names,
+        )
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
-        await self._entries.do(self._acts.leave(owner))
+        await self._do(
+            """UPDATE apixo_entry SET owner = NULL
+                WHERE account = :account AND owner = :owner AND state = 'submitted'""",
+            read=_nothing,
+            owner=owner,
+        )
 
     async def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:
         """See `Store.entries`."""
         after = 0
-        while page := await self._entries.do(self._acts.page(state, after)):
+        while page := await self._page(state, after):
             for entry in page:
                 yield entry
             after = page[-1].row
 
+    async def _page(self, state: State | None, after: int) -> list[StoreEntry]:
+        wanted = "" if state is None else "AND state = :state"
+        return await self._do(
+            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace
+                AND row > :after {wanted} ORDER BY row LIMIT :page""",
+            read=lambda done: [_entry(row) for row in done[-1].rows],
+            writes=False,
+            state=None if state is None else state.value,
+            after=after,
+            page=PAGE,
+        )
+
     async def sweep(self, keep: float) -> int:
         """See `Store.sweep`."""
-        return await self._entries.do(self._acts.sweep(keep))
+        return await self._do(
+            """DELETE FROM apixo_entry WHERE row IN (
+                SELECT row FROM apixo_entry WHERE namespace = :namespace AND ended_at IS NOT NULL
+                AND ended_at <= <now> - :keep ORDER BY ended_at LIMIT :page <lock_rows>)""",
+            read=lambda done: done[-1].changed,
+            keep=keep,
+            page=PAGE,
+        )
 
 
 async def opened(
@@ -147,7 +455,7 @@ async def opened(
         StoreError: It cannot be used.
     """
     entries, limits = Batches(database), Batches(kept_apart)
-    acts = Acts(dialect, account, namespace)
+    store = SqlStore(dialect, account, namespace, entries, limits)
     try:
         if not await entries.do(_setup(dialect, (dialect.is_made,))):
             await entries.do(_setup(dialect, dialect.schema))
@@ -158,13 +466,11 @@ async def opened(
                 f"the store has layout {version}, and this release knows {VERSION}: use the "
                 "release that made it, or a newer one"
             )
-        await entries.do(acts.begin())
-        await limits.do(acts.load())
+        await store.begin()
     except BaseException:
-        await limits.aclose()
-        await entries.aclose()
+        await store.aclose()
         raise
-    return SqlStore(acts, entries, limits)
+    return store
 
 
 def _setup(dialect: Dialect, statements: Sequence[str]) -> Act[Sequence[Row]]:
