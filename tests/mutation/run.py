@@ -41,7 +41,10 @@ TESTS: Final = Path(__file__).parents[1]
 TABLE: Final = {
     "_limits.slots": ("limits/test_slots.py",),
     "_limits.breaker": ("limits/test_breaker.py",),
-    "_polling.outages": ("polling/test_outages.py", "polling/test_outages_outage.py"),
+    "_polling.outages": (
+        *("polling/test_outages.py", "polling/test_outages_outage.py"),
+        *("polling/test_outages_shares.py", "polling/test_registry.py"),
+    ),
     "_limits.adaptive": ("limits/test_adaptive.py",),
     "_http.retry": ("http/test_retry.py",),
     "webhooks._tokens": ("webhooks/test_tokens.py",),
