@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 
 from apixo_async._http.wire import (
+    Answer,
     Envelope,
     Status,
     created_epoch,
@@ -391,3 +392,8 @@ def test_first_answers_may_come_in_several_threads() -> None:
         timeout=60,
     )
     assert ran.stdout.split() == ["task_1"] * 8
+
+
+def test_an_answer_is_whole_unless_it_is_said() -> None:
+    """Only the channel knows that it has cut one."""
+    assert not Answer(200, b"{}", None, None).cut

@@ -125,3 +125,15 @@ def test_the_count_is_that_of_a_plain_model(limit: int, steps: list[tuple[str, f
             holds = [until for until in holds if until > now]
         assert table.used == running + len(holds)
         assert table.next_expiry() == min(holds, default=math.inf)
+
+
+def test_the_next_hold_ends_first_after_one_was_ended() -> None:
+    """Whichever of them another client has ended by taking up its task."""
+    table = SlotTable(10)
+    for until, task in ((10.0, "a"), (30.0, "b"), (20.0, "c"), (40.0, "d")):
+        assert table.try_take()
+        table.name(task)
+        table.hold(until, task=task)
+    assert table.try_take()
+    assert table.name("a")
+    assert table.next_expiry() == 20.0

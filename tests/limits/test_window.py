@@ -402,3 +402,22 @@ def test_a_crowd_before_a_full_minute() -> None:
         full.take(1.0)
     full.report(PermitOutcome.ANSWERED, 1.0)
     assert full.worth_waking_at(2.0, 9) == pytest.approx(1.0 + KEPT + 0.05)
+
+
+def test_what_is_in_reserve_grows_with_time() -> None:
+    """By the pace, and never beyond what the limit leaves."""
+    log = SlidingWindow(10)
+    assert log.reserve(0.0) == 1.0
+    log.take(0.0)
+    assert log.reserve(3.0) == pytest.approx(0.5)
+    for number in range(1, 10):
+        log.take(6.0 * number)
+    assert log.reserve(59.0) == 0.0
+
+
+def test_several_are_served_at_once() -> None:
+    """The wait is for as many as come within a tick, less what has come already."""
+    log = SlidingWindow(6_000)
+    for _ in range(600):
+        log.take(0.0)
+    assert log.worth_waking_at(0.02, 10) == pytest.approx(0.05)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import math
 import random
 
-from apixo_async import Limiter, Result, TaskRef
+from apixo_async import Event, Limiter, Result, ServiceDown, ServiceRecovered, Snapshot, TaskRef
+from apixo_async._http import verdicts
 from apixo_async._polling.outages import FAILURES, Outages
 from apixo_async._polling.queue import PollQueue
 from apixo_async._polling.schedule import PollTimes
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
+from apixo_async.errors import APIConnectionError, RateLimitError
 
 
 def track(name: str, model: str = "m") -> TrackedTask:
@@ -120,3 +122,32 @@ def test_unclear_probe() -> None:
     outages.checked(one, due)
     assert outages.is_on(one)
     assert two.due == due
+
+
+def test_what_polls_show_is_reported() -> None:
+    """The beginning of an outage and its end, once each; a 429 is no evidence for either."""
+    events: list[Event] = []
+    paced: list[bool] = []
+    queue = PollQueue(lambda one: one.created)
+    outages = Outages(queue, random.Random(1), Reporter(events.append), lambda: paced.append(True))
+    one = track("1")
+    faulty = verdicts.Faulty(APIConnectionError("no answer"))
+    for second in range(FAILURES):
+        one.polled_at = 100.0 + second
+        outages.note(one, faulty, one.polled_at)
+    assert [type(event) for event in events] == [ServiceDown]
+    for waiting in (track("2"), track("3")):
+        outages.park(waiting, one.polled_at)
+    probe_at = queue.next_due()
+    probe = queue.pop_due(probe_at)
+    assert probe is not None
+    outages.sent(probe, probe_at)
+    probe.polled_at = probe_at
+    outages.note(probe, verdicts.Throttled(RateLimitError("slowly", status=429)), probe_at)
+    outages.checked(probe, probe_at)
+    assert queue.next_due() == probe_at
+    assert not paced
+    running = verdicts.Running(Snapshot(probe.ref.task_id, probe.ref.model, "processing", {}), None)
+    outages.note(probe, running, probe_at + 1)
+    assert [type(event) for event in events] == [ServiceDown, ServiceRecovered]
+    assert paced == [True]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from apixo_async import Limiter, TaskRef
@@ -86,3 +88,34 @@ def test_the_last_place_goes_to_a_model_that_has_none(queue: PollQueue) -> None:
         shares.opened(track("1", model))
     for model in "ab":
         assert not shares.hold_back(track("1", model))
+
+
+def test_places_come_back(queue: PollQueue) -> None:
+    """Once its polls have ended, a model may have as many again."""
+    places = ConcurrencyLimit()
+    shares = ModelShares(queue, places)
+    for model in "ab":
+        shares.opened(track("first", model))
+    for _ in range(2):
+        sent = send(shares, places, "a")
+        assert len(sent) == 18
+        for one in sent:
+            shares.returned(one, NOW)
+            places.leave(None, 100.0)
+
+
+async def test_a_poll_that_was_asked_for_stays_that(queue: PollQueue) -> None:
+    """It goes before the scheduled ones, also after it was held back."""
+    places = ConcurrencyLimit()
+    shares = ModelShares(queue, places)
+    shares.opened(track("first", "other"))
+    sent = send(shares, places, "m")
+    asked, scheduled = track("asked"), track("scheduled")
+    asked.refreshers.append(asyncio.get_running_loop().create_future())
+    for one in (asked, scheduled):
+        assert shares.hold_back(one)
+    shares.returned(sent[0], NOW)
+    assert queue.has_asked
+    shares.returned(sent[1], NOW)
+    assert queue.pop_due(NOW) is asked
+    assert queue.pop_due(NOW) is scheduled
