@@ -20,8 +20,10 @@ _CONNECTING: Final = 5
 #: In each transaction, since a pooler may give each to another session. A host that vanished would
 #: hold its locks for hours otherwise.
 _BOUNDS: Final = (
-    "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'; "
-    "SET LOCAL idle_in_transaction_session_timeout = '5s'"
+    "BEGIN",
+    "SET LOCAL lock_timeout = '2s'",
+    "SET LOCAL statement_timeout = '5s'",
+    "SET LOCAL idle_in_transaction_session_timeout = '5s'",
 )
 
 
@@ -86,7 +88,7 @@ class PostgresDatabase:
 
         if not isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError):
             return False
-        # Of a message that was cut off, nobody knows what was done.
+        # What was done of a message that was cut off is not known.
         return exc.sqlstate is None or exc.sqlstate.startswith(("08", "57P"))
 
     def error(self, exc: BaseException) -> StoreError:
@@ -137,12 +139,12 @@ class PostgresConnection:
             for statement in act.statements
         ]
         try:
-            cursor.execute("; ".join([_BOUNDS, *texts, "COMMIT"]).encode())
+            cursor.execute("; ".join([*_BOUNDS, *texts, "COMMIT"]).encode())
         except BaseException:
             with suppress(psycopg.Error):
                 self._connection.execute("ROLLBACK")
             raise
-        for _ in range(4):
+        for _ in _BOUNDS:
             cursor.nextset()
         return [[self._next(cursor) for _ in act.statements] for act in acts]
 

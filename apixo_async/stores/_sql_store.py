@@ -6,6 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -34,29 +35,20 @@ COUNTED: Final = 1.0
 
 T = TypeVar("T")
 
-_COLUMNS: Final = (
-    "row, account, key, digest, model, provider, kind, payload, price, state, owner, attempt, "
-    "purchases, intent_at, slot_until, submitted_at, ended_at, task_id, also, outcome"
-)
+_PURCHASE: Final = tuple(field.name for field in fields(Purchase))
+_KEPT: Final = tuple(field.name for field in fields(StoreEntry) if field.name != "purchase")
 
+_COLUMNS: Final = ", ".join((*_KEPT, *_PURCHASE))
 _WRITTEN: Final = (
-    "namespace, key, account, digest, model, provider, kind, payload, price, state, owner, "
-    "attempt, purchases, intent_at, slot_until, held_until, also"
+    f"namespace, account, {', '.join(_PURCHASE)}, state, owner, attempt, purchases, intent_at, "
+    "slot_until, held_until, also"
 )
-_GIVEN: Final = ":namespace, :key, :account, :digest, :model, :provider, :kind, :payload, :price"
+_GIVEN: Final = f":namespace, :account, {', '.join(f':{name}' for name in _PURCHASE)}"
 _OF_KEY: Final = f"SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace AND key = :key"
 
 
 def _values(purchase: Purchase) -> dict[str, object]:
-    return {
-        "key": purchase.key,
-        "digest": purchase.digest,
-        "model": purchase.model,
-        "provider": purchase.provider,
-        "kind": purchase.kind,
-        "payload": purchase.payload,
-        "price": purchase.price,
-    }
+    return {name: getattr(purchase, name) for name in _PURCHASE}
 
 
 def _text(value: str) -> str:
@@ -64,33 +56,17 @@ def _text(value: str) -> str:
     return json.dumps(value)[1:-1]
 
 
+def _known(text: str) -> str:
+    """Return what `_text` was given."""
+    return str(json.loads(f'"{text}"'))
+
+
 def _entry(row: Row) -> StoreEntry:
-    read = iter(row)
-    number, account = next(read), next(read)
-    key, digest, model, provider, kind, payload, price = (next(read) for _ in range(7))
-    state, owner, attempt, purchases = (next(read) for _ in range(4))
-    intent_at, slot_until, submitted_at, ended_at = (next(read) for _ in range(4))
-    task_id, also, outcome = (next(read) for _ in range(3))
-
-    def known(text: str) -> str:
-        return str(json.loads(f'"{text}"'))
-
-    return StoreEntry(
-        row=number,
-        account=account,
-        purchase=Purchase(key, digest, model, provider, kind, payload, price),
-        state=State(state),
-        owner=owner,
-        attempt=attempt,
-        purchases=purchases,
-        intent_at=intent_at,
-        slot_until=slot_until,
-        submitted_at=submitted_at,
-        ended_at=ended_at,
-        task_id=None if task_id is None else known(task_id),
-        also=tuple(known(text) for text in also.split("\n") if text),
-        outcome=outcome,
-    )
+    kept, purchase = dict(zip(_KEPT, row, strict=False)), Purchase(*row[len(_KEPT) :])
+    kept["state"] = State(kept["state"])
+    kept["task_id"] = None if kept["task_id"] is None else _known(kept["task_id"])
+    kept["also"] = tuple(_known(text) for text in kept["also"].split("\n") if text)
+    return StoreEntry(purchase=purchase, **kept)
 
 
 def _nothing(_: Sequence[Done]) -> None:
@@ -125,27 +101,19 @@ class SqlStore:
         self._open_tasks = 0
         self._counted_at = self._seen_at = -math.inf
 
-    def _act(
-        self,
-        *statements: str,
-        read: Callable[[Sequence[Done]], T],
-        writes: bool = True,
-        given: Mapping[str, object] = MappingProxyType({}),
-        **values: object,
-    ) -> Act[T]:
-        rendered = [self._dialect.render(text) for text in statements if text]
-        return Act(rendered, {**self._common, **given, **values}, read, writes)
-
     async def _do(
         self,
         *statements: str,
         read: Callable[[Sequence[Done]], T],
         writes: bool = True,
+        where: Batches | None = None,
         given: Mapping[str, object] = MappingProxyType({}),
         **values: object,
     ) -> T:
-        act = self._act(*statements, read=read, writes=writes, given=given, **values)
-        return await self._entries.do(act)
+        """Have statements done in one transaction, where entries are kept or elsewhere."""
+        rendered = [self._dialect.render(text) for text in statements if text]
+        act = Act(rendered, {**self._common, **given, **values}, read, writes)
+        return await (where or self._entries).do(act)
 
     async def begin(self) -> None:
         """Make the account known, and see that the limits can be read."""
@@ -179,13 +147,12 @@ class SqlStore:
             body, version, now = done[-1].rows[0]
             return SharedValue(None if body is None else body.encode(), version or 0, now)
 
-        return await self._limits.do(
-            self._act(
-                """SELECT (SELECT body FROM apixo_limits WHERE account = :account),
+        return await self._do(
+            """SELECT (SELECT body FROM apixo_limits WHERE account = :account),
                 (SELECT version FROM apixo_limits WHERE account = :account), <now>""",
-                read=read,
-                writes=False,
-            )
+            read=read,
+            writes=False,
+            where=self._limits,
         )
 
     async def _known(self) -> tuple[bool, int]:
@@ -215,14 +182,13 @@ class SqlStore:
         else:
             write = """INSERT INTO apixo_limits (account, version, body)
                 VALUES (:account, :first, :body) ON CONFLICT (account) DO NOTHING"""
-        return await self._limits.do(
-            self._act(
-                write,
-                read=lambda done: done[0].changed == 1,
-                body=body.decode(),
-                version=version,
-                first=secrets.randbelow(2**40) + 1,
-            )
+        return await self._do(
+            write,
+            read=lambda done: done[0].changed == 1,
+            where=self._limits,
+            body=body.decode(),
+            version=version,
+            first=secrets.randbelow(2**40) + 1,
         )
 
     # --- entries -------------------------------------------------------------------------
