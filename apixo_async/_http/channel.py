@@ -102,7 +102,7 @@ class Channel:
         Raises:
             Unanswered: No answer came.
         """
-        # Whether it was sent matters to nobody, unless something may prevent it.
+        # Whether it was sent does not matter, unless something may prevent it.
         aware = self._phase_aware and when_sending is not None
         return await self._answered(path, None, Phase(phase_aware=aware, when_sending=when_sending))
 

@@ -10,7 +10,7 @@ import math
 import random
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from apixo_async._catalog import WINDOW
@@ -246,13 +246,8 @@ class LeasedWindow(SlidingWindow):
         ahead = int(RESERVE * self._use.per_second(now) * AHEAD * interval + 0.9)
         wants = waiting + ahead
         self._give_back(max(0, len(self._reserve) - wants), now)
-        report = Report(
-            member=self.member,
-            number=self._number + 1,
-            lease=self.lease,
-            limits=(self.limits.requests_per_minute, self.limits.concurrent_tasks),
-            held=len(self._reserve) + self.in_flight,
-            free_in=[at - asked.sent for at in self._ended],
+        report = replace(
+            self._report(asked),
             wants=wants - len(self._reserve),
             tasks=tasks,
             wants_tasks=wants_tasks,
@@ -268,15 +263,18 @@ class LeasedWindow(SlidingWindow):
         """Put the shared value through the last exchange: what is in reserve is given back."""
         self._settle(shared)
         self._give_back(len(self._reserve), asked.sent)
-        report = Report(
+        leave(shared, self._report(asked), asked.now)
+
+    def _report(self, asked: Asked) -> Report:
+        """Return who this is, and what it has."""
+        return Report(
             member=self.member,
             number=self._number + 1,
             lease=self.lease,
             limits=(self.limits.requests_per_minute, self.limits.concurrent_tasks),
-            held=self.in_flight,
+            held=len(self._reserve) + self.in_flight,
             free_in=[at - asked.sent for at in self._ended],
         )
-        leave(shared, report, asked.now)
 
     def kept(self) -> None:
         """Note that the value was kept, and take what was granted."""

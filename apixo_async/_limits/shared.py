@@ -39,7 +39,7 @@ AHEAD: Final = 2
 LONGEST_INTERVAL: Final = 2.0
 
 #: Seconds for which a value that was lost grants nothing. Up to then, a window may be full of
-#: requests that nobody knows: a burst, and from there on the allowed rate, up to the last grant.
+#: requests that are not known: a burst, and from there on the allowed rate, up to the last grant.
 QUIET: Final = WINDOW * BURST + AHEAD * LONGEST_INTERVAL + 1.0
 
 #: More than any burst: the next exchange cuts it down to one.
@@ -112,10 +112,16 @@ class SharedLimits:
         They are taken for a window full of them, that began to leave after `QUIET`.
         """
         shared = cls.fresh(now)
-        shared.tokens = 0.0
-        for number in range(requests_per_minute):
-            shared.stamp(now + QUIET + WINDOW * number / requests_per_minute, 1)
+        shared.lose(now, requests_per_minute)
         return shared
+
+    def lose(self, now: float, requests_per_minute: int) -> None:
+        """Begin as `lost` does: no time in it means anything any more."""
+        self.at = self.born_at = now
+        self.tokens, self.first_tick, self.stamps = 0.0, math.ceil(now / TICK), []
+        self.members = {}
+        for number in range(requests_per_minute):
+            self.stamp(now + QUIET + WINDOW * number / requests_per_minute, 1)
 
     @classmethod
     def load(cls, body: bytes) -> SharedLimits:
@@ -188,7 +194,7 @@ class Report:
         lease: Seconds after this for which it may use what it has.
         limits: Requests a minute, and tasks at once, that it was given.
         held: Permits that it has, unused or in flight, without those in `free_in`.
-        free_in: In how many seconds each permit is free again of which it has not told yet.
+        free_in: In how many seconds each permit is free again that was not reported yet.
         wants: Permits that it could use, beyond those that it has.
         tasks: Its tasks at the service.
         wants_tasks: Submits that wait for a slot.
@@ -251,11 +257,8 @@ def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int =
     if member is None and report.number > 1:
         return None
     if report.clock_was_set or now < shared.at - SLACK:
-        # Its clock was set: no time in it means anything any more.
-        was = shared.requests_per_minute if shared.members else report.limits[0]
-        lost = SharedLimits.lost(now, max(was, report.limits[0]))
-        shared.tokens, shared.first_tick, shared.stamps = lost.tokens, lost.first_tick, lost.stamps
-        shared.at, shared.born_at, shared.members = now, now, {}
+        known = [each.requests_per_minute for each in shared.members.values()]
+        shared.lose(now, max([report.limits[0], *known]))
         if member is not None:
             return None
     now = max(now, shared.at)

@@ -7,6 +7,7 @@ import contextvars
 import math
 import random
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -141,28 +142,34 @@ class SharedLimiter(Limiter):
                 self._lease,
             )
 
-    async def _exchange(self) -> None:
+    async def _change(self, change: Callable[[SharedLimits, Asked, int], None]) -> None:
+        """Read the value, change it, keep it; and once more where another process was first."""
         loop, conflicts = asyncio.get_running_loop(), 0
         while True:
             self.exchanges += 1
             sent = loop.time()
             value = await self._store.load()
             shared = self._read(value)
-            self._leased.exchange(
-                shared,
-                Asked(value.now, sent, loop.time()),
-                waiting=self.permits_waiting,
-                tasks=self.slots_used,
-                wants_tasks=self.slots_waiting,
-                open_tasks=value.open_tasks,
-            )
+            change(shared, Asked(value.now, sent, loop.time()), value.open_tasks)
             if await self._store.save(shared.dump(), value.version):
-                self._leased.kept()
-                break
-            self._leased.not_kept()
+                return
             conflicts += 1
             if conflicts % _CONFLICTS == 0:
                 await asyncio.sleep(self._rng.uniform(0.0, 0.05))
+
+    async def _exchange(self) -> None:
+        def exchange(shared: SharedLimits, asked: Asked, open_tasks: int) -> None:
+            self._leased.exchange(
+                shared,
+                asked,
+                waiting=self.permits_waiting,
+                tasks=self.slots_used,
+                wants_tasks=self.slots_waiting,
+                open_tasks=open_tasks,
+            )
+
+        await self._change(exchange)
+        self._leased.kept()
         if self._leased.grant is not None:
             self._budget.share_tasks(self._leased.grant.tasks)
 
@@ -179,7 +186,7 @@ class SharedLimiter(Limiter):
     async def aclose(self) -> None:
         """Give back what is in reserve and leave, in bounded time; the others go on at once.
 
-        Whoever waits for a slot or a permit then gets none any more.
+        What waits for a slot or a permit then gets none any more.
         """
         self._is_closed = True
         if self._runner is None:
@@ -187,13 +194,6 @@ class SharedLimiter(Limiter):
         runner, self._runner = self._runner, None
         runner.cancel()
         await asyncio.wait([runner])
-        loop = asyncio.get_running_loop()
         with suppress(Exception):  # Without it, the others take its lease for over in time.
             async with bound_after(PATIENCE):
-                while True:
-                    sent = loop.time()
-                    value = await self._store.load()
-                    shared = self._read(value)
-                    self._leased.leave(shared, Asked(value.now, sent, loop.time()))
-                    if await self._store.save(shared.dump(), value.version):
-                        break
+                await self._change(lambda shared, asked, _: self._leased.leave(shared, asked))

@@ -84,7 +84,7 @@ class Batches:
     """Have acts done in one thread, those that are asked for at the same time in one transaction.
 
     A connection that is lost is made anew for the next act. Acts are done in the order in which
-    they were asked for, so that one may take back another whose end nobody knows.
+    they were asked for, so that one may take back another whose end is not known.
 
     Args:
         database: Where.

@@ -13,7 +13,7 @@ class State(Enum):
 
     INTENT: A POST is about to be sent, or was.
     SUBMITTED: The service has given it a task.
-    UNCERTAIN: A task may have been bought, and nobody can know by itself.
+    UNCERTAIN: A task may have been bought; only the account, or a callback, shows it.
     SUCCESS: Its task has succeeded.
     FAILED: Its task has failed.
     LOST: The service has no such task, or has not ended it in time; it may still be there.
@@ -159,7 +159,7 @@ class Store(LimitsStore, Protocol):
         hold: float,
         instead_of: str | None = None,
     ) -> Intended:
-        """Make durable that a POST is about to be sent, if it has a slot and nobody was first.
+        """Make durable that a POST is about to be sent, if it has a slot and no other was first.
 
         Args:
             purchase: What is bought.
@@ -192,7 +192,7 @@ class Store(LimitsStore, Protocol):
         ...
 
     async def uncertain(self, attempt: str, *, hold: float) -> None:
-        """Note that nobody knows whether a POST bought something."""
+        """Note that it is not known whether a POST bought something."""
         ...
 
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:

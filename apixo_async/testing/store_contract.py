@@ -82,7 +82,7 @@ async def _passed(store: Store, moment: float) -> None:
 
 
 async def a_key_is_bought_once(backend: Backend) -> None:
-    """Whoever intends second gets the entry of the first."""
+    """The second intent gets the entry of the first."""
     one, two = await backend.open("account"), await backend.open("account")
     first = attempt()
     intended = await one.intend(purchase("k"), first, "a", slots=10, hold=LONG)
@@ -252,7 +252,7 @@ async def doubt_holds_a_slot_for_a_time(backend: Backend) -> None:
     assert own is not None
     await store.uncertain(own, hold=SHORT)
     entry = await _found(store, "k")
-    _expect(entry.state is State.UNCERTAIN, "note that nobody knows")
+    _expect(entry.state is State.UNCERTAIN, "note that it is not known")
     _expect(await _intend(store, "l", slots=1) is None, "hold the slot of a task that may exist")
     await _passed(store, entry.slot_until)
     _expect(await _intend(store, "l", slots=1) is not None, "give back a slot after its time")
@@ -287,17 +287,17 @@ async def a_doubt_is_resolved_once(backend: Backend) -> None:
     store = await backend.open("account")
     own = await _intend(store, "k")
     assert own is not None
-    told = {"task_id": "task_told", "owner": "b", "hold": LONG}
-    _expect(not await store.resolve("k", own, **told), "resolve only what is uncertain")  # type: ignore[arg-type]
+    word = {"task_id": "task_told", "owner": "b", "hold": LONG}
+    _expect(not await store.resolve("k", own, **word), "resolve only what is uncertain")  # type: ignore[arg-type]
     await store.uncertain(own, hold=LONG)
-    _expect(not await store.resolve("k", attempt(), **told), "resolve the attempt that is named")  # type: ignore[arg-type]
-    _expect(await store.resolve("k", own, **told), "believe who resolves a doubt")  # type: ignore[arg-type]
+    _expect(not await store.resolve("k", attempt(), **word), "resolve the attempt that is named")  # type: ignore[arg-type]
+    _expect(await store.resolve("k", own, **word), "believe who resolves a doubt")  # type: ignore[arg-type]
     entry = await _found(store, "k")
     _expect(
         (entry.state, entry.task_id, entry.owner) == (State.SUBMITTED, "task_told", "b"),
-        "note the task that it was told of",
+        "note the task that was named",
     )
-    _expect(not await store.resolve("k", own, **told), "resolve a doubt once")  # type: ignore[arg-type]
+    _expect(not await store.resolve("k", own, **word), "resolve a doubt once")  # type: ignore[arg-type]
     other = await _intend(store, "l")
     assert other is not None
     await store.uncertain(other, hold=LONG)
@@ -342,7 +342,7 @@ async def what_dead_ones_left_is_taken_over(backend: Backend) -> None:
 
 
 async def one_that_leaves_owns_nothing(backend: Backend) -> None:
-    """What it has submitted is for whoever comes; its intents stay."""
+    """What it has submitted is for the next that comes; its intents stay."""
     store = await backend.open("account")
     await _submit(store, "k", owner="a")
     await _submit(store, "l", owner="b")
@@ -352,7 +352,7 @@ async def one_that_leaves_owns_nothing(backend: Backend) -> None:
     _expect((await _found(store, "l")).owner == "b", "leave alone what others own")
     _expect((await _found(store, "m")).owner == "a", "keep an intent that is under way")
     taken = await store.take_over("b", ["a", "b"], most=9)
-    _expect([entry.purchase.key for entry in taken] == ["k"], "hand over what nobody owns")
+    _expect([entry.purchase.key for entry in taken] == ["k"], "hand over what has no owner")
     await store.aclose()
 
 
