@@ -225,9 +225,9 @@ class LeasedWindow(SlidingWindow):
         wants_tasks: int = 0,
         open_tasks: int = 0,
     ) -> None:
-        """Put the shared value through an exchange; say how it ended by `kept` or `not_kept`.
+        """Put the shared value through an exchange, and call `kept` once it was kept.
 
-        Until then it is not known. The next exchange finds it out by itself.
+        Without that call the next exchange finds out by itself whether it was.
 
         Args:
             shared: The value as it was read; it is changed, and is to be kept.
@@ -294,7 +294,7 @@ class LeasedWindow(SlidingWindow):
         self._reserve.sort()
         self._note_offset(asked)
 
-    def not_kept(self) -> None:
+    def _not_kept(self) -> None:
         """Note that another process kept a value first, so that nothing was reported or granted."""
         unsettled, self._unsettled = self._unsettled, None
         assert unsettled is not None
@@ -308,7 +308,7 @@ class LeasedWindow(SlidingWindow):
         if member is not None and member.number == self._unsettled.report.number:
             self.kept()
         else:
-            self.not_kept()
+            self._not_kept()
 
     # --- the clock of the store ----------------------------------------------------------
 

@@ -83,8 +83,8 @@ class OpenMemoryStore:
 
     async def save(self, body: bytes, version: int) -> bool:
         """See `LimitsStore.save`."""
-        _, now = self._tables.limits.get(self._account, (None, 0))
-        if version != now:
+        _, newest = self._tables.limits.get(self._account, (None, 0))
+        if version != newest:
             return False
         self._tables.limits[self._account] = (body, version + 1)
         return True

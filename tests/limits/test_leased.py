@@ -135,7 +135,6 @@ def test_another_process_was_first(window: LeasedWindow, shared: SharedLimits) -
     window.take(NOW)
     window.report(PermitOutcome.ANSWERED, NOW)
     window.exchange(SharedLimits.load(shared.dump()), asked(NOW + 1), waiting=5)
-    window.not_kept()
     assert window.reserve(NOW + 1) == 0
     exchanged(window, shared, NOW + 20, waiting=5)
     assert window.reserve(NOW + 20) == 5

@@ -20,6 +20,8 @@ from apixo_async.errors import StoreError
 from apixo_async.stores._protocol import SharedValue
 from apixo_async.testing.memory_store import MemoryStore, OpenMemoryStore
 
+from ..support.simulation.sharing import most_within
+
 LIMITS = Limits(concurrent_tasks=20, requests_per_minute=600)
 
 
@@ -96,12 +98,7 @@ class Service:
 
     def fullest(self) -> int:
         """Return the most arrivals in any 60 s."""
-        first = most = 0
-        for last, at in enumerate(self.arrivals):
-            while at - self.arrivals[first] > 60:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+        return most_within(60.0, self.arrivals)
 
 
 @asynccontextmanager

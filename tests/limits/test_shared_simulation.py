@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +11,13 @@ from apixo_async._limits import leased, shared
 from apixo_async._limits.leased import LeasedWindow
 from apixo_async._limits.shared import Grant, Report, SharedLimits
 
-from ..support.simulation.sharing import Sharing, Value, World, any_world
+from ..support.simulation.sharing import (
+    Sharing,
+    Value,
+    World,
+    any_world,
+    nothing_ends_with_the_lease,
+)
 
 #: Processes that send as many as they can, with what is always a little wrong.
 MANY = World(limit=10_000, processes=6, latency=0.28, tail=0.01, unanswered=0.005, hiccup=0.002)
@@ -131,16 +136,6 @@ def an_expelled_one_comes_back_by_its_name(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leased, "exchange", exchanged)
 
 
-def nothing_ends_with_the_lease(patch: pytest.MonkeyPatch) -> None:
-    really = LeasedWindow.kept
-
-    def kept(window: LeasedWindow) -> None:
-        really(window)
-        window.usable_until = math.inf
-
-    patch.setattr(LeasedWindow, "kept", kept)
-
-
 def a_lost_value_waits_for_a_second_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shared, "QUIET", 1.0)
 
@@ -193,14 +188,14 @@ def a_lost_answer_means_that_it_was_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_was_in_a_lost_message_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    really = LeasedWindow.not_kept
+    really = LeasedWindow._not_kept
 
     def not_kept(window: LeasedWindow) -> None:
         assert window._unsettled is not None
         window._unsettled.ended.clear()
         really(window)
 
-    patch.setattr(LeasedWindow, "not_kept", not_kept)
+    patch.setattr(LeasedWindow, "_not_kept", not_kept)
 
 
 @pytest.mark.parametrize(

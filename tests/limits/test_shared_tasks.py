@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from apixo_async._limits.leased import LeasedWindow
 from apixo_async.stores._protocol import State
 from apixo_async.testing.memory_store import OpenMemoryStore
 
-from ..support.simulation.sharing import World
+from ..support.simulation.sharing import World, nothing_ends_with_the_lease
 from ..support.simulation.sharing_tasks import SharingTasks, TaskWorld, any_task_world
 
 pytestmark = pytest.mark.heavy
@@ -63,16 +61,6 @@ def test_every_end_is_seen(seed: int) -> None:
 
 
 # --- what would break it -----------------------------------------------------------------
-
-
-def nothing_ends_with_the_lease(patch: pytest.MonkeyPatch) -> None:
-    really = LeasedWindow.kept
-
-    def kept(window: LeasedWindow) -> None:
-        really(window)
-        window.usable_until = math.inf
-
-    patch.setattr(LeasedWindow, "kept", kept)
 
 
 def the_lease_is_checked_before_the_intent_only(patch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from apixo_async._limits.window import MARGIN, SLACK, PermitOutcome, SlidingWindow
 
+from ..support.simulation.sharing import most_within
+
 LIVELY = settings(max_examples=300, deadline=None, database=None)
 #: For how long a stamp counts.
 KEPT = 60.0 + SLACK
@@ -47,12 +49,7 @@ class Run:
 
     def fullest(self, window: float, *, drift: float = 0.0) -> int:
         """Return the most arrivals in any closed window of the server's clock."""
-        stamps, most, first = sorted(at * (1 + drift) for at in self.arrived), 0, 0
-        for last, at in enumerate(stamps):
-            while at - stamps[first] > window:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+        return most_within(window, (at * (1 + drift) for at in self.arrived))
 
 
 def run(log: SlidingWindow, requests: list[Request], *, rebind_after: int | None = None) -> Run:

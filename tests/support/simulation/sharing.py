@@ -11,13 +11,26 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+
+import pytest
 
 from apixo_async._limits.leased import Asked, LeasedWindow
 from apixo_async._limits.shared import SharedLimits
 from apixo_async._limits.window import MARGIN, PermitOutcome
 from apixo_async._types import Limits
+
+
+def most_within(seconds: float, times: Iterable[float]) -> int:
+    """Return the most times in any closed span of so many seconds."""
+    stamps, most, first = sorted(times), 0, 0
+    for last, at in enumerate(stamps):
+        while at - stamps[first] > seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
 
 #: Requests that wait in a process that sends as many as it can.
 MANY = 100_000
@@ -122,7 +135,6 @@ class Process:
     is_asking: bool = False
     wakes_at: float = math.inf
     asks_at: float = math.inf
-    later: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Sharing:
@@ -384,7 +396,6 @@ class Sharing:
     def _saved(self, process: Process, kept: bool) -> None:
         if not kept:
             self.conflicts += 1
-            process.window.not_kept()
             self._load(process)
             return
         process.window.kept()
@@ -399,12 +410,7 @@ class Sharing:
 
     def fullest(self) -> int:
         """Return the most requests that arrived in any 60 s."""
-        stamps, most, first = sorted(self.arrived), 0, 0
-        for last, at in enumerate(stamps):
-            while at - stamps[first] > 60.0:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+        return most_within(60.0, self.arrived)
 
     def use(self, since: float) -> float:
         """Return the part of the limit that arrived from a time on."""
@@ -443,3 +449,14 @@ def any_world(seed: int) -> World:
     for fault in rng.sample(faults, rng.choice((0, 1, 1, 2, 3))):
         world = fault(world)
     return world
+
+
+def nothing_ends_with_the_lease(patch: pytest.MonkeyPatch) -> None:
+    """Break the fence: what was granted once may be used for ever."""
+    really = LeasedWindow.kept
+
+    def kept(window: LeasedWindow) -> None:
+        really(window)
+        window.usable_until = math.inf
+
+    patch.setattr(LeasedWindow, "kept", kept)
