@@ -29,8 +29,8 @@ def report(member: str = "a", number: int = 1, **what: object) -> Report:
     return replace(Report(member, number, 10.0, LIMITS), **what)  # type: ignore[arg-type]
 
 
-def granted(shared: SharedLimits, told: Report, now: float, open_tasks: int = 0) -> Grant:
-    grant = exchange(shared, told, now, open_tasks)
+def granted(shared: SharedLimits, said: Report, now: float, open_tasks: int = 0) -> Grant:
+    grant = exchange(shared, said, now, open_tasks)
     assert grant is not None
     return grant
 
@@ -110,7 +110,7 @@ def test_what_a_dead_process_held_counts_as_sent(shared: SharedLimits) -> None:
 
 
 def test_a_late_process_that_none_has_buried_lives(shared: SharedLimits) -> None:
-    """Nobody took what it had."""
+    """No other took what it had."""
     granted(shared, report(wants=20), NOW)
     assert granted(shared, report(number=2, held=20), NOW + 30).permits == ()
     assert shared.occupied == 20
@@ -140,10 +140,10 @@ def test_a_limit_that_is_lowered(shared: SharedLimits) -> None:
     """Nothing is granted until what was sent fits, not even what becomes free."""
     shared.stamp(NOW + 0.1, 20)
     shared.stamp(NOW + 40, 60)
-    told = replace(report(wants=10), limits=(60, 50))
-    assert granted(shared, told, NOW).permits == ()
-    assert granted(shared, replace(told, number=2), NOW + 1).permits == ()
-    later = granted(shared, replace(told, number=3), NOW + 41)
+    said = replace(report(wants=10), limits=(60, 50))
+    assert granted(shared, said, NOW).permits == ()
+    assert granted(shared, replace(said, number=2), NOW + 1).permits == ()
+    later = granted(shared, replace(said, number=3), NOW + 41)
     assert later.permits[:6] == (0.0,) * 6
 
 
@@ -200,7 +200,7 @@ def test_many_processes_come_less_often(shared: SharedLimits) -> None:
 @pytest.mark.parametrize(
     ("tasks", "wants", "open_tasks", "parts"),
     [
-        pytest.param((0, 0), (0, 0), 0, (50, 50), id="nobody wants any: whoever comes first"),
+        pytest.param((0, 0), (0, 0), 0, (50, 50), id="none wants any: the first that comes"),
         pytest.param((0, 0), (90, 90), 0, (25, 25), id="equal parts"),
         pytest.param((0, 0), (90, 5), 0, (45, 5), id="who wants less leaves the rest"),
         pytest.param((50, 0), (9, 90), 50, (25, 0), id="a full one keeps what it has"),
@@ -230,9 +230,9 @@ def test_parts_of_the_tasks(
 def test_one_slot_for_two(shared: SharedLimits) -> None:
     """Each may ask for it: the store gives it to the first."""
     for name in "ab":
-        told = replace(report(name, wants_tasks=3), limits=(600, 1))
-        granted(shared, told, NOW)
-        assert granted(shared, replace(told, number=2), NOW).tasks == 1
+        said = replace(report(name, wants_tasks=3), limits=(600, 1))
+        granted(shared, said, NOW)
+        assert granted(shared, replace(said, number=2), NOW).tasks == 1
 
 
 def test_who_lives_is_known_after_a_lease(shared: SharedLimits) -> None:

@@ -42,7 +42,7 @@ def known(store: Store) -> SharedLimits:
 
 
 class Troubled(Store):
-    """A store that fails while it is told to, or is silent."""
+    """A store that fails while a test wants it to, or is silent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ async def test_slots_are_shared() -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(take(first)) for _ in range(30)]
             await until(lambda: first.slots_used == 20)
-            await asyncio.sleep(1)  # Until the first one has told how many it has.
+            await asyncio.sleep(1)  # Until the first one has reported how many it has.
             tasks += [group.create_task(take(second)) for _ in range(30)]
             await asyncio.sleep(1)
             assert second.slots_used == 0

@@ -1,4 +1,4 @@
-"""Processes that share an account never have more tasks than its slots, whoever dies."""
+"""Processes that share an account never have more tasks than its slots, whichever dies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_slots_of_dead_ones_come_back() -> None:
 @LONG
 @pytest.mark.parametrize("seed", range(20))
 def test_every_end_is_seen(seed: int) -> None:
-    """What was bought durably is seen to its end, whoever dies or is stopped."""
+    """What was bought durably is seen to its end, whichever dies or is stopped."""
     world = replace(GREEDY, kills=2.0, stops=(3.0, 8.0), lease=2.0, lost=0.02)
     assert lived(TaskWorld(world), seed).unseen(before=80.0) == set()
 

@@ -286,16 +286,24 @@ async def test_expiry_waits_for_a_poll_under_way(registry: TaskRegistry) -> None
     assert registry.queue.next_expiry() == float("inf")
 
 
+UNNAMED = TaskRef(REF.model, "unnamed-1")
+
+
+def claimed(registry: TaskRegistry) -> TrackedTask:
+    """Have an uncertain submit of which a callback says that its task is that of `REF`."""
+    slot, times = registry._limiter.slot_above(), SubmitTimes(0.0, 1.0)
+    uncertain = registry.await_callback(UNNAMED, REF.model, slot, None, times)
+    uncertain.subscription = SimpleNamespace(is_shared=False, close=lambda: None)  # type: ignore[assignment]  # as it is asked
+    registry.called(uncertain, REF.task_id, 2.0)
+    return uncertain
+
+
 @pytest.mark.parametrize("other", [None, "task_2"])
 async def test_a_claim_that_is_taken_back_during_its_poll(
     registry: TaskRegistry, other: str | None
 ) -> None:
     """The answer to a poll of another submit's task says nothing of an uncertain one."""
-    slot, times = registry._limiter.slot_above(), SubmitTimes(0.0, 1.0)
-    placeholder = TaskRef(REF.model, "unnamed-1")
-    uncertain = registry.await_callback(placeholder, REF.model, slot, None, times)
-    uncertain.subscription = SimpleNamespace(is_shared=False, close=lambda: None)  # type: ignore[assignment]  # as it is asked
-    registry.called(uncertain, REF.task_id, 2.0)
+    uncertain = claimed(registry)
     assert registry.next_due(2.0) is uncertain
     if other is not None:
         registry.called(uncertain, other, 2.5)
@@ -304,7 +312,7 @@ async def test_a_claim_that_is_taken_back_during_its_poll(
     registry.apply(uncertain, verdicts.Over(snapshot("success"), RESULT), 4.0)
     assert uncertain.verdict() is None
     if other is None:
-        assert (uncertain.identity, uncertain.ref) == (TaskIdentity.UNRESOLVED, placeholder)
+        assert (uncertain.identity, uncertain.ref) == (TaskIdentity.UNRESOLVED, UNNAMED)
         assert registry.next_due(5.0) is None
     else:
         assert uncertain.ref == TaskRef(REF.model, other)
@@ -317,11 +325,7 @@ async def test_a_caller_that_attaches_to_a_claimed_task(
     registry: TaskRegistry, is_its_own: bool
 ) -> None:
     """An attached task is itself, whatever a callback claims: each gets what its polls say."""
-    slot, times = registry._limiter.slot_above(), SubmitTimes(0.0, 1.0)
-    placeholder = TaskRef(REF.model, "unnamed-1")
-    uncertain = registry.await_callback(placeholder, REF.model, slot, None, times)
-    uncertain.subscription = SimpleNamespace(is_shared=False, close=lambda: None)  # type: ignore[assignment]  # as it is asked
-    registry.called(uncertain, REF.task_id, 2.0)
+    uncertain = claimed(registry)
     attached = opened(registry, now=3.0, at_once=True, seen=False)
     assert attached is not uncertain
     assert registry.held == 2
@@ -340,7 +344,7 @@ async def test_a_caller_that_attaches_to_a_claimed_task(
         assert (registry.held, registry.tracks, registry.index.model_of) == (0, {}, {})
         assert registry._limiter.slots_used == 0
     else:
-        assert (uncertain.identity, uncertain.ref) == (TaskIdentity.UNRESOLVED, placeholder)
+        assert (uncertain.identity, uncertain.ref) == (TaskIdentity.UNRESOLVED, UNNAMED)
         assert (registry.held, registry.tracks) == (1, {})
 
 

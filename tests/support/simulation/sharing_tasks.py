@@ -128,8 +128,8 @@ class SharingTasks(Sharing):
 
     Attributes:
         ran: When each task began and ended at the service.
-        bought: The tasks that the store was told of.
-        noted: Those whose end it was told of; their entries are removed.
+        bought: The tasks that the store knows.
+        noted: Those whose end it knows; their entries are removed.
     """
 
     def __init__(self, tasks: TaskWorld, seed: int) -> None:
@@ -208,7 +208,7 @@ class SharingTasks(Sharing):
             self._serve(intent.process)
 
     def post(self, process: Process, own: str, owner: str) -> None:
-        """Send a submit: it is answered, refused, or nobody knows."""
+        """Send a submit: it is answered, refused, or neither."""
         rng, world, tasks = self.rng, self.world, self.tasks
         latency = rng.uniform(0.2, 1.8) * world.latency
         is_answered = rng.random() >= world.unanswered
@@ -296,7 +296,7 @@ class SharingTasks(Sharing):
         return busy / (self.world.slots * (end - since))
 
     def unseen(self, before: float) -> set[str]:
-        """Return the tasks that ended before a time, and whose end the store was not told of."""
+        """Return the tasks that ended before a time, and whose end the store does not know."""
         return {own for own in self.bought - self.noted if self.ran[own][1] < before}
 
 
