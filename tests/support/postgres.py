@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -37,12 +38,11 @@ class PostgresServer:
         dsn: How a superuser reaches it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, user: str | None) -> None:
         self._folder = folder
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        # It refuses to run as root.
-        self._user = "postgres" if os.name == "posix" and os.getuid() == 0 else None
+        self._user = user
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self.port: int = sock.getsockname()[1]
@@ -51,23 +51,22 @@ class PostgresServer:
     def make(self) -> None:
         """Make its files."""
         if self._user is not None:
-            shutil.chown(self._folder, "postgres")
-            for parent in self._folder.parents:
-                if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
+            shutil.chown(self._folder, self._user)
         initdb = program("initdb")
         assert initdb is not None
-        subprocess.run(
+        ran = subprocess.run(
             [
                 *(initdb, "-D", str(self._data), "-U", "postgres", "-A", "trust"),
                 *("--no-sync", "-E", "UTF8", "--locale", "C"),
             ],
-            check=True,
+            check=False,
             capture_output=True,
+            text=True,
             cwd="/",
             user=self._user,
             group=self._user,
         )
+        assert ran.returncode == 0, ran.stderr
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -129,15 +128,18 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Generator[PostgresServer]:
+def postgres_server() -> Generator[PostgresServer]:
     """Have a server for the time of the block; skip where there is no PostgreSQL."""
     pytest.importorskip("psycopg", reason="needs the extra [postgres]")
     if program("initdb") is None or program("postgres") is None:
         pytest.skip("needs PostgreSQL's initdb: apt-get install postgresql")
-    server = PostgresServer(folder)
-    server.make()
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    # It refuses to run as root, and its own user may not enter the folders of root's tests.
+    user = "postgres" if os.name == "posix" and os.getuid() == 0 else None
+    with tempfile.TemporaryDirectory(dir="/tmp" if user else None) as folder:
+        server = PostgresServer(Path(folder), user=user)
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -18,8 +18,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
         yield server
 
 
