@@ -6,11 +6,11 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
 import httpx2
 
@@ -26,13 +26,13 @@ from apixo_async._map.outcomes import Outcomes
 from apixo_async._polling.policy import Polling
 from apixo_async._reporting import Reporter, guarded
 from apixo_async._runtime import Engine, Lifecycle, Settings
-from apixo_async._submit.submitter import Submitter
 from apixo_async._task import Task
 from apixo_async._types import Estimate, Limits, Result, Statistics, TaskRef, estimate
 from apixo_async._validation import (
     check_delivery,
     check_hook,
     check_input,
+    check_key,
     check_resubmit,
     check_timeout,
     require,
@@ -41,7 +41,11 @@ from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUnce
 from apixo_async.inputs import Input
 
 if TYPE_CHECKING:
+    from apixo_async._submit.keyed import KeyedSubmits
+    from apixo_async.stores import Backend, State, StoreEntry
     from apixo_async.webhooks import WebhookReceiver
+
+_NEEDS_STORE: Final = "{} needs a client with a store=…: nothing else remembers keys"
 
 
 class AsyncClient:
@@ -58,6 +62,11 @@ class AsyncClient:
         polling: When to poll tasks; by default `Polling.adaptive()`, which learns it.
         limiter: A limiter to share with other clients of the key, in place of `limits`.
         webhooks: A receiver of callbacks, which then trigger most polls.
+        store: What processes that use the account share: a `SqliteStore`, a `PostgresStore`, the
+            URL or path of one. With it `limits` hold for all of them together, submits can have
+            keys, and the tasks of a process that dies are polled by the others.
+        account: What the store knows the account by; give it before the key is rotated. None takes
+            a digest of the key.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
         proxy: A proxy's URL; None takes the environment's, "" none.
@@ -79,6 +88,8 @@ class AsyncClient:
         polling: Polling | None = None,
         limiter: Limiter | None = None,
         webhooks: WebhookReceiver | None = None,
+        store: Backend | str | None = None,
+        account: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         timeout: float | Timeouts | None = None,
         proxy: str | None = None,
@@ -95,6 +106,8 @@ class AsyncClient:
                 polling=polling,
                 limiter=limiter,
                 webhooks=webhooks,
+                store=store,
+                account=account,
                 transport=transport,
                 timeout=timeout,
                 proxy=proxy,
@@ -121,6 +134,7 @@ class AsyncClient:
         input: Input,
         /,
         *,
+        key: str | None = None,
         callback_url: str | None = None,
         provider: str | None = None,
         timeout: float | None = None,
@@ -130,14 +144,21 @@ class AsyncClient:
         A submit that the service certainly did not accept is repeated automatically; one that it
         may have accepted never is.
 
+        With a key, at most one purchase is made, whichever process asks, however often and after
+        any crash, until you say otherwise by `resubmit` or `resolve`: who asks again gets the same
+        task, also one that is over. The task is in the store before this returns.
+
         Args:
             input: What to make; `from_dict` builds one from a mapping.
+            key: What stands for this purchase in the store: 1 to 200 characters.
             callback_url: A public https URL of your own that the service posts the outcome to.
             provider: The route: "auto", "value" or "official".
             timeout: Seconds to wait for a slot and a permit at most; never bounds the request.
 
         Raises:
             SubmitUncertainError: A task may have been bought; the client cannot find out.
+            KeyConflictError: The key stands for another input; nothing was bought.
+            StoreError: The store cannot be used; nothing was bought.
             APIStatusError: The service refused; nothing was bought.
             APIConnectionError: Nothing was sent, within the timeout or at all; nothing was bought.
             ClientClosedError: The client was closed; nothing was bought.
@@ -145,13 +166,22 @@ class AsyncClient:
         check_input(input)
         check_timeout(timeout)
         delivery = check_delivery(callback_url, provider)
-        return await self._submitter().submit(input, delivery, timeout)
+        engine = self._buying()
+        if engine.keyed is not None:
+            key = None if key is None else check_key(key)
+            return await engine.keyed.submit(input, delivery, timeout, key=key)
+        if key is not None:
+            raise ConfigurationError(_NEEDS_STORE.format("submit(key=…)"))
+        return await engine.submitter.submit(input, delivery, timeout)
 
-    async def generate(self, input: Input, /, *, timeout: float | None = None) -> Result:
+    async def generate(
+        self, input: Input, /, *, key: str | None = None, timeout: float | None = None
+    ) -> Result:
         """Buy one task and wait for its result.
 
         Args:
             input: What to make.
+            key: As for `submit`.
             timeout: Seconds to wait in all; None waits until the task's age limit.
 
         Raises:
@@ -161,7 +191,7 @@ class AsyncClient:
         """
         check_timeout(timeout)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        task = await self.submit(input, timeout=timeout)
+        task = await self.submit(input, key=key, timeout=timeout)
         try:
             return await task.until(deadline)
         except asyncio.CancelledError:
@@ -253,7 +283,79 @@ class AsyncClient:
         check = partial(check_resubmit, error)
         check()
         # Checked again before the POST: a callback may find the task while this submit waits.
-        return await self._submitter().submit(error.input, error.delivery, check=check)
+        engine = self._buying()
+        if engine.keyed is not None:
+            return await engine.keyed.submit(
+                error.input,
+                error.delivery,
+                key=error.key,
+                instead_of=error.attempt,
+                check=check,
+            )
+        return await engine.submitter.submit(error.input, error.delivery, check=check)
+
+    # --- with a store --------------------------------------------------------------------
+
+    async def find(self, key: str, /) -> Task | None:
+        """Return the task that was bought under a key, or None where nothing was; never buys.
+
+        While a POST of the key is under way, by any process, this waits for what it comes to.
+
+        Raises:
+            SubmitUncertainError: A task may have been bought under it.
+            StoreError: The store cannot be used.
+        """
+        return await self._keyed("find").find(check_key(key))
+
+    @overload
+    async def resolve(self, key: str, /, *, task_id: str) -> Task: ...
+    @overload
+    async def resolve(self, key: str, /, *, bought: Literal[False]) -> None: ...
+    async def resolve(
+        self, key: str, /, *, task_id: str | None = None, bought: bool = True
+    ) -> Task | None:
+        """Say what an uncertain submit has bought, as the account shows.
+
+        Args:
+            key: Its key.
+            task_id: The service's id of the task that it made, which is polled then.
+            bought: False if it made none: the key is free again.
+
+        Raises:
+            ConfigurationError: The key has no uncertain submit, or the task is that of another.
+            StoreError: The store cannot be used.
+        """
+        if (task_id is None) is bought:
+            raise ConfigurationError("resolve: give the task_id that was bought, or bought=False")
+        return await self._keyed("resolve").resolve(check_key(key), task_id)
+
+    async def recover(self, *, timeout: float | None = None) -> list[Task]:
+        """Take over the tasks of all processes that are dead by now, and return them.
+
+        Any client with the store does so by itself, as soon as a process has been silent for 10 s;
+        this waits until that is certain of all, for some 12 s.
+
+        Args:
+            timeout: Seconds to wait at most; those that were taken over until then are returned.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        check_timeout(timeout)
+        return await self._keyed("recover").recover(timeout)
+
+    async def entries(self, *, state: State | str | None = None) -> AsyncIterator[StoreEntry]:
+        """Iterate over the purchases in the store, or those in one state, oldest first.
+
+        Args:
+            state: Such as "uncertain"; see `apixo_async.stores.State`.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        keyed = self._keyed("entries")
+        async for entry in keyed.entries(state):
+            yield entry
 
     async def download(
         self, result: Result, target: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES
@@ -349,12 +451,18 @@ class AsyncClient:
 
     # --- parts ---------------------------------------------------------------------------
 
-    def _submitter(self) -> Submitter:
+    def _buying(self) -> Engine:
         try:
-            return self._life.engine().submitter
+            return self._life.engine()
         except ClientClosedError as error:
             error.bought = False
             raise
+
+    def _keyed(self, method: str) -> KeyedSubmits:
+        keyed = self._life.engine().keyed
+        if keyed is None:
+            raise ConfigurationError(_NEEDS_STORE.format(method))
+        return keyed
 
     def _orphan(self, orphan: Orphan) -> None:
         if self._on_orphan is not None:

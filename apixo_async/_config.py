@@ -5,6 +5,7 @@ The key goes to the origin of the API only, and is shown nowhere (invariant 7).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -77,6 +78,10 @@ class Secret:
         # In closures: crash reporters and debuggers show the attributes of objects.
         self.__reveal: Callable[[], bytes] = lambda: value.encode("ascii")
         self.__spellings = lru_cache(1)(lambda: _spellings(value))
+
+    def fingerprint(self) -> str:
+        """Return what names the key's account without showing the key."""
+        return hashlib.sha256(b"account of " + self.__reveal()).hexdigest()[:32]
 
     def authorization(self) -> tuple[bytes, bytes]:
         """Return the header that goes to the API, and nowhere else."""

@@ -38,6 +38,9 @@ from apixo_async.events import ClientClosed, ClientOpened, TaskAttached
 
 if TYPE_CHECKING:
     from apixo_async._downloads.downloader import Downloader
+    from apixo_async._submit.keyed import KeyedSubmits
+    from apixo_async.stores._account import AccountStore
+    from apixo_async.stores._protocol import Backend
     from apixo_async.webhooks import WebhookReceiver
 
 USER_AGENT = f"apixo-async/{__version__}"
@@ -57,6 +60,7 @@ class Settings:
     verify: ssl.SSLContext | bool
     seed: int | None
     webhooks: WebhookReceiver | None
+    store: AccountStore | None
 
     @classmethod
     def checked(
@@ -73,6 +77,8 @@ class Settings:
         verify: ssl.SSLContext | bool,
         seed: int | None,
         webhooks: WebhookReceiver | None = None,
+        store: Backend | str | None = None,
+        account: str | None = None,
     ) -> Self:
         """Check every setting, fill in the environment's and the defaults.
 
@@ -88,8 +94,24 @@ class Settings:
             from apixo_async.webhooks import WebhookReceiver
 
             webhooks = check_type("webhooks", webhooks, WebhookReceiver)
+        key = resolve_key(api_key)
+        opened_late = None
+        if store is not None:
+            if limiter is not None:
+                raise ConfigurationError(
+                    "store and limiter exclude each other: clients with the same store share limits"
+                )
+            # Imported here, as all that has to do with stores: few clients have one.
+            from apixo_async._limits.shared_limiter import SharedLimiter
+            from apixo_async.stores._account import AccountStore, backend_of
+
+            name = check_type("account", account, str) or key.fingerprint()
+            opened_late = AccountStore(backend_of(store), name)
+            limiter = SharedLimiter(opened_late, check_type("limits", limits, Limits), seed=seed)
+        elif account is not None:
+            raise ConfigurationError("account: it names the account in a store, and none is given")
         return cls(
-            key=resolve_key(api_key),
+            key=key,
             base_url=resolve_base_url(base_url),
             timeouts=resolve_timeouts(timeout),
             polling=check_type("polling", polling, Polling) or Polling.adaptive(),
@@ -100,6 +122,7 @@ class Settings:
             verify=verify,
             seed=seed,
             webhooks=webhooks,
+            store=opened_late,
         )
 
     def channel(self) -> Channel:
@@ -216,6 +239,7 @@ class Engine:
     quota: RetryQuota
     calls: PendingCalls
     callbacks: SubmitCallbacks | None
+    keyed: KeyedSubmits | None
 
     @classmethod
     def wired(
@@ -252,12 +276,21 @@ class Engine:
         if report not in limiter.listeners:  # A client that is bound to a new loop is there.
             limiter.listeners.append(report)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
+        submitter = Submitter(api, requests, poller, report, timeouts, rng, quota, calls)
+        keyed = None
+        if settings.store is not None:
+            # Here, as above.
+            from apixo_async._submit.keyed import KeyedSubmits
+
+            keyed = KeyedSubmits.wired(
+                settings.store, limiter, submitter, poller, report, timeouts, rng, calls
+            )
         return cls(
             transport=channel.transport,
             api=api,
             poller=poller,
             requests=requests,
-            submitter=Submitter(api, requests, poller, report, timeouts, rng, quota, calls),
+            submitter=submitter,
             downloader=Downloader(
                 channel.transport,
                 user_agent=channel.user_agent,
@@ -270,6 +303,7 @@ class Engine:
             quota=quota,
             calls=calls,
             callbacks=callbacks,
+            keyed=keyed,
         )
 
     def attach(
@@ -290,7 +324,7 @@ class Engine:
         # polled for itself, and neither gets the outcome of the other.
         if track is None or track.identity is TaskIdentity.CLAIMED:
             slot = limiter.slot_above()
-            track = self.poller.track(ref, ref.model, slot, at_once=True, seen=seen)
+            track = self.poller.track(ref, ref.model, slot, age=None, seen=seen)
             self.report(TaskAttached(ref.model, ref.task_id))
         elif track.halted is not None:
             self.poller.poll_now(track)
@@ -373,6 +407,8 @@ class Engine:
                         "the client was closed; `attach` to the task with another one to wait on"
                     )
                 )
+            if self.keyed is not None:
+                await self.keyed.aclose()
             with anyio.move_on_after(_CLOSING):
                 await self.transport.aclose()
 

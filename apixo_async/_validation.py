@@ -24,6 +24,9 @@ T = TypeVar("T")
 #: The routes that the documents list.
 _PROVIDERS: Final = ("auto", "value", "official")
 
+#: The most characters of a key.
+LONGEST_KEY: Final = 200
+
 
 def check_type(name: str, value: T | None, cls: type[T]) -> T | None:
     """Return the value if it is None or of the class.
@@ -76,6 +79,21 @@ def check_resubmit(error: SubmitUncertainError) -> SubmitUncertainError:
             "it would be bought twice: await `error.task`"
         )
     return error
+
+
+def check_key(key: object) -> str:
+    """Return a key if it can be one.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not isinstance(key, str):
+        raise ConfigurationError(f"key: a {type(key).__name__} given; it is a str")
+    if not 0 < len(key) <= LONGEST_KEY:
+        raise ConfigurationError(f"key: {len(key)} characters given; 1 to {LONGEST_KEY}")
+    if "\0" in key or any("\ud800" <= char <= "\udfff" for char in key):
+        raise ConfigurationError("key: it has a character that no database keeps")
+    return key
 
 
 def check_timeout(given: object) -> None:

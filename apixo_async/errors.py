@@ -16,6 +16,7 @@
     │   └── InternalServerError        5xx
     ├── JournalError                   the journal of a bulk run cannot be used
     ├── StoreError                     what processes keep together cannot be used
+    ├── KeyConflictError               the key stands for another input; nothing was bought
     ├── BudgetExceededError            the next purchase would cost more than max_cost
     ├── SubmitUncertainError           it cannot be known whether a task was bought
     ├── TaskError                      about one task, which was bought
@@ -111,6 +112,20 @@ class StoreError(ApixoError):
     The message names the store, without passwords, and says what to do. `bought` is False if
     nothing was sent for this reason.
     """
+
+
+class KeyConflictError(ApixoError, ValueError):
+    """The key of a submit stands for another input, model or route; nothing was bought.
+
+    Attributes:
+        key: The key.
+    """
+
+    bought = False
+
+    def __init__(self, message: str, *, key: str, model: str | None = None) -> None:
+        super().__init__(message, model=model)
+        self.key = key
 
 
 class BudgetExceededError(ApixoError):
@@ -241,9 +256,13 @@ class SubmitUncertainError(ApixoError):
         task: With webhooks, the task that a callback may still name: await it to get the result, or
             a `PresumedNotBoughtError`. Until a callback came its id is a placeholder. None without
             webhooks, and in copies that were pickled.
+        key: With a store, the key of the submit, for `client.resolve`; None without.
+        attempt: With a store, the POST in question, so that the word on it counts once.
     """
 
     task: TaskHandle | None = None
+    key: str | None = None
+    attempt: str | None = None
 
     def __init__(
         self,

@@ -195,6 +195,16 @@ class TaskAttached(_EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskAdopted(_EventRecord):
+    """A task that another process bought is polled from now on, since that one has gone."""
+
+    level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = "{0.model}/{0.task_id} taken over"
+    model: str
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitRefused(_EventRecord):
     """A submit was refused; no task was made.
 
@@ -329,6 +339,7 @@ Event: TypeAlias = (
     | ClientClosed
     | TaskSubmitted
     | TaskAttached
+    | TaskAdopted
     | SubmitRefused
     | SubmitUncertain
     | TaskOrphaned

@@ -13,10 +13,14 @@ from apixo_async._limits.priority import Priority
 from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._sync import Waiters
 from apixo_async._types import Limits, TaskRef
-from apixo_async.errors import ConfigurationError
+from apixo_async.errors import ApixoError, ConfigurationError, StoreError
 from apixo_async.events import EffectiveLimitLowered, EffectiveLimitRaised
 
-__all__ = ["Limiter", "Permit", "PermitOutcome", "Slot"]
+__all__ = ["LeaseLostError", "Limiter", "Permit", "PermitOutcome", "Slot"]
+
+
+class LeaseLostError(ApixoError):
+    """Others have taken what this process had of the limits; nothing was sent."""
 
 
 class Slot:
@@ -94,9 +98,11 @@ class Limiter:
         table: The slots, for its `Slot`s.
         fence: Called before the first byte of each request; what it raises prevents that. None
             where a permit is good for as long as it is held.
+        failure: Why neither slots nor permits can be had, or None while they can.
     """
 
     fence: Callable[[], None] | None = None
+    failure: StoreError | None = None
 
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
         limits = _checked(Limits() if limits is None else limits)
@@ -163,6 +169,17 @@ class Limiter:
         """
         self._bound_loop()
         return self._queues[priority].join(self.serve, self._unused)
+
+    def gives_up_at(self, began: float) -> float:  # noqa: ARG002  # here nothing fails
+        """Return when a wait for a slot or a permit ends because of `failure`; ask again then.
+
+        Args:
+            began: When the wait began.
+        """
+        return math.inf
+
+    def slots_are_taken(self) -> None:
+        """Note that others have the slots which were counted as free; for a slot that is held."""
 
     def pace(self) -> None:
         """Let permits come evenly from here on, without a burst."""

@@ -13,17 +13,20 @@ from typing import Final
 
 from apixo_async._backoff import growing_pause
 from apixo_async._limits.leased import LEASE, Asked, LeasedWindow
-from apixo_async._limits.limiter import Limiter
+from apixo_async._limits.limiter import LeaseLostError, Limiter
 from apixo_async._limits.shared import SharedLimits
 from apixo_async._limits.window import SlidingWindow
 from apixo_async._reporting import logger
 from apixo_async._sync import Alarm, bound_after
 from apixo_async._types import Limits
-from apixo_async.errors import ApixoError, StoreError
+from apixo_async.errors import StoreError
 from apixo_async.stores._protocol import LimitsStore, SharedValue
 
 #: Seconds for which the store may take to answer in an exchange, before the next one is tried.
 PATIENCE: Final = 2.0
+
+#: Seconds without the store after which what waits for a slot or a permit is given up.
+GIVEN_UP: Final = 10.0
 
 #: Exchanges in a row that another process may be faster than, before this one pauses.
 _CONFLICTS: Final = 5
@@ -59,8 +62,9 @@ class SharedLimiter(Limiter):
         self._alarm = Alarm()
         self._runner: asyncio.Task[None] | None = None
         self._failures = 0
-        self._pauses_until = -math.inf
+        self._failing_since = self._pauses_until = -math.inf
         self._is_closed = False
+        self._has_warned = False
         self.exchanges = 0
 
     # --- as any other limiter ------------------------------------------------------------
@@ -79,10 +83,40 @@ class SharedLimiter(Limiter):
     def _check_lease(self) -> None:
         # What its permits are, the others take for theirs by now.
         if asyncio.get_running_loop().time() >= self._leased.usable_until:
-            raise ApixoError(
+            raise LeaseLostError(
                 "nothing was sent: this process was stopped, or without its store, for longer "
                 f"than {self._lease:.0f} s, and others have taken its part of the limits"
             )
+
+    @property
+    def member(self) -> str:
+        """By what name the others know this process; another one after it was taken for dead."""
+        return self._leased.member
+
+    @property
+    def living(self) -> frozenset[str] | None:
+        """The processes that live, by the last exchange; None where that is not known."""
+        grant, now = self._leased.grant, asyncio.get_running_loop().time()
+        return None if grant is None or now >= self._leased.usable_until else grant.living
+
+    @property
+    def slots_of_all(self) -> int:
+        """How many tasks all processes may have at once, as far as is known here."""
+        grant = self._leased.grant
+        return min(
+            self.effective_slots_limit,
+            self.limits.concurrent_tasks if grant is None else grant.concurrent_tasks,
+        )
+
+    def gives_up_at(self, began: float) -> float:
+        """See `Limiter.gives_up_at`."""
+        if self.failure is None:
+            return asyncio.get_running_loop().time() + GIVEN_UP
+        return max(began, self._failing_since) + GIVEN_UP
+
+    def slots_are_taken(self) -> None:
+        """See `Limiter.slots_are_taken`; the next exchange says how many there are."""
+        self._budget.share_tasks(self.slots_used - 1)
 
     def serve(self) -> None:
         """Hand out what there is room for, and see to more where somebody waits."""
@@ -120,7 +154,7 @@ class SharedLimiter(Limiter):
                 continue
             if self._failures:
                 logger.warning("the store of the limits is back")
-                self._failures = 0
+                self._failures, self.failure = 0, None
             self.serve()
 
     def _failed(self, exc: Exception, now: float) -> None:
@@ -130,15 +164,17 @@ class SharedLimiter(Limiter):
             self._failures, self._rng, first=0.1, longest=longest, jitter=(0.8, 1.2)
         )
         self._pauses_until = now + pause
+        if isinstance(exc, StoreError):
+            self.failure = exc
+        else:  # Only the text of an error of ours is known to hold no password.
+            timed_out = isinstance(exc, TimeoutError)
+            said = f"no answer in {PATIENCE:.0f} s" if timed_out else type(exc).__name__
+            self.failure = StoreError(f"the store of the limits cannot be used: {said}")
         if self._failures == 1:
-            if isinstance(exc, TimeoutError):
-                said = f"it has not answered for {PATIENCE:.0f} s"
-            else:  # Only the text of an error of ours is known to hold no password.
-                said = str(exc) if isinstance(exc, StoreError) else type(exc).__name__
+            self._failing_since = now
             logger.warning(
-                "the store of the limits cannot be used (%s); requests go on for at most %.0f s, "
-                "then wait until it is back",
-                said,
+                "%s; requests go on for at most %.0f s, then wait until it is back",
+                self.failure,
                 self._lease,
             )
 
@@ -170,8 +206,18 @@ class SharedLimiter(Limiter):
 
         await self._change(exchange)
         self._leased.kept()
-        if self._leased.grant is not None:
-            self._budget.share_tasks(self._leased.grant.tasks)
+        grant = self._leased.grant
+        if grant is None:
+            return
+        self._budget.share_tasks(grant.tasks)
+        lowest = Limits(grant.concurrent_tasks, grant.requests_per_minute)
+        if lowest != self.limits and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "processes of this account were given different limits: the lowest hold, %s; give "
+                "all of them the same `limits`",
+                lowest,
+            )
 
     def _read(self, value: SharedValue) -> SharedLimits:
         if value.body is not None:

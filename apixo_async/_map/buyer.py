@@ -91,6 +91,8 @@ class Buyer:
             StoppedError: The map was stopped; nothing was bought.
             ApixoError: As `AsyncClient.submit` says.
         """
+        if self._engine.keyed is not None:
+            record = self._engine.keyed.record(task_input, self._delivery, record)
         return self._submitter.submit(task_input, self._delivery, pause=pause, record=record)
 
     def attach(self, model: str, task_id: str) -> Task:
@@ -125,7 +127,7 @@ class Buyer:
         else:
             slot.hold(max(0.0, times.ended_at + timing(model).longest - now))
             return None
-        track.when_found, track.reopened = record.bought, True
+        track.record, track.reopened = record, True
         if claim is not None:
             poller.claimed(track, claim)
         return Task(track, poller)

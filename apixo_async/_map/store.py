@@ -13,7 +13,13 @@ from apixo_async._map.items import Item
 from apixo_async._map.options import Options
 from apixo_async._map.progress import Spending
 from apixo_async._types import Result
-from apixo_async.errors import ApixoError, JournalError, TaskFailedError
+from apixo_async.errors import (
+    ApixoError,
+    JournalError,
+    SubmitUncertainError,
+    TaskError,
+    TaskFailedError,
+)
 
 if TYPE_CHECKING:
     from apixo_async.journal._entry import Entry
@@ -90,7 +96,13 @@ class PurchaseRecord:
                 self._journal.submitted(self._entry, task_id)
                 self._is_bought = True
 
-    def uncertain(self, reason: str) -> None:
+    def over(self, outcome: Result | TaskError) -> None:
+        """Note nothing: the map notes the end of an item itself."""
+
+    async def written(self) -> None:
+        """Wait for nothing: the map notes in turn, and stops where that fails."""
+
+    def uncertain(self, reason: str, _: SubmitUncertainError) -> None:
         """Note that there may be a task."""
         if self._journal is not None and self._entry is not None:
             with suppress(JournalError):

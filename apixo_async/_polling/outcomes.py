@@ -6,10 +6,10 @@ import math
 import time
 from typing import Final
 
-from apixo_async._catalog import timing
+from apixo_async._catalog import FAILED, SUCCESS, timing
 from apixo_async._http.verdicts import Running
 from apixo_async._polling.tracked_task import TrackedTask
-from apixo_async._types import Result, TaskRef
+from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async.errors import (
     ApixoError,
     PresumedNotBoughtError,
@@ -33,6 +33,16 @@ _WORDS: Final[dict[type[ApixoError], str]] = {
 def word_of(outcome: Result | TaskError) -> str:
     """Return how a task ended, in a word for the log."""
     return "success" if isinstance(outcome, Result) else _WORDS[type(outcome)]
+
+
+def snapshot_of(outcome: Result | TaskError) -> Snapshot | None:
+    """Return what a poll found that another process has sent, as far as that can be told."""
+    match outcome:
+        case Result():
+            return Snapshot(outcome.task_id, outcome.model, SUCCESS, {})
+        case TaskFailedError():
+            return Snapshot(outcome.task_id, outcome.model, FAILED, {})
+    return None
 
 
 def placeholder(model: str, intent_id: str) -> TaskRef:

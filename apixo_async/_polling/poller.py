@@ -16,16 +16,23 @@ from apixo_async._http.wire import Answer
 from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._limits.priority import Priority
 from apixo_async._polling.registry import TaskRegistry
-from apixo_async._polling.tracked_task import PollState, SubmitTimes, TaskIdentity, TrackedTask
+from apixo_async._polling.tracked_task import (
+    PollState,
+    SubmitTimes,
+    TaskIdentity,
+    TaskRecord,
+    TrackedTask,
+)
 from apixo_async._reporting import Reporter
 from apixo_async._sync import Alarm, Bound, bound_after, fresh
-from apixo_async._types import Snapshot, TaskRef
+from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async.errors import (
     APIConnectionError,
     APITimeoutError,
     ApixoError,
     ConfigurationError,
     PollerDiedError,
+    TaskError,
 )
 
 if TYPE_CHECKING:
@@ -92,9 +99,11 @@ class Poller:
         kind: str,
         slot: Slot,
         *,
-        at_once: bool = False,
+        age: float | None = 0.0,
         subscription: CallbackSubscription | None = None,
         seen: bool = True,
+        record: TaskRecord | None = None,
+        is_followed: bool = False,
     ) -> TrackedTask:
         """Poll a task from now on; its slot is given back when it is over.
 
@@ -102,18 +111,43 @@ class Poller:
             ref: The task.
             kind: What its duration depends on.
             slot: The slot that the task takes.
-            at_once: Whether to poll it now, since its age is unknown.
+            age: Seconds since it was created; None where that is not known: it is polled now.
             subscription: Where its callbacks arrive.
             seen: Whether its id surely came from the service: then it takes longer to count as
                 gone than an id that may be mistyped.
+            record: Where its end is noted.
+            is_followed: Whether another process polls it, and `told` is called with its end.
         """
         now = asyncio.get_running_loop().time()
         return self._started(
             self.registry.open(
-                ref, kind, slot, now=now, at_once=at_once, subscription=subscription, seen=seen
+                ref,
+                kind,
+                slot,
+                now=now,
+                age=age,
+                subscription=subscription,
+                seen=seen,
+                record=record,
+                is_followed=is_followed,
             ),
             now,
         )
+
+    def told(self, track: TrackedTask, outcome: Result | TaskError) -> None:
+        """Settle a task as another process saw it end."""
+        self.registry.told(track, outcome, asyncio.get_running_loop().time())
+        self._wake()
+
+    def adopt(self, track: TrackedTask, record: TaskRecord | None) -> None:
+        """Poll a task that another process has polled so far."""
+        self.registry.adopt(track, record, asyncio.get_running_loop().time())
+        self._wake()
+
+    def follow(self, track: TrackedTask) -> None:
+        """Leave the polls of a task to another process."""
+        self.registry.follow(track, asyncio.get_running_loop().time())
+        self._wake()
 
     def await_callback(
         self,

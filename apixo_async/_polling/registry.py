@@ -12,13 +12,27 @@ from apixo_async._http import verdicts
 from apixo_async._http.concurrency import ConcurrencyLimit
 from apixo_async._limits.limiter import Limiter, Slot
 from apixo_async._polling.outages import ModelShares, Outages
-from apixo_async._polling.outcomes import abandoned, age_of, anothers, lasted, not_found, word_of
+from apixo_async._polling.outcomes import (
+    abandoned,
+    age_of,
+    anothers,
+    lasted,
+    not_found,
+    snapshot_of,
+    word_of,
+)
 from apixo_async._polling.policy import Polling
 from apixo_async._polling.queue import PollQueue, TaskIndex
 from apixo_async._polling.schedule import Capacity, after_fault, after_miss, late_again
-from apixo_async._polling.tracked_task import PollState, SubmitTimes, TaskIdentity, TrackedTask
+from apixo_async._polling.tracked_task import (
+    PollState,
+    SubmitTimes,
+    TaskIdentity,
+    TaskRecord,
+    TrackedTask,
+)
 from apixo_async._polling.unresolved import UnresolvedSubmits
-from apixo_async._reporting import Reporter
+from apixo_async._reporting import Reporter, guarded
 from apixo_async._types import Result, TaskRef
 from apixo_async.errors import ApixoError, TaskError, reason_of
 
@@ -69,9 +83,11 @@ class TaskRegistry:
         slot: Slot,
         *,
         now: float,
-        at_once: bool = False,
+        age: float | None = 0.0,
         subscription: CallbackSubscription | None = None,
         seen: bool = True,
+        record: TaskRecord | None = None,
+        is_followed: bool = False,
     ) -> TrackedTask:
         """Track a task, and schedule its first poll: now where its age is unknown.
 
@@ -80,9 +96,11 @@ class TaskRegistry:
             kind: What its duration depends on.
             slot: Given back when the task is over.
             now: The time.
-            at_once: Whether to poll it now.
+            age: Seconds since it was created, or None where that is not known.
             subscription: Where its callbacks arrive.
             seen: Whether its id surely came from the service, so that it is not mistyped.
+            record: Where its end is noted.
+            is_followed: Whether another process polls it.
         """
         existing = self.tracks.get(ref)
         if existing is not None and existing.identity is TaskIdentity.CLAIMED:
@@ -96,21 +114,25 @@ class TaskRegistry:
             # One task holds one slot, however many callers track it (invariant 2).
             slot.release()
             existing.seen |= seen
+            existing.record = existing.record or record
             if existing.subscription is None:
                 existing.subscription = subscription
             elif subscription is not None:
                 subscription.close()
             return existing
-        track = self._new(ref, kind, slot, now)
-        track.subscription, track.seen = subscription, seen
+        track = self._new(ref, kind, slot, now, age or 0.0)
+        track.subscription, track.seen, track.record = subscription, seen, record
+        track.is_followed = is_followed
         if subscription is not None:
             track.late = self.schedule.late(kind, now)
         self.shares.opened(track)
         self.index.add(track)
-        if at_once:
-            # Its age is unknown: it is polled at its interval until an answer states the age.
+        if age is None:
+            # It is polled at its interval until an answer states the age.
             track.created = -math.inf
             self.queue.ask(track)
+        elif age or is_followed:
+            self.queue.schedule(track, self._first_poll(track))
         elif self.schedule.learns:
             # Durations that are learned meanwhile move the first polls of a kind together.
             self.queue.schedule_first(track)
@@ -132,11 +154,47 @@ class TaskRegistry:
         self.unresolved.add(track, subscription)
         return track
 
-    def _new(self, ref: TaskRef, kind: str, slot: Slot, now: float) -> TrackedTask:
+    def _new(
+        self, ref: TaskRef, kind: str, slot: Slot, now: float, age: float = 0.0
+    ) -> TrackedTask:
         slot.name(ref)
         times = self._polling.times_for(kind)
-        expires = now + timing(kind).age_limit + EXPIRY_GRACE
-        return TrackedTask(ref, kind, times, slot, created=now, expires=expires)
+        expires = now + max(0.0, timing(kind).age_limit - age) + EXPIRY_GRACE
+        track = TrackedTask(ref, kind, times, slot, created=now - age, expires=expires)
+        track.tracked_at = now
+        return track
+
+    def ended(self, ref: TaskRef, kind: str, outcome: Result | TaskError) -> TrackedTask:
+        """Return a task of which it is known how it ended; there is nothing to poll."""
+        times = self._polling.times_for(kind)
+        track = TrackedTask(ref, kind, times, Slot(None), created=0.0, expires=0.0)
+        track.outcome, track.snapshot = outcome, snapshot_of(outcome)
+        return track
+
+    def told(self, track: TrackedTask, outcome: Result | TaskError, now: float) -> None:
+        """Settle a task as another process saw it end."""
+        if track.outcome is None:
+            track.record = None  # It has noted that.
+            track.snapshot = snapshot_of(outcome) or track.snapshot
+            self._settle(track, outcome, now)
+
+    def adopt(self, track: TrackedTask, record: TaskRecord | None, now: float) -> None:
+        """Poll a task that another process has polled so far; it takes a slot above the limit."""
+        track.record = record or track.record
+        if not track.is_followed:
+            return
+        track.is_followed = False
+        track.slot = self._limiter.slot_above()
+        track.slot.name(track.ref)
+        if track.polling is PollState.IDLE:
+            self.queue.schedule(track, max(now, self._first_poll(track)))
+
+    def follow(self, track: TrackedTask, now: float) -> None:
+        """Leave the polls of a task to another process, which has it now."""
+        track.is_followed, track.record = True, None
+        track.slot.release()
+        if track.due is not None and track.due > -math.inf:
+            self.queue.schedule(track, max(now, self._first_poll(track)))
 
     @property
     def held(self) -> int:
@@ -144,7 +202,13 @@ class TaskRegistry:
         return len(self.tracks) + len(self.unresolved.tracks)
 
     def _first_poll(self, track: TrackedTask) -> float:
+        if track.is_followed:
+            return self.schedule.late(track.kind, track.created)
         return self.schedule.first(track.kind, track.created)
+
+    def _is_left_to_others(self, track: TrackedTask) -> bool:
+        """Return True if a callback or another process is to tell the end of a task."""
+        return track.is_followed or self.unresolved.is_awaited_for(track)
 
     def next_due(self, now: float) -> TrackedTask | None:
         """Take the task to poll now, and mark its poll as in flight; None if none is due."""
@@ -318,7 +382,7 @@ class TaskRegistry:
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
         track.snapshot = verdict.snapshot
-        if self.unresolved.is_awaited_for(track):
+        if self._is_left_to_others(track):
             late = self.schedule.late(track.kind, self._known_since(track))
             due = max(late, late_again(track.poll_times, age=age, now=now))
         else:
@@ -387,6 +451,8 @@ class TaskRegistry:
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)
         track.wake()
+        if track.record is not None:
+            guarded("the record of a task", track.record.over, outcome)
         if track.identity is TaskIdentity.UNRESOLVED:
             self.unresolved.remove(track)
         else:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from apixo_async._limits.limiter import Slot
 from apixo_async._polling.schedule import PollTimes
@@ -16,6 +15,18 @@ from apixo_async.errors import ApixoError, TaskError
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackSubscription
+
+
+class TaskRecord(Protocol):
+    """Where it is noted what a submit has made, and how that ended."""
+
+    def bought(self, task_id: str) -> None:
+        """Note the task that was made: by the answer, or later by a callback."""
+        ...
+
+    def over(self, outcome: Result | TaskError) -> None:
+        """Note how the task ended."""
+        ...
 
 
 class SubmitTimes(NamedTuple):
@@ -98,7 +109,9 @@ class TrackedTask:
         placeholder: What stands for its reference until a callback names the task.
         submit_times: When its submit was under way, where that was uncertain.
         reopened: Whether its submit was sent by a process that has ended.
-        when_found: Called with its id when one did, or None.
+        is_followed: Whether another process polls it, so that it is polled here only if that one's
+            word is overdue.
+        record: Where its id, if a callback names it, and its end are noted; or None.
     """
 
     __slots__ = (
@@ -111,6 +124,7 @@ class TrackedTask:
         "faults",
         "halted",
         "identity",
+        "is_followed",
         "kind",
         "late",
         "misses",
@@ -126,6 +140,7 @@ class TrackedTask:
         "polling",
         "polls",
         "ran_until",
+        "record",
         "ref",
         "refreshers",
         "reopened",
@@ -136,7 +151,6 @@ class TrackedTask:
         "subscription",
         "tracked_at",
         "waited",
-        "when_found",
     )
 
     def __init__(
@@ -162,10 +176,11 @@ class TrackedTask:
         self.identity = TaskIdentity.KNOWN
         self.polling = PollState.IDLE
         self.waited = self.callback_received = self.again = self.reopened = False
+        self.is_followed = False
         self.seen = True
         self.subscription: CallbackSubscription | None = None
         self.next_claim: str | None = None
-        self.when_found: Callable[[str], None] | None = None
+        self.record: TaskRecord | None = None
         self.polls = self.faults = self.misses = 0
         self.missing_since = self.polled_at = 0.0
         self.ran_until = -math.inf

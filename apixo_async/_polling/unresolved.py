@@ -151,8 +151,8 @@ class UnresolvedSubmits:
             return False
         track.identity = TaskIdentity.KNOWN
         ref, after = track.ref, now - track.tracked_at
-        if track.when_found is not None:
-            track.when_found(ref.task_id)
+        if track.record is not None:
+            track.record.bought(ref.task_id)
         self._report(UncertainSubmitResolved(ref.model, ref.task_id, after))
         return True
 

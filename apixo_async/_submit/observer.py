@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from apixo_async._polling.tracked_task import TaskRecord
+from apixo_async.errors import SubmitUncertainError
+
+if TYPE_CHECKING:
+    from apixo_async.stores._protocol import StoreEntry
 
 
-class SubmitObserver(Protocol):
-    """Where a submit is noted. Only `intend` and `claimed` are awaited: they have to be durable."""
+class NoSlotError(Exception):
+    """Other processes have taken every slot meanwhile; nothing was sent."""
+
+
+class KeyTakenError(Exception):
+    """The key of the submit has an entry meanwhile; nothing was sent.
+
+    Attributes:
+        entry: The entry.
+    """
+
+    def __init__(self, entry: StoreEntry) -> None:
+        super().__init__(entry.purchase.key)
+        self.entry = entry
+
+
+class SubmitObserver(TaskRecord, Protocol):
+    """Where a submit is noted. What is awaited has to be durable; the rest is so in the end."""
 
     @property
     def kept(self) -> bool:
@@ -18,6 +40,10 @@ class SubmitObserver(Protocol):
 
         Args:
             intent_id: The id in the URL of its callbacks, or None without webhooks.
+
+        Raises:
+            NoSlotError: There is no slot for it any more.
+            KeyTakenError: Another submit of the key was first.
         """
         ...
 
@@ -25,12 +51,12 @@ class SubmitObserver(Protocol):
         """Note that nothing was bought."""
         ...
 
-    def bought(self, task_id: str) -> None:
-        """Note the task that was made: by the answer, or later by a callback."""
+    def uncertain(self, reason: str, error: SubmitUncertainError) -> None:
+        """Note that a task may or may not have been made; the error is told where that is."""
         ...
 
-    def uncertain(self, reason: str) -> None:
-        """Note that a task may or may not have been made."""
+    async def written(self) -> None:
+        """Wait until what was noted is durable, in bounded time; raises nothing."""
         ...
 
     async def claimed(self, intent_id: str, task_id: str | None) -> bool:

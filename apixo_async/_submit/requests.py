@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
@@ -23,7 +25,7 @@ from apixo_async._http.verdicts import (
     judge_submit,
 )
 from apixo_async._http.wire import Answer, encode_submit
-from apixo_async._limits.limiter import Permit, Slot
+from apixo_async._limits.limiter import LeaseLostError, Permit, Slot
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter, guarded, logger
@@ -194,7 +196,11 @@ class SubmitRequests:
             attempt.check()
             attempt.leave_journal(asyncio.get_running_loop().time() - permit.taken_at)
 
-        return await self._exchange(attempt, body, permit, first_byte)
+        ended = await self._exchange(attempt, body, permit, first_byte)
+        if attempt.record is not None:
+            with suppress(asyncio.CancelledError):  # At the close: how it ended is known.
+                await attempt.record.written()
+        return ended
 
     async def _intend(
         self, attempt: SubmitAttempt, record: SubmitObserver, permit: Permit, calls: PendingCalls
@@ -280,7 +286,8 @@ class SubmitRequests:
             if isinstance(exc.prevented, ApixoError):
                 # A close, a stop or a cancelled caller, and no fault of the network. Its traceback
                 # goes: it has frames of the HTTP stack, whose locals hold the key (invariant 7).
-                return Refused(exc.prevented.with_traceback(None), None)
+                lost = isinstance(exc.prevented, LeaseLostError)
+                return Refused(exc.prevented.with_traceback(None), "unsent" if lost else None)
             cls = APITimeoutError if exc.timed_out else APIConnectionError
             never = f"the request was never sent ({exc.reason}); check network and base URL"
             error = cls(f"{model}: {never}", model=model)
@@ -306,7 +313,9 @@ class SubmitRequests:
         waited = asyncio.get_running_loop().time() - attempt.called_at
         expected, slot = attempt.expected, attempt.slot.handed_on()
         try:
-            track = self._poller.track(ref, attempt.kind, slot, subscription=expected)
+            track = self._poller.track(
+                ref, attempt.kind, slot, subscription=expected, record=attempt.record
+            )
             if self._callbacks is not None and expected is not None:
                 self._callbacks.bought(expected, track)
         except Exception as exc:
@@ -328,19 +337,19 @@ class SubmitRequests:
         self, attempt: SubmitAttempt, verdict: Uncertain, sent_at: datetime
     ) -> tuple[SubmitUncertainError, events.SubmitUncertain]:
         self.uncertain += 1
-        if attempt.record is not None:
-            guarded("the record of a purchase", attempt.record.uncertain, verdict.reason)
         model, hold = attempt.input.model, timing(attempt.kind).longest
         task: Task | None = None
         if self._callbacks is not None and attempt.expected is not None:
             # A callback may name the task: the poller gives its slot back from now on.
             slot = attempt.slot.handed_on()
             track = self._callbacks.uncertain(attempt.expected, model, attempt.kind, slot)
-            if attempt.record is not None:
-                track.when_found = attempt.record.bought
+            track.record = attempt.record
             task = Task(track, self._poller)
         attempt.slot.hold(hold)
         error = _uncertain_error(attempt, verdict, sent_at, task)
+        if attempt.record is not None:
+            note = partial(attempt.record.uncertain, verdict.reason)
+            guarded("the record of a purchase", note, error)
         return error, events.SubmitUncertain(model, verdict.reason, hold)
 
     def _orphaned(self, attempt: SubmitAttempt, permit: Permit, post: asyncio.Task[Ended]) -> None:

@@ -13,15 +13,16 @@ from apixo_async._config import Timeouts
 from apixo_async._http.api import Api, throttled_too_long
 from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
 from apixo_async._http.retry import RetryPolicy, RetryQuota
-from apixo_async._limits.limiter import Permit
+from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._limits.priority import Priority
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
-from apixo_async._submit.observer import SubmitObserver
+from apixo_async._submit.observer import NoSlotError, SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.requests import SubmitAttempt, SubmitRequests
 from apixo_async._submit.retries import RetryProbes, SubmitRetries
+from apixo_async._sync import fresh
 from apixo_async._task import Task
 from apixo_async._types import Delivery, TaskInput
 from apixo_async.errors import APITimeoutError, ApixoError, SubmitUncertainError, reason_of
@@ -107,24 +108,32 @@ class Submitter:
             self._poller.check()
             now = asyncio.get_running_loop().time()
             deadline = math.inf if timeout is None else now + timeout
-            try:
-                async with self._calls.open(deadline if deadline < math.inf else None):
-                    # Before the permit (invariant 2): one held meanwhile would be wasted.
-                    slot = await self._api.limiter.slot()
-            except TimeoutError:
-                raise self._waited_too_long(task_input.model) from None
-            attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
-            try:
-                return Task(await self._until_settled(attempt, deadline), self._poller)
-            except BaseException:
-                if not attempt.orphaned:  # Else its POST goes on, and the slot stays with that.
+            while True:
+                # Before the permit (invariant 2): one held meanwhile would be wasted.
+                slot = await self._slot(task_input.model, deadline)
+                attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
+                try:
+                    return Task(await self._until_settled(attempt, deadline), self._poller)
+                except NoSlotError:
+                    self._api.limiter.slots_are_taken()
                     slot.release()
-                raise
+                except BaseException:
+                    if not attempt.orphaned:  # Else its POST goes on, and the slot stays with it.
+                        slot.release()
+                    raise
         except ApixoError as error:
             # Bought, refused or uncertain (invariant 1): everything else here was refused.
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
             raise
+
+    async def _slot(self, model: str, deadline: float) -> Slot:
+        limiter, now = self._api.limiter, asyncio.get_running_loop().time()
+        try:
+            async with self._calls.open(lambda: min(deadline, limiter.gives_up_at(now))):
+                return await limiter.slot()
+        except TimeoutError:
+            raise self._gave_up(model, deadline) from None
 
     async def _until_settled(self, attempt: SubmitAttempt, deadline: float) -> TrackedTask:
         start = asyncio.get_running_loop().time()
@@ -158,7 +167,7 @@ class Submitter:
                     async with self._calls.open(deadline if deadline < math.inf else None):
                         is_repeated = await retries.again(ended, report)
                 except TimeoutError:
-                    raise self._waited_too_long(model) from refused
+                    raise self._gave_up(model, deadline) from refused
                 if not is_repeated:
                     raise refused
         finally:
@@ -170,11 +179,13 @@ class Submitter:
     ) -> Permit:
         """Wait for a permit until the caller's deadline, the bound on 429s or the close."""
         loop, patience = asyncio.get_running_loop(), self._timeouts.throttled
+        now = loop.time()
         model = attempt.input.model
 
         # Evaluated again while it waits: a 429 on another request moves the bound.
         def ends_at() -> float:
-            return min(deadline, self._api.throttled_until(Priority.SUBMIT, start, patience))
+            throttled = self._api.throttled_until(Priority.SUBMIT, start, patience)
+            return min(deadline, throttled, self._api.limiter.gives_up_at(now))
 
         try:
             async with self._calls.open(ends_at):
@@ -186,15 +197,17 @@ class Submitter:
                 return await self._api.admit(Priority.SUBMIT, with_place=False)
         except TimeoutError:
             attempt.leave_journal()
-            if loop.time() >= deadline:
-                raise self._waited_too_long(model) from refused
+            if loop.time() >= deadline or self._api.limiter.failure is not None:
+                raise self._gave_up(model, deadline) from refused
             raise throttled_too_long(model, patience) from refused
         except BaseException:
             attempt.leave_journal()
             raise
 
-    def _waited_too_long(self, model: str) -> APITimeoutError:
+    def _gave_up(self, model: str, deadline: float) -> ApixoError:
         limiter = self._api.limiter
+        if limiter.failure is not None and asyncio.get_running_loop().time() < deadline:
+            return fresh(limiter.failure)
         return APITimeoutError(
             f"{model}: no slot and permit within the timeout, nothing was sent "
             f"({limiter.slots_used} of {limiter.limits.concurrent_tasks} slots taken, "

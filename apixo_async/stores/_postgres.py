@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Connection
+from apixo_async.stores._protocol import KEEP
 from apixo_async.stores._sql import POSTGRES, Act, Done
 from apixo_async.stores._sql_store import SqlStore, opened
 
@@ -37,11 +39,13 @@ class PostgresStore:
         dsn: Where the database is: a URL, or libpq's words. libpq's environment variables and
             password file fill in what it does not say.
         namespace: Where keys are unique.
+        keep: For how long an entry is kept after its end.
     """
 
-    def __init__(self, dsn: str, *, namespace: str = "default") -> None:
+    def __init__(self, dsn: str, *, namespace: str = "default", keep: timedelta = KEEP) -> None:
         self._dsn = dsn
         self.namespace = namespace
+        self.keep = keep
 
     def __repr__(self) -> str:  # Not the DSN: it may have a password.
         return f"PostgresStore(…, namespace={self.namespace!r})"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
+
+from apixo_async._catalog import RESULT_LIFETIME
 
 
 class State(Enum):
@@ -26,6 +29,12 @@ class State(Enum):
     FAILED = "failed"
     LOST = "lost"
 
+
+#: For how long an entry is kept after its end: as long as the service keeps its result.
+KEEP: Final = timedelta(seconds=RESULT_LIFETIME)
+
+#: The most keys that are looked up at once.
+MOST_FOUND: Final = 500
 
 #: The states in which an entry may have a task at the service.
 OPEN = frozenset({State.INTENT, State.SUBMITTED, State.UNCERTAIN})
@@ -75,6 +84,7 @@ class StoreEntry:
         task_id: The service's id of its task, or None.
         also: Tasks of the same key that were bought too, by the word of an operator.
         outcome: The result or the error, as JSON, or None.
+        read_at: When it was read.
     """
 
     row: int
@@ -91,6 +101,7 @@ class StoreEntry:
     task_id: str | None
     also: tuple[str, ...]
     outcome: str | None
+    read_at: float = field(compare=False)
 
 
 class Intended(NamedTuple):
@@ -217,19 +228,25 @@ class Store(LimitsStore, Protocol):
         """Return the entry of a key."""
         ...
 
+    async def find_all(self, keys: Collection[str]) -> Sequence[StoreEntry]:
+        """Return the entries of at most `MOST_FOUND` keys, those that have one."""
+        ...
+
     async def named(self, task_id: str) -> StoreEntry | None:
         """Return the entry of a task."""
         ...
 
     async def take_over(
-        self, owner: str, living: Collection[str], *, most: int
+        self, owner: str, living: Collection[str], *, most: int, settled: float
     ) -> Sequence[StoreEntry]:
         """Own submitted entries whose owner does not live; intents of such owners get uncertain.
 
         Args:
             owner: Who takes them.
-            living: The processes that live, `owner` among them.
+            living: The processes that were known to live, `owner` among them.
             most: How many to take.
+            settled: Seconds. An owner that is in none of them may have joined since they were
+                looked up: what was intended within that time is left to it, unless it has left.
 
         Returns:
             Those that were taken.
@@ -251,6 +268,11 @@ class Store(LimitsStore, Protocol):
 
 class Backend(Protocol):
     """Where entries are kept; `AsyncClient(store=…)` is given one, and opens it."""
+
+    @property
+    def keep(self) -> timedelta:
+        """For how long an entry is kept after its end."""
+        ...
 
     async def open(self, account: str) -> Store:
         """Make what is missing, and check version and rights.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -36,9 +36,11 @@ COUNTED: Final = 1.0
 T = TypeVar("T")
 
 _PURCHASE: Final = tuple(field.name for field in fields(Purchase))
-_KEPT: Final = tuple(field.name for field in fields(StoreEntry) if field.name != "purchase")
+_KEPT: Final = tuple(
+    field.name for field in fields(StoreEntry) if field.name not in {"purchase", "read_at"}
+)
 
-_COLUMNS: Final = ", ".join((*_KEPT, *_PURCHASE))
+_COLUMNS: Final = ", ".join((*_KEPT, *_PURCHASE, "<now>"))
 _WRITTEN: Final = (
     f"namespace, account, {', '.join(_PURCHASE)}, state, owner, attempt, purchases, intent_at, "
     "slot_until, held_until, also"
@@ -61,16 +63,27 @@ def _known(text: str) -> str:
     return str(json.loads(f'"{text}"'))
 
 
+def _named(prefix: str, values: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Return texts as parameters, and the list of them in a statement."""
+    given = {f"{prefix}_{place}": value for place, value in enumerate(values)}
+    return given, ", ".join(f":{name}" for name in given)
+
+
 def _entry(row: Row) -> StoreEntry:
-    kept, purchase = dict(zip(_KEPT, row, strict=False)), Purchase(*row[len(_KEPT) :])
+    *columns, read_at = row
+    kept, purchase = dict(zip(_KEPT, columns, strict=False)), Purchase(*columns[len(_KEPT) :])
     kept["state"] = State(kept["state"])
     kept["task_id"] = None if kept["task_id"] is None else _known(kept["task_id"])
     kept["also"] = tuple(_known(text) for text in kept["also"].split("\n") if text)
-    return StoreEntry(purchase=purchase, **kept)
+    return StoreEntry(purchase=purchase, read_at=read_at, **kept)
 
 
 def _nothing(_: Sequence[Done]) -> None:
     """Read nothing."""
+
+
+def _all(done: Sequence[Done]) -> list[StoreEntry]:
+    return [_entry(row) for row in done[-1].rows]
 
 
 def _first(done: Sequence[Done]) -> StoreEntry | None:
@@ -333,6 +346,17 @@ class SqlStore:
         """See `Store.find`."""
         return await self._do(_OF_KEY, read=_first, writes=False, key=key)
 
+    async def find_all(self, keys: Collection[str]) -> Sequence[StoreEntry]:
+        """See `Store.find_all`."""
+        given, named = _named("key", keys)
+        return await self._do(
+            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace
+                AND key IN ({named or "NULL"})""",
+            read=_all,
+            writes=False,
+            given=given,
+        )
+
     async def named(self, task_id: str) -> StoreEntry | None:
         """See `Store.named`."""
         return await self._do(
@@ -344,11 +368,12 @@ class SqlStore:
         )
 
     async def take_over(
-        self, owner: str, living: Collection[str], *, most: int
+        self, owner: str, living: Collection[str], *, most: int, settled: float
     ) -> Sequence[StoreEntry]:
         """See `Store.take_over`."""
-        names = {f"living_{place}": name for place, name in enumerate(sorted({*living, owner}))}
-        gone = f"(owner IS NULL OR owner NOT IN ({', '.join(f':{name}' for name in names)}))"
+        given, named = _named("living", sorted({*living, owner}))
+        gone = f"""(owner IS NULL
+            OR owner NOT IN ({named}) AND intent_at <= <now> - :settled)"""
         return await self._do(
             f"""UPDATE apixo_entry SET state = 'uncertain', owner = NULL
                 WHERE account = :account AND state = 'intent' AND {gone}""",
@@ -357,11 +382,12 @@ class SqlStore:
                 AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
             f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND owner = :owner
                 AND taken = :taken ORDER BY row""",
-            read=lambda done: [_entry(row) for row in done[-1].rows],
+            read=_all,
             owner=owner,
             most=most,
+            settled=settled,
             taken=secrets.token_hex(8),
-            given=names,
+            given=given,
         )
 
     async def leave(self, owner: str) -> None:
@@ -386,7 +412,7 @@ class SqlStore:
         return await self._do(
             f"""SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace
                 AND row > :after {wanted} ORDER BY row LIMIT :page""",
-            read=lambda done: [_entry(row) for row in done[-1].rows],
+            read=_all,
             writes=False,
             state=None if state is None else state.value,
             after=after,

@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from apixo_async.errors import StoreError
 from apixo_async.journal._network_share import share_of
 from apixo_async.stores._batches import Connection
+from apixo_async.stores._protocol import KEEP
 from apixo_async.stores._sql import LIMITS, SQLITE, Act, Done
 from apixo_async.stores._sql_store import SqlStore, opened
 
@@ -31,11 +33,15 @@ class SqliteStore:
     Args:
         path: The file; made where there is none.
         namespace: Where keys are unique.
+        keep: For how long an entry is kept after its end.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, namespace: str = "default") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, namespace: str = "default", keep: timedelta = KEEP
+    ) -> None:
         self.path = Path(path)
         self.namespace = namespace
+        self.keep = keep
 
     def __repr__(self) -> str:
         return f"SqliteStore({str(self.path)!r}, namespace={self.namespace!r})"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from apixo_async.stores._protocol import (
+    KEEP,
     OPEN,
     EndState,
     Intended,
@@ -38,9 +40,13 @@ class MemoryStore:
 
     It forgets everything with the process. Its clock is that of the event loop, so that in virtual
     time nothing waits.
+
+    Args:
+        keep: For how long an entry is kept after its end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: timedelta = KEEP) -> None:
+        self.keep = keep
         self._tables = _Tables()
 
     async def open(self, account: str) -> OpenMemoryStore:
@@ -101,7 +107,7 @@ class OpenMemoryStore:
     ) -> Intended:
         """See `Store.intend`."""
         now, kept = self._now, self._tables.entries.get(purchase.key)
-        was = None if kept is None else kept.entry
+        was = None if kept is None else self._read(kept)
         if was is not None and (
             was.attempt != instead_of or was.state not in {State.UNCERTAIN, State.LOST}
         ):
@@ -127,6 +133,7 @@ class OpenMemoryStore:
                 task_id=None,
                 also=(),
                 outcome=None,
+                read_at=now,
             )
             self._tables.entries[purchase.key] = _Kept(entry)
             return Intended(True, entry)
@@ -142,7 +149,7 @@ class OpenMemoryStore:
             intent_at=now,
             slot_until=now + hold,
         )
-        return Intended(True, kept.entry)
+        return Intended(True, self._read(kept))
 
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
@@ -178,7 +185,7 @@ class OpenMemoryStore:
             kept.prior = None
         elif task_id != entry.task_id and task_id not in entry.also:
             kept.entry = replace(entry, also=(*entry.also, task_id))
-        return kept.entry
+        return self._read(kept)
 
     async def uncertain(self, attempt: str, *, hold: float) -> None:
         """See `Store.uncertain`."""
@@ -224,18 +231,25 @@ class OpenMemoryStore:
 
     async def find(self, key: str) -> StoreEntry | None:
         """See `Store.find`."""
-        kept = self._tables.entries.get(key)
-        return None if kept is None else kept.entry
+        found = await self.find_all([key])
+        return found[0] if found else None
+
+    async def find_all(self, keys: Collection[str]) -> Sequence[StoreEntry]:
+        """See `Store.find_all`."""
+        return [self._read(kept) for key, kept in self._tables.entries.items() if key in keys]
+
+    def _read(self, kept: _Kept) -> StoreEntry:
+        return replace(kept.entry, read_at=self._now)
 
     async def named(self, task_id: str) -> StoreEntry | None:
         """See `Store.named`."""
         for kept in self._tables.entries.values():
             if kept.entry.task_id == task_id:
-                return kept.entry
+                return self._read(kept)
         return None
 
     async def take_over(
-        self, owner: str, living: Collection[str], *, most: int
+        self, owner: str, living: Collection[str], *, most: int, settled: float
     ) -> Sequence[StoreEntry]:
         """See `Store.take_over`."""
         taken: list[StoreEntry] = []
@@ -243,11 +257,13 @@ class OpenMemoryStore:
             entry = kept.entry
             if entry.account != self._account or entry.owner in {*living, owner}:
                 continue
+            if entry.owner is not None and entry.intent_at > self._now - settled:
+                continue
             if entry.state is State.INTENT:
                 kept.entry = replace(entry, state=State.UNCERTAIN, owner=None)
             elif entry.state is State.SUBMITTED and len(taken) < most:
                 kept.entry = replace(entry, owner=owner)
-                taken.append(kept.entry)
+                taken.append(self._read(kept))
         return taken
 
     async def leave(self, owner: str) -> None:
@@ -260,7 +276,7 @@ class OpenMemoryStore:
         """See `Store.entries`."""
         for kept in tuple(self._tables.entries.values()):
             if state is None or kept.entry.state is state:
-                yield kept.entry
+                yield self._read(kept)
 
     async def sweep(self, keep: float) -> int:
         """See `Store.sweep`."""

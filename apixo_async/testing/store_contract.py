@@ -317,15 +317,15 @@ async def what_dead_ones_left_is_taken_over(backend: Backend) -> None:
     await _intend(one, "intent of a living one", owner="living")
     elsewhere = await backend.open("another")
     await _submit(elsewhere, "elsewhere", owner="dead")
-    first = await one.take_over("taker", ["taker", "living", "other"], most=4)
+    first = await one.take_over("taker", ["taker", "living", "other"], most=4, settled=0.0)
     _expect(
         [entry.purchase.key for entry in first] == [f"dead{number}" for number in range(4)],
         "hand over what dead processes have submitted, oldest first, and no more than asked for",
     )
     _expect(all(entry.owner == "taker" for entry in first), "note the new owner")
     rest = await asyncio.gather(
-        one.take_over("taker", ["taker", "living", "other"], most=10),
-        two.take_over("other", ["taker", "living", "other"], most=10),
+        one.take_over("taker", ["taker", "living", "other"], most=10, settled=0.0),
+        two.take_over("other", ["taker", "living", "other"], most=10, settled=0.0),
     )
     keys = sorted(entry.purchase.key for taken in rest for entry in taken)
     _expect(keys == ["dead4", "dead5"], "hand over each entry to one process")
@@ -351,8 +351,36 @@ async def one_that_leaves_owns_nothing(backend: Backend) -> None:
     _expect((await _found(store, "k")).owner is None, "free what a leaving process has submitted")
     _expect((await _found(store, "l")).owner == "b", "leave alone what others own")
     _expect((await _found(store, "m")).owner == "a", "keep an intent that is under way")
-    taken = await store.take_over("b", ["a", "b"], most=9)
+    taken = await store.take_over("b", ["a", "b"], most=9, settled=LONG)
     _expect([entry.purchase.key for entry in taken] == ["k"], "hand over what has no owner")
+    await store.aclose()
+
+
+async def what_is_young_is_left_to_its_owner(backend: Backend) -> None:
+    """Its owner may have joined since the living were looked up."""
+    store = await backend.open("account")
+    await _submit(store, "k", owner="new")
+    await _intend(store, "l", owner="new")
+    taken = await store.take_over("taker", ["taker"], most=9, settled=LONG)
+    _expect(not taken, "leave what was submitted just now to its owner")
+    _expect((await _found(store, "k")).owner == "new", "leave what was submitted just now alone")
+    state = (await _found(store, "l")).state
+    _expect(state is State.INTENT, "leave what was intended just now alone")
+    await store.aclose()
+
+
+async def several_keys_are_looked_up_together(backend: Backend) -> None:
+    """Those that have an entry."""
+    store = await backend.open("account")
+    for key in "klm":
+        await _submit(store, key)
+    found = await store.find_all(["m", "k", "none"])
+    keys = sorted(entry.purchase.key for entry in found)
+    _expect(keys == ["k", "m"], "find the entries of several keys")
+    _expect(await store.find_all([]) == [], "find nothing for no keys")
+    entry = await _found(store, "l")
+    assert entry.submitted_at is not None
+    _expect(0 <= entry.read_at - entry.submitted_at < LONG, "say when an entry was read")
     await store.aclose()
 
 
@@ -478,7 +506,9 @@ CHECKS: Sequence[StoreCheck] = (
     an_end_is_kept,
     a_doubt_is_resolved_once,
     what_dead_ones_left_is_taken_over,
+    what_is_young_is_left_to_its_owner,
     one_that_leaves_owns_nothing,
+    several_keys_are_looked_up_together,
     entries_are_read_in_their_order,
     old_ends_are_swept,
     the_value_of_the_limits_is_kept_in_turns,

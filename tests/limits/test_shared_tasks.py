@@ -74,8 +74,10 @@ def a_hold_is_as_long_as_a_task(patch: pytest.MonkeyPatch) -> None:
 def intents_of_dead_ones_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     really = OpenMemoryStore.take_over
 
-    async def take_over(store: OpenMemoryStore, owner: str, living: object, *, most: int) -> object:
-        taken = await really(store, owner, living, most=most)  # type: ignore[arg-type]  # as given
+    async def take_over(
+        store: OpenMemoryStore, owner: str, living: object, **options: float
+    ) -> object:
+        taken = await really(store, owner, living, **options)  # type: ignore[arg-type]  # as given
         for key, kept in [*store._tables.entries.items()]:
             if kept.entry.state is State.UNCERTAIN and kept.entry.owner is None:
                 del store._tables.entries[key]
@@ -85,8 +87,10 @@ def intents_of_dead_ones_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_dead_ones_bought_is_free(patch: pytest.MonkeyPatch) -> None:
-    async def take_over(store: OpenMemoryStore, owner: str, living: object, *, most: int) -> object:
-        assert most
+    async def take_over(
+        store: OpenMemoryStore, owner: str, living: object, **options: float
+    ) -> object:
+        assert options["most"]
         for key, kept in [*store._tables.entries.items()]:
             if kept.entry.owner not in {owner, *living}:  # type: ignore[misc]  # a set of names
                 del store._tables.entries[key]

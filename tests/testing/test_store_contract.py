@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -94,17 +95,24 @@ class HoldsSlotsForGood(Broken):
 
 class TakesFromLivingOnes(Broken):
     async def take_over(
-        self, owner: str, living: Collection[str], *, most: int
+        self, owner: str, living: Collection[str], **options: Any
     ) -> Sequence[StoreEntry]:
-        return await super().take_over(owner, living and [], most=most)
+        return await super().take_over(owner, living and [], **options)
+
+
+class TakesFromThoseWhoHaveJustJoined(Broken):
+    async def take_over(
+        self, owner: str, living: Collection[str], **options: Any
+    ) -> Sequence[StoreEntry]:
+        return await super().take_over(owner, living, **{**options, "settled": 0.0})
 
 
 class TrustsIntentsOfDeadOnes(Broken):
     async def take_over(
-        self, owner: str, living: Collection[str], *, most: int
+        self, owner: str, living: Collection[str], **options: Any
     ) -> Sequence[StoreEntry]:
         before = {key: kept.entry for key, kept in self._tables.entries.items()}
-        taken = await super().take_over(owner, living, most=most)
+        taken = await super().take_over(owner, living, **options)
         for key, entry in before.items():
             if entry.state is State.INTENT:
                 self._tables.entries[key].entry = entry
@@ -145,6 +153,7 @@ BROKEN: dict[type[Broken], str] = {
     LosesTheOtherTask: "the entry has gone past",
     HoldsSlotsForGood: "give back the slot of what is over|keep the end",
     TakesFromLivingOnes: "hand over",
+    TakesFromThoseWhoHaveJustJoined: "submitted just now",
     TrustsIntentsOfDeadOnes: "doubt the intents",
     SweepsDoubts: "remove nothing else",
     BelievesEveryWord: "buy nothing anew",

@@ -268,7 +268,10 @@ class SharingTasks(Sharing):
         grant = process.window.grant
         if grant is not None and grant.living is not None and process.window.usable_until > 0:
             living = {*grant.living, process.window.member}
-            taken = done(self.store.take_over(process.window.member, living, most=4))
+            settled = process.window.lease
+            taken = done(
+                self.store.take_over(process.window.member, living, most=4, settled=settled)
+            )
             for entry in taken:
                 if entry.attempt not in process.tracked:
                     self._track(process, entry.attempt)

@@ -1,0 +1,245 @@
+"""What other processes have bought: followed while they poll it, taken over once they are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from typing import Final
+
+from apixo_async._limits.leased import LEASE
+from apixo_async._limits.limiter import Slot
+from apixo_async._polling.poller import Poller
+from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._reporting import Reporter, logger
+from apixo_async._submit.entries import EntryRecord, EntryWriter, record_of
+from apixo_async._sync import Alarm
+from apixo_async._task import Task
+from apixo_async._types import Result, TaskRef
+from apixo_async.errors import StoreError, TaskError
+from apixo_async.events import TaskAdopted
+from apixo_async.journal._error_forms import About, error_of
+from apixo_async.journal._forms import result_of
+from apixo_async.stores._protocol import MOST_FOUND, State, StoreEntry
+
+#: Seconds between two looks at the entries that are followed.
+FOLLOW: Final = 1.0
+
+#: Seconds between two looks for what dead processes left: of a process that has tasks of its own,
+#: and of one that has none.
+TAKE_OVER: Final = 1.0
+IDLE: Final = LEASE / 2
+
+#: Tasks that are taken over at once, so that several processes share them.
+MOST: Final = 100
+
+#: Seconds between two sweeps of what ended long ago.
+SWEEP: Final = 600.0
+
+
+def ref_of(entry: StoreEntry) -> TaskRef:
+    """Return the reference of the task of an entry that has one."""
+    assert entry.task_id is not None
+    return TaskRef(entry.purchase.model, entry.task_id)
+
+
+def outcome_of(entry: StoreEntry) -> Result | TaskError | None:
+    """Return how the task of an entry ended; None while it goes on, or where that is unreadable."""
+    if entry.state not in {State.SUCCESS, State.FAILED, State.LOST} or entry.outcome is None:
+        return None
+    ref, purchase = ref_of(entry), entry.purchase
+    try:
+        if entry.state is State.SUCCESS:
+            return result_of(entry.outcome, ref.model, ref.task_id)
+        about = About(purchase.model, purchase.provider, purchase.payload, None)
+        error = error_of(entry.outcome, about)
+    except ValueError:
+        logger.error("%s: how it ended cannot be read from the store; it is polled again", ref)
+        return None
+    return error if isinstance(error, TaskError) else None
+
+
+class Following:
+    """Learn from the store how the tasks of other processes end, and take over those of dead ones.
+
+    Args:
+        writer: Writes entries.
+        poller: Polls what is taken over.
+        report: Where events go.
+    """
+
+    def __init__(self, writer: EntryWriter, poller: Poller, report: Reporter) -> None:
+        self._writer = writer
+        self._poller = poller
+        self._report = report
+        self._followed: dict[str, TrackedTask] = {}
+        self._alarm = Alarm()
+        self._runner: asyncio.Task[None] | None = None
+        self._next_follow = self._next_take_over = -math.inf
+        self._next_sweep = math.inf
+        self._known_as: str | None = None
+        #: Where what is taken over is collected as well.
+        self.collecting: list[dict[TaskRef, Task]] = []
+
+    def start(self) -> None:
+        """Begin to look for what dead processes left, as a member of the account."""
+        self._writer.limiter.serve()
+        if self._runner is None:
+            loop = asyncio.get_running_loop()
+            self._next_sweep = loop.time() + SWEEP
+            self._runner = loop.create_task(
+                self._run(), name="apixo_async store", context=contextvars.Context()
+            )
+
+    async def aclose(self) -> None:
+        """Stop; what is followed is polled by others."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+
+    # --- the tasks of entries ------------------------------------------------------------
+
+    def task(self, entry: StoreEntry) -> Task:
+        """Return the handle of the task of an entry, which has one.
+
+        One that goes on is polled by its owner, and followed here; one that was lost is polled.
+        """
+        ref, registry = ref_of(entry), self._poller.registry
+        if entry.state in {State.SUCCESS, State.FAILED} and (outcome := outcome_of(entry)):
+            return Task(registry.ended(ref, entry.purchase.kind, outcome), self._poller)
+        if (track := registry.tracks.get(ref)) is not None:
+            return Task(track, self._poller)
+        own = {None, self._writer.limiter.member}
+        if entry.state is State.SUBMITTED and entry.owner not in own:
+            return Task(self._follow(entry), self._poller)
+        return Task(self.adopt(entry), self._poller)
+
+    def doubted(self, entry: StoreEntry) -> Task | None:
+        """Return what stands for the task of an uncertain submit of this client, with webhooks."""
+        for track in self._poller.registry.unresolved.tracks:
+            record = track.record
+            if isinstance(record, EntryRecord) and record.attempt == entry.attempt:
+                return Task(track, self._poller)
+        return None
+
+    def _follow(self, entry: StoreEntry) -> TrackedTask:
+        track = self._poller.track(
+            ref_of(entry), entry.purchase.kind, Slot(None), age=_age(entry), is_followed=True
+        )
+        self._followed[entry.purchase.key] = track
+        self._alarm.wake()
+        return track
+
+    def adopt(self, entry: StoreEntry) -> TrackedTask:
+        """Poll the task of an entry here."""
+        ref, record = ref_of(entry), record_of(self._writer, entry)
+        self._followed.pop(entry.purchase.key, None)
+        track = self._poller.registry.tracks.get(ref)
+        if track is None or track.is_followed:
+            self._report(TaskAdopted(ref.model, ref.task_id))
+        if track is not None:
+            self._poller.adopt(track, record)
+            return track
+        age = _age(entry) if entry.state is State.SUBMITTED else None
+        slot = self._writer.limiter.slot_above()
+        return self._poller.track(ref, entry.purchase.kind, slot, age=age, record=record)
+
+    # --- looking -------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            due = min(self._next_take_over, self._next_sweep)
+            if self._followed:
+                due = min(due, self._next_follow)
+            if due > now:
+                await self._alarm.sleep(due)
+                continue
+            try:
+                await self._look(now)
+            except StoreError:
+                pass  # The limiter has reported it, and what is followed is polled late.
+            except Exception:
+                logger.exception("looking into the store raised; it goes on")
+
+    async def _look(self, now: float) -> None:
+        if self._followed and now >= self._next_follow:
+            self._next_follow = now + FOLLOW
+            await self._look_at_followed()
+        if now >= self._next_take_over:
+            self._next_take_over = now + TAKE_OVER
+            if not await self.take_over() and not self._poller.registry.held:
+                self._next_take_over = now + IDLE
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP
+            store = await self._writer.account.opened()
+            await store.sweep(self._writer.account.backend.keep.total_seconds())
+
+    async def _look_at_followed(self) -> None:
+        for key, track in [*self._followed.items()]:
+            if track.outcome is not None or not track.is_followed:
+                del self._followed[key]
+        keys = [*self._followed]
+        store = await self._writer.account.opened()
+        for place in range(0, len(keys), MOST_FOUND):
+            some = keys[place : place + MOST_FOUND]
+            found = {entry.purchase.key: entry for entry in await store.find_all(some)}
+            for key in some:
+                self._heard(key, found.get(key))
+
+    def _heard(self, key: str, entry: StoreEntry | None) -> None:
+        track = self._followed.get(key)
+        if track is None or track.outcome is not None:
+            return
+        if entry is None or entry.task_id != track.ref.task_id:
+            # It was removed, or stands for another task by now: this one is polled all the same.
+            self._poller.adopt(track, None)
+            del self._followed[key]
+        elif (outcome := outcome_of(entry)) is not None:
+            del self._followed[key]
+            self._poller.told(track, outcome)
+        elif entry.state is not State.SUBMITTED:
+            self.adopt(entry)
+
+    # --- what dead ones left -------------------------------------------------------------
+
+    async def take_over(self) -> int:
+        """Take over some of what dead processes left, if it is known who lives; return how much."""
+        limiter, account = self._writer.limiter, self._writer.account
+        self._known_as = self._known_as or limiter.member
+        living = limiter.living
+        if living is None:
+            return 0
+        store = await account.opened()
+        if self._known_as != limiter.member:
+            await self._leave_to(living)
+            self._known_as = limiter.member
+        taken = await store.take_over(
+            limiter.member, {*living, limiter.member}, most=MOST, settled=LEASE
+        )
+        tasks = [Task(self.adopt(entry), self._poller) for entry in taken]
+        for collected in self.collecting:
+            collected |= {task.ref: task for task in tasks}
+        return len(tasks)
+
+    async def _leave_to(self, living: frozenset[str]) -> None:
+        """Leave to others what they have taken over, after they took this process for dead."""
+        records = {
+            track.record.purchase.key: track
+            for track in self._poller.registry.tracks.values()
+            if isinstance(track.record, EntryRecord)
+        }
+        store = await self._writer.account.opened()
+        keys = [*records]
+        for place in range(0, len(keys), MOST_FOUND):
+            for entry in await store.find_all(keys[place : place + MOST_FOUND]):
+                track = records[entry.purchase.key]
+                if entry.owner in living and entry.owner != self._writer.limiter.member:
+                    self._followed[entry.purchase.key] = track
+                    self._poller.follow(track)
+
+
+def _age(entry: StoreEntry) -> float:
+    began = entry.intent_at if entry.submitted_at is None else entry.submitted_at
+    return max(0.0, entry.read_at - began)

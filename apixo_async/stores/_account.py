@@ -1,0 +1,103 @@
+"""The store of one account, opened when it is first used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from apixo_async._sync import fresh
+from apixo_async.errors import ConfigurationError, StoreError
+from apixo_async.stores._protocol import Backend, SharedValue, Store
+
+_FORMS: Final = "a SqliteStore, a PostgresStore, a postgresql:// URL or the path of a file"
+
+
+def backend_of(store: object) -> Backend:
+    """Return where entries are kept: a URL or path in words, or a backend as it is.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if isinstance(store, str) and store.partition("://")[0] in {"postgresql", "postgres"}:
+        from apixo_async.stores._postgres import PostgresStore
+
+        return PostgresStore(store)
+    if isinstance(store, str) and "://" not in store:
+        from apixo_async.stores._sqlite import SqliteStore
+
+        return SqliteStore(store)
+    # What is given is not shown: it may be a URL with a password.
+    if isinstance(store, str | bytes | Mapping) or not hasattr(store, "open"):
+        raise ConfigurationError(f"store: a {type(store).__name__} given that is not {_FORMS}")
+    return store  # type: ignore[return-value]  # anybody's backend, which only its use can try
+
+
+class AccountStore:
+    """Open the store of an account when it is first used, and again where that has failed.
+
+    Args:
+        backend: Where entries are kept.
+        account: Whose they are.
+    """
+
+    def __init__(self, backend: Backend, account: str) -> None:
+        self.backend = backend
+        self._account = account
+        self._store: Store | None = None
+        self._opening: asyncio.Task[Store] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open."""
+        return self._store is not None
+
+    async def opened(self) -> Store:
+        """Return the store.
+
+        Raises:
+            StoreError: It cannot be used, and what to do.
+        """
+        if self._store is not None:
+            return self._store
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._open())
+        opening = self._opening
+        try:
+            self._store = await asyncio.shield(opening)
+        except StoreError as error:
+            raise fresh(error) from None  # Several may wait for the same one.
+        finally:
+            if opening.done() and self._opening is opening:
+                self._opening = None
+        return self._store
+
+    async def _open(self) -> Store:
+        try:
+            return await self.backend.open(self._account)
+        except StoreError:
+            raise
+        except Exception as exc:  # Its text may hold a password: only errors of ours are shown.
+            raise StoreError(
+                f"the store {type(self.backend).__name__} cannot be opened: it raised "
+                f"{type(exc).__name__}, where a backend raises StoreError"
+            ) from None
+
+    async def load(self) -> SharedValue:
+        """See `LimitsStore.load`."""
+        return await (await self.opened()).load()
+
+    async def save(self, body: bytes, version: int) -> bool:
+        """See `LimitsStore.save`."""
+        return await (await self.opened()).save(body, version)
+
+    async def aclose(self) -> None:
+        """Close it, if it was opened."""
+        if self._opening is not None and not self._opening.get_loop().is_closed():
+            await asyncio.wait([self._opening])
+            if not self._opening.cancelled() and self._opening.exception() is None:
+                self._store = self._opening.result()
+        store, self._store = self._store, None
+        if store is not None:
+            await store.aclose()
