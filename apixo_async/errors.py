@@ -123,8 +123,10 @@ class KeyConflictError(ApixoError, ValueError):
 
     bought = False
 
-    def __init__(self, message: str, *, key: str, model: str | None = None) -> None:
-        super().__init__(message, model=model)
+    def __init__(
+        self, message: str, *, key: str = "", model: str | None = None, task_id: str | None = None
+    ) -> None:
+        super().__init__(message, model=model, task_id=task_id)
         self.key = key
 
 

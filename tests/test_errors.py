@@ -21,6 +21,7 @@ from apixo_async.errors import (
     CallbackError,
     ConfigurationError,
     DownloadError,
+    KeyConflictError,
     SubmitUncertainError,
     TaskError,
 )
@@ -112,7 +113,7 @@ def test_model_and_task_may_be_unknown() -> None:
 @pytest.mark.parametrize("cls", HERE, ids=lambda cls: cls.__name__)
 def test_only_a_submit_says_what_was_bought(cls: type[ApixoError]) -> None:
     """An error by itself does not say that nothing was bought; one that sent nothing does."""
-    nothing = {ConfigurationError, BudgetExceededError}
+    nothing = {ConfigurationError, BudgetExceededError, KeyConflictError}
     assert sample(cls).bought is (False if cls in nothing else None)
 
 

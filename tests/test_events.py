@@ -26,6 +26,7 @@ from apixo_async.events import (
     ServiceRecovered,
     SubmitRefused,
     SubmitUncertain,
+    TaskAdopted,
     TaskAttached,
     TaskOrphaned,
     TaskPolled,
@@ -49,6 +50,7 @@ LINES: list[tuple[Event, int, str]] = [
     ),
     (TaskSubmitted("m", "1", 0.256), logging.INFO, "m/1 submitted after 0.26 s"),
     (TaskAttached("m", "1"), logging.INFO, "m/1 attached"),
+    (TaskAdopted("m", "1"), logging.INFO, "m/1 taken over"),
     (
         SubmitRefused("m", "HTTP 400", None),
         logging.WARNING,

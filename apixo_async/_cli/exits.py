@@ -53,6 +53,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.DownloadError, ExitCode.NOT_SAVED),
     (errors.JournalError, ExitCode.JOURNAL),
     (errors.StoreError, ExitCode.JOURNAL),
+    (errors.KeyConflictError, ExitCode.USAGE),
     (errors.BudgetExceededError, ExitCode.BUDGET),
     (errors.ApixoError, ExitCode.DEFECT),
     (ValidationError, ExitCode.USAGE),

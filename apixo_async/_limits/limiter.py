@@ -13,14 +13,10 @@ from apixo_async._limits.priority import Priority
 from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._sync import Waiters
 from apixo_async._types import Limits, TaskRef
-from apixo_async.errors import ApixoError, ConfigurationError, StoreError
+from apixo_async.errors import ConfigurationError, StoreError
 from apixo_async.events import EffectiveLimitLowered, EffectiveLimitRaised
 
-__all__ = ["LeaseLostError", "Limiter", "Permit", "PermitOutcome", "Slot"]
-
-
-class LeaseLostError(ApixoError):
-    """Others have taken what this process had of the limits; nothing was sent."""
+__all__ = ["Limiter", "Permit", "PermitOutcome", "Slot"]
 
 
 class Slot:

@@ -13,7 +13,7 @@ from typing import Final
 
 from apixo_async._backoff import growing_pause
 from apixo_async._limits.leased import LEASE, Asked, LeasedWindow
-from apixo_async._limits.limiter import LeaseLostError, Limiter
+from apixo_async._limits.limiter import Limiter
 from apixo_async._limits.shared import SharedLimits
 from apixo_async._limits.window import SlidingWindow
 from apixo_async._reporting import logger
@@ -83,7 +83,7 @@ class SharedLimiter(Limiter):
     def _check_lease(self) -> None:
         # What its permits are, the others take for theirs by now.
         if asyncio.get_running_loop().time() >= self._leased.usable_until:
-            raise LeaseLostError(
+            raise StoreError(
                 "nothing was sent: this process was stopped, or without its store, for longer "
                 f"than {self._lease:.0f} s, and others have taken its part of the limits"
             )

@@ -25,7 +25,7 @@ from apixo_async._http.verdicts import (
     judge_submit,
 )
 from apixo_async._http.wire import Answer, encode_submit
-from apixo_async._limits.limiter import LeaseLostError, Permit, Slot
+from apixo_async._limits.limiter import Permit, Slot
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter, guarded, logger
@@ -38,6 +38,7 @@ from apixo_async.errors import (
     APIConnectionError,
     APITimeoutError,
     ApixoError,
+    StoreError,
     SubmitUncertainError,
     reason_of,
 )
@@ -284,9 +285,9 @@ class SubmitRequests:
             if exc.maybe_sent:
                 return Uncertain(f"no answer came: {exc.reason}")
             if isinstance(exc.prevented, ApixoError):
-                # A close, a stop or a cancelled caller, and no fault of the network. Its traceback
+                # A close, a stop, a lost lease or a cancelled caller, and no fault of the network. Its traceback
                 # goes: it has frames of the HTTP stack, whose locals hold the key (invariant 7).
-                lost = isinstance(exc.prevented, LeaseLostError)
+                lost = isinstance(exc.prevented, StoreError)
                 return Refused(exc.prevented.with_traceback(None), "unsent" if lost else None)
             cls = APITimeoutError if exc.timed_out else APIConnectionError
             never = f"the request was never sent ({exc.reason}); check network and base URL"

@@ -147,6 +147,7 @@ _PLAIN: Final = (
     errors.PollerDiedError,
     errors.JournalError,
     errors.StoreError,
+    errors.KeyConflictError,
     errors.APIConnectionError,
     errors.APITimeoutError,
     errors.DownloadError,

@@ -94,10 +94,11 @@ class AccountStore:
 
     async def aclose(self) -> None:
         """Close it, if it was opened."""
-        if self._opening is not None and not self._opening.get_loop().is_closed():
-            await asyncio.wait([self._opening])
-            if not self._opening.cancelled() and self._opening.exception() is None:
-                self._store = self._opening.result()
+        opening = self._opening
+        if opening is not None and not opening.get_loop().is_closed():
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                self._store = opening.result()
         store, self._store = self._store, None
         if store is not None:
             await store.aclose()

@@ -49,6 +49,7 @@ CODES = [
     (errors.PollerDiedError("died"), ExitCode.DEFECT),
     (errors.JournalError("the disk is full"), ExitCode.JOURNAL),
     (errors.StoreError("the database is away"), ExitCode.JOURNAL),
+    (errors.KeyConflictError("another input", key="k"), ExitCode.USAGE),
     (
         errors.BudgetExceededError(
             "enough", max_cost=Decimal(1), spent=Decimal(1), price=Decimal("0.35")

@@ -41,6 +41,7 @@ from apixo_async import (
     InsufficientBalanceError,
     InternalServerError,
     JournalError,
+    KeyConflictError,
     JournalWarning,
     Limiter,
     LimitReached,
@@ -70,6 +71,7 @@ from apixo_async import (
     SubmitUncertainError,
     Task,
     TaskAbandonedError,
+    TaskAdopted,
     TaskAttached,
     TaskError,
     TaskFailedError,
@@ -352,6 +354,7 @@ def describe(error: ApixoError) -> str:
             | PollerDiedError()
             | JournalError()
             | StoreError()
+            | KeyConflictError()
         ):
             return str(error)
         case _:
@@ -365,7 +368,7 @@ def headline(event: Event) -> str:
             return str(event)
         case SubmitRefused() | SubmitUncertain():
             return f"{event.model}: {event.reason}"
-        case TaskSubmitted() | TaskAttached() | TaskOrphaned() | TaskPolled():
+        case TaskSubmitted() | TaskAttached() | TaskAdopted() | TaskOrphaned() | TaskPolled():
             return f"{event.model}/{event.task_id}"
         case PollFailed():
             return f"{event.reason}, again in {event.again_in}"

@@ -1,0 +1,252 @@
+"""Real processes that share a store, killed and stopped at any time: what the service has seen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pytest
+
+import apixo_async
+from apixo_async import AsyncClient, Limits, Polling
+from apixo_async.stores import State, StoreEntry
+from apixo_async.testing import Fault, Simulator, serve
+
+from ...support import store_program
+from ...support.postgres import PostgresServer, postgres_server
+from ...support.store_program import Job
+
+PACKAGE = Path(apixo_async.__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens.
+
+    Attributes:
+        processes: How many live at a time.
+        seconds: For how long.
+        kill_every: Seconds between two kills.
+        stops: How many are stopped meanwhile, for up to twice the lease.
+        lost: The part of answers that are lost.
+        tasks: Seconds that tasks take, at least and at most.
+        job: What each process does; what is not known before is filled in.
+    """
+
+    processes: int
+    seconds: float
+    kill_every: float
+    stops: int
+    lost: float
+    tasks: tuple[float, float]
+    job: Job
+
+
+SHORT = Plan(
+    processes=3,
+    seconds=6.0,
+    kill_every=1.0,
+    stops=2,
+    lost=0.02,
+    tasks=(1.5, 2.0),
+    job=Job("", "", "", 12, 1_200, 8, 2.0, 0.0, 1.0, 0.5),
+)
+LONG = Plan(
+    processes=6,
+    seconds=60.0,
+    kill_every=0.5,
+    stops=19,
+    lost=0.02,
+    tasks=(18.0, 22.0),
+    job=Job("", "", "", 50, 600, 14, 3.0, 0.0, 16.0, 3.0),
+)
+
+
+@dataclass
+class Herd:
+    """Processes, which are killed and stopped."""
+
+    job: Job
+    pids: set[int] = field(default_factory=set[int])
+    kills: int = 0
+    _nursery: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Herd:
+        self._nursery = subprocess.Popen(
+            [sys.executable, store_program.__file__, json.dumps(asdict(self.job))],
+            env=os.environ | {"PYTHONPATH": str(PACKAGE)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.pids:
+            self._send(pid, signal.SIGKILL)
+        assert self._nursery is not None
+        self._nursery.communicate()
+
+    def start(self) -> None:
+        """Start one."""
+        assert self._nursery is not None
+        assert self._nursery.stdin is not None
+        assert self._nursery.stdout is not None
+        self._nursery.stdin.write("\n")
+        self._nursery.stdin.flush()
+        self.pids.add(int(self._nursery.stdout.readline()))
+
+    def kill(self, rng: random.Random) -> None:
+        """Kill one, and start another in its place."""
+        pid = rng.choice(sorted(self.pids))
+        self.pids.remove(pid)
+        self._send(pid, signal.SIGKILL)
+        self.kills += 1
+        self.start()
+
+    async def stop(self, rng: random.Random, seconds: float) -> None:
+        """Stop one for a time."""
+        pid = rng.choice(sorted(self.pids))
+        self._send(pid, signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        self._send(pid, signal.SIGCONT)
+
+    def _send(self, pid: int, number: int) -> None:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            self.pids.discard(pid)
+
+    async def ended(self) -> None:
+        """Wait until all have ended by themselves."""
+        until = time.monotonic() + 60
+        while self.pids and time.monotonic() < until:
+            for pid in [*self.pids]:
+                self._send(pid, 0)
+            await asyncio.sleep(0.1)
+        assert not self.pids, "processes live on"
+
+
+async def run(plan: Plan, store: str, folder: Path, seed: int) -> None:
+    """Let them live, die and stop; then take over what is left, and compare with the service."""
+    rng = random.Random(seed)
+    simulator = Simulator(
+        seed=seed,
+        concurrent_tasks=plan.job.slots,
+        requests_per_minute=plan.job.requests,
+        durations=lambda _kind, _input, source: source.uniform(*plan.tasks),
+    )
+    simulator.faults.submit(
+        *(Fault.lost_answer() if rng.random() < plan.lost else None for _ in range(10_000))
+    )
+    async with serve(simulator) as url:
+        job = Job(
+            **{
+                **asdict(plan.job),
+                "url": url,
+                "store": store,
+                "keys": str(folder / "keys"),
+                "until": time.time() + plan.seconds,
+            }
+        )
+        with Herd(job) as herd:
+            for _ in range(plan.processes):
+                herd.start()
+            stops = [
+                asyncio.create_task(_stopped_later(herd, rng, plan)) for _ in range(plan.stops)
+            ]
+            while time.time() < job.until:
+                await asyncio.sleep(plan.kill_every)
+                herd.kill(rng)
+            await asyncio.gather(*stops)
+            await herd.ended()
+        await asyncio.sleep(plan.job.lease)
+        limits = Limits(job.slots, job.requests)
+        polling = Polling.fixed(job.first, job.interval)
+        async with AsyncClient(
+            "test-key", base_url=url, store=store, limits=limits, polling=polling
+        ) as client:
+            async with asyncio.timeout(300):
+                for task in await client.recover():
+                    await task
+            entries = [entry async for entry in client.entries()]
+    check(simulator, entries, herd.kills + plan.stops, plan)
+
+
+async def _stopped_later(herd: Herd, rng: random.Random, plan: Plan) -> None:
+    await asyncio.sleep(rng.uniform(0.5, plan.seconds * 0.8))
+    await herd.stop(rng, rng.uniform(0.3, 2.0) * plan.job.lease)
+
+
+def check(simulator: Simulator, entries: list[StoreEntry], deaths: int, plan: Plan) -> None:
+    """Compare what the service has sold with what the store says."""
+    seen = simulator.statistics()
+    assert simulator.most_concurrent <= plan.job.slots
+    assert simulator.most_in_window() <= plan.job.requests
+    assert seen.refused == 0
+    prompts = Counter(str(task.input["prompt"]) for task in simulator.tasks.values())
+    assert [*(prompts - Counter({*prompts}))] == [], "bought twice"
+    known = {entry.purchase.key: entry for entry in entries}
+    for task_id, task in simulator.tasks.items():
+        entry = known[str(task.input["prompt"])]  # No paid task is without an entry.
+        assert entry.state is State.UNCERTAIN or entry.task_id == task_id
+    states = Counter(entry.state for entry in entries)
+    assert set(states) <= {State.SUCCESS, State.UNCERTAIN}, states
+    doubts = [entry for entry in entries if entry.state is State.UNCERTAIN]
+    never_sent = [entry for entry in doubts if entry.purchase.key not in prompts]
+    lost = sum(exchange.fault == "lost_answer" for exchange in simulator.log)
+    print(f"\n{states}, never sent {len(never_sent)}, lost {lost}, deaths {deaths}, {seen}")
+    assert len(never_sent) <= 4 * deaths, states
+    assert len(doubts) - len(never_sent) <= lost + 4 * deaths, states
+    assert states[State.SUCCESS] > deaths
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Let the process that looks at the end know of the shorter lease."""
+    plan = request.param
+    assert isinstance(plan, Plan)
+    for module in ("entries", "following", "keyed"):
+        monkeypatch.setattr(f"apixo_async._submit.{module}.LEASE", plan.job.lease)
+    return plan
+
+
+#: The short form, and the long one.
+PLANS = pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(SHORT, id="short", marks=pytest.mark.heavy),
+        pytest.param(LONG, id="long", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
+
+
+@PLANS
+async def test_kills_over_sqlite(plan: Plan, tmp_path: Path) -> None:
+    """One host, three processes."""
+    await run(plan, str(tmp_path / "store.db"), tmp_path, seed=1)
+
+
+@PLANS
+async def test_kills_over_postgres(plan: Plan, tmp_path: Path, server: PostgresServer) -> None:
+    """The same over a database."""
+    name = f"kills_{plan.processes}"
+    server.ask(f"CREATE DATABASE {name}")
+    await run(plan, server.dsn.removesuffix("postgres") + name, tmp_path, seed=2)
