@@ -218,8 +218,34 @@ def test_importing_the_package_is_cheap() -> None:
     )
     loaded = set(ran.stdout.split())
     assert {PACKAGE, "httpx2", "pydantic"} <= loaded
-    extras = {"typer", "rich", "starlette", "uvicorn", "PIL", "aiohttp", "httpx"}
+    extras = {"typer", "rich", "starlette", "uvicorn", "PIL", "aiohttp", "httpx", "psycopg"}
     assert loaded & (extras | {f"{PACKAGE}.testing", f"{PACKAGE}._cli", "pytest"}) == set()
+
+
+def test_a_client_without_a_store_imports_none() -> None:
+    """Not a line of what only stores need, though it buys."""
+    program = f"""
+import asyncio, sys
+from {PACKAGE} import AsyncClient, FluxKontext
+from {PACKAGE}.testing.simulator import Simulator
+def stores():
+    names = ("stores", "_limits.shared", "_limits.leased", "_submit.keyed", "_submit.entries")
+    known = [f"{PACKAGE}.{{name}}" for name in names]
+    return [name for name in sys.modules if name.startswith(tuple(known))]
+before = stores()
+for name in before:
+    del sys.modules[name]
+async def main():
+    simulator = Simulator()
+    async with AsyncClient("test-key", transport=simulator.transport()) as client:
+        await client.submit(FluxKontext(mode="pro", prompt="a castle"))
+asyncio.run(main())
+print(before, stores())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ran.stdout.strip().endswith(" []"), ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("name", ["__init__", "journal", "testing"])
@@ -390,7 +416,7 @@ REACH_INSIDE = (
     "realtime/cli/conftest realtime/cli/report/test_page realtime/cli/run/test_command "
     "realtime/cli/run/test_signals realtime/cli/test_demo realtime/cli/test_failures "
     "realtime/cli/test_processes realtime/test_certificates realtime/test_downloads "
-    "realtime/stores/test_postgres realtime/stores/test_sqlite "
+    "realtime/stores/test_kills realtime/stores/test_postgres realtime/stores/test_sqlite "
     "realtime/test_fault_server realtime/test_http2 realtime/test_journals realtime/test_pooled "
     "realtime/test_reachable realtime/test_secrets realtime/test_transports "
     "realtime/test_webhook_crowds realtime/test_webhook_forgeries "

@@ -196,7 +196,8 @@ def serve(
             process.send_signal(signal.SIGINT)
             printed, _ = process.communicate()
             watchdog.cancel()
-    assert len(set(answers)) == 2, f"two requests at once made {answers}"
+    wanted = 1 if "key=" in block.text else 2  # A key stands for one task, whoever asks.
+    assert len(set(answers)) == wanted, f"two requests at once made {answers}"
     assert sandbox.callbacks_delivered() - before == awaited
     return printed
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from apixo_async.testing.callbacks import Attempt, Callback, CallbackCounts
 from apixo_async.testing.exchanges import Exchange
 from apixo_async.testing.faults import Fault
+from apixo_async.testing.memory_store import MemoryStore
 from apixo_async.testing.process import serve_process
 from apixo_async.testing.server import serve, serve_forever
 from apixo_async.testing.simulator import Simulator, SimulatorStatistics
@@ -26,7 +27,8 @@ from apixo_async.testing.virtual_time import StuckError, VirtualTimeLoop
 #   faults          the script of what goes wrong
 #   callbacks       what becomes of a task's callbacks; deliveries posts them
 #   options         the keywords of Simulator, checked
-# Beside it: virtual_time, the loop of tests; plugin, the fixtures for pytest.
+# Beside it: virtual_time, the loop of tests; plugin, the fixtures for pytest; memory_store, what
+# processes share, without a database; store_contract, what every store must do.
 
 __all__ = [
     "Attempt",
@@ -34,6 +36,7 @@ __all__ = [
     "CallbackCounts",
     "Exchange",
     "Fault",
+    "MemoryStore",
     "SimulatedTask",
     "Simulator",
     "SimulatorStatistics",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apixo_async.testing import Simulator, VirtualTimeLoop
+from apixo_async.testing import MemoryStore, Simulator, VirtualTimeLoop
 
 if TYPE_CHECKING:
     from apixo_async import AsyncClient
@@ -38,6 +38,12 @@ async def apixo_client(
     key = apixo_simulator.options.key
     async with AsyncClient(key, transport=apixo_simulator.transport()) as client:
         yield client
+
+
+@pytest.fixture
+def apixo_store() -> MemoryStore:
+    """Give each test a store of its own, for ``AsyncClient(store=...)``."""
+    return MemoryStore()
 
 
 @pytest.fixture
