@@ -286,7 +286,8 @@ class SubmitRequests:
                 return Uncertain(f"no answer came: {exc.reason}")
             if isinstance(exc.prevented, ApixoError):
                 # A close, a stop, a lost lease or a cancelled caller, and no fault of the network.
-                # Its traceback goes: it has frames of the HTTP stack, whose locals hold the key (invariant 7).
+                # Its traceback goes: it has frames of the HTTP stack, whose locals hold the key
+                # (invariant 7).
                 lost = isinstance(exc.prevented, StoreError)
                 return Refused(exc.prevented.with_traceback(None), "unsent" if lost else None)
             cls = APITimeoutError if exc.timed_out else APIConnectionError

@@ -28,7 +28,7 @@ def test_words_for_a_store() -> None:
 @pytest.mark.parametrize("given", ["mysql://user:canary@host/name", b"apixo.db", 7, {"dsn": "x"}])
 def test_what_is_no_store(given: Any) -> None:
     """Refused in one sentence, without what was given: it may have a password."""
-    with pytest.raises(ConfigurationError, match="store: .*SqliteStore") as refused:
+    with pytest.raises(ConfigurationError, match=r"store: .*SqliteStore") as refused:
         AsyncClient("test-key", store=given)
     assert "canary" not in str(refused.value)
 
@@ -37,7 +37,7 @@ def test_what_excludes_each_other() -> None:
     """A store has the limits of all clients; an account is named in a store only."""
     with pytest.raises(ConfigurationError, match="store and limiter"):
         AsyncClient("test-key", store=MemoryStore(), limiter=Limiter(Limits()))
-    with pytest.raises(ConfigurationError, match="account: .*none is given"):
+    with pytest.raises(ConfigurationError, match=r"account: .*none is given"):
         AsyncClient("test-key", account="shop")
     with pytest.raises(ConfigurationError, match="account: "):
         AsyncClient("test-key", store=MemoryStore(), account=7)  # type: ignore[arg-type]

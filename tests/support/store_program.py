@@ -1,4 +1,4 @@
-"""Processes that buy with keys from one store, as a program that tests start: its argument is a `Job`.
+"""Processes that buy with keys from one store: a program of tests, whose argument is a `Job`.
 
 It imports everything once, and then forks a process for each line that it reads: so starting one
 takes milliseconds, and a process that lives for a second spends it buying. It prints their ids.
@@ -85,7 +85,7 @@ async def work(job: Job, number: int) -> None:
                 try:
                     await client.generate(FluxKontext(mode="pro", prompt=one), key=one)
                 except ApixoError as error:
-                    print(f"{one}: {error!r}", file=sys.stderr, flush=True)
+                    sys.stderr.write(f"{one}: {error!r}\n")
                     await asyncio.sleep(0.05)
 
         await asyncio.gather(*(buy() for _ in range(job.at_once)))
@@ -116,7 +116,8 @@ def main() -> None:
         if child == 0:
             asyncio.run(work(job, number))
             os._exit(0)
-        print(child, flush=True)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

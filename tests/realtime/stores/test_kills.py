@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -81,7 +82,7 @@ class Herd:
     kills: int = 0
     _nursery: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> Herd:
+    def __enter__(self) -> Self:
         self._nursery = subprocess.Popen(
             [sys.executable, store_program.__file__, json.dumps(asdict(self.job))],
             env=os.environ | {"PYTHONPATH": str(PACKAGE)},
@@ -205,7 +206,8 @@ def check(simulator: Simulator, entries: list[StoreEntry], deaths: int, plan: Pl
     doubts = [entry for entry in entries if entry.state is State.UNCERTAIN]
     never_sent = [entry for entry in doubts if entry.purchase.key not in prompts]
     lost = sum(exchange.fault == "lost_answer" for exchange in simulator.log)
-    print(f"\n{states}, never sent {len(never_sent)}, lost {lost}, deaths {deaths}, {seen}")
+    said = f"{states}, never sent {len(never_sent)}, lost {lost}, deaths {deaths}, {seen}"
+    sys.stdout.write(f"\n{said}\n")
     assert len(never_sent) <= 4 * deaths, states
     assert len(doubts) - len(never_sent) <= lost + 4 * deaths, states
     assert states[State.SUCCESS] > deaths
