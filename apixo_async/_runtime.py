@@ -31,7 +31,7 @@ from apixo_async._submit.submitter import Submitter
 from apixo_async._sync import bound_after
 from apixo_async._task import Task
 from apixo_async._types import Limits, Statistics, TaskRef
-from apixo_async._validation import check_ref, check_type
+from apixo_async._validation import check_key, check_ref, check_type
 from apixo_async._version import __version__
 from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUncertainError
 from apixo_async.events import ClientClosed, ClientOpened, TaskAttached
@@ -105,7 +105,7 @@ class Settings:
             from apixo_async._limits.shared_limiter import SharedLimiter
             from apixo_async.stores._account import AccountStore, backend_of
 
-            name = check_type("account", account, str) or key.fingerprint()
+            name = key.fingerprint() if account is None else check_key(account, "account")
             opened_late = AccountStore(backend_of(store), name)
             limiter = SharedLimiter(opened_late, check_type("limits", limits, Limits), seed=seed)
         elif account is not None:

@@ -81,18 +81,18 @@ def check_resubmit(error: SubmitUncertainError) -> SubmitUncertainError:
     return error
 
 
-def check_key(key: object) -> str:
-    """Return a key if it can be one.
+def check_key(key: object, name: str = "key") -> str:
+    """Return a key, or another name in a store, if it can be one.
 
     Raises:
         ConfigurationError: It cannot.
     """
     if not isinstance(key, str):
-        raise ConfigurationError(f"key: a {type(key).__name__} given; it is a str")
+        raise ConfigurationError(f"{name}: a {type(key).__name__} given; it is a str")
     if not 0 < len(key) <= LONGEST_KEY:
-        raise ConfigurationError(f"key: {len(key)} characters given; 1 to {LONGEST_KEY}")
+        raise ConfigurationError(f"{name}: {len(key)} characters given; 1 to {LONGEST_KEY}")
     if "\0" in key or any("\ud800" <= char <= "\udfff" for char in key):
-        raise ConfigurationError("key: it has a character that no database keeps")
+        raise ConfigurationError(f"{name}: it has a character that no database keeps")
     return key
 
 

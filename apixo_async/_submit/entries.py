@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
+from weakref import WeakValueDictionary
 
 from apixo_async._backoff import growing_pause
 from apixo_async._canonical import identity
@@ -61,6 +62,12 @@ def purchase_of(task_input: TaskInput, delivery: Delivery, key: str) -> Purchase
     )
 
 
+class _Change(Signal):
+    """Lives for as long as somebody waits for it."""
+
+    __slots__ = ("__weakref__",)
+
+
 class EntryWriter:
     """Write entries for one client.
 
@@ -70,8 +77,6 @@ class EntryWriter:
         rng: The source of every jitter.
         exchange: The most seconds that a POST takes.
 
-    Attributes:
-        changed: Fires whenever something was written.
     """
 
     def __init__(
@@ -80,18 +85,33 @@ class EntryWriter:
         self.account = account
         self.limiter = limiter
         self.exchange = exchange
-        self.changed = Signal()
         self._rng = rng
+        #: Those of keys for whose change somebody waits, by key.
+        self._changes: WeakValueDictionary[str, _Change] = WeakValueDictionary()
         self._writing: set[asyncio.Task[None]] = set()
 
-    def begin(self, write: Write, after: asyncio.Task[None] | None) -> asyncio.Task[None]:
-        """Write something in the background, once another write is done."""
-        task = asyncio.get_running_loop().create_task(self._until_written(write, after))
+    async def change_of(self, key: str) -> None:
+        """Wait until this process has written something about a key."""
+        signal = self._changes.get(key)
+        if signal is None:
+            signal = self._changes[key] = _Change()
+        await signal.wait()
+
+    def wrote(self, key: str) -> None:
+        """Wake those who wait for a change of a key."""
+        if (signal := self._changes.get(key)) is not None:
+            signal.fire()
+
+    def begin(self, key: str, write: Write, after: asyncio.Task[None] | None) -> asyncio.Task[None]:
+        """Write something about a key in the background, once another write is done."""
+        task = asyncio.get_running_loop().create_task(self._until_written(key, write, after))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return task
 
-    async def _until_written(self, write: Write, after: asyncio.Task[None] | None) -> None:
+    async def _until_written(
+        self, key: str, write: Write, after: asyncio.Task[None] | None
+    ) -> None:
         if after is not None:
             await asyncio.wait([after])
         failures = 0
@@ -113,7 +133,7 @@ class EntryWriter:
                     jitter=(0.8, 1.2),
                 )
             )
-        self.changed.fire()
+        self.wrote(key)
 
     async def aclose(self, timeout: float = WRITTEN) -> None:
         """Wait at most that long until everything is written."""
@@ -276,7 +296,7 @@ class EntryRecord:
             self._write(lambda store: store.over(attempt, state, text))
 
     def _write(self, write: Write) -> None:
-        self._last = self._writer.begin(write, self._last)
+        self._last = self._writer.begin(self.purchase.key, write, self._last)
 
     async def written(self) -> None:
         """See `SubmitObserver.written`."""

@@ -17,7 +17,7 @@ from apixo_async._sync import Alarm
 from apixo_async._task import Task
 from apixo_async._types import Result, TaskRef
 from apixo_async.errors import StoreError, TaskError
-from apixo_async.events import TaskAdopted
+from apixo_async.events import TaskAdopted, TaskAttached
 from apixo_async.journal._error_forms import About, error_of
 from apixo_async.journal._forms import result_of
 from apixo_async.stores._protocol import MOST_FOUND, State, StoreEntry
@@ -47,14 +47,15 @@ def outcome_of(entry: StoreEntry) -> Result | TaskError | None:
     """Return how the task of an entry ended; None while it goes on, or where that is unreadable."""
     if entry.state not in {State.SUCCESS, State.FAILED, State.LOST} or entry.outcome is None:
         return None
-    ref, purchase = ref_of(entry), entry.purchase
+    purchase = entry.purchase
     try:
+        ref = ref_of(entry)
         if entry.state is State.SUCCESS:
             return result_of(entry.outcome, ref.model, ref.task_id)
         about = About(purchase.model, purchase.provider, purchase.payload, None)
         error = error_of(entry.outcome, about)
     except ValueError:
-        logger.error("%s: how it ended cannot be read from the store; it is polled again", ref)
+        logger.error("key %r: how its task ended cannot be read from the store", purchase.key)
         return None
     return error if isinstance(error, TaskError) else None
 
@@ -135,7 +136,9 @@ class Following:
         ref, record = ref_of(entry), record_of(self._writer, entry)
         self._followed.pop(entry.purchase.key, None)
         track = self._poller.registry.tracks.get(ref)
-        if track is None or track.is_followed:
+        if entry.state is State.LOST:
+            self._report(TaskAttached(ref.model, ref.task_id))
+        elif track is None or track.is_followed:
             self._report(TaskAdopted(ref.model, ref.task_id))
         if track is not None:
             self._poller.adopt(track, record)
@@ -218,10 +221,15 @@ class Following:
         taken = await store.take_over(
             limiter.member, {*living, limiter.member}, most=MOST, settled=LEASE
         )
-        tasks = [Task(self.adopt(entry), self._poller) for entry in taken]
-        for collected in self.collecting:
-            collected |= {task.ref: task for task in tasks}
-        return len(tasks)
+        for entry in taken:
+            try:
+                task = Task(self.adopt(entry), self._poller)
+            except Exception:  # What is in a row may be anybody's: that is its own affair only.
+                logger.exception("key %r: its task cannot be polled", entry.purchase.key)
+                continue
+            for collected in self.collecting:
+                collected[task.ref] = task
+        return len(taken)
 
     async def _leave_to(self, living: frozenset[str]) -> None:
         """Leave to others what they have taken over, after they took this process for dead."""

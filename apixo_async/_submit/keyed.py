@@ -23,7 +23,7 @@ from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async._polling.poller import Poller
 from apixo_async._reporting import Reporter
 from apixo_async._submit.entries import EntryRecord, EntryWriter, purchase_of
-from apixo_async._submit.following import Following
+from apixo_async._submit.following import FOLLOW, Following
 from apixo_async._submit.observer import KeyTakenError, SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.submitter import Submitter
@@ -41,7 +41,7 @@ from apixo_async.journal._forms import input_of
 from apixo_async.stores._account import AccountStore
 from apixo_async.stores._protocol import Purchase, State, StoreEntry
 
-#: Seconds between two looks at an intent of another process.
+#: Seconds after which it is looked again at an intent of another process, at first.
 _LOOK: Final = 0.25
 
 #: Seconds from the end of a lease until every process has noticed it.
@@ -174,7 +174,7 @@ class KeyedSubmits:
         Returns:
             None where the key has no entry.
         """
-        store = await self._writer.account.opened()
+        store, pause = await self._writer.account.opened(), _LOOK
         while (entry := await store.find(key)) is not None:
             if purchase is not None and purchase.digest != entry.purchase.digest:
                 raise _conflict(purchase, entry.purchase)
@@ -182,16 +182,17 @@ class KeyedSubmits:
                 raise self._uncertain(entry)
             if entry.state is not State.INTENT:
                 return self._following.task(entry)
-            await self._look_again(entry, deadline)
+            await self._look_again(entry, pause, deadline)
+            pause = min(2 * pause, FOLLOW)
         return None
 
-    async def _look_again(self, entry: StoreEntry, deadline: float) -> None:
+    async def _look_again(self, entry: StoreEntry, pause: float, deadline: float) -> None:
         """Wait for a change of an entry, by this process or by another one."""
         loop = asyncio.get_running_loop()
-        until = min(loop.time() + _LOOK, deadline)
+        until = min(loop.time() + pause, deadline)
         try:
             async with self._calls.open(until):
-                await self._writer.changed.wait()
+                await self._writer.change_of(entry.purchase.key)
         except TimeoutError:
             if loop.time() >= deadline:
                 raise APITimeoutError(
@@ -248,7 +249,7 @@ class KeyedSubmits:
             raise ConfigurationError(
                 f"resolve: key {key!r} is not uncertain (any more): `client.find` has its task"
             )
-        self._writer.changed.fire()
+        self._writer.wrote(key)
         return None if task_id is None else await self.find(key)
 
     async def recover(self, timeout: float | None) -> list[Task]:

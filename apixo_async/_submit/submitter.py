@@ -207,7 +207,9 @@ class Submitter:
     def _gave_up(self, model: str, deadline: float) -> ApixoError:
         limiter = self._api.limiter
         if limiter.failure is not None and asyncio.get_running_loop().time() < deadline:
-            return fresh(limiter.failure)
+            failure = fresh(limiter.failure)
+            failure.model = model
+            return failure
         return APITimeoutError(
             f"{model}: no slot and permit within the timeout, nothing was sent "
             f"({limiter.slots_used} of {limiter.limits.concurrent_tasks} slots taken, "

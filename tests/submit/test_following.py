@@ -176,7 +176,7 @@ async def test_an_outcome_that_cannot_be_read(caplog: pytest.LogCaptureFixture) 
         with caplog.at_level(logging.ERROR, "apixo_async"):
             again = await other.client.submit(castle(0), key="k0")
             assert (await again).urls == (await task).urls
-        assert "cannot be read from the store" in caplog.text
+        assert "key 'k0': how its task ended cannot be read" in caplog.text
 
 
 async def test_old_entries_are_swept() -> None:

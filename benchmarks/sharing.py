@@ -1,0 +1,248 @@
+"""What does a store cost: throughput, the wait of a submit, permits, and how often is it asked?
+
+Each is measured in a process of its own, with a file of SQLite in the directory of the results, and
+with PostgreSQL where ``APIXO_POSTGRES`` has the URL of a database, which should be empty. The
+service only takes time, as for `journal.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from apixo_async import AsyncClient, Limits, Polling
+from apixo_async._limits.limiter import PermitOutcome
+from apixo_async._limits.priority import Priority
+from apixo_async._limits.shared_limiter import SharedLimiter
+from apixo_async.stores import Backend, Store
+from apixo_async.stores._account import AccountStore, backend_of
+from benchmarks import Options, Row
+from benchmarks.counting_service import KEY
+from benchmarks.journal import DOCUMENTED, EnoughError, prompts
+from benchmarks.measuring import in_child, interleaved, median, metered
+from benchmarks.virtual_service import VirtualService, lognormal
+
+QUESTION: Final = "What does a store cost?"
+LEAST: Final = 0.95
+MOST_ADDED: Final = 0.010
+LEAST_PERMITS: Final = 5_000
+MOST_CALLS: Final = 15
+MOST_IDLE_CALLS: Final = 1
+DEADLINE: Final = 120.0
+SUBMITS: Final = 300
+IDLE: Final = 20.0
+
+#: What is written for each task; all other calls are those of the limits and of takeovers.
+OF_A_TASK: Final = ("intend", "bought", "over", "refused", "find")
+
+
+class Counting:
+    """A backend that counts what its store is asked for."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.keep = backend.keep
+        self.calls = Counter[str]()
+
+    async def open(self, account: str) -> Store:
+        """Open the store, and count from then on."""
+        return _Counted(await self._backend.open(account), self.calls)  # type: ignore[return-value]  # by name
+
+
+class _Counted:
+    def __init__(self, store: Store, calls: Counter[str]) -> None:
+        self._store = store
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        self._calls[name] += 1
+        return getattr(self._store, name)  # type: ignore[no-any-return]  # a method
+
+
+def _client(store: object, latency: float, limits: Limits) -> AsyncClient:
+    logging.getLogger("apixo_async").setLevel(logging.CRITICAL)  # Much is left in flight.
+    return AsyncClient(
+        KEY,
+        transport=VirtualService(lognormal(DOCUMENTED.duration, 0.0), 0, latency),
+        limits=limits,
+        polling=Polling.fixed(DOCUMENTED.polled_at, DOCUMENTED.polled_at),
+        store=store,  # type: ignore[arg-type]  # words or a backend
+    )
+
+
+def mapped(store: str | None) -> tuple[float, float, float]:
+    """Map inputs without an end; return tasks a minute, CPU a task, and other calls a second."""
+    return asyncio.run(_mapped(store))
+
+
+async def _mapped(store: str | None) -> tuple[float, float, float]:
+    counting = None if store is None else Counting(backend_of(store))
+    client = _client(counting, DOCUMENTED.latency, DOCUMENTED.limits)
+    started = taken = 0.0
+    calls = 0
+    async with metered() as meter, client:
+        with suppress(EnoughError):
+            async with client.map(prompts(count())) as outcomes:
+                async for outcome in outcomes:
+                    assert outcome.ok
+                    taken += 1
+                    if taken == DOCUMENTED.skipped:
+                        started, calls = time.monotonic(), _others(counting)
+                    elif taken == DOCUMENTED.skipped + DOCUMENTED.counted:
+                        raise EnoughError
+        took = time.monotonic() - started
+        others = (_others(counting) - calls) / took
+    return 60 * DOCUMENTED.counted / took, meter.cpu / taken, others
+
+
+def _others(counting: Counting | None) -> int:
+    calls = Counter[str]() if counting is None else counting.calls
+    return calls.total() - sum(calls[name] for name in OF_A_TASK)
+
+
+def submitted(store: str | None) -> float:
+    """Submit one after the other; return the median wait in seconds."""
+    return asyncio.run(_submitted(store))
+
+
+async def _submitted(store: str | None) -> float:
+    waits: list[float] = []
+    async with _client(store, 0.0, Limits(10_000, 1_000_000)) as client:
+        for number, one in zip(range(SUBMITS), prompts(count()), strict=False):
+            began = time.monotonic()
+            await client.submit(one, key=None if store is None else f"{os.getpid()}-{number}")
+            waits.append(time.monotonic() - began)
+    return median(waits)
+
+
+def idle(store: str) -> float:
+    """Do nothing for a while; return calls a second."""
+    return asyncio.run(_idle(store))
+
+
+async def _idle(store: str) -> float:
+    counting = Counting(backend_of(store))
+    async with _client(counting, 0.0, Limits()) as client:
+        await client.find("nothing")
+        await asyncio.sleep(5)
+        before = counting.calls.total()
+        await asyncio.sleep(IDLE)
+        return (counting.calls.total() - before) / IDLE
+
+
+def permitted(store: str) -> float:
+    """Take permits as fast as they come; return how many a second."""
+    return asyncio.run(_permitted(store))
+
+
+async def _permitted(store: str) -> float:
+    account = AccountStore(backend_of(store), f"greedy-{os.getpid()}")
+    limiter = SharedLimiter(account, Limits(1_000, 60_000_000))
+    taken = 0
+
+    async def take() -> None:
+        nonlocal taken
+        while True:
+            limiter.report(await limiter.permit(Priority.SCHEDULED), PermitOutcome.ANSWERED)
+            taken += 1
+
+    takers = [asyncio.create_task(take()) for _ in range(2_000)]
+    await asyncio.sleep(2)
+    before, began = taken, time.monotonic()
+    await asyncio.sleep(5)
+    rate = (taken - before) / (time.monotonic() - began)
+    for taker in takers:
+        taker.cancel()
+    await asyncio.wait(takers)
+    await limiter.aclose()
+    await account.aclose()
+    return rate
+
+
+# --- the answer ------------------------------------------------------------------------------
+
+
+def run(options: Options) -> Iterator[Row]:
+    """Answer for SQLite, and for PostgreSQL where there is one."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.out) as name:
+        stores = {"SQLite": str(Path(name) / "store.db")}
+        if dsn := os.environ.get("APIXO_POSTGRES"):
+            stores["PostgreSQL"] = dsn
+        else:
+            yield Row(QUESTION, "PostgreSQL", "-", "set APIXO_POSTGRES to the URL of a database")
+        words: dict[str, str | None] = {**stores, "no store": None}
+        maps = interleaved(
+            options.rounds,
+            {name: partial(in_child, DEADLINE, mapped, store) for name, store in words.items()},
+        )
+        submits = interleaved(
+            options.rounds,
+            {name: partial(in_child, DEADLINE, submitted, store) for name, store in words.items()},
+        )
+        for name, store in stores.items():
+            yield _rate(name, maps[name], maps["no store"])
+            yield _added(name, submits[name], submits["no store"])
+            permits = in_child(DEADLINE, permitted, store)
+            yield Row(
+                QUESTION,
+                f"permits a second of one greedy process, {name}",
+                f"{permits / LEAST_PERMITS:.2f}x",
+                f"{permits:,.0f}",
+                f"at least {LEAST_PERMITS:,}",
+                permits >= LEAST_PERMITS,
+            )
+            yield _calls(name, median(calls for _, _, calls in maps[name]), MOST_CALLS, "busy")
+            yield _calls(name, in_child(DEADLINE, idle, store), MOST_IDLE_CALLS, "idle")
+
+
+def _rate(
+    name: str,
+    ours: Sequence[tuple[float, float, float]],
+    plain: Sequence[tuple[float, float, float]],
+) -> Row:
+    rates = [median(rate for rate, _, _ in samples) for samples in (ours, plain)]
+    costs = [median(cpu for _, cpu, _ in samples) * 1e6 for samples in (ours, plain)]
+    ratio = rates[0] / rates[1]
+    return Row(
+        QUESTION,
+        f"tasks a minute through `map` at the documented limits with {name}, against no store",
+        f"{ratio:.3f}x",
+        f"{rates[0]:,.0f} against {rates[1]:,.0f}; CPU {costs[0]:,.0f} against {costs[1]:,.0f} µs",
+        f"at least {LEAST}x",
+        ratio >= LEAST,
+    )
+
+
+def _added(name: str, ours: Sequence[float], plain: Sequence[float]) -> Row:
+    waits = median(ours), median(plain)
+    added = waits[0] - waits[1]
+    return Row(
+        QUESTION,
+        f"wait of a submit with a key, {name}, against no store",
+        f"+{added * 1e3:.1f} ms",
+        f"{waits[0] * 1e3:.1f} against {waits[1] * 1e3:.1f} ms",
+        f"at most {MOST_ADDED * 1e3:.0f} ms more",
+        added <= MOST_ADDED,
+    )
+
+
+def _calls(name: str, calls: float, most: float, how: str) -> Row:
+    return Row(
+        QUESTION,
+        f"calls of the store a second of a process that is {how}, {name}, without those of tasks",
+        f"{calls / most:.2f}x",
+        f"{calls:.2f}",
+        f"at most {most}",
+        calls <= most,
+    )
