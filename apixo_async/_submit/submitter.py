@@ -13,7 +13,7 @@ from apixo_async._config import Timeouts
 from apixo_async._http.api import Api, throttled_too_long
 from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
 from apixo_async._http.retry import RetryPolicy, RetryQuota
-from apixo_async._limits.limiter import Permit, Slot
+from apixo_async._limits.limiter import Permit
 from apixo_async._limits.priority import Priority
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
@@ -109,8 +109,12 @@ class Submitter:
             now = asyncio.get_running_loop().time()
             deadline = math.inf if timeout is None else now + timeout
             while True:
-                # Before the permit (invariant 2): one held meanwhile would be wasted.
-                slot = await self._slot(task_input.model, deadline)
+                try:
+                    async with self._calls.open(self._slot_until(deadline)):
+                        # Before the permit (invariant 2): one held meanwhile would be wasted.
+                        slot = await self._api.limiter.slot()
+                except TimeoutError:
+                    raise self._gave_up(task_input.model, deadline) from None
                 attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
                 try:
                     return Task(await self._until_settled(attempt, deadline), self._poller)
@@ -127,13 +131,11 @@ class Submitter:
                 error.bought = False
             raise
 
-    async def _slot(self, model: str, deadline: float) -> Slot:
+    def _slot_until(self, deadline: float) -> float | Callable[[], float]:
         limiter, now = self._api.limiter, asyncio.get_running_loop().time()
-        try:
-            async with self._calls.open(lambda: min(deadline, limiter.gives_up_at(now))):
-                return await limiter.slot()
-        except TimeoutError:
-            raise self._gave_up(model, deadline) from None
+        if limiter.gives_up_at(now) == math.inf:
+            return deadline  # Thousands may wait: no closure for each where nothing can fail.
+        return lambda: min(deadline, limiter.gives_up_at(now))
 
     async def _until_settled(self, attempt: SubmitAttempt, deadline: float) -> TrackedTask:
         start = asyncio.get_running_loop().time()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -138,8 +138,22 @@ class Herd:
         assert not self.pids, "processes live on"
 
 
-async def run(plan: Plan, store: str, folder: Path, seed: int) -> None:
-    """Let them live, die and stop; then take over what is left, and compare with the service."""
+async def run(
+    plan: Plan,
+    store: str,
+    folder: Path,
+    seed: int,
+    disasters: Sequence[Callable[[], Awaitable[object]]] = (),
+) -> Simulator:
+    """Let them live, die and stop; then take over what is left, and compare with the service.
+
+    Args:
+        plan: What happens.
+        store: Words for the store.
+        folder: Where the file of keys is.
+        seed: Of all that is drawn.
+        disasters: What befalls the store, evenly over the time.
+    """
     rng = random.Random(seed)
     simulator = Simulator(
         seed=seed,
@@ -166,10 +180,12 @@ async def run(plan: Plan, store: str, folder: Path, seed: int) -> None:
             stops = [
                 asyncio.create_task(_stopped_later(herd, rng, plan)) for _ in range(plan.stops)
             ]
+            befalls = asyncio.create_task(_one_after_the_other(disasters, plan.seconds))
             while time.time() < job.until:
-                await asyncio.sleep(plan.kill_every)
-                herd.kill(rng)
-            await asyncio.gather(*stops)
+                await asyncio.sleep(min(plan.kill_every, plan.seconds))
+                if plan.kill_every < plan.seconds:
+                    herd.kill(rng)
+            await asyncio.gather(befalls, *stops)
             await herd.ended()
         await asyncio.sleep(plan.job.lease)
         limits = Limits(job.slots, job.requests)
@@ -182,6 +198,15 @@ async def run(plan: Plan, store: str, folder: Path, seed: int) -> None:
                     await task
             entries = [entry async for entry in client.entries()]
     check(simulator, entries, herd.kills + plan.stops, plan)
+    return simulator
+
+
+async def _one_after_the_other(
+    disasters: Sequence[Callable[[], Awaitable[object]]], seconds: float
+) -> None:
+    for disaster in disasters:
+        await asyncio.sleep(seconds / (len(disasters) + 1))
+        await disaster()
 
 
 async def _stopped_later(herd: Herd, rng: random.Random, plan: Plan) -> None:
@@ -211,6 +236,12 @@ def check(simulator: Simulator, entries: list[StoreEntry], deaths: int, plan: Pl
     assert len(never_sent) <= 4 * deaths, states
     assert len(doubts) - len(never_sent) <= lost + 4 * deaths, states
     assert states[State.SUCCESS] > deaths
+
+
+def used(simulator: Simulator, since: float, until: float, limit: int) -> float:
+    """Return the part of the limit of requests that was used between two times."""
+    seen = sum(since <= exchange.at < until for exchange in simulator.log)
+    return seen / (limit * (until - since) / 60)
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +283,52 @@ async def test_kills_over_postgres(plan: Plan, tmp_path: Path, server: PostgresS
     name = f"kills_{plan.processes}"
     server.ask(f"CREATE DATABASE {name}")
     await run(plan, server.dsn.removesuffix("postgres") + name, tmp_path, seed=2)
+
+
+#: No kill, and more to do than the limit of requests allows: 300 a minute.
+BUSY = Plan(
+    processes=3,
+    seconds=200.0,
+    kill_every=1e9,
+    stops=0,
+    lost=0.0,
+    tasks=(1.0, 1.5),
+    job=Job("", "", "", 100, 300, 12, 10.0, 0.0, 1.0, 0.5),
+)
+
+
+async def expect_use(simulator: Simulator) -> None:
+    """A window after the last disaster, at 133 s, all of the limit is used again."""
+    first = simulator.log[0].at
+    assert used(simulator, first + 10, first + 60, BUSY.job.requests) > 0.9
+    assert used(simulator, first + 133 + 11 + 2, first + 195, BUSY.job.requests) > 0.9
+
+
+@pytest.mark.long
+async def test_sqlite_loses_its_limits(tmp_path: Path) -> None:
+    """The file beside it is removed in mid-run, twice: the limits hold, and are used again."""
+
+    async def remove() -> None:
+        (tmp_path / "store.db-limits").unlink()
+
+    store = str(tmp_path / "store.db")
+    await expect_use(await run(BUSY, store, tmp_path, 3, [remove, remove]))
+
+
+@pytest.mark.long
+async def test_postgres_is_killed(tmp_path: Path, server: PostgresServer) -> None:
+    """It comes back without its limits, which are lost once more later."""
+    server.ask("CREATE DATABASE disasters")
+
+    async def kill() -> None:
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+
+    async def truncate() -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("TRUNCATE apixo_limits")
+
+    import psycopg
+
+    dsn = server.dsn.removesuffix("postgres") + "disasters"
+    await expect_use(await run(BUSY, dsn, tmp_path, 4, [kill, truncate]))
