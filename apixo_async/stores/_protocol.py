@@ -36,9 +36,6 @@ KEEP: Final = timedelta(seconds=RESULT_LIFETIME)
 #: The most keys that are looked up at once.
 MOST_FOUND: Final = 500
 
-#: The states in which an entry may have a task at the service.
-OPEN = frozenset({State.INTENT, State.SUBMITTED, State.UNCERTAIN})
-
 EndState = Literal[State.SUCCESS, State.FAILED, State.LOST]
 
 

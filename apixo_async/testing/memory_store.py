@@ -9,7 +9,6 @@ from datetime import timedelta
 
 from apixo_async.stores._protocol import (
     KEEP,
-    OPEN,
     EndState,
     Intended,
     Purchase,
@@ -67,10 +66,11 @@ class OpenMemoryStore:
 
     def _open_tasks(self) -> int:
         now = self._now
+        # What is over holds none: its times are 0.
         return sum(
             (kept.entry.slot_until > now) + (kept.held_until > now)
             for kept in self._tables.entries.values()
-            if kept.entry.account == self._account and kept.entry.state in OPEN
+            if kept.entry.account == self._account
         )
 
     def _of_attempt(self, attempt: str, *states: State) -> _Kept | None:
