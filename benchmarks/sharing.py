@@ -15,10 +15,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from apixo_async import AsyncClient, Limits, Polling
 from apixo_async._limits.limiter import PermitOutcome
@@ -31,6 +30,8 @@ from benchmarks.counting_service import KEY
 from benchmarks.journal import DOCUMENTED, EnoughError, prompts
 from benchmarks.measuring import in_child, interleaved, median, metered
 from benchmarks.virtual_service import VirtualService, lognormal
+
+T = TypeVar("T")
 
 QUESTION: Final = "What does a store cost?"
 LEAST: Final = 0.95
@@ -56,7 +57,7 @@ class Counting:
 
     async def open(self, account: str) -> Store:
         """Open the store, and count from then on."""
-        return _Counted(await self._backend.open(account), self.calls)  # type: ignore[return-value]  # by name
+        return cast("Store", _Counted(await self._backend.open(account), self.calls))
 
 
 class _Counted:
@@ -184,11 +185,11 @@ def run(options: Options) -> Iterator[Row]:
         words: dict[str, str | None] = {**stores, "no store": None}
         maps = interleaved(
             options.rounds,
-            {name: partial(in_child, DEADLINE, mapped, store) for name, store in words.items()},
+            {name: _measuring(mapped, store) for name, store in words.items()},
         )
         submits = interleaved(
             options.rounds,
-            {name: partial(in_child, DEADLINE, submitted, store) for name, store in words.items()},
+            {name: _measuring(submitted, store) for name, store in words.items()},
         )
         for name, store in stores.items():
             yield _rate(name, maps[name], maps["no store"])
@@ -204,6 +205,10 @@ def run(options: Options) -> Iterator[Row]:
             )
             yield _calls(name, median(calls for _, _, calls in maps[name]), MOST_CALLS, "busy")
             yield _calls(name, in_child(DEADLINE, idle, store), MOST_IDLE_CALLS, "idle")
+
+
+def _measuring(measure: Callable[[str | None], T], store: str | None) -> Callable[[], T]:
+    return lambda: in_child(DEADLINE, measure, store)
 
 
 def _rate(

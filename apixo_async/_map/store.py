@@ -102,7 +102,7 @@ class PurchaseRecord:
     async def written(self) -> None:
         """Wait for nothing: the map notes in turn, and stops where that fails."""
 
-    def uncertain(self, reason: str, _: SubmitUncertainError) -> None:
+    def uncertain(self, reason: str, _: SubmitUncertainError, /) -> None:
         """Note that there may be a task."""
         if self._journal is not None and self._entry is not None:
             with suppress(JournalError):

@@ -42,7 +42,8 @@ def snapshot_of(outcome: Result | TaskError) -> Snapshot | None:
             return Snapshot(outcome.task_id, outcome.model, SUCCESS, {})
         case TaskFailedError():
             return Snapshot(outcome.task_id, outcome.model, FAILED, {})
-    return None
+        case _:
+            return None
 
 
 def placeholder(model: str, intent_id: str) -> TaskRef:

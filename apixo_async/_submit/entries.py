@@ -267,7 +267,7 @@ class EntryRecord:
 
         self._write(bought)
 
-    def uncertain(self, reason: str, error: SubmitUncertainError) -> None:
+    def uncertain(self, reason: str, error: SubmitUncertainError, /) -> None:
         """See `SubmitObserver.uncertain`."""
         if self._inner is not None:
             self._inner.uncertain(reason, error)
@@ -314,7 +314,8 @@ def _ended(outcome: Result | TaskError) -> tuple[EndState, str] | None:
             return State.FAILED, error_text(outcome)
         case TaskNotFoundError() | TaskAbandonedError():
             return State.LOST, error_text(outcome)
-    return None
+        case _:
+            return None
 
 
 def record_of(writer: EntryWriter, entry: StoreEntry) -> EntryRecord:

@@ -51,7 +51,7 @@ class SubmitObserver(TaskRecord, Protocol):
         """Note that nothing was bought."""
         ...
 
-    def uncertain(self, reason: str, error: SubmitUncertainError) -> None:
+    def uncertain(self, reason: str, error: SubmitUncertainError, /) -> None:
         """Note that a task may or may not have been made; the error is told where that is."""
         ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Final
 
 from apixo_async._sync import fresh
@@ -28,7 +27,7 @@ def backend_of(store: object) -> Backend:
 
         return SqliteStore(store)
     # What is given is not shown: it may be a URL with a password.
-    if isinstance(store, str | bytes | Mapping) or not hasattr(store, "open"):
+    if isinstance(store, str) or not callable(getattr(store, "open", None)):
         raise ConfigurationError(f"store: a {type(store).__name__} given that is not {_FORMS}")
     return store  # type: ignore[return-value]  # anybody's backend, which only its use can try
 
@@ -65,13 +64,14 @@ class AccountStore:
             self._opening = loop.create_task(self._open())
         opening = self._opening
         try:
-            self._store = await asyncio.shield(opening)
+            store = await asyncio.shield(opening)
         except StoreError as error:
             raise fresh(error) from None  # Several may wait for the same one.
         finally:
             if opening.done() and self._opening is opening:
                 self._opening = None
-        return self._store
+        self._store = store
+        return store
 
     async def _open(self) -> Store:
         try:
