@@ -78,6 +78,8 @@ def _client(store: object, latency: float, limits: Limits) -> AsyncClient:
         limits=limits,
         polling=Polling.fixed(DOCUMENTED.polled_at, DOCUMENTED.polled_at),
         store=store,  # type: ignore[arg-type]  # words or a backend
+        # Of its own, so that it takes over nothing that an earlier one has left.
+        account=None if store is None else f"account-{os.getpid()}",
     )
 
 
