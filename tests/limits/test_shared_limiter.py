@@ -242,7 +242,7 @@ async def test_a_silent_store_is_asked_again(caplog: pytest.LogCaptureFixture) -
         await asyncio.sleep(PATIENCE + 0.5)
         store.is_silent = False
         await asyncio.wait_for(waiting, 3.0)
-    assert "has not answered for 2 s" in caplog.text
+    assert "no answer in 2 s" in caplog.text
 
 
 async def test_a_value_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:

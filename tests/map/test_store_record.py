@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apixo_async import BudgetExceededError, JournalError
+from apixo_async import BudgetExceededError, JournalError, SubmitUncertainError
 from apixo_async._map.progress import Spending
 from apixo_async._map.store import PurchaseRecord
 from apixo_async.journal._journal import Journal
@@ -16,6 +17,9 @@ from apixo_async.journal._journal import Journal
 from ..support.maps import castle
 
 PRICE = Decimal("0.06")
+DOUBT = SubmitUncertainError(
+    "no answer", model="flux-kontext", input=castle(0), sent_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
 
 
 async def opened(path: Path, spending: Spending) -> tuple[Journal, PurchaseRecord]:
@@ -42,7 +46,7 @@ async def test_without_a_journal() -> None:
     assert spending.spent == 0
     await record.intend("mark")
     record.bought("task_1")
-    record.uncertain("no answer")
+    record.uncertain("no answer", DOUBT)
     await record.claimed("mark", "task_1")
     assert spending.spent == PRICE
     with pytest.raises(BudgetExceededError):
@@ -67,7 +71,7 @@ async def test_an_uncertain_purchase(tmp_path: Path) -> None:
     """An uncertain submit stays uncertain until a callback names its task."""
     journal, record = await opened(tmp_path, Spending())
     await record.intend("mark")
-    record.uncertain("no answer")
+    record.uncertain("no answer", DOUBT)
     assert (await state_of(journal))[0] == "uncertain"
     await record.claimed("mark", None)
     assert (await state_of(journal))[0] == "uncertain"
@@ -84,7 +88,7 @@ async def test_a_claim_before_the_answer(tmp_path: Path) -> None:
     await record.intend("mark")
     await record.claimed("mark", "task_1")
     assert await state_of(journal) == ("intent", 1, PRICE, None, "task_1")
-    record.uncertain("no answer")
+    record.uncertain("no answer", DOUBT)
     assert await state_of(journal) == ("uncertain", 1, PRICE, None, "task_1")
     record.bought("task_2")
     assert await state_of(journal) == ("submitted", 1, PRICE, "task_2", None)
@@ -95,7 +99,7 @@ async def test_a_claim_of_an_earlier_submit(tmp_path: Path) -> None:
     """A claim belongs to the POST whose callback made it: it comes back when a later one fails."""
     journal, record = await opened(tmp_path, Spending())
     await record.intend("mark")
-    record.uncertain("no answer")
+    record.uncertain("no answer", DOUBT)
     await record.claimed("mark", "task_1")
     await record.intend("another mark")
     await record.claimed("mark", "task_2")
@@ -121,7 +125,7 @@ async def test_a_journal_that_is_closed(tmp_path: Path) -> None:
     await record.intend(None)
     await journal.aclose()
     record.bought("task_1")
-    record.uncertain("no answer")
+    record.uncertain("no answer", DOUBT)
     record.refused()
     with pytest.raises(JournalError):
         await record.claimed("mark", "task_1")

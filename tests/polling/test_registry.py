@@ -54,13 +54,13 @@ def opened(
     registry: TaskRegistry,
     *,
     now: float = 0.0,
-    at_once: bool = False,
+    age: float | None = 0.0,
     seen: bool = True,
     ref: TaskRef = REF,
 ) -> TrackedTask:
     """Take up the task of these tests."""
     slot = registry._limiter.slot_above()
-    return registry.open(ref, ref.model, slot, now=now, at_once=at_once, seen=seen)
+    return registry.open(ref, ref.model, slot, now=now, age=age, seen=seen)
 
 
 async def test_first_poll(registry: TaskRegistry) -> None:
@@ -119,7 +119,7 @@ FAULTY = verdicts.Faulty(APIConnectionError("x"))
 
 async def test_misses_need_five_polls_and_ten_seconds(registry: TaskRegistry) -> None:
     """A task never seen counts as gone after five 404s over at least ten seconds."""
-    track = opened(registry, at_once=True, seen=False)
+    track = opened(registry, age=None, seen=False)
     for now in (0.0, 1.0, 2.0, 3.0, 9.9):
         registry.apply(track, MISSING, now)
         registry.apply(track, FAULTY, now)
@@ -134,7 +134,7 @@ async def test_a_task_that_was_seen_is_missed_for_two_minutes(
     registry: TaskRegistry, how: str
 ) -> None:
     """A task bought here or once found counts as gone after 404s and nothing else for 2 min."""
-    track = opened(registry, at_once=True, seen=how == "bought")
+    track = opened(registry, age=None, seen=how == "bought")
     if how == "found":
         registry.apply(track, running(), 0.0)
     for now in (0.0, 10.0, 60.0, 110.0):
@@ -326,7 +326,7 @@ async def test_a_caller_that_attaches_to_a_claimed_task(
 ) -> None:
     """An attached task is itself, whatever a callback claims: each gets what its polls say."""
     uncertain = claimed(registry)
-    attached = opened(registry, now=3.0, at_once=True, seen=False)
+    attached = opened(registry, now=3.0, age=None, seen=False)
     assert attached is not uncertain
     assert registry.held == 2
     assert [registry.next_due(4.0), registry.next_due(4.0)] == [uncertain, attached]
@@ -357,7 +357,7 @@ async def test_load_stretches_polls() -> None:
     for n in range(1_000):
         slot = registry._limiter.slot_above()
         ref = TaskRef("flux-kontext", str(n))
-        tracks.append(registry.open(ref, ref.model, slot, now=0.0, at_once=False))
+        tracks.append(registry.open(ref, ref.model, slot, now=0.0))
     for track in tracks:
         registry.apply(track, running(), 100.0)
     assert tracks[-1].due is not None
@@ -371,7 +371,7 @@ async def test_load_stretches_polls() -> None:
 
 async def test_attached_task_is_dated_by_the_service(registry: TaskRegistry) -> None:
     """`createTime` dates an attached task; until it is told, polls follow the interval."""
-    track = opened(registry, at_once=True)
+    track = opened(registry, age=None)
     registry.apply(track, running(), 97.0)
     assert track.due == pytest.approx(100.0, abs=0.4)
     registry.apply(track, running(time.time() - 12.0), 100.0)
@@ -383,7 +383,7 @@ async def test_attached_task_is_dated_by_the_service(registry: TaskRegistry) -> 
 async def test_an_absurd_creation(learner: TaskRegistry, created: float) -> None:
     """Tasks whose `createTime` is absurd are as old as they are known, and teach no such times."""
     for number in range(8):
-        track = opened(learner, at_once=True, ref=TaskRef(REF.model, str(number)))
+        track = opened(learner, age=None, ref=TaskRef(REF.model, str(number)))
         assert learner.next_due(100.0) is track
         learner.apply(track, running(created), 100.0)
         assert track.created == -math.inf
@@ -396,7 +396,7 @@ async def test_an_absurd_creation(learner: TaskRegistry, created: float) -> None
 
 async def test_the_clock_of_the_service(registry: TaskRegistry) -> None:
     """An attached task is dated by the answer's own date, however wrong this clock is."""
-    track = opened(registry, at_once=True)
+    track = opened(registry, age=None)
     date, made = "Fri, 09 Jan 2026 13:33:50 GMT", 1_767_965_618.0
     registry.apply(track, verdicts.Running(snapshot(), made, date), 100.0)
     assert track.created == pytest.approx(88.0)
@@ -428,7 +428,7 @@ def live(
 ) -> TrackedTask:
     """Let a task go from its creation at a time to the poll that finds it over."""
     ref = TaskRef(REF.model, name)
-    track = registry.open(ref, REF.model, registry._limiter.slot_above(), now=at, at_once=False)
+    track = registry.open(ref, REF.model, registry._limiter.slot_above(), now=at)
     registry.queue.ask(track)
     assert registry.next_due(at + polls) is track
     registry.apply(track, over, at + polls)
@@ -456,7 +456,7 @@ async def test_what_was_seen_running_is_believed(learner: TaskRegistry) -> None:
     for number in range(8):
         ref = TaskRef(REF.model, str(number))
         slot = learner._limiter.slot_above()
-        track = learner.open(ref, REF.model, slot, now=100.0, at_once=False)
+        track = learner.open(ref, REF.model, slot, now=100.0)
         for at, verdict in (
             (130.0, running()),
             (140.0, verdicts.Over(snapshot("success"), RESULT, 1.0)),
@@ -473,7 +473,7 @@ async def test_first_polls_move_as_durations_are_learned(learner: TaskRegistry) 
     waiting = [
         learner.open(
             TaskRef(REF.model, f"w{n}"), REF.model, learner._limiter.slot_above(),
-            now=100.0 + n, at_once=False,
+            now=100.0 + n,
         )
         for n in range(3)
     ]  # fmt: skip
@@ -490,7 +490,7 @@ async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: TaskRegis
     for number in range(8):
         over = verdicts.Over(snapshot("success"), RESULT, 30.0)
         live(learner, str(number), over, at=100.0, polls=31.0)
-    track = opened(learner, now=200.0, at_once=True)
+    track = opened(learner, now=200.0, age=None)
     assert learner.next_due(200.0) is track
     learner.apply(track, running(None), 200.5)
     assert track.due is not None
@@ -503,7 +503,7 @@ async def test_a_task_of_unknown_age_is_as_old_as_it_is_known(learner: TaskRegis
 
 async def test_misses_go_by_no_schedule(learner: TaskRegistry) -> None:
     """A task that may not be there is sought soon, whatever such tasks take."""
-    track = opened(learner, at_once=True, seen=False)
+    track = opened(learner, age=None, seen=False)
     assert learner.next_due(0.0) is track
     learner.apply(track, MISSING, 100.0)
     assert track.due is not None
