@@ -47,6 +47,11 @@ async def registry(events: list[Event]) -> TaskRegistry:
     )
 
 
+def seen(state: str) -> Snapshot:
+    """Return what a poll found."""
+    return Snapshot(REF.task_id, REF.model, state, {})
+
+
 def followed(registry: TaskRegistry, age: float = 0.0) -> TrackedTask:
     """Follow the task of these tests, from 100 s on."""
     return registry.open(REF, REF.model, Slot(None), now=100.0, age=age, is_followed=True)
