@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Dialect:
         """What makes the tables."""
         return tuple(text for text in (self.alone, *self.more, *SCHEMA) if text)
 
+    @lru_cache(maxsize=256)  # noqa: B019  # there are two of them, which live for ever
     def render(self, text: str) -> str:
         """Return a statement in the words of this database."""
         for word in ("now", "row", "real", "unlogged", "lock_rows", "find_text"):
