@@ -35,7 +35,7 @@ from apixo_async.errors import (
 from apixo_async.journal._error_forms import error_text
 from apixo_async.journal._forms import result_text
 from apixo_async.stores._account import AccountStore
-from apixo_async.stores._protocol import EndState, Purchase, State, Store, StoreEntry
+from apixo_async.stores._protocol import LATE, EndState, Purchase, State, Store, StoreEntry
 
 #: Seconds for which a submit waits at most until what came of it is written.
 WRITTEN: Final = 10.0
@@ -89,6 +89,7 @@ class EntryWriter:
         #: Those of keys for whose change somebody waits, by key.
         self._changes: WeakValueDictionary[str, _Change] = WeakValueDictionary()
         self._writing: set[asyncio.Task[None]] = set()
+        self._later: set[asyncio.Task[None]] = set()
 
     async def change_of(self, key: str) -> None:
         """Wait until this process has written something about a key."""
@@ -108,6 +109,17 @@ class EntryWriter:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return task
+
+    def later(self, key: str, write: Write) -> None:
+        """Write something once more, when what was under way in the store is over."""
+
+        async def again() -> None:
+            await asyncio.sleep(LATE)
+            self.begin(key, write, None)
+
+        task = asyncio.get_running_loop().create_task(again())
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def _until_written(
         self, key: str, write: Write, after: asyncio.Task[None] | None
@@ -137,6 +149,8 @@ class EntryWriter:
 
     async def aclose(self, timeout: float = WRITTEN) -> None:
         """Wait at most that long until everything is written."""
+        for task in self._later:
+            task.cancel()
         if self._writing:
             await asyncio.wait(self._writing, timeout=timeout)
         if left := [*self._writing]:
@@ -221,7 +235,9 @@ class EntryRecord:
                 instead_of=self._instead_of,
             )
         except BaseException:
-            self._take_back()  # It may be there all the same.
+            # It may be there all the same, or get there late.
+            self._take_back()
+            writer.later(self.purchase.key, self._refusal())
             raise
         if intended.done:
             return
@@ -236,9 +252,12 @@ class EntryRecord:
         else:
             raise KeyTakenError(entry)
 
-    def _take_back(self) -> None:
+    def _refusal(self) -> Write:
         attempt = self.attempt
-        self._write(lambda store: store.refused(attempt))
+        return lambda store: store.refused(attempt)
+
+    def _take_back(self) -> None:
+        self._write(self._refusal())
 
     def refused(self) -> None:
         """See `SubmitObserver.refused`."""
@@ -290,7 +309,7 @@ class EntryRecord:
             self._inner.over(outcome)
         attempt = self.attempt
         if isinstance(outcome, PresumedNotBoughtError) and outcome.bought is False:
-            self._write(lambda store: store.refused(attempt))
+            self._take_back()
         elif (ended := _ended(outcome)) is not None:
             state, text = ended
             self._write(lambda store: store.over(attempt, state, text))

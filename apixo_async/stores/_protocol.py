@@ -33,6 +33,9 @@ class State(Enum):
 #: For how long an entry is kept after its end: as long as the service keeps its result.
 KEEP: Final = timedelta(seconds=RESULT_LIFETIME)
 
+#: Seconds after which nothing is done any more of a call whose answer was lost.
+LATE: Final = 30.0
+
 #: The most keys that are looked up at once.
 MOST_FOUND: Final = 500
 
@@ -237,6 +240,9 @@ class Store(LimitsStore, Protocol):
         self, owner: str, living: Collection[str], *, most: int, settled: float
     ) -> Sequence[StoreEntry]:
         """Own submitted entries whose owner does not live; intents of such owners get uncertain.
+
+        So do intents whose slot is over: their POST is as well. If the answer of an earlier call
+        was lost, what that has taken is returned by a later one.
 
         Args:
             owner: Who takes them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Final, TypeVar
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Batches, Database
 from apixo_async.stores._protocol import (
+    LATE,
     EndState,
     Intended,
     Purchase,
@@ -112,6 +114,8 @@ class SqlStore:
         self._entries = entries
         self._limits = limits
         self._open_tasks = 0
+        #: Marks what is taken over, and until when an answer that was lost may have taken some.
+        self._taking, self._unsure_until = secrets.token_hex(8), -math.inf
         self._counted_at = self._seen_at = -math.inf
 
     async def _do(
@@ -371,24 +375,32 @@ class SqlStore:
         self, owner: str, living: Collection[str], *, most: int, settled: float
     ) -> Sequence[StoreEntry]:
         """See `Store.take_over`."""
+        if time.monotonic() >= self._unsure_until:
+            self._taking = secrets.token_hex(8)
         given, named = _named("living", sorted({*living, owner}))
         gone = f"""(owner IS NULL
             OR owner NOT IN ({named}) AND intent_at <= <now> - :settled)"""
-        return await self._do(
-            f"""UPDATE apixo_entry SET state = 'uncertain', owner = NULL
-                WHERE account = :account AND state = 'intent' AND {gone}""",
-            f"""UPDATE apixo_entry SET owner = :owner, taken = :taken WHERE row IN (
-                SELECT row FROM apixo_entry WHERE account = :account AND state = 'submitted'
-                AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
-            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND owner = :owner
-                AND taken = :taken ORDER BY row""",
-            read=_all,
-            owner=owner,
-            most=most,
-            settled=settled,
-            taken=secrets.token_hex(8),
-            given=given,
-        )
+        try:
+            return await self._do(
+                f"""UPDATE apixo_entry SET state = 'uncertain', owner = NULL
+                    WHERE account = :account AND state = 'intent'
+                    AND ({gone} OR slot_until <= <now>)""",
+                f"""UPDATE apixo_entry SET owner = :owner, taken = :taken WHERE row IN (
+                    SELECT row FROM apixo_entry WHERE account = :account AND state = 'submitted'
+                    AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
+                f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account
+                    AND owner = :owner AND taken = :taken AND state = 'submitted' ORDER BY row""",
+                read=_all,
+                owner=owner,
+                most=most,
+                settled=settled,
+                taken=self._taking,
+                given=given,
+            )
+        except BaseException:
+            # It may have been done, or be done late; what was taken is found by the next ones.
+            self._unsure_until = time.monotonic() + LATE
+            raise
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""

@@ -255,13 +255,13 @@ class OpenMemoryStore:
         taken: list[StoreEntry] = []
         for kept in self._tables.entries.values():
             entry = kept.entry
-            if entry.account != self._account or entry.owner in {*living, owner}:
+            if entry.account != self._account:
                 continue
-            if entry.owner is not None and entry.intent_at > self._now - settled:
-                continue
-            if entry.state is State.INTENT:
+            is_young = entry.owner is not None and entry.intent_at > self._now - settled
+            is_gone = entry.owner not in {*living, owner} and not is_young
+            if entry.state is State.INTENT and (is_gone or entry.slot_until <= self._now):
                 kept.entry = replace(entry, state=State.UNCERTAIN, owner=None)
-            elif entry.state is State.SUBMITTED and len(taken) < most:
+            elif entry.state is State.SUBMITTED and is_gone and len(taken) < most:
                 kept.entry = replace(entry, owner=owner)
                 taken.append(self._read(kept))
         return taken

@@ -369,6 +369,23 @@ async def what_is_young_is_left_to_its_owner(backend: Backend) -> None:
     await store.aclose()
 
 
+async def an_intent_does_not_last_for_ever(backend: Backend) -> None:
+    """Its owner lives, and does not know of it: as one that was written late is."""
+    store = await backend.open("account")
+    own = await _intend(store, "k", owner="a", hold=SHORT)
+    assert own is not None
+    entry = await _found(store, "k")
+    await store.take_over("b", ["a", "b"], most=9, settled=LONG)
+    _expect((await _found(store, "k")).state is State.INTENT, "leave an intent alone for a time")
+    await _passed(store, entry.slot_until)
+    await store.take_over("b", ["a", "b"], most=9, settled=LONG)
+    entry = await _found(store, "k")
+    _expect(entry.state is State.UNCERTAIN, "doubt an intent whose slot is over")
+    await store.refused(own)
+    _expect(await store.find("k") is None, "believe its owner all the same")
+    await store.aclose()
+
+
 async def several_keys_are_looked_up_together(backend: Backend) -> None:
     """Those that have an entry."""
     store = await backend.open("account")
@@ -508,6 +525,7 @@ CHECKS: Sequence[StoreCheck] = (
     what_dead_ones_left_is_taken_over,
     one_that_leaves_owns_nothing,
     what_is_young_is_left_to_its_owner,
+    an_intent_does_not_last_for_ever,
     several_keys_are_looked_up_together,
     entries_are_read_in_their_order,
     old_ends_are_swept,

@@ -269,3 +269,29 @@ async def test_a_refusal_is_raised_as_without_a_store() -> None:
         with pytest.raises(APIStatusError) as refused:
             await process.client.submit(CASTLE, key=KEY)
         assert (refused.value.status, refused.value.bought) == (401, False)
+
+
+async def test_an_intent_that_gets_there_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was taken back: it is taken back once more, and its key is free."""
+    simulator, store = Simulator(seed=1), MemoryStore()
+    process, other = Process(simulator, store), Process(simulator, store)
+    really = OpenMemoryStore.intend
+
+    async def late(*args: object, **options: object) -> object:
+        loop = asyncio.get_running_loop()
+        coming = really(*args, **options)  # type: ignore[arg-type]  # as given
+        loop.call_later(5.0, loop.create_task, coming)
+        raise StoreError("the connection was lost")
+
+    async with processes(process, other):
+        await process.client.find("nothing")
+        monkeypatch.setattr(OpenMemoryStore, "intend", late)
+        with pytest.raises(StoreError, match="was lost"):
+            await process.client.submit(CASTLE, key=KEY)
+        monkeypatch.setattr(OpenMemoryStore, "intend", really)
+        await asyncio.sleep(6)
+        entry = await entry_of(store)
+        assert entry is not None
+        assert entry.state is State.INTENT
+        assert (await other.client.generate(CASTLE, key=KEY)).urls
+        assert simulator.count("submit") == 1
