@@ -60,7 +60,7 @@ def test_the_metadata() -> None:
     assert names == {"httpx2", "pydantic", "anyio", "backoff"}
     metadata = distribution.metadata
     extras = set(metadata.get_all("Provides-Extra") or ())
-    assert extras == {"all", "cli", "simulator", "aiohttp"}
+    assert extras == {"all", "cli", "simulator", "aiohttp", "postgres"}
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert distribution.version == apixo_async.__version__
