@@ -22,10 +22,14 @@ _CONNECTING: Final = 5
 #: In each transaction, since a pooler may give each to another session. A host that vanished would
 #: hold its locks for hours otherwise.
 _BOUNDS: Final = (
-    "BEGIN",
+    # Whatever the database's default is: in a snapshot of before, slots would be counted wrongly.
+    "BEGIN ISOLATION LEVEL READ COMMITTED",
     "SET LOCAL lock_timeout = '2s'",
     "SET LOCAL statement_timeout = '5s'",
     "SET LOCAL idle_in_transaction_session_timeout = '5s'",
+    # What a commit has said must outlive a crash; a stricter setting stays as it is.
+    """SELECT set_config('synchronous_commit', 'on', true)
+        WHERE current_setting('synchronous_commit') = 'off'""",
 )
 
 
@@ -108,6 +112,8 @@ class PostgresDatabase:
             "42P01": "its tables are gone: open the client anew",
             "42": "its tables are not of this package: choose another database or schema",
             "53100": "its disk is full: make room",
+            "54": "what is written is too large for it",
+            "40": "it gave this up for another transaction: it is tried again",
             "53": "it has no room for another connection: allow more, or use fewer processes",
             "55P03": "another process holds a lock for too long",
             "57014": "it takes too long: see what it is busy with",

@@ -186,6 +186,8 @@ class Store(LimitsStore, Protocol):
     async def refused(self, attempt: str) -> None:
         """Note that a POST bought nothing: its entry is as it was before the intent, or gone.
 
+        Where another POST of the key is known to have bought something, that is the key's task.
+
         That is the word of the process which sent it, or did not: where another one has taken that
         for dead, and the entry is uncertain by now, it is believed as well.
         """
@@ -218,7 +220,8 @@ class Store(LimitsStore, Protocol):
         Args:
             key: The entry.
             attempt: The POST of which it is said.
-            task_id: The task that was bought; None for nothing, and the entry is gone.
+            task_id: The task that was bought; None for nothing, and the entry is gone, unless it
+                has another task.
             owner: Who polls it from now on.
             hold: Seconds for which it has a slot.
         """
@@ -241,8 +244,7 @@ class Store(LimitsStore, Protocol):
     ) -> Sequence[StoreEntry]:
         """Own submitted entries whose owner does not live; intents of such owners get uncertain.
 
-        So do intents whose slot is over: their POST is as well. If the answer of an earlier call
-        was lost, what that has taken is returned by a later one.
+        So do intents whose slot is over: their POST is as well.
 
         Args:
             owner: Who takes them.
@@ -254,6 +256,10 @@ class Store(LimitsStore, Protocol):
         Returns:
             Those that were taken.
         """
+        ...
+
+    async def owned(self, owner: str) -> Sequence[StoreEntry]:
+        """Return the submitted entries of an owner."""
         ...
 
     async def leave(self, owner: str) -> None:

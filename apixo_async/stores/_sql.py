@@ -26,6 +26,7 @@ class Dialect:
         lock_account: What holds other intents of the account off until the transaction ends.
         lock_rows: What leaves rows alone that another transaction changes.
         find_text: The function that finds a text in another.
+        hashed: What makes an index for texts of any length.
         named: How a parameter is written.
         is_made: Has a row if the tables are there.
         alone: What lets one process at a time make them.
@@ -39,6 +40,7 @@ class Dialect:
     lock_account: str
     lock_rows: str
     find_text: str
+    hashed: str
     named: str
     is_made: str
     alone: str
@@ -52,7 +54,7 @@ class Dialect:
     @lru_cache(maxsize=256)  # noqa: B019  # there are two of them, which live for ever
     def render(self, text: str) -> str:
         """Return a statement in the words of this database."""
-        for word in ("now", "row", "real", "unlogged", "lock_rows", "find_text"):
+        for word in ("now", "row", "real", "unlogged", "lock_rows", "find_text", "hashed"):
             text = text.replace(f"<{word}>", getattr(self, word))
         text = text.replace("<open>", _OPEN_TASKS.replace("<now>", self.now))
         return re.sub(r"(?<!:):([a-z]\w*)", self.named, text)
@@ -75,6 +77,7 @@ SQLITE: Final = Dialect(
     lock_account="",  # A transaction that writes has the whole file.
     lock_rows="",
     find_text="instr",
+    hashed="",
     named=r":\1",
     is_made="SELECT 1 FROM sqlite_master WHERE name = 'apixo_store'",
     alone="",
@@ -88,6 +91,7 @@ POSTGRES: Final = Dialect(
     lock_account="SELECT 1 FROM apixo_account WHERE account = :account FOR UPDATE",
     lock_rows="FOR UPDATE SKIP LOCKED",
     find_text="strpos",
+    hashed="USING hash",
     named=r"%(\1)s",
     is_made="SELECT 1 WHERE to_regclass('apixo_store') IS NOT NULL",
     # CREATE TABLE IF NOT EXISTS fails where two do it at once.
@@ -110,7 +114,7 @@ SCHEMA: Final = (
     """CREATE INDEX IF NOT EXISTS apixo_entry_open ON apixo_entry (account, owner)
         WHERE state IN ('intent', 'submitted', 'uncertain')""",
     "CREATE INDEX IF NOT EXISTS apixo_entry_attempt ON apixo_entry (attempt)",
-    """CREATE INDEX IF NOT EXISTS apixo_entry_task ON apixo_entry (task_id)
+    """CREATE INDEX IF NOT EXISTS apixo_entry_task ON apixo_entry <hashed> (task_id)
         WHERE task_id IS NOT NULL""",
     """CREATE INDEX IF NOT EXISTS apixo_entry_ended ON apixo_entry (ended_at)
         WHERE ended_at IS NOT NULL""",

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+from apixo_async._reporting import logger
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Batches, Database
 from apixo_async.stores._protocol import (
-    LATE,
     EndState,
     Intended,
     Purchase,
@@ -51,6 +50,17 @@ _GIVEN: Final = f":namespace, :account, {', '.join(f':{name}' for name in _PURCH
 _OF_KEY: Final = f"SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace AND key = :key"
 
 
+#: By what the partial index over open entries is used.
+_OPEN: Final = "state IN ('intent', 'submitted', 'uncertain')"
+
+#: Of a POST that bought nothing, where another of the same key did: that one is the key's task.
+_PAID: Final = """UPDATE apixo_entry SET state = 'submitted', owner = NULL,
+    task_id = substr(also, 1, <find_text>(also, :newline) - 1),
+    also = substr(also, <find_text>(also, :newline) + 1), submitted_at = <now>,
+    prior_state = NULL, prior_attempt = NULL, held_until = 0
+    WHERE {which} AND task_id IS NULL AND also <> ''"""
+
+
 def _values(purchase: Purchase) -> dict[str, object]:
     return {name: getattr(purchase, name) for name in _PURCHASE}
 
@@ -85,7 +95,14 @@ def _nothing(_: Sequence[Done]) -> None:
 
 
 def _all(done: Sequence[Done]) -> list[StoreEntry]:
-    return [_entry(row) for row in done[-1].rows]
+    """Read entries; what is wrong with one is that one's affair only."""
+    entries: list[StoreEntry] = []
+    for row in done[-1].rows:
+        try:
+            entries.append(_entry(row))
+        except Exception as exc:
+            logger.error("an entry of the store cannot be read (%s): row %r", exc, row[0])
+    return entries
 
 
 def _first(done: Sequence[Done]) -> StoreEntry | None:
@@ -114,8 +131,6 @@ class SqlStore:
         self._entries = entries
         self._limits = limits
         self._open_tasks = 0
-        #: Marks what is taken over, and until when an answer that was lost may have taken some.
-        self._taking, self._unsure_until = secrets.token_hex(8), -math.inf
         self._counted_at = self._seen_at = -math.inf
 
     async def _do(
@@ -254,9 +269,11 @@ class SqlStore:
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
         await self._do(
+            _PAID.format(which="attempt = :attempt AND state IN ('intent', 'uncertain')"),
             # A doubt as well: of its own POST, a process knows better than who took it for dead.
             """DELETE FROM apixo_entry WHERE attempt = :attempt
-                AND state IN ('intent', 'uncertain') AND prior_state IS NULL""",
+                AND state IN ('intent', 'uncertain') AND prior_state IS NULL
+                AND task_id IS NULL""",
             """UPDATE apixo_entry SET state = prior_state, attempt = prior_attempt,
                 prior_state = NULL, prior_attempt = NULL, slot_until = held_until, held_until = 0,
                 purchases = purchases - 1
@@ -264,6 +281,7 @@ class SqlStore:
                 AND prior_state IS NOT NULL""",
             read=_nothing,
             attempt=attempt,
+            newline="\n",
         )
 
     async def bought(
@@ -329,21 +347,31 @@ class SqlStore:
         self, key: str, attempt: str, *, task_id: str | None, owner: str | None, hold: float
     ) -> bool:
         """See `Store.resolve`."""
-        which = """WHERE namespace = :namespace AND key = :key AND attempt = :attempt
+        which = """namespace = :namespace AND key = :key AND attempt = :attempt
             AND state = 'uncertain'"""
         if task_id is not None:
-            write = f"""UPDATE apixo_entry SET state = 'submitted', owner = :owner,
-                task_id = :task_id, submitted_at = <now>, slot_until = <now> + :hold {which}"""
+            writes = [
+                f"""UPDATE apixo_entry SET state = 'submitted', owner = :owner,
+                also = CASE WHEN task_id IS NULL THEN also ELSE also || task_id || :newline END,
+                task_id = :task_id, submitted_at = <now>, slot_until = <now> + :hold,
+                prior_state = NULL, prior_attempt = NULL WHERE {which}"""
+            ]
         else:
-            write = f"DELETE FROM apixo_entry {which}"
+            writes = [
+                _PAID.format(which=which),
+                f"""UPDATE apixo_entry SET state = 'lost', slot_until = 0, prior_state = NULL,
+                prior_attempt = NULL WHERE {which} AND task_id IS NOT NULL""",
+                f"DELETE FROM apixo_entry WHERE {which}",
+            ]
         return await self._do(
-            write,
-            read=lambda done: done[-1].changed == 1,
+            *writes,
+            read=lambda done: any(each.changed for each in done),
             key=key,
             attempt=attempt,
             task_id=None if task_id is None else _text(task_id),
             owner=owner,
             hold=hold,
+            newline="\n",
         )
 
     async def find(self, key: str) -> StoreEntry | None:
@@ -375,38 +403,41 @@ class SqlStore:
         self, owner: str, living: Collection[str], *, most: int, settled: float
     ) -> Sequence[StoreEntry]:
         """See `Store.take_over`."""
-        if time.monotonic() >= self._unsure_until:
-            self._taking = secrets.token_hex(8)
         given, named = _named("living", sorted({*living, owner}))
         gone = f"""(owner IS NULL
-            OR owner NOT IN ({named}) AND intent_at <= <now> - :settled)"""
-        try:
-            return await self._do(
-                f"""UPDATE apixo_entry SET state = 'uncertain', owner = NULL
-                    WHERE account = :account AND state = 'intent'
-                    AND ({gone} OR slot_until <= <now>)""",
-                f"""UPDATE apixo_entry SET owner = :owner, taken = :taken WHERE row IN (
-                    SELECT row FROM apixo_entry WHERE account = :account AND state = 'submitted'
-                    AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
-                f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account
-                    AND owner = :owner AND taken = :taken AND state = 'submitted' ORDER BY row""",
-                read=_all,
-                owner=owner,
-                most=most,
-                settled=settled,
-                taken=self._taking,
-                given=given,
-            )
-        except BaseException:
-            # It may have been done, or be done late; what was taken is found by the next ones.
-            self._unsure_until = time.monotonic() + LATE
-            raise
+            OR owner NOT IN ({named}) AND NOT intent_at BETWEEN <now> - :settled AND <now>)"""
+        return await self._do(
+            f"""UPDATE apixo_entry SET state = 'uncertain', owner = NULL
+                WHERE account = :account AND {_OPEN} AND state = 'intent'
+                AND ({gone} OR slot_until <= <now>)""",
+            f"""UPDATE apixo_entry SET owner = :owner, taken = :taken WHERE row IN (
+                SELECT row FROM apixo_entry WHERE account = :account AND {_OPEN}
+                AND state = 'submitted' AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
+            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
+                AND owner = :owner AND taken = :taken ORDER BY row""",
+            read=_all,
+            owner=owner,
+            most=most,
+            settled=settled,
+            taken=secrets.token_hex(8),
+            given=given,
+        )
+
+    async def owned(self, owner: str) -> Sequence[StoreEntry]:
+        """See `Store.owned`."""
+        return await self._do(
+            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
+                AND state = 'submitted' AND owner = :owner ORDER BY row""",
+            read=_all,
+            writes=False,
+            owner=owner,
+        )
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
         await self._do(
-            """UPDATE apixo_entry SET owner = NULL
-                WHERE account = :account AND owner = :owner AND state = 'submitted'""",
+            f"""UPDATE apixo_entry SET owner = NULL WHERE account = :account AND {_OPEN}
+                AND owner = :owner AND state = 'submitted'""",
             read=_nothing,
             owner=owner,
         )

@@ -154,13 +154,30 @@ class OpenMemoryStore:
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
         kept = self._of_attempt(attempt, State.INTENT, State.UNCERTAIN)
-        if kept is None:
+        if kept is None or self._is_paid(kept):
             return
         if kept.prior is None:
             del self._tables.entries[kept.entry.purchase.key]
         else:
             kept.entry = replace(kept.prior, also=kept.entry.also)
             kept.prior, kept.held_until = None, 0.0
+
+    def _is_paid(self, kept: _Kept) -> bool:
+        """Make the task of another POST that of the entry, if one is known; return True then."""
+        entry = kept.entry
+        if entry.task_id is not None or not entry.also:
+            return False
+        task_id, *also = entry.also
+        kept.entry = replace(
+            entry,
+            state=State.SUBMITTED,
+            owner=None,
+            task_id=task_id,
+            also=tuple(also),
+            submitted_at=self._now,
+        )
+        kept.prior, kept.held_until = None, 0.0
+        return True
 
     async def bought(
         self, purchase: Purchase, attempt: str, owner: str, task_id: str, *, hold: float
@@ -215,14 +232,20 @@ class OpenMemoryStore:
         kept = self._tables.entries.get(key)
         if kept is None or kept is not self._of_attempt(attempt, State.UNCERTAIN):
             return False
+        was, now = kept.entry, self._now
         if task_id is None:
-            del self._tables.entries[key]
+            if was.task_id is not None:
+                kept.entry = replace(was, state=State.LOST, slot_until=0.0)
+            elif not self._is_paid(kept):
+                del self._tables.entries[key]
+            kept.prior = None
             return True
-        now = self._now
+        kept.prior = None
         kept.entry = replace(
-            kept.entry,
+            was,
             state=State.SUBMITTED,
             owner=owner,
+            also=was.also if was.task_id is None else (*was.also, was.task_id),
             task_id=task_id,
             submitted_at=now,
             slot_until=now + hold,
@@ -257,7 +280,9 @@ class OpenMemoryStore:
             entry = kept.entry
             if entry.account != self._account:
                 continue
-            is_young = entry.owner is not None and entry.intent_at > self._now - settled
+            is_young = (
+                entry.owner is not None and self._now - settled < entry.intent_at <= self._now
+            )
             is_gone = entry.owner not in {*living, owner} and not is_young
             if entry.state is State.INTENT and (is_gone or entry.slot_until <= self._now):
                 kept.entry = replace(entry, state=State.UNCERTAIN, owner=None)
@@ -265,6 +290,16 @@ class OpenMemoryStore:
                 kept.entry = replace(entry, owner=owner)
                 taken.append(self._read(kept))
         return taken
+
+    async def owned(self, owner: str) -> Sequence[StoreEntry]:
+        """See `Store.owned`."""
+        return [
+            self._read(kept)
+            for kept in self._tables.entries.values()
+            if kept.entry.account == self._account
+            and kept.entry.owner == owner
+            and kept.entry.state is State.SUBMITTED
+        ]
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""

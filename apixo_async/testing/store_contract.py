@@ -218,6 +218,56 @@ async def a_second_purchase_is_not_forgotten(backend: Backend) -> None:
     await store.aclose()
 
 
+async def _doubted_twice(store: Store, key: str) -> tuple[str, str]:
+    """Doubt a POST, doubt that which was sent in its place, and buy by the first after all."""
+    first, second = await _intend(store, key), attempt()
+    assert first is not None
+    await store.uncertain(first, hold=LONG)
+    again = await store.intend(purchase(key), second, "b", slots=1000, hold=LONG, instead_of=first)
+    _expect(again.done, "take an intent in the place of a doubt")
+    await store.bought(purchase(key), first, "a", f"paid {key}", hold=LONG)
+    return first, second
+
+
+async def what_is_paid_is_never_forgotten(backend: Backend) -> None:
+    """Whatever is said of another POST of its key: the paid task becomes the key's, or stays."""
+    store = await backend.open("account")
+    _, second = await _doubted_twice(store, "k")
+    await store.refused(second)
+    _, second = await _doubted_twice(store, "l")
+    await store.uncertain(second, hold=LONG)
+    _expect(await store.resolve("l", second, task_id=None, owner=None, hold=0.0), "resolve a doubt")
+    for key in "kl":
+        entry = await _found(store, key)
+        _expect(
+            (entry.state, entry.task_id, entry.also) == (State.SUBMITTED, f"paid {key}", ()),
+            "keep a paid task when another POST of its key is said to have bought nothing",
+        )
+    own = await _submit(store, "m")
+    await store.over(own, State.LOST, None)
+    again = attempt()
+    await store.intend(purchase("m"), again, "b", slots=1000, hold=LONG, instead_of=own)
+    await store.uncertain(again, hold=LONG)
+    await store.resolve("m", again, task_id="second m", owner="b", hold=LONG)
+    entry = await _found(store, "m")
+    _expect(
+        (entry.task_id, entry.also) == ("second m", ("task_m",)),
+        "keep the task that was lost beside the one that is named",
+    )
+    own = await _submit(store, "n")
+    await store.over(own, State.LOST, None)
+    again = attempt()
+    await store.intend(purchase("n"), again, "b", slots=1000, hold=LONG, instead_of=own)
+    await store.uncertain(again, hold=LONG)
+    await store.resolve("n", again, task_id=None, owner=None, hold=0.0)
+    entry = await _found(store, "n")
+    _expect(
+        (entry.state, entry.task_id) == (State.LOST, "task_n"),
+        "keep the task that was lost where nothing was bought in its place",
+    )
+    await store.aclose()
+
+
 async def the_word_of_two_is_one_purchase(backend: Backend) -> None:
     """Each names the attempt that it has seen; and one that is refused changes nothing."""
     store = await backend.open("account")
@@ -395,6 +445,9 @@ async def several_keys_are_looked_up_together(backend: Backend) -> None:
     keys = sorted(entry.purchase.key for entry in found)
     _expect(keys == ["k", "m"], "find the entries of several keys")
     _expect(await store.find_all([]) == [], "find nothing for no keys")
+    owned = sorted(entry.purchase.key for entry in await store.owned("a"))
+    _expect(owned == ["k", "l", "m"], "return what an owner has submitted")
+    _expect(await store.owned("b") == [], "return nothing of those who own nothing")
     entry = await _found(store, "l")
     assert entry.submitted_at is not None
     _expect(0 <= entry.read_at - entry.submitted_at < LONG, "say when an entry was read")
@@ -518,6 +571,7 @@ CHECKS: Sequence[StoreCheck] = (
     what_was_refused_is_gone,
     a_purchase_is_kept_whatever_comes_between,
     a_second_purchase_is_not_forgotten,
+    what_is_paid_is_never_forgotten,
     the_word_of_two_is_one_purchase,
     doubt_holds_a_slot_for_a_time,
     an_end_is_kept,
