@@ -173,12 +173,12 @@ class LeasedWindow(SlidingWindow):
 
     def rebind(self, now: float) -> None:
         """Go on with another event loop; requests that the former one left may still arrive."""
-        if now < self._filled_at:
-            self._join()  # A clock of its own: no time of before means anything.
-            super().rebind(now)
+        is_other_clock = now < self._filled_at
+        # By another name: what that loop did not come to is taken over like that of a dead process.
+        self._join()
+        super().rebind(now)
+        if is_other_clock:
             self._ended.clear()
-        else:
-            super().rebind(now)
 
     def drain(self, now: float) -> None:
         """Give back what is in reserve, and let permits come evenly from here on."""
@@ -270,6 +270,7 @@ class LeasedWindow(SlidingWindow):
         return Report(
             member=self.member,
             number=self._number + 1,
+            nonce=self._rng.getrandbits(48),
             lease=self.lease,
             limits=(self.limits.requests_per_minute, self.limits.concurrent_tasks),
             held=len(self._reserve) + self.in_flight,
@@ -305,7 +306,7 @@ class LeasedWindow(SlidingWindow):
         if self._unsettled is None:
             return
         member = shared.members.get(self.member)
-        if member is not None and member.number == self._unsettled.report.number:
+        if member is not None and member.nonce == self._unsettled.report.nonce:
             self.kept()
         else:
             self._not_kept()

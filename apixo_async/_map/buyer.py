@@ -22,6 +22,7 @@ from apixo_async._task import Task
 from apixo_async._types import Delivery, Result, TaskInput
 from apixo_async.errors import ClientClosedError, SubmitUncertainError
 from apixo_async.events import ResultDownloaded, TaskOrphaned
+from apixo_async.journal._forms import input_of
 
 if TYPE_CHECKING:
     from apixo_async.journal._entry import Entry
@@ -118,6 +119,9 @@ class Buyer:
             age = max(0.0, time.time() - noted_at)
             if noted_at > time.time() + CLOCK_ERROR:
                 noted_at = 0.0  # The clock was set back since: its time says nothing.
+        if self._engine.keyed is not None and intent_id is not None:
+            task_input = input_of(model, entry.payload)
+            record = self._engine.keyed.reopened(task_input, self._delivery, intent_id, record)
         times = SubmitTimes(now - age, now - max(0.0, age - self._patience), noted_at)
         slot, poller = self.limiter.slot_above(), self._engine.poller
         if intent_id is not None and await_callback and self._engine.callbacks is not None:

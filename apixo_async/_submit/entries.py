@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -34,7 +34,7 @@ from apixo_async.errors import (
 )
 from apixo_async.journal._error_forms import error_text
 from apixo_async.journal._forms import result_text
-from apixo_async.stores._account import AccountStore
+from apixo_async.stores._account import AccountStore, Write
 from apixo_async.stores._protocol import LATE, EndState, Purchase, State, Store, StoreEntry
 
 #: Seconds for which a submit waits at most until what came of it is written.
@@ -44,7 +44,8 @@ WRITTEN: Final = 10.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
-Write = Callable[[Store], Awaitable[object]]
+#: What the key of a submit without one begins with.
+UNKEYED: Final = "unkeyed-"
 
 
 def purchase_of(task_input: TaskInput, delivery: Delivery, key: str) -> Purchase:
@@ -90,6 +91,9 @@ class EntryWriter:
         self._changes: WeakValueDictionary[str, _Change] = WeakValueDictionary()
         self._writing: set[asyncio.Task[None]] = set()
         self._later: set[asyncio.Task[None]] = set()
+        last: asyncio.Task[None] | None = None
+        for key, write in account.take_unwritten():  # Of an event loop that has ended.
+            last = self.begin(key, write, last)
 
     async def change_of(self, key: str) -> None:
         """Wait until this process has written something about a key."""
@@ -105,7 +109,10 @@ class EntryWriter:
 
     def begin(self, key: str, write: Write, after: asyncio.Task[None] | None) -> asyncio.Task[None]:
         """Write something about a key in the background, once another write is done."""
-        task = asyncio.get_running_loop().create_task(self._until_written(key, write, after))
+        number = self.account.note_unwritten(key, write)
+        task = asyncio.get_running_loop().create_task(
+            self._until_written(number, key, write, after)
+        )
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return task
@@ -122,7 +129,7 @@ class EntryWriter:
         task.add_done_callback(self._later.discard)
 
     async def _until_written(
-        self, key: str, write: Write, after: asyncio.Task[None] | None
+        self, number: int, key: str, write: Write, after: asyncio.Task[None] | None
     ) -> None:
         if after is not None:
             await asyncio.wait([after])
@@ -145,6 +152,7 @@ class EntryWriter:
                     jitter=(0.8, 1.2),
                 )
             )
+        self.account.unwritten.pop(number, None)
         self.wrote(key)
 
     async def aclose(self, timeout: float = WRITTEN) -> None:
@@ -162,6 +170,7 @@ class EntryWriter:
             for task in left:
                 task.cancel()
             await asyncio.wait(left)
+        self.account.unwritten.clear()
 
     async def leave(self) -> None:
         """Own nothing any more, leave the account, and close the store, in bounded time."""
@@ -180,7 +189,7 @@ class EntryRecord:
 
     Args:
         writer: Writes.
-        purchase: What is bought.
+        purchase: What is bought; with an empty key each POST has one of its own.
         inner: Where it is noted beside that, such as in the journal of a map.
         instead_of: By the word of somebody: the POST in whose place it is bought anew.
         attempt: Its POST, where that was sent already.
@@ -223,6 +232,8 @@ class EntryRecord:
         # What an earlier POST of this submit came to is written first.
         await self.written()
         self.attempt = intent_id or secrets.token_hex(16)
+        if not self.purchase.key or self.purchase.key.startswith(UNKEYED):
+            self.purchase = replace(self.purchase, key=f"{UNKEYED}{self.attempt}")
         writer, longest = self._writer, timing(self.purchase.kind).longest
         try:
             intended = await (await writer.account.opened()).intend(
@@ -281,7 +292,7 @@ class EntryRecord:
                     purchase.model,
                     purchase.key,
                     task_id,
-                    entry.task_id,
+                    entry.task_id or "one under way",
                 )
 
         self._write(bought)

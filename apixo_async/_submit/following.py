@@ -33,8 +33,13 @@ IDLE: Final = LEASE / 2
 #: Tasks that are taken over at once, so that several processes share them.
 MOST: Final = 100
 
-#: Seconds between two sweeps of what ended long ago.
+#: Seconds between two looks whether this process owns a task that it does not know: where the
+#: answer to a take-over was lost, no other one polls it.
+OWN: Final = 30.0
+
+#: Seconds between two sweeps of what ended long ago, and the most rows of one.
 SWEEP: Final = 600.0
+MOST_SWEPT: Final = 20_000
 
 
 def ref_of(entry: StoreEntry) -> TaskRef:
@@ -73,11 +78,12 @@ class Following:
         self._writer = writer
         self._poller = poller
         self._report = report
-        self._followed: dict[str, TrackedTask] = {}
+        #: By the POST that an entry stands for: its key, and the task.
+        self._followed: dict[str, tuple[str, TrackedTask]] = {}
         self._alarm = Alarm()
         self._runner: asyncio.Task[None] | None = None
         self._next_follow = self._next_take_over = -math.inf
-        self._next_sweep = math.inf
+        self._next_sweep = self._next_own = math.inf
         self._known_as: str | None = None
         #: Where what is taken over is collected as well.
         self.collecting: list[dict[TaskRef, Task]] = []
@@ -88,6 +94,7 @@ class Following:
         if self._runner is None:
             loop = asyncio.get_running_loop()
             self._next_sweep = loop.time() + SWEEP
+            self._next_own = loop.time() + OWN
             self._runner = loop.create_task(
                 self._run(), name="apixo_async store", context=contextvars.Context()
             )
@@ -127,14 +134,14 @@ class Following:
         track = self._poller.track(
             ref_of(entry), entry.purchase.kind, Slot(None), age=_age(entry), is_followed=True
         )
-        self._followed[entry.purchase.key] = track
+        self._followed[entry.attempt] = entry.purchase.key, track
         self._alarm.wake()
         return track
 
     def adopt(self, entry: StoreEntry) -> TrackedTask:
         """Poll the task of an entry here."""
         ref, record = ref_of(entry), record_of(self._writer, entry)
-        self._followed.pop(entry.purchase.key, None)
+        self._followed.pop(entry.attempt, None)
         track = self._poller.registry.tracks.get(ref)
         if entry.state is State.LOST:
             self._report(TaskAttached(ref.model, ref.task_id))
@@ -153,7 +160,7 @@ class Following:
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
-            due = min(self._next_take_over, self._next_sweep)
+            due = min(self._next_take_over, self._next_sweep, self._next_own)
             if self._followed:
                 due = min(due, self._next_follow)
             if due > now:
@@ -176,34 +183,62 @@ class Following:
                 self._next_take_over = now + IDLE
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP
-            store = await self._writer.account.opened()
-            await store.sweep(self._writer.account.backend.keep.total_seconds())
+            await self._sweep()
+        if now >= self._next_own:
+            self._next_own = now + OWN
+            await self._look_at_own()
+
+    async def _sweep(self) -> None:
+        account, swept = self._writer.account, 0
+        store = await account.opened()
+        while swept < MOST_SWEPT:
+            some = await store.sweep(account.backend.keep.total_seconds())
+            if some <= 0:
+                return
+            swept += some
 
     async def _look_at_followed(self) -> None:
-        for key, track in [*self._followed.items()]:
+        for attempt, (_, track) in [*self._followed.items()]:
             if track.outcome is not None or not track.is_followed:
-                del self._followed[key]
-        keys = [*self._followed]
+                del self._followed[attempt]
+        followed = [(attempt, key) for attempt, (key, _) in self._followed.items()]
         store = await self._writer.account.opened()
-        for place in range(0, len(keys), MOST_FOUND):
-            some = keys[place : place + MOST_FOUND]
-            found = {entry.purchase.key: entry for entry in await store.find_all(some)}
-            for key in some:
-                self._heard(key, found.get(key))
+        for place in range(0, len(followed), MOST_FOUND):
+            some = followed[place : place + MOST_FOUND]
+            entries = await store.find_all([key for _, key in some])
+            found = {entry.attempt: entry for entry in entries}
+            for attempt, _ in some:
+                self._heard(attempt, found.get(attempt))
 
-    def _heard(self, key: str, entry: StoreEntry | None) -> None:
-        track = self._followed.get(key)
+    def _heard(self, attempt: str, entry: StoreEntry | None) -> None:
+        _, track = self._followed.get(attempt, ("", None))
         if track is None or track.outcome is not None:
             return
         if entry is None or entry.task_id != track.ref.task_id:
             # It was removed, or stands for another task by now: this one is polled all the same.
             self._poller.adopt(track, None)
-            del self._followed[key]
+            del self._followed[attempt]
         elif (outcome := outcome_of(entry)) is not None:
-            del self._followed[key]
+            del self._followed[attempt]
             self._poller.told(track, outcome)
         elif entry.state is not State.SUBMITTED:
             self.adopt(entry)
+
+    # --- what is owned here --------------------------------------------------------------
+
+    def look_at_own(self) -> None:
+        """Look soon whether this process owns a task that it does not know."""
+        self._next_own = -math.inf
+        self._alarm.wake()
+
+    async def _look_at_own(self) -> None:
+        store = await self._writer.account.opened()
+        entries = await store.owned(self._writer.limiter.member)
+        # What is being written is known here, and only not there yet.
+        unwritten = {key for key, _ in self._writer.account.unwritten.values()}
+        for entry in entries:
+            if entry.purchase.key not in unwritten:
+                self._adopt_one(entry)
 
     # --- what dead ones left -------------------------------------------------------------
 
@@ -218,34 +253,44 @@ class Following:
         if self._known_as != limiter.member:
             await self._leave_to(living)
             self._known_as = limiter.member
-        taken = await store.take_over(
-            limiter.member, {*living, limiter.member}, most=MOST, settled=LEASE
-        )
+        try:
+            taken = await store.take_over(
+                limiter.member, {*living, limiter.member}, most=MOST, settled=LEASE
+            )
+        except BaseException:
+            self.look_at_own()  # Some may be taken all the same.
+            raise
         for entry in taken:
-            try:
-                task = Task(self.adopt(entry), self._poller)
-            except Exception:  # What is in a row may be anybody's: that is its own affair only.
-                logger.exception("key %r: its task cannot be polled", entry.purchase.key)
-                continue
-            for collected in self.collecting:
-                collected[task.ref] = task
+            self._adopt_one(entry)
         return len(taken)
+
+    def _adopt_one(self, entry: StoreEntry) -> None:
+        """Poll the task of an entry; what is wrong with one is that one's affair only."""
+        try:
+            task = Task(self.adopt(entry), self._poller)
+        except Exception as exc:
+            key = entry.purchase.key
+            logger.error("key %r: its task cannot be polled (%s)", key, type(exc).__name__)
+            return
+        for collected in self.collecting:
+            collected[task.ref] = task
 
     async def _leave_to(self, living: frozenset[str]) -> None:
         """Leave to others what they have taken over, after they took this process for dead."""
-        records = {
-            track.record.purchase.key: track
-            for track in self._poller.registry.tracks.values()
-            if isinstance(track.record, EntryRecord)
-        }
+        tracks: dict[str, TrackedTask] = {}
+        keys: list[str] = []
+        for track in self._poller.registry.tracks.values():
+            if isinstance(track.record, EntryRecord):
+                tracks[track.record.attempt] = track
+                keys.append(track.record.purchase.key)
         store = await self._writer.account.opened()
-        keys = [*records]
         for place in range(0, len(keys), MOST_FOUND):
             for entry in await store.find_all(keys[place : place + MOST_FOUND]):
-                track = records[entry.purchase.key]
-                if entry.owner in living and entry.owner != self._writer.limiter.member:
-                    self._followed[entry.purchase.key] = track
-                    self._poller.follow(track)
+                known = tracks.get(entry.attempt)
+                is_taken = entry.owner in living and entry.owner != self._writer.limiter.member
+                if known is not None and is_taken:
+                    self._followed[entry.attempt] = entry.purchase.key, known
+                    self._poller.follow(known)
 
 
 def _age(entry: StoreEntry) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import secrets
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
@@ -22,7 +21,7 @@ from apixo_async._limits.limiter import Limiter
 from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async._polling.poller import Poller
 from apixo_async._reporting import Reporter
-from apixo_async._submit.entries import EntryRecord, EntryWriter, purchase_of
+from apixo_async._submit.entries import UNKEYED, EntryRecord, EntryWriter, purchase_of
 from apixo_async._submit.following import FOLLOW, Following
 from apixo_async._submit.observer import KeyTakenError, SubmitObserver
 from apixo_async._submit.pending import PendingCalls
@@ -35,6 +34,7 @@ from apixo_async.errors import (
     ApixoError,
     ConfigurationError,
     KeyConflictError,
+    StoreError,
     SubmitUncertainError,
 )
 from apixo_async.journal._forms import input_of
@@ -46,9 +46,6 @@ _LOOK: Final = 0.25
 
 #: Seconds from the end of a lease until every process has noticed it.
 _NOTICED: Final = 2.0
-
-#: What the key of a submit without one begins with.
-UNKEYED: Final = "unkeyed-"
 
 
 class KeyedSubmits:
@@ -92,8 +89,14 @@ class KeyedSubmits:
         self, task_input: TaskInput, delivery: Delivery, inner: SubmitObserver | None = None
     ) -> EntryRecord:
         """Return where a submit without a key is noted."""
-        key = f"{UNKEYED}{secrets.token_hex(16)}"
-        return EntryRecord(self._writer, purchase_of(task_input, delivery, key), inner=inner)
+        return EntryRecord(self._writer, purchase_of(task_input, delivery, ""), inner=inner)
+
+    def reopened(
+        self, task_input: TaskInput, delivery: Delivery, intent_id: str, inner: SubmitObserver
+    ) -> EntryRecord:
+        """Return where an uncertain submit of an earlier process is noted, which had no key."""
+        purchase = purchase_of(task_input, delivery, f"{UNKEYED}{intent_id}")
+        return EntryRecord(self._writer, purchase, inner=inner, attempt=intent_id)
 
     async def submit(
         self,
@@ -178,13 +181,28 @@ class KeyedSubmits:
         while (entry := await store.find(key)) is not None:
             if purchase is not None and purchase.digest != entry.purchase.digest:
                 raise _conflict(purchase, entry.purchase)
-            if entry.state is State.UNCERTAIN:
-                raise self._uncertain(entry)
             if entry.state is not State.INTENT:
-                return self._following.task(entry)
+                return self._task(entry)
+            if entry.read_at >= entry.slot_until:
+                # Its POST is over, whoever sent it, and nobody has said what came of it.
+                await store.uncertain(entry.attempt, hold=0.0)
+                continue
             await self._look_again(entry, pause, deadline)
             pause = min(2 * pause, FOLLOW)
         return None
+
+    def _task(self, entry: StoreEntry) -> Task:
+        """Return the task of an entry, or raise that it is uncertain."""
+        try:
+            if entry.state is not State.UNCERTAIN:
+                return self._following.task(entry)
+            doubt = self._uncertain(entry)
+        except Exception as exc:  # What is in a row may be anybody's.
+            raise StoreError(
+                f"{entry.purchase.model}: what the store has of key {entry.purchase.key!r} cannot "
+                f"be read ({type(exc).__name__}): see `client.entries()`; nothing was sent"
+            ) from None
+        raise doubt
 
     async def _look_again(self, entry: StoreEntry, pause: float, deadline: float) -> None:
         """Wait for a change of an entry, by this process or by another one."""
@@ -238,13 +256,17 @@ class KeyedSubmits:
                     f"resolve: task {task_id!r} is that of key {other.purchase.key!r}"
                 )
             TaskRef(entry.purchase.model, task_id)  # Refuses what is no id.
-        done = entry.state is State.UNCERTAIN and await store.resolve(
-            key,
-            entry.attempt,
-            task_id=task_id,
-            owner=self._writer.limiter.member,
-            hold=timing(entry.purchase.kind).age_limit,
-        )
+        try:
+            done = entry.state is State.UNCERTAIN and await store.resolve(
+                key,
+                entry.attempt,
+                task_id=task_id,
+                owner=self._writer.limiter.member,
+                hold=timing(entry.purchase.kind).age_limit,
+            )
+        except BaseException:
+            self._following.look_at_own()  # It may be done, and this process owns the task.
+            raise
         if not done:
             raise ConfigurationError(
                 f"resolve: key {key!r} is not uncertain (any more): `client.find` has its task"

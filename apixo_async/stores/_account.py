@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeAlias, cast
 
 from apixo_async._sync import fresh
 from apixo_async.errors import ConfigurationError, StoreError
-from apixo_async.stores._protocol import Backend, SharedValue, Store
+from apixo_async.stores._protocol import Backend, SharedValue, State, Store, StoreEntry
+
+#: A change of an entry.
+Write: TypeAlias = Callable[[Store], Awaitable[object]]
 
 _FORMS: Final = "a SqliteStore, a PostgresStore, a postgresql:// URL or the path of a file"
 
@@ -32,6 +37,39 @@ def backend_of(store: object) -> Backend:
     return store  # type: ignore[return-value]  # anybody's backend, which only its use can try
 
 
+class _Contained:
+    """A store that raises nothing but `StoreError`, whosever it is."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        method = getattr(self._store, name)
+
+        async def call(*args: object, **options: object) -> object:
+            try:
+                return await method(*args, **options)
+            except Exception as exc:
+                raise _contained(exc, f"{type(self._store).__name__}.{name}") from None
+
+        return call
+
+    async def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:
+        """See `Store.entries`."""
+        try:
+            async for entry in self._store.entries(state):
+                yield entry
+        except Exception as exc:
+            raise _contained(exc, f"{type(self._store).__name__}.entries") from None
+
+
+def _contained(exc: Exception, name: str) -> StoreError:
+    if isinstance(exc, StoreError):
+        return exc
+    # Its text may hold a password: only errors of ours are shown.
+    return StoreError(f"{name} raised {type(exc).__name__}, where a store raises StoreError")
+
+
 class AccountStore:
     """Open the store of an account when it is first used, and again where that has failed.
 
@@ -44,7 +82,22 @@ class AccountStore:
         self.backend = backend
         self._account = account
         self._store: Store | None = None
+        self._numbers = itertools.count()
+        #: What is to be written yet, in its order, each with its key: an event loop that ends in
+        #: the middle of that leaves it to the next one.
+        self.unwritten: dict[int, tuple[str, Write]] = {}
         self._opening: asyncio.Task[Store] | None = None
+
+    def note_unwritten(self, key: str, write: Write) -> int:
+        """Note what is to be written; return its number in `unwritten`."""
+        number = next(self._numbers)
+        self.unwritten[number] = key, write
+        return number
+
+    def take_unwritten(self) -> list[tuple[str, Write]]:
+        """Return what an event loop that has ended has left, and forget it."""
+        left, self.unwritten = [*self.unwritten.values()], {}
+        return left
 
     @property
     def is_open(self) -> bool:
@@ -75,14 +128,10 @@ class AccountStore:
 
     async def _open(self) -> Store:
         try:
-            return await self.backend.open(self._account)
-        except StoreError:
-            raise
-        except Exception as exc:  # Its text may hold a password: only errors of ours are shown.
-            raise StoreError(
-                f"the store {type(self.backend).__name__} cannot be opened: it raised "
-                f"{type(exc).__name__}, where a backend raises StoreError"
-            ) from None
+            store = await self.backend.open(self._account)
+        except Exception as exc:
+            raise _contained(exc, f"{type(self.backend).__name__}.open") from None
+        return cast("Store", _Contained(store))
 
     async def load(self) -> SharedValue:
         """See `LimitsStore.load`."""

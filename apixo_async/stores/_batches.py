@@ -22,6 +22,10 @@ MOST: Final = 50
 PATIENCE: Final = 10.0
 
 
+#: Seconds that what is under way gets at the close, and once more when it was cut off.
+CLOSING: Final = 3.0
+
+
 class Connection(Protocol):
     """A connection to a database, used by one thread."""
 
@@ -31,6 +35,10 @@ class Connection(Protocol):
         Returns:
             For each act what each of its statements did.
         """
+        ...
+
+    def cut(self) -> None:
+        """End what it waits for; called from another thread."""
         ...
 
     def close(self) -> None:
@@ -96,8 +104,8 @@ class Batches:
         self._connection: Connection | None = None
         self._waiting: list[_Asked] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_busy = False
-        self._is_closed = False
+        self._is_busy = self._is_closed = False
+        self._busy_since = 0.0
 
     async def do(self, act: Act[T]) -> T:
         """Have an act done.
@@ -108,6 +116,8 @@ class Batches:
         loop = asyncio.get_running_loop()
         if self._is_closed:
             raise StoreError("the store was closed: open it anew")
+        if self._is_busy and loop.time() - self._busy_since > PATIENCE:
+            self._cut()  # Whoever waited for that may have given up earlier.
         if loop is not self._loop:  # What was asked for on a former loop is of no use to anybody.
             self._loop, self._is_busy, self._waiting = loop, False, []
         future: asyncio.Future[T] = loop.create_future()
@@ -119,6 +129,7 @@ class Batches:
             async with bound_after(PATIENCE):
                 return await future
         except TimeoutError:
+            self._cut()  # Whoever does not answer may never do; the next act has a new connection.
             raise StoreError(
                 f"the store has not answered for {PATIENCE:.0f} s: see whether it is reachable, "
                 "and how busy it is"
@@ -127,9 +138,13 @@ class Batches:
     def _begin(self) -> None:
         if self._is_busy or not self._waiting or self._is_closed:
             return
-        batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        # Without those who waited too long, or were cancelled: nothing of theirs was begun.
+        waiting = [asked for asked in self._waiting if not asked.future.done()]
+        batch, self._waiting = waiting[:MOST], waiting[MOST:]
+        if not batch:
+            return
         assert self._loop is not None
-        self._is_busy = True
+        self._is_busy, self._busy_since = True, self._loop.time()
         running = self._loop.run_in_executor(self._thread, self._run, batch)
         running.add_done_callback(partial(self._ran, batch, self._loop))
 
@@ -177,6 +192,11 @@ class Batches:
                         continue
                 raise
 
+    def _cut(self) -> None:
+        connection = self._connection
+        if self._is_busy and connection is not None:
+            connection.cut()
+
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -189,6 +209,11 @@ class Batches:
         self._is_closed = True
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
         self._thread.shutdown(wait=False)
-        await asyncio.wait([closing], timeout=PATIENCE)
+        try:
+            await asyncio.wait([closing], timeout=CLOSING)
+        finally:
+            if not closing.done():  # Else the process would wait for the thread when it ends.
+                self._cut()
+        await asyncio.wait([closing], timeout=CLOSING)
         for asked in self._waiting:
             asked.settle(StoreError("the store was closed: open it anew"))

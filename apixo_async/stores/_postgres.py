@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -162,6 +164,11 @@ class PostgresConnection:
         done = Done(cursor.fetchall() if cursor.description else (), cursor.rowcount)
         cursor.nextset()
         return done
+
+    def cut(self) -> None:
+        """See `Connection.cut`: behind a pooler that is frozen no timeout of the kernel helps."""
+        with suppress(Exception), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """See `Connection.close`."""

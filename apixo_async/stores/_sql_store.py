@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import secrets
@@ -158,8 +159,7 @@ class SqlStore:
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
-        await self._limits.aclose()
-        await self._entries.aclose()
+        await asyncio.gather(self._limits.aclose(), self._entries.aclose())
 
     # --- the value of the limits ---------------------------------------------------------
 

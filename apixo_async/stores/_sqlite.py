@@ -114,7 +114,10 @@ class SqliteConnection:
     SYNCHRONOUS = "FULL"
 
     def __init__(self, path: Path) -> None:
-        self._file = sqlite3.connect(path, timeout=_LOCKED, isolation_level=None)
+        # Its thread alone uses it, but for `interrupt`.
+        self._file = sqlite3.connect(
+            path, timeout=_LOCKED, isolation_level=None, check_same_thread=False
+        )
         try:
             # With PERSIST the commit is one sync less than with DELETE, and durable as that is not:
             # SQLite does not sync the removal of a journal. WAL has a defect with several writers
@@ -170,6 +173,11 @@ class SqliteConnection:
             yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def cut(self) -> None:
+        """See `Connection.cut`."""
+        with suppress(sqlite3.Error):
+            self._file.interrupt()
 
     def close(self) -> None:
         """See `Connection.close`."""

@@ -231,14 +231,14 @@ def test_after_a_429(window: LeasedWindow, shared: SharedLimits) -> None:
 
 
 def test_another_event_loop(window: LeasedWindow, shared: SharedLimits) -> None:
-    """With the same clock it goes on; with one that begins anew it joins anew."""
+    """It joins anew, by another name; with the same clock what it has sent counts."""
     exchanged(window, shared, waiting=2)
     window.take(NOW)
     window.rebind(NOW + 1)
     assert window.in_flight == 0
-    assert window.reserve(NOW + 1) == 1
+    assert window.reserve(NOW + 1) == 0
     window.rebind(1.0)
-    assert window.member == "1"
+    assert window.member == "2"
     assert window.ready_at(1.0) == math.inf
 
 
@@ -254,3 +254,15 @@ def test_a_lower_limit_of_its_own(window: LeasedWindow, shared: SharedLimits) ->
         window.report(PermitOutcome.ANSWERED, NOW + 1)
     assert window.ready_at(NOW + 1) == pytest.approx(NOW + 61.02)
     assert window.rate == pytest.approx(5 / 60)
+
+
+def test_of_two_exchanges_the_one_that_was_kept_counts(
+    window: LeasedWindow, shared: SharedLimits
+) -> None:
+    """The first is kept late, after the second was asked for: it is known by what was drawn."""
+    before = shared.dump()
+    window.exchange(shared, asked(NOW), waiting=5)
+    kept_late = shared.dump()
+    window.exchange(SharedLimits.load(before), asked(NOW + 3), waiting=40)
+    window.exchange(SharedLimits.load(kept_late), asked(NOW + 4), waiting=40)
+    assert window.reserve(NOW + 4) == 0  # What the second was granted is nobody's.

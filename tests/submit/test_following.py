@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from apixo_async import FluxKontext, Limits, Task, TaskAdopted
+from apixo_async import FluxKontext, Limits, StoreError, Task, TaskAdopted
 from apixo_async._limits.leased import LEASE
 from apixo_async.stores import State
 from apixo_async.testing import Fault, Simulator
-from apixo_async.testing.memory_store import MemoryStore
+from apixo_async.testing.memory_store import MemoryStore, OpenMemoryStore
 
 from ..support.processes import Process, processes
 
@@ -238,3 +238,69 @@ async def test_a_key_that_is_rotated_without_an_account() -> None:
         found = await new.client.submit(castle(0), key="k0")
         assert (await found).task_id == task.id
         assert simulator.count("submit") == 1
+
+
+async def test_a_take_over_whose_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has taken is known to the store only: it is found, and polled."""
+    simulator, store = Simulator(seed=1, durations=60.0), MemoryStore()
+    dead, other = Process(simulator, store), Process(simulator, store)
+    async with processes(other):
+        await other.client.find("nothing")
+        tasks = await bought(dead, 3)
+        dead.stop()
+        really, lost = OpenMemoryStore.take_over, []
+
+        async def unanswered(*args: Any, **options: Any) -> Any:
+            taken = await really(*args, **options)
+            if taken and not lost:
+                lost.extend(taken)
+                raise StoreError("the answer was lost")
+            return taken
+
+        monkeypatch.setattr(OpenMemoryStore, "take_over", unanswered)
+        await asyncio.sleep(LEASE + 10)
+        assert len(lost) == 3
+        adopted = {event.task_id for event in other.events if isinstance(event, TaskAdopted)}
+        assert adopted == {task.id for task in tasks}
+
+
+async def test_a_store_that_raises_what_it_should_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its words are in no log and no error: they may have a password."""
+    simulator, store = Simulator(seed=1), MemoryStore()
+    process = Process(simulator, store)
+
+    async def raises(*_: Any, **__: Any) -> Any:
+        raise OSError("postgresql://user:canary@host")
+
+    async with processes(process):
+        await process.client.find("nothing")
+        for name in ("take_over", "find", "intend", "owned"):
+            monkeypatch.setattr(OpenMemoryStore, name, raises)
+        with pytest.raises(StoreError, match="raised OSError") as failed:
+            await process.client.submit(castle(0), key="k0")
+        assert failed.value.bought is False
+        with pytest.raises(StoreError, match="raised OSError"):
+            await process.client.submit(castle(0))
+        await asyncio.sleep(40)
+        assert "canary" not in caplog.text + repr(failed.value)
+
+
+async def test_a_row_that_makes_no_sense(caplog: pytest.LogCaptureFixture) -> None:
+    """It harms its own key only."""
+    simulator, store = Simulator(seed=1, durations=60.0), MemoryStore()
+    dead, other = Process(simulator, store), Process(simulator, store)
+    async with processes(other):
+        await other.client.find("nothing")
+        tasks = await bought(dead, 3)
+        dead.stop()
+        for name, value in (("task_id", None), ("submitted_at", None)):
+            object.__setattr__(store._tables.entries["k1"].entry, name, value)
+        await asyncio.sleep(LEASE + 10)
+        adopted = {event.task_id for event in other.events if isinstance(event, TaskAdopted)}
+        assert adopted == {tasks[0].id, tasks[2].id}
+        assert "key 'k1': its task cannot be polled" in caplog.text
+        with pytest.raises(StoreError, match="cannot be read") as failed:
+            await other.client.submit(castle(1), key="k1")
+        assert failed.value.bought is False

@@ -23,7 +23,7 @@ from apixo_async import (
 from apixo_async.errors import KeyConflictError
 from apixo_async.stores import State
 from apixo_async.testing import Fault, Simulator
-from apixo_async.testing.memory_store import MemoryStore
+from apixo_async.testing.memory_store import MemoryStore, OpenMemoryStore
 
 from ..support.processes import Process, processes
 
@@ -238,6 +238,43 @@ async def test_a_timeout_bounds_the_wait_for_the_post_of_another() -> None:
             await other.client.submit(CASTLE, key=KEY, timeout=1.0)
         assert waited.value.bought is False
         await expect_task(await other.client.submit(CASTLE, key=KEY), simulator)
+
+
+async def test_an_intent_of_an_account_that_nobody_uses_any_more() -> None:
+    """Its key was rotated in the middle of a POST: once that is over for sure, it is a doubt."""
+    simulator, store = Simulator(seed=1), MemoryStore()
+    old = Process(simulator, store, key="old-key-1234", stops_at="connecting")
+    new = Process(simulator, store, key="new-key-1234")
+    posting = asyncio.ensure_future(old.client.submit(CASTLE, key=KEY))
+    async with processes(new):
+        await asyncio.sleep(1)
+        assert old.is_stopped
+        with pytest.raises(SubmitUncertainError, match=KEY):
+            await new.client.submit(CASTLE, key=KEY)
+        assert simulator.count("submit") == 0
+    posting.cancel()
+
+
+async def test_a_refusal_that_is_written_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map goes on with other keys; a key waits until its own is written."""
+    simulator, store = Simulator(seed=1, durations=3.0), MemoryStore()
+    process = Process(simulator, store)
+    really, until = OpenMemoryStore.refused, asyncio.get_running_loop().time() + 22
+
+    async def away(*args: Any, **options: Any) -> None:
+        if asyncio.get_running_loop().time() < until:
+            raise StoreError("away")
+        await really(*args, **options)
+
+    monkeypatch.setattr(OpenMemoryStore, "refused", away)
+    simulator.faults.submit(Fault.status(429))
+    async with processes(process):
+        outcomes = process.client.map([FluxKontext(mode="pro", prompt=f"{n}") for n in range(3)])
+        assert [outcome.ok async for outcome in outcomes] == [True] * 3
+        until = asyncio.get_running_loop().time() + 22
+        simulator.faults.submit(Fault.status(429))
+        assert (await process.client.generate(CASTLE, key=KEY)).urls
+        assert simulator.created == 4
 
 
 # --- doubts --------------------------------------------------------------------------------------

@@ -7,14 +7,19 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from apixo_async import AsyncClient, FluxKontext, Limits, Polling
 from apixo_async.errors import StoreError
 from apixo_async.journal._network_share import Mount
-from apixo_async.stores import _batches, _sqlite
+from apixo_async.stores import State, _batches, _sqlite
+from apixo_async.stores._sql import Act, Done
 from apixo_async.stores._sqlite import SqliteStore
+from apixo_async.testing import Simulator
 from apixo_async.testing.store_contract import CHECKS, StoreCheck, attempt, purchase
 
 
@@ -206,3 +211,110 @@ def test_its_repr(tmp_path: Path) -> None:
     """Where it is."""
     assert repr(SqliteStore("a.db")) == "SqliteStore('a.db', namespace='default')"
     assert tmp_path.exists()
+
+
+def test_one_client_in_several_event_loops(tmp_path: Path) -> None:
+    """What one that has ended could not write is written in the next, and slots come back."""
+    simulator = Simulator(seed=1, durations=0.2)
+    client = AsyncClient(
+        "test-key",
+        transport=simulator.transport(0.01),
+        store=str(tmp_path / "store.db"),
+        limits=Limits(concurrent_tasks=2),
+        polling=Polling.fixed(0.3, 0.1),
+    )
+    for number in range(4):
+        castle = FluxKontext(mode="pro", prompt=f"castle {number}")
+        asyncio.run(asyncio.wait_for(client.generate(castle, key=f"k{number}"), 40))
+
+    async def states() -> list[State]:
+        await asyncio.sleep(0.5)
+        found = [entry.state async for entry in client.entries()]
+        await client.aclose()
+        return found
+
+    assert asyncio.run(states()) == [State.SUCCESS] * 4
+    assert simulator.count("submit") == 4
+
+
+async def test_a_row_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is left out and reported; the others are read."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore(path).open("account")
+    for key in "klm":
+        await store.intend(purchase(key), attempt(), "a", slots=9, hold=60)
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE apixo_entry SET state = 'odd' WHERE key = 'l'")
+    file.close()
+    assert [entry.purchase.key async for entry in store.entries()] == ["k", "m"]
+    assert len(await store.find_all(["k", "l", "m"])) == 2
+    assert "an entry of the store cannot be read" in caplog.text
+    await store.aclose()
+
+
+async def test_what_is_over_slows_nothing_down(tmp_path: Path) -> None:
+    """Takeovers and counts use the index of what is open."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore(path).open("account")
+    asked: list[str] = []
+    really = _batches.Batches.do
+
+    async def do(self: _batches.Batches, act: Act[object]) -> object:
+        asked.extend(act.statements)
+        return await really(self, act)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_batches.Batches, "do", do)
+        await store.take_over("a", ["a"], most=9, settled=10.0)
+        await store.owned("a")
+        await store.leave("a")
+    await store.aclose()
+    named = {"account", "owner", "most", "settled", "taken", "living_0", "namespace"}
+    with sqlite3.connect(path) as file:
+        for statement in asked:
+            plan = file.execute(f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(named)).fetchall()
+            assert not [step for *_, step in plan if str(step).startswith("SCAN")], statement
+    file.close()
+    assert len(asked) == 5
+
+
+async def test_one_that_does_not_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next act has a connection of its own, and nothing waits for the first one's thread."""
+    monkeypatch.setattr(_batches, "PATIENCE", 0.5)
+
+    class Line:
+        def __init__(self) -> None:
+            self.is_cut = threading.Event()
+
+        def run(self, acts: Sequence[Act[object]]) -> list[list[Done]]:
+            if len(lines) == 1:
+                assert self.is_cut.wait(60)
+                raise OSError("cut")
+            return [[Done([], 0)] for _ in acts]
+
+        def cut(self) -> None:
+            self.is_cut.set()
+
+        def close(self) -> None:
+            self.is_cut.set()
+
+    lines: list[Line] = []
+
+    class Frozen:
+        def connect(self) -> Line:
+            lines.append(Line())
+            return lines[-1]
+
+        def error(self, exc: BaseException) -> StoreError:
+            return StoreError(type(exc).__name__)
+
+        def is_lost(self, exc: BaseException) -> bool:
+            return isinstance(exc, OSError)
+
+    batches = _batches.Batches(Frozen())
+    act = Act(["…"], {}, lambda done: done[0].changed)
+    with pytest.raises(StoreError, match="has not answered"):
+        await batches.do(act)
+    assert await batches.do(act) == 0
+    assert len(lines) == 2
+    await batches.aclose()
