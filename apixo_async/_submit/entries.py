@@ -34,7 +34,7 @@ from apixo_async.errors import (
 )
 from apixo_async.journal._error_forms import error_text
 from apixo_async.journal._forms import result_text
-from apixo_async.stores._account import AccountStore, Write
+from apixo_async.stores._account import AccountStore, EntryChange
 from apixo_async.stores._protocol import LATE, EndState, Purchase, State, Store, StoreEntry
 
 #: Seconds for which a submit waits at most until what came of it is written.
@@ -70,7 +70,7 @@ class _Change(Signal):
 
 
 class EntryWriter:
-    """Write entries for one client.
+    """EntryChange entries for one client.
 
     Args:
         account: The store.
@@ -107,8 +107,10 @@ class EntryWriter:
         if (signal := self._changes.get(key)) is not None:
             signal.fire()
 
-    def begin(self, key: str, write: Write, after: asyncio.Task[None] | None) -> asyncio.Task[None]:
-        """Write something about a key in the background, once another write is done."""
+    def begin(
+        self, key: str, write: EntryChange, after: asyncio.Task[None] | None
+    ) -> asyncio.Task[None]:
+        """EntryChange something about a key in the background, once another write is done."""
         number = self.account.note_unwritten(key, write)
         task = asyncio.get_running_loop().create_task(
             self._until_written(number, key, write, after)
@@ -117,8 +119,8 @@ class EntryWriter:
         task.add_done_callback(self._writing.discard)
         return task
 
-    def later(self, key: str, write: Write) -> None:
-        """Write something once more, when what was under way in the store is over."""
+    def later(self, key: str, write: EntryChange) -> None:
+        """EntryChange something once more, when what was under way in the store is over."""
 
         async def again() -> None:
             await asyncio.sleep(LATE)
@@ -129,7 +131,7 @@ class EntryWriter:
         task.add_done_callback(self._later.discard)
 
     async def _until_written(
-        self, number: int, key: str, write: Write, after: asyncio.Task[None] | None
+        self, number: int, key: str, write: EntryChange, after: asyncio.Task[None] | None
     ) -> None:
         if after is not None:
             await asyncio.wait([after])
@@ -263,7 +265,7 @@ class EntryRecord:
         else:
             raise KeyTakenError(entry)
 
-    def _refusal(self) -> Write:
+    def _refusal(self) -> EntryChange:
         attempt = self.attempt
         return lambda store: store.refused(attempt)
 
@@ -325,7 +327,7 @@ class EntryRecord:
             state, text = ended
             self._write(lambda store: store.over(attempt, state, text))
 
-    def _write(self, write: Write) -> None:
+    def _write(self, write: EntryChange) -> None:
         self._last = self._writer.begin(self.purchase.key, write, self._last)
 
     async def written(self) -> None:

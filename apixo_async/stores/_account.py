@@ -12,7 +12,7 @@ from apixo_async.errors import ConfigurationError, StoreError
 from apixo_async.stores._protocol import Backend, SharedValue, State, Store, StoreEntry
 
 #: A change of an entry.
-Write: TypeAlias = Callable[[Store], Awaitable[object]]
+EntryChange: TypeAlias = Callable[[Store], Awaitable[object]]
 
 _FORMS: Final = "a SqliteStore, a PostgresStore, a postgresql:// URL or the path of a file"
 
@@ -85,16 +85,16 @@ class AccountStore:
         self._numbers = itertools.count()
         #: What is to be written yet, in its order, each with its key: an event loop that ends in
         #: the middle of that leaves it to the next one.
-        self.unwritten: dict[int, tuple[str, Write]] = {}
+        self.unwritten: dict[int, tuple[str, EntryChange]] = {}
         self._opening: asyncio.Task[Store] | None = None
 
-    def note_unwritten(self, key: str, write: Write) -> int:
+    def note_unwritten(self, key: str, write: EntryChange) -> int:
         """Note what is to be written; return its number in `unwritten`."""
         number = next(self._numbers)
         self.unwritten[number] = key, write
         return number
 
-    def take_unwritten(self) -> list[tuple[str, Write]]:
+    def take_unwritten(self) -> list[tuple[str, EntryChange]]:
         """Return what an event loop that has ended has left, and forget it."""
         left, self.unwritten = [*self.unwritten.values()], {}
         return left
