@@ -70,7 +70,7 @@ class _Change(Signal):
 
 
 class EntryWriter:
-    """EntryChange entries for one client.
+    """Write entries for one client.
 
     Args:
         account: The store.
@@ -110,7 +110,7 @@ class EntryWriter:
     def begin(
         self, key: str, write: EntryChange, after: asyncio.Task[None] | None
     ) -> asyncio.Task[None]:
-        """EntryChange something about a key in the background, once another write is done."""
+        """Write something about a key in the background, once another write is done."""
         number = self.account.note_unwritten(key, write)
         task = asyncio.get_running_loop().create_task(
             self._until_written(number, key, write, after)
@@ -120,7 +120,7 @@ class EntryWriter:
         return task
 
     def later(self, key: str, write: EntryChange) -> None:
-        """EntryChange something once more, when what was under way in the store is over."""
+        """Write something once more, when what was under way in the store is over."""
 
         async def again() -> None:
             await asyncio.sleep(LATE)
