@@ -77,7 +77,6 @@ class EntryWriter:
         limiter: Knows by what name this process owns entries, and how many slots there are.
         rng: The source of every jitter.
         exchange: The most seconds that a POST takes.
-
     """
 
     def __init__(
@@ -213,6 +212,7 @@ class EntryRecord:
         self._writer = writer
         self._inner = inner
         self._instead_of = instead_of
+        self._is_unkeyed = not purchase.key
         self._last: asyncio.Task[None] | None = None
 
     async def intend(self, intent_id: str | None) -> None:
@@ -234,7 +234,7 @@ class EntryRecord:
         # What an earlier POST of this submit came to is written first.
         await self.written()
         self.attempt = intent_id or secrets.token_hex(16)
-        if not self.purchase.key or self.purchase.key.startswith(UNKEYED):
+        if self._is_unkeyed:
             self.purchase = replace(self.purchase, key=f"{UNKEYED}{self.attempt}")
         writer, longest = self._writer, timing(self.purchase.kind).longest
         try:

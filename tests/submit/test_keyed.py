@@ -366,6 +366,14 @@ async def test_a_doubt_without_a_key_has_one() -> None:
         assert doubt.value.key.startswith("unkeyed-")
         [made] = simulator.tasks
         assert (await process.client.resolve(doubt.value.key, task_id=made)).id == made
+        simulator.faults.submit(Fault.lost_answer())
+        with pytest.raises(SubmitUncertainError) as doubt:
+            await process.client.submit(HARBOUR)
+        task = await process.client.resubmit(doubt.value)
+        assert (await process.client.resubmit(doubt.value)).id == task.id
+        assert simulator.count("submit") == 3
+        states = [entry.state async for entry in process.client.entries()]
+        assert State.UNCERTAIN not in states
 
 
 # --- limits --------------------------------------------------------------------------------------
