@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from apixo_async import __version__
-from apixo_async._cli import demo, docs, exits, generate, models, simulate, tasks
+from apixo_async._cli import demo, docs, exits, generate, models, simulate, store, tasks
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command as bulk
@@ -44,6 +44,7 @@ app = typer.Typer(
 )
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(store.app, name="store")
 
 
 def _print_version(wanted: bool) -> None:

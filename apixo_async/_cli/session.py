@@ -70,6 +70,7 @@ async def connect(
     out: Path | None = None,
     advise: bool = True,
     limits: Limits | None = None,
+    store: str | None = None,
     timeouts: Timeouts | None = None,
     on_event: Callable[[events.Event], None] | None = None,
 ) -> AsyncGenerator[AsyncClient]:
@@ -83,6 +84,7 @@ async def connect(
         base_url=access.base_url,
         transport=fastest_transport(),
         limits=limits,
+        store=store,
         timeout=timeouts or _TIMEOUTS,
         on_event=on_event or partial(remark, screen),
         on_orphan=partial(orphaned, screen),

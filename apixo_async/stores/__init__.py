@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apixo_async.stores._account import backend_of
 from apixo_async.stores._protocol import (
     Backend,
     Intended,
@@ -33,6 +34,7 @@ __all__ = [
     "State",
     "Store",
     "StoreEntry",
+    "backend_of",
 ]
 
 

@@ -17,8 +17,12 @@ EntryChange: TypeAlias = Callable[[Store], Awaitable[object]]
 _FORMS: Final = "a SqliteStore, a PostgresStore, a postgresql:// URL or the path of a file"
 
 
-def backend_of(store: object) -> Backend:
+def backend_of(store: object, *, namespace: str = "default") -> Backend:
     """Return where entries are kept: a URL or path in words, or a backend as it is.
+
+    Args:
+        store: A URL, a path or a backend.
+        namespace: Where keys are unique; a backend has its own.
 
     Raises:
         ConfigurationError: It is none.
@@ -26,11 +30,11 @@ def backend_of(store: object) -> Backend:
     if isinstance(store, str) and store.partition("://")[0] in {"postgresql", "postgres"}:
         from apixo_async.stores._postgres import PostgresStore
 
-        return PostgresStore(store)
+        return PostgresStore(store, namespace=namespace)
     if isinstance(store, str) and "://" not in store:
         from apixo_async.stores._sqlite import SqliteStore
 
-        return SqliteStore(store)
+        return SqliteStore(store, namespace=namespace)
     # What is given is not shown: it may be a URL with a password.
     if isinstance(store, str) or not callable(getattr(store, "open", None)):
         raise ConfigurationError(f"store: a {type(store).__name__} given that is not {_FORMS}")

@@ -270,6 +270,10 @@ class Store(LimitsStore, Protocol):
         """Iterate over the entries of the namespace, or those in one state, oldest first."""
         ...
 
+    async def delete(self, key: str) -> bool:
+        """Remove the entry of a key if it is over; return True if it was."""
+        ...
+
     async def sweep(self, keep: float) -> int:
         """Remove some entries that ended `keep` seconds ago or earlier; return how many."""
         ...

@@ -462,12 +462,22 @@ class SqlStore:
             page=PAGE,
         )
 
+    async def delete(self, key: str) -> bool:
+        """See `Store.delete`."""
+        return await self._do(
+            """DELETE FROM apixo_entry WHERE namespace = :namespace AND key = :key
+                AND state IN ('success', 'failed', 'lost')""",
+            read=lambda done: done[-1].changed == 1,
+            key=key,
+        )
+
     async def sweep(self, keep: float) -> int:
         """See `Store.sweep`."""
         return await self._do(
             """DELETE FROM apixo_entry WHERE row IN (
                 SELECT row FROM apixo_entry WHERE namespace = :namespace AND ended_at IS NOT NULL
-                AND ended_at <= <now> - :keep ORDER BY ended_at LIMIT :page <lock_rows>)""",
+                AND ended_at <= <now> - :keep AND state IN ('success', 'failed', 'lost')
+                ORDER BY ended_at LIMIT :page <lock_rows>)""",
             read=lambda done: done[-1].changed,
             keep=keep,
             page=PAGE,

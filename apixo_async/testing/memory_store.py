@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Final
 
 from apixo_async.stores._protocol import (
     KEEP,
@@ -16,6 +17,8 @@ from apixo_async.stores._protocol import (
     State,
     StoreEntry,
 )
+
+_ENDED: Final = frozenset({State.SUCCESS, State.FAILED, State.LOST})
 
 
 @dataclass(slots=True)
@@ -313,13 +316,23 @@ class OpenMemoryStore:
             if state is None or kept.entry.state is state:
                 yield self._read(kept)
 
+    async def delete(self, key: str) -> bool:
+        """See `Store.delete`."""
+        kept = self._tables.entries.get(key)
+        if kept is None or kept.entry.state not in _ENDED:
+            return False
+        del self._tables.entries[key]
+        return True
+
     async def sweep(self, keep: float) -> int:
         """See `Store.sweep`."""
         until = self._now - keep
         old = [
             key
             for key, kept in self._tables.entries.items()
-            if kept.entry.ended_at is not None and kept.entry.ended_at <= until
+            if kept.entry.ended_at is not None
+            and kept.entry.ended_at <= until
+            and kept.entry.state in _ENDED
         ]
         for key in old[:500]:
             del self._tables.entries[key]

@@ -478,13 +478,31 @@ async def old_ends_are_swept(backend: Backend) -> None:
     own = await _intend(store, "uncertain")
     assert own is not None
     await store.uncertain(own, hold=0.0)
+    lost, again = await _submit(store, "again"), attempt()
+    await store.over(lost, State.LOST, None)
+    await store.intend(purchase("again"), again, "a", slots=9, hold=LONG, instead_of=lost)
+    await store.bought(purchase("again"), again, "a", "task_again", hold=LONG)
     _expect(await store.sweep(LONG) == 0, "keep what has ended not long ago")
     at = (await _found(store, "ended")).ended_at
     assert at is not None
     await _passed(store, at + SHORT)
     _expect(await store.sweep(SHORT / 2) == 1, "remove what has ended long ago, and say so")
     left = [entry.purchase.key async for entry in store.entries()]
-    _expect(left == ["submitted", "uncertain"], "remove nothing else")
+    _expect(left == ["submitted", "uncertain", "again"], "remove nothing else")
+    await store.aclose()
+
+
+async def what_is_over_can_be_deleted(backend: Backend) -> None:
+    """By its key, and nothing that may still be somebody's money."""
+    store = await backend.open("account")
+    own = await _submit(store, "k")
+    await _submit(store, "l")
+    await _intend(store, "m")
+    for key in ("k", "l", "m", "none"):
+        _expect(not await store.delete(key), "delete nothing that is not over")
+    await store.over(own, State.SUCCESS, "{}")
+    _expect(await store.delete("k"), "delete what is over")
+    _expect(await store.find("k") is None, "have deleted what it says")
     await store.aclose()
 
 
@@ -583,6 +601,7 @@ CHECKS: Sequence[StoreCheck] = (
     several_keys_are_looked_up_together,
     entries_are_read_in_their_order,
     old_ends_are_swept,
+    what_is_over_can_be_deleted,
     the_value_of_the_limits_is_kept_in_turns,
     its_clock_goes_on,
     everything_outlives_who_wrote_it,

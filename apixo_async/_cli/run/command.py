@@ -81,6 +81,16 @@ def run(
     concurrent_tasks: Annotated[
         int, typer.Option(min=1, metavar="N", help="The account's limit of tasks at once.")
     ] = _DOCUMENTED.concurrent_tasks,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            envvar="APIXO_STORE",
+            metavar="STORE",
+            help="Share the limits with the other processes of this store: a file of SQLite, or a"
+            " postgresql:// URL, which is better in APIXO_STORE.",
+        ),
+    ] = None,
     requests_per_minute: Annotated[
         int, typer.Option(min=1, metavar="N", help="The account's limit of requests.")
     ] = _DOCUMENTED.requests_per_minute,
@@ -110,6 +120,7 @@ def run(
             prices=parse_prices(price or ()),
         ),
         limits=Limits(concurrent_tasks, requests_per_minute),
+        store=store,
         access=session.Access(key_file, base_url),
         form=format_,
         model=model,

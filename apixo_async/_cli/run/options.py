@@ -47,6 +47,8 @@ class RunOptions(NamedTuple):
     out: Path
     terms: Terms = Terms()
     limits: Limits = Limits()
+    #: What other processes of the account share, or None; no simulated run does.
+    store: str | None = None
     access: Access = Access()
     #: How the rows are written, or None to find out by their name or first line.
     form: Format | None = None
@@ -115,6 +117,8 @@ class RunOptions(NamedTuple):
             value: int = getattr(limits, name)
             option = f"--{name.replace('_', '-')}"
             yield option, value if value != getattr(usual, name) else None
+        # A URL may hold a password: it is not printed, and belongs in APIXO_STORE.
+        yield "--store", None if self.store is None or "://" in self.store else self.store
         yield "--simulate", self.simulate
         yield "--api-key-file", self.access.key_file
         yield "--base-url", self.access.base_url
@@ -148,6 +152,7 @@ def open_client(
         screen,
         advise=False,
         limits=options.limits,
+        store=options.store,
         timeouts=Timeouts(),
         on_event=on_event,
     )
