@@ -66,9 +66,11 @@ TESTED_BY = {
     "_cli.simulate": "realtime/cli/test_processes.py",
     "_cli.tasks": "realtime/cli/test_tasks_and_balance.py",
     "stores._batches": "realtime/stores/test_sqlite.py",
+    "stores._news": "realtime/stores/test_postgres.py",
     "stores._sql": "realtime/stores/test_postgres.py",
     "stores._sql_store": "realtime/stores/test_postgres.py",
     "testing.__main__": "realtime/test_process.py",
+    "testing.store_steps": "testing/test_store_contract.py",
     "testing.uvicorn_server": "realtime/test_server.py",
 }
 #: Modules that state facts, or say what others do, and do nothing.

@@ -113,7 +113,7 @@ class LeasedWindow(SlidingWindow):
     def _join(self) -> None:
         self.member = self._name()
         self.usable_until = -math.inf
-        self._number = 0
+        self._number = self._asked = 0
         self._offset = (-math.inf, math.inf)
         self._offset_at = -math.inf
         self._reserve.clear()
@@ -238,6 +238,7 @@ class LeasedWindow(SlidingWindow):
             open_tasks: The tasks of all processes, those of dead ones included.
         """
         self._settle(shared)
+        self._asked += 1
         self._exchanged_at = asked.received
         self._jitter = self._rng.uniform(*JITTER)
         interval = INTERVAL if self.grant is None else self.grant.interval
@@ -270,7 +271,7 @@ class LeasedWindow(SlidingWindow):
         return Report(
             member=self.member,
             number=self._number + 1,
-            nonce=self._rng.getrandbits(48),
+            asked=self._asked,
             lease=self.lease,
             limits=(self.limits.requests_per_minute, self.limits.concurrent_tasks),
             held=len(self._reserve) + self.in_flight,
@@ -306,7 +307,7 @@ class LeasedWindow(SlidingWindow):
         if self._unsettled is None:
             return
         member = shared.members.get(self.member)
-        if member is not None and member.nonce == self._unsettled.report.nonce:
+        if member is not None and member.asked == self._unsettled.report.asked:
             self.kept()
         else:
             self._not_kept()

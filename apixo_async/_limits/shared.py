@@ -55,7 +55,7 @@ class Member:
     """A process that shares the account.
 
     Attributes:
-        nonce: What was drawn for its last report.
+        asked: Which of its exchanges the last report was of.
         at: When that was.
         lease: Seconds after a report for which it may use what it has.
         held: Permits that it has: unused, or in flight.
@@ -66,7 +66,7 @@ class Member:
         wants_tasks: Submits that wait for a slot.
     """
 
-    nonce: _Count
+    asked: _Count
     at: _Time
     lease: Annotated[float, Field(ge=0.0, le=86_400.0)]
     held: _Count
@@ -191,8 +191,8 @@ class Report:
     Attributes:
         member: Its name; another one after each expulsion.
         number: 1 for its first report, and one more for each that was kept.
-        nonce: Drawn for each report: by it the process finds out which one was kept, where the
-            answer to that was lost.
+        asked: How many exchanges it has asked for: by that it finds out which report was kept,
+            where the answer was lost.
         lease: Seconds after this for which it may use what it has.
         limits: Requests a minute, and tasks at once, that it was given.
         held: Permits that it has, unused or in flight, without those in `free_in`.
@@ -215,7 +215,7 @@ class Report:
     wants_tasks: int = 0
     spends_burst: bool = False
     clock_was_set: bool = False
-    nonce: int = 0
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int =
     shared.forget(now)
     requests, tasks = report.limits
     member = shared.members[report.member] = Member(
-        nonce=report.nonce,
+        asked=report.asked,
         at=now,
         lease=report.lease,
         held=report.held,

@@ -95,16 +95,18 @@ class EntryWriter:
             last = self.begin(key, write, last)
 
     async def change_of(self, key: str) -> None:
-        """Wait until this process has written something about a key."""
+        """Wait until this process, or another one, has written something about a key."""
         signal = self._changes.get(key)
         if signal is None:
             signal = self._changes[key] = _Change()
         await signal.wait()
 
-    def wrote(self, key: str) -> None:
-        """Wake those who wait for a change of a key."""
-        if (signal := self._changes.get(key)) is not None:
-            signal.fire()
+    def wrote(self, key: str | None) -> None:
+        """Wake those who wait for a change of a key; None for one of any."""
+        keys = [*self._changes] if key is None else [key]
+        for each in keys:
+            if (signal := self._changes.get(each)) is not None:
+                signal.fire()
 
     def begin(
         self, key: str, write: EntryChange, after: asyncio.Task[None] | None

@@ -22,8 +22,10 @@ from apixo_async.journal._error_forms import About, error_of
 from apixo_async.journal._forms import result_of
 from apixo_async.stores._protocol import MOST_FOUND, State, StoreEntry
 
-#: Seconds between two looks at the entries that are followed.
+#: Seconds between two looks at the entries that are followed, where nothing is heard of them, and
+#: the fewest where much is.
 FOLLOW: Final = 1.0
+SOONEST: Final = 0.05
 
 #: Seconds between two looks for what dead processes left: of a process that has tasks of its own,
 #: and of one that has none.
@@ -82,7 +84,9 @@ class Following:
         self._followed: dict[str, tuple[str, TrackedTask]] = {}
         self._alarm = Alarm()
         self._runner: asyncio.Task[None] | None = None
-        self._next_follow = self._next_take_over = -math.inf
+        self._next_follow = self._next_take_over = self._followed_at = -math.inf
+        #: Until when others than those who follow wait for news; minus infinity: nothing is heard.
+        self._listens_until = -math.inf
         self._next_sweep = self._next_own = math.inf
         self._known_as: str | None = None
         #: Where what is taken over is collected as well.
@@ -135,6 +139,8 @@ class Following:
             ref_of(entry), entry.purchase.kind, Slot(None), age=_age(entry), is_followed=True
         )
         self._followed[entry.attempt] = entry.purchase.key, track
+        self.listen()
+        self._next_follow = -math.inf  # Once more, now that its news are heard.
         self._alarm.wake()
         return track
 
@@ -153,6 +159,26 @@ class Following:
         age = _age(entry) if entry.state is State.SUBMITTED else None
         slot = self._writer.limiter.slot_above()
         return self._poller.track(ref, entry.purchase.kind, slot, age=age, record=record)
+
+    # --- listening -----------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Hear for some seconds, or for as long as a task is followed, what others change."""
+        is_new = self._listens_until == -math.inf
+        self._listens_until = asyncio.get_running_loop().time() + 2 * FOLLOW
+        if is_new:
+            self._writer.account.listen(self._heard_of)
+
+    def _heard_of(self, key: str | None) -> None:
+        self._writer.wrote(key)
+        if key is None or any(key == followed for followed, _ in self._followed.values()):
+            self._next_follow = self._followed_at + SOONEST
+            self._alarm.need(self._next_follow)
+
+    def _stop_listening(self, now: float) -> None:
+        if not self._followed and -math.inf < self._listens_until <= now:
+            self._listens_until = -math.inf
+            self._writer.account.listen(None)
 
     # --- looking -------------------------------------------------------------------------
 
@@ -174,8 +200,9 @@ class Following:
                 logger.exception("looking into the store raised; it goes on")
 
     async def _look(self, now: float) -> None:
+        self._stop_listening(now)
         if self._followed and now >= self._next_follow:
-            self._next_follow = now + FOLLOW
+            self._followed_at, self._next_follow = now, now + FOLLOW
             await self._look_at_followed()
         if now >= self._next_take_over:
             self._next_take_over = now + TAKE_OVER

@@ -210,6 +210,7 @@ class KeyedSubmits:
         until = min(loop.time() + pause, deadline)
         try:
             async with self._calls.open(until):
+                self._following.listen()
                 await self._writer.change_of(entry.purchase.key)
         except TimeoutError:
             if loop.time() >= deadline:

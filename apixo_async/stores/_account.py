@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias, cast
 
+from apixo_async._reporting import logger
 from apixo_async._sync import fresh
 from apixo_async.errors import ConfigurationError, StoreError
 from apixo_async.stores._protocol import Backend, SharedValue, State, Store, StoreEntry
@@ -58,6 +59,13 @@ class _Contained:
 
         return call
 
+    def listen(self, heard: Callable[[str | None], None] | None) -> None:
+        """See `Store.listen`."""
+        try:
+            self._store.listen(heard)
+        except Exception as exc:  # Whoever waits looks by himself as well.
+            logger.warning("%s", _contained(exc, f"{type(self._store).__name__}.listen"))
+
     async def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:
         """See `Store.entries`."""
         try:
@@ -107,6 +115,11 @@ class AccountStore:
     def is_open(self) -> bool:
         """Whether it is open."""
         return self._store is not None
+
+    def listen(self, heard: Callable[[str | None], None] | None) -> None:
+        """See `Store.listen`; nothing is heard of a store that is not open."""
+        if self._store is not None:
+            self._store.listen(heard)
 
     async def opened(self) -> Store:
         """Return the store.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Connection
+from apixo_async.stores._news import NotifyNews
 from apixo_async.stores._protocol import KEEP
 from apixo_async.stores._sql import POSTGRES, Act, Done
 from apixo_async.stores._sql_store import SqlStore, opened
@@ -59,7 +60,11 @@ class PostgresStore:
     async def open(self, account: str) -> SqlStore:
         """See `Backend.open`."""
         entries, limits = PostgresDatabase(self._dsn), PostgresDatabase(self._dsn)
-        return await opened(entries, limits, POSTGRES, account, self.namespace)
+
+        def news(channel: str, own: str) -> NotifyNews:
+            return NotifyNews(entries.raw, channel, own)
+
+        return await opened(entries, limits, POSTGRES, account, self.namespace, news)
 
 
 class PostgresDatabase:
@@ -70,13 +75,17 @@ class PostgresDatabase:
 
     def connect(self) -> Connection:
         """See `Database.connect`."""
+        return PostgresConnection(self.raw())
+
+    def raw(self) -> psycopg.Connection[Any]:
+        """Connect, as psycopg does."""
         try:
             import psycopg  # Here: it takes 0.2 s, which only those spend who use it.
         except ImportError:
             raise StoreError(
                 "PostgresStore needs psycopg: pip install 'apixo-async[postgres]'"
             ) from None
-        connection = psycopg.connect(
+        return psycopg.connect(
             self._dsn,
             autocommit=True,
             prepare_threshold=None,
@@ -90,7 +99,6 @@ class PostgresDatabase:
             application_name="apixo_async",
             cursor_factory=psycopg.ClientCursor,
         )
-        return PostgresConnection(connection)
 
     def is_lost(self, exc: BaseException) -> bool:
         """See `Database.is_lost`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -264,6 +264,17 @@ class Store(LimitsStore, Protocol):
 
     async def leave(self, owner: str) -> None:
         """Own nothing any more, so that others take it over at once."""
+        ...
+
+    def listen(self, heard: Callable[[str | None], None] | None) -> None:
+        """Call `heard` on the running event loop as soon as another process has changed an entry.
+
+        Some news may be lost, and some may be none: whoever waits reads the entry, after this was
+        called, and once in a while.
+
+        Args:
+            heard: Called with the key, or with None where any entry may have changed. None ends it.
+        """
         ...
 
     def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:

@@ -26,6 +26,8 @@ class Dialect:
         lock_account: What holds other intents of the account off until the transaction ends.
         lock_rows: What leaves rows alone that another transaction changes.
         find_text: The function that finds a text in another.
+        tell: What tells other processes of an entry that was changed, found by its POST.
+        tell_key: The same, by its key.
         hashed: What makes an index for texts of any length.
         named: How a parameter is written.
         is_made: Has a row if the tables are there.
@@ -40,6 +42,8 @@ class Dialect:
     lock_account: str
     lock_rows: str
     find_text: str
+    tell: str
+    tell_key: str
     hashed: str
     named: str
     is_made: str
@@ -77,6 +81,8 @@ SQLITE: Final = Dialect(
     lock_account="",  # A transaction that writes has the whole file.
     lock_rows="",
     find_text="instr",
+    tell="",  # They see it by the version of the file.
+    tell_key="",
     hashed="",
     named=r":\1",
     is_made="SELECT 1 FROM sqlite_master WHERE name = 'apixo_store'",
@@ -91,6 +97,9 @@ POSTGRES: Final = Dialect(
     lock_account="SELECT 1 FROM apixo_account WHERE account = :account FOR UPDATE",
     lock_rows="FOR UPDATE SKIP LOCKED",
     find_text="strpos",
+    tell="""SELECT pg_notify(:channel, :own || ':' || key) FROM apixo_entry
+        WHERE attempt = :attempt""",
+    tell_key="SELECT pg_notify(:channel, :own || ':' || :key)",
     hashed="USING hash",
     named=r"%(\1)s",
     is_made="SELECT 1 WHERE to_regclass('apixo_store') IS NOT NULL",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 import secrets
@@ -14,6 +15,7 @@ from typing import Final, TypeVar
 from apixo_async._reporting import logger
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Batches, Database
+from apixo_async.stores._news import FileNews, News
 from apixo_async.stores._protocol import (
     EndState,
     Intended,
@@ -122,13 +124,25 @@ class SqlStore:
         namespace: Where keys are unique.
         entries: Where entries are kept.
         limits: Where the value of the limits is kept: its exchanges wait for no commit.
+        news: Makes the source of news, given the channel and the name of this one.
     """
 
     def __init__(
-        self, dialect: Dialect, account: str, namespace: str, entries: Batches, limits: Batches
+        self,
+        dialect: Dialect,
+        account: str,
+        namespace: str,
+        entries: Batches,
+        limits: Batches,
+        news: Callable[[str, str], News] | None = None,
     ) -> None:
         self._dialect = dialect
-        self._common = {"account": account, "namespace": namespace}
+        own = secrets.token_hex(8)
+        channel = f"apixo_{hashlib.sha256(namespace.encode()).hexdigest()[:16]}"
+        self._common = {
+            "account": account, "namespace": namespace, "channel": channel, "own": own,
+        }  # fmt: skip
+        self._news = FileNews(self._file_version) if news is None else news(channel, own)
         self._entries = entries
         self._limits = limits
         self._open_tasks = 0
@@ -157,8 +171,19 @@ class SqlStore:
         )
         await self._value()
 
+    def listen(self, heard: Callable[[str | None], None] | None) -> None:
+        """See `Store.listen`."""
+        self._news.listen(heard)
+
+    async def _file_version(self) -> int:
+        def read(done: Sequence[Done]) -> int:
+            return int(done[-1].rows[0][0])
+
+        return await self._do("PRAGMA data_version", read=read, writes=False)
+
     async def aclose(self) -> None:
         """See `Store.aclose`."""
+        self._news.listen(None)
         await asyncio.gather(self._limits.aclose(), self._entries.aclose())
 
     # --- the value of the limits ---------------------------------------------------------
@@ -269,6 +294,7 @@ class SqlStore:
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
         await self._do(
+            self._dialect.tell,
             _PAID.format(which="attempt = :attempt AND state IN ('intent', 'uncertain')"),
             # A doubt as well: of its own POST, a process knows better than who took it for dead.
             """DELETE FROM apixo_entry WHERE attempt = :attempt
@@ -295,6 +321,7 @@ class SqlStore:
             return entry
 
         return await self._do(
+            self._dialect.tell_key,
             # If the store has lost the intent.
             f"""INSERT INTO apixo_entry ({_WRITTEN}, task_id, submitted_at)
                 VALUES ({_GIVEN}, 'submitted', :owner, :attempt, 1, <now>, <now> + :hold, 0, '',
@@ -323,6 +350,7 @@ class SqlStore:
     async def uncertain(self, attempt: str, *, hold: float) -> None:
         """See `Store.uncertain`."""
         await self._do(
+            self._dialect.tell,
             """UPDATE apixo_entry SET state = 'uncertain', owner = NULL, slot_until = <now> + :hold
                 WHERE attempt = :attempt AND state = 'intent'""",
             read=_nothing,
@@ -333,6 +361,7 @@ class SqlStore:
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
         """See `Store.over`."""
         await self._do(
+            self._dialect.tell,
             """UPDATE apixo_entry SET state = :state, outcome = :outcome, owner = NULL,
                 ended_at = <now>, slot_until = 0, held_until = 0
                 WHERE attempt = :attempt AND task_id IS NOT NULL
@@ -364,8 +393,9 @@ class SqlStore:
                 f"DELETE FROM apixo_entry WHERE {which}",
             ]
         return await self._do(
+            self._dialect.tell_key,
             *writes,
-            read=lambda done: any(each.changed for each in done),
+            read=lambda done: any(each.changed for each in done[-len(writes) :]),
             key=key,
             attempt=attempt,
             task_id=None if task_id is None else _text(task_id),
@@ -485,7 +515,12 @@ class SqlStore:
 
 
 async def opened(
-    database: Database, kept_apart: Database, dialect: Dialect, account: str, namespace: str
+    database: Database,
+    kept_apart: Database,
+    dialect: Dialect,
+    account: str,
+    namespace: str,
+    news: Callable[[str, str], News] | None = None,
 ) -> SqlStore:
     """Connect, make what is missing, and check the version.
 
@@ -495,12 +530,13 @@ async def opened(
         dialect: The words of both.
         account: Whose limits and slots these are.
         namespace: Where keys are unique.
+        news: Makes the source of news, unless that is the version of the file.
 
     Raises:
         StoreError: It cannot be used.
     """
     entries, limits = Batches(database), Batches(kept_apart)
-    store = SqlStore(dialect, account, namespace, entries, limits)
+    store = SqlStore(dialect, account, namespace, entries, limits, news)
     try:
         if not await entries.do(_setup(dialect, (dialect.is_made,))):
             await entries.do(_setup(dialect, dialect.schema))

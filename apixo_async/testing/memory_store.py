@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -35,6 +35,9 @@ class _Tables:
     entries: dict[str, _Kept] = field(default_factory=dict[str, _Kept])
     rows: int = 0
     limits: dict[str, tuple[bytes, int]] = field(default_factory=dict[str, tuple[bytes, int]])
+    listeners: dict[OpenMemoryStore, Callable[[str | None], None]] = field(
+        default_factory=dict["OpenMemoryStore", Callable[[str | None], None]]
+    )
 
 
 class MemoryStore:
@@ -82,8 +85,20 @@ class OpenMemoryStore:
                 return kept
         return None
 
+    def listen(self, heard: Callable[[str | None], None] | None) -> None:
+        """See `Store.listen`."""
+        self._tables.listeners.pop(self, None)
+        if heard is not None:
+            self._tables.listeners[self] = heard
+
+    def _tell(self, key: str) -> None:
+        for store, heard in self._tables.listeners.items():
+            if store is not self:
+                asyncio.get_running_loop().call_soon(heard, key)
+
     async def aclose(self) -> None:
         """See `Store.aclose`."""
+        self.listen(None)
 
     async def load(self) -> SharedValue:
         """See `LimitsStore.load`."""
@@ -157,7 +172,10 @@ class OpenMemoryStore:
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
         kept = self._of_attempt(attempt, State.INTENT, State.UNCERTAIN)
-        if kept is None or self._is_paid(kept):
+        if kept is None:
+            return
+        self._tell(kept.entry.purchase.key)
+        if self._is_paid(kept):
             return
         if kept.prior is None:
             del self._tables.entries[kept.entry.purchase.key]
@@ -189,6 +207,7 @@ class OpenMemoryStore:
         now = self._now
         if purchase.key not in self._tables.entries:
             await self.intend(purchase, attempt, owner, slots=10**9, hold=hold)
+        self._tell(purchase.key)
         kept = self._tables.entries[purchase.key]
         entry = kept.entry
         if entry.attempt == attempt and entry.state in {State.INTENT, State.UNCERTAIN}:
@@ -211,6 +230,7 @@ class OpenMemoryStore:
         """See `Store.uncertain`."""
         kept = self._of_attempt(attempt, State.INTENT)
         if kept is not None:
+            self._tell(kept.entry.purchase.key)
             until = self._now + hold
             kept.entry = replace(kept.entry, state=State.UNCERTAIN, owner=None, slot_until=until)
 
@@ -218,6 +238,7 @@ class OpenMemoryStore:
         """See `Store.over`."""
         kept = self._of_attempt(attempt, State.SUBMITTED, State.LOST)
         if kept is not None:
+            self._tell(kept.entry.purchase.key)
             kept.held_until = 0.0
             kept.entry = replace(
                 kept.entry,
@@ -235,6 +256,7 @@ class OpenMemoryStore:
         kept = self._tables.entries.get(key)
         if kept is None or kept is not self._of_attempt(attempt, State.UNCERTAIN):
             return False
+        self._tell(key)
         was, now = kept.entry, self._now
         if task_id is None:
             if was.task_id is not None:

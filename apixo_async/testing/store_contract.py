@@ -14,71 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from apixo_async.stores._protocol import Backend, Purchase, State, Store, StoreEntry
+from apixo_async.stores._protocol import Backend, State, Store
+from apixo_async.testing.store_steps import (
+    LONG,
+    SHORT,
+    attempt,
+    doubted_twice,
+    entry_of,
+    expect,
+    intend,
+    passed,
+    purchase,
+    submit,
+)
 
 StoreCheck: TypeAlias = Callable[[Backend], Awaitable[None]]
-
-#: Seconds for which an entry has its slot where a check does not wait for its end.
-LONG: Final = 600.0
-
-#: Seconds that are short, and for a slow database long enough to be noted in.
-SHORT: Final = 1.0
-
-
-def _expect(state: object, must: str) -> None:
-    if not state:
-        raise AssertionError(f"a store must {must}")
-
-
-def purchase(key: str, **changes: str | None) -> Purchase:
-    """Return what is bought under a key."""
-    values: dict[str, str | None] = {
-        "digest": f"digest of {key}",
-        "model": "gpt-image-2",
-        "provider": None,
-        "kind": "gpt-image-2",
-        "payload": json.dumps({"prompt": f"a castle for {key}"}),
-        "price": "0.04",
-    }
-    return Purchase(key=key, **(values | changes))  # type: ignore[arg-type]  # mypy sees no names
-
-
-def attempt() -> str:
-    """Return an id that no other POST has."""
-    return secrets.token_hex(16)
-
-
-async def _intend(
-    store: Store, key: str, *, slots: int = 1000, hold: float = LONG, owner: str = "a"
-) -> str | None:
-    own = attempt()
-    intended = await store.intend(purchase(key), own, owner, slots=slots, hold=hold)
-    return own if intended.done else None
-
-
-async def _submit(store: Store, key: str, *, owner: str = "a", hold: float = LONG) -> str:
-    own = await _intend(store, key, owner=owner)
-    _expect(own is not None, "take an intent for a new key while there is a slot")
-    assert own is not None
-    await store.bought(purchase(key), own, owner, f"task_{key}", hold=hold)
-    return own
-
-
-async def _found(store: Store, key: str) -> StoreEntry:
-    entry = await store.find(key)
-    _expect(entry is not None, "find an entry by its key")
-    assert entry is not None
-    return entry
-
-
-async def _passed(store: Store, moment: float) -> None:
-    while (await store.load()).now <= moment:  # noqa: ASYNC110  # its clock is not the loop's
-        await asyncio.sleep(0.05)
 
 
 async def a_key_is_bought_once(backend: Backend) -> None:
@@ -86,17 +40,17 @@ async def a_key_is_bought_once(backend: Backend) -> None:
     one, two = await backend.open("account"), await backend.open("account")
     first = attempt()
     intended = await one.intend(purchase("k"), first, "a", slots=10, hold=LONG)
-    _expect(intended.done, "take the first intent of a key")
-    entry = await _found(two, "k")
-    _expect(entry.state is State.INTENT, "keep an intent before it says that it is done")
-    _expect(
+    expect(intended.done, "take the first intent of a key")
+    entry = await entry_of(two, "k")
+    expect(entry.state is State.INTENT, "keep an intent before it says that it is done")
+    expect(
         (entry.purchase, entry.owner, entry.attempt) == (purchase("k"), "a", first),
         "keep what is bought, by whom, and the attempt",
     )
-    _expect(entry.purchases == 1, "count the POSTs of an entry")
+    expect(entry.purchases == 1, "count the POSTs of an entry")
     again = await two.intend(purchase("k"), attempt(), "b", slots=10, hold=LONG)
-    _expect(not again.done, "refuse a second intent of a key")
-    _expect(again.entry == entry, "return the entry of the key that has one")
+    expect(not again.done, "refuse a second intent of a key")
+    expect(again.entry == entry, "return the entry of the key that has one")
     await one.aclose()
     await two.aclose()
 
@@ -108,8 +62,8 @@ async def of_many_intents_at_once_one_is_taken(backend: Backend) -> None:
         for store in stores:
             stack.push_async_callback(store.aclose)
         for number in range(10):
-            taken = await asyncio.gather(*(_intend(store, f"k{number}") for store in stores))
-            _expect(sum(one is not None for one in taken) == 1, "take one of several intents")
+            taken = await asyncio.gather(*(intend(store, f"k{number}") for store in stores))
+            expect(sum(one is not None for one in taken) == 1, "take one of several intents")
 
 
 async def no_more_tasks_than_slots(backend: Backend) -> None:
@@ -117,19 +71,19 @@ async def no_more_tasks_than_slots(backend: Backend) -> None:
     one, two = await backend.open("account"), await backend.open("account")
     stores = [one, two] * 10
     taken = await asyncio.gather(
-        *(_intend(store, f"k{place}", slots=5) for place, store in enumerate(stores))
+        *(intend(store, f"k{place}", slots=5) for place, store in enumerate(stores))
     )
-    _expect(sum(own is not None for own in taken) == 5, "take as many intents as there are slots")
+    expect(sum(own is not None for own in taken) == 5, "take as many intents as there are slots")
     full = await one.intend(purchase("more"), attempt(), "a", slots=5, hold=LONG)
-    _expect(not full.done and full.entry is None, "keep nothing of an intent without a slot")
-    _expect((await two.load()).open_tasks == 5, "say how many tasks are open")
+    expect(not full.done and full.entry is None, "keep nothing of an intent without a slot")
+    expect((await two.load()).open_tasks == 5, "say how many tasks are open")
     place = next(number for number, own in enumerate(taken) if own is not None)
     own = taken[place]
     assert own is not None
     await one.bought(purchase(f"k{place}"), own, "a", "task", hold=LONG)
-    _expect(await _intend(two, "still", slots=5) is None, "count a task as long as it is not over")
+    expect(await intend(two, "still", slots=5) is None, "count a task as long as it is not over")
     await one.over(own, State.SUCCESS, None)
-    _expect(await _intend(two, "next", slots=5) is not None, "give back the slot of what is over")
+    expect(await intend(two, "next", slots=5) is not None, "give back the slot of what is over")
     await one.aclose()
     await two.aclose()
 
@@ -137,11 +91,11 @@ async def no_more_tasks_than_slots(backend: Backend) -> None:
 async def accounts_have_slots_of_their_own(backend: Backend) -> None:
     """And share the keys: a key of the API that was changed must not buy an order again."""
     one, two = await backend.open("account"), await backend.open("another")
-    _expect(await _intend(one, "k", slots=1) is not None, "take an intent")
-    _expect(await _intend(one, "l", slots=1) is None, "count the slots of an account")
-    _expect(await _intend(two, "m", slots=1) is not None, "count slots for each account alone")
-    _expect(await _intend(two, "k", slots=9) is None, "know a key whatever account it is of")
-    _expect((await two.load()).open_tasks == 1, "count the open tasks of the account alone")
+    expect(await intend(one, "k", slots=1) is not None, "take an intent")
+    expect(await intend(one, "l", slots=1) is None, "count the slots of an account")
+    expect(await intend(two, "m", slots=1) is not None, "count slots for each account alone")
+    expect(await intend(two, "k", slots=9) is None, "know a key whatever account it is of")
+    expect((await two.load()).open_tasks == 1, "count the open tasks of the account alone")
     await one.aclose()
     await two.aclose()
 
@@ -149,119 +103,108 @@ async def accounts_have_slots_of_their_own(backend: Backend) -> None:
 async def what_was_refused_is_gone(backend: Backend) -> None:
     """By its attempt, and only while it is an intent."""
     store = await backend.open("account")
-    own = await _intend(store, "k", slots=1)
+    own = await intend(store, "k", slots=1)
     assert own is not None
     await store.refused(attempt())
-    _expect(await store.find("k") is not None, "leave an intent alone that others were refused")
+    expect(await store.find("k") is not None, "leave an intent alone that others were refused")
     await store.refused(own)
-    _expect(await store.find("k") is None, "forget an intent that was refused")
-    _expect(await _intend(store, "k", slots=1) is not None, "give back the slot of a refused one")
-    doubted = await _intend(store, "doubted")
+    expect(await store.find("k") is None, "forget an intent that was refused")
+    expect(await intend(store, "k", slots=1) is not None, "give back the slot of a refused one")
+    doubted = await intend(store, "doubted")
     assert doubted is not None
     await store.uncertain(doubted, hold=LONG)
     await store.refused(doubted)
-    _expect(await store.find("doubted") is None, "believe the late refusal of the POST itself")
-    bought = await _submit(store, "l")
+    expect(await store.find("doubted") is None, "believe the late refusal of the POST itself")
+    bought = await submit(store, "l")
     await store.refused(bought)
-    _expect((await _found(store, "l")).state is State.SUBMITTED, "keep what was bought for good")
+    expect((await entry_of(store, "l")).state is State.SUBMITTED, "keep what was bought for good")
     await store.aclose()
 
 
 async def a_purchase_is_kept_whatever_comes_between(backend: Backend) -> None:
     """Twice, late, or after the store has lost the intent."""
     store = await backend.open("account")
-    own = await _submit(store, "k")
+    own = await submit(store, "k")
     again = await store.bought(purchase("k"), own, "a", "task_k", hold=LONG)
-    _expect(
+    expect(
         (again.state, again.task_id, again.also) == (State.SUBMITTED, "task_k", ()),
         "note a purchase twice as once",
     )
-    late = await _intend(store, "late")
+    late = await intend(store, "late")
     assert late is not None
     await store.uncertain(late, hold=LONG)
     entry = await store.bought(purchase("late"), late, "a", "task_late", hold=LONG)
-    _expect(entry.state is State.SUBMITTED, "believe the late word of the POST itself")
+    expect(entry.state is State.SUBMITTED, "believe the late word of the POST itself")
     lost = attempt()
     entry = await store.bought(purchase("lost"), lost, "a", "task_lost", hold=LONG)
-    _expect(
+    expect(
         (entry.state, entry.attempt, entry.task_id, entry.purchase)
         == (State.SUBMITTED, lost, "task_lost", purchase("lost")),
         "keep a purchase although it has no intent of it",
     )
     await store.over(own, State.SUCCESS, None)
     entry = await store.bought(purchase("k"), own, "a", "task_k", hold=LONG)
-    _expect(entry.state is State.SUCCESS, "leave an entry over that is over")
+    expect(entry.state is State.SUCCESS, "leave an entry over that is over")
     await store.aclose()
 
 
 async def a_second_purchase_is_not_forgotten(backend: Backend) -> None:
     """Two tasks under a key, by somebody's word: the other one is in `also`."""
     store = await backend.open("account")
-    first = await _intend(store, "k")
+    first = await intend(store, "k")
     assert first is not None
     await store.uncertain(first, hold=LONG)
     second = attempt()
     anew = await store.intend(purchase("k"), second, "b", slots=10, hold=LONG, instead_of=first)
-    _expect(anew.done, "buy anew by the word of somebody")
-    _expect((await store.load()).open_tasks == 2, "count the slot of the attempt in doubt as well")
+    expect(anew.done, "buy anew by the word of somebody")
+    expect((await store.load()).open_tasks == 2, "count the slot of the attempt in doubt as well")
     entry = await store.bought(purchase("k"), first, "a", "task_1", hold=LONG)
-    _expect(
+    expect(
         (entry.attempt, entry.task_id, entry.also) == (second, None, ("task_1",)),
         "keep the task of an attempt that the entry has gone past",
     )
     entry = await store.bought(purchase("k"), second, "b", "task_2", hold=LONG)
     entry = await store.bought(purchase("k"), first, "a", "task_1", hold=LONG)
-    _expect(
+    expect(
         (entry.task_id, entry.also, entry.purchases) == ("task_2", ("task_1",), 2),
         "keep both tasks, and say that there were two purchases",
     )
     await store.aclose()
 
 
-async def _doubted_twice(store: Store, key: str) -> tuple[str, str]:
-    """Doubt a POST, doubt that which was sent in its place, and buy by the first after all."""
-    first, second = await _intend(store, key), attempt()
-    assert first is not None
-    await store.uncertain(first, hold=LONG)
-    again = await store.intend(purchase(key), second, "b", slots=1000, hold=LONG, instead_of=first)
-    _expect(again.done, "take an intent in the place of a doubt")
-    await store.bought(purchase(key), first, "a", f"paid {key}", hold=LONG)
-    return first, second
-
-
 async def what_is_paid_is_never_forgotten(backend: Backend) -> None:
     """Whatever is said of another POST of its key: the paid task becomes the key's, or stays."""
     store = await backend.open("account")
-    _, second = await _doubted_twice(store, "k")
+    _, second = await doubted_twice(store, "k")
     await store.refused(second)
-    _, second = await _doubted_twice(store, "l")
+    _, second = await doubted_twice(store, "l")
     await store.uncertain(second, hold=LONG)
-    _expect(await store.resolve("l", second, task_id=None, owner=None, hold=0.0), "resolve a doubt")
+    expect(await store.resolve("l", second, task_id=None, owner=None, hold=0.0), "resolve a doubt")
     for key in "kl":
-        entry = await _found(store, key)
-        _expect(
+        entry = await entry_of(store, key)
+        expect(
             (entry.state, entry.task_id, entry.also) == (State.SUBMITTED, f"paid {key}", ()),
             "keep a paid task when another POST of its key is said to have bought nothing",
         )
-    own = await _submit(store, "m")
+    own = await submit(store, "m")
     await store.over(own, State.LOST, None)
     again = attempt()
     await store.intend(purchase("m"), again, "b", slots=1000, hold=LONG, instead_of=own)
     await store.uncertain(again, hold=LONG)
     await store.resolve("m", again, task_id="second m", owner="b", hold=LONG)
-    entry = await _found(store, "m")
-    _expect(
+    entry = await entry_of(store, "m")
+    expect(
         (entry.task_id, entry.also) == ("second m", ("task_m",)),
         "keep the task that was lost beside the one that is named",
     )
-    own = await _submit(store, "n")
+    own = await submit(store, "n")
     await store.over(own, State.LOST, None)
     again = attempt()
     await store.intend(purchase("n"), again, "b", slots=1000, hold=LONG, instead_of=own)
     await store.uncertain(again, hold=LONG)
     await store.resolve("n", again, task_id=None, owner=None, hold=0.0)
-    entry = await _found(store, "n")
-    _expect(
+    entry = await entry_of(store, "n")
+    expect(
         (entry.state, entry.task_id) == (State.LOST, "task_n"),
         "keep the task that was lost where nothing was bought in its place",
     )
@@ -271,7 +214,7 @@ async def what_is_paid_is_never_forgotten(backend: Backend) -> None:
 async def the_word_of_two_is_one_purchase(backend: Backend) -> None:
     """Each names the attempt that it has seen; and one that is refused changes nothing."""
     store = await backend.open("account")
-    first = await _intend(store, "k")
+    first = await intend(store, "k")
     assert first is not None
 
     async def anew(instead_of: str) -> bool:
@@ -280,15 +223,15 @@ async def the_word_of_two_is_one_purchase(backend: Backend) -> None:
         )
         return done.done
 
-    _expect(not await anew(first), "buy nothing anew while the first may still be answered")
+    expect(not await anew(first), "buy nothing anew while the first may still be answered")
     await store.uncertain(first, hold=LONG)
-    _expect(not await anew(attempt()), "buy anew in the place of the attempt that was named")
+    expect(not await anew(attempt()), "buy anew in the place of the attempt that was named")
     words = await asyncio.gather(anew(first), anew(first))
-    _expect(sum(words) == 1, "take one of two words")
-    second = (await _found(store, "k")).attempt
+    expect(sum(words) == 1, "take one of two words")
+    second = (await entry_of(store, "k")).attempt
     await store.refused(second)
-    entry = await _found(store, "k")
-    _expect(
+    entry = await entry_of(store, "k")
+    expect(
         (entry.state, entry.attempt, entry.purchases) == (State.UNCERTAIN, first, 1),
         "be as before where the purchase anew was refused",
     )
@@ -298,61 +241,61 @@ async def the_word_of_two_is_one_purchase(backend: Backend) -> None:
 async def doubt_holds_a_slot_for_a_time(backend: Backend) -> None:
     """Then the task is over, if there was one."""
     store = await backend.open("account")
-    own = await _intend(store, "k", slots=1)
+    own = await intend(store, "k", slots=1)
     assert own is not None
     await store.uncertain(own, hold=SHORT)
-    entry = await _found(store, "k")
-    _expect(entry.state is State.UNCERTAIN, "note that it is not known")
-    _expect(await _intend(store, "l", slots=1) is None, "hold the slot of a task that may exist")
-    await _passed(store, entry.slot_until)
-    _expect(await _intend(store, "l", slots=1) is not None, "give back a slot after its time")
-    _expect((await _found(store, "k")).state is State.UNCERTAIN, "keep a doubt for good")
+    entry = await entry_of(store, "k")
+    expect(entry.state is State.UNCERTAIN, "note that it is not known")
+    expect(await intend(store, "l", slots=1) is None, "hold the slot of a task that may exist")
+    await passed(store, entry.slot_until)
+    expect(await intend(store, "l", slots=1) is not None, "give back a slot after its time")
+    expect((await entry_of(store, "k")).state is State.UNCERTAIN, "keep a doubt for good")
     await store.aclose()
 
 
 async def an_end_is_kept(backend: Backend) -> None:
     """With its outcome, to the letter."""
     store = await backend.open("account")
-    own = await _submit(store, "k")
+    own = await submit(store, "k")
     outcome = json.dumps({"urls": ["https://x.invalid/a\u0000\ud800 'b' \"c\" :d %(e)s ? \\"]})
     await store.over(own, State.FAILED, outcome)
     await store.over(attempt(), State.SUCCESS, None)
     other = await backend.open("account")
-    entry = await _found(other, "k")
+    entry = await entry_of(other, "k")
     await other.aclose()
-    _expect(
+    expect(
         (entry.state, entry.outcome, entry.task_id) == (State.FAILED, outcome, "task_k"),
         "keep the end of a task and its outcome",
     )
-    _expect(entry.owner is None and entry.ended_at is not None, "say when it ended")
-    intent = await _intend(store, "l")
+    expect(entry.owner is None and entry.ended_at is not None, "say when it ended")
+    intent = await intend(store, "l")
     assert intent is not None
     await store.over(intent, State.SUCCESS, None)
-    _expect((await _found(store, "l")).state is State.INTENT, "end only what has a task")
+    expect((await entry_of(store, "l")).state is State.INTENT, "end only what has a task")
     await store.aclose()
 
 
 async def a_doubt_is_resolved_once(backend: Backend) -> None:
     """By the attempt that was seen: a task, or nothing."""
     store = await backend.open("account")
-    own = await _intend(store, "k")
+    own = await intend(store, "k")
     assert own is not None
     word = {"task_id": "task_told", "owner": "b", "hold": LONG}
-    _expect(not await store.resolve("k", own, **word), "resolve only what is uncertain")  # type: ignore[arg-type]
+    expect(not await store.resolve("k", own, **word), "resolve only what is uncertain")  # type: ignore[arg-type]
     await store.uncertain(own, hold=LONG)
-    _expect(not await store.resolve("k", attempt(), **word), "resolve the attempt that is named")  # type: ignore[arg-type]
-    _expect(await store.resolve("k", own, **word), "believe who resolves a doubt")  # type: ignore[arg-type]
-    entry = await _found(store, "k")
-    _expect(
+    expect(not await store.resolve("k", attempt(), **word), "resolve the attempt that is named")  # type: ignore[arg-type]
+    expect(await store.resolve("k", own, **word), "believe who resolves a doubt")  # type: ignore[arg-type]
+    entry = await entry_of(store, "k")
+    expect(
         (entry.state, entry.task_id, entry.owner) == (State.SUBMITTED, "task_told", "b"),
         "note the task that was named",
     )
-    _expect(not await store.resolve("k", own, **word), "resolve a doubt once")  # type: ignore[arg-type]
-    other = await _intend(store, "l")
+    expect(not await store.resolve("k", own, **word), "resolve a doubt once")  # type: ignore[arg-type]
+    other = await intend(store, "l")
     assert other is not None
     await store.uncertain(other, hold=LONG)
     nothing = await store.resolve("l", other, task_id=None, owner=None, hold=0.0)
-    _expect(nothing and await store.find("l") is None, "free a key of which nothing was bought")
+    expect(nothing and await store.find("l") is None, "free a key of which nothing was bought")
     await store.aclose()
 
 
@@ -360,79 +303,119 @@ async def what_dead_ones_left_is_taken_over(backend: Backend) -> None:
     """Once each, as many as are asked for; what living ones have stays theirs."""
     one, two = await backend.open("account"), await backend.open("account")
     for number in range(6):
-        await _submit(one, f"dead{number}", owner="dead")
-    await _submit(one, "living", owner="living")
-    await _submit(one, "own", owner="taker")
-    await _intend(one, "intent", owner="dead")
-    await _intend(one, "intent of a living one", owner="living")
+        await submit(one, f"dead{number}", owner="dead")
+    await submit(one, "living", owner="living")
+    await submit(one, "own", owner="taker")
+    await intend(one, "intent", owner="dead")
+    await intend(one, "intent of a living one", owner="living")
     elsewhere = await backend.open("another")
-    await _submit(elsewhere, "elsewhere", owner="dead")
+    await submit(elsewhere, "elsewhere", owner="dead")
     first = await one.take_over("taker", ["taker", "living", "other"], most=4, settled=0.0)
-    _expect(
+    expect(
         [entry.purchase.key for entry in first] == [f"dead{number}" for number in range(4)],
         "hand over what dead processes have submitted, oldest first, and no more than asked for",
     )
-    _expect(all(entry.owner == "taker" for entry in first), "note the new owner")
+    expect(all(entry.owner == "taker" for entry in first), "note the new owner")
     rest = await asyncio.gather(
         one.take_over("taker", ["taker", "living", "other"], most=10, settled=0.0),
         two.take_over("other", ["taker", "living", "other"], most=10, settled=0.0),
     )
     keys = sorted(entry.purchase.key for taken in rest for entry in taken)
-    _expect(keys == ["dead4", "dead5"], "hand over each entry to one process")
-    _expect((await _found(one, "living")).owner == "living", "leave alone what a living one has")
-    _expect((await _found(one, "elsewhere")).owner == "dead", "leave other accounts alone")
-    _expect(
-        (await _found(one, "intent")).state is State.UNCERTAIN,
+    expect(keys == ["dead4", "dead5"], "hand over each entry to one process")
+    expect((await entry_of(one, "living")).owner == "living", "leave alone what a living one has")
+    expect((await entry_of(one, "elsewhere")).owner == "dead", "leave other accounts alone")
+    expect(
+        (await entry_of(one, "intent")).state is State.UNCERTAIN,
         "doubt the intents of processes that are gone",
     )
-    entry = await _found(one, "intent of a living one")
-    _expect(entry.state is State.INTENT, "leave the intents of living ones alone")
+    entry = await entry_of(one, "intent of a living one")
+    expect(entry.state is State.INTENT, "leave the intents of living ones alone")
     for store in (one, two, elsewhere):
         await store.aclose()
+
+
+async def others_hear_of_changes(backend: Backend) -> None:
+    """Of the end of a task, of its beginning, of a doubt and of what an operator says."""
+    one, two = await backend.open("account"), await backend.open("account")
+    heard: list[str | None] = []
+
+    async def hears(key: str, what: str) -> None:
+        for _ in range(200):
+            if key in heard or None in heard:
+                heard.clear()
+                return
+            await asyncio.sleep(0.05)
+        expect(False, f"tell other processes of {what}")
+
+    own = await intend(one, "k")
+    assert own is not None
+    two.listen(heard.append)
+    await asyncio.sleep(2 * SHORT)
+    heard.clear()
+    await one.bought(purchase("k"), own, "a", "task_k", hold=LONG)
+    await hears("k", "a task that was bought")
+    await one.over(own, State.SUCCESS, None)
+    await hears("k", "the end of a task")
+    doubted = await intend(one, "l")
+    assert doubted is not None
+    await asyncio.sleep(SHORT)
+    heard.clear()
+    await one.uncertain(doubted, hold=LONG)
+    await hears("l", "a doubt")
+    await one.resolve("l", doubted, task_id="task_l", owner=None, hold=LONG)
+    await hears("l", "what somebody says of a doubt")
+    two.listen(None)
+    await asyncio.sleep(2 * SHORT)
+    heard.clear()
+    await submit(one, "m")
+    await asyncio.sleep(SHORT)
+    expect(not heard, "tell nothing to those who do not listen any more")
+    await one.aclose()
+    await two.aclose()
 
 
 async def one_that_leaves_owns_nothing(backend: Backend) -> None:
     """What it has submitted is for the next that comes; its intents stay."""
     store = await backend.open("account")
-    await _submit(store, "k", owner="a")
-    await _submit(store, "l", owner="b")
-    await _intend(store, "m", owner="a")
+    await submit(store, "k", owner="a")
+    await submit(store, "l", owner="b")
+    await intend(store, "m", owner="a")
     await store.leave("a")
-    _expect((await _found(store, "k")).owner is None, "free what a leaving process has submitted")
-    _expect((await _found(store, "l")).owner == "b", "leave alone what others own")
-    _expect((await _found(store, "m")).owner == "a", "keep an intent that is under way")
+    expect((await entry_of(store, "k")).owner is None, "free what a leaving process has submitted")
+    expect((await entry_of(store, "l")).owner == "b", "leave alone what others own")
+    expect((await entry_of(store, "m")).owner == "a", "keep an intent that is under way")
     taken = await store.take_over("b", ["a", "b"], most=9, settled=LONG)
-    _expect([entry.purchase.key for entry in taken] == ["k"], "hand over what has no owner")
+    expect([entry.purchase.key for entry in taken] == ["k"], "hand over what has no owner")
     await store.aclose()
 
 
 async def what_is_young_is_left_to_its_owner(backend: Backend) -> None:
     """Its owner may have joined since the living were looked up."""
     store = await backend.open("account")
-    await _submit(store, "k", owner="new")
-    await _intend(store, "l", owner="new")
+    await submit(store, "k", owner="new")
+    await intend(store, "l", owner="new")
     taken = await store.take_over("taker", ["taker"], most=9, settled=LONG)
-    _expect(not taken, "leave what was submitted just now to its owner")
-    _expect((await _found(store, "k")).owner == "new", "leave what was submitted just now alone")
-    state = (await _found(store, "l")).state
-    _expect(state is State.INTENT, "leave what was intended just now alone")
+    expect(not taken, "leave what was submitted just now to its owner")
+    expect((await entry_of(store, "k")).owner == "new", "leave what was submitted just now alone")
+    state = (await entry_of(store, "l")).state
+    expect(state is State.INTENT, "leave what was intended just now alone")
     await store.aclose()
 
 
 async def an_intent_does_not_last_for_ever(backend: Backend) -> None:
     """Its owner lives, and does not know of it: as one that was written late is."""
     store = await backend.open("account")
-    own = await _intend(store, "k", owner="a", hold=SHORT)
+    own = await intend(store, "k", owner="a", hold=SHORT)
     assert own is not None
-    entry = await _found(store, "k")
+    entry = await entry_of(store, "k")
     await store.take_over("b", ["a", "b"], most=9, settled=LONG)
-    _expect((await _found(store, "k")).state is State.INTENT, "leave an intent alone for a time")
-    await _passed(store, entry.slot_until)
+    expect((await entry_of(store, "k")).state is State.INTENT, "leave an intent alone for a time")
+    await passed(store, entry.slot_until)
     await store.take_over("b", ["a", "b"], most=9, settled=LONG)
-    entry = await _found(store, "k")
-    _expect(entry.state is State.UNCERTAIN, "doubt an intent whose slot is over")
+    entry = await entry_of(store, "k")
+    expect(entry.state is State.UNCERTAIN, "doubt an intent whose slot is over")
     await store.refused(own)
-    _expect(await store.find("k") is None, "believe its owner all the same")
+    expect(await store.find("k") is None, "believe its owner all the same")
     await store.aclose()
 
 
@@ -440,17 +423,17 @@ async def several_keys_are_looked_up_together(backend: Backend) -> None:
     """Those that have an entry."""
     store = await backend.open("account")
     for key in "klm":
-        await _submit(store, key)
+        await submit(store, key)
     found = await store.find_all(["m", "k", "none"])
     keys = sorted(entry.purchase.key for entry in found)
-    _expect(keys == ["k", "m"], "find the entries of several keys")
-    _expect(await store.find_all([]) == [], "find nothing for no keys")
+    expect(keys == ["k", "m"], "find the entries of several keys")
+    expect(await store.find_all([]) == [], "find nothing for no keys")
     owned = sorted(entry.purchase.key for entry in await store.owned("a"))
-    _expect(owned == ["k", "l", "m"], "return what an owner has submitted")
-    _expect(await store.owned("b") == [], "return nothing of those who own nothing")
-    entry = await _found(store, "l")
+    expect(owned == ["k", "l", "m"], "return what an owner has submitted")
+    expect(await store.owned("b") == [], "return nothing of those who own nothing")
+    entry = await entry_of(store, "l")
     assert entry.submitted_at is not None
-    _expect(0 <= entry.read_at - entry.submitted_at < LONG, "say when an entry was read")
+    expect(0 <= entry.read_at - entry.submitted_at < LONG, "say when an entry was read")
     await store.aclose()
 
 
@@ -460,49 +443,49 @@ async def entries_are_read_in_their_order(backend: Backend) -> None:
     keys = [f"k{number:04}" for number in range(1_100)]
     for place in range(0, len(keys), 100):
         for key in keys[place : place + 100]:
-            await _intend(store, key, slots=10_000)
+            await intend(store, key, slots=10_000)
     read = [entry.purchase.key async for entry in store.entries()]
-    _expect(read == keys, "read every entry once, oldest first")
-    await store.uncertain((await _found(store, "k0700")).attempt, hold=LONG)
+    expect(read == keys, "read every entry once, oldest first")
+    await store.uncertain((await entry_of(store, "k0700")).attempt, hold=LONG)
     read = [entry.purchase.key async for entry in store.entries(State.UNCERTAIN)]
-    _expect(read == ["k0700"], "read the entries in one state")
+    expect(read == ["k0700"], "read the entries in one state")
     await store.aclose()
 
 
 async def old_ends_are_swept(backend: Backend) -> None:
     """And nothing that may still be somebody's money."""
     store = await backend.open("account")
-    ended = await _submit(store, "ended")
+    ended = await submit(store, "ended")
     await store.over(ended, State.SUCCESS, None)
-    await _submit(store, "submitted")
-    own = await _intend(store, "uncertain")
+    await submit(store, "submitted")
+    own = await intend(store, "uncertain")
     assert own is not None
     await store.uncertain(own, hold=0.0)
-    lost, again = await _submit(store, "again"), attempt()
+    lost, again = await submit(store, "again"), attempt()
     await store.over(lost, State.LOST, None)
     await store.intend(purchase("again"), again, "a", slots=9, hold=LONG, instead_of=lost)
     await store.bought(purchase("again"), again, "a", "task_again", hold=LONG)
-    _expect(await store.sweep(LONG) == 0, "keep what has ended not long ago")
-    at = (await _found(store, "ended")).ended_at
+    expect(await store.sweep(LONG) == 0, "keep what has ended not long ago")
+    at = (await entry_of(store, "ended")).ended_at
     assert at is not None
-    await _passed(store, at + SHORT)
-    _expect(await store.sweep(SHORT / 2) == 1, "remove what has ended long ago, and say so")
+    await passed(store, at + SHORT)
+    expect(await store.sweep(SHORT / 2) == 1, "remove what has ended long ago, and say so")
     left = [entry.purchase.key async for entry in store.entries()]
-    _expect(left == ["submitted", "uncertain", "again"], "remove nothing else")
+    expect(left == ["submitted", "uncertain", "again"], "remove nothing else")
     await store.aclose()
 
 
 async def what_is_over_can_be_deleted(backend: Backend) -> None:
     """By its key, and nothing that may still be somebody's money."""
     store = await backend.open("account")
-    own = await _submit(store, "k")
-    await _submit(store, "l")
-    await _intend(store, "m")
+    own = await submit(store, "k")
+    await submit(store, "l")
+    await intend(store, "m")
     for key in ("k", "l", "m", "none"):
-        _expect(not await store.delete(key), "delete nothing that is not over")
+        expect(not await store.delete(key), "delete nothing that is not over")
     await store.over(own, State.SUCCESS, "{}")
-    _expect(await store.delete("k"), "delete what is over")
-    _expect(await store.find("k") is None, "have deleted what it says")
+    expect(await store.delete("k"), "delete what is over")
+    expect(await store.find("k") is None, "have deleted what it says")
     await store.aclose()
 
 
@@ -513,7 +496,7 @@ async def the_value_of_the_limits_is_kept_in_turns(backend: Backend) -> None:
         for store in stores:
             stack.push_async_callback(store.aclose)
         empty = await stores[0].load()
-        _expect(empty.body is None and not empty.is_lost, "have no value at first")
+        expect(empty.body is None and not empty.is_lost, "have no value at first")
 
         async def count(store: Store, times: int) -> None:
             while times:
@@ -524,10 +507,10 @@ async def the_value_of_the_limits_is_kept_in_turns(backend: Backend) -> None:
 
         await asyncio.gather(*(count(store, 20) for store in stores))
         value = await stores[0].load()
-        _expect(value.body == b"60", "keep a value only if none was kept since it was read")
+        expect(value.body == b"60", "keep a value only if none was kept since it was read")
         other = await backend.open("another")
         stack.push_async_callback(other.aclose)
-        _expect((await other.load()).body is None, "keep a value for each account")
+        expect((await other.load()).body is None, "keep a value for each account")
 
 
 async def its_clock_goes_on(backend: Backend) -> None:
@@ -539,26 +522,26 @@ async def its_clock_goes_on(backend: Backend) -> None:
     for _ in range(10):
         await asyncio.sleep(0.05)
         now = (await store.load()).now
-        _expect(now >= last, "have a clock that never goes back")
+        expect(now >= last, "have a clock that never goes back")
         last = now
     passed = loop.time() - start
-    _expect(abs((last - before.now) - passed) < 0.4 + passed / 10, "have a clock that goes right")
+    expect(abs((last - before.now) - passed) < 0.4 + passed / 10, "have a clock that goes right")
     await store.aclose()
 
 
 async def everything_outlives_who_wrote_it(backend: Backend) -> None:
     """Another process that opens it later finds it."""
     store = await backend.open("account")
-    own = await _submit(store, "k")
+    own = await submit(store, "k")
     await store.save(b"body", (await store.load()).version)
     await store.aclose()
     later = await backend.open("account")
-    entry = await _found(later, "k")
-    _expect(
+    entry = await entry_of(later, "k")
+    expect(
         (entry.attempt, entry.task_id, entry.state) == (own, "task_k", State.SUBMITTED),
         "keep an entry for those who come later",
     )
-    _expect((await later.load()).body == b"body", "keep the value for those who come later")
+    expect((await later.load()).body == b"body", "keep the value for those who come later")
     await later.aclose()
 
 
@@ -566,17 +549,17 @@ async def texts_are_kept_to_the_letter(backend: Backend) -> None:
     """Keys are what users name things; ids are what the service makes up."""
     store = await backend.open("account")
     for key in ("order 7: 'ä' \"漢字\" 🏰", "%(key)s :key ? %s", "a\\b\nc\td", "k" * 200):
-        own = await _intend(store, key)
-        _expect(own is not None, "take any key")
+        own = await intend(store, key)
+        expect(own is not None, "take any key")
         assert own is not None
         task_id = f"task\n\x00 '{key}'"
         await store.bought(purchase(key), own, "a", task_id, hold=LONG)
-        entry = await _found(store, key)
-        _expect((entry.purchase.key, entry.task_id) == (key, task_id), "keep texts as they are")
+        entry = await entry_of(store, key)
+        expect((entry.purchase.key, entry.task_id) == (key, task_id), "keep texts as they are")
         named = await store.named(task_id)
-        _expect(named is not None and named.purchase.key == key, "find an entry by its task")
-    _expect(await store.find("no such key") is None, "find nothing where there is nothing")
-    _expect(await store.named("no such task") is None, "find nothing where there is nothing")
+        expect(named is not None and named.purchase.key == key, "find an entry by its task")
+    expect(await store.find("no such key") is None, "find nothing where there is nothing")
+    expect(await store.named("no such task") is None, "find nothing where there is nothing")
     await store.aclose()
 
 
@@ -595,6 +578,7 @@ CHECKS: Sequence[StoreCheck] = (
     an_end_is_kept,
     a_doubt_is_resolved_once,
     what_dead_ones_left_is_taken_over,
+    others_hear_of_changes,
     one_that_leaves_owns_nothing,
     what_is_young_is_left_to_its_owner,
     an_intent_does_not_last_for_ever,

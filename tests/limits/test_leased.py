@@ -259,7 +259,7 @@ def test_a_lower_limit_of_its_own(window: LeasedWindow, shared: SharedLimits) ->
 def test_of_two_exchanges_the_one_that_was_kept_counts(
     window: LeasedWindow, shared: SharedLimits
 ) -> None:
-    """The first is kept late, after the second was asked for: it is known by what was drawn."""
+    """The first is kept late, after the second was asked for: it is known by its number."""
     before = shared.dump()
     window.exchange(shared, asked(NOW), waiting=5)
     kept_late = shared.dump()

@@ -107,7 +107,7 @@ class _Opened:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
-        if name == "entries":
+        if name in {"entries", "listen"}:
             return method  # type: ignore[no-any-return]
 
         async def call(*args: Any, **options: Any) -> Any:

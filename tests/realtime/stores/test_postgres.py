@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from apixo_async.errors import StoreError
+from apixo_async.stores import _news
 from apixo_async.stores._postgres import PostgresStore
 from apixo_async.testing.store_contract import CHECKS, StoreCheck, attempt, purchase
 
@@ -120,3 +122,41 @@ async def test_a_stopped_process_holds_no_lock(dsn: str) -> None:
         ).fetchone()
     assert held == (0,)
     await store.aclose()
+
+
+async def test_a_pooler_that_swallows_notifications(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is noticed at the start, said once, and looked for in turns instead."""
+    monkeypatch.setattr(_news.NotifyNews, "_is_heard", lambda *_: False)
+    store = await PostgresStore(dsn).open("account")
+    heard: list[str | None] = []
+    store.listen(heard.append)
+    async with asyncio.timeout(30):
+        while len(heard) < 4:  # noqa: ASYNC110  # a thread tells
+            await asyncio.sleep(0.05)
+    store.listen(None)
+    await store.aclose()
+    assert set(heard) == {None}
+    assert caplog.text.count("notifications do not come") == 1
+
+
+async def test_news_after_a_restart(server: PostgresServer, dsn: str) -> None:
+    """What changed meanwhile may be anything; then they come again."""
+    one, two = await PostgresStore(dsn).open("account"), await PostgresStore(dsn).open("account")
+    heard: list[str | None] = []
+    two.listen(heard.append)
+    async with asyncio.timeout(60):
+        while not heard:  # noqa: ASYNC110  # a thread tells
+            await asyncio.sleep(0.05)
+        server.kill()
+        heard.clear()
+        server.start()
+        own = attempt()
+        while "k" not in heard:
+            with suppress(StoreError):  # Its connection was lost as well.
+                await one.bought(purchase("k"), own, "a", "task_k", hold=60)
+            await asyncio.sleep(0.2)
+    assert None in heard
+    await one.aclose()
+    await two.aclose()
