@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -100,14 +99,13 @@ def list_entries(
 
     async def read(opened: Store) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = []
-        async with aclosing(opened.entries(state)) as entries:  # type: ignore[type-var]  # one
-            async for entry in entries:
-                if as_json:
-                    screen.document(_document(entry))
-                else:
-                    at, task = _moment(entry.intent_at), entry.task_id or "-"
-                    named = entry.purchase
-                    rows.append((named.key, entry.state.value, named.model, task, at))
+        async for entry in opened.entries(state):
+            if as_json:
+                screen.document(_document(entry))
+            else:
+                at, task = _moment(entry.intent_at), entry.task_id or "-"
+                bought = entry.purchase
+                rows.append((bought.key, entry.state.value, bought.model, task, at))
         return rows
 
     rows = _run(store, namespace, read)
