@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import tempfile
 import time
 from collections import Counter
@@ -23,8 +24,9 @@ from apixo_async import AsyncClient, Limits, Polling
 from apixo_async._limits.limiter import PermitOutcome
 from apixo_async._limits.priority import Priority
 from apixo_async._limits.shared_limiter import SharedLimiter
-from apixo_async.stores import Backend, Store
+from apixo_async.stores import Backend, State, Store
 from apixo_async.stores._account import AccountStore, backend_of
+from apixo_async.testing.store_contract import purchase
 from benchmarks import Options, Row
 from benchmarks.counting_service import KEY
 from benchmarks.journal import DOCUMENTED, EnoughError, prompts
@@ -42,6 +44,8 @@ MOST_IDLE_CALLS: Final = 1
 DEADLINE: Final = 120.0
 SUBMITS: Final = 300
 IDLE: Final = 20.0
+CHANGES: Final = 200
+MOST_LATE: Final = 0.1
 
 #: What is written for each task; all other calls are those of the limits and of takeovers.
 OF_A_TASK: Final = ("intend", "bought", "over", "refused", "find")
@@ -172,6 +176,32 @@ async def _permitted(store: str) -> float:
     return rate
 
 
+def heard(store: str) -> float:
+    """Change entries and listen for that; return the 99th percentile of the time between, in s."""
+    return asyncio.run(_heard(store))
+
+
+async def _heard(store: str) -> float:
+    backend, account = backend_of(store), f"news-{os.getpid()}"
+    one, two = await backend.open(account), await backend.open(account)
+    told, waits = asyncio.Event(), list[float]()
+    two.listen(lambda _: told.set())
+    await asyncio.sleep(2)
+    for number in range(CHANGES):
+        attempt, bought = secrets.token_hex(16), purchase(f"{account}-{number}")
+        await one.intend(bought, attempt, "one", slots=CHANGES + 1, hold=60)
+        await one.bought(bought, attempt, "one", attempt, hold=60)
+        await asyncio.sleep(0.12)  # That is heard of, and over.
+        told.clear()
+        await one.over(attempt, State.SUCCESS, "{}")
+        began = time.monotonic()
+        await told.wait()
+        waits.append(time.monotonic() - began)
+    await one.aclose()
+    await two.aclose()
+    return sorted(waits)[CHANGES * 99 // 100]
+
+
 # --- the answer ------------------------------------------------------------------------------
 
 
@@ -207,6 +237,15 @@ def run(options: Options) -> Iterator[Row]:
             )
             yield _calls(name, median(calls for _, _, calls in maps[name]), MOST_CALLS, "busy")
             yield _calls(name, in_child(DEADLINE, idle, store), MOST_IDLE_CALLS, "idle")
+            late = in_child(DEADLINE, heard, store)
+            yield Row(
+                QUESTION,
+                f"until a change by another process is heard of, {name}, 99th percentile",
+                f"{late / MOST_LATE:.2f}x",
+                f"{late * 1e3:.0f} ms after its commit",
+                f"at most {MOST_LATE * 1e3:.0f} ms",
+                late <= MOST_LATE,
+            )
 
 
 def _measuring(measure: Callable[[str | None], T], store: str | None) -> Callable[[], T]:
