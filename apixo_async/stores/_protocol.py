@@ -104,7 +104,8 @@ class StoreEntry:
     read_at: float = field(compare=False)
 
 
-class Intended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Intended:
     """What came of an intent.
 
     Attributes:

@@ -47,8 +47,6 @@ class RunOptions(NamedTuple):
     out: Path
     terms: Terms = Terms()
     limits: Limits = Limits()
-    #: What other processes of the account share, or None; no simulated run does.
-    store: str | None = None
     access: Access = Access()
     #: How the rows are written, or None to find out by their name or first line.
     form: Format | None = None
@@ -59,6 +57,8 @@ class RunOptions(NamedTuple):
     resubmit_uncertain: bool = False
     simulate: bool = False
     simulation: Simulation = Simulation()
+    #: What other processes of the account share, or None; no simulated run does.
+    store: str | None = None
 
     @property
     def journal(self) -> Path:
