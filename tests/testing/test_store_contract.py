@@ -40,7 +40,7 @@ class ForgetsWhatItHasConfirmed(Broken):
 class LetsEverybodyIn(Broken):
     async def intend(self, *args: object, **options: object) -> Intended:
         intended = await super().intend(*args, **options)  # type: ignore[arg-type]  # as given
-        return intended._replace(done=True)
+        return replace(intended, done=True)
 
 
 class CountsSlotsBefore(Broken):
