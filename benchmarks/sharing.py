@@ -26,7 +26,7 @@ from apixo_async._limits.priority import Priority
 from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async.stores import Backend, State, Store
 from apixo_async.stores._account import AccountStore, backend_of
-from apixo_async.testing.store_contract import purchase
+from apixo_async.testing.store_steps import purchase
 from benchmarks import Options, Row
 from benchmarks.counting_service import KEY
 from benchmarks.journal import DOCUMENTED, EnoughError, prompts
