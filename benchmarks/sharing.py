@@ -184,18 +184,18 @@ def heard(store: str) -> float:
 async def _heard(store: str) -> float:
     backend, account = backend_of(store), f"news-{os.getpid()}"
     one, two = await backend.open(account), await backend.open(account)
-    told, waits = asyncio.Event(), list[float]()
-    two.listen(lambda _: told.set())
+    heard_of, waits = asyncio.Event(), list[float]()
+    two.listen(lambda _: heard_of.set())
     await asyncio.sleep(2)
     for number in range(CHANGES):
         attempt, bought = secrets.token_hex(16), purchase(f"{account}-{number}")
         await one.intend(bought, attempt, "one", slots=CHANGES + 1, hold=60)
         await one.bought(bought, attempt, "one", attempt, hold=60)
         await asyncio.sleep(0.12)  # That is heard of, and over.
-        told.clear()
+        heard_of.clear()
         await one.over(attempt, State.SUCCESS, "{}")
         began = time.monotonic()
-        await told.wait()
+        await heard_of.wait()
         waits.append(time.monotonic() - began)
     await one.aclose()
     await two.aclose()

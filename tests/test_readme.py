@@ -196,7 +196,7 @@ def serve(
             process.send_signal(signal.SIGINT)
             printed, _ = process.communicate()
             watchdog.cancel()
-    wanted = 1 if "key=" in block.text else 2  # A key stands for one task, whoever asks.
+    wanted = 1 if "key=" in block.text else 2  # A key stands for one task.
     assert len(set(answers)) == wanted, f"two requests at once made {answers}"
     assert sandbox.callbacks_delivered() - before == awaited
     return printed

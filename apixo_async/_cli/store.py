@@ -36,7 +36,7 @@ Namespace: TypeAlias = Annotated[
 ]
 Key: TypeAlias = Annotated[str, typer.Argument(metavar="KEY", help="The key of the purchase.")]
 
-#: Whose limits are nobody's: these commands read and write entries only.
+#: An account without limits: these commands read and write entries only.
 _ACCOUNT = "apixo store"
 
 

@@ -36,7 +36,7 @@ def word_of(outcome: Result | TaskError) -> str:
 
 
 def snapshot_of(outcome: Result | TaskError) -> Snapshot | None:
-    """Return what a poll found that another process has sent, as far as that can be told."""
+    """Return what a poll found that another process has sent, as far as that is known."""
     match outcome:
         case Result():
             return Snapshot(outcome.task_id, outcome.model, SUCCESS, {})

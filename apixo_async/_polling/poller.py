@@ -116,7 +116,8 @@ class Poller:
             seen: Whether its id surely came from the service: then it takes longer to count as
                 gone than an id that may be mistyped.
             record: Where its end is noted.
-            is_followed: Whether another process polls it, and `told` is called with its end.
+            is_followed: Whether another process polls it; `ended_elsewhere` is called with its
+                end.
         """
         now = asyncio.get_running_loop().time()
         return self._started(
@@ -134,9 +135,9 @@ class Poller:
             now,
         )
 
-    def told(self, track: TrackedTask, outcome: Result | TaskError) -> None:
+    def ended_elsewhere(self, track: TrackedTask, outcome: Result | TaskError) -> None:
         """Settle a task as another process saw it end."""
-        self.registry.told(track, outcome, asyncio.get_running_loop().time())
+        self.registry.ended_elsewhere(track, outcome, asyncio.get_running_loop().time())
         self._wake()
 
     def adopt(self, track: TrackedTask, record: TaskRecord | None) -> None:

@@ -171,7 +171,7 @@ class TaskRegistry:
         track.outcome, track.snapshot = outcome, snapshot_of(outcome)
         return track
 
-    def told(self, track: TrackedTask, outcome: Result | TaskError, now: float) -> None:
+    def ended_elsewhere(self, track: TrackedTask, outcome: Result | TaskError, now: float) -> None:
         """Settle a task as another process saw it end."""
         if track.outcome is None:
             track.record = None  # It has noted that.

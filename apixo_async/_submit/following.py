@@ -247,7 +247,7 @@ class Following:
             del self._followed[attempt]
         elif (outcome := outcome_of(entry)) is not None:
             del self._followed[attempt]
-            self._poller.told(track, outcome)
+            self._poller.ended_elsewhere(track, outcome)
         elif entry.state is not State.SUBMITTED:
             self.adopt(entry)
 

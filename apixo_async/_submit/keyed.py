@@ -1,4 +1,4 @@
-"""Submits with a key: bought once, whoever asks, and however often.
+"""Submits with a key: bought once, by any number of processes, and however often.
 
 The rules of one look are in `_known`: an entry says what became of its key, and without an entry
 the key may be bought. Whatever happens between the look and the intent is found by the intent.
@@ -184,7 +184,7 @@ class KeyedSubmits:
             if entry.state is not State.INTENT:
                 return self._task(entry)
             if entry.read_at >= entry.slot_until:
-                # Its POST is over, whoever sent it, and nobody has said what came of it.
+                # Its POST is over, and no process has said what came of it.
                 await store.uncertain(entry.attempt, hold=0.0)
                 continue
             await self._look_again(entry, pause, deadline)

@@ -52,7 +52,7 @@ class SubmitObserver(TaskRecord, Protocol):
         ...
 
     def uncertain(self, reason: str, error: SubmitUncertainError, /) -> None:
-        """Note that a task may or may not have been made; the error is told where that is."""
+        """Note that a task may or may not have been made, and in the error where that is."""
         ...
 
     async def written(self) -> None:

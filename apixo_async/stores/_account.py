@@ -63,7 +63,7 @@ class _Contained:
         """See `Store.listen`."""
         try:
             self._store.listen(heard)
-        except Exception as exc:  # Whoever waits looks by himself as well.
+        except Exception as exc:  # A process that waits looks by itself as well.
             logger.warning("%s", _contained(exc, f"{type(self._store).__name__}.listen"))
 
     async def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:

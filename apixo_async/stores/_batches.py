@@ -117,7 +117,7 @@ class Batches:
         if self._is_closed:
             raise StoreError("the store was closed: open it anew")
         if self._is_busy and loop.time() - self._busy_since > PATIENCE:
-            self._cut()  # Whoever waited for that may have given up earlier.
+            self._cut()  # What waited for that may have given up earlier.
         if loop is not self._loop:  # What was asked for on a former loop is of no use to anybody.
             self._loop, self._is_busy, self._waiting = loop, False, []
         future: asyncio.Future[T] = loop.create_future()
@@ -129,7 +129,7 @@ class Batches:
             async with bound_after(PATIENCE):
                 return await future
         except TimeoutError:
-            self._cut()  # Whoever does not answer may never do; the next act has a new connection.
+            self._cut()  # It may never answer; the next act has a new connection.
             raise StoreError(
                 f"the store has not answered for {PATIENCE:.0f} s: see whether it is reachable, "
                 "and how busy it is"

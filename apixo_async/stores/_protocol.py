@@ -270,8 +270,8 @@ class Store(LimitsStore, Protocol):
     def listen(self, heard: Callable[[str | None], None] | None) -> None:
         """Call `heard` on the running event loop as soon as another process has changed an entry.
 
-        Some news may be lost, and some may be none: whoever waits reads the entry, after this was
-        called, and once in a while.
+        Some news may be lost, and some may be none: a process that waits reads the entry, after
+        this was called, and once in a while.
 
         Args:
             heard: Called with the key, or with None where any entry may have changed. None ends it.

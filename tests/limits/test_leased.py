@@ -265,4 +265,4 @@ def test_of_two_exchanges_the_one_that_was_kept_counts(
     kept_late = shared.dump()
     window.exchange(SharedLimits.load(before), asked(NOW + 3), waiting=40)
     window.exchange(SharedLimits.load(kept_late), asked(NOW + 4), waiting=40)
-    assert window.reserve(NOW + 4) == 0  # What the second was granted is nobody's.
+    assert window.reserve(NOW + 4) == 0  # The second was granted nothing.

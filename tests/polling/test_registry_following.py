@@ -23,7 +23,7 @@ FAILED = TaskFailedError(
 
 
 class Record:
-    """Notes what it is told."""
+    """Notes ends."""
 
     def __init__(self) -> None:
         self.ends: list[Result | TaskError] = []
@@ -93,17 +93,17 @@ async def test_the_word_of_its_owner(registry: TaskRegistry) -> None:
     record = Record()
     track = followed(registry)
     track.record = record
-    registry.told(track, RESULT, 130.0)
+    registry.ended_elsewhere(track, RESULT, 130.0)
     assert track.outcome is RESULT
     assert track.snapshot is not None
     assert track.snapshot.state == "success"
     assert (registry.tracks, registry.succeeded, record.ends) == ({}, 1, [])
-    registry.told(track, FAILED, 131.0)
+    registry.ended_elsewhere(track, FAILED, 131.0)
     assert track.outcome is RESULT
 
 
 async def test_its_own_poll_is_noted(registry: TaskRegistry) -> None:
-    """Whoever sees the end first writes it."""
+    """The process that sees the end first writes it."""
     record = Record()
     slot = registry._limiter.slot_above()
     track = registry.open(REF, REF.model, slot, now=100.0, record=record)
@@ -120,7 +120,7 @@ async def test_a_record_that_fails_harms_nothing(registry: TaskRegistry) -> None
 
     slot = registry._limiter.slot_above()
     track = registry.open(REF, REF.model, slot, now=100.0, record=Failing())
-    registry.told(followed(registry), FAILED, 110.0)
+    registry.ended_elsewhere(followed(registry), FAILED, 110.0)
     assert track.outcome is FAILED
     assert registry._limiter.slots_used == 0
 

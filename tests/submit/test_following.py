@@ -164,7 +164,7 @@ async def test_an_entry_that_is_removed_under_a_follower() -> None:
 
 
 async def test_an_outcome_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever wrote it: the task is polled again, and nothing else is touched."""
+    """The task is polled again, and nothing else is touched."""
     simulator, store = Simulator(seed=1), MemoryStore()
     process, other = Process(simulator, store), Process(simulator, store)
     async with processes(process, other):

@@ -1,4 +1,4 @@
-"""Submits with a key: in whatever state it is, whoever asks, and whatever became of its owner."""
+"""Submits with a key: in each state, by each process, and whatever became of its owner."""
 
 from __future__ import annotations
 
