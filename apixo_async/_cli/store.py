@@ -10,10 +10,10 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import typer
 
 from apixo_async import ConfigurationError
-from apixo_async._catalog import timing
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async.stores import State, Store, StoreEntry, backend_of
+from apixo_async.stores import resolve as say
 
 T = TypeVar("T")
 
@@ -143,20 +143,8 @@ def resolve(
     if (task_id is None) is not nothing:
         raise ConfigurationError("resolve: give --task-id ID, or --nothing-bought")
 
-    async def say(opened: Store) -> bool:
-        entry = await _entry(opened, key)
-        if task_id is not None:
-            other = await opened.named(task_id)
-            if other is not None and other.purchase.key != key:
-                raise ConfigurationError(f"task {task_id!r} is that of key {other.purchase.key!r}")
-        hold = timing(entry.purchase.kind).age_limit
-        # Without an owner: whichever process of the account lives polls it.
-        return entry.state is State.UNCERTAIN and await opened.resolve(
-            key, entry.attempt, task_id=task_id, owner=None, hold=hold
-        )
-
-    if not _run(store, namespace, say):
-        raise ConfigurationError(f"resolve: key {key!r} is not uncertain: `apixo store show`")
+    # Without an owner: whichever process of the account lives polls it.
+    _run(store, namespace, lambda opened: say(opened, key, task_id, owner=None))
     Screen().note(f"{key}: noted")
 
 

@@ -21,6 +21,7 @@ from apixo_async._limits.leased import LEASE
 from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async._reporting import logger
 from apixo_async._submit.observer import KeyTakenError, NoSlotError, SubmitObserver
+from apixo_async._submit.requests import kind_of
 from apixo_async._sync import Signal, bound_after
 from apixo_async._types import Delivery, Result, TaskInput
 from apixo_async.errors import (
@@ -51,13 +52,13 @@ UNKEYED: Final = "unkeyed-"
 def purchase_of(task_input: TaskInput, delivery: Delivery, key: str) -> Purchase:
     """Return what is bought under a key."""
     what = identity(task_input, delivery.provider)
-    kind, price = task_input.kind, task_input.price
+    price = task_input.price
     return Purchase(
         key=key,
         digest=what.digest,
         model=what.model,
         provider=what.provider,
-        kind=kind if what.provider is None else f"{kind}/{what.provider}",
+        kind=kind_of(task_input, what.provider),
         payload=what.payload,
         price=None if price is None else str(price),
     )

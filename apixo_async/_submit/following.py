@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from apixo_async._limits.leased import LEASE
@@ -20,7 +21,7 @@ from apixo_async.errors import StoreError, TaskError
 from apixo_async.events import TaskAdopted, TaskAttached
 from apixo_async.journal._error_forms import About, error_of
 from apixo_async.journal._forms import result_of
-from apixo_async.stores._protocol import MOST_FOUND, State, StoreEntry
+from apixo_async.stores._protocol import ENDED, MOST_FOUND, State, StoreEntry
 
 #: Seconds between two looks at the entries that are followed, where nothing is heard of them, and
 #: the fewest where much is.
@@ -52,7 +53,7 @@ def ref_of(entry: StoreEntry) -> TaskRef:
 
 def outcome_of(entry: StoreEntry) -> Result | TaskError | None:
     """Return how the task of an entry ended; None while it goes on, or where that is unreadable."""
-    if entry.state not in {State.SUCCESS, State.FAILED, State.LOST} or entry.outcome is None:
+    if entry.state not in ENDED or entry.outcome is None:
         return None
     purchase = entry.purchase
     try:
@@ -228,14 +229,18 @@ class Following:
         for attempt, (_, track) in [*self._followed.items()]:
             if track.outcome is not None or not track.is_followed:
                 del self._followed[attempt]
-        followed = [(attempt, key) for attempt, (key, _) in self._followed.items()]
-        store = await self._writer.account.opened()
-        for place in range(0, len(followed), MOST_FOUND):
-            some = followed[place : place + MOST_FOUND]
-            entries = await store.find_all([key for _, key in some])
-            found = {entry.attempt: entry for entry in entries}
-            for attempt, _ in some:
-                self._heard(attempt, found.get(attempt))
+        followed = {attempt: key for attempt, (key, _) in self._followed.items()}
+        entries = await self._found([*followed.values()])
+        found = {entry.attempt: entry for entry in entries}
+        for attempt in followed:
+            self._heard(attempt, found.get(attempt))
+
+    async def _found(self, keys: Sequence[str]) -> list[StoreEntry]:
+        """Look up any number of keys."""
+        store, found = await self._writer.account.opened(), list[StoreEntry]()
+        for place in range(0, len(keys), MOST_FOUND):
+            found += await store.find_all(keys[place : place + MOST_FOUND])
+        return found
 
     def _heard(self, attempt: str, entry: StoreEntry | None) -> None:
         _, track = self._followed.get(attempt, ("", None))
@@ -310,14 +315,12 @@ class Following:
             if isinstance(track.record, EntryRecord):
                 tracks[track.record.attempt] = track
                 keys.append(track.record.purchase.key)
-        store = await self._writer.account.opened()
-        for place in range(0, len(keys), MOST_FOUND):
-            for entry in await store.find_all(keys[place : place + MOST_FOUND]):
-                known = tracks.get(entry.attempt)
-                is_taken = entry.owner in living and entry.owner != self._writer.limiter.member
-                if known is not None and is_taken:
-                    self._followed[entry.attempt] = entry.purchase.key, known
-                    self._poller.follow(known)
+        for entry in await self._found(keys):
+            known = tracks.get(entry.attempt)
+            is_taken = entry.owner in living and entry.owner != self._writer.limiter.member
+            if known is not None and is_taken:
+                self._followed[entry.attempt] = entry.purchase.key, known
+                self._poller.follow(known)
 
 
 def _age(entry: StoreEntry) -> float:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 from apixo_async._canonical import canonical, short_forms
-from apixo_async._catalog import timing
 from apixo_async._config import Timeouts
 from apixo_async._limits.leased import LEASE
 from apixo_async._limits.limiter import Limiter
@@ -38,7 +37,7 @@ from apixo_async.errors import (
     SubmitUncertainError,
 )
 from apixo_async.journal._forms import input_of
-from apixo_async.stores._account import AccountStore
+from apixo_async.stores._account import AccountStore, resolve
 from apixo_async.stores._protocol import Purchase, State, StoreEntry
 
 #: Seconds after which it is looked again at an intent of another process, at first.
@@ -247,31 +246,11 @@ class KeyedSubmits:
             ConfigurationError: The key has no such entry, or the task is that of another one.
         """
         store = await self._writer.account.opened()
-        entry = await store.find(key)
-        if entry is None:
-            raise ConfigurationError(f"resolve: key {key!r} has no entry in the store")
-        if task_id is not None:
-            other = await store.named(task_id)
-            if other is not None and other.purchase.key != key:
-                raise ConfigurationError(
-                    f"resolve: task {task_id!r} is that of key {other.purchase.key!r}"
-                )
-            TaskRef(entry.purchase.model, task_id)  # Refuses what is no id.
         try:
-            done = entry.state is State.UNCERTAIN and await store.resolve(
-                key,
-                entry.attempt,
-                task_id=task_id,
-                owner=self._writer.limiter.member,
-                hold=timing(entry.purchase.kind).age_limit,
-            )
+            await resolve(store, key, task_id, owner=self._writer.limiter.member)
         except BaseException:
             self._following.look_at_own()  # It may be done, and this process owns the task.
             raise
-        if not done:
-            raise ConfigurationError(
-                f"resolve: key {key!r} is not uncertain (any more): `client.find` has its task"
-            )
         self._writer.wrote(key)
         return None if task_id is None else await self.find(key)
 

@@ -52,6 +52,11 @@ CANCELLING: Final = 5.0
 Ended: TypeAlias = TrackedTask | SubmitUncertainError | Refused
 
 
+def kind_of(task_input: TaskInput, provider: str | None) -> str:
+    """Return what the duration of a task depends on: the input, and the route."""
+    return task_input.kind if provider is None else f"{task_input.kind}/{provider}"
+
+
 @dataclass(slots=True)
 class SubmitAttempt:
     """One submit under way.
@@ -95,8 +100,7 @@ class SubmitAttempt:
     @property
     def kind(self) -> str:
         """What the task's duration depends on: the input, and the route."""
-        kind, provider = self.input.kind, self.delivery.provider
-        return kind if provider is None else f"{kind}/{provider}"
+        return kind_of(self.input, self.delivery.provider)
 
     @property
     def kept(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apixo_async.stores._account import backend_of
+from apixo_async.stores._account import backend_of, resolve
 from apixo_async.stores._protocol import (
     Backend,
     Intended,
@@ -35,6 +35,7 @@ __all__ = [
     "Store",
     "StoreEntry",
     "backend_of",
+    "resolve",
 ]
 
 

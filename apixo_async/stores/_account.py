@@ -7,8 +7,10 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias, cast
 
+from apixo_async._catalog import timing
 from apixo_async._reporting import logger
 from apixo_async._sync import fresh
+from apixo_async._types import TaskRef
 from apixo_async.errors import ConfigurationError, StoreError
 from apixo_async.stores._protocol import Backend, SharedValue, State, Store, StoreEntry
 
@@ -40,6 +42,38 @@ def backend_of(store: object, *, namespace: str = "default") -> Backend:
     if isinstance(store, str) or not callable(getattr(store, "open", None)):
         raise ConfigurationError(f"store: a {type(store).__name__} given that is not {_FORMS}")
     return store  # type: ignore[return-value]  # anybody's backend, which only its use can try
+
+
+async def resolve(store: Store, key: str, task_id: str | None, *, owner: str | None) -> None:
+    """Note what somebody says of an uncertain entry.
+
+    Args:
+        store: Where it is.
+        key: Its key.
+        task_id: The task that was bought; None for nothing.
+        owner: Who polls it from now on; None for any process that lives.
+
+    Raises:
+        ConfigurationError: The key has no such entry, or the task is that of another one.
+    """
+    entry = await store.find(key)
+    if entry is None:
+        raise ConfigurationError(f"resolve: key {key!r} has no entry in the store")
+    if task_id is not None:
+        other = await store.named(task_id)
+        if other is not None and other.purchase.key != key:
+            raise ConfigurationError(
+                f"resolve: task {task_id!r} is that of key {other.purchase.key!r}"
+            )
+        TaskRef(entry.purchase.model, task_id)  # Refuses what is no id.
+    hold = timing(entry.purchase.kind).age_limit
+    done = entry.state is State.UNCERTAIN and await store.resolve(
+        key, entry.attempt, task_id=task_id, owner=owner, hold=hold
+    )
+    if not done:
+        raise ConfigurationError(
+            f"resolve: key {key!r} is not uncertain (any more): look at what it has"
+        )
 
 
 class _Contained:

@@ -39,6 +39,9 @@ LATE: Final = 30.0
 #: The most keys that are looked up at once.
 MOST_FOUND: Final = 500
 
+#: The states of what is over.
+ENDED: Final = frozenset({State.SUCCESS, State.FAILED, State.LOST})
+
 EndState = Literal[State.SUCCESS, State.FAILED, State.LOST]
 
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final
 
 from apixo_async.stores._protocol import (
+    ENDED,
     KEEP,
     EndState,
     Intended,
@@ -17,8 +17,6 @@ from apixo_async.stores._protocol import (
     State,
     StoreEntry,
 )
-
-_ENDED: Final = frozenset({State.SUCCESS, State.FAILED, State.LOST})
 
 
 @dataclass(slots=True)
@@ -341,7 +339,7 @@ class OpenMemoryStore:
     async def delete(self, key: str) -> bool:
         """See `Store.delete`."""
         kept = self._tables.entries.get(key)
-        if kept is None or kept.entry.state not in _ENDED:
+        if kept is None or kept.entry.state not in ENDED:
             return False
         del self._tables.entries[key]
         return True
@@ -354,7 +352,7 @@ class OpenMemoryStore:
             for key, kept in self._tables.entries.items()
             if kept.entry.ended_at is not None
             and kept.entry.ended_at <= until
-            and kept.entry.state in _ENDED
+            and kept.entry.state in ENDED
         ]
         for key in old[:500]:
             del self._tables.entries[key]
