@@ -283,7 +283,15 @@ class Engine:
             from apixo_async._submit.keyed import KeyedSubmits
 
             keyed = KeyedSubmits.wired(
-                settings.store, limiter, submitter, poller, report, timeouts, rng, calls
+                settings.store,
+                limiter,
+                submitter,
+                poller,
+                report,
+                timeouts,
+                rng,
+                calls,
+                callbacks,
             )
         return cls(
             transport=channel.transport,

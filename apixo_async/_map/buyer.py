@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from apixo_async._catalog import timing
 from apixo_async._config import Timeouts
 from apixo_async._polling.callback_health import CLOCK_ERROR
-from apixo_async._polling.outcomes import placeholder
 from apixo_async._polling.tracked_task import SubmitTimes
 from apixo_async._runtime import Lifecycle
+from apixo_async._submit.callbacks import reopened
 from apixo_async._submit.observer import SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.submitter import Submitter
@@ -124,16 +124,11 @@ class Buyer:
             record = self._engine.keyed.reopened(task_input, self._delivery, intent_id, record)
         times = SubmitTimes(now - age, now - max(0.0, age - self._patience), noted_at)
         slot, poller = self.limiter.slot_above(), self._engine.poller
-        if intent_id is not None and await_callback and self._engine.callbacks is not None:
-            track = self._engine.callbacks.reopen(model, slot, intent_id, times, record)
-        elif intent_id is not None and claim is not None:
-            track = poller.await_callback(placeholder(model, intent_id), model, slot, None, times)
-        else:
+        callbacks = self._engine.callbacks if await_callback else None
+        if intent_id is None or (callbacks is None and claim is None):
             slot.hold(max(0.0, times.ended_at + timing(model).longest - now))
             return None
-        track.record, track.reopened = record, True
-        if claim is not None:
-            poller.claimed(track, claim)
+        track = reopened(poller, callbacks, model, slot, intent_id, times, record, claim)
         return Task(track, poller)
 
     async def download(self, result: Result, target: Path) -> list[Path]:

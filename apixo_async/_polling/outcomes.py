@@ -136,6 +136,17 @@ def presumed_not_bought(track: TrackedTask, now: float, *, callbacks_arrive: boo
     return error
 
 
+def said_not_bought(track: TrackedTask) -> TaskError:
+    """Return the error of an uncertain submit of which somebody has said that it bought nothing."""
+    error = PresumedNotBoughtError(
+        f"{track.ref.model}: by the word that was given for its key in the store, this uncertain "
+        "submit bought nothing: submit it again",
+        ref=track.ref,
+    )
+    error.bought = False
+    return error
+
+
 def _objection(track: TrackedTask, *, callbacks_arrive: bool) -> str:
     """Return what contradicts that no task was made, or ""."""
     if track.callback_received:  # Only the service knows the URL that was called.

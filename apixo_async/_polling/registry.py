@@ -180,9 +180,10 @@ class TaskRegistry:
 
     def adopt(self, track: TrackedTask, record: TaskRecord | None, now: float) -> None:
         """Poll a task that another process has polled so far; it takes a slot above the limit."""
-        track.record = record or track.record
         if not track.is_followed:
+            track.record = track.record or record
             return
+        track.record = record
         track.is_followed = False
         track.slot = self._limiter.slot_above()
         track.slot.name(track.ref)
@@ -193,6 +194,9 @@ class TaskRegistry:
         """Leave the polls of a task to another process, which has it now."""
         track.is_followed, track.record = True, None
         track.slot.release()
+        if track.subscription is not None:
+            track.subscription.leave()  # Callbacks are for the other process.
+            track.subscription = None
         if track.due is not None and track.due > -math.inf:
             self.queue.schedule(track, max(now, self._first_poll(track)))
 

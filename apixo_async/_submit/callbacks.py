@@ -14,7 +14,40 @@ from apixo_async._submit.observer import SubmitObserver
 from apixo_async.webhooks._tokens import REDELIVERY
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks._inbox import CallbackInbox, CallbackSubscription
+    from apixo_async.webhooks._inbox import CallbackInbox, CallbackSubscription, Note
+
+
+def reopened(
+    poller: Poller,
+    callbacks: SubmitCallbacks | None,
+    model: str,
+    slot: Slot,
+    intent_id: str,
+    times: SubmitTimes,
+    record: SubmitObserver,
+    claim: str | None,
+) -> TrackedTask:
+    """Return what stands for the task of an uncertain submit of a process that has ended.
+
+    Args:
+        poller: Polls the task that callbacks name.
+        callbacks: Waits for them; None where none can arrive.
+        model: Its model.
+        slot: Given back after the model's longest run time.
+        intent_id: The id of its intent, which is in the URL of its callbacks.
+        times: When its POST was under way.
+        record: Notes what callbacks claim, and the task.
+        claim: The task that one has named already, or None.
+    """
+    if callbacks is None:
+        ref = placeholder(model, intent_id)
+        track = poller.await_callback(ref, model, slot, None, times)
+    else:
+        track = callbacks.reopen(model, slot, intent_id, times, record)
+    track.record, track.reopened = record, True
+    if claim is not None:
+        poller.claimed(track, claim)
+    return track
 
 
 class SubmitCallbacks:
@@ -30,6 +63,18 @@ class SubmitCallbacks:
         self._inbox = inbox
         self._poller = poller
         self._patience = patience
+
+    def share(self, note: Note) -> None:
+        """Have callbacks for other processes noted; False means that there is no such submit."""
+        self._inbox.for_others = note
+
+    def received(self, intent_id: str, task_id: str | None) -> bool:
+        """Act on a callback that came to another process; return False if nothing awaits it."""
+        subscription = self._inbox.subscriptions.get(intent_id)
+        if subscription is None or subscription.inbox is not self._inbox:
+            return False
+        subscription.receive(task_id)
+        return True
 
     def expect(
         self,

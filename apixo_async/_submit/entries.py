@@ -89,6 +89,8 @@ class EntryWriter:
         self._rng = rng
         #: Those of keys for whose change somebody waits, by key.
         self._changes: WeakValueDictionary[str, _Change] = WeakValueDictionary()
+        #: What notes the present submit, or task, of each key of this process.
+        self.records: WeakValueDictionary[str, EntryRecord] = WeakValueDictionary()
         self._writing: set[asyncio.Task[None]] = set()
         self._later: set[asyncio.Task[None]] = set()
         last: asyncio.Task[None] | None = None
@@ -217,6 +219,9 @@ class EntryRecord:
         self._instead_of = instead_of
         self._is_unkeyed = not purchase.key
         self._last: asyncio.Task[None] | None = None
+        self._is_bought = False
+        if attempt:
+            writer.records[purchase.key] = self
 
     async def intend(self, intent_id: str | None) -> None:
         """See `SubmitObserver.intend`.
@@ -256,6 +261,7 @@ class EntryRecord:
             writer.later(self.purchase.key, self._refusal())
             raise
         if intended.done:
+            writer.records[self.purchase.key] = self
             return
         entry = intended.entry
         if entry is None and self._instead_of is not None:
@@ -285,6 +291,7 @@ class EntryRecord:
         """See `TaskRecord.bought`."""
         if self._inner is not None:
             self._inner.bought(task_id)
+        self._is_bought = True
         purchase, attempt, writer = self.purchase, self.attempt, self._writer
 
         async def bought(store: Store) -> None:
@@ -311,12 +318,14 @@ class EntryRecord:
         self._write(lambda store: store.uncertain(attempt, hold=hold))
 
     async def claimed(self, intent_id: str, task_id: str | None) -> bool:
-        """See `SubmitObserver.claimed`; the store notes a task once a poll has found it."""
-        if self._inner is not None:
-            return await self._inner.claimed(intent_id, task_id)
+        """See `SubmitObserver.claimed`."""
+        if self._inner is not None and not await self._inner.claimed(intent_id, task_id):
+            return False
         await self.written()
         if self._last is not None and not self._last.done():
             raise StoreError("what is known of the task is not written yet: send it again")
+        if not self._is_bought:  # Else the store has its task.
+            await (await self._writer.account.opened()).called(intent_id, task_id)
         return True
 
     def over(self, outcome: Result | TaskError) -> None:

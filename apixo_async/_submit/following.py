@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from apixo_async._limits.leased import LEASE
 from apixo_async._limits.limiter import Slot
+from apixo_async._polling.outcomes import said_not_bought
 from apixo_async._polling.poller import Poller
-from apixo_async._polling.tracked_task import TrackedTask
+from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
 from apixo_async._reporting import Reporter, logger
+from apixo_async._submit.callbacks import SubmitCallbacks, reopened
 from apixo_async._submit.entries import EntryRecord, EntryWriter, record_of
 from apixo_async._sync import Alarm
 from apixo_async._task import Task
@@ -24,7 +26,7 @@ from apixo_async.journal._forms import result_of
 from apixo_async.stores._protocol import ENDED, MOST_FOUND, State, StoreEntry
 
 #: Seconds between two looks at the entries that are followed, where nothing is heard of them, and
-#: the fewest where much is.
+#: the fewest between two of any kind where much is.
 FOLLOW: Final = 1.0
 SOONEST: Final = 0.05
 
@@ -36,8 +38,8 @@ IDLE: Final = LEASE / 2
 #: Tasks that are taken over at once, so that several processes share them.
 MOST: Final = 100
 
-#: Seconds between two looks whether this process owns a task that it does not know: where the
-#: answer to a take-over was lost, no other one polls it.
+#: Seconds between two looks at what this process owns, for what it does not know: a task, where
+#: the answer to a take-over was lost and no other one polls it, or a callback.
 OWN: Final = 30.0
 
 #: Seconds between two sweeps of what ended long ago, and the most rows of one.
@@ -75,12 +77,22 @@ class Following:
         writer: Writes entries.
         poller: Polls what is taken over.
         report: Where events go.
+        callbacks: Those of this client, with webhooks.
     """
 
-    def __init__(self, writer: EntryWriter, poller: Poller, report: Reporter) -> None:
+    def __init__(
+        self,
+        writer: EntryWriter,
+        poller: Poller,
+        report: Reporter,
+        callbacks: SubmitCallbacks | None,
+    ) -> None:
         self._writer = writer
         self._poller = poller
         self._report = report
+        self._callbacks = callbacks
+        if callbacks is not None:
+            callbacks.share(self.called)
         #: By the POST that an entry stands for: its key, and the task.
         self._followed: dict[str, tuple[str, TrackedTask]] = {}
         self._alarm = Alarm()
@@ -88,7 +100,10 @@ class Following:
         self._next_follow = self._next_take_over = self._followed_at = -math.inf
         #: Until when others than those who follow wait for news; minus infinity: nothing is heard.
         self._listens_until = -math.inf
-        self._next_sweep = self._next_own = math.inf
+        self._next_sweep = self._next_own = self._next_called = math.inf
+        self._called_at = -math.inf
+        #: When a callback came last of each open entry that is owned here, by its POST.
+        self._calls: dict[str, float | None] = {}
         self._known_as: str | None = None
         #: Where what is taken over is collected as well.
         self.collecting: list[dict[TaskRef, Task]] = []
@@ -129,11 +144,16 @@ class Following:
 
     def doubted(self, entry: StoreEntry) -> Task | None:
         """Return what stands for the task of an uncertain submit of this client, with webhooks."""
-        for track in self._poller.registry.unresolved.tracks:
-            record = track.record
-            if isinstance(record, EntryRecord) and record.attempt == entry.attempt:
-                return Task(track, self._poller)
-        return None
+        _, track = self._doubts().get(entry.attempt, (None, None))
+        return None if track is None else Task(track, self._poller)
+
+    def _doubts(self) -> dict[str, tuple[str, TrackedTask]]:
+        """Return what stands for the tasks of uncertain submits: by the POST, with its key."""
+        return {
+            track.record.attempt: (track.record.purchase.key, track)
+            for track in self._poller.registry.unresolved.tracks
+            if isinstance(track.record, EntryRecord)
+        }
 
     def _follow(self, entry: StoreEntry) -> TrackedTask:
         track = self._poller.track(
@@ -147,7 +167,12 @@ class Following:
 
     def adopt(self, entry: StoreEntry) -> TrackedTask:
         """Poll the task of an entry here."""
-        ref, record = ref_of(entry), record_of(self._writer, entry)
+        record = self._writer.records.get(entry.purchase.key)
+        if record is None or record.attempt != entry.attempt:
+            record = record_of(self._writer, entry)
+        if entry.state is State.UNCERTAIN:
+            return self._verify(entry, record)
+        ref = ref_of(entry)
         self._followed.pop(entry.attempt, None)
         track = self._poller.registry.tracks.get(ref)
         if entry.state is State.LOST:
@@ -160,6 +185,80 @@ class Following:
         age = _age(entry) if entry.state is State.SUBMITTED else None
         slot = self._writer.limiter.slot_above()
         return self._poller.track(ref, entry.purchase.kind, slot, age=age, record=record)
+
+    def _verify(self, entry: StoreEntry, record: EntryRecord) -> TrackedTask:
+        """Have polls find out whether the task that a callback named is that of an entry."""
+        _, track = self._doubts().get(entry.attempt, (None, None))
+        if track is not None and entry.claimed is not None:
+            self._poller.claimed(track, entry.claimed)
+            return track
+        sent_at = asyncio.get_running_loop().time() - (entry.read_at - entry.intent_at)
+        times = SubmitTimes(sent_at, sent_at + self._writer.exchange, entry.intent_at)
+        return reopened(
+            self._poller,
+            self._callbacks,
+            entry.purchase.model,
+            Slot(None),  # The entry has one; its task takes one once it is found.
+            entry.attempt,
+            times,
+            record,
+            entry.claimed,
+        )
+
+    # --- callbacks -----------------------------------------------------------------------
+
+    async def called(self, attempt: str, task_id: str | None) -> bool:
+        """Note a callback for the process that polls its task; False if no entry is of its POST."""
+        store = await self._writer.account.opened()
+        is_known = await store.called(attempt, task_id)
+        self._look_at_calls_soon()  # It may be this one: a process does not hear of its own writes.
+        return is_known
+
+    def _look_at_calls_soon(self) -> None:
+        self._next_called = self._called_at + SOONEST
+        self._alarm.need(self._next_called)
+
+    async def _look_at_calls(self) -> None:
+        store = await self._writer.account.opened()
+        called = await store.owned(self._writer.limiter.member, called=True)
+        known, self._calls = self._calls, {entry.attempt: entry.called_at for entry in called}
+        self._each(
+            (entry for entry in called if known.get(entry.attempt) != entry.called_at),
+            self._was_called,
+        )
+        await self.look_at_doubts()
+
+    def _was_called(self, entry: StoreEntry) -> None:
+        if self._callbacks is not None and self._callbacks.received(entry.attempt, entry.claimed):
+            return
+        if entry.state is State.SUBMITTED:  # It was taken over.
+            track = self._poller.registry.tracks.get(ref_of(entry))
+        else:
+            _, track = self._doubts().get(entry.attempt, (None, None))
+        if track is not None:
+            self._poller.called(track, entry.claimed)
+
+    async def look_at_doubts(self) -> None:
+        """Learn what another process has heard, or was told, of uncertain submits of this one."""
+        unwritten = {key for key, _ in self._writer.account.unwritten.values()}
+        doubts = {
+            attempt: doubt for attempt, doubt in self._doubts().items() if doubt[0] not in unwritten
+        }
+        found = {
+            entry.purchase.key: entry
+            for entry in await self._found([key for key, _ in doubts.values()])
+        }
+        for attempt, (key, track) in doubts.items():
+            entry = found.get(key)
+            if entry is None and track in self._poller.registry.unresolved.tracks:
+                self._poller.ended_elsewhere(track, said_not_bought(track))
+            elif (
+                entry is not None
+                and self._callbacks is not None
+                and entry.attempt == attempt
+                and entry.state not in {State.INTENT, State.UNCERTAIN}
+            ):
+                self._callbacks.received(attempt, entry.task_id)
 
     # --- listening -----------------------------------------------------------------------
 
@@ -175,9 +274,15 @@ class Following:
         if key is None or any(key == followed for followed, _ in self._followed.values()):
             self._next_follow = self._followed_at + SOONEST
             self._alarm.need(self._next_follow)
+        if self._callbacks is not None and (key is None or key in self._writer.records):
+            self._look_at_calls_soon()
 
-    def _stop_listening(self, now: float) -> None:
-        if not self._followed and -math.inf < self._listens_until <= now:
+    async def _listen_as_needed(self, now: float) -> None:
+        if self._callbacks is not None:
+            if self._listens_until == -math.inf:
+                await self._writer.account.opened()  # Nothing is heard before.
+                self.listen()
+        elif not self._followed and -math.inf < self._listens_until <= now:
             self._listens_until = -math.inf
             self._writer.account.listen(None)
 
@@ -187,7 +292,7 @@ class Following:
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
-            due = min(self._next_take_over, self._next_sweep, self._next_own)
+            due = min(self._next_take_over, self._next_sweep, self._next_own, self._next_called)
             if self._followed:
                 due = min(due, self._next_follow)
             if due > now:
@@ -201,7 +306,7 @@ class Following:
                 logger.exception("looking into the store raised; it goes on")
 
     async def _look(self, now: float) -> None:
-        self._stop_listening(now)
+        await self._listen_as_needed(now)
         if self._followed and now >= self._next_follow:
             self._followed_at, self._next_follow = now, now + FOLLOW
             await self._look_at_followed()
@@ -213,8 +318,11 @@ class Following:
             self._next_sweep = now + SWEEP
             await self._sweep()
         if now >= self._next_own:
-            self._next_own = now + OWN
+            self._next_own, self._next_called = now + OWN, now
             await self._look_at_own()
+        if now >= self._next_called:
+            self._called_at, self._next_called = now, math.inf
+            await self._look_at_calls()
 
     async def _sweep(self) -> None:
         account, swept = self._writer.account, 0
@@ -268,9 +376,7 @@ class Following:
         entries = await store.owned(self._writer.limiter.member)
         # What is being written is known here, and only not there yet.
         unwritten = {key for key, _ in self._writer.account.unwritten.values()}
-        for entry in entries:
-            if entry.purchase.key not in unwritten:
-                self._adopt_one(entry)
+        self._each((entry for entry in entries if entry.purchase.key not in unwritten), self._take)
 
     # --- what dead ones left -------------------------------------------------------------
 
@@ -292,20 +398,23 @@ class Following:
         except BaseException:
             self.look_at_own()  # Some may be taken all the same.
             raise
-        for entry in taken:
-            self._adopt_one(entry)
+        self._each(taken, self._take)
         return len(taken)
 
-    def _adopt_one(self, entry: StoreEntry) -> None:
-        """Poll the task of an entry; what is wrong with one is that one's affair only."""
-        try:
-            task = Task(self.adopt(entry), self._poller)
-        except Exception as exc:
-            key = entry.purchase.key
-            logger.error("key %r: its task cannot be polled (%s)", key, type(exc).__name__)
-            return
-        for collected in self.collecting:
-            collected[task.ref] = task
+    def _take(self, entry: StoreEntry) -> None:
+        task = Task(self.adopt(entry), self._poller)
+        if entry.state is State.SUBMITTED:
+            for collected in self.collecting:
+                collected[task.ref] = task
+
+    def _each(self, entries: Iterable[StoreEntry], act: Callable[[StoreEntry], object]) -> None:
+        """Act on entries; what is wrong with one is that one's affair only."""
+        for entry in entries:
+            try:
+                act(entry)
+            except Exception as exc:
+                key = entry.purchase.key
+                logger.error("key %r: its task cannot be polled (%s)", key, type(exc).__name__)
 
     async def _leave_to(self, living: frozenset[str]) -> None:
         """Leave to others what they have taken over, after they took this process for dead."""

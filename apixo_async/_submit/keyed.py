@@ -20,6 +20,7 @@ from apixo_async._limits.limiter import Limiter
 from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async._polling.poller import Poller
 from apixo_async._reporting import Reporter
+from apixo_async._submit.callbacks import SubmitCallbacks
 from apixo_async._submit.entries import UNKEYED, EntryRecord, EntryWriter, purchase_of
 from apixo_async._submit.following import FOLLOW, Following
 from apixo_async._submit.observer import KeyTakenError, SubmitObserver
@@ -76,11 +77,12 @@ class KeyedSubmits:
         timeouts: Timeouts,
         rng: random.Random,
         calls: PendingCalls,
+        callbacks: SubmitCallbacks | None,
     ) -> Self:
         """Wire the parts, and take part in the account. Needs a running loop."""
         assert isinstance(limiter, SharedLimiter)  # A client with a store has one.
         writer = EntryWriter(account, limiter, rng, timeouts.exchange)
-        following = Following(writer, poller, report)
+        following = Following(writer, poller, report, callbacks)
         following.start()
         return cls(submitter, writer, following, calls)
 
@@ -252,6 +254,7 @@ class KeyedSubmits:
             self._following.look_at_own()  # It may be done, and this process owns the task.
             raise
         self._writer.wrote(key)
+        await self._following.look_at_doubts()
         return None if task_id is None else await self.find(key)
 
     async def recover(self, timeout: float | None) -> list[Task]:

@@ -86,6 +86,8 @@ class StoreEntry:
         ended_at: When its end was noted, or None.
         task_id: The service's id of its task, or None.
         also: Tasks of the same key that were bought too, by the word of an operator.
+        called_at: When a callback of the POST came last, or None.
+        claimed: The task that it named; only a poll proves that it is the POST's.
         outcome: The result or the error, as JSON, or None.
         read_at: When it was read.
     """
@@ -103,6 +105,8 @@ class StoreEntry:
     ended_at: float | None
     task_id: str | None
     also: tuple[str, ...]
+    called_at: float | None
+    claimed: str | None
     outcome: str | None
     read_at: float = field(compare=False)
 
@@ -191,6 +195,7 @@ class Store(LimitsStore, Protocol):
         """Note that a POST bought nothing: its entry is as it was before the intent, or gone.
 
         Where another POST of the key is known to have bought something, that is the key's task.
+        Where a callback of the POST has come, the service has made a task: it is uncertain.
 
         That is the word of the process which sent it, or did not: where another one has taken that
         for dead, and the entry is uncertain by now, it is believed as well.
@@ -209,7 +214,19 @@ class Store(LimitsStore, Protocol):
         ...
 
     async def uncertain(self, attempt: str, *, hold: float) -> None:
-        """Note that it is not known whether a POST bought something."""
+        """Note that it is not known whether a POST bought something; its owner hears callbacks."""
+        ...
+
+    async def called(self, attempt: str, task_id: str | None) -> bool:
+        """Note that a callback of a POST has come; what is over is left as it is.
+
+        Args:
+            attempt: The POST.
+            task_id: The task that it names, or None. One that another entry has is not kept.
+
+        Returns:
+            Whether there is an entry of the POST, in any namespace of the store.
+        """
         ...
 
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
@@ -248,7 +265,8 @@ class Store(LimitsStore, Protocol):
     ) -> Sequence[StoreEntry]:
         """Own submitted entries whose owner does not live; intents of such owners get uncertain.
 
-        So do intents whose slot is over: their POST is as well.
+        So do intents whose slot is over: their POST is as well. Of uncertain entries those are
+        owned whose task a callback has named.
 
         Args:
             owner: Who takes them.
@@ -262,8 +280,13 @@ class Store(LimitsStore, Protocol):
         """
         ...
 
-    async def owned(self, owner: str) -> Sequence[StoreEntry]:
-        """Return the submitted entries of an owner."""
+    async def owned(self, owner: str, *, called: bool = False) -> Sequence[StoreEntry]:
+        """Return the submitted entries of an owner.
+
+        Args:
+            owner: The process.
+            called: Whether to return instead those that are not over and have had a callback.
+        """
         ...
 
     async def leave(self, owner: str) -> None:

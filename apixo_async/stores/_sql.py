@@ -118,8 +118,8 @@ SCHEMA: Final = (
         payload text NOT NULL, price text, state text NOT NULL, owner text,
         attempt text NOT NULL, prior_state text, prior_attempt text, purchases integer NOT NULL,
         intent_at <real> NOT NULL, slot_until <real> NOT NULL, held_until <real> NOT NULL,
-        submitted_at <real>, ended_at <real>, task_id text, also text NOT NULL, outcome text,
-        taken text, UNIQUE (namespace, key))""",
+        submitted_at <real>, ended_at <real>, task_id text, also text NOT NULL,
+        called_at <real>, claimed text, outcome text, taken text, UNIQUE (namespace, key))""",
     """CREATE INDEX IF NOT EXISTS apixo_entry_open ON apixo_entry (account, owner)
         WHERE state IN ('intent', 'submitted', 'uncertain')""",
     "CREATE INDEX IF NOT EXISTS apixo_entry_attempt ON apixo_entry (attempt)",

@@ -88,7 +88,8 @@ def _entry(row: Row) -> StoreEntry:
     *columns, read_at = row
     kept, purchase = dict(zip(_KEPT, columns, strict=False)), Purchase(*columns[len(_KEPT) :])
     kept["state"] = State(kept["state"])
-    kept["task_id"] = None if kept["task_id"] is None else _known(kept["task_id"])
+    for name in ("task_id", "claimed"):
+        kept[name] = None if kept[name] is None else _known(kept[name])
     kept["also"] = tuple(_known(text) for text in kept["also"].split("\n") if text)
     return StoreEntry(purchase=purchase, read_at=read_at, **kept)
 
@@ -269,7 +270,8 @@ class SqlStore:
             write = """UPDATE apixo_entry SET prior_state = state, prior_attempt = attempt,
                 held_until = CASE WHEN state = 'uncertain' THEN slot_until ELSE 0 END,
                 state = 'intent', owner = :owner, attempt = :attempt, account = :account,
-                purchases = purchases + 1, intent_at = <now>, slot_until = <now> + :hold
+                called_at = NULL, claimed = NULL, purchases = purchases + 1, intent_at = <now>,
+                slot_until = <now> + :hold
                 WHERE namespace = :namespace AND key = :key AND attempt = :instead_of
                 AND state IN ('uncertain', 'lost') AND <open> < :slots"""
 
@@ -296,15 +298,17 @@ class SqlStore:
         await self._do(
             self._dialect.tell,
             _PAID.format(which="attempt = :attempt AND state IN ('intent', 'uncertain')"),
+            """UPDATE apixo_entry SET state = 'uncertain'
+                WHERE attempt = :attempt AND state = 'intent' AND called_at IS NOT NULL""",
             # A doubt as well: of its own POST, a process knows better than who took it for dead.
             """DELETE FROM apixo_entry WHERE attempt = :attempt
                 AND state IN ('intent', 'uncertain') AND prior_state IS NULL
-                AND task_id IS NULL""",
+                AND task_id IS NULL AND called_at IS NULL""",
             """UPDATE apixo_entry SET state = prior_state, attempt = prior_attempt,
                 prior_state = NULL, prior_attempt = NULL, slot_until = held_until, held_until = 0,
                 purchases = purchases - 1
                 WHERE attempt = :attempt AND state IN ('intent', 'uncertain')
-                AND prior_state IS NOT NULL""",
+                AND prior_state IS NOT NULL AND called_at IS NULL""",
             read=_nothing,
             attempt=attempt,
             newline="\n",
@@ -351,11 +355,26 @@ class SqlStore:
         """See `Store.uncertain`."""
         await self._do(
             self._dialect.tell,
-            """UPDATE apixo_entry SET state = 'uncertain', owner = NULL, slot_until = <now> + :hold
+            """UPDATE apixo_entry SET state = 'uncertain', slot_until = <now> + :hold
                 WHERE attempt = :attempt AND state = 'intent'""",
             read=_nothing,
             attempt=attempt,
             hold=hold,
+        )
+
+    async def called(self, attempt: str, task_id: str | None) -> bool:
+        """See `Store.called`."""
+        return await self._do(
+            self._dialect.tell,
+            # The task of another POST is not this one's.
+            f"""UPDATE apixo_entry SET called_at = <now>, claimed = coalesce((SELECT :claimed
+                WHERE NOT EXISTS (SELECT 1 FROM apixo_entry AS other
+                    WHERE other.task_id = :claimed AND other.attempt <> :attempt)), claimed)
+                WHERE attempt = :attempt AND {_OPEN}""",
+            "SELECT 1 FROM apixo_entry WHERE attempt = :attempt",
+            read=lambda done: bool(done[-1].rows),
+            attempt=attempt,
+            claimed=None if task_id is None else _text(task_id),
         )
 
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
@@ -442,7 +461,8 @@ class SqlStore:
                 AND ({gone} OR slot_until <= <now>)""",
             f"""UPDATE apixo_entry SET owner = :owner, taken = :taken WHERE row IN (
                 SELECT row FROM apixo_entry WHERE account = :account AND {_OPEN}
-                AND state = 'submitted' AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
+                AND (state = 'submitted' OR state = 'uncertain' AND claimed IS NOT NULL)
+                AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
             f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
                 AND owner = :owner AND taken = :taken ORDER BY row""",
             read=_all,
@@ -453,11 +473,12 @@ class SqlStore:
             given=given,
         )
 
-    async def owned(self, owner: str) -> Sequence[StoreEntry]:
+    async def owned(self, owner: str, *, called: bool = False) -> Sequence[StoreEntry]:
         """See `Store.owned`."""
+        which = "called_at IS NOT NULL" if called else "state = 'submitted'"
         return await self._do(
             f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
-                AND state = 'submitted' AND owner = :owner ORDER BY row""",
+                AND {which} AND owner = :owner ORDER BY row""",
             read=_all,
             writes=False,
             owner=owner,
@@ -467,7 +488,7 @@ class SqlStore:
         """See `Store.leave`."""
         await self._do(
             f"""UPDATE apixo_entry SET owner = NULL WHERE account = :account AND {_OPEN}
-                AND owner = :owner AND state = 'submitted'""",
+                AND owner = :owner AND state <> 'intent'""",
             read=_nothing,
             owner=owner,
         )

@@ -148,6 +148,8 @@ class OpenMemoryStore:
                 ended_at=None,
                 task_id=None,
                 also=(),
+                called_at=None,
+                claimed=None,
                 outcome=None,
                 read_at=now,
             )
@@ -162,6 +164,8 @@ class OpenMemoryStore:
             owner=owner,
             attempt=attempt,
             purchases=was.purchases + 1,
+            called_at=None,
+            claimed=None,
             intent_at=now,
             slot_until=now + hold,
         )
@@ -175,7 +179,9 @@ class OpenMemoryStore:
         self._tell(kept.entry.purchase.key)
         if self._is_paid(kept):
             return
-        if kept.prior is None:
+        if kept.entry.called_at is not None:
+            kept.entry = replace(kept.entry, state=State.UNCERTAIN)
+        elif kept.prior is None:
             del self._tables.entries[kept.entry.purchase.key]
         else:
             kept.entry = replace(kept.prior, also=kept.entry.also)
@@ -230,7 +236,19 @@ class OpenMemoryStore:
         if kept is not None:
             self._tell(kept.entry.purchase.key)
             until = self._now + hold
-            kept.entry = replace(kept.entry, state=State.UNCERTAIN, owner=None, slot_until=until)
+            kept.entry = replace(kept.entry, state=State.UNCERTAIN, slot_until=until)
+
+    async def called(self, attempt: str, task_id: str | None) -> bool:
+        """See `Store.called`."""
+        kept = self._of_attempt(attempt, *State)
+        if kept is not None and kept.entry.state not in ENDED:
+            self._tell(kept.entry.purchase.key)
+            others = {
+                each.entry.task_id for each in self._tables.entries.values() if each is not kept
+            }
+            claimed = kept.entry.claimed if task_id in {None, *others} else task_id
+            kept.entry = replace(kept.entry, called_at=self._now, claimed=claimed)
+        return kept is not None
 
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
         """See `Store.over`."""
@@ -309,25 +327,30 @@ class OpenMemoryStore:
             is_gone = entry.owner not in {*living, owner} and not is_young
             if entry.state is State.INTENT and (is_gone or entry.slot_until <= self._now):
                 kept.entry = replace(entry, state=State.UNCERTAIN, owner=None)
-            elif entry.state is State.SUBMITTED and is_gone and len(taken) < most:
-                kept.entry = replace(entry, owner=owner)
+                is_gone = True
+            is_known = kept.entry.state is State.SUBMITTED or (
+                kept.entry.state is State.UNCERTAIN and entry.claimed is not None
+            )
+            if is_known and is_gone and len(taken) < most:
+                kept.entry = replace(kept.entry, owner=owner)
                 taken.append(self._read(kept))
         return taken
 
-    async def owned(self, owner: str) -> Sequence[StoreEntry]:
+    async def owned(self, owner: str, *, called: bool = False) -> Sequence[StoreEntry]:
         """See `Store.owned`."""
         return [
             self._read(kept)
             for kept in self._tables.entries.values()
             if kept.entry.account == self._account
             and kept.entry.owner == owner
-            and kept.entry.state is State.SUBMITTED
+            and kept.entry.state not in ENDED
+            and (kept.entry.called_at if called else kept.entry.state is State.SUBMITTED)
         ]
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
         for kept in self._tables.entries.values():
-            if kept.entry.owner == owner and kept.entry.state is State.SUBMITTED:
+            if kept.entry.owner == owner and kept.entry.state is not State.INTENT:
                 kept.entry = replace(kept.entry, owner=None)
 
     async def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:

@@ -19,6 +19,16 @@ from contextlib import AsyncExitStack
 from typing import TypeAlias
 
 from apixo_async.stores._protocol import Backend, State, Store
+from apixo_async.testing.store_owner_checks import (
+    a_callback_is_no_refusal,
+    an_intent_does_not_last_for_ever,
+    callbacks_reach_the_owner,
+    named_doubts_are_taken_over,
+    one_that_leaves_owns_nothing,
+    others_hear_of_changes,
+    what_dead_ones_left_is_taken_over,
+    what_is_young_is_left_to_its_owner,
+)
 from apixo_async.testing.store_steps import (
     LONG,
     SHORT,
@@ -299,126 +309,6 @@ async def a_doubt_is_resolved_once(backend: Backend) -> None:
     await store.aclose()
 
 
-async def what_dead_ones_left_is_taken_over(backend: Backend) -> None:
-    """Once each, as many as are asked for; what living ones have stays theirs."""
-    one, two = await backend.open("account"), await backend.open("account")
-    for number in range(6):
-        await submit(one, f"dead{number}", owner="dead")
-    await submit(one, "living", owner="living")
-    await submit(one, "own", owner="taker")
-    await intend(one, "intent", owner="dead")
-    await intend(one, "intent of a living one", owner="living")
-    elsewhere = await backend.open("another")
-    await submit(elsewhere, "elsewhere", owner="dead")
-    first = await one.take_over("taker", ["taker", "living", "other"], most=4, settled=0.0)
-    expect(
-        [entry.purchase.key for entry in first] == [f"dead{number}" for number in range(4)],
-        "hand over what dead processes have submitted, oldest first, and no more than asked for",
-    )
-    expect(all(entry.owner == "taker" for entry in first), "note the new owner")
-    rest = await asyncio.gather(
-        one.take_over("taker", ["taker", "living", "other"], most=10, settled=0.0),
-        two.take_over("other", ["taker", "living", "other"], most=10, settled=0.0),
-    )
-    keys = sorted(entry.purchase.key for taken in rest for entry in taken)
-    expect(keys == ["dead4", "dead5"], "hand over each entry to one process")
-    expect((await entry_of(one, "living")).owner == "living", "leave alone what a living one has")
-    expect((await entry_of(one, "elsewhere")).owner == "dead", "leave other accounts alone")
-    expect(
-        (await entry_of(one, "intent")).state is State.UNCERTAIN,
-        "doubt the intents of processes that are gone",
-    )
-    entry = await entry_of(one, "intent of a living one")
-    expect(entry.state is State.INTENT, "leave the intents of living ones alone")
-    for store in (one, two, elsewhere):
-        await store.aclose()
-
-
-async def others_hear_of_changes(backend: Backend) -> None:
-    """Of the end of a task, of its beginning, of a doubt and of what an operator says."""
-    one, two = await backend.open("account"), await backend.open("account")
-    heard: list[str | None] = []
-
-    async def hears(key: str, what: str) -> None:
-        for _ in range(200):
-            if key in heard or None in heard:
-                heard.clear()
-                return
-            await asyncio.sleep(0.05)
-        expect(False, f"tell other processes of {what}")
-
-    own = await intend(one, "k")
-    assert own is not None
-    two.listen(heard.append)
-    await asyncio.sleep(2 * SHORT)
-    heard.clear()
-    await one.bought(purchase("k"), own, "a", "task_k", hold=LONG)
-    await hears("k", "a task that was bought")
-    await one.over(own, State.SUCCESS, None)
-    await hears("k", "the end of a task")
-    doubted = await intend(one, "l")
-    assert doubted is not None
-    await asyncio.sleep(SHORT)
-    heard.clear()
-    await one.uncertain(doubted, hold=LONG)
-    await hears("l", "a doubt")
-    await one.resolve("l", doubted, task_id="task_l", owner=None, hold=LONG)
-    await hears("l", "what somebody says of a doubt")
-    two.listen(None)
-    await asyncio.sleep(2 * SHORT)
-    heard.clear()
-    await submit(one, "m")
-    await asyncio.sleep(SHORT)
-    expect(not heard, "tell nothing to those who do not listen any more")
-    await one.aclose()
-    await two.aclose()
-
-
-async def one_that_leaves_owns_nothing(backend: Backend) -> None:
-    """What it has submitted is for the next that comes; its intents stay."""
-    store = await backend.open("account")
-    await submit(store, "k", owner="a")
-    await submit(store, "l", owner="b")
-    await intend(store, "m", owner="a")
-    await store.leave("a")
-    expect((await entry_of(store, "k")).owner is None, "free what a leaving process has submitted")
-    expect((await entry_of(store, "l")).owner == "b", "leave alone what others own")
-    expect((await entry_of(store, "m")).owner == "a", "keep an intent that is under way")
-    taken = await store.take_over("b", ["a", "b"], most=9, settled=LONG)
-    expect([entry.purchase.key for entry in taken] == ["k"], "hand over what has no owner")
-    await store.aclose()
-
-
-async def what_is_young_is_left_to_its_owner(backend: Backend) -> None:
-    """Its owner may have joined since the living were looked up."""
-    store = await backend.open("account")
-    await submit(store, "k", owner="new")
-    await intend(store, "l", owner="new")
-    taken = await store.take_over("taker", ["taker"], most=9, settled=LONG)
-    expect(not taken, "leave what was submitted just now to its owner")
-    expect((await entry_of(store, "k")).owner == "new", "leave what was submitted just now alone")
-    state = (await entry_of(store, "l")).state
-    expect(state is State.INTENT, "leave what was intended just now alone")
-    await store.aclose()
-
-
-async def an_intent_does_not_last_for_ever(backend: Backend) -> None:
-    """Its owner lives, and does not know of it: as one that was written late is."""
-    store = await backend.open("account")
-    own = await intend(store, "k", owner="a", hold=SHORT)
-    assert own is not None
-    entry = await entry_of(store, "k")
-    await store.take_over("b", ["a", "b"], most=9, settled=LONG)
-    expect((await entry_of(store, "k")).state is State.INTENT, "leave an intent alone for a time")
-    await passed(store, entry.slot_until)
-    await store.take_over("b", ["a", "b"], most=9, settled=LONG)
-    entry = await entry_of(store, "k")
-    expect(entry.state is State.UNCERTAIN, "doubt an intent whose slot is over")
-    await store.refused(own)
-    expect(await store.find("k") is None, "believe its owner all the same")
-    await store.aclose()
-
-
 async def several_keys_are_looked_up_together(backend: Backend) -> None:
     """Those that have an entry."""
     store = await backend.open("account")
@@ -582,6 +472,9 @@ CHECKS: Sequence[StoreCheck] = (
     one_that_leaves_owns_nothing,
     what_is_young_is_left_to_its_owner,
     an_intent_does_not_last_for_ever,
+    callbacks_reach_the_owner,
+    a_callback_is_no_refusal,
+    named_doubts_are_taken_over,
     several_keys_are_looked_up_together,
     entries_are_read_in_their_order,
     old_ends_are_swept,

@@ -130,19 +130,10 @@ class CallbackSubscription:
             self.receive(task_id)
             return True
         self.receive(None)
-        try:
-            with anyio.fail_after(NOTING):
-                may_be_right = await _on_loop(self.inbox.loop, note(self.id, task_id))
-        except Exception as exc:
-            logger.warning(
-                "the claim of a callback could not be noted, so that the service is asked to send "
-                "it again: %r",
-                exc,
-            )
-            return False
+        may_be_right = await _noted(self.inbox.loop, note, self.id, task_id)
         if may_be_right:
             self.receive(task_id)
-        return True
+        return may_be_right is not None
 
     @property
     def is_left(self) -> bool:
@@ -214,7 +205,13 @@ class CallbackInbox:
         left: The intents that clients left unsettled when they were closed.
         refused: The intents whose submits were refused.
         is_shared: Returns True if callbacks of another process came to this receiver.
+
+    Attributes:
+        for_others: Notes a callback in a store that other processes share, if the client has one;
+            False means that the store knows no such submit.
     """
+
+    for_others: Note | None = None
 
     def __init__(
         self,
@@ -268,8 +265,21 @@ class CallbackInbox:
             accepting.add_done_callback(self._accepting.discard)
         return subscription
 
+    async def accept_for_others(self, intent_id: str, task_id: str | None) -> bool | None:
+        """Have the process that polls a task hear of its callback, from any thread.
+
+        Returns:
+            True if it will, and False if the callback has to come again. None where the client has
+            no store, or that knows no such submit.
+        """
+        if self.for_others is None or self.loop.is_closed():
+            return None
+        noted = await _noted(self.loop, self.for_others, intent_id, task_id)
+        return False if noted is None else noted or None
+
     def close(self) -> None:
         """Close every subscription of this client; their callbacks are answered as unknown ones."""
+        self.for_others = None
         for subscription in tuple(self.subscriptions.values()):
             if subscription.inbox is self:
                 subscription.leave()
@@ -292,6 +302,22 @@ def report_bought(task_id: str | None) -> None:
         "may be one too many; look at your account",
         task_id or "(unnamed)",
     )
+
+
+async def _noted(
+    loop: asyncio.AbstractEventLoop, note: Note, intent_id: str, task_id: str | None
+) -> bool | None:
+    """Return what a note says, or None where that failed; in bounded time, from any thread."""
+    try:
+        with anyio.fail_after(NOTING):
+            return await _on_loop(loop, note(intent_id, task_id))
+    except Exception as exc:
+        logger.warning(
+            "the claim of a callback could not be noted, so that the service is asked to send "
+            "it again: %r",
+            exc,
+        )
+        return None
 
 
 async def _on_loop(

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from apixo_async._hosts import takes_callbacks
 from apixo_async._reporting import guarded
@@ -71,9 +72,10 @@ class WebhookReceiver:
     The service signs nothing, so nothing that a callback says is believed: its URL holds a token
     that only this secret makes, and what became of the task comes from a poll over the client's own
     channel. A callback is answered before that poll, whatever its body is. One receiver serves any
-    number of clients. A callback for a submit of another process, or for one that a journal keeps
-    and has not noted yet, is answered 503: the service sends it again, three times in 13 minutes,
-    and it may reach its owner then.
+    number of clients. A callback for a submit of another process is noted in the store of a client,
+    if they share one; that process polls then. Without a store it is answered 503, as one is that a
+    journal keeps and has not noted yet: the service sends it again, three times in 13 minutes, and
+    it may reach its owner then.
 
     Args:
         public_url: The https URL under which the service reaches `asgi()` or `aiohttp_routes()`,
@@ -81,9 +83,9 @@ class WebhookReceiver:
         secret: 16 random bytes or more, the same for all processes: `secrets.token_urlsafe(32)`
             makes one. It is never shown.
         previous_secrets: Earlier ones, which made URLs that may still be called.
-        on_unknown: Called once with the `TaskRef` of a task that is not of this process, or of one
-            that was made although its submit was refused, as the body of its callback claims it;
-            must not block.
+        on_unknown: Called once with the `TaskRef` of a task that is not of this process, nor in a
+            store of one of its clients, or of one that was made although its submit was refused, as
+            the body of its callback claims it; must not block.
 
     Raises:
         ConfigurationError: The URL is not public, or a secret is too short.
@@ -110,6 +112,7 @@ class WebhookReceiver:
         self._early: OrderedDict[str, str] = OrderedDict()
         self._left: OrderedDict[str, None] = OrderedDict()
         self._refused: OrderedDict[str, None] = OrderedDict()
+        self._inboxes: WeakSet[CallbackInbox] = WeakSet()
         self._mark = b""
         self._pid = os.getpid()
         self._is_shared = False
@@ -154,7 +157,7 @@ class WebhookReceiver:
     def inbox(self) -> CallbackInbox:
         """Return the side of this receiver that serves a client on the running loop."""
         self._forget_parent()
-        return CallbackInbox(
+        inbox = CallbackInbox(
             self._subscriptions,
             self._issue,
             self._early,
@@ -162,6 +165,8 @@ class WebhookReceiver:
             self._refused,
             lambda: self._is_shared,
         )
+        self._inboxes.add(inbox)
+        return inbox
 
     def _issue(
         self, model: str, lifetime: float, intent_id: str | None, kept: bool
@@ -190,6 +195,7 @@ class WebhookReceiver:
             self._pid, self._mark = os.getpid(), b""
             for known in (self._subscriptions, self._early, self._left, self._refused):
                 known.clear()
+            self._inboxes.clear()
 
     async def _answer(self, method: str, token: str, chunk: Chunk) -> int:
         """Return the status that a request is answered with; act on it if it is a callback."""
@@ -204,10 +210,10 @@ class WebhookReceiver:
             subscription.leave()
             subscription = None
         if subscription is None:
-            return self._unknown(intent, task_id)
+            return await self._unknown(intent, task_id)
         return 200 if await subscription.accept(task_id) else 503
 
-    def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
+    async def _unknown(self, intent: tokens.Intent, task_id: str | None) -> int:
         """Return the status for a callback of an intent that is not open here, or not yet."""
         is_own = bool(self._mark) and intent.id.startswith(self._mark.hex())
         if is_own and intent.id in self._refused:
@@ -217,6 +223,10 @@ class WebhookReceiver:
             return 200
         if is_own and intent.id not in self._left:
             return 200  # The task is over.
+        for inbox in tuple(self._inboxes):
+            accepted = await inbox.accept_for_others(intent.id, task_id)
+            if accepted is not None:
+                return 200 if accepted else 503
         if task_id is not None:
             # A restarted process may open the intent soon, and the service sends this callback
             # again only after 30 s, 2 min and 10 min.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from apixo_async.stores._protocol import Intended, Purchase, SharedValue, State, StoreEntry
+from apixo_async.testing import store_contract, store_owner_checks
 from apixo_async.testing.memory_store import MemoryStore, OpenMemoryStore
 from apixo_async.testing.store_contract import CHECKS, StoreCheck
 
@@ -137,6 +138,19 @@ class BelievesEveryWord(Broken):
         return await super().intend(purchase, *args, **options)  # type: ignore[arg-type]
 
 
+class DropsWhatACallbackNames(Broken):
+    async def called(self, attempt: str, task_id: str | None) -> bool:  # noqa: ARG002
+        return await super().called(attempt, None)
+
+
+class BelievesARefusalAgainstACallback(Broken):
+    async def refused(self, attempt: str) -> None:
+        kept = self._of_attempt(attempt, State.INTENT)
+        if kept is not None:
+            kept.entry = replace(kept.entry, called_at=None)
+        await super().refused(attempt)
+
+
 class ForgetsAtTheEnd(Broken):
     async def aclose(self) -> None:
         self._tables.entries.clear()
@@ -157,6 +171,8 @@ BROKEN: dict[type[Broken], str] = {
     TrustsIntentsOfDeadOnes: "doubt the intents",
     SweepsDoubts: "remove nothing else",
     BelievesEveryWord: "buy nothing anew",
+    DropsWhatACallbackNames: "keep the task that a callback names",
+    BelievesARefusalAgainstACallback: "find an entry|although a callback",
     ForgetsAtTheEnd: "find an entry by its key",
 }
 
@@ -183,14 +199,14 @@ async def test_a_broken_store_is_found(broken: type[Broken]) -> None:
 
 def test_every_check_is_listed() -> None:
     """None is forgotten."""
-    from apixo_async.testing import store_contract as module
-
-    written = [
+    written = {
         value
+        for module in (store_contract, store_owner_checks)
         for name, value in vars(module).items()
         if inspect.iscoroutinefunction(value)
         and value.__module__ == module.__name__
         and not name.startswith("_")
-    ]
-    assert written == [*CHECKS]
+    }
+    assert written == {*CHECKS}
+    assert len(written) == len(CHECKS)
     assert all(isinstance(check, Callable) and check.__doc__ for check in CHECKS)  # type: ignore[arg-type]
