@@ -41,7 +41,7 @@ LAYERS = {
 RULES = (
     "_text _catalog _types errors events _canonical _backoff "
     "_limits.budget _limits.adaptive _limits.window _limits.slots _limits.breaker _limits.priority "
-    "_limits.shared _limits.leased "
+    "_limits.shared _limits.shared_pauses _limits.leased "
     "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
     "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "
     "_polling.durations _polling.callback_health _map.policy _map.progress"
@@ -70,6 +70,7 @@ TESTED_BY = {
     "stores._sql": "realtime/stores/test_postgres.py",
     "stores._sql_store": "realtime/stores/test_postgres.py",
     "testing.__main__": "realtime/test_process.py",
+    "testing.store_owner_checks": "testing/test_store_contract.py",
     "testing.store_steps": "testing/test_store_contract.py",
     "testing.uvicorn_server": "realtime/test_server.py",
 }

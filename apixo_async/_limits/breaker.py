@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from apixo_async._backoff import growing_pause
 
@@ -16,12 +16,46 @@ LONGEST_PAUSE: Final = 60.0
 JITTER: Final = (0.8, 1.2)
 
 
+#: What a 429 holds back.
+LimitScope = Literal["submits", "everything"]
+
+
+class PauseReport(NamedTuple):
+    """What a process tells of its breaker.
+
+    Attributes:
+        number: The pause that it takes part in; 0 for none.
+        probe_in: Seconds until its own probe; None where it has none to send.
+        is_wanted: Whether requests wait that it holds back.
+    """
+
+    number: int = 0
+    probe_in: float | None = None
+    is_wanted: bool = False
+
+
+class PauseGrant(NamedTuple):
+    """What a process is to do in a pause.
+
+    Attributes:
+        number: Which pause.
+        probe_in: Seconds until the next probe.
+        is_prober: Whether it sends that.
+    """
+
+    number: int
+    probe_in: float
+    is_prober: bool
+
+
 class CircuitBreaker:
     """Hold requests back after a 429 until a probe is answered.
 
     Closed, as an electric circuit is: every request passes. A 429 opens it: no request passes for
     a pause. Then one request, the probe, passes. Its answer closes the breaker; another 429 makes
     a longer pause. An episode lasts from the first 429 to the answered probe.
+
+    Where processes share an account they pause together, and one of them probes.
 
     Args:
         rng: The source of the jitter.
@@ -38,7 +72,8 @@ class CircuitBreaker:
         self.since: float | None = None
         self.probe_at = -math.inf
         self._pauses = 0
-        self._is_probing = False
+        self._is_probing = self._is_held = False
+        self._number = 0
 
     @property
     def is_closed(self) -> bool:
@@ -54,7 +89,7 @@ class CircuitBreaker:
         """Return when a request may pass: `now`, a later time, or infinity during a probe."""
         if self.since is None:
             return now
-        if self._is_probing:
+        if self._is_probing or self._is_held:
             return math.inf
         return max(now, self.probe_at)
 
@@ -95,10 +130,47 @@ class CircuitBreaker:
         # The answer to a request from before the pause proves nothing of the time since.
         if self.since is None or sent_at < self.probe_at:
             return False
-        self.since, self._pauses, self._is_probing = None, 0, False
+        self._close()
         return True
+
+    def _close(self) -> None:
+        self.since, self._pauses, self._is_probing = None, 0, False
 
     def lost(self, *, sent_at: float) -> None:
         """Note the end of a request without an answer: a lost probe lets another one pass."""
         if self.since is not None and sent_at >= self.probe_at:
             self._is_probing = False
+
+    # --- where processes pause together --------------------------------------------------
+
+    def report(self, now: float, *, is_wanted: bool) -> PauseReport:
+        """Return what the other processes have to know of it.
+
+        Args:
+            now: The time.
+            is_wanted: Whether requests wait that it holds back.
+        """
+        if self.since is None or self._is_held:
+            return PauseReport(self._number, None, is_wanted)
+        return PauseReport(
+            self._number, max(0.0, self.probe_at - now), is_wanted or self._is_probing
+        )
+
+    def follow(self, pause: PauseGrant | None, now: float) -> bool:
+        """Take part in a pause of all processes, or in none; return True if that closed it."""
+        if pause is None:
+            was_held, self._is_held, self._number = self._is_held, False, 0
+            if was_held:
+                self._close()
+            return was_held
+        probes_already = pause.is_prober and not self._is_held
+        is_closed_here = self.since is None and pause.number == self._number
+        self._number, self._is_held = pause.number, not pause.is_prober
+        if probes_already and (is_closed_here or self.since is not None):
+            return False  # The others follow this one.
+        if self.since is None:
+            self.since = now
+        if pause.is_prober:
+            self.probe_at = max(self.probe_at, now + min(pause.probe_in, self._longest))
+            self._is_probing = False
+        return False

@@ -6,16 +6,14 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from apixo_async._limits.adaptive import AdaptiveLimit
-from apixo_async._limits.breaker import CircuitBreaker
+from apixo_async._limits.breaker import CircuitBreaker, LimitScope, PauseGrant, PauseReport
 from apixo_async._limits.priority import FairPicker, Priority, RateMeter
 from apixo_async._limits.slots import SlotTable
 from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._types import Limits
-
-LimitScope = Literal["submits", "everything"]
 
 #: Seconds between two steps of the effective limit of requests: a rate shows only over time, where
 #: a task that exists proves its slot at once.
@@ -288,6 +286,27 @@ class Budget:
         if priority is Priority.SUBMIT:
             return self._breaker, self._submit_breaker
         return (self._breaker,)
+
+    # --- where processes share the account -----------------------------------------------
+
+    def pauses(self, now: float, *, submits: int, polls: int) -> dict[LimitScope, PauseReport]:
+        """Return what the other processes have to know of the pauses after 429s.
+
+        Args:
+            now: The time.
+            submits: How many submits wait, for a slot or a permit.
+            polls: How many polls wait.
+        """
+        return {
+            "submits": self._submit_breaker.report(now, is_wanted=submits > 0),
+            "everything": self._breaker.report(now, is_wanted=submits + polls > 0),
+        }
+
+    def pause_with(self, pauses: Mapping[LimitScope, PauseGrant], now: float) -> None:
+        """Hold back what the 429s of other processes do, and go on as they do."""
+        submits = self._submit_breaker.follow(pauses.get("submits"), now)
+        if self._breaker.follow(pauses.get("everything"), now) or submits:
+            self.permits.drain(now)  # As after an own probe.
 
     def rebind(self, now: float) -> None:
         """Go on with another event loop: what the former one left in flight may still arrive."""

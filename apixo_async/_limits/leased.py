@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from apixo_async._catalog import WINDOW
+from apixo_async._limits.breaker import LimitScope, PauseReport
 from apixo_async._limits.priority import RateMeter
 from apixo_async._limits.shared import (
     AHEAD,
@@ -224,6 +226,7 @@ class LeasedWindow(SlidingWindow):
         tasks: int = 0,
         wants_tasks: int = 0,
         open_tasks: int = 0,
+        pauses: Mapping[LimitScope, PauseReport] = MappingProxyType({}),
     ) -> None:
         """Put the shared value through an exchange, and call `kept` once it was kept.
 
@@ -236,6 +239,7 @@ class LeasedWindow(SlidingWindow):
             tasks: Tasks of this process.
             wants_tasks: Its submits that wait for a slot.
             open_tasks: The tasks of all processes, those of dead ones included.
+            pauses: What this process has to say of 429s.
         """
         self._settle(shared)
         self._asked += 1
@@ -254,6 +258,7 @@ class LeasedWindow(SlidingWindow):
             wants_tasks=wants_tasks,
             spends_burst=self._spends_burst,
             clock_was_set=self._clock_was_set(asked),
+            pauses=pauses,
         )
         self._wanted_tasks = wants_tasks
         grant = exchange(shared, report, asked.now, open_tasks)

@@ -13,13 +13,15 @@ the moments at which it asked for the value and got it, each to the safe side.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
 from apixo_async._catalog import WINDOW
+from apixo_async._limits.breaker import LimitScope, PauseGrant, PauseReport
+from apixo_async._limits.shared_pauses import SharedPause, exchange_pauses
 from apixo_async._limits.window import BURST, MARGIN, SLACK
 
 #: Seconds that stamps are rounded up to. A stamp so is late by half of it on average, which costs
@@ -89,6 +91,8 @@ class SharedLimits:
         first_tick: The tick of the first of `stamps`.
         stamps: How many requests leave the window at each tick.
         members: The processes, by their names.
+        pauses: What 429s hold back.
+        paused: How many pauses there have been.
         version: The layout of this value.
     """
 
@@ -98,6 +102,8 @@ class SharedLimits:
     first_tick: int = 0
     stamps: list[_Count] = field(default_factory=list[int])
     members: dict[str, Member] = field(default_factory=dict[str, Member])
+    pauses: dict[LimitScope, SharedPause] = field(default_factory=dict[LimitScope, SharedPause])
+    paused: _Count = 0
     version: Literal[1] = 1
 
     @classmethod
@@ -119,7 +125,7 @@ class SharedLimits:
         """Begin as `lost` does: no time in it means anything any more."""
         self.at = self.born_at = now
         self.tokens, self.first_tick, self.stamps = 0.0, math.ceil(now / TICK), []
-        self.members = {}
+        self.members, self.pauses = {}, {}
         for number in range(requests_per_minute):
             self.stamp(now + QUIET + WINDOW * number / requests_per_minute, 1)
 
@@ -202,6 +208,7 @@ class Report:
         wants_tasks: Submits that wait for a slot.
         spends_burst: Whether permits are to come evenly from here on.
         clock_was_set: Whether the clock of the store has not gone with its own.
+        pauses: What it has to say of 429s.
     """
 
     member: str
@@ -216,6 +223,7 @@ class Report:
     spends_burst: bool = False
     clock_was_set: bool = False
     asked: int = 0
+    pauses: Mapping[LimitScope, PauseReport] = field(default_factory=dict[LimitScope, PauseReport])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +239,7 @@ class Grant:
         interval: Seconds to its next exchange while it is busy.
         is_short: Whether it wanted more permits.
         living: The processes that live, by their names; None where that is not known yet.
+        pauses: What 429s hold back.
     """
 
     permits: tuple[float, ...]
@@ -241,6 +250,7 @@ class Grant:
     interval: float
     is_short: bool
     living: frozenset[str] | None
+    pauses: Mapping[LimitScope, PauseGrant]
 
 
 def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int = 0) -> Grant | None:
@@ -291,6 +301,10 @@ def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int =
     granted = _granted(shared, member.wants, wanting, limit, now, now + AHEAD * interval)
     member.held += len(granted)
     member.wants -= len(granted)
+    pauses = exchange_pauses(
+        shared.pauses, report.pauses, report.member, shared.members, now, shared.paused + 1
+    )
+    shared.paused = max([shared.paused, *(pause.number for pause in shared.pauses.values())])
     return Grant(
         permits=tuple(at - now for at in granted),
         requests_per_minute=limit,
@@ -300,6 +314,7 @@ def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int =
         interval=interval,
         is_short=member.wants > 0,
         living=_living(shared, now),
+        pauses=pauses,
     )
 
 

@@ -12,10 +12,11 @@ from contextlib import suppress
 from typing import Final
 
 from apixo_async._backoff import growing_pause
+from apixo_async._limits.budget import Permit, Throttle
 from apixo_async._limits.leased import LEASE, Asked, LeasedWindow
 from apixo_async._limits.limiter import Limiter
 from apixo_async._limits.shared import SharedLimits
-from apixo_async._limits.window import SlidingWindow
+from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._reporting import logger
 from apixo_async._sync import Alarm, bound_after
 from apixo_async._types import Limits
@@ -63,7 +64,7 @@ class SharedLimiter(Limiter):
         self._runner: asyncio.Task[None] | None = None
         self._failures = 0
         self._failing_since = self._pauses_until = -math.inf
-        self._is_closed = False
+        self._is_closed = self._is_throttled = False
         self._has_warned = False
         self.exchanges = 0
 
@@ -116,7 +117,19 @@ class SharedLimiter(Limiter):
 
     def slots_are_taken(self) -> None:
         """See `Limiter.slots_are_taken`; the next exchange says how many there are."""
-        self._budget.share_tasks(self.slots_used - 1)
+        self._budget.share_tasks(self._tasks)
+
+    @property
+    def _tasks(self) -> int:
+        """Its tasks at the service. A submit that has a slot and waits for a permit has none yet.
+
+        Else what several processes hold for such submits would leave no room to any of them.
+        """
+        return self.table.existing + self._budget.submits_in_flight
+
+    @property
+    def _wants_tasks(self) -> int:
+        return self.slots_waiting + self.slots_used - self._tasks
 
     def serve(self) -> None:
         """Hand out what there is room for, and see to more where somebody waits."""
@@ -130,6 +143,16 @@ class SharedLimiter(Limiter):
             )
         self._alarm.need(self._due())
 
+    def report(
+        self, permit: Permit, outcome: PermitOutcome, *, retry_after: float | None = None
+    ) -> Throttle | None:
+        """See `Limiter.report`; the other processes hear of a 429 at once."""
+        throttle = super().report(permit, outcome, retry_after=retry_after)
+        if throttle is not None and throttle.pause:
+            self._is_throttled = True
+            self._alarm.need(self._due())
+        return throttle
+
     def _rebound(self) -> None:
         # They ended with their event loop.
         self._runner, self._alarm = None, Alarm()
@@ -138,7 +161,9 @@ class SharedLimiter(Limiter):
     # --- the exchanges -------------------------------------------------------------------
 
     def _due(self) -> float:
-        due = self._leased.exchange_at(self.permits_waiting, self.slots_waiting)
+        if self._is_throttled:
+            return self._pauses_until
+        due = self._leased.exchange_at(self.permits_waiting, self._wants_tasks)
         return max(self._pauses_until, due)
 
     async def _run(self) -> None:
@@ -195,13 +220,20 @@ class SharedLimiter(Limiter):
 
     async def _exchange(self) -> None:
         def exchange(shared: SharedLimits, asked: Asked, open_tasks: int) -> None:
+            self._is_throttled = False
+            submits, asked_polls, scheduled = map(len, self._queues.values())
             self._leased.exchange(
                 shared,
                 asked,
                 waiting=self.permits_waiting,
-                tasks=self.slots_used,
-                wants_tasks=self.slots_waiting,
+                tasks=self._tasks,
+                wants_tasks=self._wants_tasks,
                 open_tasks=open_tasks,
+                pauses=self._budget.pauses(
+                    asked.received,
+                    submits=submits + self.slots_waiting,
+                    polls=asked_polls + scheduled,
+                ),
             )
 
         await self._change(exchange)
@@ -210,6 +242,7 @@ class SharedLimiter(Limiter):
         if grant is None:
             return
         self._budget.share_tasks(grant.tasks)
+        self._budget.pause_with(grant.pauses, asyncio.get_running_loop().time())
         lowest = Limits(grant.concurrent_tasks, grant.requests_per_minute)
         if lowest != self.limits and not self._has_warned:
             self._has_warned = True

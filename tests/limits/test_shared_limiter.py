@@ -262,7 +262,9 @@ async def test_slots_are_shared() -> None:
         slots: list[Slot] = []
 
         async def take(limiter: SharedLimiter) -> None:
-            slots.append(await limiter.slot())
+            slot = await limiter.slot()
+            slot.confirm()
+            slots.append(slot)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(take(first)) for _ in range(30)]

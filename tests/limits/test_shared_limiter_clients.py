@@ -9,6 +9,8 @@ from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async.testing import Simulator
 from apixo_async.testing.memory_store import MemoryStore
 
+from ..support.processes import Process, processes
+
 LIMITS = Limits(concurrent_tasks=1_000, requests_per_minute=600)
 
 
@@ -36,3 +38,19 @@ async def test_three_clients_with_one_key_meet_no_429() -> None:
     requests = sum(seen.requests.values())
     # Nothing is wasted: what is beyond the first burst comes at the allowed rate.
     assert took <= (requests - 60) / 10 * 1.05 + 25
+
+
+async def test_clients_that_begin_together() -> None:
+    """What each holds for submits that wait for a permit keeps no other one from its part."""
+    simulator, store = Simulator(seed=1, durations=10.0, concurrent_tasks=40), MemoryStore()
+    limits = Limits(concurrent_tasks=40)
+    made = [Process(simulator, store, limits=limits, seed=number) for number in range(4)]
+    inputs = [FluxKontext(mode="pro", prompt=f"castle {number}") for number in range(60)]
+
+    async def bought(process: Process) -> int:
+        return sum([outcome.ok async for outcome in process.client.map(inputs)])
+
+    async with processes(*made), asyncio.timeout(400):
+        assert await asyncio.gather(*map(bought, made)) == [60] * 4
+    assert simulator.statistics().refused == 0
+    assert simulator.most_concurrent == 40
