@@ -360,6 +360,7 @@ class Engine:
             succeeded=registry.succeeded,
             failed=registry.failed,
             uncertain=self.requests.uncertain,
+            uncertain_entries=limiter.uncertain_entries,
             throttled=self.api.throttled,
             latency=places.latency,
             requests_at_once_limit=places.size,

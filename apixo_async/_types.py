@@ -246,6 +246,8 @@ class Statistics:
         succeeded: Tasks that ended well.
         failed: Tasks that ended without success.
         uncertain: Submits with an unknown outcome.
+        uncertain_entries: Those in the store, of all processes, as counted within the last seconds;
+            None without a store, or before it was reached.
         throttled: Answers 429.
         latency: Mean seconds of recent exchanges.
         requests_at_once_limit: Requests that may be in flight, by the measured latency.
@@ -265,6 +267,7 @@ class Statistics:
     succeeded: int = 0
     failed: int = 0
     uncertain: int = 0
+    uncertain_entries: int | None = None
     throttled: int = 0
     latency: float = 0.0
     requests_at_once_limit: int = 0

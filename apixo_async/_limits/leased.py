@@ -19,6 +19,7 @@ from apixo_async._limits.breaker import LimitScope, PauseReport
 from apixo_async._limits.priority import RateMeter
 from apixo_async._limits.shared import (
     AHEAD,
+    DRIFT,
     INTERVAL,
     TICK,
     Grant,
@@ -48,9 +49,6 @@ JITTER: Final = (0.7, 1.3)
 #: Requests a second below which a process is idle.
 IDLE: Final = 0.05
 
-#: How far two clocks may drift apart, in seconds a second, beyond which one of them was set.
-DRIFT: Final = 0.001
-
 
 class Asked(NamedTuple):
     """When the shared value was read.
@@ -59,11 +57,13 @@ class Asked(NamedTuple):
         now: The time of the store.
         sent: When it was asked for, on the clock of this process.
         received: When it came, on the same clock.
+        other_clock: See `SharedValue`.
     """
 
     now: float
     sent: float
     received: float
+    other_clock: float = 0.0
 
 
 @dataclass(slots=True)
@@ -259,6 +259,7 @@ class LeasedWindow(SlidingWindow):
             spends_burst=self._spends_burst,
             clock_was_set=self._clock_was_set(asked),
             pauses=pauses,
+            other_clock=asked.other_clock,
         )
         self._wanted_tasks = wants_tasks
         grant = exchange(shared, report, asked.now, open_tasks)

@@ -95,10 +95,12 @@ class Limiter:
         fence: Called before the first byte of each request; what it raises prevents that. None
             where a permit is good for as long as it is held.
         failure: Why neither slots nor permits can be had, or None while they can.
+        uncertain_entries: Uncertain submits in the store, or None where that is not known.
     """
 
     fence: Callable[[], None] | None = None
     failure: StoreError | None = None
+    uncertain_entries: int | None = None
 
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
         limits = _checked(Limits() if limits is None else limits)

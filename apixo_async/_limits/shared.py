@@ -44,6 +44,11 @@ LONGEST_INTERVAL: Final = 2.0
 #: requests that are not known: a burst, and from there on the allowed rate, up to the last grant.
 QUIET: Final = WINDOW * BURST + AHEAD * LONGEST_INTERVAL + 1.0
 
+#: How far two clocks may drift apart, in seconds a second, beyond which one of them was set; and
+#: how far apart two may be that run on different machines.
+DRIFT: Final = 0.001
+CLOCKS_APART: Final = 1.0
+
 #: More than any burst: the next exchange cuts it down to one.
 _MANY: Final = 1e9
 
@@ -93,6 +98,7 @@ class SharedLimits:
         members: The processes, by their names.
         pauses: What 429s hold back.
         paused: How many pauses there have been.
+        other_clock: What another clock than the store's showed when it was last changed.
         version: The layout of this value.
     """
 
@@ -104,6 +110,7 @@ class SharedLimits:
     members: dict[str, Member] = field(default_factory=dict[str, Member])
     pauses: dict[LimitScope, SharedPause] = field(default_factory=dict[LimitScope, SharedPause])
     paused: _Count = 0
+    other_clock: _Time = 0.0
     version: Literal[1] = 1
 
     @classmethod
@@ -141,6 +148,16 @@ class SharedLimits:
     def dump(self) -> bytes:
         """Return it as JSON."""
         return _adapter.dump_json(self)
+
+    def is_doubtful(self, other_clock: float, now: float) -> bool:
+        """Return True if the clock has run back, or was set since no process lives that knows."""
+        passed = now - self.at
+        if passed < -SLACK:
+            return True
+        if any(member.at + member.lease >= now for member in self.members.values()):
+            return False  # That one finds out.
+        wrong = abs(other_clock - self.other_clock - passed)
+        return bool(self.members) and wrong > CLOCKS_APART + DRIFT * passed
 
     @property
     def requests_per_minute(self) -> int:
@@ -209,6 +226,7 @@ class Report:
         spends_burst: Whether permits are to come evenly from here on.
         clock_was_set: Whether the clock of the store has not gone with its own.
         pauses: What it has to say of 429s.
+        other_clock: What a clock shows that is not set together with that of the store.
     """
 
     member: str
@@ -224,6 +242,7 @@ class Report:
     clock_was_set: bool = False
     asked: int = 0
     pauses: Mapping[LimitScope, PauseReport] = field(default_factory=dict[LimitScope, PauseReport])
+    other_clock: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,17 +286,18 @@ def exchange(shared: SharedLimits, report: Report, now: float, open_tasks: int =
         It has no permit then, and comes again by another name.
     """
     member = shared.members.get(report.member)
-    if member is None and report.number > 1:
-        return None
-    if report.clock_was_set or now < shared.at - SLACK:
+    if report.clock_was_set or shared.is_doubtful(report.other_clock, now):
+        # Also by the word of one that was taken for dead: it may be the only one that knows.
         known = [each.requests_per_minute for each in shared.members.values()]
         shared.lose(now, max([report.limits[0], *known]))
-        if member is not None:
-            return None
+        member = None
+    if member is None and report.number > 1:
+        return None
     now = max(now, shared.at)
     if member is not None:
         member.at = now  # It lives, however late it comes, as long as no other has buried it.
     shared.forget(now)
+    shared.other_clock = report.other_clock
     requests, tasks = report.limits
     member = shared.members[report.member] = Member(
         asked=report.asked,

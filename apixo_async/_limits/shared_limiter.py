@@ -210,8 +210,9 @@ class SharedLimiter(Limiter):
             self.exchanges += 1
             sent = loop.time()
             value = await self._store.load()
+            self.uncertain_entries = value.uncertain
             shared = self._read(value)
-            change(shared, Asked(value.now, sent, loop.time()), value.open_tasks)
+            change(shared, Asked(value.now, sent, loop.time(), value.other_clock), value.open_tasks)
             if await self._store.save(shared.dump(), value.version):
                 return
             conflicts += 1

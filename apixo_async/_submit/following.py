@@ -105,6 +105,7 @@ class Following:
         #: When a callback came last of each open entry that is owned here, by its POST.
         self._calls: dict[str, float | None] = {}
         self._known_as: str | None = None
+        self._has_warned = False
         #: Where what is taken over is collected as well.
         self.collecting: list[dict[TaskRef, Task]] = []
 
@@ -317,6 +318,15 @@ class Following:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP
             await self._sweep()
+        if not self._has_warned and (count := self._writer.limiter.uncertain_entries) is not None:
+            self._has_warned = True
+            if count:
+                logger.warning(
+                    "the store has %d uncertain submits: tasks may be paid for that no process "
+                    "knows; `apixo store list --state uncertain` shows them, `apixo store resolve` "
+                    "says what each one made",
+                    count,
+                )
         if now >= self._next_own:
             self._next_own, self._next_called = now + OWN, now
             await self._look_at_own()

@@ -133,6 +133,10 @@ class SharedValue(NamedTuple):
         now: The time of the store, in seconds, between the call and its return.
         is_lost: Whether there was one within the last minutes that is not there any more.
         open_tasks: How many tasks of the account exist, or may exist.
+        uncertain: How many of its entries are uncertain.
+        other_clock: What a clock shows that is not set together with that of the store, and is
+            nearly the same for every process; by it is seen, after all have died, whether the
+            clock of the store was set.
     """
 
     body: bytes | None
@@ -140,6 +144,8 @@ class SharedValue(NamedTuple):
     now: float
     is_lost: bool = False
     open_tasks: int = 0
+    uncertain: int = 0
+    other_clock: float = 0.0
 
 
 class LimitsStore(Protocol):

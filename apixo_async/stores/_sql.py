@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,7 @@ class Dialect:
         named: How a parameter is written.
         is_made: Has a row if the tables are there.
         alone: What lets one process at a time make them.
+        other_clock: One of this process that is not set together with that of the database.
         more: Tables beside those of the entries; a file of SQLite has that of the limits elsewhere.
     """
 
@@ -48,6 +50,7 @@ class Dialect:
     named: str
     is_made: str
     alone: str
+    other_clock: Callable[[], float]
     more: tuple[str, ...] = ()
 
     @property
@@ -87,6 +90,7 @@ SQLITE: Final = Dialect(
     named=r":\1",
     is_made="SELECT 1 FROM sqlite_master WHERE name = 'apixo_store'",
     alone="",
+    other_clock=time.monotonic,  # All are on one host, whose time SQLite tells.
 )
 
 POSTGRES: Final = Dialect(
@@ -105,6 +109,7 @@ POSTGRES: Final = Dialect(
     is_made="SELECT 1 WHERE to_regclass('apixo_store') IS NOT NULL",
     # CREATE TABLE IF NOT EXISTS fails where two do it at once.
     alone="SELECT pg_advisory_xact_lock(4122198374)",
+    other_clock=time.time,
     more=(LIMITS,),
 )
 

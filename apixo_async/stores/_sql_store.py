@@ -146,7 +146,7 @@ class SqlStore:
         self._news = FileNews(self._file_version) if news is None else news(channel, own)
         self._entries = entries
         self._limits = limits
-        self._open_tasks = 0
+        self._open_tasks = self._uncertain = 0
         self._counted_at = self._seen_at = -math.inf
 
     async def _do(
@@ -195,10 +195,15 @@ class SqlStore:
         is_lost = False
         if value.body is None or not 0 <= value.now - self._counted_at < COUNTED:
             # Where entries are, a commit may take long: exchanges wait for it once in a while.
-            is_recent, self._open_tasks = await self._known()
+            is_recent, self._open_tasks, self._uncertain = await self._known()
             is_lost = value.body is None and is_recent
             self._counted_at = value.now
-        return value._replace(is_lost=is_lost, open_tasks=self._open_tasks)
+        return value._replace(
+            is_lost=is_lost,
+            open_tasks=self._open_tasks,
+            uncertain=self._uncertain,
+            other_clock=self._dialect.other_clock(),
+        )
 
     async def _value(self) -> SharedValue:
         def read(done: Sequence[Done]) -> SharedValue:
@@ -213,15 +218,17 @@ class SqlStore:
             where=self._limits,
         )
 
-    async def _known(self) -> tuple[bool, int]:
-        """Return whether the account was used lately, and how many tasks it has open."""
+    async def _known(self) -> tuple[bool, int, int]:
+        """Return whether the account was used lately, and its counts of open and uncertain ones."""
 
-        def read(done: Sequence[Done]) -> tuple[bool, int]:
-            silent_for, open_tasks = done[-1].rows[0]
-            return silent_for < _RECENT, int(open_tasks)
+        def read(done: Sequence[Done]) -> tuple[bool, int, int]:
+            silent_for, open_tasks, uncertain = done[-1].rows[0]
+            return silent_for < _RECENT, int(open_tasks), int(uncertain)
 
         return await self._do(
-            "SELECT <now> - seen_at, <open> FROM apixo_account WHERE account = :account",
+            f"""SELECT <now> - seen_at, <open>, (SELECT count(*) FROM apixo_entry
+                WHERE account = :account AND {_OPEN} AND state = 'uncertain')
+                FROM apixo_account WHERE account = :account""",
             read=read,
             writes=False,
         )

@@ -101,7 +101,18 @@ class OpenMemoryStore:
     async def load(self) -> SharedValue:
         """See `LimitsStore.load`."""
         body, version = self._tables.limits.get(self._account, (None, 0))
-        return SharedValue(body, version, self._now, open_tasks=self._open_tasks())
+        uncertain = sum(
+            kept.entry.account == self._account and kept.entry.state is State.UNCERTAIN
+            for kept in self._tables.entries.values()
+        )
+        return SharedValue(
+            body,
+            version,
+            self._now,
+            open_tasks=self._open_tasks(),
+            uncertain=uncertain,
+            other_clock=self._now,
+        )
 
     async def save(self, body: bytes, version: int) -> bool:
         """See `LimitsStore.save`."""

@@ -32,7 +32,7 @@ def shared() -> SharedLimits:
 
 
 def asked(at: float, *, took: float = 0.0, clock: float = AHEAD) -> Asked:
-    return Asked(at + took / 2 + clock, at, at + took)
+    return Asked(at + took / 2 + clock, at, at + took, at)
 
 
 def exchanged(

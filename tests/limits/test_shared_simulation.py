@@ -146,6 +146,11 @@ def a_lost_value_is_a_fresh_one(patch: pytest.MonkeyPatch) -> None:
 
 def a_clock_that_was_set_is_believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LeasedWindow, "_clock_was_set", lambda *_: False)
+    patch.setattr(SharedLimits, "is_doubtful", lambda *_: False)
+
+
+def none_lives_that_knows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SharedLimits, "is_doubtful", lambda *_: False)
 
 
 def what_dead_ones_held_is_free(patch: pytest.MonkeyPatch) -> None:
@@ -207,6 +212,11 @@ def what_was_in_a_lost_message_is_forgotten(patch: pytest.MonkeyPatch) -> None:
         (a_lost_value_is_a_fresh_one, replace(FEW, losses=(40.0,)), 0),
         (a_clock_that_was_set_is_believed, replace(FEW, sets=((40.0, 300.0),)), 0),
         (a_clock_that_was_set_is_believed, replace(FEW, sets=((40.0, 5.0),)), 0),
+        (
+            none_lives_that_knows,
+            replace(FEW, processes=1, kills=2.0, lease=3.0, sets=((89.7, 30.0),)),
+            5287,
+        ),
         (what_dead_ones_held_is_free, replace(FEW, kills=2.0, lease=2.0), 0),
         (every_value_is_kept, FEW, 0),
         (permits_are_used_before_they_are_free, FEW, 0),

@@ -350,7 +350,7 @@ class Sharing:
     def _loaded(
         self, process: Process, shared: SharedLimits, version: int, now: float, sent: float
     ) -> None:
-        asked = Asked(now, sent, self._clock(process))
+        asked = Asked(now, sent, self._clock(process), self.t)
         process.window.exchange(
             shared,
             asked,
