@@ -33,6 +33,7 @@ SOONEST: Final = 0.05
 #: Seconds between two looks for what dead processes left: of a process that has tasks of its own,
 #: and of one that has none.
 TAKE_OVER: Final = 1.0
+LEFT: Final = 0.5  # the same, where something is heard that may be a process that leaves
 IDLE: Final = LEASE / 2
 
 #: Tasks that are taken over at once, so that several processes share them.
@@ -98,6 +99,7 @@ class Following:
         self._alarm = Alarm()
         self._runner: asyncio.Task[None] | None = None
         self._next_follow = self._next_take_over = self._followed_at = -math.inf
+        self._took_over_at = -math.inf
         #: Until when others than those who follow wait for news; minus infinity: nothing is heard.
         self._listens_until = -math.inf
         self._next_sweep = self._next_own = self._next_called = math.inf
@@ -277,6 +279,9 @@ class Following:
             self._alarm.need(self._next_follow)
         if self._callbacks is not None and (key is None or key in self._writer.records):
             self._look_at_calls_soon()
+        if key is None:  # Another process may have left.
+            self._next_take_over = min(self._next_take_over, self._took_over_at + LEFT)
+            self._alarm.need(self._next_take_over)
 
     async def _listen_as_needed(self, now: float) -> None:
         if self._callbacks is not None:
@@ -312,7 +317,7 @@ class Following:
             self._followed_at, self._next_follow = now, now + FOLLOW
             await self._look_at_followed()
         if now >= self._next_take_over:
-            self._next_take_over = now + TAKE_OVER
+            self._took_over_at, self._next_take_over = now, now + TAKE_OVER
             if not await self.take_over() and not self._poller.registry.held:
                 self._next_take_over = now + IDLE
         if now >= self._next_sweep:

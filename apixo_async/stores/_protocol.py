@@ -296,7 +296,7 @@ class Store(LimitsStore, Protocol):
         ...
 
     async def leave(self, owner: str) -> None:
-        """Own nothing any more, so that others take it over at once."""
+        """Own nothing any more, so that others take it over at once; those that listen hear it."""
         ...
 
     def listen(self, heard: Callable[[str | None], None] | None) -> None:

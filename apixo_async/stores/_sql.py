@@ -29,6 +29,7 @@ class Dialect:
         find_text: The function that finds a text in another.
         tell: What tells other processes of an entry that was changed, found by its POST.
         tell_key: The same, by its key.
+        tell_any: What tells them that any entry may have changed.
         hashed: What makes an index for texts of any length.
         named: How a parameter is written.
         is_made: Has a row if the tables are there.
@@ -46,6 +47,7 @@ class Dialect:
     find_text: str
     tell: str
     tell_key: str
+    tell_any: str
     hashed: str
     named: str
     is_made: str
@@ -86,6 +88,7 @@ SQLITE: Final = Dialect(
     find_text="instr",
     tell="",  # They see it by the version of the file.
     tell_key="",
+    tell_any="",
     hashed="",
     named=r":\1",
     is_made="SELECT 1 FROM sqlite_master WHERE name = 'apixo_store'",
@@ -104,6 +107,7 @@ POSTGRES: Final = Dialect(
     tell="""SELECT pg_notify(:channel, :own || ':' || key) FROM apixo_entry
         WHERE attempt = :attempt""",
     tell_key="SELECT pg_notify(:channel, :own || ':' || :key)",
+    tell_any="SELECT pg_notify(:channel, :own || ':')",
     hashed="USING hash",
     named=r"%(\1)s",
     is_made="SELECT 1 WHERE to_regclass('apixo_store') IS NOT NULL",

@@ -494,6 +494,7 @@ class SqlStore:
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
         await self._do(
+            self._dialect.tell_any,
             f"""UPDATE apixo_entry SET owner = NULL WHERE account = :account AND {_OPEN}
                 AND owner = :owner AND state <> 'intent'""",
             read=_nothing,

@@ -89,7 +89,7 @@ class OpenMemoryStore:
         if heard is not None:
             self._tables.listeners[self] = heard
 
-    def _tell(self, key: str) -> None:
+    def _tell(self, key: str | None) -> None:
         for store, heard in self._tables.listeners.items():
             if store is not self:
                 asyncio.get_running_loop().call_soon(heard, key)
@@ -360,6 +360,7 @@ class OpenMemoryStore:
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
+        self._tell(None)
         for kept in self._tables.entries.values():
             if kept.entry.owner == owner and kept.entry.state is not State.INTENT:
                 kept.entry = replace(kept.entry, owner=None)
