@@ -304,7 +304,7 @@ async def test_a_rolling_deploy(plan: Plan, store: str, tmp_path: Path) -> None:
     assert sorted(deploy.pictures) == [*range(plan.orders)]
     assert simulator.statistics().refused == 0
     sys.stdout.write(
-        f"\n{store[:10]}: {plan.orders} orders, doubted meanwhile {len(deploy.doubted)}, taken over "
+        f"\n{store[:10]}: {plan.orders} orders, doubted {len(deploy.doubted)}, taken over "
         f"after {', '.join(f'{seconds:.2f} s' for seconds in deploy.taken)}\n"
     )
 
