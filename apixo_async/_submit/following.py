@@ -417,7 +417,11 @@ class Following:
         return len(taken)
 
     def _take(self, entry: StoreEntry) -> None:
-        task = Task(self.adopt(entry), self._poller)
+        task = Task(track := self.adopt(entry), self._poller)
+        if entry.called_at is not None and entry.attempt not in self._calls:
+            # A callback came while its owner was dead.
+            self._calls[entry.attempt] = entry.called_at
+            self._poller.called(track, entry.claimed)
         if entry.state is State.SUBMITTED:
             for collected in self.collecting:
                 collected[task.ref] = task

@@ -125,6 +125,19 @@ async def test_a_doubt_of_a_dead_process() -> None:
         buying.cancel()
 
 
+async def test_a_callback_for_a_dead_process() -> None:
+    """Whichever process takes the task over polls it at once, and not only when it is due."""
+    workers = Workers(durations=2.0)
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        task = await workers.owner.client.submit(CASTLE, key="k")
+        workers.owner.stop()
+        followed = await workers.other.client.submit(CASTLE, key="k")
+        assert (await followed).task_id == task.id
+        made = workers.simulator.tasks[task.id].created
+        assert asyncio.get_running_loop().time() - made <= LEASE + 4
+
+
 async def test_a_false_name() -> None:
     """It proves nothing: the entry stays uncertain, and it is not asked for again and again."""
     workers = Workers()

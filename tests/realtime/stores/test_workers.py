@@ -177,25 +177,35 @@ class Balancer:
     def __init__(self) -> None:
         self.ports: set[int] = set()
         self._rng = random.Random(1)
+        self._leading: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> int:
-        self._server = await asyncio.start_server(self._lead, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for task in self._leading:
+            task.cancel()
+        if self._leading:
+            await asyncio.wait(self._leading)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._lead(reader, writer))
+        self._leading.add(task)
+        task.add_done_callback(self._leading.discard)
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         forth: asyncio.StreamWriter | None = None
-        with contextlib.suppress(OSError):
-            port = self._rng.choice(sorted(self.ports))
-            back, forth = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_copy(reader, forth), _copy(back, writer))
-        for each in (writer, forth):
-            if each is not None:
-                each.close()
-                with contextlib.suppress(OSError):
-                    await each.wait_closed()
+        try:
+            with contextlib.suppress(OSError):
+                port = self._rng.choice(sorted(self.ports))
+                back, forth = await asyncio.open_connection("127.0.0.1", port)
+                await asyncio.gather(_copy(reader, forth), _copy(back, writer))
+        finally:
+            for each in (writer, forth):
+                if each is not None:
+                    each.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
