@@ -310,7 +310,7 @@ class UncertainSubmitResolved(_EventRecord):
     """A callback named the task of an uncertain submit, and a poll found it: it was bought.
 
     Attributes:
-        after: Seconds since the submit turned out to be uncertain.
+        after: Seconds since the submit was sent.
     """
 
     level: ClassVar[int] = logging.WARNING

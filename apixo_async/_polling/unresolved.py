@@ -150,7 +150,7 @@ class UnresolvedSubmits:
         if not may_be_of(verdict.created, at, age, noted_at=track.submit_times.noted_at):
             return False
         track.identity = TaskIdentity.KNOWN
-        ref, after = track.ref, now - track.tracked_at
+        ref, after = track.ref, now - track.submit_times.sent_at
         if track.record is not None:
             track.record.bought(ref.task_id)
         self._report(UncertainSubmitResolved(ref.model, ref.task_id, after))

@@ -107,7 +107,7 @@ class Following:
         #: When a callback came last of each open entry that is owned here, by its POST.
         self._calls: dict[str, float | None] = {}
         self._known_as: str | None = None
-        self._has_warned = False
+        self._known_doubts = 0
         #: Where what is taken over is collected as well.
         self.collecting: list[dict[TaskRef, Task]] = []
 
@@ -323,21 +323,24 @@ class Following:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP
             await self._sweep()
-        if not self._has_warned and (count := self._writer.limiter.uncertain_entries) is not None:
-            self._has_warned = True
-            if count:
-                logger.warning(
-                    "the store has %d uncertain submits: tasks may be paid for that no process "
-                    "knows; `apixo store list --state uncertain` shows them, `apixo store resolve` "
-                    "says what each one made",
-                    count,
-                )
+        self._warn_of_doubts()
         if now >= self._next_own:
             self._next_own, self._next_called = now + OWN, now
             await self._look_at_own()
         if now >= self._next_called:
             self._called_at, self._next_called = now, math.inf
             await self._look_at_calls()
+
+    def _warn_of_doubts(self) -> None:
+        count = self._writer.limiter.uncertain_entries or 0
+        if count > self._known_doubts:
+            logger.warning(
+                "the store has %d uncertain submits: tasks may be paid for that no process knows; "
+                "`apixo store list --state uncertain` shows them, `apixo store resolve` says what "
+                "each one made",
+                count,
+            )
+        self._known_doubts = count
 
     async def _sweep(self) -> None:
         account, swept = self._writer.account, 0

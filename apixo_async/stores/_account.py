@@ -45,7 +45,7 @@ def backend_of(store: object, *, namespace: str = "default") -> Backend:
 
 
 async def resolve(store: Store, key: str, task_id: str | None, *, owner: str | None) -> None:
-    """Note what somebody says of an uncertain entry.
+    """Note what somebody says of an uncertain entry, or of one whose task was lost.
 
     Args:
         store: Where it is.
@@ -67,7 +67,8 @@ async def resolve(store: Store, key: str, task_id: str | None, *, owner: str | N
             )
         TaskRef(entry.purchase.model, task_id)  # Refuses what is no id.
     hold = timing(entry.purchase.kind).age_limit
-    done = entry.state is State.UNCERTAIN and await store.resolve(
+    open_to_words = {State.UNCERTAIN} if task_id is None else {State.UNCERTAIN, State.LOST}
+    done = entry.state in open_to_words and await store.resolve(
         key, entry.attempt, task_id=task_id, owner=owner, hold=hold
     )
     if not done:

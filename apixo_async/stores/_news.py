@@ -23,7 +23,7 @@ Heard: TypeAlias = Callable[[str | None], None]
 #: Seconds between two looks at the version of a file.
 VERSION: Final = 0.05
 
-#: Seconds in which a notification to oneself comes back, and between two looks where none comes.
+#: Seconds in which a notification comes, and between two looks where none does.
 PROBE: Final = 1.0
 UNHEARD: Final = 0.25
 
@@ -120,8 +120,8 @@ class NotifyNews:
                         "%.2f s; a connection of its own for each session is quicker",
                         UNHEARD,
                     )
-                tell(None)
-                stopped.wait(UNHEARD)
+                while not stopped.wait(UNHEARD):
+                    tell(None)
             except Exception:  # It is away, which others report.
                 tell(None)
                 stopped.wait(_AGAIN)
@@ -129,7 +129,8 @@ class NotifyNews:
     def _is_heard(self, connection: psycopg.Connection[Any]) -> bool:
         probe = f"probe {secrets.token_hex(8)}"
         connection.execute(f'LISTEN "{self._channel}"'.encode())
-        connection.execute("SELECT pg_notify(%s, %s)", (self._channel, probe))
+        with self._connect() as other:  # To oneself a pooler may pass it on by chance.
+            other.execute("SELECT pg_notify(%s, %s)", (self._channel, probe))
         return any(note.payload == probe for note in connection.notifies(timeout=PROBE))
 
     def _hear(

@@ -244,6 +244,8 @@ class Store(LimitsStore, Protocol):
     ) -> bool:
         """Note what somebody says of an uncertain entry; return False if it is not that any more.
 
+        Of a lost one a task can be named as well. That was made when the POST was intended.
+
         Args:
             key: The entry.
             attempt: The POST of which it is said.

@@ -402,14 +402,16 @@ class SqlStore:
         self, key: str, attempt: str, *, task_id: str | None, owner: str | None, hold: float
     ) -> bool:
         """See `Store.resolve`."""
-        which = """namespace = :namespace AND key = :key AND attempt = :attempt
-            AND state = 'uncertain'"""
+        states = "('uncertain')" if task_id is None else "('uncertain', 'lost')"
+        which = f"""namespace = :namespace AND key = :key AND attempt = :attempt
+            AND state IN {states}"""
         if task_id is not None:
             writes = [
                 f"""UPDATE apixo_entry SET state = 'submitted', owner = :owner,
                 also = CASE WHEN task_id IS NULL THEN also ELSE also || task_id || :newline END,
-                task_id = :task_id, submitted_at = <now>, slot_until = <now> + :hold,
-                prior_state = NULL, prior_attempt = NULL WHERE {which}"""
+                task_id = :task_id, submitted_at = intent_at, slot_until = <now> + :hold,
+                ended_at = NULL, outcome = NULL, prior_state = NULL, prior_attempt = NULL
+                WHERE {which}"""
             ]
         else:
             writes = [

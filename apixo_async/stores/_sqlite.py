@@ -114,6 +114,7 @@ class SqliteConnection:
     SYNCHRONOUS = "FULL"
 
     def __init__(self, path: Path) -> None:
+        is_new = not path.exists()
         # Its thread alone uses it, but for `interrupt`.
         self._file = sqlite3.connect(
             path, timeout=_LOCKED, isolation_level=None, check_same_thread=False
@@ -124,6 +125,8 @@ class SqliteConnection:
             # in versions that are still common (fixed in 3.51.3).
             self._file.execute("PRAGMA journal_mode = PERSIST")
             self._file.execute(f"PRAGMA synchronous = {self.SYNCHRONOUS}")
+            if is_new:
+                path.chmod(0o600)  # Prompts are nothing for other users.
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
             self._lock = os.open(f"{path}-lock", flags, 0o600)
         except BaseException:

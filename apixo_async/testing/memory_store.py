@@ -281,7 +281,8 @@ class OpenMemoryStore:
     ) -> bool:
         """See `Store.resolve`."""
         kept = self._tables.entries.get(key)
-        if kept is None or kept is not self._of_attempt(attempt, State.UNCERTAIN):
+        states = [State.UNCERTAIN] if task_id is None else [State.UNCERTAIN, State.LOST]
+        if kept is None or kept is not self._of_attempt(attempt, *states):
             return False
         self._tell(key)
         was, now = kept.entry, self._now
@@ -299,7 +300,9 @@ class OpenMemoryStore:
             owner=owner,
             also=was.also if was.task_id is None else (*was.also, was.task_id),
             task_id=task_id,
-            submitted_at=now,
+            submitted_at=was.intent_at,
+            ended_at=None,
+            outcome=None,
             slot_until=now + hold,
         )
         return True

@@ -303,6 +303,16 @@ async def a_doubt_is_resolved_once(backend: Backend) -> None:
     expect(not await store.resolve("k", own, **word), "resolve a doubt once")  # type: ignore[arg-type]
     other = await intend(store, "l")
     assert other is not None
+    expect(
+        (await entry_of(store, "k")).submitted_at == (await entry_of(store, "k")).intent_at,
+        "take the task of a doubt for one that its POST has made",
+    )
+    await store.over(own, State.LOST, "{}")
+    expect(not await store.resolve("k", own, **word | {"task_id": None}), "keep what was lost")  # type: ignore[arg-type]
+    expect(await store.resolve("k", own, **word | {"task_id": "right"}), "name a lost task anew")  # type: ignore[arg-type]
+    entry = await entry_of(store, "k")
+    expect((entry.state, entry.task_id) == (State.SUBMITTED, "right"), "keep what was said last")
+    expect((entry.ended_at, entry.outcome) == (None, None), "keep nothing of the end before")
     await store.uncertain(other, hold=LONG)
     nothing = await store.resolve("l", other, task_id=None, owner=None, hold=0.0)
     expect(nothing and await store.find("l") is None, "free a key of which nothing was bought")

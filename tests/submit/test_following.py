@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from apixo_async import FluxKontext, Limits, StoreError, Task, TaskAdopted
+from apixo_async import (
+    FluxKontext,
+    Limits,
+    StoreError,
+    SubmitUncertainError,
+    Task,
+    TaskAdopted,
+)
 from apixo_async._limits.leased import LEASE
 from apixo_async.stores import State
 from apixo_async.testing import Fault, Simulator
@@ -334,3 +341,49 @@ async def test_nothing_is_heard_where_nothing_is_followed() -> None:
         await followed
         await asyncio.sleep(10)
         assert not store._tables.listeners
+
+
+async def test_doubts_are_shown_where_an_operator_looks(caplog: pytest.LogCaptureFixture) -> None:
+    """At the start of each process in the log, and in the statistics of all."""
+    simulator, store = Simulator(seed=1), MemoryStore()
+    owner, other = Process(simulator, store), Process(simulator, store)
+    async with processes(owner, other):
+        assert owner.client.statistics().uncertain_entries is None
+        for number in range(2):
+            simulator.faults.submit(Fault.lost_answer())
+            with pytest.raises(SubmitUncertainError):
+                await owner.client.submit(castle(number), key=f"k{number}")
+        assert "uncertain submits" not in caplog.text
+        await other.client.find("nothing")
+        await asyncio.sleep(5)
+        assert owner.client.statistics().uncertain_entries == 2
+        assert other.client.statistics().uncertain_entries == 2
+        assert "the store has 2 uncertain submits" in caplog.text
+        await other.client.resolve("k0", bought=False)
+        await asyncio.sleep(5)
+        assert other.client.statistics().uncertain_entries == 1
+
+
+async def test_a_close_holds_no_slot() -> None:
+    """What a client leaves at its close is another one's at once, and so are its slots."""
+    simulator = Simulator(seed=1, durations=60.0, concurrent_tasks=8)
+    store, limits = MemoryStore(), Limits(concurrent_tasks=8)
+    leaving = Process(simulator, store, limits=limits)
+    other = Process(simulator, store, limits=limits, seed=2)
+    loop = asyncio.get_running_loop()
+    async with processes(other):
+        waiting = await other.client.submit(castle(9), key="k9")
+        await asyncio.sleep(LEASE + 5)  # Until it is known who lives.
+        tasks = await bought(leaving, 5)
+        followed = await other.client.submit(castle(0), key="k0")  # So it listens.
+        await leaving.client.aclose()
+        closed = loop.time()
+        while sum(isinstance(event, TaskAdopted) for event in other.events) < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert loop.time() - closed <= 1.0
+        assert other.client.statistics().slots_used == 6
+        assert (await followed).task_id == tasks[0].id
+        assert (await waiting).urls
+        ended = [await other.client.submit(castle(n), key=f"k{n}") for n in range(1, 5)]
+        assert [(await task).task_id for task in ended] == [task.id for task in tasks[1:]]
+        assert simulator.statistics().refused == 0

@@ -43,6 +43,23 @@ async def test_a_namespace_has_keys_of_its_own(tmp_path: Path) -> None:
     await two.aclose()
 
 
+def modes_in(folder: Path) -> dict[str, int]:
+    """Return what others than its owner may do with each file."""
+    return {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir()}
+
+
+async def test_no_other_user_reads_it(tmp_path: Path) -> None:
+    """Prompts and URLs are in it; what somebody has set is left as it is."""
+    store = await SqliteStore(tmp_path / "store.db").open("account")
+    await store.aclose()
+    modes = modes_in(tmp_path)
+    assert {"store.db", "store.db-limits", "store.db-lock"} <= modes.keys()
+    assert set(modes.values()) == {0}
+    (tmp_path / "store.db").chmod(0o640)
+    await (await SqliteStore(tmp_path / "store.db").open("account")).aclose()
+    assert modes_in(tmp_path)["store.db"] == 0o040
+
+
 async def test_what_it_lies_in(tmp_path: Path) -> None:
     """One sentence for each bad place, and what to do."""
     with pytest.raises(StoreError, match=r"missing/store.db: unable to open.*; make its folder"):

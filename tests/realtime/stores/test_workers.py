@@ -270,8 +270,8 @@ class Deploy:
                 if status == 200:
                     self.pictures[number] = str(answer.json()["urls"])
                     continue
-                assert status in {0, 409, 500, 503}, answer.text
-                if status == 409:
+                assert status in {0, 500, 503}, answer.text
+                if status == 503:
                     self.doubted.add(number)
                 await asyncio.sleep(0.5)
 
