@@ -14,24 +14,26 @@ import secrets
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from apixo_async import AsyncClient, Limits, Polling
+from apixo_async import AsyncClient, Limits, OtherModel, Polling
 from apixo_async._limits.limiter import PermitOutcome
 from apixo_async._limits.priority import Priority
 from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async.stores import Backend, State, Store
 from apixo_async.stores._account import AccountStore, backend_of
+from apixo_async.testing import MemoryStore
 from apixo_async.testing.store_steps import purchase
 from benchmarks import Options, Row
 from benchmarks.counting_service import KEY
 from benchmarks.journal import DOCUMENTED, EnoughError, prompts
 from benchmarks.measuring import in_child, interleaved, median, metered
-from benchmarks.virtual_service import VirtualService, lognormal
+from benchmarks.virtual_service import VirtualService, lognormal, run_virtually
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ SUBMITS: Final = 300
 IDLE: Final = 20.0
 CHANGES: Final = 200
 MOST_LATE: Final = 0.1
+ALL_SLOTS: Final = 60
 
 #: What is written for each task; all other calls are those of the limits and of takeovers.
 OF_A_TASK: Final = ("intend", "bought", "over", "refused", "find")
@@ -176,6 +179,65 @@ async def _permitted(store: str) -> float:
     return rate
 
 
+def one_by_one(store: str) -> float:
+    """Change the value of the limits as for one permit each; return how many a second."""
+    return asyncio.run(_one_by_one(store))
+
+
+async def _one_by_one(store: str) -> float:
+    opened, changed = await backend_of(store).open(f"single-{os.getpid()}"), 0
+    began = time.monotonic()
+    while time.monotonic() < began + 3:
+        value = await opened.load()
+        changed += await opened.save(value.body or b"{}", value.version)
+    took = time.monotonic() - began
+    await opened.aclose()
+    return changed / took
+
+
+def uneven(shared: bool) -> int:  # it is called in a child
+    """Have one process buy without an end beside two small ones; return its tasks in 10 minutes."""
+    return run_virtually(partial(_uneven, shared=shared))
+
+
+async def _uneven(*, shared: bool) -> int:
+    store, part = MemoryStore(), 1 if shared else 3
+    loop, service = asyncio.get_running_loop(), VirtualService(lognormal(20.0, 0.0), 0)
+    limits = Limits(ALL_SLOTS // part, 6_000 // part)
+    until, counts = loop.time() + 600, [0, 0, 0]
+
+    async def buy(place: int, pause: float) -> None:
+        async with AsyncClient(
+            KEY,
+            transport=service,
+            limits=limits,
+            polling=Polling.fixed(20.5, 1.0),
+            store=store if shared else None,
+            seed=place,
+        ) as client:
+
+            async def one() -> None:
+                await client.generate(OtherModel("m", prompt="p"))
+                counts[place] += 1
+
+            async with asyncio.TaskGroup() as group:
+                if pause:
+                    while loop.time() < until:
+                        group.create_task(one())
+                        await asyncio.sleep(pause)
+                else:
+                    for _ in range(ALL_SLOTS):
+                        group.create_task(_repeated(one, until))
+
+    await asyncio.gather(buy(0, 0.0), buy(1, 10.0), buy(2, 10.0))
+    return counts[0]
+
+
+async def _repeated(one: Callable[[], Awaitable[None]], until: float) -> None:
+    while asyncio.get_running_loop().time() < until:
+        await one()
+
+
 def heard(store: str) -> float:
     """Change entries and listen for that; return the 99th percentile of the time between, in s."""
     return asyncio.run(_heard(store))
@@ -223,6 +285,15 @@ def run(options: Options) -> Iterator[Row]:
             options.rounds,
             {name: _measuring(submitted, store) for name, store in words.items()},
         )
+        alone, split = in_child(DEADLINE, uneven, True), in_child(DEADLINE, uneven, False)
+        yield Row(
+            QUESTION,
+            "tasks of a busy process beside two small ones, against limits split by hand",
+            f"{alone / split:.2f}x",
+            f"{alone:,} against {split:,} in 10 minutes, {ALL_SLOTS} slots",
+            "at least 2.5x",
+            alone >= 2.5 * split,
+        )
         for name, store in stores.items():
             yield _rate(name, maps[name], maps["no store"])
             yield _added(name, submits[name], submits["no store"])
@@ -234,6 +305,13 @@ def run(options: Options) -> Iterator[Row]:
                 f"{permits:,.0f}",
                 f"at least {LEAST_PERMITS:,}",
                 permits >= LEAST_PERMITS,
+            )
+            single = in_child(DEADLINE, one_by_one, store)
+            yield Row(
+                QUESTION,
+                f"permits a second, {name}, against an exchange with the store for each",
+                f"{permits / single:.0f}x",
+                f"{permits:,.0f} against {single:,.0f}",
             )
             yield _calls(name, median(calls for _, _, calls in maps[name]), MOST_CALLS, "busy")
             yield _calls(name, in_child(DEADLINE, idle, store), MOST_IDLE_CALLS, "idle")
