@@ -73,7 +73,7 @@ class CircuitBreaker:
         self.probe_at = -math.inf
         self._pauses = 0
         self._is_probing = self._is_held = False
-        self._number = 0
+        self._number: int = 0
 
     @property
     def is_closed(self) -> bool:
