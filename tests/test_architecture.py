@@ -67,6 +67,7 @@ TESTED_BY = {
     "_cli.tasks": "realtime/cli/test_tasks_and_balance.py",
     "stores._batches": "realtime/stores/test_sqlite.py",
     "stores._news": "realtime/stores/test_postgres.py",
+    "stores._rows": "realtime/stores/test_postgres.py",
     "stores._sql": "realtime/stores/test_postgres.py",
     "stores._sql_store": "realtime/stores/test_postgres.py",
     "testing.__main__": "realtime/test_process.py",

@@ -185,6 +185,7 @@ def test_statistics_begin_at_zero() -> None:
     counts = dataclasses.asdict(Statistics(7, 9))
     assert counts.pop("slots_limit") == 7
     assert counts.pop("requests_limit") == 9
+    assert counts.pop("uncertain_entries") is None
     assert set(counts.values()) == {0}
 
 

@@ -73,7 +73,7 @@ def _document(entry: StoreEntry) -> dict[str, Any]:
         "purchases": entry.purchases,
         "task_id": entry.task_id,
         "also": [*entry.also],
-        "callback_named": entry.claimed,
+        "callbacks_named": [*entry.claimed],
         "owner": entry.owner,
         "intended_at": _moment(entry.intent_at),
         "ended_at": None if entry.ended_at is None else _moment(entry.ended_at),

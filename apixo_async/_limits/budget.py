@@ -292,14 +292,22 @@ class Budget:
     def pauses(self, now: float, *, submits: int, polls: int) -> dict[LimitScope, PauseReport]:
         """Return what the other processes have to know of the pauses after 429s.
 
+        A pause is to be ended by a process that has a request which only that pause holds back.
+
         Args:
             now: The time.
-            submits: How many submits wait, for a slot or a permit.
-            polls: How many polls wait.
+            submits: How many submits wait for a permit.
+            polls: How many polls do.
         """
+        submit = submits > 0 and self.has_room
         return {
-            "submits": self._submit_breaker.report(now, is_wanted=submits > 0),
-            "everything": self._breaker.report(now, is_wanted=submits + polls > 0),
+            "submits": self._submit_breaker.report(
+                now, is_wanted=submit and self._breaker.ready_at(now) <= now
+            ),
+            "everything": self._breaker.report(
+                now,
+                is_wanted=polls > 0 or (submit and self._submit_breaker.ready_at(now) <= now),
+            ),
         }
 
     def pause_with(self, pauses: Mapping[LimitScope, PauseGrant], now: float) -> None:

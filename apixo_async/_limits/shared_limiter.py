@@ -232,7 +232,7 @@ class SharedLimiter(Limiter):
                 open_tasks=open_tasks,
                 pauses=self._budget.pauses(
                     asked.received,
-                    submits=submits + self.slots_waiting,
+                    submits=submits,
                     polls=asked_polls + scheduled,
                 ),
             )

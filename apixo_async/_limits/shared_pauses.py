@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from apixo_async._limits.breaker import LimitScope, PauseGrant, PauseReport
+
+#: Seconds after the end of a pause in which its prober has to say that the probe was answered;
+#: then another process may send one.
+PROBED: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -65,8 +69,11 @@ def exchange_pauses(
             continue
         if is_own:
             pause.is_wanted = report.is_wanted
-        elif pause.prober not in living or (report.is_wanted and not pause.is_wanted):
+        elif pause.prober not in living or (
+            report.is_wanted and (not pause.is_wanted or now > pause.probe_at + PROBED)
+        ):
             pause.prober, pause.is_wanted = member, report.is_wanted
+            pause.probe_at = max(pause.probe_at, now)
     return {
         scope: PauseGrant(pause.number, pause.probe_at - now, pause.prober == member)
         for scope, pause in pauses.items()

@@ -128,7 +128,8 @@ class Buyer:
         if intent_id is None or (callbacks is None and claim is None):
             slot.hold(max(0.0, times.ended_at + timing(model).longest - now))
             return None
-        track = reopened(poller, callbacks, model, slot, intent_id, times, record, claim)
+        claims = [] if claim is None else [claim]
+        track = reopened(poller, callbacks, model, slot, intent_id, times, record, claims)
         return Task(track, poller)
 
     async def download(self, result: Result, target: Path) -> list[Path]:

@@ -153,6 +153,6 @@ def _objection(track: TrackedTask, *, callbacks_arrive: bool) -> str:
         return "one arrived that named no task that can be found"
     if track.subscription is None or track.reopened:
         return "this process did not receive callbacks for all of that time"
-    if track.subscription.is_shared:
-        return "callbacks of another process arrived here, so that this one may have gone there"
+    if not track.subscription.is_alone:
+        return "another process receives callbacks too, so that this one may have gone there"
     return "" if callbacks_arrive else "callbacks of other tasks stayed away too, or went missing"

@@ -105,7 +105,7 @@ class TrackedTask:
         callback_received: Whether a callback of it arrived.
         again: Whether to poll once more after the poll in flight, which the service may have
             answered before the event that asks for this one.
-        next_claim: Another task that a callback named while one was polled, or None.
+        next_claims: Other tasks that callbacks named while one was polled.
         placeholder: What stands for its reference until a callback names the task.
         submit_times: When its submit was under way, where that was uncertain.
         reopened: Whether its submit was sent by a process that has ended.
@@ -129,7 +129,7 @@ class TrackedTask:
         "late",
         "misses",
         "missing_since",
-        "next_claim",
+        "next_claims",
         "outcome",
         "over",
         "overdue",
@@ -179,7 +179,7 @@ class TrackedTask:
         self.is_followed = False
         self.seen = True
         self.subscription: CallbackSubscription | None = None
-        self.next_claim: str | None = None
+        self.next_claims: list[str] = []
         self.record: TaskRecord | None = None
         self.polls = self.faults = self.misses = 0
         self.missing_since = self.polled_at = 0.0

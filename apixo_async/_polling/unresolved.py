@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: submit.
 _MOST_SETTLED: Final = 10_000
 
+#: Claims of one task that wait while another one is polled.
+_MOST_CLAIMS: Final = 5
+
 
 class UnresolvedSubmits:
     """The uncertain submits whose task no callback has named, and the claims of callbacks.
@@ -70,8 +73,9 @@ class UnresolvedSubmits:
         if named is None or track.identity is TaskIdentity.KNOWN:
             return
         if track.identity is TaskIdentity.CLAIMED:
-            if named != track.ref.task_id:
-                track.next_claim = named  # Tried if the claim that is being polled is rejected.
+            if named not in {track.ref.task_id, *track.next_claims}:
+                # Tried if the claim that is being polled is rejected.
+                track.next_claims = [*track.next_claims, named][-_MOST_CLAIMS:]
             return
         ref = TaskRef(track.ref.model, named)
         if ref in self._index.tracks or ref.task_id in self._settled:
@@ -133,8 +137,9 @@ class UnresolvedSubmits:
         track.overdue = math.inf
         track.created, track.waited, track.snapshot, track.seen = -math.inf, False, None, False
         self._await_claim(track)
-        claim, track.next_claim = track.next_claim, None
-        self.note_claim(track, claim)
+        claims, track.next_claims = track.next_claims, []
+        for claim in claims:
+            self.note_claim(track, claim)
         if track.subscription is None and track.identity is TaskIdentity.UNRESOLVED:
             return self._presume_not_bought(track, now)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from apixo_async._catalog import timing
@@ -25,7 +26,7 @@ def reopened(
     intent_id: str,
     times: SubmitTimes,
     record: SubmitObserver,
-    claim: str | None,
+    claims: Sequence[str],
 ) -> TrackedTask:
     """Return what stands for the task of an uncertain submit of a process that has ended.
 
@@ -37,7 +38,7 @@ def reopened(
         intent_id: The id of its intent, which is in the URL of its callbacks.
         times: When its POST was under way.
         record: Notes what callbacks claim, and the task.
-        claim: The task that one has named already, or None.
+        claims: The tasks that some have named already.
     """
     if callbacks is None:
         ref = placeholder(model, intent_id)
@@ -45,7 +46,7 @@ def reopened(
     else:
         track = callbacks.reopen(model, slot, intent_id, times, record)
     track.record, track.reopened = record, True
-    if claim is not None:
+    for claim in claims:
         poller.claimed(track, claim)
     return track
 
@@ -68,12 +69,18 @@ class SubmitCallbacks:
         """Have callbacks for other processes noted; False means that there is no such submit."""
         self._inbox.for_others = note
 
-    def received(self, intent_id: str, task_id: str | None) -> bool:
-        """Act on a callback that came to another process; return False if nothing awaits it."""
+    def received(self, intent_id: str, named: Sequence[str | None]) -> bool:
+        """Act on callbacks that came to another process; return False if nothing awaits them.
+
+        Args:
+            intent_id: The id of the POST.
+            named: The tasks that they named.
+        """
         subscription = self._inbox.subscriptions.get(intent_id)
         if subscription is None or subscription.inbox is not self._inbox:
             return False
-        subscription.receive(task_id)
+        for task_id in named or (None,):
+            subscription.receive(task_id)
         return True
 
     def expect(

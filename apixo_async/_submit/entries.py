@@ -199,6 +199,7 @@ class EntryRecord:
         inner: Where it is noted beside that, such as in the journal of a map.
         instead_of: By the word of somebody: the POST in whose place it is bought anew.
         attempt: Its POST, where that was sent already.
+        is_in_store: Whether it has an entry.
     """
 
     kept = True
@@ -211,6 +212,7 @@ class EntryRecord:
         inner: SubmitObserver | None = None,
         instead_of: str | None = None,
         attempt: str = "",
+        is_in_store: bool = False,
     ) -> None:
         self.purchase = purchase
         self.attempt = attempt
@@ -220,6 +222,7 @@ class EntryRecord:
         self._is_unkeyed = not purchase.key
         self._last: asyncio.Task[None] | None = None
         self._is_bought = False
+        self.is_in_store = is_in_store
         if attempt:
             writer.records[purchase.key] = self
 
@@ -262,6 +265,7 @@ class EntryRecord:
             raise
         if intended.done:
             writer.records[self.purchase.key] = self
+            self.is_in_store = True
             return
         entry = intended.entry
         if entry is None and self._instead_of is not None:
@@ -324,9 +328,12 @@ class EntryRecord:
         await self.written()
         if self._last is not None and not self._last.done():
             raise StoreError("what is known of the task is not written yet: send it again")
-        if not self._is_bought:  # Else the store has its task.
-            await (await self._writer.account.opened()).called(intent_id, task_id)
-        return True
+        if self._is_bought:
+            return True  # The store has its task.
+        store = await self._writer.account.opened()
+        await store.called(intent_id, task_id)
+        other = None if task_id is None else await store.named(task_id)
+        return other is None or other.attempt == intent_id
 
     def over(self, outcome: Result | TaskError) -> None:
         """See `TaskRecord.over`."""
@@ -364,4 +371,4 @@ def _ended(outcome: Result | TaskError) -> tuple[EndState, str] | None:
 
 def record_of(writer: EntryWriter, entry: StoreEntry) -> EntryRecord:
     """Return what notes the end of a task that an entry has."""
-    return EntryRecord(writer, entry.purchase, attempt=entry.attempt)
+    return EntryRecord(writer, entry.purchase, attempt=entry.attempt, is_in_store=True)

@@ -106,6 +106,9 @@ class Following:
         self._called_at = -math.inf
         #: When a callback came last of each open entry that is owned here, by its POST.
         self._calls: dict[str, float | None] = {}
+        #: The polls that this caused of tasks that were taken over, and when the last one was.
+        self._caused: dict[str, tuple[int, float]] = {}
+        self._is_closed = False
         self._known_as: str | None = None
         self._known_doubts = 0
         #: Where what is taken over is collected as well.
@@ -124,6 +127,7 @@ class Following:
 
     async def aclose(self) -> None:
         """Stop; what is followed is polled by others."""
+        self._is_closed = True
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner])
@@ -192,8 +196,9 @@ class Following:
     def _verify(self, entry: StoreEntry, record: EntryRecord) -> TrackedTask:
         """Have polls find out whether the task that a callback named is that of an entry."""
         _, track = self._doubts().get(entry.attempt, (None, None))
-        if track is not None and entry.claimed is not None:
-            self._poller.claimed(track, entry.claimed)
+        if track is not None:
+            for claim in entry.claimed:
+                self._poller.claimed(track, claim)
             return track
         sent_at = asyncio.get_running_loop().time() - (entry.read_at - entry.intent_at)
         times = SubmitTimes(sent_at, sent_at + self._writer.exchange, entry.intent_at)
@@ -212,6 +217,8 @@ class Following:
 
     async def called(self, attempt: str, task_id: str | None) -> bool:
         """Note a callback for the process that polls its task; False if no entry is of its POST."""
+        if self._is_closed:  # It would open the store again.
+            raise StoreError("the client was closed: the callback has to come again")
         store = await self._writer.account.opened()
         is_known = await store.called(attempt, task_id)
         self._look_at_calls_soon()  # It may be this one: a process does not hear of its own writes.
@@ -225,6 +232,7 @@ class Following:
         store = await self._writer.account.opened()
         called = await store.owned(self._writer.limiter.member, called=True)
         known, self._calls = self._calls, {entry.attempt: entry.called_at for entry in called}
+        self._caused = {each: self._caused[each] for each in self._calls if each in self._caused}
         self._each(
             (entry for entry in called if known.get(entry.attempt) != entry.called_at),
             self._was_called,
@@ -232,14 +240,30 @@ class Following:
         await self.look_at_doubts()
 
     def _was_called(self, entry: StoreEntry) -> None:
+        _, track = self._doubts().get(entry.attempt, (None, None))
+        if track is not None:
+            for claim in entry.claimed:
+                self._poller.claimed(track, claim)
         if self._callbacks is not None and self._callbacks.received(entry.attempt, entry.claimed):
             return
         if entry.state is State.SUBMITTED:  # It was taken over.
             track = self._poller.registry.tracks.get(ref_of(entry))
-        else:
-            _, track = self._doubts().get(entry.attempt, (None, None))
         if track is not None:
-            self._poller.called(track, entry.claimed)
+            self._call(entry, track)
+
+    def _call(self, entry: StoreEntry, track: TrackedTask) -> None:
+        """Poll a task for which nothing here awaits callbacks, at most as often as with that."""
+        # Here, since only callbacks need it, and it is slow to import.
+        from apixo_async.webhooks._inbox import SPACING, next_poll
+
+        now = asyncio.get_running_loop().time()
+        caused, last = self._caused.get(entry.attempt, (0, -SPACING))
+        due = next_poll(caused, last, now)
+        if due is None or due > now:
+            return
+        self._caused[entry.attempt] = caused + 1, now
+        for name in entry.claimed or (None,):
+            self._poller.called(track, name)
 
     async def look_at_doubts(self) -> None:
         """Learn what another process has heard, or was told, of uncertain submits of this one."""
@@ -253,7 +277,7 @@ class Following:
         }
         for attempt, (key, track) in doubts.items():
             entry = found.get(key)
-            if entry is None and track in self._poller.registry.unresolved.tracks:
+            if entry is None and self._is_said_of(track):
                 self._poller.ended_elsewhere(track, said_not_bought(track))
             elif (
                 entry is not None
@@ -261,7 +285,12 @@ class Following:
                 and entry.attempt == attempt
                 and entry.state not in {State.INTENT, State.UNCERTAIN}
             ):
-                self._callbacks.received(attempt, entry.task_id)
+                self._callbacks.received(attempt, [entry.task_id])
+
+    def _is_said_of(self, track: TrackedTask) -> bool:
+        """Return True if an uncertain submit had an entry, so that somebody has removed it."""
+        is_in_store = isinstance(track.record, EntryRecord) and track.record.is_in_store
+        return is_in_store and track in self._poller.registry.unresolved.tracks
 
     # --- listening -----------------------------------------------------------------------
 
@@ -307,9 +336,11 @@ class Following:
             try:
                 await self._look(now)
             except StoreError:
-                pass  # The limiter has reported it, and what is followed is polled late.
+                # The limiter has reported it, and what is followed is polled late.
+                await asyncio.sleep(TAKE_OVER)
             except Exception:
                 logger.exception("looking into the store raised; it goes on")
+                await asyncio.sleep(TAKE_OVER)
 
     async def _look(self, now: float) -> None:
         await self._listen_as_needed(now)
@@ -424,7 +455,7 @@ class Following:
         if entry.called_at is not None and entry.attempt not in self._calls:
             # A callback came while its owner was dead.
             self._calls[entry.attempt] = entry.called_at
-            self._poller.called(track, entry.claimed)
+            self._call(entry, track)
         if entry.state is State.SUBMITTED:
             for collected in self.collecting:
                 collected[task.ref] = task

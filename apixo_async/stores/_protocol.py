@@ -87,7 +87,7 @@ class StoreEntry:
         task_id: The service's id of its task, or None.
         also: Tasks of the same key that were bought too, by the word of an operator.
         called_at: When a callback of the POST came last, or None.
-        claimed: The task that it named; only a poll proves that it is the POST's.
+        claimed: The tasks that callbacks have named; only a poll proves that one is the POST's.
         outcome: The result or the error, as JSON, or None.
         read_at: When it was read.
     """
@@ -106,7 +106,7 @@ class StoreEntry:
     task_id: str | None
     also: tuple[str, ...]
     called_at: float | None
-    claimed: str | None
+    claimed: tuple[str, ...]
     outcome: str | None
     read_at: float = field(compare=False)
 
@@ -201,7 +201,8 @@ class Store(LimitsStore, Protocol):
         """Note that a POST bought nothing: its entry is as it was before the intent, or gone.
 
         Where another POST of the key is known to have bought something, that is the key's task.
-        Where a callback of the POST has come, the service has made a task: it is uncertain.
+        Where a callback of the POST has come, the service has made a task: it is uncertain, and is
+        owned by none.
 
         That is the word of the process which sent it, or did not: where another one has taken that
         for dead, and the entry is uncertain by now, it is believed as well.
@@ -228,7 +229,8 @@ class Store(LimitsStore, Protocol):
 
         Args:
             attempt: The POST.
-            task_id: The task that it names, or None. One that another entry has is not kept.
+            task_id: The task that it names, or None. One that another entry has is not kept; of
+                several, those that came first are.
 
         Returns:
             Whether there is an entry of the POST, in any namespace of the store.
@@ -274,7 +276,7 @@ class Store(LimitsStore, Protocol):
         """Own submitted entries whose owner does not live; intents of such owners get uncertain.
 
         So do intents whose slot is over: their POST is as well. Of uncertain entries those are
-        owned whose task a callback has named.
+        owned whose task a callback has named. All of that is of the own namespace.
 
         Args:
             owner: Who takes them.

@@ -93,7 +93,8 @@ SQLITE: Final = Dialect(
     named=r":\1",
     is_made="SELECT 1 FROM sqlite_master WHERE name = 'apixo_store'",
     alone="",
-    other_clock=time.monotonic,  # All are on one host, whose time SQLite tells.
+    # All are on one host, whose time SQLite tells; this clock goes on while that sleeps.
+    other_clock=lambda: time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)),
 )
 
 POSTGRES: Final = Dialect(
@@ -128,7 +129,8 @@ SCHEMA: Final = (
         attempt text NOT NULL, prior_state text, prior_attempt text, purchases integer NOT NULL,
         intent_at <real> NOT NULL, slot_until <real> NOT NULL, held_until <real> NOT NULL,
         submitted_at <real>, ended_at <real>, task_id text, also text NOT NULL,
-        called_at <real>, claimed text, outcome text, taken text, UNIQUE (namespace, key))""",
+        called_at <real>, claimed text NOT NULL DEFAULT '', outcome text, taken text,
+        UNIQUE (namespace, key))""",
     """CREATE INDEX IF NOT EXISTS apixo_entry_open ON apixo_entry (account, owner)
         WHERE state IN ('intent', 'submitted', 'uncertain')""",
     "CREATE INDEX IF NOT EXISTS apixo_entry_attempt ON apixo_entry (attempt)",

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from apixo_async._reporting import logger
 from apixo_async.errors import StoreError
 from apixo_async.stores._batches import Batches, Database
 from apixo_async.stores._news import FileNews, News
@@ -24,6 +21,16 @@ from apixo_async.stores._protocol import (
     State,
     StoreEntry,
 )
+from apixo_async.stores._rows import (
+    COLUMNS,
+    PURCHASE,
+    all_of,
+    as_text,
+    first_of,
+    nothing,
+    parameters,
+    values_of,
+)
 from apixo_async.stores._sql import VERSION, Act, Dialect, Done, Row
 
 #: Seconds after which it is noted again that an account is used; and within which a value of the
@@ -34,23 +41,21 @@ _RECENT: Final = SEEN + 60.0
 #: Rows of one page, and those that a sweep removes at once.
 PAGE: Final = 500
 
+#: Characters of what callbacks have named for one POST, after which no more is kept: several names,
+#: since a false one must not take the place of the right one.
+MOST_CLAIMED: Final = 1_000
+
 #: Seconds for which a count of the open tasks does: it is a hint.
 COUNTED: Final = 1.0
 
 T = TypeVar("T")
 
-_PURCHASE: Final = tuple(field.name for field in fields(Purchase))
-_KEPT: Final = tuple(
-    field.name for field in fields(StoreEntry) if field.name not in {"purchase", "read_at"}
-)
-
-_COLUMNS: Final = ", ".join((*_KEPT, *_PURCHASE, "<now>"))
 _WRITTEN: Final = (
-    f"namespace, account, {', '.join(_PURCHASE)}, state, owner, attempt, purchases, intent_at, "
+    f"namespace, account, {', '.join(PURCHASE)}, state, owner, attempt, purchases, intent_at, "
     "slot_until, held_until, also"
 )
-_GIVEN: Final = f":namespace, :account, {', '.join(f':{name}' for name in _PURCHASE)}"
-_OF_KEY: Final = f"SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace AND key = :key"
+_GIVEN: Final = f":namespace, :account, {', '.join(f':{name}' for name in PURCHASE)}"
+_OF_KEY: Final = f"SELECT {COLUMNS} FROM apixo_entry WHERE namespace = :namespace AND key = :key"
 
 
 #: By what the partial index over open entries is used.
@@ -62,55 +67,6 @@ _PAID: Final = """UPDATE apixo_entry SET state = 'submitted', owner = NULL,
     also = substr(also, <find_text>(also, :newline) + 1), submitted_at = <now>,
     prior_state = NULL, prior_attempt = NULL, held_until = 0
     WHERE {which} AND task_id IS NULL AND also <> ''"""
-
-
-def _values(purchase: Purchase) -> dict[str, object]:
-    return {name: getattr(purchase, name) for name in _PURCHASE}
-
-
-def _text(value: str) -> str:
-    """Return a text as any database can keep it; only what is rare in it changes."""
-    return json.dumps(value)[1:-1]
-
-
-def _known(text: str) -> str:
-    """Return what `_text` was given."""
-    return str(json.loads(f'"{text}"'))
-
-
-def _named(prefix: str, values: Iterable[str]) -> tuple[dict[str, str], str]:
-    """Return texts as parameters, and the list of them in a statement."""
-    given = {f"{prefix}_{place}": value for place, value in enumerate(values)}
-    return given, ", ".join(f":{name}" for name in given)
-
-
-def _entry(row: Row) -> StoreEntry:
-    *columns, read_at = row
-    kept, purchase = dict(zip(_KEPT, columns, strict=False)), Purchase(*columns[len(_KEPT) :])
-    kept["state"] = State(kept["state"])
-    for name in ("task_id", "claimed"):
-        kept[name] = None if kept[name] is None else _known(kept[name])
-    kept["also"] = tuple(_known(text) for text in kept["also"].split("\n") if text)
-    return StoreEntry(purchase=purchase, read_at=read_at, **kept)
-
-
-def _nothing(_: Sequence[Done]) -> None:
-    """Read nothing."""
-
-
-def _all(done: Sequence[Done]) -> list[StoreEntry]:
-    """Read entries; what is wrong with one is that one's affair only."""
-    entries: list[StoreEntry] = []
-    for row in done[-1].rows:
-        try:
-            entries.append(_entry(row))
-        except Exception as exc:
-            logger.error("an entry of the store cannot be read (%s): row %r", exc, row[0])
-    return entries
-
-
-def _first(done: Sequence[Done]) -> StoreEntry | None:
-    return _entry(done[-1].rows[0]) if done[-1].rows else None
 
 
 class SqlStore:
@@ -168,7 +124,7 @@ class SqlStore:
         await self._do(
             """INSERT INTO apixo_account (account, seen_at) VALUES (:account, 0)
                 ON CONFLICT (account) DO NOTHING""",
-            read=_nothing,
+            read=nothing,
         )
         await self._value()
 
@@ -192,7 +148,7 @@ class SqlStore:
     async def load(self) -> SharedValue:
         """See `LimitsStore.load`."""
         value = await self._value()
-        is_lost = False
+        other_clock, is_lost = self._dialect.other_clock(), False
         if value.body is None or not 0 <= value.now - self._counted_at < COUNTED:
             # Where entries are, a commit may take long: exchanges wait for it once in a while.
             is_recent, self._open_tasks, self._uncertain = await self._known()
@@ -202,7 +158,7 @@ class SqlStore:
             is_lost=is_lost,
             open_tasks=self._open_tasks,
             uncertain=self._uncertain,
-            other_clock=self._dialect.other_clock(),
+            other_clock=other_clock,
         )
 
     async def _value(self) -> SharedValue:
@@ -237,7 +193,7 @@ class SqlStore:
         """See `LimitsStore.save`."""
         if not 0 <= self._counted_at - self._seen_at < SEEN:
             await self._do(
-                "UPDATE apixo_account SET seen_at = <now> WHERE account = :account", read=_nothing
+                "UPDATE apixo_account SET seen_at = <now> WHERE account = :account", read=nothing
             )
             self._seen_at = self._counted_at
         # Versions begin anywhere, so that none from before a loss is mistaken for one after it.
@@ -277,13 +233,13 @@ class SqlStore:
             write = """UPDATE apixo_entry SET prior_state = state, prior_attempt = attempt,
                 held_until = CASE WHEN state = 'uncertain' THEN slot_until ELSE 0 END,
                 state = 'intent', owner = :owner, attempt = :attempt, account = :account,
-                called_at = NULL, claimed = NULL, purchases = purchases + 1, intent_at = <now>,
+                called_at = NULL, purchases = purchases + 1, intent_at = <now>,
                 slot_until = <now> + :hold
                 WHERE namespace = :namespace AND key = :key AND attempt = :instead_of
                 AND state IN ('uncertain', 'lost') AND <open> < :slots"""
 
         def read(done: Sequence[Done]) -> Intended:
-            entry = _first(done)
+            entry = first_of(done)
             written = entry is not None and entry.attempt == attempt
             return Intended(written and done[-2].changed == 1, entry)
 
@@ -292,7 +248,7 @@ class SqlStore:
             write,
             _OF_KEY,
             read=read,
-            given=_values(purchase),
+            given=values_of(purchase),
             attempt=attempt,
             owner=owner,
             slots=slots,
@@ -305,18 +261,19 @@ class SqlStore:
         await self._do(
             self._dialect.tell,
             _PAID.format(which="attempt = :attempt AND state IN ('intent', 'uncertain')"),
-            """UPDATE apixo_entry SET state = 'uncertain'
-                WHERE attempt = :attempt AND state = 'intent' AND called_at IS NOT NULL""",
+            """UPDATE apixo_entry SET state = 'uncertain', owner = NULL WHERE attempt = :attempt
+                AND state IN ('intent', 'uncertain') AND called_at IS NOT NULL""",
             # A doubt as well: of its own POST, a process knows better than who took it for dead.
             """DELETE FROM apixo_entry WHERE attempt = :attempt
                 AND state IN ('intent', 'uncertain') AND prior_state IS NULL
                 AND task_id IS NULL AND called_at IS NULL""",
             """UPDATE apixo_entry SET state = prior_state, attempt = prior_attempt,
                 prior_state = NULL, prior_attempt = NULL, slot_until = held_until, held_until = 0,
+                called_at = CASE WHEN claimed <> '' THEN intent_at ELSE NULL END,
                 purchases = purchases - 1
                 WHERE attempt = :attempt AND state IN ('intent', 'uncertain')
                 AND prior_state IS NOT NULL AND called_at IS NULL""",
-            read=_nothing,
+            read=nothing,
             attempt=attempt,
             newline="\n",
         )
@@ -327,7 +284,7 @@ class SqlStore:
         """See `Store.bought`."""
 
         def read(done: Sequence[Done]) -> StoreEntry:
-            entry = _first(done)
+            entry = first_of(done)
             assert entry is not None
             return entry
 
@@ -350,10 +307,10 @@ class SqlStore:
                 AND <find_text>(:newline || also, :newline || :task_id || :newline) = 0""",
             _OF_KEY,
             read=read,
-            given=_values(purchase),
+            given=values_of(purchase),
             attempt=attempt,
             owner=owner,
-            task_id=_text(task_id),
+            task_id=as_text(task_id),
             hold=hold,
             newline="\n",
         )
@@ -364,7 +321,7 @@ class SqlStore:
             self._dialect.tell,
             """UPDATE apixo_entry SET state = 'uncertain', slot_until = <now> + :hold
                 WHERE attempt = :attempt AND state = 'intent'""",
-            read=_nothing,
+            read=nothing,
             attempt=attempt,
             hold=hold,
         )
@@ -373,15 +330,22 @@ class SqlStore:
         """See `Store.called`."""
         return await self._do(
             self._dialect.tell,
-            # The task of another POST is not this one's.
-            f"""UPDATE apixo_entry SET called_at = <now>, claimed = coalesce((SELECT :claimed
-                WHERE NOT EXISTS (SELECT 1 FROM apixo_entry AS other
-                    WHERE other.task_id = :claimed AND other.attempt <> :attempt)), claimed)
+            f"""UPDATE apixo_entry SET called_at = <now>
                 WHERE attempt = :attempt AND {_OPEN}""",
+            # The task of another POST is not this one's.
+            f"""UPDATE apixo_entry SET claimed = claimed || :claimed || :newline
+                WHERE attempt = :attempt AND {_OPEN} AND :is_named = 1
+                AND length(claimed) < :most
+                AND <find_text>(:newline || claimed, :newline || :claimed || :newline) = 0
+                AND NOT EXISTS (SELECT 1 FROM apixo_entry AS other
+                    WHERE other.task_id = :claimed AND other.attempt <> :attempt)""",
             "SELECT 1 FROM apixo_entry WHERE attempt = :attempt",
             read=lambda done: bool(done[-1].rows),
             attempt=attempt,
-            claimed=None if task_id is None else _text(task_id),
+            is_named=int(task_id is not None),
+            claimed=as_text(task_id or ""),
+            newline="\n",
+            most=MOST_CLAIMED,
         )
 
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
@@ -392,7 +356,7 @@ class SqlStore:
                 ended_at = <now>, slot_until = 0, held_until = 0
                 WHERE attempt = :attempt AND task_id IS NOT NULL
                 AND state IN ('submitted', 'lost')""",
-            read=_nothing,
+            read=nothing,
             attempt=attempt,
             state=state.value,
             outcome=outcome,
@@ -426,7 +390,7 @@ class SqlStore:
             read=lambda done: any(each.changed for each in done[-len(writes) :]),
             key=key,
             attempt=attempt,
-            task_id=None if task_id is None else _text(task_id),
+            task_id=None if task_id is None else as_text(task_id),
             owner=owner,
             hold=hold,
             newline="\n",
@@ -434,15 +398,15 @@ class SqlStore:
 
     async def find(self, key: str) -> StoreEntry | None:
         """See `Store.find`."""
-        return await self._do(_OF_KEY, read=_first, writes=False, key=key)
+        return await self._do(_OF_KEY, read=first_of, writes=False, key=key)
 
     async def find_all(self, keys: Collection[str]) -> Sequence[StoreEntry]:
         """See `Store.find_all`."""
-        given, named = _named("key", keys)
+        given, named = parameters("key", keys)
         return await self._do(
-            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace
+            f"""SELECT {COLUMNS} FROM apixo_entry WHERE namespace = :namespace
                 AND key IN ({named or "NULL"})""",
-            read=_all,
+            read=all_of,
             writes=False,
             given=given,
         )
@@ -450,18 +414,18 @@ class SqlStore:
     async def named(self, task_id: str) -> StoreEntry | None:
         """See `Store.named`."""
         return await self._do(
-            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace
+            f"""SELECT {COLUMNS} FROM apixo_entry WHERE namespace = :namespace
                 AND task_id = :task_id ORDER BY row LIMIT 1""",
-            read=_first,
+            read=first_of,
             writes=False,
-            task_id=_text(task_id),
+            task_id=as_text(task_id),
         )
 
     async def take_over(
         self, owner: str, living: Collection[str], *, most: int, settled: float
     ) -> Sequence[StoreEntry]:
         """See `Store.take_over`."""
-        given, named = _named("living", sorted({*living, owner}))
+        given, named = parameters("living", sorted({*living, owner}))
         gone = f"""(owner IS NULL
             OR owner NOT IN ({named}) AND NOT intent_at BETWEEN <now> - :settled AND <now>)"""
         return await self._do(
@@ -470,11 +434,12 @@ class SqlStore:
                 AND ({gone} OR slot_until <= <now>)""",
             f"""UPDATE apixo_entry SET owner = :owner, taken = :taken WHERE row IN (
                 SELECT row FROM apixo_entry WHERE account = :account AND {_OPEN}
-                AND (state = 'submitted' OR state = 'uncertain' AND claimed IS NOT NULL)
+                AND namespace = :namespace
+                AND (state = 'submitted' OR state = 'uncertain' AND claimed <> '')
                 AND {gone} ORDER BY row LIMIT :most <lock_rows>)""",
-            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
+            f"""SELECT {COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
                 AND owner = :owner AND taken = :taken ORDER BY row""",
-            read=_all,
+            read=all_of,
             owner=owner,
             most=most,
             settled=settled,
@@ -486,9 +451,9 @@ class SqlStore:
         """See `Store.owned`."""
         which = "called_at IS NOT NULL" if called else "state = 'submitted'"
         return await self._do(
-            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
+            f"""SELECT {COLUMNS} FROM apixo_entry WHERE account = :account AND {_OPEN}
                 AND {which} AND owner = :owner ORDER BY row""",
-            read=_all,
+            read=all_of,
             writes=False,
             owner=owner,
         )
@@ -499,7 +464,7 @@ class SqlStore:
             self._dialect.tell_any,
             f"""UPDATE apixo_entry SET owner = NULL WHERE account = :account AND {_OPEN}
                 AND owner = :owner AND state <> 'intent'""",
-            read=_nothing,
+            read=nothing,
             owner=owner,
         )
 
@@ -514,9 +479,9 @@ class SqlStore:
     async def _page(self, state: State | None, after: int) -> list[StoreEntry]:
         wanted = "" if state is None else "AND state = :state"
         return await self._do(
-            f"""SELECT {_COLUMNS} FROM apixo_entry WHERE namespace = :namespace
+            f"""SELECT {COLUMNS} FROM apixo_entry WHERE namespace = :namespace
                 AND row > :after {wanted} ORDER BY row LIMIT :page""",
-            read=_all,
+            read=all_of,
             writes=False,
             state=None if state is None else state.value,
             after=after,

@@ -18,6 +18,9 @@ from apixo_async.stores._protocol import (
     StoreEntry,
 )
 
+#: Tasks that callbacks have named for one POST, after which no more are kept.
+MOST_CLAIMED = 5
+
 
 @dataclass(slots=True)
 class _Kept:
@@ -160,7 +163,7 @@ class OpenMemoryStore:
                 task_id=None,
                 also=(),
                 called_at=None,
-                claimed=None,
+                claimed=(),
                 outcome=None,
                 read_at=now,
             )
@@ -176,7 +179,6 @@ class OpenMemoryStore:
             attempt=attempt,
             purchases=was.purchases + 1,
             called_at=None,
-            claimed=None,
             intent_at=now,
             slot_until=now + hold,
         )
@@ -191,7 +193,7 @@ class OpenMemoryStore:
         if self._is_paid(kept):
             return
         if kept.entry.called_at is not None:
-            kept.entry = replace(kept.entry, state=State.UNCERTAIN)
+            kept.entry = replace(kept.entry, state=State.UNCERTAIN, owner=None)
         elif kept.prior is None:
             del self._tables.entries[kept.entry.purchase.key]
         else:
@@ -257,7 +259,9 @@ class OpenMemoryStore:
             others = {
                 each.entry.task_id for each in self._tables.entries.values() if each is not kept
             }
-            claimed = kept.entry.claimed if task_id in {None, *others} else task_id
+            claimed = kept.entry.claimed
+            if task_id is not None and task_id not in {*others, *claimed}:
+                claimed = (*claimed, task_id)[:MOST_CLAIMED]
             kept.entry = replace(kept.entry, called_at=self._now, claimed=claimed)
         return kept is not None
 
@@ -343,7 +347,7 @@ class OpenMemoryStore:
                 kept.entry = replace(entry, state=State.UNCERTAIN, owner=None)
                 is_gone = True
             is_known = kept.entry.state is State.SUBMITTED or (
-                kept.entry.state is State.UNCERTAIN and entry.claimed is not None
+                kept.entry.state is State.UNCERTAIN and entry.claimed
             )
             if is_known and is_gone and len(taken) < most:
                 kept.entry = replace(kept.entry, owner=owner)

@@ -162,7 +162,7 @@ async def callbacks_reach_the_owner(backend: Backend) -> None:
     called = {entry.attempt: entry for entry in await one.owned("a", called=True)}
     expect(called.keys() == {bought, doubted}, "return what callbacks came for, doubts included")
     expect(
-        all(entry.claimed == f"of {entry.attempt}" for entry in called.values()),
+        all(entry.claimed == (f"of {entry.attempt}",) for entry in called.values()),
         "keep the task that a callback names",
     )
     expect(await one.owned("b", called=True) == [], "return nothing of other owners")
@@ -170,13 +170,23 @@ async def callbacks_reach_the_owner(backend: Backend) -> None:
     await passed(one, before or 0.0)
     await two.called(bought, None)
     [again] = [entry for entry in await one.owned("a", called=True) if entry.attempt == bought]
-    expect(again.claimed == f"of {bought}", "keep a name where a later callback has none")
+    expect(again.claimed == (f"of {bought}",), "keep a name where a later callback has none")
     expect((again.called_at or 0.0) > (before or 0.0), "note when the last callback came")
     await two.called(doubted, "task_quiet")
     expect(
-        (await entry_of(one, "doubted")).claimed == f"of {doubted}",
+        (await entry_of(one, "doubted")).claimed == (f"of {doubted}",),
         "refuse the name of a task that another entry has",
     )
+    for number in (1, 1, 2):
+        await two.called(doubted, f"later {number}")
+    expect(
+        (await entry_of(one, "doubted")).claimed == (f"of {doubted}", "later 1", "later 2"),
+        "keep several names, each once, in their order",
+    )
+    for number in range(200):
+        await two.called(doubted, f"flood {number} {'x' * 200}")
+    claimed = (await entry_of(one, "doubted")).claimed
+    expect(len(claimed) < 20 and claimed[0] == f"of {doubted}", "keep the first names, and few")
     await one.aclose()
     await two.aclose()
 
@@ -196,14 +206,16 @@ async def a_callback_is_no_refusal(backend: Backend) -> None:
     await store.uncertain(named, hold=LONG)
     await store.called(named, "task")
     await store.refused(named)
-    expect((await entry_of(store, "l")).claimed == "task", "keep what a callback has named")
+    expect((await entry_of(store, "l")).claimed == ("task",), "keep what a callback has named")
     word = await store.intend(purchase("l"), repeated, "a", slots=100, hold=LONG, instead_of=named)
     expect(word.done, "take an intent in the place of a doubt")
     entry = await entry_of(store, "l")
-    expect(
-        entry.called_at is None and entry.claimed is None,
-        "keep nothing of callbacks of the POST before",
-    )
+    expect(entry.called_at is None, "note callbacks of the POST before as none of the present one")
+    await store.refused(repeated)
+    entry = await entry_of(store, "l")
+    expect(entry.claimed == ("task",), "keep what a callback of the first POST has named")
+    await store.refused(named)
+    expect(await store.find("l") is not None, "keep a doubt that a callback has contradicted")
     await store.aclose()
 
 

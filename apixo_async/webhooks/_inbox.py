@@ -145,6 +145,11 @@ class CallbackSubscription:
         """Whether callbacks of another process came here, so that its own may go there."""
         return self.inbox.is_shared()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process receives callbacks for this one, so that none can be missed."""
+        return not self.is_shared and self.inbox.for_others is None
+
     def leave(self) -> None:
         """Close it unsettled: a later run of this process, or of another one, may open it again."""
         self.close()

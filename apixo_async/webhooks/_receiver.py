@@ -223,10 +223,13 @@ class WebhookReceiver:
             return 200
         if is_own and intent.id not in self._left:
             return 200  # The task is over.
-        for inbox in tuple(self._inboxes):
-            accepted = await inbox.accept_for_others(intent.id, task_id)
-            if accepted is not None:
-                return 200 if accepted else 503
+        accepted = [
+            await inbox.accept_for_others(intent.id, task_id) for inbox in tuple(self._inboxes)
+        ]
+        if any(accepted):
+            return 200
+        if False in accepted:
+            return 503
         if task_id is not None:
             # A restarted process may open the intent soon, and the service sends this callback
             # again only after 30 s, 2 min and 10 min.
@@ -240,8 +243,10 @@ class WebhookReceiver:
             # What a journal keeps has to come again until its claim is noted there.
             return 503 if intent.kept else 200
         # A load balancer may lead the next delivery to its owner. As long as two processes answer
-        # for each other, a missing callback proves nothing.
-        self._is_shared = True
+        # for each other, a missing callback proves nothing. Where all have a store, that process is
+        # no other one of theirs: its entry is gone.
+        inboxes = tuple(self._inboxes)
+        self._is_shared |= not inboxes or any(inbox.for_others is None for inbox in inboxes)
         return 503
 
     def __repr__(self) -> str:

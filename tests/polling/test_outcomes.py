@@ -43,7 +43,7 @@ def track(created: float = 100.0) -> TrackedTask:
 def awaited() -> TrackedTask:
     """Return one whose callback is awaited."""
     made = track()
-    made.subscription = SimpleNamespace(is_shared=False)  # type: ignore[assignment]  # as it is asked
+    made.subscription = SimpleNamespace(is_shared=False, is_alone=True)  # type: ignore[assignment]  # as it is asked
     return made
 
 

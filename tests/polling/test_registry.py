@@ -293,7 +293,7 @@ def claimed(registry: TaskRegistry) -> TrackedTask:
     """Have an uncertain submit of which a callback says that its task is that of `REF`."""
     slot, times = registry._limiter.slot_above(), SubmitTimes(0.0, 1.0)
     uncertain = registry.await_callback(UNNAMED, REF.model, slot, None, times)
-    uncertain.subscription = SimpleNamespace(is_shared=False, close=lambda: None)  # type: ignore[assignment]  # as it is asked
+    uncertain.subscription = SimpleNamespace(is_shared=False, is_alone=True, close=lambda: None)  # type: ignore[assignment]  # as it is asked
     registry.called(uncertain, REF.task_id, 2.0)
     return uncertain
 

@@ -38,6 +38,11 @@ class FakeSubscription:
     id: str = "0123456789abcdef0123456789abcdef"
     closed: int = 0
     is_shared: bool = False
+
+    @property
+    def is_alone(self) -> bool:
+        return not self.is_shared
+
     slots: list[str] = field(default_factory=list)
 
     def close(self) -> None:
