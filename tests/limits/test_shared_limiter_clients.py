@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from apixo_async import AsyncClient, FluxKontext, Limits
 from apixo_async._limits.shared_limiter import SharedLimiter
 from apixo_async.testing import Simulator
@@ -40,17 +42,21 @@ async def test_three_clients_with_one_key_meet_no_429() -> None:
     assert took <= (requests - 60) / 10 * 1.05 + 25
 
 
-async def test_clients_that_begin_together() -> None:
-    """What each holds for submits that wait for a permit keeps no other one from its part."""
-    simulator, store = Simulator(seed=1, durations=10.0, concurrent_tasks=40), MemoryStore()
-    limits = Limits(concurrent_tasks=40)
-    made = [Process(simulator, store, limits=limits, seed=number) for number in range(4)]
-    inputs = [FluxKontext(mode="pro", prompt=f"castle {number}") for number in range(60)]
+@pytest.mark.parametrize(("slots", "count", "each"), [(40, 4, 60), (3, 10, 2), (1, 2, 3)])
+async def test_clients_that_begin_together(slots: int, count: int, each: int) -> None:
+    """Each gets its part: what one holds for submits without a permit keeps no other from it.
+
+    Nor does it where there are more processes than slots.
+    """
+    simulator = Simulator(seed=1, durations=10.0, concurrent_tasks=slots)
+    store, limits = MemoryStore(), Limits(concurrent_tasks=slots)
+    made = [Process(simulator, store, limits=limits, seed=number) for number in range(count)]
+    inputs = [FluxKontext(mode="pro", prompt=f"castle {number}") for number in range(each)]
 
     async def bought(process: Process) -> int:
         return sum([outcome.ok async for outcome in process.client.map(inputs)])
 
     async with processes(*made), asyncio.timeout(400):
-        assert await asyncio.gather(*map(bought, made)) == [60] * 4
+        assert await asyncio.gather(*map(bought, made)) == [each] * count
     assert simulator.statistics().refused == 0
-    assert simulator.most_concurrent == 40
+    assert simulator.most_concurrent == slots

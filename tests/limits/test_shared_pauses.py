@@ -11,7 +11,7 @@ import pytest
 
 from apixo_async import FluxKontext, Limits
 from apixo_async._limits.breaker import CircuitBreaker, LimitScope, PauseGrant, PauseReport
-from apixo_async._limits.shared_pauses import SharedPause, exchange_pauses
+from apixo_async._limits.shared_pauses import PROBED, SharedPause, exchange_pauses
 from apixo_async.testing import Fault, Simulator
 from apixo_async.testing.memory_store import MemoryStore
 
@@ -112,6 +112,38 @@ def test_another_one_probes(why: Literal["dead", "idle"]) -> None:
     assert account.exchange("b", 106.0) is None
     assert account.exchange("a", 106.1) is None
     assert account.breakers["a"].ready_at(106.1) == 106.1
+
+
+def test_a_prober_that_does_not_say_how_it_went() -> None:
+    """After some seconds another one probes."""
+    account = paused()
+    assert account.exchange("b", 105.0 + PROBED) is not None
+    assert account.breakers["b"].ready_at(105.0 + PROBED) == math.inf
+    grant = account.exchange("b", 105.1 + PROBED)
+    assert grant is not None
+    assert grant.is_prober
+    account.exchange("a", 105.2 + PROBED)
+    assert account.breakers["a"].ready_at(106.0 + PROBED) == math.inf
+
+
+async def test_a_prober_has_something_to_send() -> None:
+    """One has every slot and no poll due; the other waits for a slot: the pause ends all the same.
+
+    A submit that waits for a slot cannot end a pause of polls, without which no slot gets free.
+    """
+    limits = Limits(concurrent_tasks=2)
+    simulator = Simulator(seed=1, durations=20.0, concurrent_tasks=2)
+    store, loop = MemoryStore(), asyncio.get_running_loop()
+    full, waiting = (Process(simulator, store, limits=limits, seed=n) for n in range(2))
+    castle, began = FluxKontext(mode="pro", prompt="a castle"), loop.time()
+    async with processes(full, waiting):
+        for key in ("k", "l"):
+            await full.client.submit(castle, key=key)
+        other = asyncio.create_task(waiting.client.submit(castle, key="m"))
+        await asyncio.sleep(1)
+        simulator.faults.poll(Fault.status(429))
+        await other
+        assert loop.time() - began <= 60
 
 
 def test_nobody_wants_to_probe() -> None:

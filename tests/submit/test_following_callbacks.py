@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from apixo_async import (
+    ApixoError,
     FluxKontext,
     PresumedNotBoughtError,
     Result,
@@ -22,6 +23,7 @@ from apixo_async.stores import State, StoreEntry
 from apixo_async.testing import Callback, Fault, Simulator
 from apixo_async.testing.memory_store import MemoryStore, OpenMemoryStore
 from apixo_async.webhooks import WebhookReceiver
+from apixo_async.webhooks._inbox import MOST
 
 from ..support.processes import Process, processes
 from ..support.requests import BODY, status_of
@@ -280,3 +282,134 @@ async def test_a_claim_that_cannot_be_written(caplog: pytest.LogCaptureFixture) 
         assert "no room" in caplog.text
         assert doubt.task is not None
         assert (await doubt.task).urls
+
+
+# --- what would do harm --------------------------------------------------------------------------
+
+
+async def test_nothing_is_presumed_beside_other_processes() -> None:
+    """The callback of an uncertain submit may have gone to another one, and be missed there."""
+    workers = Workers(durations=1.0)
+    own = workers.owner.client._settings.webhooks
+    assert own is not None
+    workers.app = own.asgi()
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        workers.simulator.faults.submit(Fault.lost_answer())
+        workers.simulator.callbacks.next(Callback(lost=True))
+        with pytest.raises(SubmitUncertainError) as caught:
+            await workers.owner.client.submit(CASTLE, key="k")
+        assert caught.value.task is not None
+        waiting = asyncio.ensure_future(caught.value.task.wait())
+        while not waiting.done():
+            await workers.owner.client.generate(CASTLE)
+            await asyncio.sleep(60)
+        with pytest.raises(PresumedNotBoughtError, match="another process receives") as presumed:
+            caught.value.task.result()
+        assert presumed.value.bought is None
+        assert (await workers.entry()).state is State.UNCERTAIN
+
+
+async def test_the_task_of_another_key() -> None:
+    """Whoever knows a URL can name one, to any process: no key gets the task of another."""
+    workers = Workers(durations=300.0)
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        stranger = await workers.other.client.submit(CASTLE, key="another customer's")
+        workers.simulator.faults.submit(Fault.reset_before())
+        with pytest.raises(SubmitUncertainError):
+            await workers.owner.client.submit(CASTLE, key="k")
+        own = workers.owner.client._settings.webhooks
+        assert own is not None
+        [subscription] = own._subscriptions.values()
+        path = subscription.url.removeprefix("https://app.example.com")
+        body = BODY.replace(b"task_1", stranger.id.encode())
+        for app in (workers.app, own.asgi()):
+            assert await status_of(app, path, body) == 200
+            await asyncio.sleep(30)
+            entry = await workers.entry()
+            assert (entry.state, entry.task_id, entry.claimed) == (State.UNCERTAIN, None, ())
+
+
+async def test_a_false_name_before_the_right_one() -> None:
+    """Several names are kept, and each is looked at, while the process that bought is gone."""
+    workers = Workers()
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        workers.owner.stops_at = "answered"
+        buying = asyncio.create_task(workers.owner.client.submit(CASTLE, key="k"))
+        await asyncio.sleep(1)
+        attempt = (await workers.entry()).attempt
+        opened = await workers.store.open("anybody")
+        for number in range(3):
+            await opened.called(attempt, f"task_of_nobody_{number}")
+        await asyncio.sleep(LEASE + 200)
+        task = await workers.other.client.find("k")
+        assert task is not None
+        assert (await task).task_id in workers.simulator.tasks
+        buying.cancel()
+
+
+async def test_a_refusal_that_was_none() -> None:
+    """The callback is noted, but heard of after the answer: the key has its task all the same."""
+    workers = Workers(durations=3.0)
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        workers.simulator.faults.submit(Fault.html(400, carried_out=True))
+        buying = asyncio.create_task(workers.owner.client.submit(CASTLE, key="k"))
+        await asyncio.sleep(0.02)
+        opened = await workers.store.open("anybody")
+        await opened.called((await workers.entry()).attempt, None)
+        with pytest.raises(ApixoError):
+            await buying
+        await asyncio.sleep(30)
+        task = await workers.other.client.find("k")
+        assert task is not None
+        assert (await task).task_id in workers.simulator.tasks
+        assert workers.simulator.created == 2
+
+
+async def test_a_flood_for_a_task_that_was_taken_over() -> None:
+    """As few polls as for one that was bought here."""
+    workers = Workers(durations=600.0)
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        await workers.owner.client.submit(CASTLE, key="k")
+        attempt = (await workers.entry()).attempt
+        workers.owner.stop()
+        await asyncio.sleep(LEASE + 10)
+        opened, before = await workers.store.open("anybody"), workers.simulator.count("poll")
+        for _ in range(400):
+            await opened.called(attempt, None)
+            await asyncio.sleep(0.2)
+        assert workers.simulator.count("poll") - before <= MOST + 80 / 3  # And its schedule.
+
+
+async def test_a_store_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for once in a while, with webhooks as well."""
+    opened: list[float] = []
+
+    async def fails(*_: object) -> object:
+        opened.append(asyncio.get_running_loop().time())
+        raise StoreError("away")
+
+    monkeypatch.setattr(MemoryStore, "open", fails)
+    workers = Workers()
+    async with processes(workers.owner):
+        with pytest.raises(StoreError):
+            await workers.owner.client.submit(CASTLE, key="k")
+        await asyncio.sleep(20)
+    assert len(opened) <= 3 * (opened[-1] - opened[0]) + 10
+
+
+async def test_a_callback_whose_entry_is_gone() -> None:
+    """It is no callback of another process, which would change when tasks are polled."""
+    workers = Workers()
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        stranger = receiver().inbox().open("flux-kontext", 60.0, print)
+        path = stranger.url.removeprefix("https://app.example.com")
+        assert await status_of(workers.app, path, BODY) == 503
+        other = workers.other.client._settings.webhooks
+        assert other is not None
+        assert not other._is_shared

@@ -43,6 +43,24 @@ async def test_a_namespace_has_keys_of_its_own(tmp_path: Path) -> None:
     await two.aclose()
 
 
+async def test_namespaces_are_kept_apart(tmp_path: Path) -> None:
+    """Equal keys of two applications are two purchases, and stay so when one's processes die."""
+    path = tmp_path / "store.db"
+    one, two = [await SqliteStore(path, namespace=name).open("account") for name in ("one", "two")]
+    doubted, bought = attempt(), attempt()
+    await one.intend(purchase("k"), doubted, "dead", slots=9, hold=60)
+    await one.uncertain(doubted, hold=60)
+    assert await two.called(doubted, "task_of_one")
+    await one.intend(purchase("l"), bought, "dead", slots=9, hold=60)
+    await one.bought(purchase("l"), bought, "dead", "task_l", hold=60)
+    assert await two.take_over("b", ["b"], most=9, settled=0.0) == []
+    assert await two.find("k") is None
+    taken = await one.take_over("a", ["a"], most=9, settled=0.0)
+    assert [entry.purchase.key for entry in taken] == ["k", "l"]
+    await one.aclose()
+    await two.aclose()
+
+
 def modes_in(folder: Path) -> dict[str, int]:
     """Return what others than its owner may do with each file."""
     return {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir()}
