@@ -9,11 +9,13 @@ import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import httpx2
 
 from apixo_async._catalog import timing
 from apixo_async._config import Secret, Timeouts, resolve_base_url, resolve_key, resolve_timeouts
+from apixo_async._hosts import is_loopback
 from apixo_async._http.api import Api
 from apixo_async._http.channel import Channel, build_transport, check_transport, tells_peer
 from apixo_async._http.concurrency import ConcurrencyLimiter
@@ -54,6 +56,7 @@ class Settings:
     base_url: str
     timeouts: Timeouts
     polling: Polling
+    follows_speed: bool
     limiter: Limiter
     transport: httpx2.AsyncBaseTransport | None
     proxy: str | None = field(repr=False)  # a password may be in it
@@ -94,7 +97,7 @@ class Settings:
             from apixo_async.webhooks import WebhookReceiver
 
             webhooks = check_type("webhooks", webhooks, WebhookReceiver)
-        key = resolve_key(api_key)
+        key, url = resolve_key(api_key), resolve_base_url(base_url)
         opened_late = None
         if store is not None:
             if limiter is not None:
@@ -112,9 +115,11 @@ class Settings:
             raise ConfigurationError("account: it names the account in a store, and none is given")
         return cls(
             key=key,
-            base_url=resolve_base_url(base_url),
+            base_url=url,
             timeouts=resolve_timeouts(timeout),
             polling=check_type("polling", polling, Polling) or Polling.adaptive(),
+            # Only a simulator on this machine is believed.
+            follows_speed=polling is None and is_loopback(urlsplit(url).hostname or ""),
             limiter=check_type("limiter", limiter, Limiter)
             or Limiter(check_type("limits", limits, Limits), seed=seed),
             transport=None if transport is None else check_transport(transport),
@@ -262,6 +267,8 @@ class Engine:
         # A poll may wait as long as submits and polls are closed by 429s, then for its answer.
         patience = timeouts.throttled + timeouts.exchange
         registry = TaskRegistry(settings.polling, limiter, report, rng, concurrency.limit)
+        if settings.follows_speed:
+            api.on_speed = registry.hasten
         poller = Poller(api, registry, report, patience)
 
         def hand_over(ended: TrackedTask | SubmitUncertainError) -> None:

@@ -33,6 +33,7 @@ from apixo_async._http.exchange import (
     SendExchange,
     untrusted,
 )
+from apixo_async._http.wire import SPEED_HEADER
 from apixo_async.errors import ConfigurationError
 
 try:
@@ -242,6 +243,7 @@ async def _fill(
         answer.status = response.status
         answer.retry_after = response.headers.get("Retry-After")
         answer.date = response.headers.get("Date")
+        answer.speed = response.headers.get(SPEED_HEADER)
         while chunk := await response.content.readany():
             if answer.take(chunk):
                 response.close()  # The rest is not read: the connection cannot be reused.

@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import httpx2
 import pytest
 
-from apixo_async import AsyncClient, ClientClosedError, FluxKontext
+from apixo_async import AsyncClient, ClientClosedError, FluxKontext, Polling
 from apixo_async.testing import Simulator, SimulatorTransport
 
 ClientOf = Callable[..., AsyncClient]
@@ -148,3 +149,18 @@ async def test_given_transport_is_closed() -> None:
     async with AsyncClient("k", transport=Transport(lambda _: httpx2.Response(500))):
         assert closed == []
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "follows"),
+    [
+        ("http://127.0.0.1:8000", {}, True),
+        ("http://localhost:8000", {}, True),
+        ("https://api.apixo.ai", {}, False),
+        ("http://127.0.0.1:8000", {"polling": Polling()}, False),
+    ],
+)
+def test_whose_speed_is_believed(url: str, options: dict[str, Any], follows: bool) -> None:
+    """That of a simulator on this machine, unless the caller has said when to poll."""
+    client = AsyncClient("k", base_url=url, **options)
+    assert client._settings.follows_speed is follows

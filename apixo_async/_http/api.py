@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from apixo_async._http.channel import Channel, Unanswered
 from apixo_async._http.concurrency import ConcurrencyLimiter
 from apixo_async._http.verdicts import says_throttled
-from apixo_async._http.wire import Answer
+from apixo_async._http.wire import Answer, parse_speed
 from apixo_async._limits.limiter import Limiter, Permit, PermitOutcome
 from apixo_async._limits.priority import Priority
 from apixo_async._reporting import Reporter, logger
@@ -24,7 +24,12 @@ class Api:
         limiter: Gives the permits.
         concurrency: Gives the places, of which there is one for each request in flight.
         report: Gets an event for every 429 that makes a pause.
+
+    Attributes:
+        on_speed: Called with the speed that a simulator announces; None where none is believed.
     """
+
+    on_speed: Callable[[float], None] | None = None
 
     def __init__(
         self, channel: Channel, limiter: Limiter, concurrency: ConcurrencyLimiter, report: Reporter
@@ -122,6 +127,8 @@ class Api:
         try:
             answer = await exchange()
             took = loop.time() - started
+            if self.on_speed is not None and (speed := parse_speed(answer.speed_header)):
+                self.on_speed(speed)
         except Unanswered as exc:
             sent = PermitOutcome.UNANSWERED if exc.maybe_sent else PermitOutcome.UNUSED
             self.limiter.report(permit, sent)

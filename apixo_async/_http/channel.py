@@ -145,7 +145,7 @@ class Channel:
         if answer.status is not None:
             body = self._key.hidden_in(answer.body)
             pause = parse_retry_after(answer.retry_after, datetime.now(UTC))
-            return Answer(answer.status, body, pause, answer.date, answer.cut)
+            return Answer(answer.status, body, pause, answer.date, answer.cut, answer.speed)
         assert failure is not None  # Without a status something was raised.
         # Raised outside of the handlers, so that the foreign exception, its request and its frames
         # are not in the context of this one.

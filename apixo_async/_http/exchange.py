@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeAlias, cast
 import httpx2
 
 from apixo_async._config import Timeouts
+from apixo_async._http.wire import SPEED_HEADER
 
 #: A transport that declares `phase_aware = True` calls this extension of a request just before it
 #: writes the first byte, and never if it writes none. Only that proves that a submit was refused
@@ -131,15 +132,17 @@ class Incoming:
         status: The HTTP status, or None before the head has arrived.
         retry_after: The `Retry-After` header.
         date: The `Date` header.
+        speed: The header of a simulator.
         cut: Whether the body is longer than `LONGEST_ANSWER`, and its end is missing.
     """
 
-    __slots__ = ("_body", "cut", "date", "retry_after", "status")
+    __slots__ = ("_body", "cut", "date", "retry_after", "speed", "status")
 
     def __init__(self) -> None:
         self.status: int | None = None
         self.retry_after: str | None = None
         self.date: str | None = None
+        self.speed: str | None = None
         self.cut = False
         self._body = bytearray()
 
@@ -215,6 +218,7 @@ def usual_exchange(
         answer.status = response.status_code
         answer.retry_after = response.headers.get("Retry-After")
         answer.date = response.headers.get("Date")
+        answer.speed = response.headers.get(SPEED_HEADER)
         try:
             await fill(answer, response.aiter_bytes())
         finally:

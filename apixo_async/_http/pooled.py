@@ -19,6 +19,7 @@ import httpx2
 from apixo_async._config import Timeouts
 from apixo_async._http.concurrency import MOST
 from apixo_async._http.exchange import FRESH, Incoming, Outgoing, SendExchange, fill, untrusted
+from apixo_async._http.wire import SPEED_HEADER
 from apixo_async.errors import ConfigurationError
 
 #: Seconds for which an idle connection is kept: less than the 5 s after which uvicorn and Node
@@ -35,6 +36,8 @@ _ERRORS: Final = (
 )
 
 _PLAIN: Final = (b"", b"identity")
+
+_SPEED: Final = SPEED_HEADER.lower().encode()
 
 
 class PooledTransport(httpx2.AsyncHTTPTransport):
@@ -179,6 +182,8 @@ async def _read(response: httpcore2.Response, answer: Incoming) -> None:
         answer.retry_after = head[b"retry-after"].decode("ascii", "replace")
     if b"date" in head:
         answer.date = head[b"date"].decode("ascii", "replace")
+    if _SPEED in head:
+        answer.speed = head[_SPEED].decode("ascii", "replace")
     chunks = response.aiter_stream()
     if head.get(b"content-encoding", b"") not in _PLAIN:
         # The request asked for none, but the id of a paid task may be inside.

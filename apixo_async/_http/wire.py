@@ -51,6 +51,10 @@ _MOST_DIGITS: Final = 300
 _MOST_BALANCE: Final = Decimal(10) ** 12
 
 
+#: By it a served simulator says how many times as fast as the real service it is.
+SPEED_HEADER: Final = "X-Apixo-Simulator-Speed"
+
+
 class Answer(NamedTuple):
     """An HTTP answer: its status and what arrived of its body.
 
@@ -60,6 +64,7 @@ class Answer(NamedTuple):
         retry_after: Seconds of the `Retry-After` header, or None.
         date_header: The `Date` header, or None; of most answers it is never parsed.
         cut: Whether the body was longer than `LONGEST_ANSWER`, and its end is missing.
+        speed_header: The header by which a simulator says how fast it is, or None.
     """
 
     status: int
@@ -67,6 +72,7 @@ class Answer(NamedTuple):
     retry_after: float | None = None
     date_header: str | None = None
     cut: bool = False
+    speed_header: str | None = None
 
     @property
     def date(self) -> float | None:
@@ -267,6 +273,15 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
             return None
         seconds = (moment - now).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def parse_speed(value: str | None) -> float | None:
+    """Return the number of a simulator's `SPEED_HEADER`, from 0.001 to a million."""
+    try:
+        speed = 0.0 if value is None else float(value)
+    except ValueError:
+        return None
+    return speed if 1e-3 <= speed <= 1e6 else None
 
 
 def parse_date(value: str | None) -> float | None:

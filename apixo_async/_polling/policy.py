@@ -30,12 +30,15 @@ class Polling:
         learns: Whether polls follow how long past tasks took, once there are enough of them.
         floor: The fewest seconds between two polls of a task, where polls are learned.
         ceiling: The most.
+        speed: What the documented times, and the floor, are divided by: how many times as fast as
+            the real service a simulator is. `Simulator.polling` has it.
     """
 
     times: PollTimes | None = None
     learns: bool = True
     floor: float = FLOOR
     ceiling: float = CEILING
+    speed: float = 1.0
 
     @classmethod
     def adaptive(cls, *, floor: float = FLOOR, ceiling: float = CEILING) -> Polling:
@@ -86,12 +89,16 @@ class Polling:
         if self.times is not None:
             return self.times
         documented = timing(kind)
+        first, interval = documented.first / self.speed, documented.interval / self.speed
         if not self.learns:
-            return PollTimes(documented.first, documented.interval)
+            return PollTimes(first, interval)
         # The bounds hold before anything is learned, too, and for polls that are repeated.
-        bounds = IntervalBounds(self.floor, self.ceiling)
-        first = bounds.bound(0.0, documented.first)
-        return PollTimes(first, bounds.bound(0.0, documented.interval))
+        bounds = self._bounds
+        return PollTimes(bounds.bound(0.0, first), bounds.bound(0.0, interval))
+
+    @property
+    def _bounds(self) -> IntervalBounds:
+        return IntervalBounds(self.floor / self.speed, self.ceiling)
 
     def schedule(self, rng: random.Random) -> Schedule:
         """Build the schedule of one client; `rng` is the source of its jitter."""
@@ -100,7 +107,7 @@ class Polling:
         fixed = FixedSchedule(times_for, rng)
         if not self.learns:
             return fixed
-        return AdaptiveSchedule(times_for, fixed, IntervalBounds(self.floor, self.ceiling))
+        return AdaptiveSchedule(times_for, fixed, self._bounds)
 
 
 def _seconds(method: str, low: float = 0.01, **given: object) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from apixo_async import events
@@ -199,6 +200,16 @@ class TaskRegistry:
             track.subscription = None
         if track.due is not None and track.due > -math.inf:
             self.queue.schedule(track, max(now, self._first_poll(track)))
+
+    def hasten(self, speed: float) -> None:
+        """Poll by the documented times divided by a speed, which a simulator has announced."""
+        if speed == self._polling.speed:
+            return
+        self._polling = replace(self._polling, speed=speed)
+        self.schedule = self.index.schedule = self._polling.schedule(self._rng)
+        for track in self.tracks.values():
+            self.schedule.opened(track.kind, track)
+            track.poll_times = self._polling.times_for(track.kind)
 
     @property
     def held(self) -> int:

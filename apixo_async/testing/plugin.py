@@ -36,7 +36,8 @@ async def apixo_client(
     from apixo_async import AsyncClient
 
     key = apixo_simulator.options.key
-    async with AsyncClient(key, transport=apixo_simulator.transport()) as client:
+    transport, polling = apixo_simulator.transport(), apixo_simulator.polling
+    async with AsyncClient(key, transport=transport, polling=polling) as client:
         yield client
 
 

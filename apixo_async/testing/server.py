@@ -10,13 +10,14 @@ import json
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import anyio
 
+from apixo_async._http.wire import SPEED_HEADER
 from apixo_async.testing.exchanges import Call, Refusal, Reply
 from apixo_async.testing.faults import HEALTHY, Fault, framed
 
@@ -181,7 +182,9 @@ class _Calls:
                 await served.after.wait()
             if fault.end == "answer":
                 self._simulator.answered(served)
-            await connection.finish(fault, served.reply)
+            speed = {SPEED_HEADER: f"{self._simulator.options.speed:g}"}
+            reply = replace(served.reply, headers={**served.reply.headers, **speed})
+            await connection.finish(fault, reply)
 
     async def _read(self, scope: Scope, receive: Receive) -> Call | None:
         """Read a request; None if its body is longer than its key may send."""

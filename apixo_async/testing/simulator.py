@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 import httpx2
 
 from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME, WINDOW
+from apixo_async._polling.policy import Polling
 from apixo_async.testing.accounts import Account, Accounts, LimitHistory
 from apixo_async.testing.callbacks import CallbackCounts, CallbackLog
 from apixo_async.testing.deliveries import Deliveries
@@ -227,6 +228,16 @@ class Simulator:
         if receiver is not None and not isinstance(receiver, httpx2.AsyncBaseTransport):
             receiver = httpx2.ASGITransport(receiver)
         self.deliveries.transport = receiver
+
+    @property
+    def polling(self) -> Polling:
+        """When a client should poll it: at the documented times, divided by its speed.
+
+        Give it to a client in process, `AsyncClient(transport=simulator.transport(),
+        polling=simulator.polling)`. One that is served says its speed in its answers, which a
+        client on the same machine heeds by itself.
+        """
+        return Polling(speed=self.options.speed)
 
     def now(self) -> float:
         """Return the time of the service's clock, in seconds."""

@@ -18,6 +18,7 @@ from apixo_async._http.wire import (
     created_epoch,
     encode_submit,
     lasted,
+    parse_speed,
     read_balance,
     read_envelope,
     read_result,
@@ -397,3 +398,10 @@ def test_first_answers_may_come_in_several_threads() -> None:
 def test_an_answer_is_whole_unless_it_is_said() -> None:
     """Only the channel knows that it has cut one."""
     assert not Answer(200, b"{}", None, None).cut
+
+
+@pytest.mark.parametrize("header", [None, "", "fast", "0", "-1", "nan", "inf", "1e9", "1e-9"])
+def test_no_speed(header: str | None) -> None:
+    """A header that says none changes nothing."""
+    assert parse_speed(header) is None
+    assert parse_speed("100") == 100.0

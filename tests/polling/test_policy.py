@@ -11,6 +11,7 @@ from apixo_async._polling.adaptive import AdaptiveSchedule
 from apixo_async._polling.policy import Polling
 from apixo_async._polling.schedule import FixedSchedule, PollTimes
 from apixo_async.errors import ConfigurationError
+from apixo_async.testing import Simulator
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,16 @@ def test_the_documented_times(kind: str, times: PollTimes) -> None:
     """Without a word, a task is polled when the documents say."""
     assert Polling.documented().times_for(kind) == times
     assert Polling().times_for(kind) == times
+
+
+def test_the_times_of_a_fast_simulator() -> None:
+    """The documented times and the floor, divided by its speed; the ceiling stays."""
+    polling = Simulator(speed=100.0).polling
+    assert polling == Polling(speed=100.0)
+    assert polling.times_for("gpt-image-2") == PollTimes(0.3, 0.1)
+    assert polling.times_for("nano-banana") == PollTimes(0.05, 0.03)
+    assert Simulator().polling == Polling.adaptive()
+    assert Polling(learns=False, speed=10.0).times_for("sora-2") == PollTimes(6.0, 1.5)
 
 
 def test_times_of_ones_own() -> None:

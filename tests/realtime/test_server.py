@@ -16,6 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from apixo_async import AsyncClient, GptImage2, Polling
+from apixo_async.aiohttp import AiohttpTransport
 from apixo_async.testing import Callback, Fault, Simulator, serve
 
 BALANCE = "/api/v1/apikeys/current-balance"
@@ -61,6 +63,34 @@ async def test_a_task_goes_from_submit_to_download(
     assert simulator.log[0].host == client.base_url.netloc.decode()
     head = await client.head(url)
     assert (head.content, head.headers["content-length"]) == (b"", str(len(file.content)))
+
+
+@pytest.mark.parametrize("over", ["httpx2", "aiohttp"])
+async def test_a_client_on_this_machine_polls_as_much_sooner(over: str) -> None:
+    """A task that is over in a second is not polled for the first time after 30."""
+    simulator = Simulator(seed=1, speed=100.0, durations=70.0)
+    transport = AiohttpTransport() if over == "aiohttp" else None
+    async with (
+        serve(simulator) as url,
+        AsyncClient("test-key", base_url=url, transport=transport) as client,
+        asyncio.timeout(BOUND),
+    ):
+        for number in range(2):
+            assert (await client.generate(GptImage2(prompt=f"castle {number}"))).urls
+        assert simulator.count("poll") <= 2 * 6
+
+
+async def test_a_client_with_polls_of_its_own_heeds_no_speed() -> None:
+    """What the caller says counts."""
+    simulator = Simulator(seed=1, speed=100.0, durations=20.0)
+    polling = Polling.fixed(1.0, 1.0)
+    async with (
+        serve(simulator) as url,
+        AsyncClient("test-key", base_url=url, polling=polling) as client,
+        asyncio.timeout(BOUND),
+    ):
+        await client.generate(GptImage2(prompt="a castle"))
+        assert simulator.count("poll") == 1
 
 
 async def test_connections_are_kept_alive(simulator: Simulator, client: httpx2.AsyncClient) -> None:

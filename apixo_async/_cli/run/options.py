@@ -6,12 +6,11 @@ import random
 import shlex
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from apixo_async import AsyncClient, ConfigurationError, Limits, Polling, Timeouts
+from apixo_async import AsyncClient, ConfigurationError, Limits, Timeouts
 from apixo_async._cli import session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.inputs import parse_sets
@@ -124,18 +123,6 @@ class RunOptions(NamedTuple):
         yield "--base-url", self.access.base_url
 
 
-@dataclass(frozen=True, slots=True)
-class FasterPolling(Polling):
-    """The documented polling schedule for a service whose time runs faster."""
-
-    speed: float = 1.0
-
-    def times_for(self, kind: str) -> Any:
-        """Return the documented times, divided by the speed."""
-        times = Polling.documented().times_for(kind)
-        return times._replace(first=times.first / self.speed, interval=times.interval / self.speed)
-
-
 _KEY: Final = "simulated-key"
 _KEPT: Final = 1_000  # exchanges that the simulator remembers
 
@@ -179,14 +166,13 @@ async def _simulated(
     simulator.faults.submit(
         *(None if fail is None else Fault.task_fails(*fail) for fail in simulation.fails)
     )
-    polling = FasterPolling(floor=Polling().floor / simulation.speed, speed=simulation.speed)
     async with (
         serve(simulator) as url,
         AsyncClient(
             _KEY,
             base_url=url,
             limits=limits,
-            polling=polling,
+            polling=simulator.polling,
             proxy="",  # Whatever the environment says: this address is of this machine.
             seed=simulation.seed,
             on_event=on_event,
