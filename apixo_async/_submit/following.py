@@ -195,6 +195,10 @@ class Following:
 
     def _verify(self, entry: StoreEntry, record: EntryRecord) -> TrackedTask:
         """Have polls find out whether the task that a callback named is that of an entry."""
+        for claim in entry.claimed:
+            known = self._poller.registry.tracks.get(TaskRef(entry.purchase.model, claim))
+            if known is not None and known.record is record:
+                return known  # They do.
         _, track = self._doubts().get(entry.attempt, (None, None))
         if track is not None:
             for claim in entry.claimed:
