@@ -102,12 +102,12 @@ class SharedLimiter(Limiter):
 
     @property
     def slots_of_all(self) -> int:
-        """How many tasks all processes may have at once, as far as is known here."""
+        """How many tasks all processes may have at once.
+
+        What this one has learned from 429s is a limit of its own tasks only.
+        """
         grant = self._leased.grant
-        return min(
-            self.effective_slots_limit,
-            self.limits.concurrent_tasks if grant is None else grant.concurrent_tasks,
-        )
+        return self.limits.concurrent_tasks if grant is None else grant.concurrent_tasks
 
     def gives_up_at(self, began: float) -> float:
         """See `Limiter.gives_up_at`."""

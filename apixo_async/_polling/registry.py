@@ -24,7 +24,7 @@ from apixo_async._polling.outcomes import (
 )
 from apixo_async._polling.policy import Polling
 from apixo_async._polling.queue import PollQueue, TaskIndex
-from apixo_async._polling.schedule import Capacity, after_fault, after_miss, late_again
+from apixo_async._polling.schedule import Capacity, Schedule, after_fault, after_miss, late_again
 from apixo_async._polling.tracked_task import (
     PollState,
     SubmitTimes,
@@ -63,7 +63,7 @@ class TaskRegistry:
         rng: random.Random,
         places: ConcurrencyLimit,
     ) -> None:
-        self.schedule = polling.schedule(rng)
+        self.schedule: Schedule = polling.schedule(rng)
         self.queue = PollQueue(self._first_poll)
         self.index = TaskIndex(self.schedule, self.queue)
         self.tracks = self.index.tracks
@@ -206,7 +206,8 @@ class TaskRegistry:
         if speed == self._polling.speed:
             return
         self._polling = replace(self._polling, speed=speed)
-        self.schedule = self.index.schedule = self._polling.schedule(self._rng)
+        self.schedule = self._polling.schedule(self._rng)
+        self.index.schedule = self.schedule
         for track in self.tracks.values():
             self.schedule.opened(track.kind, track)
             track.poll_times = self._polling.times_for(track.kind)

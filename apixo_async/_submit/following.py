@@ -254,6 +254,8 @@ class Following:
             track = self._poller.registry.tracks.get(ref_of(entry))
         if track is not None:
             self._call(entry, track)
+        elif entry.state is State.UNCERTAIN and entry.claimed:
+            self.adopt(entry)
 
     def _call(self, entry: StoreEntry, track: TrackedTask) -> None:
         """Poll a task for which nothing here awaits callbacks, at most as often as with that."""
@@ -281,15 +283,17 @@ class Following:
         }
         for attempt, (key, track) in doubts.items():
             entry = found.get(key)
-            if entry is None and self._is_said_of(track):
-                self._poller.ended_elsewhere(track, said_not_bought(track))
-            elif (
-                entry is not None
-                and self._callbacks is not None
-                and entry.attempt == attempt
-                and entry.state not in {State.INTENT, State.UNCERTAIN}
-            ):
-                self._callbacks.received(attempt, [entry.task_id])
+            if entry is None:
+                if self._is_said_of(track):
+                    self._poller.ended_elsewhere(track, said_not_bought(track))
+            elif entry.attempt == attempt:
+                self._look_at_doubt(entry, track)
+
+    def _look_at_doubt(self, entry: StoreEntry, track: TrackedTask) -> None:
+        if entry.state is State.LOST and (outcome := outcome_of(entry)) is not None:
+            self._poller.ended_elsewhere(track, outcome)  # It was named, and there is none.
+        elif entry.state not in {State.INTENT, State.UNCERTAIN} and self._callbacks is not None:
+            self._callbacks.received(entry.attempt, [entry.task_id])
 
     def _is_said_of(self, track: TrackedTask) -> bool:
         """Return True if an uncertain submit had an entry, so that somebody has removed it."""

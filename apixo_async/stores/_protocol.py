@@ -198,7 +198,7 @@ class Store(LimitsStore, Protocol):
         ...
 
     async def refused(self, attempt: str) -> None:
-        """Note that a POST bought nothing: its entry is as it was before the intent, or gone.
+        """Note that a POST bought nothing: its entry is gone, or as before, and owned by none.
 
         Where another POST of the key is known to have bought something, that is the key's task.
         Where a callback of the POST has come, the service has made a task: it is uncertain, and is
@@ -276,7 +276,7 @@ class Store(LimitsStore, Protocol):
         """Own submitted entries whose owner does not live; intents of such owners get uncertain.
 
         So do intents whose slot is over: their POST is as well. Of uncertain entries those are
-        owned whose task a callback has named. All of that is of the own namespace.
+        owned whose task a callback has named. What is owned is of the own namespace.
 
         Args:
             owner: Who takes them.

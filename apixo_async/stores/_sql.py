@@ -25,6 +25,9 @@ class Dialect:
         real: The type of a time.
         unlogged: What makes a table that may be lost.
         lock_account: What holds other intents of the account off until the transaction ends.
+        lock_key: What holds other changes of the entry of a key off, so that all statements of the
+            transaction see it the same.
+        lock_attempt: The same, for the entry of a POST.
         lock_rows: What leaves rows alone that another transaction changes.
         find_text: The function that finds a text in another.
         tell: What tells other processes of an entry that was changed, found by its POST.
@@ -43,6 +46,8 @@ class Dialect:
     real: str
     unlogged: str
     lock_account: str
+    lock_key: str
+    lock_attempt: str
     lock_rows: str
     find_text: str
     tell: str
@@ -84,6 +89,8 @@ SQLITE: Final = Dialect(
     real="real",
     unlogged="TABLE",
     lock_account="",  # A transaction that writes has the whole file.
+    lock_key="",
+    lock_attempt="",
     lock_rows="",
     find_text="instr",
     tell="",  # They see it by the version of the file.
@@ -103,10 +110,14 @@ POSTGRES: Final = Dialect(
     real="double precision",
     unlogged="UNLOGGED TABLE",
     lock_account="SELECT 1 FROM apixo_account WHERE account = :account FOR UPDATE",
+    lock_key="""SELECT 1 FROM apixo_entry WHERE namespace = :namespace AND key = :key
+        FOR UPDATE""",
+    lock_attempt="SELECT 1 FROM apixo_entry WHERE attempt = :attempt FOR UPDATE",
     lock_rows="FOR UPDATE SKIP LOCKED",
     find_text="strpos",
-    tell="""SELECT pg_notify(:channel, :own || ':' || key) FROM apixo_entry
-        WHERE attempt = :attempt""",
+    # Of the namespace that it is in: a callback may come to a process of another one.
+    tell="""SELECT pg_notify('apixo_' || left(encode(sha256(convert_to(namespace, 'UTF8')), 'hex'),
+        16), :own || ':' || key) FROM apixo_entry WHERE attempt = :attempt""",
     tell_key="SELECT pg_notify(:channel, :own || ':' || :key)",
     tell_any="SELECT pg_notify(:channel, :own || ':')",
     hashed="USING hash",

@@ -259,6 +259,7 @@ class SqlStore:
     async def refused(self, attempt: str) -> None:
         """See `Store.refused`."""
         await self._do(
+            self._dialect.lock_attempt,
             self._dialect.tell,
             _PAID.format(which="attempt = :attempt AND state IN ('intent', 'uncertain')"),
             """UPDATE apixo_entry SET state = 'uncertain', owner = NULL WHERE attempt = :attempt
@@ -266,11 +267,11 @@ class SqlStore:
             # A doubt as well: of its own POST, a process knows better than who took it for dead.
             """DELETE FROM apixo_entry WHERE attempt = :attempt
                 AND state IN ('intent', 'uncertain') AND prior_state IS NULL
-                AND task_id IS NULL AND called_at IS NULL""",
+                AND task_id IS NULL AND called_at IS NULL AND also = ''""",
             """UPDATE apixo_entry SET state = prior_state, attempt = prior_attempt,
                 prior_state = NULL, prior_attempt = NULL, slot_until = held_until, held_until = 0,
                 called_at = CASE WHEN claimed <> '' THEN intent_at ELSE NULL END,
-                purchases = purchases - 1
+                owner = NULL, purchases = purchases - 1
                 WHERE attempt = :attempt AND state IN ('intent', 'uncertain')
                 AND prior_state IS NOT NULL AND called_at IS NULL""",
             read=nothing,
@@ -289,6 +290,7 @@ class SqlStore:
             return entry
 
         return await self._do(
+            self._dialect.lock_key,
             self._dialect.tell_key,
             # If the store has lost the intent.
             f"""INSERT INTO apixo_entry ({_WRITTEN}, task_id, submitted_at)
@@ -318,6 +320,7 @@ class SqlStore:
     async def uncertain(self, attempt: str, *, hold: float) -> None:
         """See `Store.uncertain`."""
         await self._do(
+            self._dialect.lock_attempt,
             self._dialect.tell,
             """UPDATE apixo_entry SET state = 'uncertain', slot_until = <now> + :hold
                 WHERE attempt = :attempt AND state = 'intent'""",
@@ -329,6 +332,7 @@ class SqlStore:
     async def called(self, attempt: str, task_id: str | None) -> bool:
         """See `Store.called`."""
         return await self._do(
+            self._dialect.lock_attempt,
             self._dialect.tell,
             f"""UPDATE apixo_entry SET called_at = <now>
                 WHERE attempt = :attempt AND {_OPEN}""",
@@ -351,6 +355,7 @@ class SqlStore:
     async def over(self, attempt: str, state: EndState, outcome: str | None) -> None:
         """See `Store.over`."""
         await self._do(
+            self._dialect.lock_attempt,
             self._dialect.tell,
             """UPDATE apixo_entry SET state = :state, outcome = :outcome, owner = NULL,
                 ended_at = <now>, slot_until = 0, held_until = 0
@@ -385,6 +390,7 @@ class SqlStore:
                 f"DELETE FROM apixo_entry WHERE {which}",
             ]
         return await self._do(
+            self._dialect.lock_key,
             self._dialect.tell_key,
             *writes,
             read=lambda done: any(each.changed for each in done[-len(writes) :]),

@@ -197,7 +197,7 @@ class OpenMemoryStore:
         elif kept.prior is None:
             del self._tables.entries[kept.entry.purchase.key]
         else:
-            kept.entry = replace(kept.prior, also=kept.entry.also)
+            kept.entry = replace(kept.prior, also=kept.entry.also, owner=None)
             kept.prior, kept.held_until = None, 0.0
 
     def _is_paid(self, kept: _Kept) -> bool:

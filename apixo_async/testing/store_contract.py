@@ -221,6 +221,31 @@ async def what_is_paid_is_never_forgotten(backend: Backend) -> None:
     await store.aclose()
 
 
+async def a_purchase_and_a_refusal_at_once(backend: Backend) -> None:
+    """Of two POSTs of a key: what one has bought is the key's task, whichever is noted first."""
+    one, two = await backend.open("account"), await backend.open("account")
+    for number in range(20):
+        key = f"k{number}"
+        first, second = await intend(one, key), attempt()
+        assert first is not None
+        await one.uncertain(first, hold=LONG)
+        if number % 2:  # The first one bought nothing, somebody says, and the key was free.
+            await one.resolve(key, first, task_id=None, owner=None, hold=LONG)
+            await two.intend(purchase(key), second, "b", slots=1000, hold=LONG)
+        else:
+            await two.intend(purchase(key), second, "b", slots=1000, hold=LONG, instead_of=first)
+        await asyncio.gather(
+            one.bought(purchase(key), first, "a", f"paid {key}", hold=LONG), two.refused(second)
+        )
+        entry = await entry_of(one, key)
+        expect(
+            (entry.state, entry.task_id) == (State.SUBMITTED, f"paid {key}"),
+            "make the task of one POST that of the key while another one is refused",
+        )
+    await one.aclose()
+    await two.aclose()
+
+
 async def the_word_of_two_is_one_purchase(backend: Backend) -> None:
     """Each names the attempt that it has seen; and one that is refused changes nothing."""
     store = await backend.open("account")
@@ -473,6 +498,7 @@ CHECKS: Sequence[StoreCheck] = (
     a_purchase_is_kept_whatever_comes_between,
     a_second_purchase_is_not_forgotten,
     what_is_paid_is_never_forgotten,
+    a_purchase_and_a_refusal_at_once,
     the_word_of_two_is_one_purchase,
     doubt_holds_a_slot_for_a_time,
     an_end_is_kept,

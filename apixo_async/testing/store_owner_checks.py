@@ -213,6 +213,7 @@ async def a_callback_is_no_refusal(backend: Backend) -> None:
     expect(entry.called_at is None, "note callbacks of the POST before as none of the present one")
     await store.refused(repeated)
     entry = await entry_of(store, "l")
+    expect(entry.owner is None, "leave what was refused in its place to whichever process lives")
     expect(entry.claimed == ("task",), "keep what a callback of the first POST has named")
     await store.refused(named)
     expect(await store.find("l") is not None, "keep a doubt that a callback has contradicted")

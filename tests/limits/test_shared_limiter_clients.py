@@ -8,7 +8,7 @@ import pytest
 
 from apixo_async import AsyncClient, FluxKontext, Limits
 from apixo_async._limits.shared_limiter import SharedLimiter
-from apixo_async.testing import Simulator
+from apixo_async.testing import Fault, Simulator
 from apixo_async.testing.memory_store import MemoryStore
 
 from ..support.processes import Process, processes
@@ -60,3 +60,28 @@ async def test_clients_that_begin_together(slots: int, count: int, each: int) ->
         assert await asyncio.gather(*map(bought, made)) == [each] * count
     assert simulator.statistics().refused == 0
     assert simulator.most_concurrent == slots
+
+
+async def test_what_one_has_learned_from_429s_is_its_own_limit() -> None:
+    """It uses fewer slots for a while, and is not kept from all of them by the tasks of others."""
+    simulator, store = Simulator(seed=1, durations=5.0), MemoryStore()
+    limits = Limits(concurrent_tasks=4)
+    busy, other = (Process(simulator, store, limits=limits, seed=n) for n in range(2))
+    castle = FluxKontext(mode="pro", prompt="a castle")
+
+    async def buy(process: Process, done: list[float]) -> None:
+        while True:
+            await process.client.generate(castle)
+            done.append(asyncio.get_running_loop().time())
+
+    counts: list[list[float]] = [[], []]
+    async with processes(busy, other):
+        buying = [asyncio.create_task(buy(busy, counts[0])) for _ in range(6)]
+        await asyncio.sleep(30)
+        simulator.faults.submit(*[Fault.status(429)] * 4)
+        buying.append(asyncio.create_task(buy(other, counts[1])))
+        await asyncio.sleep(600)
+        for task in buying:
+            task.cancel()
+        await asyncio.wait(buying)
+    assert len(counts[1]) >= 10

@@ -15,6 +15,7 @@ from apixo_async import (
     StoreError,
     SubmitUncertainError,
     Task,
+    TaskNotFoundError,
     UncertainSubmitResolved,
 )
 from apixo_async._limits.leased import LEASE
@@ -413,3 +414,20 @@ async def test_a_callback_whose_entry_is_gone() -> None:
         other = workers.other.client._settings.webhooks
         assert other is not None
         assert not other._is_shared
+
+
+async def test_a_word_that_was_wrong() -> None:
+    """The handle of a task that does not exist ends; which one it was may be said anew."""
+    workers = Workers()
+    workers.simulator.callbacks.next(Callback(), Callback(lost=True))
+    async with processes(workers.owner, workers.other):
+        await workers.begin()
+        await workers.doubted()
+        wrong = await workers.owner.client.resolve("k", task_id="task_of_nobody")
+        with pytest.raises(TaskNotFoundError):
+            async with asyncio.timeout(400):
+                await wrong
+        assert (await workers.entry()).state is State.LOST
+        [made] = [each for each in workers.simulator.tasks if each != _first(workers)]
+        right = await workers.owner.client.resolve("k", task_id=made)
+        assert (await right).task_id == made
