@@ -11,7 +11,7 @@ from apixo_async._http.verdicts import says_throttled
 from apixo_async._http.wire import Answer, parse_speed
 from apixo_async._limits.limiter import Limiter, Permit, PermitOutcome
 from apixo_async._limits.priority import Priority
-from apixo_async._reporting import Reporter, logger
+from apixo_async._reporting import Reporter, guarded, logger
 from apixo_async.errors import RateLimitError
 from apixo_async.events import LimitReached
 
@@ -127,8 +127,6 @@ class Api:
         try:
             answer = await exchange()
             took = loop.time() - started
-            if self.on_speed is not None and (speed := parse_speed(answer.speed_header)):
-                self.on_speed(speed)
         except Unanswered as exc:
             sent = PermitOutcome.UNANSWERED if exc.maybe_sent else PermitOutcome.UNUSED
             self.limiter.report(permit, sent)
@@ -142,6 +140,8 @@ class Api:
         return answer
 
     def _account(self, permit: Permit, answer: Answer) -> None:
+        if self.on_speed is not None and (speed := parse_speed(answer.speed_header)):
+            guarded("the polls of a simulator", self.on_speed, speed)
         if not says_throttled(answer):
             self.limiter.report(permit, PermitOutcome.ANSWERED)
             return

@@ -272,7 +272,7 @@ class Following:
             self._poller.called(track, name)
 
     async def look_at_doubts(self) -> None:
-        """Learn what another process has heard, or was told, of uncertain submits of this one."""
+        """Learn what others have heard, or somebody has said, of uncertain submits from here."""
         unwritten = {key for key, _ in self._writer.account.unwritten.values()}
         doubts = {
             attempt: doubt for attempt, doubt in self._doubts().items() if doubt[0] not in unwritten

@@ -83,6 +83,13 @@ _OPEN_TASKS: Final = """(SELECT coalesce(sum(CASE WHEN slot_until > <now> THEN 1
 LIMITS: Final = """CREATE <unlogged> IF NOT EXISTS apixo_limits (
     account text PRIMARY KEY, version bigint NOT NULL, body text NOT NULL)"""
 
+
+def _since_boot() -> float:
+    """Return seconds of a clock that goes on while the host sleeps, where it has one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 SQLITE: Final = Dialect(
     now="((julianday('now') - 2440587.5) * 86400.0)",
     row="integer PRIMARY KEY AUTOINCREMENT",
@@ -100,8 +107,7 @@ SQLITE: Final = Dialect(
     named=r":\1",
     is_made="SELECT 1 FROM sqlite_master WHERE name = 'apixo_store'",
     alone="",
-    # All are on one host, whose time SQLite tells; this clock goes on while that sleeps.
-    other_clock=lambda: time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)),
+    other_clock=_since_boot,  # All are on one host, whose time SQLite tells.
 )
 
 POSTGRES: Final = Dialect(

@@ -64,6 +64,12 @@ class Workers:
             await self.owner.client.submit(CASTLE, key="k")
         return caught.value
 
+    async def call_of_a_stranger(self) -> int:
+        """Return what a callback is answered with whose submit is in no store."""
+        stranger = receiver().inbox().open("flux-kontext", 60.0, print)
+        path = stranger.url.removeprefix("https://app.example.com")
+        return await status_of(self.app, path, BODY)
+
     async def entry(self) -> StoreEntry:
         """Return the entry of the key."""
         [entry] = [each async for each in self.other.client.entries() if each.purchase.key == "k"]
@@ -197,9 +203,7 @@ async def test_a_callback_of_a_submit_that_no_store_knows() -> None:
     workers = Workers()
     async with processes(workers.owner, workers.other):
         await workers.begin()
-        stranger = receiver().inbox().open("flux-kontext", 60.0, print)
-        path = stranger.url.removeprefix("https://app.example.com")
-        assert await status_of(workers.app, path, BODY) == 503
+        assert await workers.call_of_a_stranger() == 503
         assert [ref.task_id for ref in workers.unknown] == ["task_1"]
 
 
@@ -408,9 +412,7 @@ async def test_a_callback_whose_entry_is_gone() -> None:
     workers = Workers()
     async with processes(workers.owner, workers.other):
         await workers.begin()
-        stranger = receiver().inbox().open("flux-kontext", 60.0, print)
-        path = stranger.url.removeprefix("https://app.example.com")
-        assert await status_of(workers.app, path, BODY) == 503
+        assert await workers.call_of_a_stranger() == 503
         other = workers.other.client._settings.webhooks
         assert other is not None
         assert not other._is_shared
