@@ -27,12 +27,13 @@ from apixo_async._polling.policy import Polling
 from apixo_async._reporting import Reporter, guarded
 from apixo_async._runtime import Engine, Lifecycle, Settings
 from apixo_async._task import Task
-from apixo_async._types import Estimate, Limits, Result, Statistics, TaskRef, estimate
+from apixo_async._types import Estimate, Limits, Result, Snapshot, Statistics, TaskRef, estimate
 from apixo_async._validation import (
     check_delivery,
     check_hook,
     check_input,
     check_key,
+    check_ref,
     check_resubmit,
     check_timeout,
     require,
@@ -269,6 +270,31 @@ class AsyncClient:
             task_id: The service's id, unless a `TaskRef` was given.
         """
         return self._life.engine().attach(model, task_id)
+
+    @overload
+    async def poll(self, model: TaskRef, /) -> Snapshot: ...
+    @overload
+    async def poll(self, model: str, task_id: str, /) -> Snapshot: ...
+    async def poll(self, model: str | TaskRef, task_id: str | None = None, /) -> Snapshot:
+        """Ask the service once how a task is; nothing is tracked, and no slot is taken.
+
+        For questions such as those of a web page that comes back for its task. To wait for a task,
+        `attach` to it: that takes fewer requests.
+
+        Args:
+            model: The model's name, or a `TaskRef`.
+            task_id: The service's id, unless a `TaskRef` was given.
+
+        Raises:
+            NotFoundError: The service does not know it: a wrong id, model or key, or a task that
+                was made a moment ago.
+            APIStatusError: The service refused the poll; the task is as it was.
+            APIConnectionError: No usable answer came in time; the task is as it was.
+        """
+        engine = self._life.engine()
+        ref = check_ref(model, task_id, engine.poller.registry.index.model_of)
+        async with engine.calls.open():
+            return await engine.poller.ask(ref)
 
     async def resubmit(self, error: SubmitUncertainError) -> Task:
         """Buy again what an uncertain submit may have bought already; the caller decides that.

@@ -10,6 +10,7 @@ from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TaskIdentity, TrackedTask
 from apixo_async._sync import Bound, bound_after
 from apixo_async._types import Result, Snapshot, TaskRef
+from apixo_async._validation import check_every
 from apixo_async.errors import ApixoError, WaitTimeoutError
 
 
@@ -48,6 +49,22 @@ class Task:
         """The state that the last poll found: "pending" until one did."""
         snapshot = self._track.snapshot
         return PENDING if snapshot is None else snapshot.state
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since it was created, at its end those that it took; None while not known.
+
+        Of an attached task it is known from the first answer on that has a `createTime`.
+        """
+        return self._poller.age(self._track)
+
+    @property
+    def expected(self) -> float:
+        """Seconds that such a task takes: the median of recent ones, once eight have ended.
+
+        Until then it is the middle of what the documents call typical.
+        """
+        return self._poller.registry.expected(self._track.kind)
 
     @property
     def id_known(self) -> bool:
@@ -152,25 +169,55 @@ class Task:
         """
         return await self._poller.refresh(self._track)
 
-    async def updates(self) -> AsyncIterator[Snapshot]:
-        """Yield the current snapshot, then one at each change of state, until the task is over.
+    async def updates(self, *, every: float | None = None) -> AsyncIterator[Snapshot]:
+        """Yield the present snapshot at once, then one at each change, until the task is over.
+
+        Args:
+            every: Seconds after which one is yielded although nothing has changed; None yields
+                only changes of state.
 
         Raises:
             ApixoError: The task is no longer polled. (The failure of the task raises nothing.)
         """
+        check_every(every)
         track = self._track
         shown: str | None = None
+        again_at: float | None = None
         while True:
-            if track.snapshot is not None and track.snapshot.state != shown:
-                shown = track.snapshot.state
-                yield track.snapshot
+            snapshot = track.snapshot
+            if snapshot is None and track.outcome is None:
+                snapshot = Snapshot(self.id, self.model, PENDING, {})
+            if snapshot is not None and snapshot.state != shown:
+                shown = snapshot.state
             elif track.outcome is not None:
                 return
             elif track.halted is not None:
                 raise track.error(track.halted)
             else:
                 self._poller.check_loop(track)
-                await track.changed.wait()
+                try:
+                    async with Bound(again_at):
+                        await track.changed.wait()
+                    continue
+                except TimeoutError:
+                    pass  # Nothing has changed, and it is time to say so.
+            if snapshot is not None:
+                yield snapshot
+            again_at = None if every is None else asyncio.get_running_loop().time() + every
+
+    def detach(self) -> TaskRef:
+        """Stop polling the task, which goes on, and return its reference.
+
+        For those that leave the rest to another program, or to `client.poll`. Who waits for this
+        handle gets an error. The task keeps its slot until its age limit, or until this client
+        sees it over. With a store it stays this process's: `find` with its key goes on with it, and
+        once this process has ended, another one does.
+
+        Raises:
+            ConfigurationError: Its id is not known yet, or this is not its client's event loop.
+        """
+        self._poller.detach(self._track)
+        return self.ref
 
     def as_future(self) -> asyncio.Future[Result]:
         """Return an asyncio.Task that ends as this task does; cancelling it ends only itself."""

@@ -10,7 +10,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, Protocol
 
-from apixo_async._catalog import CONCURRENT_TASKS, REQUESTS_PER_MINUTE, RESULT_LIFETIME
+from apixo_async._catalog import (
+    CONCURRENT_TASKS,
+    FAILED,
+    REQUESTS_PER_MINUTE,
+    RESULT_LIFETIME,
+    SUCCESS,
+)
 from apixo_async._text import one_line
 
 #: The most characters of a reference that are shown.
@@ -148,23 +154,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What one poll found.
-
-    Attributes:
-        task_id: The service's id of the task.
-        model: The model's name.
-        state: "pending", "processing", "success", "failed", or another word of the service.
-        raw: The status object as it was received.
-    """
-
-    task_id: str
-    model: str
-    state: str
-    raw: Mapping[str, object] = field(repr=False, hash=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What a successful task made.
 
@@ -210,6 +199,35 @@ class Result:
             if url.startswith(("https://", "http://"))
         )
         return f"<div>{html.escape(str(self.ref))}</div>{''.join(shown)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one poll found.
+
+    Attributes:
+        task_id: The service's id of the task.
+        model: The model's name.
+        state: "pending", "processing", "success", "failed", or another word of the service.
+        raw: The status object as it was received.
+        result: What the task has made, once it has succeeded.
+        fail_code: The service's code of a failure, or None: one line of at most 100 characters.
+        fail_msg: The service's words on it, or None: one line of at most 500 characters.
+    """
+
+    task_id: str
+    model: str
+    state: str
+    raw: Mapping[str, object] = field(repr=False, hash=False)
+    # Not shown: the service's words may repeat a prompt.
+    result: Result | None = field(default=None, repr=False)
+    fail_code: str | None = field(default=None, repr=False)
+    fail_msg: str | None = field(default=None, repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the task has succeeded or failed."""
+        return self.state.strip().lower() in {SUCCESS, FAILED}
 
 
 @dataclass(frozen=True, slots=True)

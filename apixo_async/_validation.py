@@ -107,6 +107,17 @@ def check_timeout(given: object) -> None:
         raise ConfigurationError(f"timeout: {given!r} given; seconds from 0 up, or None")
 
 
+def check_every(given: object) -> None:
+    """Check an interval: None, or a number of seconds above 0.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    seconds = as_seconds(given)
+    if given is not None and (seconds is None or seconds <= 0):
+        raise ConfigurationError(f"every: {given!r} given; seconds above 0, or None")
+
+
 def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
     """Return the options of a submit, checked."""
     if provider is not None and provider not in _PROVIDERS:

@@ -53,6 +53,9 @@ class Loop:
         """Return when to poll where callbacks are awaited: as always, such a loop knows none."""
         return self.first(kind, created)
 
+    def median(self, kind: str, /) -> None:
+        """Return None: nothing is learned."""
+
 
 class Priced(AdaptiveSchedule):
     """Poll by the same rule at one price for ever, once enough is known."""

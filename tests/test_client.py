@@ -12,7 +12,12 @@ import httpx2
 import pytest
 
 from apixo_async import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ApixoError,
     AsyncClient,
+    AuthenticationError,
     ClientClosed,
     ClientClosedError,
     ClientOpened,
@@ -21,10 +26,13 @@ from apixo_async import (
     FluxKontext,
     Limiter,
     Limits,
+    NotFoundError,
     Polling,
+    RateLimitError,
     Result,
     SubmitUncertainError,
     TaskRef,
+    Timeouts,
     WaitTimeoutError,
 )
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
@@ -141,6 +149,81 @@ async def test_attach_twice_is_one_task(simulator: Simulator, client_of: ClientO
     again = client.attach(task.model, task.id)
     assert (await asyncio.gather(task, again))[0].task_id == task.id
     assert simulator.count("poll") <= 6
+
+
+async def test_poll_asks_once(simulator: Simulator, client_of: ClientOf) -> None:
+    """A question about a task is one request, and says what the task made or how it failed."""
+    client, other = client_of(simulator), client_of(simulator)
+    simulator.faults.submit(Fault.task_lasts(30.0), Fault.task_fails("NSFW", "a naked castle"))
+    good, bad = [(await client.submit(CASTLE)).detach() for _ in range(2)]
+    snapshot = await other.poll(good)
+    assert (snapshot.state, snapshot.is_over, snapshot.result) == ("pending", False, None)
+    assert simulator.count("poll") == 1
+    await asyncio.sleep(60)
+    snapshot = await other.poll(good.model, good.task_id)
+    assert snapshot.is_over
+    assert snapshot.result is not None
+    assert snapshot.result.ref == good
+    assert snapshot.result.urls
+    failed = await other.poll(bad)
+    assert (failed.state, failed.fail_code, failed.fail_msg) == ("failed", "NSFW", "a naked castle")
+    assert failed.result is None
+    assert (simulator.count("poll"), other.statistics().polls) == (3, 3)
+    assert (other.statistics().slots_used, other.unfinished) == (0, ())
+    assert pickle.loads(pickle.dumps(snapshot)) == snapshot
+
+
+async def test_poll_of_a_mistyped_id(simulator: Simulator, client_of: ClientOf) -> None:
+    """An id that the service does not know is known as such from the first answer."""
+    with pytest.raises(NotFoundError, match="check the model's name and the task id") as raised:
+        await client_of(simulator).poll("flux-kontext", "task_mistyped")
+    assert raised.value.ref == TaskRef("flux-kontext", "task_mistyped")
+    assert simulator.count("poll") == 1
+
+
+POLLS_THAT_FAIL: dict[str, tuple[Fault, type[ApixoError]]] = {
+    "denied": (Fault.status(401), AuthenticationError),
+    "a page": (Fault.html(), APIStatusError),
+    "lost": (Fault.lost_answer(), APIConnectionError),
+    "no answer": (Fault.hang(), APITimeoutError),
+    "throttled": (Fault.status(429), RateLimitError),
+}
+
+
+@pytest.mark.parametrize(("fault", "cls"), POLLS_THAT_FAIL.values(), ids=POLLS_THAT_FAIL)
+async def test_poll_without_a_usable_answer(
+    simulator: Simulator, client_of: ClientOf, fault: Fault, cls: type[ApixoError]
+) -> None:
+    """A question that gets no usable answer raises why, for this task, and is not repeated."""
+    client = client_of(simulator)
+    ref = (await client.submit(CASTLE)).detach()
+    simulator.faults.poll(fault)
+    with pytest.raises(cls) as raised:
+        await client.poll(ref)
+    assert raised.value.ref == ref
+    assert not raised.value.task_over
+    assert simulator.count("poll") == 1
+
+
+async def test_poll_that_cannot_be_sent(simulator: Simulator, client_of: ClientOf) -> None:
+    """A question for which the limit has no room ends in bounded time, and says why."""
+    client = client_of(simulator, limits=Limits(1, 1), timeout=Timeouts(exchange=10, throttled=10))
+    ref = (await client.submit(CASTLE)).detach()
+    with pytest.raises(APITimeoutError, match="no poll could be sent within 20 s") as raised:
+        await client.poll(ref)
+    assert raised.value.ref == ref
+
+
+async def test_poll_of_a_closed_client(simulator: Simulator, client_of: ClientOf) -> None:
+    """The close of a client ends a question that waits."""
+    client = client_of(simulator, latency=5.0)
+    asking = asyncio.create_task(client.poll("flux-kontext", "task_1"))
+    await asyncio.sleep(1)
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await asking
+    with pytest.raises(ClientClosedError):
+        await client.poll("flux-kontext", "task_1")
 
 
 async def test_attached_tasks_count_above_the_limit(

@@ -5,6 +5,8 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from apixo_async import (
     ApixoError,
     AsyncClient,
     AuthenticationError,
+    ConfigurationError,
     FluxKontext,
     InternalServerError,
     RateLimitError,
@@ -113,7 +116,7 @@ async def test_wait_raises_nothing_of_a_failure(simulator: Simulator, client_of:
 async def test_updates(task: Task) -> None:
     """A watcher is shown each state once, up to the end, and a late watcher the end alone."""
     states = [snapshot.state async for snapshot in task.updates()]
-    assert states == ["processing", "success"]
+    assert states == ["pending", "processing", "success"]
     assert [snapshot.state async for snapshot in task.updates()] == ["success"]
 
 
@@ -128,7 +131,103 @@ async def test_updates_of_a_task_nobody_polls_of(task: Task, simulator: Simulato
 
     with pytest.raises(AuthenticationError):
         await watch()
-    assert states == ["processing"]
+    assert states == ["pending", "processing"]
+
+
+async def test_updates_at_an_interval(task: Task) -> None:
+    """A watcher that gives an interval is shown the task as often, though nothing has changed."""
+    start, shown = asyncio.get_running_loop().time(), list[tuple[float, str]]()
+    async for snapshot in task.updates(every=10):
+        shown.append((asyncio.get_running_loop().time() - start, snapshot.state))
+    times = [at for at, _ in shown]
+    assert [state for _, state in shown][:2] == ["pending", "pending"]
+    assert shown[-1][1] == "success"
+    assert times[:2] == pytest.approx([0.0, 10.0])
+    assert all(later - earlier <= 10.0 + 1e-6 for earlier, later in pairwise(times))
+
+
+@pytest.mark.parametrize("every", [0, -1, True, "10"])
+async def test_updates_at_no_interval(task: Task, every: Any) -> None:
+    """An interval that is none is refused before anything is shown."""
+    with pytest.raises(ConfigurationError, match="every"):
+        await anext(task.updates(every=every))
+
+
+async def test_age_and_expected(simulator: Simulator, client_of: ClientOf) -> None:
+    """A task says how old it is and how long such tasks take, by then known durations."""
+    client = client_of(simulator)
+    simulator.faults.submit(*[Fault.task_lasts(25.0)] * 21)
+    first = await client.submit(CASTLE)
+    assert first.age == pytest.approx(0.0)
+    assert first.expected == 30.0  # "About 30 seconds", by the documents.
+    await asyncio.sleep(5)
+    assert first.age == pytest.approx(5.0)
+    await first
+    took = first.age
+    await asyncio.gather(*[await client.submit(CASTLE) for _ in range(20)])
+    assert first.age == took
+    assert first.expected == pytest.approx(25.0, abs=1.0)
+    attached = client_of(simulator).attach(first.ref)
+    assert attached.age is None
+    await attached
+
+
+async def test_detached(simulator: Simulator, client_of: ClientOf, task: Task) -> None:
+    """A detached task is polled no more, its waiters hear so, and anyone may go on with it."""
+    client = client_of(simulator)
+    waiter = task.as_future()
+    await asyncio.sleep(1)
+    assert task.detach() == task.ref
+    with pytest.raises(ApixoError, match="was detached and goes on"):
+        await waiter
+    for ask in (task, task.refresh()):
+        with pytest.raises(ApixoError, match="was detached") as raised:
+            await ask
+        assert (raised.value.bought, raised.value.ref) == (True, task.ref)
+    assert task.detach() == task.ref
+    polls = simulator.count("poll")
+    await asyncio.sleep(100)
+    assert simulator.count("poll") == polls
+    assert not task.done()
+    assert (await client.attach(task.ref)).task_id == task.id
+
+
+async def test_detached_while_it_is_polled(simulator: Simulator, client_of: ClientOf) -> None:
+    """The answer to a poll that is under way changes nothing, and no other poll follows."""
+    client = client_of(simulator, latency=4.0)
+    task = await client.submit(CASTLE)
+    asking = asyncio.create_task(task.refresh())
+    await asyncio.sleep(1)
+    task.detach()
+    with pytest.raises(ApixoError, match="was detached"):
+        await asking
+    await asyncio.sleep(100)
+    assert simulator.count("poll") == 1
+    assert client.unfinished == ()
+
+
+async def test_the_slot_of_a_detached_task(simulator: Simulator, client_of: ClientOf) -> None:
+    """It stays taken while the task may run, until this client sees the task over."""
+    client = client_of(simulator)
+    simulator.faults.submit(Fault.task_lasts(30.0), Fault.task_lasts(30.0))
+    seen, unseen = [(await client.submit(CASTLE)).detach() for _ in range(2)]
+    assert (await client.poll(seen)).state == "pending"
+    assert client.statistics().slots_used == 2
+    await asyncio.sleep(60)
+    assert client.statistics().slots_used == 2
+    assert (await client.poll(seen)).is_over
+    assert client.statistics().slots_used == 1
+    again = client.attach(unseen)
+    assert client.statistics().slots_used == 1
+    await again
+    assert client.statistics().slots_used == 0
+
+
+async def test_a_task_that_is_over_is_not_detached(task: Task) -> None:
+    """Of a task that is over the outcome stays."""
+    result = await task
+    assert task.detach() == task.ref
+    assert await task is result
 
 
 async def test_refresh(task: Task, simulator: Simulator) -> None:

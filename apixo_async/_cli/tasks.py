@@ -27,7 +27,7 @@ def status(
 
     async def poll() -> Snapshot:
         async with session.connect(access, screen, advise=False) as client:
-            return await client.attach(ref).refresh()
+            return await client.poll(ref)
 
     snapshot = session.run(poll())
     if screen.as_json:
@@ -35,7 +35,7 @@ def status(
         known = {"model": model, "task_id": task_id, "state": snapshot.state}
         screen.document({**known, "status": snapshot.raw})
         return
-    reason = [str(snapshot.raw[key]) for key in ("failCode", "failMsg") if snapshot.raw.get(key)]
+    reason = [said for said in (snapshot.fail_code, snapshot.fail_msg) if said]
     screen.line(": ".join((snapshot.state, *reason)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from apixo_async._http.channel import Channel, Unanswered
@@ -12,6 +13,7 @@ from apixo_async._http.wire import Answer, parse_speed
 from apixo_async._limits.limiter import Limiter, Permit, PermitOutcome
 from apixo_async._limits.priority import Priority
 from apixo_async._reporting import Reporter, guarded, logger
+from apixo_async._sync import Bound
 from apixo_async.errors import RateLimitError
 from apixo_async.events import LimitReached
 
@@ -50,6 +52,31 @@ class Api:
                 self.limiter.report(permit, PermitOutcome.UNUSED)
                 raise
         return permit
+
+    async def admit_asked(self, patience: float, deadline: float = math.inf) -> Permit:
+        """Wait for a permit and a place of a request that a caller asked for.
+
+        Args:
+            patience: Seconds of 429s in a row after which the wait ends.
+            deadline: When it ends at the latest, on the loop's clock.
+
+        Raises:
+            RateLimitError: 429s held it back for too long.
+            TimeoutError: The deadline has passed.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def ends_at() -> float:
+            return min(deadline, self.throttled_until(Priority.ASKED, began, patience))
+
+        try:
+            async with Bound(ends_at):
+                return await self.admit(Priority.ASKED)
+        except TimeoutError:
+            if loop.time() >= deadline:
+                raise
+            raise throttled_too_long(None, patience) from None
 
     async def take_place(self, permit: Permit) -> None:
         """Wait for a place, unless the permit has one."""

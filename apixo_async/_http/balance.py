@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from decimal import Decimal
-from functools import partial
 from typing import Final
 
 from apixo_async._config import Timeouts
-from apixo_async._http.api import Api, throttled_too_long
+from apixo_async._http.api import Api
 from apixo_async._http.channel import Unanswered
 from apixo_async._http.retry import Repeat, RetryPolicy, RetryQuota
 from apixo_async._http.verdicts import decisive_code, status_error
 from apixo_async._http.wire import as_envelope, read_balance, read_object
-from apixo_async._limits.priority import Priority
-from apixo_async._sync import Bound
 from apixo_async.errors import (
     APIConnectionError,
     APIStatusError,
@@ -59,12 +56,7 @@ async def ask_balance(
 
 
 async def _ask_once(api: Api, patience: float) -> Decimal | ApixoError:
-    began = asyncio.get_running_loop().time()
-    try:
-        async with Bound(partial(api.throttled_until, Priority.ASKED, began, patience)):
-            permit = await api.admit(Priority.ASKED)
-    except TimeoutError:
-        raise throttled_too_long(None, patience) from None
+    permit = await api.admit_asked(patience)
     try:
         answer = await api.get(permit, _PATH)
     except Unanswered as exc:

@@ -284,7 +284,7 @@ def judge_poll(answer: Answer, ref: TaskRef) -> PollVerdict:
 
 def _unreadable(answer: Answer, ref: TaskRef, what: str) -> errors.APIConnectionError:
     return errors.APIConnectionError(
-        f"{ref}: HTTP {answer.status} {what}; it is polled again",
+        f"{ref}: HTTP {answer.status} {what}; a later poll may answer",
         model=ref.model,
         task_id=ref.task_id,
     )
@@ -294,13 +294,30 @@ def _judge_state(
     status: Status, envelope: Envelope, ref: TaskRef, date: str | None
 ) -> Over | Running:
     state, created = str(status.state), created_epoch(status)
-    snapshot = Snapshot(ref.task_id, ref.model, printable(state[:_MOST_CODE]), envelope.data)
+    outcome: Result | TaskFailedError | None = None
     word = state.strip().lower()
     if word == SUCCESS:
-        return Over(snapshot, read_result(status, ref), lasted(status), created, date)
-    if word == FAILED:
-        return Over(snapshot, _failure(status, ref), lasted(status), created, date)
-    return Running(snapshot, created, date)
+        outcome = read_result(status, ref)
+    elif word == FAILED:
+        outcome = _failure(status, ref)
+    snapshot = snapshot_of(ref, printable(state[:_MOST_CODE]), envelope.data, outcome)
+    if outcome is None:
+        return Running(snapshot, created, date)
+    return Over(snapshot, outcome, lasted(status), created, date)
+
+
+def snapshot_of(
+    ref: TaskRef,
+    state: str,
+    raw: Mapping[str, object],
+    outcome: Result | errors.TaskError | None,
+) -> Snapshot:
+    """Return what a poll found, with the end of the task if it has ended."""
+    if isinstance(outcome, TaskFailedError):
+        said = outcome.fail_code, outcome.fail_msg
+        return Snapshot(ref.task_id, ref.model, state, raw, None, *said)
+    result = outcome if isinstance(outcome, Result) else None
+    return Snapshot(ref.task_id, ref.model, state, raw, result)
 
 
 def _failure(status: Status, ref: TaskRef) -> TaskFailedError:

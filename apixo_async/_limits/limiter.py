@@ -159,6 +159,11 @@ class Limiter:
         self.table.take_above()
         return Slot(self, confirmed=True)
 
+    def is_over(self, task: TaskRef) -> None:
+        """End the hold for a task, if there is one: it is over."""
+        if self.table.end_hold(task):
+            self.serve()
+
     def permit(self, priority: Priority) -> Coroutine[object, object, Permit]:
         """Wait for a permit.
 

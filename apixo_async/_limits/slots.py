@@ -61,7 +61,7 @@ class SlotTable:
     def name(self, task: Hashable) -> bool:
         """Note the task of a taken slot; return True if that ended a hold for the same task."""
         self._named[task] += 1
-        return self._end_hold(task)
+        return self.end_hold(task)
 
     def release(self, *, confirmed: bool = False, task: Hashable | None = None) -> None:
         """Give a slot back.
@@ -74,7 +74,7 @@ class SlotTable:
         self.confirmed -= confirmed
         if task is not None:
             self._forget(task)
-            self._end_hold(task)
+            self.end_hold(task)
 
     def hold(self, until: float, *, confirmed: bool = False, task: Hashable | None = None) -> None:
         """Keep a taken slot until a time, as its task may exist; arguments as of `release`."""
@@ -85,7 +85,7 @@ class SlotTable:
             if self._named[task]:
                 self.used -= 1  # Another client has a slot for it.
                 return
-            self._end_hold(task)
+            self.end_hold(task)
             self._held[task] = hold
         heapq.heappush(self._holds, hold)
 
@@ -94,7 +94,8 @@ class SlotTable:
         if self._named[task] <= 0:
             del self._named[task]
 
-    def _end_hold(self, task: Hashable) -> bool:
+    def end_hold(self, task: Hashable) -> bool:
+        """End the hold for a task, which is over or has another slot; False if there is none."""
         hold = self._held.pop(task, None)
         if hold is None:
             return False

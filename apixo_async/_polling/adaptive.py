@@ -139,6 +139,11 @@ class AdaptiveSchedule:
             late = _BEYOND * sample.quantile(_NEARLY_ALL)
         return created + max(self._bounds.floor, min(late, timing(kind).longest))
 
+    def median(self, kind: str, /) -> float | None:
+        """Return the median of the durations that were learned, in seconds, or None."""
+        known = self._kinds.get(kind)
+        return None if known is None or known.sample is None else known.sample.quantile(0.5)
+
     def _due(
         self, known: _LearnedKind, sample: DurationSample, created: float, age: float
     ) -> float:

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from apixo_async._catalog import FAILED, SUCCESS, timing
+from apixo_async._http import verdicts
 from apixo_async._http.verdicts import Running
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._types import Result, Snapshot, TaskRef
@@ -37,13 +38,10 @@ def word_of(outcome: Result | TaskError) -> str:
 
 def snapshot_of(outcome: Result | TaskError) -> Snapshot | None:
     """Return what a poll found that another process has sent, as far as that is known."""
-    match outcome:
-        case Result():
-            return Snapshot(outcome.task_id, outcome.model, SUCCESS, {})
-        case TaskFailedError():
-            return Snapshot(outcome.task_id, outcome.model, FAILED, {})
-        case _:
-            return None
+    if not isinstance(outcome, Result | TaskFailedError):
+        return None
+    state = SUCCESS if isinstance(outcome, Result) else FAILED
+    return verdicts.snapshot_of(outcome.ref, state, {}, outcome)
 
 
 def placeholder(model: str, intent_id: str) -> TaskRef:

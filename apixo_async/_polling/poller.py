@@ -190,6 +190,13 @@ class Poller:
         self.registry.claimed(track, named)
         self._wake()
 
+    def age(self, track: TrackedTask) -> float | None:
+        """Return the seconds since a task was created, until its end; None while not known."""
+        if track.created == -math.inf:
+            return None
+        now = self._loop.time() if track.ended_at is None else track.ended_at
+        return now - track.created
+
     def poll_now(self, track: TrackedTask) -> None:
         """Poll a task now, even if its polls were halted."""
         self.registry.resume(track)
@@ -208,6 +215,8 @@ class Poller:
             raise track.error(track.outcome)
         self.check_loop(track)
         self.check()
+        if track.is_detached and track.halted is not None:
+            raise track.error(track.halted)
         if track.identity is TaskIdentity.UNRESOLVED:
             raise track.error(
                 ApixoError(
@@ -232,6 +241,53 @@ class Poller:
                 "on, and is polled again"
             )
             raise track.error(APITimeoutError(message)) from None
+
+    async def ask(self, ref: TaskRef) -> Snapshot:
+        """Send one poll of a task, and track nothing.
+
+        Raises:
+            ApixoError: It got no usable answer, or the service does not know the task.
+        """
+        self.check()
+        deadline = asyncio.get_running_loop().time() + self._patience
+        try:
+            permit = await self._api.admit_asked(self._patience, deadline)
+        except TimeoutError as exc:
+            if isinstance(exc, ApixoError):
+                raise
+            raise APITimeoutError(
+                f"{ref}: no poll could be sent within {self._patience:.0f} s: more requests are "
+                "waiting than the limit admits; try again later",
+                model=ref.model,
+                task_id=ref.task_id,
+            ) from None
+        except ApixoError as error:
+            error.model, error.task_id = ref.model, ref.task_id
+            raise
+        self.polls += 1
+        verdict = await self._verdict(ref, permit)
+        if not isinstance(verdict, verdicts.Over | verdicts.Running):
+            raise verdict.error
+        if isinstance(verdict, verdicts.Over):
+            self._api.limiter.is_over(ref)
+        return verdict.snapshot
+
+    def detach(self, track: TrackedTask) -> None:
+        """Poll a task no more, although it goes on.
+
+        Raises:
+            ConfigurationError: Its id is not known yet, or the running loop is not the client's.
+        """
+        if track.outcome is not None or track.is_detached:
+            return
+        self.check_loop(track)
+        if track.identity is not TaskIdentity.KNOWN:
+            raise track.error(
+                ConfigurationError(f"{track.ref.model}: its id is not known yet: await it")
+            )
+        reason = ApixoError(f"{track.ref} was detached and goes on: `attach` to it, or `poll` it")
+        self.registry.detach(track, reason, asyncio.get_running_loop().time())
+        self._wake()
 
     async def aclose(self, reason: ApixoError) -> None:
         """Give the waiters the reason, and end the poller and every poll."""
@@ -306,26 +362,27 @@ class Poller:
         exchange.add_done_callback(self._finished)
 
     async def _poll(self, track: TrackedTask, permit: Permit) -> None:
-        ref = track.ref
-        path = f"/statusTask/{quote(ref.model, safe='')}?taskId={quote(ref.task_id, safe='')}"
-        try:
-            answer = await self._api.get(permit, path)
-        except Unanswered as exc:
-            verdict: verdicts.PollVerdict = verdicts.Faulty(_no_answer(ref, exc))
-        except asyncio.CancelledError as exc:
-            current = asyncio.current_task()
-            if current is None or current.cancelling():
-                raise
-            # The transport raised it by itself: that is a fault of one poll, not the poller's end.
-            verdict = verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
-        else:
-            verdict = _judged(answer, ref)
+        verdict = await self._verdict(track.ref, permit)
         if self.over is not None:
             return  # Its waiters have the reason; an answer must not have them wait again.
         self.registry.apply(track, verdict, asyncio.get_running_loop().time())
         # The runner sleeps on unless it has to poll earlier than it expects, or to end: most polls
         # need no second wake-up.
         self._alarm.need(self._queue.next_due() if self.registry.held else -math.inf)
+
+    async def _verdict(self, ref: TaskRef, permit: Permit) -> verdicts.PollVerdict:
+        path = f"/statusTask/{quote(ref.model, safe='')}?taskId={quote(ref.task_id, safe='')}"
+        try:
+            answer = await self._api.get(permit, path)
+        except Unanswered as exc:
+            return verdicts.Faulty(_no_answer(ref, exc))
+        except asyncio.CancelledError as exc:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                raise
+            # The transport raised it by itself: that is a fault of one poll, not the poller's end.
+            return verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
+        return _judged(answer, ref)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
@@ -367,7 +424,8 @@ def _judged(answer: Answer, ref: TaskRef) -> verdicts.PollVerdict:
         return verdicts.judge_poll(answer, ref)
     except Exception as exc:
         error = APIConnectionError(
-            f"{ref}: reading the answer to a poll raised {type(exc).__name__}; it is polled again",
+            f"{ref}: reading the answer to a poll raised {type(exc).__name__}; a later poll may "
+            "answer",
             model=ref.model,
             task_id=ref.task_id,
         )
@@ -378,7 +436,7 @@ def _judged(answer: Answer, ref: TaskRef) -> verdicts.PollVerdict:
 def _no_answer(ref: TaskRef, exc: Unanswered) -> APIConnectionError:
     cls = APITimeoutError if exc.timed_out else APIConnectionError
     return cls(
-        f"{ref}: a poll got no answer ({exc.reason}); it is polled again",
+        f"{ref}: a poll got no answer ({exc.reason}); a later poll may answer",
         model=ref.model,
         task_id=ref.task_id,
     )

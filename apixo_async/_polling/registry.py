@@ -168,7 +168,7 @@ class TaskRegistry:
     def ended(self, ref: TaskRef, kind: str, outcome: Result | TaskError) -> TrackedTask:
         """Return a task of which it is known how it ended; there is nothing to poll."""
         times = self._polling.times_for(kind)
-        track = TrackedTask(ref, kind, times, Slot(None), created=0.0, expires=0.0)
+        track = TrackedTask(ref, kind, times, Slot(None), created=-math.inf, expires=0.0)
         track.outcome, track.snapshot = outcome, snapshot_of(outcome)
         return track
 
@@ -211,6 +211,18 @@ class TaskRegistry:
         for track in self.tracks.values():
             self.schedule.opened(track.kind, track)
             track.poll_times = self._polling.times_for(track.kind)
+
+    def expected(self, kind: str) -> float:
+        """Return the seconds that a task of a kind takes: the median of recent ones, if known.
+
+        Otherwise it is the middle of what the documents call typical.
+        """
+        learned = self.schedule.median(kind)
+        if learned is not None:
+            return learned
+        documented = timing(kind)
+        middle = (documented.typical_low + documented.typical_high) / 2
+        return middle / self._polling.speed
 
     @property
     def held(self) -> int:
@@ -265,6 +277,8 @@ class TaskRegistry:
         track.polling = PollState.IDLE
         self.shares.returned(track, now)
         self.outages.note(track, verdict, now)
+        if track.is_detached:
+            return
         if track.outcome is None and track.polled_ref == track.ref:
             self._act(track, verdict, now)
         elif track.outcome is None and track.identity is TaskIdentity.CLAIMED:
@@ -351,6 +365,17 @@ class TaskRegistry:
         """Note why a task is no longer polled, and keep its slot while it may go on."""
         track.halted = reason
         track.slot.hold(max(0.0, track.expires - now))
+
+    def detach(self, track: TrackedTask, reason: ApixoError, now: float) -> None:
+        """Poll a task no more; it keeps its slot until its age limit, or until it is seen over."""
+        self.halt(track, reason, now)
+        track.is_detached, track.expires = True, math.inf
+        track.answer_refreshers(reason)
+        self.index.remove(track)
+        if track.subscription is not None:
+            track.subscription.close()
+        track.wake()
+        self.outages.checked(track, now)
 
     # --- what callers and callbacks ask for ----------------------------------------------
 
@@ -462,7 +487,7 @@ class TaskRegistry:
         seconds: float | None = None,
     ) -> None:
         """Record how a task ended: the only way in which one does."""
-        track.outcome, track.halted, track.due = outcome, None, None
+        track.outcome, track.halted, track.due, track.ended_at = outcome, None, None, now
         # Waiters first: whatever fails below, they have the outcome.
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)

@@ -186,6 +186,10 @@ class Schedule(Protocol):
         """Return when a callback that has not come counts as lost: nearly every task is over."""
         ...
 
+    def median(self, kind: str, /) -> float | None:
+        """Return the median of the durations that were learned, in seconds, or None."""
+        ...
+
 
 class FixedSchedule:
     """Poll at fixed times, stretched while polls and submits would exceed the limit.
@@ -234,3 +238,6 @@ class FixedSchedule:
     def late(self, kind: str, created: float) -> float:
         """Return when a callback that has not come counts as lost."""
         return late_poll(self._times_for(kind), created)
+
+    def median(self, kind: str, /) -> None:
+        """Return None: nothing is learned."""

@@ -97,6 +97,8 @@ class TrackedTask:
         snapshot: What the last poll with a usable answer found, or None.
         outcome: How the task ended, or None while it goes on.
         halted: Why polls have stopped although the task goes on, or None.
+        is_detached: Whether they have stopped for good, as the caller wished.
+        ended_at: When it was known to be over, on the loop's clock, or None.
         over: Fires when `outcome` or `halted` is set.
         changed: Fires at every poll with a usable answer, and when `over` does.
         refreshers: The callers of `refresh` that wait for its next poll.
@@ -120,10 +122,12 @@ class TrackedTask:
         "changed",
         "created",
         "due",
+        "ended_at",
         "expires",
         "faults",
         "halted",
         "identity",
+        "is_detached",
         "is_followed",
         "kind",
         "late",
@@ -176,7 +180,7 @@ class TrackedTask:
         self.identity = TaskIdentity.KNOWN
         self.polling = PollState.IDLE
         self.waited = self.callback_received = self.again = self.reopened = False
-        self.is_followed = False
+        self.is_followed = self.is_detached = False
         self.seen = True
         self.subscription: CallbackSubscription | None = None
         self.next_claims: list[str] = []
@@ -186,6 +190,7 @@ class TrackedTask:
         self.ran_until = -math.inf
         self.snapshot: Snapshot | None = None
         self.outcome: Result | TaskError | None = None
+        self.ended_at: float | None = None
         self.halted: ApixoError | None = None
         self.over = Signal()
         self.changed = Signal()
@@ -201,6 +206,7 @@ class TrackedTask:
         """Whether a poll may be sent: the task goes on, has an id, and no poll is in flight."""
         return (
             self.outcome is None
+            and not self.is_detached
             and self.polling is not PollState.IN_FLIGHT
             and self.identity is not TaskIdentity.UNRESOLVED
         )

@@ -127,7 +127,7 @@ def test_an_answer_without_a_status(answer: Answer) -> None:
     assert isinstance(verdict.error, APIConnectionError)
     assert (verdict.error.model, verdict.error.task_id) == (REF.model, REF.task_id)
     assert str(verdict.error) == (
-        f"{REF}: HTTP {answer.status} without a readable status; it is polled again"
+        f"{REF}: HTTP {answer.status} without a readable status; a later poll may answer"
     )
 
 

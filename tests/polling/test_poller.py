@@ -55,7 +55,9 @@ async def test_death_is_told_to_everybody(
     client = client_of(simulator)
     tasks = [await client.submit(CASTLE) for _ in range(3)]
     waiters = [asyncio.ensure_future(task) for task in tasks]
-    watcher = asyncio.create_task(anext(tasks[0].updates()))
+    updates = tasks[0].updates()
+    await anext(updates)
+    watcher = asyncio.ensure_future(anext(updates))
     await asyncio.sleep(1)
     monkeypatch.setattr(cls, name, broken)
     async with asyncio.timeout(30):

@@ -156,7 +156,7 @@ async def main_job(client: AsyncClient, wanted: Input, folder: Path) -> Result:
         assert_type(entered, AsyncClient)
         task = await client.submit(wanted, provider="auto", timeout=60)
         assert_type(task, Task)
-        async for snapshot in task.updates():
+        async for snapshot in task.updates(every=10):
             assert_type(snapshot, Snapshot)
         result = await task
         assert_type(result, Result)
@@ -221,11 +221,20 @@ def count(progress: Progress) -> None:
     assert_type((progress.read, progress.in_progress, progress.succeeded), tuple[int, int, int])
 
 
+async def ask_once(client: AsyncClient, ref: TaskRef) -> None:
+    """Ask the service once."""
+    assert_type(await client.poll(ref), Snapshot)
+    assert_type((await client.poll("flux-kontext", "task_1")).result, Result | None)
+
+
 async def handle(task: Task) -> None:
     """Ask a handle for everything it tells."""
     assert_type(await task.wait(), bool)
     assert_type(await task.wait(timeout=1.5), bool)
     assert_type(await task.refresh(), Snapshot)
+    assert_type(task.detach(), TaskRef)
+    assert_type(task.age, float | None)
+    assert_type(task.expected, float)
     assert_type((task.id, task.model, task.state), tuple[str, str, str])
     assert_type(task.done(), bool)
     assert_type(task.ref, TaskRef)
