@@ -27,7 +27,16 @@ from apixo_async._polling.policy import Polling
 from apixo_async._reporting import Reporter, guarded
 from apixo_async._runtime import Engine, Lifecycle, Settings
 from apixo_async._task import Task
-from apixo_async._types import Estimate, Limits, Result, Snapshot, Statistics, TaskRef, estimate
+from apixo_async._types import (
+    Estimate,
+    Limits,
+    Result,
+    Snapshot,
+    Statistics,
+    TaskRef,
+    estimate,
+    price_of,
+)
 from apixo_async._validation import (
     check_delivery,
     check_hook,
@@ -35,10 +44,16 @@ from apixo_async._validation import (
     check_key,
     check_ref,
     check_resubmit,
+    check_tag,
     check_timeout,
     require,
 )
-from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUncertainError
+from apixo_async.errors import (
+    ApixoError,
+    ClientClosedError,
+    ConfigurationError,
+    SubmitUncertainError,
+)
 from apixo_async.inputs import Input
 
 if TYPE_CHECKING:
@@ -68,6 +83,8 @@ class AsyncClient:
             keys, and the tasks of a process that dies are polled by the others.
         account: What the store knows the account by; give it before the key is rotated. None takes
             a digest of the key.
+        prices: USD of a task by model, where the documents give no price: for `Task.cost`,
+            `Result.cost`, `estimate` and the budget of `map`.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
         proxy: A proxy's URL; None takes the environment's, "" none.
@@ -91,6 +108,7 @@ class AsyncClient:
         webhooks: WebhookReceiver | None = None,
         store: Backend | str | None = None,
         account: str | None = None,
+        prices: Mapping[str, Amount] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         timeout: float | Timeouts | None = None,
         proxy: str | None = None,
@@ -109,6 +127,7 @@ class AsyncClient:
                 webhooks=webhooks,
                 store=store,
                 account=account,
+                prices=prices,
                 transport=transport,
                 timeout=timeout,
                 proxy=proxy,
@@ -138,6 +157,7 @@ class AsyncClient:
         key: str | None = None,
         callback_url: str | None = None,
         provider: str | None = None,
+        tag: str | None = None,
         timeout: float | None = None,
     ) -> Task:
         """Buy one task, and return its handle once the service has given it an id.
@@ -154,6 +174,9 @@ class AsyncClient:
             key: What stands for this purchase in the store: 1 to 200 characters.
             callback_url: A public https URL of your own that the service posts the outcome to.
             provider: The route: "auto", "value" or "official".
+            tag: A word of your own, such as a customer's id, of at most 200 characters: every
+                event, error and result of the task has it. It is not sent, and another process
+                that takes the task over does not know it.
             timeout: Seconds to wait for a slot and a permit at most; never bounds the request.
 
         Raises:
@@ -166,7 +189,7 @@ class AsyncClient:
         """
         check_input(input)
         check_timeout(timeout)
-        delivery = check_delivery(callback_url, provider)
+        delivery = check_delivery(callback_url, provider, tag)
         engine = self._buying()
         if engine.keyed is not None:
             key = None if key is None else check_key(key)
@@ -176,13 +199,20 @@ class AsyncClient:
         return await engine.submitter.submit(input, delivery, timeout)
 
     async def generate(
-        self, input: Input, /, *, key: str | None = None, timeout: float | None = None
+        self,
+        input: Input,
+        /,
+        *,
+        key: str | None = None,
+        tag: str | None = None,
+        timeout: float | None = None,
     ) -> Result:
         """Buy one task and wait for its result.
 
         Args:
             input: What to make.
             key: As for `submit`.
+            tag: As for `submit`.
             timeout: Seconds to wait in all; None waits until the task's age limit.
 
         Raises:
@@ -192,7 +222,7 @@ class AsyncClient:
         """
         check_timeout(timeout)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        task = await self.submit(input, key=key, timeout=timeout)
+        task = await self.submit(input, key=key, tag=tag, timeout=timeout)
         try:
             return await task.until(deadline)
         except asyncio.CancelledError:
@@ -213,6 +243,7 @@ class AsyncClient:
         max_cost: Amount | None = None,
         prices: Mapping[str, Amount] | None = None,
         download_to: StrPath | None = None,
+        tag: str | None = None,
     ) -> Outcomes:
         """Buy a task for each of many inputs, and return their outcomes as an async iterator.
 
@@ -237,8 +268,10 @@ class AsyncClient:
                 that it may be paid for twice.
             max_cost: USD that all purchases may cost, including those of earlier runs of the
                 journal; checked before each one by the documented prices.
-            prices: USD of a task by model, where the documents give no price.
+            prices: USD of a task by model, where the documents give no price; beside those of the
+                client, and before them.
             download_to: A directory to save every result in; `Outcome.paths` has the files.
+            tag: As for `submit`, of every task of this call.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -252,15 +285,19 @@ class AsyncClient:
             max_cost=max_cost,
             prices=prices,
             download_to=download_to,
+            tag=tag,
+            known=self._settings.prices,
         )
         map_client = MapClient(self._life, self._settings.timeouts, self._rng, self._orphan)
         return Outcomes(map_client, inputs, options)
 
     @overload
-    def attach(self, model: TaskRef, /) -> Task: ...
+    def attach(self, model: TaskRef, /, *, tag: str | None = None) -> Task: ...
     @overload
-    def attach(self, model: str, task_id: str, /) -> Task: ...
-    def attach(self, model: str | TaskRef, task_id: str | None = None, /) -> Task:
+    def attach(self, model: str, task_id: str, /, *, tag: str | None = None) -> Task: ...
+    def attach(
+        self, model: str | TaskRef, task_id: str | None = None, /, *, tag: str | None = None
+    ) -> Task:
         """Return the handle of a task that exists already, and poll it at once.
 
         It counts against the limit of tasks at once, even above it. Needs a running loop.
@@ -268,8 +305,9 @@ class AsyncClient:
         Args:
             model: The model's name, or a `TaskRef`.
             task_id: The service's id, unless a `TaskRef` was given.
+            tag: As for `submit`.
         """
-        return self._life.engine().attach(model, task_id)
+        return self._life.engine().attach(model, task_id, tag=check_tag(tag))
 
     @overload
     async def poll(self, model: TaskRef, /) -> Snapshot: ...
@@ -401,9 +439,14 @@ class AsyncClient:
         """
         result = require("download", result, Result)
         engine = self._life.engine()
-        async with engine.calls.open():
-            paths = await engine.downloader.download(result, target, max_bytes=max_bytes)
-        engine.report(events.ResultDownloaded(result.model, result.task_id, len(paths)))
+        try:
+            async with engine.calls.open():
+                paths = await engine.downloader.download(result, target, max_bytes=max_bytes)
+        except ApixoError as error:
+            error.tag = result.tag
+            raise
+        tag = result.tag
+        engine.report(events.ResultDownloaded(result.model, result.task_id, len(paths), tag))
         return paths
 
     # --- account and counts --------------------------------------------------------------
@@ -421,8 +464,8 @@ class AsyncClient:
             return await ask_balance(engine.api, self._settings.timeouts, self._rng, engine.quota)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
-        """Add up the documented prices of inputs, and count the inputs without one."""
-        return estimate([check_input(one).price for one in inputs])
+        """Add up the prices of inputs, the documents' and `prices`, and count those without one."""
+        return estimate([price_of(check_input(one), self._settings.prices) for one in inputs])
 
     def statistics(self) -> Statistics:
         """Return the counts of this instant."""

@@ -6,8 +6,9 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -32,8 +33,8 @@ from apixo_async._submit.requests import SubmitRequests
 from apixo_async._submit.submitter import Submitter
 from apixo_async._sync import bound_after
 from apixo_async._task import Task
-from apixo_async._types import Limits, Statistics, TaskRef
-from apixo_async._validation import check_key, check_ref, check_type
+from apixo_async._types import Billing, Limits, Statistics, TaskRef
+from apixo_async._validation import check_key, check_prices, check_ref, check_type
 from apixo_async._version import __version__
 from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUncertainError
 from apixo_async.events import ClientClosed, ClientOpened, TaskAttached
@@ -64,6 +65,7 @@ class Settings:
     seed: int | None
     webhooks: WebhookReceiver | None
     store: AccountStore | None
+    prices: Mapping[str, Decimal]
 
     @classmethod
     def checked(
@@ -82,6 +84,7 @@ class Settings:
         webhooks: WebhookReceiver | None = None,
         store: Backend | str | None = None,
         account: str | None = None,
+        prices: Mapping[str, Decimal | float | str] | None = None,
     ) -> Self:
         """Check every setting, fill in the environment's and the defaults.
 
@@ -128,6 +131,7 @@ class Settings:
             seed=seed,
             webhooks=webhooks,
             store=opened_late,
+            prices=check_prices(prices),
         )
 
     def channel(self) -> Channel:
@@ -245,6 +249,7 @@ class Engine:
     calls: PendingCalls
     callbacks: SubmitCallbacks | None
     keyed: KeyedSubmits | None
+    prices: Mapping[str, Decimal]
 
     @classmethod
     def wired(
@@ -283,7 +288,10 @@ class Engine:
         if report not in limiter.listeners:  # A client that is bound to a new loop is there.
             limiter.listeners.append(report)
         report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
-        submitter = Submitter(api, requests, poller, report, timeouts, rng, quota, calls)
+        prices = settings.prices
+        submitter = Submitter(
+            api, requests, poller, report, timeouts, rng, quota, calls, prices=prices
+        )
         keyed = None
         if settings.store is not None:
             # Here, as above.
@@ -299,6 +307,7 @@ class Engine:
                 rng,
                 calls,
                 callbacks,
+                prices,
             )
         return cls(
             transport=channel.transport,
@@ -319,10 +328,16 @@ class Engine:
             calls=calls,
             callbacks=callbacks,
             keyed=keyed,
+            prices=prices,
         )
 
     def attach(
-        self, model: str | TaskRef, task_id: str | None = None, *, seen: bool = False
+        self,
+        model: str | TaskRef,
+        task_id: str | None = None,
+        *,
+        seen: bool = False,
+        tag: str | None = None,
     ) -> Task:
         """Return the handle of a task that exists already; poll it at once if it is new here.
 
@@ -330,6 +345,7 @@ class Engine:
             model: The model's name, or the reference of the task.
             task_id: The service's id of it, unless a reference is given.
             seen: Whether the id surely came from the service, so that it is not mistyped.
+            tag: The caller's word for it.
         """
         registry, limiter = self.poller.registry, self.api.limiter
         ref = check_ref(model, task_id, registry.index.model_of)
@@ -339,8 +355,9 @@ class Engine:
         # polled for itself, and neither gets the outcome of the other.
         if track is None or track.identity is TaskIdentity.CLAIMED:
             slot = limiter.slot_above()
-            track = self.poller.track(ref, ref.model, slot, age=None, seen=seen)
-            self.report(TaskAttached(ref.model, ref.task_id))
+            billing = Billing(tag, self.prices.get(ref.model))
+            track = self.poller.track(ref, ref.model, slot, age=None, seen=seen, billing=billing)
+            self.report(TaskAttached(ref.model, ref.task_id, tag))
         elif track.halted is not None:
             self.poller.poll_now(track)
         return Task(track, self.poller)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
+from decimal import Decimal
 
 from apixo_async._catalog import PENDING
 from apixo_async._polling.poller import Poller
@@ -49,6 +50,19 @@ class Task:
         """The state that the last poll found: "pending" until one did."""
         snapshot = self._track.snapshot
         return PENDING if snapshot is None else snapshot.state
+
+    @property
+    def tag(self) -> str | None:
+        """The `tag` of its submit."""
+        return self._track.billing.tag
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD by the documents or `AsyncClient(prices=...)`; None where neither gives a price.
+
+        Also of a task that failed: the documents do not say whether those are refunded.
+        """
+        return self._track.billing.cost
 
     @property
     def age(self) -> float | None:
@@ -136,10 +150,8 @@ class Task:
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
                 raise  # The task's own error; this wait has not timed out.
-            raise WaitTimeoutError(
-                f"{self.ref} was not over within the timeout; it goes on: `attach` to it",
-                ref=self.ref,
-            ) from None
+            message = f"{self.ref} was not over within the timeout; it goes on: `attach` to it"
+            raise self._track.error(WaitTimeoutError(message, ref=self.ref)) from None
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until the task is over; return False if it is not. Its own failure raises nothing.

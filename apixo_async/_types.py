@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from apixo_async._catalog import (
     CONCURRENT_TASKS,
@@ -122,13 +122,39 @@ class Delivery:
     Attributes:
         callback_url: Where the service posts the outcome, or None to be polled only.
         provider: The route, or None to leave the field out.
+        tag: The caller's word for it, which is not sent.
     """
 
     callback_url: str | None = None
     provider: str | None = None
+    tag: str | None = None
 
 
 POLLED: Final = Delivery()
+
+
+class Billing(NamedTuple):
+    """What the client knows of a task's price and purpose; the service says neither.
+
+    Attributes:
+        tag: The caller's word for it, or None.
+        cost: USD by the documents or the caller's prices, or None where neither gives one.
+    """
+
+    tag: str | None = None
+    cost: Decimal | None = None
+
+    def filled(self, other: Billing) -> Billing:
+        """Return this, with what it lacks from another one."""
+        return Billing(self.tag or other.tag, self.cost or other.cost)
+
+
+UNBILLED: Final = Billing()
+
+
+def price_of(wanted: TaskInput, prices: Mapping[str, Decimal]) -> Decimal | None:
+    """Return the documented price of an input, else the given one of its model, or None."""
+    return prices.get(wanted.model) if wanted.price is None else wanted.price
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +191,8 @@ class Result:
         created_at: When the service made the task (aware UTC), or None.
         completed_at: When the service finished it (aware UTC), or None.
         cost_time: Seconds of work by the service's own count, or None.
+        cost: USD by the documents or `AsyncClient(prices=...)`; None where neither gives a price.
+        tag: The `tag` of its submit, or None.
     """
 
     task_id: str
@@ -174,6 +202,8 @@ class Result:
     created_at: datetime | None = None
     completed_at: datetime | None = None
     cost_time: float | None = None
+    cost: Decimal | None = None
+    tag: str | None = None
 
     @property
     def ref(self) -> TaskRef:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from decimal import Decimal, InvalidOperation
+from typing import Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from apixo_async._hosts import takes_callbacks
@@ -118,7 +119,57 @@ def check_every(given: object) -> None:
         raise ConfigurationError(f"every: {given!r} given; seconds above 0, or None")
 
 
-def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
+def check_tag(tag: object) -> str | None:
+    """Return a tag if it is None or a text of 1 to `LONGEST_KEY` characters.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if tag is None or (isinstance(tag, str) and 0 < len(tag) <= LONGEST_KEY):
+        return tag
+    raise ConfigurationError(f"tag: {tag!r:.200} given; a str of 1 to {LONGEST_KEY} characters")
+
+
+def check_amount(name: str, given: object) -> Decimal:
+    """Return an amount of USD.
+
+    Raises:
+        ConfigurationError: It is none, or below 0.
+    """
+    try:
+        # By its digits: 0.1 is meant as a tenth, and not as the float next to it.
+        amount = Decimal(str(given)) if isinstance(given, int | float | str | Decimal) else None
+    except InvalidOperation:
+        amount = None
+    if amount is None or isinstance(given, bool) or not amount.is_finite() or amount < 0:
+        raise ConfigurationError(f"{name}: {given!r} given; USD from 0 up, such as 25 or '0.35'")
+    return amount
+
+
+def check_prices(given: object) -> dict[str, Decimal]:
+    """Return the prices of models, possibly none.
+
+    Raises:
+        ConfigurationError: A model or a price is wrong.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"prices: {given!r} given; a mapping of models to USD")
+    checked: dict[str, Decimal] = {}
+    for model, amount in cast("Mapping[object, object]", given).items():
+        try:
+            name = cast("str", model)
+            check_model_name(name)
+        except (ValueError, TypeError) as exc:
+            raise ConfigurationError(f"prices: {exc}") from None
+        checked[name] = check_amount(f"prices[{name!r}]", amount)
+    return checked
+
+
+def check_delivery(
+    callback_url: str | None, provider: str | None, tag: str | None = None
+) -> Delivery:
     """Return the options of a submit, checked."""
     if provider is not None and provider not in _PROVIDERS:
         raise ConfigurationError(
@@ -130,7 +181,7 @@ def check_delivery(callback_url: str | None, provider: str | None) -> Delivery:
             "callback_url: a public https:// URL is allowed, which the service must reach "
             "(plain http is for loopback hosts only)"
         )
-    return Delivery(callback_url, provider)
+    return Delivery(callback_url, provider, check_tag(tag))
 
 
 def _may_be_called(given: object) -> bool:

@@ -57,12 +57,14 @@ class ApixoError(Exception):
     Attributes:
         model: The model in question, or None.
         task_id: The task in question, or None.
+        tag: The `tag` of the submit that it is about, or None.
         bought: On errors of a submit: False if no task was made, None if it cannot be known. On
             errors of one task True; on all others None.
         task_over: Whether the service said that the task failed. After any other error of a wait
             the task may go on, and it was paid for: keep `ref`, and attach to it.
     """
 
+    tag: str | None = None
     bought: bool | None = None
     task_over: bool = False
 

@@ -1,6 +1,7 @@
 """What happens in a client, as frozen records for `on_event` and for the log.
 
 No record holds a key, a prompt or a token (invariant 7). `str(event)` is the line of the log.
+What is about one submit or task has the `tag` of that submit, or None.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class _EventRecord:
     _line: ClassVar[str] = ""
 
     def __str__(self) -> str:
-        return printable(self._words())
+        tag = getattr(self, "tag", None)
+        return printable(self._words() if tag is None else f"{self._words()} [{tag}]")
 
     def _words(self) -> str:
         # Only the line is a template: braces in the fields stay as they are.
@@ -182,6 +184,7 @@ class TaskSubmitted(_EventRecord):
     model: str
     task_id: str
     waited: float
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,7 @@ class TaskAttached(_EventRecord):
     _line: ClassVar[str] = "{0.model}/{0.task_id} attached"
     model: str
     task_id: str
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,7 @@ class TaskAdopted(_EventRecord):
     _line: ClassVar[str] = "{0.model}/{0.task_id} taken over"
     model: str
     task_id: str
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +222,7 @@ class SubmitRefused(_EventRecord):
     model: str
     reason: str
     again_in: float | None
+    tag: str | None = None
 
     def _words(self) -> str:
         again = "not sent again" if self.again_in is None else f"again in {self.again_in:.1f} s"
@@ -240,6 +246,7 @@ class SubmitUncertain(_EventRecord):
     model: str
     reason: str
     hold: float
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +257,7 @@ class TaskOrphaned(_EventRecord):
     _line: ClassVar[str] = "{0.model}/{0.task_id} was bought although its caller was cancelled"
     model: str
     task_id: str
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +269,7 @@ class TaskPolled(_EventRecord):
     model: str
     task_id: str
     state: str
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +286,7 @@ class PollFailed(_EventRecord):
     task_id: str
     reason: str
     again_in: float | None
+    tag: str | None = None
 
     def _words(self) -> str:
         pause = self.again_in
@@ -303,6 +313,7 @@ class TaskSettled(_EventRecord):
     outcome: str
     polls: int
     age: float
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +332,7 @@ class UncertainSubmitResolved(_EventRecord):
     model: str
     task_id: str
     after: float
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +344,7 @@ class ResultDownloaded(_EventRecord):
     model: str
     task_id: str
     files: int
+    tag: str | None = None
 
 
 Event: TypeAlias = (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from apixo_async._catalog import timing
@@ -57,12 +59,18 @@ class Buyer:
     Args:
         map_client: Where.
         delivery: The options of every submit.
+        prices: USD of a task by model, where the documents give no price.
 
     Raises:
         ApixoError: The client is closed, or cannot be used here.
     """
 
-    def __init__(self, map_client: MapClient, delivery: Delivery) -> None:
+    def __init__(
+        self,
+        map_client: MapClient,
+        delivery: Delivery,
+        prices: Mapping[str, Decimal] = MappingProxyType({}),
+    ) -> None:
         engine = self._engine = map_client.life.engine()
         self.limiter = engine.api.limiter
         self._delivery = delivery
@@ -81,6 +89,7 @@ class Buyer:
             quota=engine.quota,
             calls=self._queued,
             sends=self._sends,
+            prices=prices,
         )
 
     def buy(
@@ -98,7 +107,7 @@ class Buyer:
 
     def attach(self, model: str, task_id: str) -> Task:
         """Return the handle of a task that an earlier run bought."""
-        return self._engine.attach(model, task_id, seen=True)
+        return self._engine.attach(model, task_id, seen=True, tag=self._delivery.tag)
 
     def reopen(self, entry: Entry, record: SubmitObserver, *, await_callback: bool) -> Task | None:
         """Take up an uncertain submit of an earlier run, with a slot while its task may run.
@@ -141,7 +150,7 @@ class Buyer:
         """
         async with self._engine.calls.open():
             paths = await self._engine.downloader.download(result, target)
-        self._report(ResultDownloaded(result.model, result.task_id, len(paths)))
+        self._report(ResultDownloaded(result.model, result.task_id, len(paths), result.tag))
         return paths
 
     async def posts_ended(self) -> None:
@@ -164,5 +173,5 @@ class Buyer:
     def hand_over(self, orphan: Orphan) -> None:
         """Give `on_orphan` what was paid for and no caller will take."""
         if isinstance(orphan, Task):
-            self._report(TaskOrphaned(orphan.model, orphan.id))
+            self._report(TaskOrphaned(orphan.model, orphan.id, orphan.tag))
         self._orphan(orphan)

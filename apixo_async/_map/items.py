@@ -10,8 +10,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from apixo_async._polling.outcomes import billed
 from apixo_async._task import Task
-from apixo_async._types import Result
+from apixo_async._types import Billing, Result
 from apixo_async._validation import check_input
 from apixo_async.errors import ApixoError, ConfigurationError, SubmitUncertainError, TaskFailedError
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
@@ -38,6 +39,7 @@ class Outcome:
             the same journal count.
         paths: Where the result was saved, with `download_to`.
         resumed: Whether an earlier run of the same journal bought it, and this one nothing more.
+        tag: The `tag` of the map.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Outcome:
     purchases: int
     paths: tuple[Path, ...] = ()
     resumed: bool = False
+    tag: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -123,17 +126,18 @@ class Item:
     result: Result | None = None
     paths: tuple[Path, ...] = ()
 
-    def outcome(self, error: ApixoError | None) -> Outcome:
+    def outcome(self, error: ApixoError | None, tag: str | None = None) -> Outcome:
         """Return what became of it."""
         return Outcome(
             key=self.key,
             input=self.input,
             task=self.task,
-            result=self.result,
+            result=billed(self.result, Billing(tag)) if self.result else None,
             error=error,
             purchases=self.purchases,
             paths=self.paths,
             resumed=self.resumed and not self.bought_now,
+            tag=tag,
         )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple, Self, TypeAlias, cast
+from types import MappingProxyType
+from typing import NamedTuple, Self, TypeAlias
 
 from apixo_async._map.progress import Spending
 from apixo_async._types import Delivery
-from apixo_async._validation import check_delivery
+from apixo_async._validation import check_amount, check_delivery, check_prices
 from apixo_async.errors import ConfigurationError
-from apixo_async.inputs import check_model_name
 
 Amount: TypeAlias = Decimal | float | str
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -41,20 +41,23 @@ class Options(NamedTuple):
         max_cost: Amount | None = None,
         prices: Mapping[str, Amount] | None = None,
         download_to: StrPath | None = None,
+        tag: str | None = None,
+        known: Mapping[str, Decimal] = MappingProxyType({}),
     ) -> Self:
-        """Check every option.
+        """Check every option; `known` are the prices of the client.
 
         Raises:
             ConfigurationError: One is wrong.
         """
         return cls(
-            delivery=check_delivery(None, provider),
+            delivery=check_delivery(None, provider, tag),
             ordered=_truth("ordered", ordered),
             attempts=_attempts(attempts),
             journal=_path("journal", journal),
             resubmit_uncertain=_truth("resubmit_uncertain", resubmit_uncertain),
             spending=Spending(
-                None if max_cost is None else _amount("max_cost", max_cost), _prices(prices)
+                None if max_cost is None else check_amount("max_cost", max_cost),
+                {**known, **check_prices(prices)},
             ),
             target=None if (path := _path("download_to", download_to)) is None else Path(path),
         )
@@ -84,30 +87,3 @@ def _path(name: str, given: StrPath | None) -> str | None:
     if not path or "\0" in path:
         raise ConfigurationError(f"{name}: {path!r} given; that is no path")
     return path
-
-
-def _amount(name: str, given: object) -> Decimal:
-    try:
-        # By its digits: 0.1 is meant as a tenth, and not as the float next to it.
-        amount = Decimal(str(given)) if isinstance(given, int | float | str | Decimal) else None
-    except InvalidOperation:
-        amount = None
-    if amount is None or isinstance(given, bool) or not amount.is_finite() or amount < 0:
-        raise ConfigurationError(f"{name}: {given!r} given; USD from 0 up, such as 25 or '0.35'")
-    return amount
-
-
-def _prices(given: object) -> dict[str, Decimal]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"prices: {given!r} given; a mapping of models to USD")
-    checked: dict[str, Decimal] = {}
-    for model, amount in cast("Mapping[object, object]", given).items():
-        try:
-            name = cast("str", model)
-            check_model_name(name)
-        except (ValueError, TypeError) as exc:
-            raise ConfigurationError(f"prices: {exc}") from None
-        checked[name] = _amount(f"prices[{name!r}]", amount)
-    return checked

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from apixo_async._types import TaskInput
+from apixo_async._types import TaskInput, price_of
 from apixo_async.errors import (
     ApixoError,
     BudgetExceededError,
@@ -26,6 +26,7 @@ class Spending:
         prices: USD of one task of a model, where the documents give none.
 
     Attributes:
+        prices: Those that were given.
         spent: USD of the purchases that were made, or may have been.
         unpriced: How many of them have no known price.
     """
@@ -36,7 +37,7 @@ class Spending:
         self.max_cost = max_cost
         self.spent = Decimal(0)
         self.unpriced = 0
-        self._prices = dict(prices or {})
+        self.prices = dict(prices or {})
 
     def price_of(self, wanted: TaskInput) -> Decimal | None:
         """Return the price of an input, or None where neither documents nor caller give one.
@@ -44,7 +45,7 @@ class Spending:
         Raises:
             ConfigurationError: They do not, and `max_cost` is set.
         """
-        price = self._prices.get(wanted.model) if wanted.price is None else wanted.price
+        price = price_of(wanted, self.prices)
         if price is None and self.max_cost is not None:
             raise ConfigurationError(
                 f"{wanted.model}: the documents give no price, so that max_cost could not hold: "

@@ -170,7 +170,8 @@ class MapRunner:
                     "tasks"
                 )
         elif self.state is MapState.NEW:
-            self._opened = Buyer(self._map_client, self._options.delivery)
+            prices = self._options.spending.prices
+            self._opened = Buyer(self._map_client, self._options.delivery, prices)
             self.state, self._loop = MapState.OPEN, loop
             self._reader = loop.create_task(self._read_all(), name="apixo_async map")
             self._reader.add_done_callback(self._has_read)
@@ -427,7 +428,7 @@ class MapRunner:
     def _finish(self, item: Item, error: ApixoError | None) -> None:
         self.counts.ended(error, item.purchases)
         self.counts.resumed += item.resumed and not item.bought_now
-        self._buffer.put(item.number, item.outcome(error))
+        self._buffer.put(item.number, item.outcome(error, self._options.delivery.tag))
         self._has_news()
         self._move(item, Stage.IDLE)
 

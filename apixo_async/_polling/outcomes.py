@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from apixo_async._catalog import FAILED, SUCCESS, timing
 from apixo_async._http import verdicts
 from apixo_async._http.verdicts import Running
 from apixo_async._polling.tracked_task import TrackedTask
-from apixo_async._types import Result, Snapshot, TaskRef
+from apixo_async._types import Billing, Result, Snapshot, TaskRef
 from apixo_async.errors import (
     ApixoError,
     PresumedNotBoughtError,
@@ -19,6 +20,8 @@ from apixo_async.errors import (
     TaskFailedError,
     TaskNotFoundError,
 )
+
+Outcome = TypeVar("Outcome", bound=Result | TaskError)
 
 #: Dates of answers are whole seconds: a new task may seem to be created after its answer.
 _ROUNDING: Final = 1.0
@@ -42,6 +45,14 @@ def snapshot_of(outcome: Result | TaskError) -> Snapshot | None:
         return None
     state = SUCCESS if isinstance(outcome, Result) else FAILED
     return verdicts.snapshot_of(outcome.ref, state, {}, outcome)
+
+
+def billed(outcome: Outcome, billing: Billing) -> Outcome:
+    """Return how a task ended, with its cost and its tag if it is a result."""
+    if not isinstance(outcome, Result):
+        return outcome
+    cost = outcome.cost if billing.cost is None else billing.cost
+    return replace(outcome, cost=cost, tag=billing.tag)
 
 
 def placeholder(model: str, intent_id: str) -> TaskRef:

@@ -25,7 +25,7 @@ from apixo_async._polling.tracked_task import (
 )
 from apixo_async._reporting import Reporter
 from apixo_async._sync import Alarm, Bound, bound_after, fresh
-from apixo_async._types import Result, Snapshot, TaskRef
+from apixo_async._types import UNBILLED, Billing, Result, Snapshot, TaskRef
 from apixo_async.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -104,6 +104,7 @@ class Poller:
         seen: bool = True,
         record: TaskRecord | None = None,
         is_followed: bool = False,
+        billing: Billing = UNBILLED,
     ) -> TrackedTask:
         """Poll a task from now on; its slot is given back when it is over.
 
@@ -118,6 +119,7 @@ class Poller:
             record: Where its end is noted.
             is_followed: Whether another process polls it; `ended_elsewhere` is called with its
                 end.
+            billing: Its tag and its cost.
         """
         now = asyncio.get_running_loop().time()
         return self._started(
@@ -131,6 +133,7 @@ class Poller:
                 seen=seen,
                 record=record,
                 is_followed=is_followed,
+                billing=billing,
             ),
             now,
         )

@@ -17,6 +17,7 @@ from apixo_async._polling.outcomes import (
     abandoned,
     age_of,
     anothers,
+    billed,
     lasted,
     not_found,
     snapshot_of,
@@ -34,7 +35,7 @@ from apixo_async._polling.tracked_task import (
 )
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter, guarded
-from apixo_async._types import Result, TaskRef
+from apixo_async._types import UNBILLED, Billing, Result, TaskRef
 from apixo_async.errors import ApixoError, TaskError, reason_of
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class TaskRegistry:
         seen: bool = True,
         record: TaskRecord | None = None,
         is_followed: bool = False,
+        billing: Billing = UNBILLED,
     ) -> TrackedTask:
         """Track a task, and schedule its first poll: now where its age is unknown.
 
@@ -102,6 +104,7 @@ class TaskRegistry:
             seen: Whether its id surely came from the service, so that it is not mistyped.
             record: Where its end is noted.
             is_followed: Whether another process polls it.
+            billing: Its tag and its cost.
         """
         existing = self.tracks.get(ref)
         if existing is not None and existing.identity is TaskIdentity.CLAIMED:
@@ -116,6 +119,7 @@ class TaskRegistry:
             slot.release()
             existing.seen |= seen
             existing.record = existing.record or record
+            existing.billing = existing.billing.filled(billing)
             if existing.subscription is None:
                 existing.subscription = subscription
             elif subscription is not None:
@@ -123,7 +127,7 @@ class TaskRegistry:
             return existing
         track = self._new(ref, kind, slot, now, age or 0.0)
         track.subscription, track.seen, track.record = subscription, seen, record
-        track.is_followed = is_followed
+        track.is_followed, track.billing = is_followed, billing
         if subscription is not None:
             track.late = self.schedule.late(kind, now)
         self.shares.opened(track)
@@ -165,17 +169,21 @@ class TaskRegistry:
         track.tracked_at = now
         return track
 
-    def ended(self, ref: TaskRef, kind: str, outcome: Result | TaskError) -> TrackedTask:
+    def ended(
+        self, ref: TaskRef, kind: str, outcome: Result | TaskError, billing: Billing = UNBILLED
+    ) -> TrackedTask:
         """Return a task of which it is known how it ended; there is nothing to poll."""
         times = self._polling.times_for(kind)
         track = TrackedTask(ref, kind, times, Slot(None), created=-math.inf, expires=0.0)
-        track.outcome, track.snapshot = outcome, snapshot_of(outcome)
+        track.billing, track.outcome = billing, billed(outcome, billing)
+        track.snapshot = snapshot_of(track.outcome)
         return track
 
     def ended_elsewhere(self, track: TrackedTask, outcome: Result | TaskError, now: float) -> None:
         """Settle a task as another process saw it end."""
         if track.outcome is None:
             track.record = None  # It has noted that.
+            outcome = billed(outcome, track.billing)
             track.snapshot = snapshot_of(outcome) or track.snapshot
             self._settle(track, outcome, now)
 
@@ -302,9 +310,11 @@ class TaskRegistry:
                 track.slot.name(track.ref)
         match verdict:
             case verdicts.Over():
-                track.snapshot = verdict.snapshot
-                track.answer_refreshers(verdict.snapshot)
-                self._settle(track, verdict.outcome, now, lasted(track, verdict.lasted, now))
+                outcome = billed(verdict.outcome, track.billing)
+                result = outcome if isinstance(outcome, Result) else None
+                track.snapshot = replace(verdict.snapshot, result=result)
+                track.answer_refreshers(track.snapshot)
+                self._settle(track, outcome, now, lasted(track, verdict.lasted, now))
             case verdicts.Running():
                 self._still_running(track, verdict, now)
             case verdicts.Faulty():
@@ -432,7 +442,9 @@ class TaskRegistry:
         track.answer_refreshers(verdict.snapshot)
         track.wake()
         ref = track.ref
-        self._report(events.TaskPolled(ref.model, ref.task_id, verdict.snapshot.state))
+        self._report(
+            events.TaskPolled(ref.model, ref.task_id, verdict.snapshot.state, track.billing.tag)
+        )
 
     def _next_poll(self, track: TrackedTask, now: float) -> float:
         limiter = self._limiter
@@ -455,7 +467,9 @@ class TaskRegistry:
         if due is not None:
             self.queue.schedule(track, due)
         ref, again_in = track.ref, None if due is None else due - now
-        self._report(events.PollFailed(ref.model, ref.task_id, reason_of(error), again_in))
+        self._report(
+            events.PollFailed(ref.model, ref.task_id, reason_of(error), again_in, track.billing.tag)
+        )
         track.answer_refreshers(error)
 
     def _missed(self, track: TrackedTask, verdict: verdicts.Missing, now: float) -> None:
@@ -511,5 +525,8 @@ class TaskRegistry:
         self.succeeded += good
         self.failed += not good
         ref, age, word = track.ref, now - track.tracked_at, word_of(outcome)
-        self._report(events.TaskSettled(ref.model, ref.task_id, word, track.polls, age))
+        settled = events.TaskSettled(
+            ref.model, ref.task_id, word, track.polls, age, track.billing.tag
+        )
+        self._report(settled)
         self.outages.checked(track, now)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from apixo_async._limits.limiter import Slot
 from apixo_async._polling.schedule import PollTimes
 from apixo_async._sync import Signal, fresh
-from apixo_async._types import Result, Snapshot, TaskRef
+from apixo_async._types import UNBILLED, Result, Snapshot, TaskRef
 from apixo_async.errors import ApixoError, TaskError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class TrackedTask:
         kind: What its duration depends on.
         poll_times: When to poll it by the fixed schedule.
         slot: Given back when the task is over or past its age limit.
+        billing: Its tag and its cost.
         created: When it was created, on the loop's clock; minus infinity while that is unknown.
         expires: When its age limit is reached; after that, when it is abandoned in any case.
         overdue: When the age limit was reached; infinity before.
@@ -118,6 +119,7 @@ class TrackedTask:
 
     __slots__ = (
         "again",
+        "billing",
         "callback_received",
         "changed",
         "created",
@@ -171,6 +173,7 @@ class TrackedTask:
         self.kind = kind
         self.poll_times = poll_times
         self.slot = slot
+        self.billing = UNBILLED
         self.created = self.tracked_at = created
         self.submit_times = SubmitTimes(created, created)
         self.expires = expires
@@ -214,7 +217,7 @@ class TrackedTask:
     def error(self, error: ApixoError) -> ApixoError:
         """Copy an error for one waiter, who adds a traceback to it, and name this task in it."""
         own = fresh(error)
-        own.model, own.task_id = self.ref.model, self.ref.task_id
+        own.model, own.task_id, own.tag = self.ref.model, self.ref.task_id, self.billing.tag
         if self.identity is TaskIdentity.KNOWN:
             own.bought = True
         return own

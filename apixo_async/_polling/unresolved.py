@@ -158,7 +158,7 @@ class UnresolvedSubmits:
         ref, after = track.ref, now - track.submit_times.sent_at
         if track.record is not None:
             track.record.bought(ref.task_id)
-        self._report(UncertainSubmitResolved(ref.model, ref.task_id, after))
+        self._report(UncertainSubmitResolved(ref.model, ref.task_id, after, track.billing.tag))
         return True
 
     def expire(self, track: TrackedTask, now: float) -> TaskError | None:

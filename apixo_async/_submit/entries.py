@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -23,7 +25,7 @@ from apixo_async._reporting import logger
 from apixo_async._submit.observer import KeyTakenError, NoSlotError, SubmitObserver
 from apixo_async._submit.requests import kind_of
 from apixo_async._sync import Signal, bound_after
-from apixo_async._types import Delivery, Result, TaskInput
+from apixo_async._types import Delivery, Result, TaskInput, price_of
 from apixo_async.errors import (
     PresumedNotBoughtError,
     StoreError,
@@ -49,10 +51,12 @@ _LONGEST_PAUSE: Final = 5.0
 UNKEYED: Final = "unkeyed-"
 
 
-def purchase_of(task_input: TaskInput, delivery: Delivery, key: str) -> Purchase:
+def purchase_of(
+    task_input: TaskInput, delivery: Delivery, key: str, prices: Mapping[str, Decimal]
+) -> Purchase:
     """Return what is bought under a key."""
     what = identity(task_input, delivery.provider)
-    price = task_input.price
+    price = price_of(task_input, prices)
     return Purchase(
         key=key,
         digest=what.digest,

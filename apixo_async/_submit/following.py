@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from apixo_async._limits.leased import LEASE
@@ -18,7 +19,7 @@ from apixo_async._submit.callbacks import SubmitCallbacks, reopened
 from apixo_async._submit.entries import EntryRecord, EntryWriter, record_of
 from apixo_async._sync import Alarm
 from apixo_async._task import Task
-from apixo_async._types import Result, TaskRef
+from apixo_async._types import Billing, Result, TaskRef
 from apixo_async.errors import StoreError, TaskError
 from apixo_async.events import TaskAdopted, TaskAttached
 from apixo_async.journal._error_forms import About, error_of
@@ -52,6 +53,15 @@ def ref_of(entry: StoreEntry) -> TaskRef:
     """Return the reference of the task of an entry that has one."""
     assert entry.task_id is not None
     return TaskRef(entry.purchase.model, entry.task_id)
+
+
+def billing_of(entry: StoreEntry, tag: str | None) -> Billing:
+    """Return the cost of the task of an entry, and the tag by which it is asked for."""
+    try:
+        cost = None if entry.purchase.price is None else Decimal(entry.purchase.price)
+    except InvalidOperation:  # What is in a row may be anybody's.
+        cost = None
+    return Billing(tag, cost if cost is not None and cost.is_finite() else None)
 
 
 def outcome_of(entry: StoreEntry) -> Result | TaskError | None:
@@ -134,20 +144,21 @@ class Following:
 
     # --- the tasks of entries ------------------------------------------------------------
 
-    def task(self, entry: StoreEntry) -> Task:
+    def task(self, entry: StoreEntry, tag: str | None = None) -> Task:
         """Return the handle of the task of an entry, which has one.
 
         One that goes on is polled by its owner, and followed here; one that was lost is polled.
         """
         ref, registry = ref_of(entry), self._poller.registry
         if entry.state in {State.SUCCESS, State.FAILED} and (outcome := outcome_of(entry)):
-            return Task(registry.ended(ref, entry.purchase.kind, outcome), self._poller)
+            ended = registry.ended(ref, entry.purchase.kind, outcome, billing_of(entry, tag))
+            return Task(ended, self._poller)
         if (track := registry.tracks.get(ref)) is not None:
             return Task(track, self._poller)
         own = {None, self._writer.limiter.member}
         if entry.state is State.SUBMITTED and entry.owner not in own:
-            return Task(self._follow(entry), self._poller)
-        return Task(self.adopt(entry), self._poller)
+            return Task(self._follow(entry, tag), self._poller)
+        return Task(self.adopt(entry, tag), self._poller)
 
     def doubted(self, entry: StoreEntry) -> Task | None:
         """Return what stands for the task of an uncertain submit of this client, with webhooks."""
@@ -162,9 +173,14 @@ class Following:
             if isinstance(track.record, EntryRecord)
         }
 
-    def _follow(self, entry: StoreEntry) -> TrackedTask:
+    def _follow(self, entry: StoreEntry, tag: str | None) -> TrackedTask:
         track = self._poller.track(
-            ref_of(entry), entry.purchase.kind, Slot(None), age=_age(entry), is_followed=True
+            ref_of(entry),
+            entry.purchase.kind,
+            Slot(None),
+            age=_age(entry),
+            is_followed=True,
+            billing=billing_of(entry, tag),
         )
         self._followed[entry.attempt] = entry.purchase.key, track
         self.listen()
@@ -172,7 +188,7 @@ class Following:
         self._alarm.wake()
         return track
 
-    def adopt(self, entry: StoreEntry) -> TrackedTask:
+    def adopt(self, entry: StoreEntry, tag: str | None = None) -> TrackedTask:
         """Poll the task of an entry here."""
         record = self._writer.records.get(entry.purchase.key)
         if record is None or record.attempt != entry.attempt:
@@ -191,7 +207,10 @@ class Following:
             return track
         age = _age(entry) if entry.state is State.SUBMITTED else None
         slot = self._writer.limiter.slot_above()
-        return self._poller.track(ref, entry.purchase.kind, slot, age=age, record=record)
+        billing = billing_of(entry, tag)
+        return self._poller.track(
+            ref, entry.purchase.kind, slot, age=age, record=record, billing=billing
+        )
 
     def _verify(self, entry: StoreEntry, record: EntryRecord) -> TrackedTask:
         """Have polls find out whether the task that a callback named is that of an entry."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final, Self
 
 from apixo_async._canonical import canonical, short_forms
@@ -56,15 +57,22 @@ class KeyedSubmits:
         writer: Writes entries.
         following: Knows what other processes poll.
         calls: Ends waits when the client is closed.
+        prices: USD of a task by model, where the documents give no price.
     """
 
     def __init__(
-        self, submitter: Submitter, writer: EntryWriter, following: Following, calls: PendingCalls
+        self,
+        submitter: Submitter,
+        writer: EntryWriter,
+        following: Following,
+        calls: PendingCalls,
+        prices: Mapping[str, Decimal],
     ) -> None:
         self._submitter = submitter
         self._writer = writer
         self._following = following
         self._calls = calls
+        self._prices = prices
 
     @classmethod
     def wired(
@@ -78,25 +86,28 @@ class KeyedSubmits:
         rng: random.Random,
         calls: PendingCalls,
         callbacks: SubmitCallbacks | None,
+        prices: Mapping[str, Decimal],
     ) -> Self:
         """Wire the parts, and take part in the account. Needs a running loop."""
         assert isinstance(limiter, SharedLimiter)  # A client with a store has one.
         writer = EntryWriter(account, limiter, rng, timeouts.exchange)
         following = Following(writer, poller, report, callbacks)
         following.start()
-        return cls(submitter, writer, following, calls)
+        return cls(submitter, writer, following, calls, prices)
 
     def record(
         self, task_input: TaskInput, delivery: Delivery, inner: SubmitObserver | None = None
     ) -> EntryRecord:
         """Return where a submit without a key is noted."""
-        return EntryRecord(self._writer, purchase_of(task_input, delivery, ""), inner=inner)
+        return EntryRecord(
+            self._writer, purchase_of(task_input, delivery, "", self._prices), inner=inner
+        )
 
     def reopened(
         self, task_input: TaskInput, delivery: Delivery, intent_id: str, inner: SubmitObserver
     ) -> EntryRecord:
         """Return where an uncertain submit of an earlier process is noted, which had no key."""
-        purchase = purchase_of(task_input, delivery, f"{UNKEYED}{intent_id}")
+        purchase = purchase_of(task_input, delivery, f"{UNKEYED}{intent_id}", self._prices)
         return EntryRecord(self._writer, purchase, inner=inner, attempt=intent_id)
 
     async def submit(
@@ -132,6 +143,7 @@ class KeyedSubmits:
         except ApixoError as error:
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
+            error.tag = delivery.tag
             raise
 
     async def _submit(
@@ -146,11 +158,11 @@ class KeyedSubmits:
         if key is None:
             record, purchase = self.record(task_input, delivery), None
         else:
-            purchase = purchase_of(task_input, delivery, key)
+            purchase = purchase_of(task_input, delivery, key, self._prices)
             record = EntryRecord(self._writer, purchase, instead_of=instead_of)
         while True:
             if purchase is not None and instead_of is None:
-                task = await self._known(purchase.key, deadline, purchase)
+                task = await self._known(purchase.key, deadline, purchase, delivery.tag)
                 if task is not None:
                     return task
             left = None if deadline == math.inf else _left(deadline)
@@ -172,7 +184,9 @@ class KeyedSubmits:
         """
         return await self._known(key, math.inf, None)
 
-    async def _known(self, key: str, deadline: float, purchase: Purchase | None) -> Task | None:
+    async def _known(
+        self, key: str, deadline: float, purchase: Purchase | None, tag: str | None = None
+    ) -> Task | None:
         """Return the task of a key, once a POST for it that is under way has ended.
 
         Returns:
@@ -183,7 +197,7 @@ class KeyedSubmits:
             if purchase is not None and purchase.digest != entry.purchase.digest:
                 raise _conflict(purchase, entry.purchase)
             if entry.state is not State.INTENT:
-                return self._task(entry)
+                return self._task(entry, tag)
             if entry.read_at >= entry.slot_until:
                 # Its POST is over, and no process has said what came of it.
                 await store.uncertain(entry.attempt, hold=0.0)
@@ -192,11 +206,11 @@ class KeyedSubmits:
             pause = min(2 * pause, FOLLOW)
         return None
 
-    def _task(self, entry: StoreEntry) -> Task:
+    def _task(self, entry: StoreEntry, tag: str | None) -> Task:
         """Return the task of an entry, or raise that it is uncertain."""
         try:
             if entry.state is not State.UNCERTAIN:
-                return self._following.task(entry)
+                return self._following.task(entry, tag)
             doubt = self._uncertain(entry)
         except Exception as exc:  # What is in a row may be anybody's.
             raise StoreError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
@@ -33,7 +34,7 @@ from apixo_async._submit.callbacks import SubmitCallbacks
 from apixo_async._submit.observer import SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._task import Task
-from apixo_async._types import Delivery, TaskInput, TaskRef
+from apixo_async._types import Billing, Delivery, TaskInput, TaskRef
 from apixo_async.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -73,6 +74,7 @@ class SubmitAttempt:
         ended: The task or the error that it ended in, once that is known.
         check: Called before the POST is sent; an exception prevents it.
         journal_places: The limiter of open intents, while this attempt holds one of its places.
+        cost: USD that the task costs, or None where that is not known.
     """
 
     input: TaskInput
@@ -86,6 +88,12 @@ class SubmitAttempt:
     ended: TrackedTask | SubmitUncertainError | None = None
     check: Callable[[], object] = lambda: None
     journal_places: ConcurrencyLimiter | None = None
+    cost: Decimal | None = None
+
+    @property
+    def billing(self) -> Billing:
+        """The tag and the cost of its task."""
+        return Billing(self.delivery.tag, self.cost)
 
     def leave_journal(self, took: float | None = None) -> None:
         """Give back the place, if it has one: the POST is being sent, or never will be.
@@ -320,7 +328,12 @@ class SubmitRequests:
         expected, slot = attempt.expected, attempt.slot.handed_on()
         try:
             track = self._poller.track(
-                ref, attempt.kind, slot, subscription=expected, record=attempt.record
+                ref,
+                attempt.kind,
+                slot,
+                subscription=expected,
+                record=attempt.record,
+                billing=attempt.billing,
             )
             if self._callbacks is not None and expected is not None:
                 self._callbacks.bought(expected, track)
@@ -334,10 +347,10 @@ class SubmitRequests:
                 model=ref.model,
                 task_id=task_id,
             )
-            error.bought = True
+            error.bought, error.tag = True, attempt.delivery.tag
             logger.error("%s", error)
             raise error from exc
-        return track, events.TaskSubmitted(ref.model, task_id, waited)
+        return track, events.TaskSubmitted(ref.model, task_id, waited, attempt.delivery.tag)
 
     def _uncertain(
         self, attempt: SubmitAttempt, verdict: Uncertain, sent_at: datetime
@@ -349,14 +362,14 @@ class SubmitRequests:
             # A callback may name the task: the poller gives its slot back from now on.
             slot = attempt.slot.handed_on()
             track = self._callbacks.uncertain(attempt.expected, model, attempt.kind, slot)
-            track.record = attempt.record
+            track.record, track.billing = attempt.record, attempt.billing
             task = Task(track, self._poller)
         attempt.slot.hold(hold)
         error = _uncertain_error(attempt, verdict, sent_at, task)
         if attempt.record is not None:
             note = partial(attempt.record.uncertain, verdict.reason)
             guarded("the record of a purchase", note, error)
-        return error, events.SubmitUncertain(model, verdict.reason, hold)
+        return error, events.SubmitUncertain(model, verdict.reason, hold, attempt.delivery.tag)
 
     def _orphaned(self, attempt: SubmitAttempt, permit: Permit, post: asyncio.Task[Ended]) -> None:
         if post.cancelled() or post.exception() is not None:
@@ -369,10 +382,11 @@ class SubmitRequests:
         if isinstance(ended, Refused):
             attempt.slot.release()
             reason = reason_of(ended.error)
-            self._report(events.SubmitRefused(attempt.input.model, reason, None))
+            tag = attempt.delivery.tag
+            self._report(events.SubmitRefused(attempt.input.model, reason, None, tag))
             return
         if isinstance(ended, TrackedTask):
-            self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id))
+            self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id, ended.billing.tag))
         self._orphan(ended)
 
     async def settled(self) -> None:
@@ -429,7 +443,7 @@ def _uncertain_error(
         body_head=verdict.body_head,
         delivery=attempt.delivery,
     )
-    error.task = task
+    error.task, error.tag = task, attempt.delivery.tag
     return error
 
 

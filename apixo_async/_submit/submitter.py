@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Final
 
 from apixo_async import events
@@ -24,7 +26,7 @@ from apixo_async._submit.requests import SubmitAttempt, SubmitRequests
 from apixo_async._submit.retries import RetryProbes, SubmitRetries
 from apixo_async._sync import fresh
 from apixo_async._task import Task
-from apixo_async._types import Delivery, TaskInput
+from apixo_async._types import Delivery, TaskInput, price_of
 from apixo_async.errors import APITimeoutError, ApixoError, SubmitUncertainError, reason_of
 
 #: The fewest places for journalled POSTs between their intent and their first byte. A crash makes
@@ -45,6 +47,7 @@ class Submitter:
         quota: The retries of the whole client.
         calls: Ends the waits for a slot and a permit when the client is closed.
         sends: Ends purchases that have a permit and are not sent yet; by default `calls`.
+        prices: USD of a task by model, where the documents give no price.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Submitter:
         quota: RetryQuota,
         calls: PendingCalls,
         sends: PendingCalls | None = None,
+        prices: Mapping[str, Decimal] = MappingProxyType({}),
     ) -> None:
         self._api = api
         self._requests = requests
@@ -68,6 +72,7 @@ class Submitter:
         self._quota = quota
         self._calls = calls
         self._sends = sends or calls
+        self._prices = prices
         self._probes = RetryProbes()
         # How many journalled POSTs may be between their intent and their first byte: the rate of
         # submits times the shortest time measured. So a slow disk does not limit throughput, and
@@ -116,6 +121,7 @@ class Submitter:
                 except TimeoutError:
                     raise self._gave_up(task_input.model, deadline) from None
                 attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
+                attempt.cost = price_of(task_input, self._prices)
                 try:
                     return Task(await self._until_settled(attempt, deadline), self._poller)
                 except NoSlotError:
@@ -129,6 +135,7 @@ class Submitter:
             # Bought, refused or uncertain (invariant 1): everything else here was refused.
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
+            error.tag = delivery.tag
             raise
 
     def _slot_until(self, deadline: float) -> float | Callable[[], float]:
@@ -153,7 +160,8 @@ class Submitter:
         refused: ApixoError | None = None
 
         def report(error: ApixoError, again_in: float | None) -> None:
-            self._report(events.SubmitRefused(model, reason_of(error), again_in))
+            tag = attempt.delivery.tag
+            self._report(events.SubmitRefused(model, reason_of(error), again_in, tag))
 
         try:
             while True:

@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
@@ -65,6 +65,15 @@ def truth(fields: Fields, name: str) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def amount(fields: Fields, name: str) -> Decimal | None:
+    """Return an amount of USD, or None."""
+    try:
+        value = Decimal(text(fields, name) or "")
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and value >= 0 else None
+
+
 def texts(fields: Fields, name: str) -> tuple[str, ...]:
     """Return the texts of a list, possibly none."""
     value = fields.get(name)
@@ -104,6 +113,7 @@ def result_text(result: Result) -> str:
             "created_at": _iso(result.created_at),
             "completed_at": _iso(result.completed_at),
             "cost_time": result.cost_time,
+            "cost": None if result.cost is None else str(result.cost),
         }
     )
 
@@ -142,6 +152,7 @@ def result_of(stored: str, model: str, task_id: str) -> Result:
         created_at=moment(fields, "created_at"),
         completed_at=moment(fields, "completed_at"),
         cost_time=as_seconds(fields.get("cost_time")),
+        cost=amount(fields, "cost"),
     )
 
 

@@ -28,7 +28,7 @@ def test_amounts(given: Any, amount: str) -> None:
     """USD are read by their digits."""
     options = Options.checked(max_cost=given, prices={"sora-2": given})
     assert options.spending.max_cost == Decimal(amount)
-    assert options.spending._prices == {"sora-2": Decimal(amount)}
+    assert options.spending.prices == {"sora-2": Decimal(amount)}
 
 
 def test_paths() -> None:

@@ -233,6 +233,7 @@ async def handle(task: Task) -> None:
     assert_type(await task.wait(timeout=1.5), bool)
     assert_type(await task.refresh(), Snapshot)
     assert_type(task.detach(), TaskRef)
+    assert_type((task.tag, task.cost), tuple[str | None, Decimal | None])
     assert_type(task.age, float | None)
     assert_type(task.expected, float)
     assert_type((task.id, task.model, task.state), tuple[str, str, str])
