@@ -148,7 +148,13 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Any) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=5,
+                timeout_keep_alive=75,  # No request meets a connection that is closed just then.
+            )
         )
         self.ready = asyncio.Event()
 

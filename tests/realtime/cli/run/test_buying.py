@@ -145,14 +145,18 @@ def test_a_second_signal_leaves_at_once(
 def test_two_runs_share_no_journal(start: Start, spawn: Apixo, serve: Serve, rows: Rows) -> None:
     """A second run on the same folder is told so, and buys nothing; the first one goes on."""
     name = rows(20)
-    with serve(speed=20) as service:
+    with serve(speed=10) as service:
         first = start("run", name, *RUN, "--base-url", service.url)
         until(lambda: service.bought().total() == 20, first)
-        second = spawn("run", name, *RUN, "--base-url", service.url)
+        # Stopped, it cannot end before the second one has begun, however busy the machine is.
+        first.send_signal(signal.SIGSTOP)
+        try:
+            second = spawn("run", name, *RUN, "--base-url", service.url)
+        finally:
+            first.send_signal(signal.SIGCONT)
         assert second.returncode == ExitCode.JOURNAL
         assert second.stderr.count("\n") == 1
         assert "another run is using it" in second.stderr
-        assert first.poll() is None
         first.communicate(timeout=BOUND)
         assert first.returncode == ExitCode.OK
         assert service.bought().total() == 20
