@@ -136,7 +136,9 @@ def resolve_key(api_key: object) -> Secret:
         raise ConfigurationError(f"api_key: a {type(key).__name__} given; it is a str")
     stripped = (key or "").strip()
     if not stripped:
-        raise ConfigurationError("no API key: set APIXO_API_KEY, or give `api_key=`")
+        raise ConfigurationError(
+            "no API key: set APIXO_API_KEY, or give `api_key=`; without one, try `apixo simulate`"
+        )
     if not re.fullmatch(r"[\x21-\x7e]+", stripped):
         # The value is not shown even here: most wrong keys are a right one with a slip.
         raise ConfigurationError(

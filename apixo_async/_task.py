@@ -10,6 +10,7 @@ from apixo_async._catalog import PENDING
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TaskIdentity, TrackedTask
 from apixo_async._sync import Bound, bound_after
+from apixo_async._text import counted
 from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async._validation import check_every
 from apixo_async.errors import ApixoError, WaitTimeoutError
@@ -236,4 +237,4 @@ class Task:
         return asyncio.ensure_future(self._wait_for_result())
 
     def __repr__(self) -> str:
-        return f"<Task {self.ref} {self.state}, {self._track.polls} polls>"
+        return f"<Task {self.ref} {self.state}, {counted(self._track.polls, 'poll')}>"

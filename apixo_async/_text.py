@@ -21,3 +21,8 @@ def one_line(text: str, most: int | None = None) -> str:
     if most is not None and len(text) > most:
         text = f"{text[: most - 1]}…"
     return printable(" ".join(text.split()))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: "1 poll", "2 polls"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

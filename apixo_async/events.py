@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from apixo_async._text import printable
+from apixo_async._text import counted, printable
 
 
 class _EventRecord:
@@ -305,15 +305,16 @@ class TaskSettled(_EventRecord):
     """
 
     level: ClassVar[int] = logging.INFO
-    _line: ClassVar[str] = (
-        "{0.model}/{0.task_id}: {0.outcome} after {0.age:.1f} s and {0.polls} polls"
-    )
     model: str
     task_id: str
     outcome: str
     polls: int
     age: float
     tag: str | None = None
+
+    def _words(self) -> str:
+        took = f"{self.age:.1f} s and {counted(self.polls, 'poll')}"
+        return f"{self.model}/{self.task_id}: {self.outcome} after {took}"
 
 
 @dataclass(frozen=True, slots=True)

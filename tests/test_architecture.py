@@ -274,7 +274,7 @@ def test_public_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["errors", "events", "inputs", "_types"])
 def test_every_public_class_is_exported(name: str) -> None:
     """Errors, events, inputs and values come from `apixo_async` itself."""
-    inner = {"_types": {"Delivery", "TaskHandle", "TaskInput"}}
+    inner = {"_types": {"Billing", "Delivery", "TaskHandle", "TaskInput"}}
     defined = {
         node.name
         for node in _modules()[name].tree.body

@@ -72,7 +72,8 @@ def test_no_key(
     if environment is not None:
         monkeypatch.setenv("APIXO_API_KEY", environment)
     with pytest.raises(
-        ConfigurationError, match="no API key: set APIXO_API_KEY, or give `api_key="
+        ConfigurationError,
+        match=r"set APIXO_API_KEY, or give `api_key=.*try `apixo simulate`",
     ):
         resolve_key(given)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async._text import one_line, printable
+from apixo_async._text import counted, one_line, printable
 
 #: Sets the clipboard, sets the title, clears the screen, and the same in single characters.
 ATTACK = "\x1b]52;c;cm0=\x07\x1b]0;title\x1b\\\x1b[2J\x9b2J\x9d0;t\x9c"
@@ -42,3 +42,8 @@ def test_a_text_is_cut_short() -> None:
     assert one_line("abcdef", 6) == "abcdef"
     assert one_line("abcdefg", 6) == "abcde…"
     assert one_line("x" * 10_000_000, 1) == "…"
+
+
+def test_counted() -> None:
+    """One thing is singular."""
+    assert [counted(number, "poll") for number in (0, 1, 2)] == ["0 polls", "1 poll", "2 polls"]

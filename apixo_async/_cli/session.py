@@ -121,7 +121,10 @@ def find_key(access: Access, screen: Screen) -> str | None:
     if access.key_file is not None:
         return read_key(access.key_file, screen)
     if not os.environ.get("APIXO_API_KEY", "").strip():
-        raise ConfigurationError("no API key: set APIXO_API_KEY, or give --api-key-file PATH")
+        raise ConfigurationError(
+            "no API key: set APIXO_API_KEY, or give --api-key-file PATH; without one, try "
+            "`apixo simulate`"
+        )
     return None
 
 

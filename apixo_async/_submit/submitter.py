@@ -177,7 +177,7 @@ class Submitter:
                     async with self._calls.open(deadline if deadline < math.inf else None):
                         is_repeated = await retries.again(ended, report)
                 except TimeoutError:
-                    raise self._gave_up(model, deadline) from refused
+                    raise self._gave_up(model, deadline, refused) from refused
                 if not is_repeated:
                     raise refused
         finally:
@@ -208,18 +208,26 @@ class Submitter:
         except TimeoutError:
             attempt.leave_journal()
             if loop.time() >= deadline or self._api.limiter.failure is not None:
-                raise self._gave_up(model, deadline) from refused
+                raise self._gave_up(model, deadline, refused) from refused
             raise throttled_too_long(model, patience) from refused
         except BaseException:
             attempt.leave_journal()
             raise
 
-    def _gave_up(self, model: str, deadline: float) -> ApixoError:
+    def _gave_up(
+        self, model: str, deadline: float, refused: ApixoError | None = None
+    ) -> ApixoError:
         limiter = self._api.limiter
         if limiter.failure is not None and asyncio.get_running_loop().time() < deadline:
             failure = fresh(limiter.failure)
             failure.model = model
             return failure
+        if refused is not None:
+            return APITimeoutError(
+                f"{model}: every try within the timeout was refused, the last one with "
+                f"{reason_of(refused)}; nothing was bought: wait longer, or try again later",
+                model=model,
+            )
         return APITimeoutError(
             f"{model}: no slot and permit within the timeout, nothing was sent "
             f"({limiter.slots_used} of {limiter.limits.concurrent_tasks} slots taken, "

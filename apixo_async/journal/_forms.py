@@ -28,8 +28,10 @@ def to_micro(price: Decimal) -> int:
 
 
 def from_micro(micro: int) -> Decimal:
-    """Return micro-dollars as USD."""
-    return Decimal(micro).scaleb(-6)
+    """Return micro-dollars as USD, with two decimals or as many as it takes."""
+    exact = Decimal(micro).scaleb(-6)
+    cents = exact.quantize(Decimal("0.01"))
+    return cents if cents == exact else exact.normalize()
 
 
 Fields: TypeAlias = Mapping[str, object]

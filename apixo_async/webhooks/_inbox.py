@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import anyio
 
 from apixo_async._reporting import guarded, logger
+from apixo_async._text import counted
 
 #: Called on the client's loop when a callback came: poll now. The argument is the task's id that
 #: the body claims, or None; only a poll proves it.
@@ -197,7 +198,8 @@ class CallbackSubscription:
 
     def __repr__(self) -> str:
         # Neither the URL nor its token: whatever knows them can post callbacks.
-        return f"<CallbackSubscription {self.id[:8]}, {self._state.value}, {self._caused} polls>"
+        caused = counted(self._caused, "poll")
+        return f"<CallbackSubscription {self.id[:8]}, {self._state.value}, {caused}>"
 
 
 class CallbackInbox:

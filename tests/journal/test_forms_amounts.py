@@ -30,6 +30,12 @@ def test_sums_are_exact() -> None:
     assert from_micro(1) == Decimal("0.000001")
 
 
+@pytest.mark.parametrize("shown", ["0.00", "1.20", "40.00", "0.35", "0.125", "0.000001"])
+def test_an_amount_has_no_needless_digits(shown: str) -> None:
+    """An amount is shown with its cents, and with more digits only where it has more."""
+    assert str(from_micro(to_micro(Decimal(shown)))).lower() in {shown, f"{Decimal(shown):e}"}
+
+
 @pytest.mark.parametrize("price", ["-0.01", "NaN", "Infinity", "-Infinity"])
 def test_no_amount_of_money(price: str) -> None:
     """What is negative or no number is refused, by its name."""

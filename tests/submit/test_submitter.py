@@ -107,7 +107,7 @@ async def test_timeout_during_a_pause_names_the_refusal(
 ) -> None:
     """Out of time between two repeats, the error has the last refusal as its cause."""
     simulator.faults.submit(Fault.repeat(100, Fault.status(503, retry_after=60.0)))
-    with pytest.raises(APITimeoutError) as caught:
+    with pytest.raises(APITimeoutError, match="the last one with HTTP 503") as caught:
         await client_of(simulator).submit(CASTLE, timeout=5.0)
     assert isinstance(caught.value.__cause__, InternalServerError)
 
