@@ -22,7 +22,7 @@ from apixo_async._map.outcomes import Outcomes
 from apixo_async._map.progress import Progress
 from apixo_async._polling.policy import Polling
 from apixo_async._task import Task
-from apixo_async._types import Estimate, Limits, Result, Snapshot, Statistics, TaskRef
+from apixo_async._types import Estimate, Limits, Provider, Result, Snapshot, Statistics, TaskRef
 from apixo_async._version import __version__
 from apixo_async.errors import (
     APIConnectionError,
@@ -136,6 +136,7 @@ __all__ = [
     "Polling",
     "PresumedNotBoughtError",
     "Progress",
+    "Provider",
     "RateLimitError",
     "Result",
     "ResultDownloaded",

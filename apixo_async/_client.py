@@ -30,6 +30,7 @@ from apixo_async._task import Task
 from apixo_async._types import (
     Estimate,
     Limits,
+    Provider,
     Result,
     Snapshot,
     Statistics,
@@ -156,7 +157,7 @@ class AsyncClient:
         *,
         key: str | None = None,
         callback_url: str | None = None,
-        provider: str | None = None,
+        provider: Provider | None = None,
         tag: str | None = None,
         timeout: float | None = None,
     ) -> Task:
@@ -237,7 +238,7 @@ class AsyncClient:
         *,
         ordered: bool = False,
         attempts: int = 1,
-        provider: str | None = None,
+        provider: Provider | None = None,
         journal: StrPath | None = None,
         resubmit_uncertain: bool = False,
         max_cost: Amount | None = None,

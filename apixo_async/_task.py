@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 from decimal import Decimal
+from typing import NoReturn, Self
 
-from apixo_async._catalog import PENDING
+from apixo_async._catalog import PENDING, medium
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TaskIdentity, TrackedTask
 from apixo_async._sync import Bound, bound_after
-from apixo_async._text import counted
+from apixo_async._text import counted, one_line
 from apixo_async._types import Result, Snapshot, TaskRef
 from apixo_async._validation import check_every
 from apixo_async.errors import ApixoError, WaitTimeoutError
@@ -235,6 +236,27 @@ class Task:
     def as_future(self) -> asyncio.Future[Result]:
         """Return an asyncio.Task that ends as this task does; cancelling it ends only itself."""
         return asyncio.ensure_future(self._wait_for_result())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} belongs to its client and its event loop: send `task.ref`, and `attach` to "
+            "it there"
+        )
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def _repr_html_(self) -> str:
+        """Show how far it is, and its files, in a notebook."""
+        from apixo_async import _html  # Here, since only notebooks need it.
+
+        outcome = self._track.outcome
+        urls, error = (outcome.urls, "") if isinstance(outcome, Result) else ((), outcome)
+        note = f"{one_line(self.state, 100)}, {counted(self._track.polls, 'poll')}"
+        return _html.page(str(self.ref), urls, note=str(error or note), medium=medium(self.model))
 
     def __repr__(self) -> str:
         return f"<Task {self.ref} {self.state}, {counted(self._track.polls, 'poll')}>"

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from apixo_async._catalog import (
     CONCURRENT_TASKS,
@@ -16,8 +16,12 @@ from apixo_async._catalog import (
     REQUESTS_PER_MINUTE,
     RESULT_LIFETIME,
     SUCCESS,
+    medium,
 )
 from apixo_async._text import one_line
+
+#: The routes that the documents list.
+Provider: TypeAlias = Literal["auto", "value", "official"]
 
 #: The most characters of a reference that are shown.
 _MOST_SHOWN: Final = 300
@@ -219,16 +223,10 @@ class Result:
             return None
 
     def _repr_html_(self) -> str:
-        """Show the images in a notebook."""
-        import html  # Here, since only notebooks need it.
+        """Show images, videos and audio in a notebook."""
+        from apixo_async import _html  # Here, since only notebooks need it.
 
-        shown = (
-            f'<a href="{html.escape(url)}"><img src="{html.escape(url)}" loading="lazy" '
-            f'style="max-width: 256px; max-height: 256px; margin: 4px"></a>'
-            for url in self.urls
-            if url.startswith(("https://", "http://"))
-        )
-        return f"<div>{html.escape(str(self.ref))}</div>{''.join(shown)}"
+        return _html.page(str(self.ref), self.urls, medium=medium(self.model))
 
 
 @dataclass(frozen=True, slots=True)

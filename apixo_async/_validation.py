@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 from apixo_async._hosts import takes_callbacks
-from apixo_async._types import Delivery, TaskRef, as_seconds
+from apixo_async._types import Delivery, Provider, TaskRef, as_seconds
 from apixo_async.errors import ConfigurationError, SubmitUncertainError
 from apixo_async.inputs import (
     FluxKontext,
@@ -21,9 +21,6 @@ from apixo_async.inputs import (
 )
 
 T = TypeVar("T")
-
-#: The routes that the documents list.
-_PROVIDERS: Final = ("auto", "value", "official")
 
 #: The most characters of a key.
 LONGEST_KEY: Final = 200
@@ -171,9 +168,10 @@ def check_delivery(
     callback_url: str | None, provider: str | None, tag: str | None = None
 ) -> Delivery:
     """Return the options of a submit, checked."""
-    if provider is not None and provider not in _PROVIDERS:
+    allowed = get_args(Provider)
+    if provider is not None and provider not in allowed:
         raise ConfigurationError(
-            f"provider: {provider!r} given; allowed are {', '.join(map(repr, _PROVIDERS))}"
+            f"provider: {provider!r} given; allowed are {', '.join(map(repr, allowed))}"
         )
     if callback_url is not None and not _may_be_called(callback_url):
         # The URL is not shown: it may hold a token.

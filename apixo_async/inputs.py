@@ -11,9 +11,9 @@ import json
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,12 +21,19 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
+    Tag,
     model_validator,
 )
 
 from apixo_async._hosts import reach
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 #: Fields, of all models, that drive how long a task takes: its duration is learned by their values.
 TIME_FIELDS: Final = (
@@ -47,6 +54,8 @@ TIME_FIELDS: Final = (
 #: Levels of lists and objects in a field. Python's JSON takes a thousand at most, and fewer the
 #: deeper the call: what is accepted here must be encodable again when it is sent or journalled.
 _DEEPEST: Final = 100
+
+_MODEL_NAME: Final = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class OtherModel:
@@ -94,6 +103,43 @@ class OtherModel:
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"OtherModel is frozen: {name} cannot be deleted")
 
+    @classmethod
+    def _from_body(cls, given: object) -> OtherModel:
+        if isinstance(given, OtherModel):
+            return given
+        fields = _fields_of(given)
+        try:
+            return cls(cast("str", fields.pop("model", None)), **fields)
+        except TypeError as exc:  # Pydantic makes an error of the field of a ValueError only.
+            raise ValueError(str(exc)) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: object, __: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema  # Only where it is a part of another model.
+
+        dumped = core_schema.plain_serializer_function_ser_schema(cls.payload)
+        return core_schema.no_info_plain_validator_function(cls._from_body, serialization=dumped)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _: CoreSchema, __: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {
+            "title": "OtherModel",
+            "type": "object",
+            "description": "Any other model, its fields passed on unchanged.",
+            "properties": {
+                "model": {
+                    "type": "string",
+                    "pattern": f"^{_MODEL_NAME}$",
+                    "not": {"enum": [*DOCUMENTED]},
+                    "description": 'Its name, such as "sora-2".',
+                }
+            },
+            "required": ["model"],
+            "additionalProperties": True,
+        }
+
     def __reduce__(self) -> tuple[object, ...]:
         return _other_model, (self.model, self.payload())
 
@@ -110,6 +156,10 @@ class OtherModel:
         return f"OtherModel({self.model!r}{fields})"
 
 
+def _fields_of(given: object) -> dict[str, object]:
+    return {**cast("Mapping[str, object]", given)} if isinstance(given, Mapping) else {}
+
+
 def _other_model(model: str, fields: Mapping[str, object]) -> OtherModel:
     return OtherModel(model, **fields)
 
@@ -124,7 +174,7 @@ def check_model_name(model: object) -> None:
     """
     if not isinstance(model, str):
         raise TypeError(f"model: {model!r:.200} given; a model is named by a str such as 'sora-2'")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
+    if not re.fullmatch(_MODEL_NAME, model):
         raise ValueError(
             f"model: {model!r:.200} given; a name is letters, digits, '-', '_' and '.'"
         )
@@ -214,6 +264,12 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _no_single_url(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError("a str given; give a list of URLs, such as [url]")
+    return value
+
+
 def _encodable(text: str) -> str:
     text.encode()  # Refuses lone surrogates, as pydantic itself does for a str with bounds.
     return text
@@ -222,9 +278,14 @@ def _encodable(text: str) -> str:
 #: Text of any length, never made from bytes.
 Text: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_encodable)]
 ImageUrl: TypeAlias = Annotated[Text, AfterValidator(_public_url)]
+if TYPE_CHECKING:
+    #: A list or a tuple of URLs, kept as a tuple.
+    UrlList: TypeAlias = Sequence[ImageUrl]
+else:
+    UrlList = Annotated[tuple[ImageUrl, ...], BeforeValidator(_no_single_url)]
 
 
-def _kind(model: str, tier: object, image_urls: tuple[str, ...]) -> str:
+def _kind(model: str, tier: object, image_urls: Sequence[str]) -> str:
     return f"{model}/{tier}/edit" if image_urls else f"{model}/{tier}"
 
 
@@ -238,7 +299,11 @@ class _DocumentedInput(BaseModel):
     # Pydantic builds each class at its first use, so that importing the package is cheap.
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
-    model_id: ClassVar[str]
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        # Otherwise an adapter of the class is built late as well: that of FastAPI would warn, at
+        # the first request.
+        cls.model_config.pop("defer_build", None)
 
     @classmethod
     def model_rebuild(cls, **options: Any) -> bool | None:
@@ -246,10 +311,21 @@ class _DocumentedInput(BaseModel):
         with _BUILDING:
             return super().model_rebuild(**options)
 
-    @property
-    def model(self) -> str:
-        """The model's name, as it stands in the URL."""
-        return self.model_id
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        made = handler(core_schema)
+        schema = handler.resolve_ref_schema(made)
+        schema["description"], _, attributes = (inspect.getdoc(cls) or "").partition(
+            "\n\nAttributes:\n"
+        )
+        for name, words in re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE):
+            field = cls.model_fields.get(name)
+            shown = schema["properties"].get(field.serialization_alias or name) if field else None
+            if shown is not None:
+                shown["description"] = " ".join(words.split())
+        return made
 
     def payload(self) -> dict[str, object]:
         """Return the `input` object as it goes over the wire, unset options left out."""
@@ -266,19 +342,20 @@ class GptImage1(_DocumentedInput):
         num_images: 1, 2 or 4; each is billed.
         image_urls: Up to 5 public URLs of JPG, PNG or WebP images, at most 10 MB each.
         mode: Always "gpt-image-1".
+        model: Always "gpt-image-1"; no part of `payload()` or `model_dump()`.
 
     Raises:
         pydantic.ValidationError: A ValueError which names field, value and what is allowed.
     """
 
-    model_id: ClassVar[str] = "gpt-image-1"
     price_per_image: ClassVar[Decimal] = Decimal("0.35")
 
+    model: Literal["gpt-image-1"] = Field(default="gpt-image-1", exclude=True, repr=False)
     mode: Literal["gpt-image-1"] = "gpt-image-1"
     prompt: str = Field(strict=True, min_length=1, max_length=10_000)
     aspect_ratio: Literal["1:1", "2:3", "3:2"]
     num_images: Annotated[Literal[1, 2, 4], BeforeValidator(_no_bool)]
-    image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=5)
+    image_urls: UrlList = Field(default=(), max_length=5)
 
     @property
     def kind(self) -> str:
@@ -300,21 +377,22 @@ class GptImage2(_DocumentedInput):
         aspect_ratio: "auto", "1:1", "4:3", "3:4", "16:9" or "9:16".
         resolution: "1k" ($0.02, 30-120 s), "2k" ($0.03, 60-180 s) or "4k" ($0.04, 120-240 s).
         mode: "text-to-image" or "image-to-image"; follows from `image_urls` unless given.
+        model: Always "gpt-image-2"; no part of `payload()` or `model_dump()`.
 
     Raises:
         pydantic.ValidationError: A ValueError which names field, value and what is allowed.
     """
 
-    model_id: ClassVar[str] = "gpt-image-2"
     price_of_resolution: ClassVar[Mapping[str, Decimal]] = {
         "1k": Decimal("0.02"),
         "2k": Decimal("0.03"),
         "4k": Decimal("0.04"),
     }
 
+    model: Literal["gpt-image-2"] = Field(default="gpt-image-2", exclude=True, repr=False)
     mode: Literal["text-to-image", "image-to-image"] = "text-to-image"
     prompt: str = Field(strict=True, min_length=1, max_length=20_000)
-    image_urls: tuple[ImageUrl, ...] = Field(default=(), max_length=16)
+    image_urls: UrlList = Field(default=(), max_length=16)
     aspect_ratio: Literal["auto", "1:1", "4:3", "3:4", "16:9", "9:16"] = "auto"
     resolution: Literal["1k", "2k", "4k"] = "1k"
 
@@ -363,22 +441,23 @@ class FluxKontext(_DocumentedInput):
         prompt_upsampling: `promptUpsampling` on the wire.
         enable_translation: `enableTranslation` on the wire.
         watermark: A text, or True or False.
+        model: Always "flux-kontext"; no part of `payload()` or `model_dump()`.
 
     Raises:
         pydantic.ValidationError: A ValueError which names field, value and what is allowed.
     """
 
-    model_id: ClassVar[str] = "flux-kontext"
     price_of_mode: ClassVar[Mapping[str, Decimal]] = {
         "pro": Decimal("0.03"),
         "max": Decimal("0.06"),
     }
     aspect_ratios: ClassVar[tuple[str, ...]] = ("1:1", "4:3", "3:4", "9:16", "16:9", "21:9")
 
+    model: Literal["flux-kontext"] = Field(default="flux-kontext", exclude=True, repr=False)
     mode: Literal["pro", "max"]
     prompt: Text
     aspect_ratio: Text | None = None
-    image_urls: tuple[ImageUrl, ...] = ()
+    image_urls: UrlList = ()
     output_format: Literal["jpeg", "png"] | None = None
     # Not `alias=`: for type checkers that would make the wire's names the only ones.
     safety_tolerance: int | None = Field(
@@ -420,11 +499,36 @@ class FluxKontext(_DocumentedInput):
         return self.price_of_mode[self.mode]
 
 
-Input: TypeAlias = GptImage1 | GptImage2 | FluxKontext | OtherModel
-
 DOCUMENTED: Final[Mapping[str, type[GptImage1 | GptImage2 | FluxKontext]]] = {
-    cls.model_id: cls for cls in (GptImage1, GptImage2, FluxKontext)
+    "gpt-image-1": GptImage1,
+    "gpt-image-2": GptImage2,
+    "flux-kontext": FluxKontext,
 }
+
+
+def _tag(given: object) -> str | None:
+    if isinstance(given, GptImage1 | GptImage2 | FluxKontext):
+        return given.model
+    model = "" if isinstance(given, OtherModel) else _fields_of(given).get("model")
+    if not isinstance(model, str):
+        return None
+    return model if model in DOCUMENTED else "other"
+
+
+#: An input of any model. In pydantic's models, and as a body of FastAPI, it is an object with the
+#: model's name beside its fields, such as {"model": "gpt-image-2", "prompt": "a lighthouse"}.
+Input: TypeAlias = Annotated[
+    Annotated[GptImage1, Tag("gpt-image-1")]
+    | Annotated[GptImage2, Tag("gpt-image-2")]
+    | Annotated[FluxKontext, Tag("flux-kontext")]
+    | Annotated[OtherModel, Tag("other")],
+    Discriminator(
+        _tag,
+        custom_error_type="model_missing",
+        custom_error_message="give an object with the name of a model, and its fields: "
+        '{"model": "gpt-image-2", "prompt": "a lighthouse"}',
+    ),
+]
 
 
 def from_dict(model: str, fields: Mapping[str, Any]) -> Input:

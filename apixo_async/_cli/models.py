@@ -97,7 +97,8 @@ def bounds(model: str) -> list[FieldBound]:
 
 def _properties(model: str) -> Mapping[str, _Schema]:
     schema = DOCUMENTED[model].model_json_schema(by_alias=False)
-    return cast("Mapping[str, _Schema]", schema["properties"])
+    properties = cast("Mapping[str, _Schema]", schema["properties"])
+    return {name: field for name, field in properties.items() if name != "model"}
 
 
 def _takes(schema: _Schema) -> Iterator[str]:

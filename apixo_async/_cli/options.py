@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from apixo_async import Provider
+
 KeyFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -75,8 +77,8 @@ Sets: TypeAlias = Annotated[
         help="Any other field of the input: JSON where it is JSON, else text. Repeatable.",
     ),
 ]
-Provider: TypeAlias = Annotated[
-    str | None, typer.Option("--provider", help="Route of the service: auto, value or official.")
+Route: TypeAlias = Annotated[
+    Provider | None, typer.Option("--provider", help="Route of the service.")
 ]
 Out: TypeAlias = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where the files go; made where missing.")

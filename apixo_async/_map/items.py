@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, cast
 
+from apixo_async._catalog import medium
 from apixo_async._polling.outcomes import billed
+from apixo_async._sync import fresh
 from apixo_async._task import Task
-from apixo_async._types import Billing, Result
+from apixo_async._types import Billing, Result, TaskRef
 from apixo_async._validation import check_input
 from apixo_async.errors import ApixoError, ConfigurationError, SubmitUncertainError, TaskFailedError
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
 if TYPE_CHECKING:
     from apixo_async.journal._entry import Entry
+
+
+OutcomeState: TypeAlias = Literal["success", "failed", "unfinished", "uncertain", "unbought"]
+
+#: What a cell of a table holds.
+Plain: TypeAlias = str | int | float | list[str] | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,7 +48,10 @@ class Outcome:
             the same journal count.
         paths: Where the result was saved, with `download_to`.
         resumed: Whether an earlier run of the same journal bought it, and this one nothing more.
+        ref: The reference of the task that `result` or `error` is about, or None.
         tag: The `tag` of the map.
+
+    It can be pickled; the copy has no `task`, and its `ref`.
     """
 
     key: str
@@ -50,6 +62,7 @@ class Outcome:
     purchases: int
     paths: tuple[Path, ...] = ()
     resumed: bool = False
+    ref: TaskRef | None = None
     tag: str | None = None
 
     @property
@@ -57,10 +70,124 @@ class Outcome:
         """Whether there is a result, saved where it was to be saved."""
         return self.error is None
 
+    @property
+    def state(self) -> OutcomeState:
+        """What became of the last task.
+
+        "success"; "failed", as the service said; "unfinished": it may go on, and is waited for no
+        more; "uncertain": it cannot be known whether one was bought; "unbought": none was.
+        """
+        if self.result is not None:
+            return "success"
+        if self.error is not None and self.error.task_over:
+            return "failed"
+        if self.error is None or isinstance(self.error, SubmitUncertainError):
+            return "uncertain"
+        if self.purchases:
+            return "unfinished"
+        return "unbought" if self.error.bought is False else "uncertain"
+
+    def unwrap(self) -> Result:
+        """Return the result.
+
+        Raises:
+            ApixoError: There is none, or it could not be saved: a copy of `error`.
+        """
+        if self.error is not None:
+            raise fresh(self.error)
+        assert self.result is not None  # One of the two is there.
+        return self.result
+
+    def to_dict(self) -> dict[str, Plain]:
+        """Return one row of a table: `pandas.DataFrame([one.to_dict() for one in outcomes])`.
+
+        Its columns are those below, for success and failure alike, and between `state` and `urls`
+        the fields of the input. A field that has the name of a column is `input_` and its name.
+
+        - `key`, `model`, `task_id`, `state`
+        - `urls`, `paths`: lists of str
+        - `purchases`, `resumed`, `tag`: as the attributes
+        - `cost`: USD of all purchases by the documented price or that of the client, a float; None
+          where it is not known
+        - `seconds`: that the task took by the service's count, or None
+        - `error`, `category`: the error's text and class, or None
+        """
+        ref, result, error = self.ref, self.result, self.error
+        before: dict[str, Plain] = {
+            "key": self.key,
+            "model": self.input.model if self.input else None,
+            "task_id": ref.task_id if ref else None,
+            "state": self.state,
+        }
+        after: dict[str, Plain] = {
+            "urls": [*result.urls] if result else [],
+            "paths": [str(path) for path in self.paths],
+            "purchases": self.purchases,
+            "resumed": self.resumed,
+            "tag": self.tag,
+            "cost": self._cost(),
+            "seconds": result.cost_time if result else None,
+            "error": str(error) if error else None,
+            "category": type(error).__name__ if error else None,
+        }
+        taken = before.keys() | after.keys()
+        given = {
+            f"input_{name}" if name in taken else name: _plain(value)
+            for name, value in _fields_of(self.input).items()
+        }
+        return before | given | after
+
+    def _cost(self) -> float | None:
+        if self.state == "uncertain":
+            return None
+        if not self.purchases:
+            return 0.0
+        prices = (one.cost for one in (self.result, self.task) if one is not None)
+        price = next((price for price in prices if price is not None), None)
+        if price is None and self.input is not None:
+            price = self.input.price
+        return None if price is None else float(price * self.purchases)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        values = (getattr(self, field.name) for field in fields(self))
+        return Outcome, tuple(None if isinstance(value, Task) else value for value in values)
+
+    def __copy__(self) -> Self:
+        return self  # By itself, `copy` would go through `__reduce__`.
+
+    def _repr_html_(self) -> str:
+        """Show its files, or its error, in a notebook."""
+        from apixo_async import _html  # Here, since only notebooks need it.
+
+        title = self.key if self.ref is None else f"{self.key}: {self.ref}"
+        urls = self.result.urls if self.result else ()
+        made = medium(self.input.model) if self.input else ""
+        return _html.page(title, urls, note=str(self.error or ""), medium=made)
+
     def __repr__(self) -> str:
-        about = "" if self.task is None else f" {self.task.ref}"
+        about = "" if self.ref is None else f" {self.ref}"
         ended = "success" if self.error is None else type(self.error).__name__
         return f"<Outcome {self.key!r}{about} {ended}>"
+
+
+def _fields_of(given: Input | None) -> dict[str, object]:
+    if given is None:
+        return {}
+    return given.payload() if isinstance(given, OtherModel) else given.model_dump(mode="json")
+
+
+def _plain(value: object) -> Plain:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list):
+        items = cast("Sequence[object]", value)
+        if all(isinstance(item, str) for item in items):
+            return [str(item) for item in items]
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _ref_of(*about: Task | Result | ApixoError | None) -> TaskRef | None:
+    return next((one.ref for one in about if one is not None and one.ref is not None), None)
 
 
 #: A key of None stands for no key.
@@ -138,6 +265,7 @@ class Item:
             paths=self.paths,
             resumed=self.resumed and not self.bought_now,
             tag=tag,
+            ref=_ref_of(self.result, error, self.task),
         )
 
 

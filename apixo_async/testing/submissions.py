@@ -158,7 +158,9 @@ def _check_names(model: str, fields: Mapping[str, object]) -> None:
         raise Refusal(400, "input.mode is required")
     # Inputs may be built with Python's names; on the wire only the documented names count.
     known = {
-        field.serialization_alias or name for name, field in DOCUMENTED[model].model_fields.items()
+        field.serialization_alias or name
+        for name, field in DOCUMENTED[model].model_fields.items()
+        if not field.exclude
     }
     for name in fields:
         if name not in known:

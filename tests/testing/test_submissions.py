@@ -91,6 +91,10 @@ def test_a_submit_is_read(
         ({"input": {**IMAGE_1, "aspect_ratio": "4:3"}}, "input.aspect_ratio: "),
         ({"input": {**IMAGE_1, "image_urls": ["ftp://x"]}}, "input.image_urls.0: "),
         ({"input": {**IMAGE_1, "size": 1}}, "input.size is not a parameter of gpt-image-1"),
+        (
+            {"input": {**IMAGE_1, "model": "gpt-image-1"}},
+            "input.model is not a parameter of gpt-image-1",
+        ),
     ],
 )
 def test_what_the_documents_do_not_allow_is_refused(body: object, told: str) -> None:

@@ -57,6 +57,7 @@ from apixo_async import (
     Polling,
     PresumedNotBoughtError,
     Progress,
+    Provider,
     RateLimitError,
     Result,
     ResultDownloaded,
@@ -108,7 +109,7 @@ def inputs(row: dict[str, Any]) -> list[Input]:
     second = GptImage2(prompt="a cafe")
     edit = GptImage2(
         prompt="a cafe",
-        image_urls=(url,),
+        image_urls=[url],
         resolution="4k",
         aspect_ratio="16:9",
         mode="image-to-image",
@@ -118,7 +119,7 @@ def inputs(row: dict[str, Any]) -> list[Input]:
     assert_type(first.price, Decimal)
     assert_type(second.price, Decimal)
     assert_type(other.price, None)
-    assert_type(second.model, str)
+    assert_type(second.model, Literal["gpt-image-2"])
     assert_type(flux.payload(), dict[str, object])
     assert_type(from_dict("gpt-image-2", row), Input)
     return [first, second, edit, flux, other, from_dict("gpt-image-2", row)]
@@ -150,11 +151,13 @@ def clients(transport: httpx2.AsyncBaseTransport, seen: list[Event]) -> list[Asy
     ]
 
 
-async def main_job(client: AsyncClient, wanted: Input, folder: Path) -> Result:
+async def main_job(
+    client: AsyncClient, wanted: Input, folder: Path, provider: Provider = "auto"
+) -> Result:
     """Submit, await, download, in each of the ways there are."""
     async with client as entered:
         assert_type(entered, AsyncClient)
-        task = await client.submit(wanted, provider="auto", timeout=60)
+        task = await client.submit(wanted, provider=provider, timeout=60)
         assert_type(task, Task)
         async for snapshot in task.updates(every=10):
             assert_type(snapshot, Snapshot)

@@ -77,7 +77,7 @@ def run(
         bool,
         typer.Option("--resubmit-uncertain", help="Buy anew what may have been bought already."),
     ] = False,
-    provider: options.Provider = None,
+    provider: options.Route = None,
     concurrent_tasks: Annotated[
         int, typer.Option(min=1, metavar="N", help="The account's limit of tasks at once.")
     ] = _DOCUMENTED.concurrent_tasks,

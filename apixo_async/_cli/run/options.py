@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from apixo_async import AsyncClient, ConfigurationError, Limits, Timeouts
+from apixo_async import AsyncClient, ConfigurationError, Limits, Provider, Timeouts
 from apixo_async._cli import session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.inputs import parse_sets
@@ -51,7 +51,7 @@ class RunOptions(NamedTuple):
     form: Format | None = None
     model: str | None = None
     sets: Sequence[str] = ()
-    provider: str | None = None
+    provider: Provider | None = None
     attempts: int = 1
     resubmit_uncertain: bool = False
     simulate: bool = False

@@ -1,0 +1,59 @@
+"""How results, tasks and outcomes look in a notebook. What the service sent is never markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import PurePosixPath
+from typing import Final
+from urllib.parse import urlsplit
+
+#: What a browser shows as what, by the suffix of a URL's path.
+_SHOWN_AS: Final[Mapping[str, str]] = {
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".webm", ".ogv"), "video"),
+    **dict.fromkeys((".mp3", ".wav", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".flac"), "audio"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".svg"), "image"),
+}
+#: Where the URL has no suffix, by what the model makes.
+_MADE: Final[Mapping[str, str]] = {"video": "video", "audio": "audio"}
+_BOX: Final = "max-width: 256px; max-height: 256px; margin: 4px; vertical-align: top"
+
+
+def page(title: str, urls: Iterable[str] = (), *, note: str = "", medium: str = "") -> str:
+    """Return a line of text, and under it the files of a result.
+
+    Args:
+        title: What it is.
+        urls: The files; what is no http URL is left out.
+        note: What else there is to say of it.
+        medium: What the model makes, such as "video": for URLs without a suffix that says it.
+    """
+    said = f"<div>{escape(title)}</div>"
+    if note:
+        said += f'<div style="opacity: 0.7">{escape(note)}</div>'
+    return said + "".join(_file(url, medium) for url in urls if _is_link(url))
+
+
+def _is_link(url: str) -> bool:
+    return url.lower().startswith(("https://", "http://"))
+
+
+def _file(url: str, medium: str) -> str:
+    src = escape(url)
+    try:
+        path = PurePosixPath(urlsplit(url).path)
+    except ValueError:  # Brackets that hold no address.
+        path = PurePosixPath()
+    suffix = path.suffix.lower()
+    # A URL that says nothing may be an image still, as most are.
+    shown_as = _SHOWN_AS.get(suffix, "file" if suffix else _MADE.get(medium, "image"))
+    link = f'<a href="{src}" target="_blank" rel="noopener noreferrer">'
+    match shown_as:
+        case "video":
+            return f'<video src="{src}" controls preload="metadata" style="{_BOX}"></video>'
+        case "audio":
+            return f'<audio src="{src}" controls preload="none" style="margin: 4px"></audio>'
+        case "image":
+            return f'{link}<img src="{src}" loading="lazy" style="{_BOX}"></a>'
+        case _:
+            return f"<div>{link}{escape(path.name)}</a></div>"
