@@ -245,6 +245,7 @@ class AsyncClient:
         prices: Mapping[str, Amount] | None = None,
         download_to: StrPath | None = None,
         tag: str | None = None,
+        progress: bool = False,
     ) -> Outcomes:
         """Buy a task for each of many inputs, and return their outcomes as an async iterator.
 
@@ -273,6 +274,7 @@ class AsyncClient:
                 client, and before them.
             download_to: A directory to save every result in; `Outcome.paths` has the files.
             tag: As for `submit`, of every task of this call.
+            progress: Whether to draw a bar, in a terminal or a notebook; rich or tqdm draws it.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -288,6 +290,7 @@ class AsyncClient:
             download_to=download_to,
             tag=tag,
             known=self._settings.prices,
+            progress=progress,
         )
         map_client = MapClient(self._life, self._settings.timeouts, self._rng, self._orphan)
         return Outcomes(map_client, inputs, options)

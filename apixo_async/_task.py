@@ -255,8 +255,8 @@ class Task:
 
         outcome = self._track.outcome
         urls, error = (outcome.urls, "") if isinstance(outcome, Result) else ((), outcome)
-        note = f"{one_line(self.state, 100)}, {counted(self._track.polls, 'poll')}"
-        return _html.page(str(self.ref), urls, note=str(error or note), medium=medium(self.model))
+        note = str(error or one_line(self.state, 100))
+        return _html.page(str(self.ref), urls, note=note, medium=medium(self.model))
 
     def __repr__(self) -> str:
         return f"<Task {self.ref} {self.state}, {counted(self._track.polls, 'poll')}>"

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Self, TypeAlias
 
+from apixo_async._map.bar import check_progress
 from apixo_async._map.progress import Spending
 from apixo_async._types import Delivery
 from apixo_async._validation import check_amount, check_delivery, check_prices
@@ -28,6 +29,7 @@ class Options(NamedTuple):
     resubmit_uncertain: bool
     spending: Spending
     target: Path | None
+    progress: bool
 
     @classmethod
     def checked(
@@ -43,6 +45,7 @@ class Options(NamedTuple):
         download_to: StrPath | None = None,
         tag: str | None = None,
         known: Mapping[str, Decimal] = MappingProxyType({}),
+        progress: bool = False,
     ) -> Self:
         """Check every option; `known` are the prices of the client.
 
@@ -60,6 +63,7 @@ class Options(NamedTuple):
                 {**known, **check_prices(prices)},
             ),
             target=None if (path := _path("download_to", download_to)) is None else Path(path),
+            progress=check_progress(progress),
         )
 
 

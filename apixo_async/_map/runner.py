@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sized
 from contextlib import aclosing, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from apixo_async._map.bar import Bar, open_bar
 from apixo_async._map.buyer import Buyer, MapClient, StoppedError
 from apixo_async._map.items import Inputs, Item, Outcome, OutcomeBuffer, Stage, items
 from apixo_async._map.options import Options
 from apixo_async._map.policy import FailureStreak, ends_buying, is_worth_another, pause_before
 from apixo_async._map.progress import ProgressCounter
 from apixo_async._map.store import MapStore
+from apixo_async._reporting import guarded
 from apixo_async._sync import Signal, fresh
 from apixo_async._task import Task
 from apixo_async._types import Result
@@ -91,6 +93,7 @@ class MapRunner:
         self._streak = FailureStreak()
         self._unsaved = 0
         self._opened: Buyer | None = None
+        self._bar: Bar | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[None] | None = None  # While inputs are read.
         self._items: dict[asyncio.Task[None], Item] = {}
@@ -172,6 +175,9 @@ class MapRunner:
         elif self.state is MapState.NEW:
             prices = self._options.spending.prices
             self._opened = Buyer(self._map_client, self._options.delivery, prices)
+            if self._options.progress:
+                total = len(self._inputs) if isinstance(self._inputs, Sized) else None
+                self._bar = open_bar(total)
             self.state, self._loop = MapState.OPEN, loop
             self._reader = loop.create_task(self._read_all(), name="apixo_async map")
             self._reader.add_done_callback(self._has_read)
@@ -437,6 +443,10 @@ class MapRunner:
         # After a cut there may be POSTs whose answers are to be noted.
         if self.is_over and self.state < MapState.CUT:
             self._store.begin_to_close()
+        if self._bar is not None:
+            guarded("progress", self._bar.show, self.counts.progress())
+            if self.is_over:
+                self._close_bar()
         self._news.fire()
 
     # --- the end -------------------------------------------------------------------------
@@ -484,12 +494,19 @@ class MapRunner:
         except asyncio.CancelledError:
             self._cut()
             raise
+        self._close_bar()
         await self._store.aclose()
+
+    def _close_bar(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            guarded("progress", lambda one: one.close(), bar)
 
     def _cut(self) -> None:
         if self.state >= MapState.CUT:
             return
         self.state = MapState.CUT
+        self._close_bar()
         if self._reader is not None:
             self._reader.cancel()
         for walk, item in self._items.items():
