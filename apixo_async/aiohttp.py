@@ -4,7 +4,8 @@
 
     client = AsyncClient(transport=AiohttpTransport())
 
-It takes no proxy, neither as an argument nor from the environment, and speaks HTTP/1.1.
+It takes no proxy, neither as an argument nor from the environment, and speaks HTTP/1.1. Behind a
+proxy, leave the client its default transport. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import httpx2
 
 from apixo_async._config import Timeouts
 from apixo_async._http.concurrency import MOST
+from apixo_async._http.environment import certificates
 from apixo_async._http.exchange import (
     CONNECTING,
     FRESH,
@@ -99,7 +101,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 "default transport"
             )
         # Here and not in the event loop, which it would block for 40 ms.
-        self._context = httpx2.create_ssl_context(verify=verify)
+        self._context = certificates(verify)
         self._sessions: _Sessions | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

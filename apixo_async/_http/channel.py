@@ -13,13 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
 from apixo_async._config import Secret, Timeouts
-from apixo_async._hosts import is_loopback
+from apixo_async._http.environment import check_proxy, environment_proxy, with_proxy
 from apixo_async._http.exchange import (
     Incoming,
     Outgoing,
@@ -32,8 +30,6 @@ from apixo_async._http.wire import MOST_WORDS, Answer, parse_retry_after
 from apixo_async._sync import bound_after
 from apixo_async._text import one_line
 from apixo_async.errors import ConfigurationError
-
-_PROXY_SCHEMES: Final = ("http://", "https://", "socks5://", "socks5h://")
 
 #: These log at DEBUG what HTTP/2 compresses: every header, and the key among them (invariant 7).
 _LOGS_OF_HEADERS: Final = ("hpack.hpack", "hpack.table")
@@ -191,58 +187,24 @@ def build_transport(
     """Build the default transport, whose connections are kept alive.
 
     Args:
-        base_url: Decides which of the environment's proxies applies.
+        base_url: Decides which of the environment's proxies applies to the API.
         proxy: A proxy's URL; None for that of the environment, "" for none at all.
         verify: Whether to check certificates, or the context that does.
     """
+    route = None
     if proxy is None:
-        proxy = _environment_proxy(base_url)
+        proxy, route = environment_proxy(base_url), environment_proxy
     if proxy:
-        _check_proxy(proxy, base_url)
-    try:
+        check_proxy(proxy, base_url)
+
+    def make(proxy: str | None) -> httpx2.AsyncHTTPTransport:
         # Imported late: it imports httpcore2, which takes time that most imports of the package
         # need not spend.
         from apixo_async._http.pooled import PooledTransport
 
-        return PooledTransport(verify=verify, proxy=proxy or None)
-    except ConfigurationError:
-        raise
-    except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as exc:
-        # The text of these errors may hold the password of the proxy.
-        wrong = type(exc).__name__ if proxy and not isinstance(exc, ImportError) else str(exc)
-    # Outside of the handler: the frames of httpx2 hold a half-built proxy whose repr raises.
-    raise ConfigurationError(f"proxy or verify: {wrong}")
+        return PooledTransport(verify=verify, proxy=proxy, route=route)
 
-
-def _check_proxy(proxy: object, base_url: str) -> None:
-    text = proxy.lower() if isinstance(proxy, str) else ""
-    try:
-        found = urlsplit(text)
-        host, _ = found.hostname, found.port
-    except ValueError:
-        host = None
-    if not host or not text.startswith(_PROXY_SCHEMES):
-        # The value is never shown: a password may be in it.
-        raise ConfigurationError(
-            f"proxy: it begins with one of {', '.join(_PROXY_SCHEMES)}, and names a host; in a "
-            "password, every character but letters and digits is written as %XX"
-        )
-    if urlsplit(base_url).scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(
-            "proxy: it would get the key in the clear, as the base URL is plain http; give "
-            'proxy="", or an https base URL'
-        )
-
-
-def _environment_proxy(base_url: str) -> str | None:
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    proxies = getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    # Requests to this machine go through no other one: plain http has the key in the clear.
-    if not found or is_loopback(host) or proxy_bypass(host):
-        return None
-    return found if "://" in found else f"http://{found}"
+    return with_proxy(make, proxy)
 
 
 def check_transport(transport: object) -> httpx2.AsyncBaseTransport:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, ClassVar, Final
 
 import httpcore2
@@ -18,6 +18,7 @@ import httpx2
 
 from apixo_async._config import Timeouts
 from apixo_async._http.concurrency import MOST
+from apixo_async._http.environment import certificates, with_proxy
 from apixo_async._http.exchange import FRESH, Incoming, Outgoing, SendExchange, fill, untrusted
 from apixo_async._http.wire import SPEED_HEADER
 from apixo_async.errors import ConfigurationError
@@ -25,6 +26,10 @@ from apixo_async.errors import ConfigurationError
 #: Seconds for which an idle connection is kept: less than the 5 s after which uvicorn and Node
 #: close it, more than the 3 s between polls of one task.
 LONGEST_IDLE: Final = 4.0
+
+_LIMITS: Final = httpx2.Limits(
+    max_connections=MOST, max_keepalive_connections=MOST, keepalive_expiry=LONGEST_IDLE
+)
 
 #: Each has a class of the same name in httpx2.
 _ERRORS: Final = (
@@ -45,18 +50,24 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
 
     Args:
         verify: Whether to check certificates, or the context that does.
-        proxy: A proxy's URL, or None.
+        proxy: The URL of a proxy to the API, or None.
+        route: Returns the proxy to a URL of a result, or None; without it, that is `proxy`, too.
     """
 
     phase_aware: ClassVar[bool] = True
 
-    def __init__(self, *, verify: ssl.SSLContext | bool, proxy: str | None) -> None:
-        limits = httpx2.Limits(
-            max_connections=MOST,
-            max_keepalive_connections=MOST,
-            keepalive_expiry=LONGEST_IDLE,
-        )
-        super().__init__(verify=verify, proxy=proxy, limits=limits)
+    def __init__(
+        self,
+        *,
+        verify: ssl.SSLContext | bool,
+        proxy: str | None,
+        route: Callable[[str], str | None] | None = None,
+    ) -> None:
+        self._context = certificates(verify)
+        self._proxy = proxy
+        self._route = route
+        self._others: dict[str | None, httpx2.AsyncHTTPTransport] = {}
+        super().__init__(verify=self._context, proxy=proxy, limits=_LIMITS)
         if not hasattr(getattr(self, "_pool", None), "create_connection"):
             raise ConfigurationError(
                 f"httpx2 {httpx2.__version__} has no pool that makes connections, as the versions "
@@ -69,10 +80,24 @@ class PooledTransport(httpx2.AsyncHTTPTransport):
         self._services.append(_Service(self._pool, httpx2.URL(base_url), timeouts))
         return self._services[-1].exchange
 
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request for a result; those to the API go through `exchange_with`."""
+        proxy = self._proxy if self._route is None else self._route(str(request.url))
+        if proxy == self._proxy:
+            return await super().handle_async_request(request)
+        if proxy not in self._others:
+            self._others[proxy] = with_proxy(self._made, proxy)
+        return await self._others[proxy].handle_async_request(request)
+
+    def _made(self, proxy: str | None) -> httpx2.AsyncHTTPTransport:
+        return httpx2.AsyncHTTPTransport(verify=self._context, proxy=proxy, limits=_LIMITS)
+
     async def aclose(self) -> None:
         """Close all connections."""
         for service in self._services:
             await service.aclose()
+        for other in self._others.values():
+            await other.aclose()
         await super().aclose()
 
 

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from apixo_async import APIConnectionError, AsyncClient, DownloadError, FluxKontext, Result
+from apixo_async import (
+    APIConnectionError,
+    AsyncClient,
+    ConfigurationError,
+    DownloadError,
+    FluxKontext,
+    Result,
+)
 from apixo_async._http.channel import build_transport
 from apixo_async.aiohttp import AiohttpTransport
 
-BOUND = 30.0
+from ..support.tls import CERTIFICATE, serving, write_certificate
+
 CASTLE = FluxKontext(mode="pro", prompt="a castle")
-#: Signed by itself, for localhost and 127.0.0.1, until the year 2109; used in this file only.
-CERTIFICATE = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQglDDtn5b2Y8G0hYZ/
-DP5RP/m7iucDYngXAquO5qI0DBihRANCAASH5JdULoMGcv2U3cA7OgzfMWyV6XiV
-tu9HulXBVIs0noy8/Zk3BtKwN5ZTj7PuShSLyfSgHyzrMYxfinLiIwdL
------END PRIVATE KEY-----
------BEGIN CERTIFICATE-----
-MIIBmzCCAUGgAwIBAgIUCuuIKZ6jK+3U3xev2LsC+2/uhTIwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNzAyNDYyMloYDzIxMDkwMTE2
-MDI0NjIyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAASH5JdULoMGcv2U3cA7OgzfMWyV6XiVtu9HulXBVIs0noy8/Zk3BtKw
-N5ZTj7PuShSLyfSgHyzrMYxfinLiIwdLo28wbTAdBgNVHQ4EFgQUBcN9uaQsxYx/
-dUa/qKJ3lyQdPYgwHwYDVR0jBBgwFoAUBcN9uaQsxYx/dUa/qKJ3lyQdPYgwDwYD
-VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
-zj0EAwIDSAAwRQIhAJQiLdhKv8usLri4xfE/Wc+I4v6xVy8WgRYdeIsB/DBoAiAu
-aPb/h9tGg4vB7gDbqUhzJ6CrgVhijQQoU1HRQDA1mA==
------END CERTIFICATE-----
-"""
+SUBJECT_HASH = "ce275665"
 ANSWER = b'{"code": 200, "message": "success", "data": {"taskId": "task_1"}}'
 
 TRANSPORTS: dict[str, Callable[[ssl.SSLContext | bool], httpx2.AsyncBaseTransport]] = {
@@ -45,38 +34,15 @@ TRANSPORTS: dict[str, Callable[[ssl.SSLContext | bool], httpx2.AsyncBaseTranspor
 }
 
 
+def answer(_: str) -> bytes:
+    """Answer with the id of a task."""
+    return ANSWER
+
+
 @pytest.fixture
 def pem(tmp_path: Path) -> Path:
     """Return the path of the certificate."""
-    path = tmp_path / "server.pem"
-    path.write_text(CERTIFICATE, "ascii")
-    return path
-
-
-@asynccontextmanager
-async def serving(path: Path) -> AsyncIterator[tuple[str, asyncio.Queue[str]]]:
-    """Serve over TLS; yield the URL, and how far each connection came."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    came: asyncio.Queue[str] = asyncio.Queue()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await writer.start_tls(context, ssl_handshake_timeout=BOUND)
-            await reader.readuntil(b"\r\n\r\n")
-        except (OSError, asyncio.IncompleteReadError):
-            came.put_nowait("handshake")
-        else:
-            came.put_nowait("request")
-            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + ANSWER)
-        writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        async with asyncio.timeout(BOUND):
-            yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", came
-    finally:
-        server.close()
+    return write_certificate(tmp_path)
 
 
 async def submit(client: AsyncClient, _: str, __: Path) -> None:
@@ -97,7 +63,8 @@ async def test_a_certificate_that_is_not_trusted(
     kind: str, call: Callable[..., asyncio.Future[None]], pem: Path
 ) -> None:
     """It is tried once, nothing is sent, and the error names SSL_CERT_FILE and `verify`."""
-    async with serving(pem) as (url, came):
+    async with serving(pem, answer) as (port, came):
+        url = f"https://127.0.0.1:{port}"
         async with AsyncClient("canary", base_url=url, transport=TRANSPORTS[kind](True)) as client:
             with pytest.raises((APIConnectionError, DownloadError)) as caught:
                 await call(client, url, pem.parent / "out")
@@ -113,9 +80,42 @@ async def test_a_certificate_that_is_not_trusted(
 @pytest.mark.parametrize("kind", TRANSPORTS)
 async def test_what_the_error_advises_helps(kind: str, pem: Path) -> None:
     """With a context that has loaded the authority, the same server is trusted."""
-    async with serving(pem) as (url, came):
+    async with serving(pem, answer) as (port, came):
+        url = f"https://127.0.0.1:{port}"
         verify = ssl.create_default_context(cafile=str(pem))
         transport = TRANSPORTS[kind](verify)
         async with AsyncClient("canary", base_url=url, transport=transport) as client:
             assert (await client.submit(CASTLE)).id == "task_1"
         assert await came.get() == "request"
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+async def test_the_authorities_of_the_environment(
+    name: str, kind: str, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE, or a folder in SSL_CERT_DIR, has the authorities that are trusted."""
+    if name == "SSL_CERT_DIR":
+        # OpenSSL finds a certificate by the hash of its subject, which is CN=localhost here.
+        (pem.parent / f"{SUBJECT_HASH}.0").write_text(CERTIFICATE, "ascii")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv(name, str(pem if name == "SSL_CERT_FILE" else pem.parent))
+    async with serving(pem, answer) as (port, came):
+        url, transport = f"https://127.0.0.1:{port}", TRANSPORTS[kind](True)
+        async with AsyncClient("canary", base_url=url, transport=transport) as client:
+            assert (await client.submit(CASTLE)).id == "task_1"
+        assert await came.get() == "request"
+
+
+@pytest.mark.parametrize("kind", ["default", "aiohttp"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_of_authorities_that_is_none(
+    content: str | None, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is missing, or holds none, is a wrong setting that names SSL_CERT_FILE."""
+    path = tmp_path / "missing.pem"
+    if content is not None:
+        path.write_text(content, "ascii")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+        TRANSPORTS[kind](True)
