@@ -22,7 +22,16 @@ from apixo_async._map.outcomes import Outcomes
 from apixo_async._map.progress import Progress
 from apixo_async._polling.policy import Polling
 from apixo_async._task import Task
-from apixo_async._types import Estimate, Limits, Provider, Result, Snapshot, Statistics, TaskRef
+from apixo_async._types import (
+    Estimate,
+    File,
+    Limits,
+    Provider,
+    Result,
+    Snapshot,
+    Statistics,
+    TaskRef,
+)
 from apixo_async._version import __version__
 from apixo_async.errors import (
     APIConnectionError,
@@ -89,6 +98,7 @@ from apixo_async.inputs import (
 )
 
 if TYPE_CHECKING:
+    from apixo_async._downloads.spool import FileStream
     from apixo_async.webhooks import CallbackError, WebhookReceiver
 
 __all__ = [
@@ -112,6 +122,8 @@ __all__ = [
     "EffectiveLimitRaised",
     "Estimate",
     "Event",
+    "File",
+    "FileStream",
     "FluxKontext",
     "GptImage1",
     "GptImage2",
@@ -171,7 +183,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Few programs receive callbacks, and what that needs takes time to import.
+    # Few programs receive callbacks or name this type, and what these need takes time to import.
+    if name == "FileStream":
+        from apixo_async._downloads.spool import FileStream
+
+        return FileStream
     if name in ("CallbackError", "WebhookReceiver"):
         from apixo_async import webhooks
 

@@ -6,7 +6,8 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import httpx2
 
 from apixo_async import events
 from apixo_async._config import Timeouts
-from apixo_async._downloads import DEFAULT_MAX_BYTES
+from apixo_async._downloads import DEFAULT_MAX_BYTES, READ_MAX_BYTES, READ_MAX_TOTAL
 from apixo_async._http.balance import ask_balance
 from apixo_async._limits.limiter import Limiter
 from apixo_async._map.buyer import MapClient, Orphan
@@ -29,6 +30,7 @@ from apixo_async._runtime import Engine, Lifecycle, Settings
 from apixo_async._task import Task
 from apixo_async._types import (
     Estimate,
+    File,
     Limits,
     Provider,
     Result,
@@ -50,7 +52,6 @@ from apixo_async._validation import (
     require,
 )
 from apixo_async.errors import (
-    ApixoError,
     ClientClosedError,
     ConfigurationError,
     SubmitUncertainError,
@@ -58,6 +59,7 @@ from apixo_async.errors import (
 from apixo_async.inputs import Input
 
 if TYPE_CHECKING:
+    from apixo_async._downloads.spool import FileStream
     from apixo_async._submit.keyed import KeyedSubmits
     from apixo_async.stores import Backend, State, StoreEntry
     from apixo_async.webhooks import WebhookReceiver
@@ -246,6 +248,7 @@ class AsyncClient:
         download_to: StrPath | None = None,
         tag: str | None = None,
         progress: bool = False,
+        name: str | None = None,
     ) -> Outcomes:
         """Buy a task for each of many inputs, and return their outcomes as an async iterator.
 
@@ -275,6 +278,8 @@ class AsyncClient:
             download_to: A directory to save every result in; `Outcome.paths` has the files.
             tag: As for `submit`, of every task of this call.
             progress: Whether to draw a bar, in a terminal or a notebook; rich or tqdm draws it.
+            name: A template of the files' names, such as "{row:04}-{slug}", with {row} (from 1),
+                {key}, {slug} (of the prompt) and the fields of `download`.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -291,6 +296,7 @@ class AsyncClient:
             tag=tag,
             known=self._settings.prices,
             progress=progress,
+            name=name,
         )
         map_client = MapClient(self._life, self._settings.timeouts, self._rng, self._orphan)
         return Outcomes(map_client, inputs, options)
@@ -426,32 +432,91 @@ class AsyncClient:
             yield entry
 
     async def download(
-        self, result: Result, target: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES
+        self,
+        result: Result,
+        target: str | os.PathLike[str],
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        name: str | None = None,
     ) -> list[Path]:
         """Save every file of a result; see `Downloader.download` for names and rules.
 
         Args:
             result: The result of a task.
             target: A directory, or a file to name them after.
-            max_bytes: The size in bytes at which a file is refused.
+            max_bytes: The size in bytes above which a file is refused.
+            name: A template of the files' names in the directory, without extension, with {model},
+                {task_id} and {index} (the number of the file, from 1). A file of that name that is
+                another's stays; then the task's id follows the name.
 
         Raises:
+            ConfigurationError: `name` has another field, or is no name for a file.
             ResultExpiredError: The service no longer stores it.
             DownloadError: A file could not be saved; `saved` has the saved ones. Addresses of this
                 machine and network are refused, unless the base URL is there as well, or a
                 `transport` of your own answers in process.
         """
         result = require("download", result, Result)
+        naming = None
+        if name is not None:
+            from apixo_async._downloads.names import RESULT_FIELDS, NameTemplate, Naming
+
+            naming = Naming(NameTemplate.checked(name, RESULT_FIELDS), {})
         engine = self._life.engine()
-        try:
-            async with engine.calls.open():
-                paths = await engine.downloader.download(result, target, max_bytes=max_bytes)
-        except ApixoError as error:
-            error.tag = result.tag
-            raise
-        tag = result.tag
-        engine.report(events.ResultDownloaded(result.model, result.task_id, len(paths), tag))
+        async with engine.downloading(result):
+            paths = await engine.downloader.download(
+                result, target, max_bytes=max_bytes, naming=naming
+            )
+        engine.downloaded(result, len(paths))
         return paths
+
+    async def read(
+        self, result: Result, *, max_bytes: int = READ_MAX_BYTES, max_total: int = READ_MAX_TOTAL
+    ) -> list[File]:
+        """Return every file of a result with its bytes, by the rules of `download`.
+
+        Args:
+            result: The result of a task.
+            max_bytes: The size in bytes above which a file is refused; by default 64 MiB.
+            max_total: The same for all files of the result together; by default 256 MiB.
+
+        Raises:
+            ResultExpiredError: The service no longer stores it.
+            DownloadError: A file could not be read, or is too large.
+        """
+        result = require("read", result, Result)
+        engine = self._life.engine()
+        async with engine.downloading(result):
+            files = await engine.downloader.read(result, max_bytes=max_bytes, max_total=max_total)
+        engine.downloaded(result, len(files))
+        return files
+
+    @asynccontextmanager
+    async def stream(
+        self, result: Result, index: int = 0, *, max_bytes: int = DEFAULT_MAX_BYTES
+    ) -> AsyncGenerator[FileStream]:
+        """Receive one file of a result, and yield it to be passed on in chunks.
+
+        It is received before this yields, by the rules of `download`: up to 8 MiB in memory, and a
+        larger one in a temporary file. So its name, type and size are known, what is passed on is
+        never a part of a file, and a slow consumer holds no connection to the service.
+
+        Args:
+            result: The result of a task.
+            index: The place of the file in `result.urls`, from 0.
+            max_bytes: The size in bytes above which it is refused.
+
+        Raises:
+            ResultExpiredError: The service no longer stores it.
+            DownloadError: It could not be received whole, or is too large.
+        """
+        result = require("stream", result, Result)
+        engine = self._life.engine()
+        with engine.downloader.spool() as spool:
+            async with engine.downloading(result):
+                file = await engine.downloader.receive(result, index, spool, max_bytes=max_bytes)
+            engine.downloaded(result, 1)
+            yield file
 
     # --- account and counts --------------------------------------------------------------
 

@@ -6,7 +6,8 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
@@ -33,11 +34,16 @@ from apixo_async._submit.requests import SubmitRequests
 from apixo_async._submit.submitter import Submitter
 from apixo_async._sync import bound_after
 from apixo_async._task import Task
-from apixo_async._types import Billing, Limits, Statistics, TaskRef
+from apixo_async._types import Billing, Limits, Result, Statistics, TaskRef
 from apixo_async._validation import check_key, check_prices, check_ref, check_type
 from apixo_async._version import __version__
-from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUncertainError
-from apixo_async.events import ClientClosed, ClientOpened, TaskAttached
+from apixo_async.errors import (
+    ApixoError,
+    ClientClosedError,
+    ConfigurationError,
+    SubmitUncertainError,
+)
+from apixo_async.events import ClientClosed, ClientOpened, ResultDownloaded, TaskAttached
 
 if TYPE_CHECKING:
     from apixo_async._downloads.downloader import Downloader
@@ -361,6 +367,20 @@ class Engine:
         elif track.halted is not None:
             self.poller.poll_now(track)
         return Task(track, self.poller)
+
+    @asynccontextmanager
+    async def downloading(self, result: Result) -> AsyncGenerator[None]:
+        """Receive files of a result: ended by the close, and its errors have the result's tag."""
+        try:
+            async with self.calls.open():
+                yield
+        except ApixoError as error:
+            error.tag = result.tag
+            raise
+
+    def downloaded(self, result: Result, files: int) -> None:
+        """Report that files of a result were received."""
+        self.report(ResultDownloaded(result.model, result.task_id, files, result.tag))
 
     def statistics(self) -> Statistics:
         """Return the counts of this instant."""

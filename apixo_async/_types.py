@@ -259,6 +259,23 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file of a result in memory.
+
+    Attributes:
+        name: The name that `download` gives it: `{task id}-{number}.{extension}`.
+        media_type: Its type by its bytes, such as "image/png"; else "application/octet-stream".
+        content: Its bytes.
+        url: Where it came from.
+    """
+
+    name: str
+    media_type: str
+    content: bytes = field(repr=False)
+    url: str = field(repr=False)  # a signed one is enough to download
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """What inputs will cost by the documented prices.
 

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import anyio
 import httpx2
 
-from apixo_async._downloads import DEFAULT_MAX_BYTES
-from apixo_async._downloads.files import Destination, Part, check_size, off_loop, plan, sweep
+from apixo_async._downloads import DEFAULT_MAX_BYTES, READ_MAX_BYTES, READ_MAX_TOTAL
+from apixo_async._downloads.files import (
+    Part,
+    Sink,
+    check_size,
+    off_loop,
+    plan,
+    plan_named,
+    safe_name,
+    sweep,
+)
+from apixo_async._downloads.names import Naming
 from apixo_async._downloads.source import PUBLIC, Again, Reachable, Source
+from apixo_async._downloads.spool import Allowance, FileStream, Spool
 from apixo_async._downloads.transfer import Transfer, finish, receive
 from apixo_async._http.retry import RetryPolicy
 from apixo_async._http.wire import parse_retry_after
 from apixo_async._sync import bound_after
-from apixo_async._types import Result
+from apixo_async._types import File, Result
 from apixo_async.errors import ConfigurationError, DownloadError, ResultExpiredError
+
+T = TypeVar("T")
 
 #: Statuses after which a repeat may succeed, beside every 5xx (RFC 9110, 15.5.9; RFC 8470, 5.2;
 #: RFC 6585, 4).
@@ -38,6 +52,7 @@ _LONGEST_RETRY_AFTER: Final = 60.0  # seconds: a CDN may ask for more than the b
 _LONGEST_PAUSE: Final = 8.0  # seconds between tries of one file, unless the server asks for more
 _SWEPT: Final = 64  # directories that a downloader remembers as swept
 _CLEANING: Final = 10.0  # seconds that a cancelled download waits until its files are removed
+_SPOOLED: Final = 8 * 1_048_576  # bytes of a streamed file that stay in memory
 _ADVICE: Final = "attach to the task for fresh URLs; if they fail too, generate it again"
 
 
@@ -63,14 +78,14 @@ class DownloadTimeouts:
 
 
 @dataclass(slots=True)
-class _Job:
-    """One file that is being saved, and what its tries share."""
+class _Job(Generic[T]):
+    """One file that is being received, and what its tries share."""
 
     result: Result
     url: str
-    part: Part
+    part: Sink[T]
     max_bytes: int
-    transfer: Transfer
+    transfer: Transfer = field(default_factory=Transfer)
 
 
 class Downloader:
@@ -114,6 +129,7 @@ class Downloader:
         target: str | os.PathLike[str],
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        naming: Naming | None = None,
     ) -> list[Path]:
         """Save every file of a result and return their paths, in the order of its URLs.
 
@@ -128,42 +144,115 @@ class Downloader:
         failed. The first call for a directory removes the hidden `.part` files that killed
         processes left in it.
 
+        With a template of names the target is always a directory. A file in it that has the name
+        already and differs is never replaced: then the task's id and the number follow the name.
+
         Args:
             result: What a task made.
             target: Where to; see above.
             max_bytes: Bytes that each file may have, at least 1.
+            naming: The template of names and its values, or None for the names above.
 
         Raises:
             ResultExpiredError: The files are no longer stored.
             DownloadError: Some files could not be saved; `saved` names the others.
             ConfigurationError: `max_bytes` is below 1.
         """
-        if max_bytes < 1:
-            raise ConfigurationError(f"max_bytes={max_bytes!r}; it is a whole number from 1 up")
-        if not result.urls:
-            raise DownloadError(
-                f"{result.ref}: the result has no URLs, nothing to save; look at its `raw`",
-                model=result.model,
-                task_id=result.task_id,
-            )
-        places = await off_loop(partial(plan, result.task_id, target, len(result.urls)))
+        _check(result, max_bytes=max_bytes)
+        if naming is not None:
+            places = plan_named(result, target, naming)
+        else:
+            places = await off_loop(partial(plan, result.task_id, target, len(result.urls)))
         directory = places[0].directory
         if directory not in self._swept:
             self._swept.append(directory)
             await off_loop(partial(sweep, directory))
-        pairs = zip(result.urls, places, strict=True)
+        pairs = zip(result.urls, map(Part, places), strict=True)
         return await _gather(
-            result, [asyncio.create_task(self._save(result, *pair, max_bytes)) for pair in pairs]
+            result, [self._save(_Job(result, url, part, max_bytes)) for url, part in pairs]
         )
 
-    async def _save(
-        self, result: Result, url: str, destination: Destination, max_bytes: int
-    ) -> Path:
-        part = Part(destination)
+    async def read(
+        self,
+        result: Result,
+        *,
+        max_bytes: int = READ_MAX_BYTES,
+        max_total: int = READ_MAX_TOTAL,
+    ) -> list[File]:
+        """Return every file of a result with its bytes, in the order of its URLs.
+
+        Args:
+            result: What a task made.
+            max_bytes: Bytes that each file may have, at least 1.
+            max_total: Bytes that all of them may have together, at least 1.
+
+        Raises:
+            ResultExpiredError: The files are no longer stored.
+            DownloadError: Some files could not be read, or are too large.
+            ConfigurationError: A bound is below 1.
+        """
+        _check(result, max_bytes=max_bytes, max_total=max_total)
+        allowance = Allowance(max_total)
+
+        async def read(index: int) -> File:
+            with self.spool(allowance) as spool:
+                return await (await self._receive(result, index, spool, max_bytes)).whole()
+
+        return await _gather(result, [read(index) for index in range(len(result.urls))])
+
+    @contextlib.contextmanager
+    def spool(self, allowance: Allowance | None = None) -> Generator[Spool]:
+        """Yield what a file can be received into, and remove it afterwards.
+
+        Args:
+            allowance: Keeps it in memory, within these bytes.
+        """
+        spool = Spool(_SPOOLED if allowance is None else 0, allowance)
         try:
-            if kept := await off_loop(partial(destination.find_whole, result.created_at)):
+            yield spool
+        finally:
+            spool.discard()
+
+    async def receive(
+        self, result: Result, index: int, spool: Spool, *, max_bytes: int = DEFAULT_MAX_BYTES
+    ) -> FileStream:
+        """Receive one file of a result, and return it to be read.
+
+        Args:
+            result: What a task made.
+            index: The place of its URL among those of the result, from 0.
+            spool: What to receive it into.
+            max_bytes: Bytes that it may have, at least 1.
+
+        Raises:
+            ResultExpiredError: It is no longer stored.
+            DownloadError: It could not be received, or is too large.
+            ConfigurationError: `index` or `max_bytes` is wrong.
+        """
+        _check(result, max_bytes=max_bytes)
+        if index not in range(len(result.urls)):
+            raise ConfigurationError(f"index={index!r}; from 0 to {len(result.urls) - 1}")
+        (file,) = await _gather(result, [self._receive(result, index, spool, max_bytes)])
+        return file
+
+    async def _receive(
+        self, result: Result, index: int, spool: Spool, max_bytes: int
+    ) -> FileStream:
+        url = result.urls[index]
+        media = await self._fetch(_Job(result, url, spool, max_bytes))
+        return FileStream(spool, f"{safe_name(result.task_id)}-{index + 1}", media, url)
+
+    async def _save(self, job: _Job[T]) -> T:
+        try:
+            return await self._fetch(job)
+        finally:
+            job.part.discard()
+
+    async def _fetch(self, job: _Job[T]) -> T:
+        try:
+            if kept := await off_loop(partial(job.part.find_whole, job.result.created_at)):
                 return kept
-            return await self._repeat(_Job(result, url, part, max_bytes, Transfer()))
+            return await self._repeat(job)
         except DownloadError:
             raise
         except Exception as exc:
@@ -176,10 +265,8 @@ class Downloader:
             # The caller did not cancel: without this, a transport's own cancellation would pass
             # for the caller's.
             raise DownloadError("its transport cancelled the request by itself") from exc
-        finally:
-            part.discard()
 
-    async def _repeat(self, job: _Job) -> Path:
+    async def _repeat(self, job: _Job[T]) -> T:
         loop = asyncio.get_running_loop()
         budget = self._timeouts.retry
         policy = RetryPolicy(budget=budget, rng=self._rng, longest=_LONGEST_PAUSE)
@@ -204,7 +291,7 @@ class Downloader:
                     )
             await asyncio.sleep(pause)
 
-    async def _try(self, job: _Job) -> Path:
+    async def _try(self, job: _Job[T]) -> T:
         # Opened before the request, so that a full disk costs no transfer, and after the turn has
         # come, so that files in the queue hold no handles.
         await off_loop(job.part.open)
@@ -236,7 +323,20 @@ class Downloader:
         raise DownloadError(f"{words}; attach to the task for fresh URLs")
 
 
-async def _gather(result: Result, tasks: Sequence[asyncio.Task[Path]]) -> list[Path]:
+def _check(result: Result, **bounds: object) -> None:
+    for name, bound in bounds.items():
+        if not isinstance(bound, int) or isinstance(bound, bool) or bound < 1:
+            raise ConfigurationError(f"{name}={bound!r}; it is a whole number from 1 up")
+    if not result.urls:
+        raise DownloadError(
+            f"{result.ref}: the result has no URLs, nothing to save; look at its `raw`",
+            model=result.model,
+            task_id=result.task_id,
+        )
+
+
+async def _gather(result: Result, work: Iterable[Coroutine[object, object, T]]) -> list[T]:
+    tasks = [asyncio.create_task(one) for one in work]
     try:
         await asyncio.wait(tasks)
     except asyncio.CancelledError:
@@ -251,10 +351,11 @@ async def _gather(result: Result, tasks: Sequence[asyncio.Task[Path]]) -> list[P
     first = next(iter(failures.values()))
     expired = all(isinstance(exc, ResultExpiredError) for exc in failures.values())
     reasons = "; ".join(f"file {number}: {exc}" for number, exc in failures.items())
+    found = [task.result() for task in tasks if task.exception() is None]
     # The cause is what lies behind our error, such as the OSError of a full disk.
     raise (ResultExpiredError if expired else DownloadError)(
         f"{result.ref}: {len(failures)} of {len(tasks)} files not saved: {reasons}",
         model=result.model,
         task_id=result.task_id,
-        saved=[task.result() for task in tasks if task.exception() is None],
+        saved=[path for path in found if isinstance(path, Path)],
     ) from (first.__cause__ or first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import filecmp
 import hashlib
 import io
 import os
@@ -15,13 +16,16 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, Final, Protocol, TypeVar
 
 from apixo_async._downloads.media import HEAD, SURE, Media, identify
+from apixo_async._downloads.names import Naming
 from apixo_async._files import STEM, draft_name, put_in_place
+from apixo_async._types import Result
 from apixo_async.errors import DownloadError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 #: The names that `draft_name` makes.
 _PART: Final = re.compile(rf"\..{{1,{STEM}}}\.[0-9a-f]{{12}}\.part", re.DOTALL)
@@ -51,11 +55,16 @@ class Destination:
         directory: The directory, which may not exist yet.
         stem: The name without its extension.
         suffix: The extension with its dot, or None to take that of the file's type.
+        spare: The stem where another file has that name, which stays; None if the name is the
+            task's alone, or to be replaced.
+        earlier: Where an earlier run saved it, or None.
     """
 
     directory: Path
     stem: str
     suffix: str | None = None
+    spare: str | None = None
+    earlier: Path | None = None
 
     def path(self, media: Media) -> Path:
         """Return the path of a file of that type."""
@@ -70,13 +79,15 @@ class Destination:
     def find_whole(self, created_at: datetime | None) -> Path | None:
         """Return the file that an earlier download left here, if it is provably whole.
 
-        Only names that hold a task id count, and only types whose files have an end mark. A file
-        that is older than its task belongs to another one: a simulator repeats the ids of its
-        earlier runs.
+        Only names that hold a task id count, or that were noted, and only types whose files have an
+        end mark. A file that is older than its task belongs to another one: a simulator repeats the
+        ids of its earlier runs.
         """
         if self.suffix is not None:
             return None
-        paths = (self.directory / f"{self.stem}.{extension}" for extension in SURE)
+        paths = [self.directory / f"{self.spare or self.stem}.{extension}" for extension in SURE]
+        if self.earlier is not None and self.earlier.parent == self.directory:
+            paths.insert(0, self.earlier)
         oldest = created_at.timestamp() if created_at is not None else 0.0
         return next((path for path in paths if _is_whole(path, oldest)), None)
 
@@ -93,6 +104,19 @@ def plan(task_id: str, target: str | os.PathLike[str], count: int) -> list[Desti
     return [Destination(path.parent, f"{path.stem}-{number}", path.suffix) for number in numbers]
 
 
+def plan_named(result: Result, target: str | os.PathLike[str], naming: Naming) -> list[Destination]:
+    """Return where the files of a result go that the caller names by a template."""
+    number, known = len(result.urls), {"model": result.model, "task_id": safe_name(result.task_id)}
+    places: list[Destination] = []
+    for index in range(1, number + 1):
+        values = {**naming.values, **known, "index": index}
+        stem = naming.template.stem(values, several=number > 1)
+        earlier = naming.earlier[index - 1] if len(naming.earlier) == number else None
+        spare = f"{stem}-{known['task_id']}-{index}"
+        places.append(Destination(Path(target), stem, None, spare, earlier))
+    return places
+
+
 def safe_name(task_id: str) -> str:
     """Return a name for a task's files that is harmless on every system, and the task's alone.
 
@@ -105,6 +129,43 @@ def safe_name(task_id: str) -> str:
         return name
     digest = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{name or 'task'}-{digest[:8]}"
+
+
+class Sink(Protocol[T_co]):
+    """What a file is received into; every method but `discard` may block."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    def find_whole(self, created_at: datetime | None, /) -> T_co | None:
+        """Return what an earlier download left, if it is provably whole."""
+        ...
+
+    def open(self) -> None:
+        """Create the file; an open one stays as it is."""
+        ...
+
+    def write(self, pieces: Iterable[bytes], max_bytes: int) -> None:
+        """Append pieces, each counted before it is written."""
+        ...
+
+    def restart(self) -> None:
+        """Remove what was written."""
+        ...
+
+    def examine(self) -> tuple[Media, bool]:
+        """Return the type of what has been written, and whether it is whole."""
+        ...
+
+    def finish(self, media: Media) -> T_co:
+        """Return the whole file."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what is not finished."""
+        ...
 
 
 class Part:
@@ -128,9 +189,9 @@ class Part:
         if self._file is not None:
             return
         directory = self._destination.directory
-        with _disk(directory):
+        with on_disk(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        with _disk(self._destination.shown) as shown:
+        with on_disk(self._destination.shown) as shown:
             with contextlib.suppress(FileNotFoundError):
                 shown.lstat()  # Refuses a name that is too long before the transfer, not after it.
             while self._file is None or not hold(self._file, self._path):
@@ -142,7 +203,7 @@ class Part:
         """Append pieces, each counted before it is written."""
         for piece in pieces:
             check_size(self.size + len(piece), max_bytes)
-            with _disk(self._destination.shown):
+            with on_disk(self._destination.shown):
                 rest = memoryview(piece)
                 while rest:  # An unbuffered file may take a part of what it is given.
                     rest = rest[self._opened().write(rest) :]
@@ -150,23 +211,46 @@ class Part:
 
     def restart(self) -> None:
         """Remove what was written, and keep the file."""
-        with _disk(self._destination.shown):
+        with on_disk(self._destination.shown):
             self._opened().seek(0)
             self._opened().truncate()
         self.size = 0
 
     def examine(self) -> tuple[Media, bool]:
         """Return the type of what has been written, and whether it is whole."""
-        with _disk(self._destination.shown):
-            return _examine(self._opened(), self.size)
+        with on_disk(self._destination.shown):
+            return examine(self._opened(), self.size)
 
     def finish(self, media: Media) -> Path:
-        """Make the file durable under its own name, in the place of any file of that name."""
+        """Make the file durable under its own name, in the place of any file of that name.
+
+        But where that name may be another's, a file that has it and differs stays.
+        """
         path = self._destination.path(media)
-        with _disk(path):
+        spare = self._destination.spare
+        with on_disk(path):
+            if spare is not None and not self._claim(path):
+                path = path.with_name(f"{spare}{path.suffix}")
             put_in_place(self._opened(), self._path, path)
+            if spare is not None:
+                self._path.unlink(missing_ok=True)  # A rename onto its own link does nothing.
         self._file = None
         return path
+
+    def _claim(self, path: Path) -> bool:
+        """Take a name; return False if a file has it that differs from this one."""
+        os.fsync(self._opened().fileno())  # The name is there with the link.
+        try:
+            os.link(self._path, path)
+        except FileExistsError:
+            return filecmp.cmp(self._path, path, shallow=False)
+        except OSError:  # There are no links here.
+            return not os.path.lexists(path) or filecmp.cmp(self._path, path, shallow=False)
+        return True
+
+    def find_whole(self, created_at: datetime | None) -> Path | None:
+        """Return the file that an earlier download left, if it is provably whole."""
+        return self._destination.find_whole(created_at)
 
     def discard(self) -> None:
         """Remove the file unless it is finished.
@@ -250,7 +334,8 @@ async def off_loop(work: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Generator[Path]:
+def on_disk(path: Path) -> Generator[Path]:
+    """Say what is wrong with the disk in words, and what to do."""
     try:
         yield path
     except (OSError, ValueError) as exc:  # A ValueError for what no path may hold, such as a NUL.
@@ -265,7 +350,9 @@ def _is_directory(path: Path) -> bool:
     return False
 
 
-def _examine(file: io.FileIO, size: int) -> tuple[Media, bool]:
+def examine(file: IO[bytes] | io.FileIO, size: int) -> tuple[Media, bool]:
+    """Return the type of a file, and whether it is whole; go to its end."""
+
     def read(offset: int, length: int) -> bytes:
         file.seek(offset)
         return file.read(length)
@@ -282,7 +369,7 @@ def _is_whole(path: Path, oldest: float) -> bool:
         if not stat.S_ISREG(facts.st_mode) or facts.st_mtime < oldest:
             return False
         with path.open("rb", buffering=0) as file:
-            media, whole = _examine(file, facts.st_size)
+            media, whole = examine(file, facts.st_size)
     except (OSError, ValueError):
         return False
     return whole and media.check is not None and path.suffix == f".{media.extension}"

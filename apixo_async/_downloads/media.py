@@ -23,6 +23,28 @@ _STEPS: Final = 10_000
 Read: TypeAlias = Callable[[int, int], bytes]
 Check: TypeAlias = Callable[[int, Read], bool]
 
+#: By extension: the names that IANA has registered, or that browsers use.
+_MEDIA_TYPES: Final = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "avif": "image/avif",
+    "heic": "image/heic",
+    "svg": "image/svg+xml",
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+    "mkv": "video/x-matroska",
+    "m4a": "audio/mp4",
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+    "aac": "audio/aac",
+    "ogg": "audio/ogg",
+    "flac": "audio/flac",
+    "json": "application/json",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Media:
@@ -37,6 +59,11 @@ class Media:
     name: str
     extension: str
     check: Check | None = None
+
+    @property
+    def media_type(self) -> str:
+        """Its media type, as in a Content-Type."""
+        return _MEDIA_TYPES.get(self.extension, "application/octet-stream")
 
     def whole(self, size: int, read: Read) -> bool:
         """Return True if a file of `size` bytes is whole, as far as its type shows that."""

@@ -7,15 +7,16 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import aclosing
 from functools import partial
-from pathlib import Path
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, TypeVar, cast
 
 import httpx2
 
-from apixo_async._downloads.files import Part, check_size, off_loop
+from apixo_async._downloads.files import Sink, check_size, off_loop
 from apixo_async._downloads.media import ERROR_PAGE
 from apixo_async._downloads.source import Again, failure
 from apixo_async.errors import DownloadError
+
+T = TypeVar("T")
 
 #: Bytes that are handed to a worker thread at once, and that one inflated piece may have: a call
 #: to a thread costs more than writing a network chunk.
@@ -134,7 +135,7 @@ class Inflater:
 
 async def receive(
     response: httpx2.Response,
-    part: Part,
+    part: Sink[object],
     *,
     encoded: bool,
     max_bytes: int,
@@ -169,8 +170,8 @@ async def receive(
         raise Again("its compressed data end early")
 
 
-async def finish(part: Part, transfer: Transfer) -> Path:
-    """Put a part in its place if it is whole.
+async def finish(part: Sink[T], transfer: Transfer) -> T:
+    """Finish a part if it is whole.
 
     Raises:
         Again: It is not. The part keeps what the next try can resume after.

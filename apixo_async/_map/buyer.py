@@ -23,10 +23,11 @@ from apixo_async._submit.submitter import Submitter
 from apixo_async._task import Task
 from apixo_async._types import Delivery, Result, TaskInput
 from apixo_async.errors import ClientClosedError, SubmitUncertainError
-from apixo_async.events import ResultDownloaded, TaskOrphaned
+from apixo_async.events import TaskOrphaned
 from apixo_async.journal._forms import input_of
 
 if TYPE_CHECKING:
+    from apixo_async._downloads.names import Naming
     from apixo_async.journal._entry import Entry
 
 #: What was paid for, or may have been, and no caller holds.
@@ -141,16 +142,16 @@ class Buyer:
         track = reopened(poller, callbacks, model, slot, intent_id, times, record, claims)
         return Task(track, poller)
 
-    async def download(self, result: Result, target: Path) -> list[Path]:
-        """Save every file of a result.
+    async def download(self, result: Result, target: Path, naming: Naming | None) -> list[Path]:
+        """Save every file of a result, named as `naming` says.
 
         Raises:
             DownloadError: A file could not be saved.
             ClientClosedError: The client was closed.
         """
-        async with self._engine.calls.open():
-            paths = await self._engine.downloader.download(result, target)
-        self._report(ResultDownloaded(result.model, result.task_id, len(paths), result.tag))
+        async with self._engine.downloading(result):
+            paths = await self._engine.downloader.download(result, target, naming=naming)
+        self._engine.downloaded(result, len(paths))
         return paths
 
     async def posts_ended(self) -> None:

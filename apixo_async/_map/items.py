@@ -21,6 +21,7 @@ from apixo_async.errors import ApixoError, ConfigurationError, SubmitUncertainEr
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
 if TYPE_CHECKING:
+    from apixo_async._downloads.names import NameTemplate, Naming
     from apixo_async.journal._entry import Entry
 
 
@@ -252,6 +253,16 @@ class Item:
     bought_now: bool = False
     result: Result | None = None
     paths: tuple[Path, ...] = ()
+
+    def naming(self, template: NameTemplate) -> Naming:
+        """Return how the files of its result are named."""
+        from apixo_async._downloads.names import Naming, slug
+
+        assert self.input is not None  # Otherwise there is no result.
+        prompt = self.input.payload().get("prompt")
+        words = slug(prompt if isinstance(prompt, str) else "")
+        values: dict[str, str | int] = {"row": self.number + 1, "key": self.key, "slug": words}
+        return Naming(template, values, self.paths)
 
     def outcome(self, error: ApixoError | None, tag: str | None = None) -> Outcome:
         """Return what became of it."""

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from apixo_async._map.bar import check_progress
 from apixo_async._map.progress import Spending
 from apixo_async._types import Delivery
 from apixo_async._validation import check_amount, check_delivery, check_prices
 from apixo_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from apixo_async._downloads.names import NameTemplate
 
 Amount: TypeAlias = Decimal | float | str
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -30,6 +33,7 @@ class Options(NamedTuple):
     spending: Spending
     target: Path | None
     progress: bool
+    name: NameTemplate | None
 
     @classmethod
     def checked(
@@ -46,6 +50,7 @@ class Options(NamedTuple):
         tag: str | None = None,
         known: Mapping[str, Decimal] = MappingProxyType({}),
         progress: bool = False,
+        name: str | None = None,
     ) -> Self:
         """Check every option; `known` are the prices of the client.
 
@@ -64,6 +69,7 @@ class Options(NamedTuple):
             ),
             target=None if (path := _path("download_to", download_to)) is None else Path(path),
             progress=check_progress(progress),
+            name=_name(name, download_to),
         )
 
 
@@ -91,3 +97,13 @@ def _path(name: str, given: StrPath | None) -> str | None:
     if not path or "\0" in path:
         raise ConfigurationError(f"{name}: {path!r} given; that is no path")
     return path
+
+
+def _name(given: str | None, download_to: StrPath | None) -> NameTemplate | None:
+    if given is None:
+        return None
+    if download_to is None:
+        raise ConfigurationError("name: it names the files in `download_to`: give both")
+    from apixo_async._downloads.names import MAP_FIELDS, NameTemplate  # Few maps have one.
+
+    return NameTemplate.checked(given, MAP_FIELDS)

@@ -392,7 +392,9 @@ class MapRunner:
 
     async def _save(self, item: Item, result: Result, target: Path) -> None:
         self._move(item, Stage.SAVING)
-        saved = await _end_of(self._buyer.download(result, target))
+        name = self._options.name
+        naming = None if name is None else item.naming(name)
+        saved = await _end_of(self._buyer.download(result, target, naming))
         if isinstance(saved, ApixoError):
             if not isinstance(saved, ResultExpiredError):
                 self._unsaved += 1

@@ -24,6 +24,7 @@ import pytest
 
 from apixo_async._downloads.downloader import Downloader, DownloadTimeouts
 from apixo_async._downloads.files import Part
+from apixo_async._downloads.names import RESULT_FIELDS, NameTemplate, Naming
 from apixo_async._files import draft_name
 from apixo_async._types import Result
 from apixo_async.errors import ConfigurationError, DownloadError, ResultExpiredError
@@ -910,3 +911,192 @@ async def test_the_wall_clock_is_the_default(tmp_path: Path) -> None:
     load = Downloader(Server(a=Reply(403)), user_agent="ua/1", rng=random.Random(7))
     with pytest.raises(ResultExpiredError):
         await load.download(old, tmp_path)
+
+
+# --- read and streamed ------------------------------------------------------------------------
+
+
+async def streamed(server: Server, *names: str, index: int = 0, max_bytes: int = 10**9) -> bytes:
+    """Return the bytes of one file, as a consumer gets them in chunks."""
+    loader, made = downloader(server), result(*(names or server.script))
+    with loader.spool() as spool:
+        file = await loader.receive(made, index, spool, max_bytes=max_bytes)
+        return b"".join([chunk async for chunk in file])
+
+
+async def test_files_are_read_in_order() -> None:
+    """Each file has its name, its type by its bytes, its URL, and all its bytes."""
+    server = Server(
+        a=Reply(body=PNG, delay=5, headers={"content-type": "text/plain"}), b=sized(MP3)
+    )
+    made = result("a", "b")
+    first, second = await downloader(server).read(made)
+    assert (first.name, first.media_type, first.content) == ("t-1.png", "image/png", PNG)
+    assert (second.name, second.media_type, second.content) == ("t-2.mp3", "audio/mpeg", MP3)
+    assert (first.url, second.url) == made.urls
+    assert "secret" not in repr(first)
+
+
+async def test_one_file_is_streamed() -> None:
+    """Only the file that is asked for is received."""
+    server = Server(a=sized(PNG), b=sized(MP3))
+    assert await streamed(server, index=1) == MP3
+    assert [request.url.path for _, request in server.requests] == ["/b.jpg"]
+
+
+@pytest.mark.parametrize("way", ["read", "stream"])
+async def test_a_break_is_resumed_in_memory_too(way: str) -> None:
+    """The next request asks for the rest, and the whole file comes of both."""
+    server = Server(a=[broken(PNG, 2_000, etag='"v1"'), rest(PNG, 2_000, etag='"v1"')])
+    if way == "read":
+        (file,) = await downloader(server).read(result("a"))
+        assert file.content == PNG
+    else:
+        assert await streamed(server) == PNG
+    assert server.ranges == [None, "bytes=2000-"]
+
+
+@pytest.mark.parametrize("way", ["read", "stream"])
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (sized(HTML), "HTML page or another error text"),
+        (sized(PNG[:-4]), "before the end of a PNG"),
+        (Reply(body=PNG[:-4]), "before the end of a PNG"),
+        (broken(PNG, 3_000), "incomplete body"),
+        (Reply(403), "answered 403"),
+        (sized(PNG + bytes(5_000)), "max_bytes=6000"),
+    ],
+)
+async def test_no_short_body_and_no_error_page(way: str, reply: Reply, said: str) -> None:
+    """What is no whole file of an allowed size is an error before its first byte is passed on."""
+    server = Server(a=reply)
+    read = downloader(server).read(result("a"), max_bytes=6_000) if way == "read" else None
+    with pytest.raises(DownloadError, match=said) as caught:
+        await (read or streamed(server, max_bytes=6_000))
+    assert (caught.value.task_id, caught.value.saved) == ("t", ())
+
+
+@pytest.mark.parametrize("way", ["read", "stream"])
+async def test_what_is_gone_in_memory_too(way: str) -> None:
+    """A file that is no longer stored is the same error as for a download."""
+    server = Server(a=Reply(410))
+    with pytest.raises(ResultExpiredError):
+        await (downloader(server).read(result("a")) if way == "read" else streamed(server))
+
+
+@pytest.mark.parametrize("way", ["read", "stream"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1/a.png", "http://169.254.169.254/", "file:///a"])
+async def test_private_addresses_are_refused(way: str, url: str) -> None:
+    """The ways into memory ask no other hosts than a download."""
+    server, made = Server(), Result("t", "m", (url,))
+    loader = downloader(server)
+    with pytest.raises(DownloadError), loader.spool() as spool:
+        await (loader.read(made) if way == "read" else loader.receive(made, 0, spool))
+    assert server.requests == []
+
+
+async def test_all_files_together_are_bounded() -> None:
+    """Many small files fill no memory: together they have a bound as well."""
+    server = Server(a=sized(PNG), b=sized(PNG), c=sized(PNG))
+    with pytest.raises(DownloadError, match="max_total=12000"):
+        await downloader(server).read(result("a", "b", "c"), max_total=12_000)
+    assert len(await downloader(server).read(result("a", "b"), max_total=12_000)) == 2
+
+
+@pytest.mark.parametrize("index", [-1, 2, "a", None])
+async def test_an_index_that_is_none(index: int) -> None:
+    """A file that the result does not have is refused."""
+    server = Server(a=sized(PNG), b=sized(MP3))
+    with pytest.raises(ConfigurationError, match=r"^index=.*; from 0 to 1$"):
+        await streamed(server, index=index)
+    with pytest.raises(ConfigurationError, match="max_total=0"):
+        await downloader(server).read(result("a"), max_total=0)
+
+
+async def test_a_cancelled_stream_leaves_nothing() -> None:
+    """A receiver that is cancelled closes what it has received into."""
+    server = Server(a=Reply(body=PNG, interval=10))
+    loader = downloader(server)
+    with loader.spool() as spool:
+        with anyio.move_on_after(25):
+            await loader.receive(result("a"), 0, spool)
+        assert spool.read() == b""  # It is open.
+    with pytest.raises(RuntimeError):
+        spool.read()
+
+
+# --- named by a template ----------------------------------------------------------------------
+
+
+def naming(template: str, *earlier: Path) -> Naming:
+    """Return how files are named."""
+    return Naming(NameTemplate.checked(template, RESULT_FIELDS), {}, earlier)
+
+
+async def test_named_files(tmp_path: Path) -> None:
+    """The extension is that of the bytes, and several files are numbered."""
+    server = Server(a=sized(PNG), b=sized(MP3))
+    paths = await downloader(server).download(
+        result("a", "b"), tmp_path / "cat.png", naming=naming("my {model}")
+    )
+    assert listed(tmp_path / "cat.png") == ["my gpt-image-1-1.png", "my gpt-image-1-2.mp3"]
+    assert [path.read_bytes() for path in paths] == [PNG, MP3]
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_a_name_that_another_file_has(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays, and the new one has its task's id in its name, also when it comes again."""
+    if not links:
+
+        def none(*_: object) -> None:
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", none)
+    other = PNG[:100] + b"other" + PNG[105:]
+    server = Server(a=sized(PNG), b=sized(other))
+    loader = downloader(server)
+    for _ in range(2):
+        for name, task_id in (("a", "t1"), ("b", "t2")):
+            made = result(name, task_id=task_id)
+            await loader.download(made, tmp_path, naming=naming("cat"))
+        assert listed(tmp_path) == ["cat-t2-1.png", "cat.png"]
+        assert (tmp_path / "cat.png").read_bytes() == PNG
+        assert (tmp_path / "cat-t2-1.png").read_bytes() == other
+
+
+async def test_two_at_once_by_one_name(tmp_path: Path) -> None:
+    """Whichever comes first has the name; nothing is lost."""
+    other = PNG[:100] + b"other" + PNG[105:]
+    server = Server(a=sized(PNG), b=sized(other))
+    loader = downloader(server)
+    found = await asyncio.gather(
+        loader.download(result("a", task_id="t1"), tmp_path, naming=naming("cat")),
+        loader.download(result("b", task_id="t2"), tmp_path, naming=naming("cat")),
+    )
+    assert [path.read_bytes() for (path,) in found] == [PNG, other]
+    assert len(listed(tmp_path)) == 2
+
+
+async def test_where_an_earlier_run_has_saved_it(tmp_path: Path) -> None:
+    """What was noted and is whole is kept unasked; what is gone comes again, by its name."""
+    server = Server(a=sized(PNG))
+    loader = downloader(server)
+    made = result("a", age=None)
+    (path,) = await loader.download(made, tmp_path, naming=naming("cat"))
+    noted = naming("dog", path)
+    assert await loader.download(made, tmp_path, naming=noted) == [path]
+    assert len(server.requests) == 1
+    path.unlink()
+    assert await loader.download(made, tmp_path, naming=naming("cat", path)) == [path]
+    assert len(server.requests) == 2
+
+
+async def test_a_directory_in_the_way_of_a_name(tmp_path: Path) -> None:
+    """What is no file stays, and the file has its task's id in its name."""
+    (tmp_path / "cat.png").mkdir()
+    server = Server(a=sized(PNG))
+    await downloader(server).download(result("a"), tmp_path, naming=naming("cat"))
+    assert listed(tmp_path) == ["cat-t-1.png", "cat.png"]

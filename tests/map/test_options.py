@@ -54,6 +54,10 @@ def test_paths() -> None:
         ({"journal": ""}, "journal: '' given"),
         ({"journal": "a\0b"}, "journal: "),
         ({"download_to": ""}, "download_to: '' given"),
+        ({"name": "{row}"}, "name: .*give both"),
+        ({"name": "{rows}", "download_to": "out"}, "name: {rows} .* is no field"),
+        ({"name": "../{row}", "download_to": "out"}, "name: '../{row}' holds '/'"),
+        ({"name": "", "download_to": "out"}, "name: '' given"),
         ({"resubmit_uncertain": 1}, "resubmit_uncertain: 1 given"),
     ],
 )

@@ -129,18 +129,38 @@ def listed(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+def loader_over(transport: httpx2.AsyncBaseTransport) -> Downloader:
+    """Return a downloader that may ask this machine."""
+    return Downloader(
+        transport,
+        user_agent="ua/1",
+        rng=random.Random(7),
+        timeouts=TIMEOUTS,
+        reachable=Reachable.beside("http://127.0.0.1", in_process=False),
+    )
+
+
 async def load(url: str, target: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> list[Path]:
     """Download one file over a transport of its own, in bounded time."""
     async with asyncio.timeout(20), httpx2.AsyncHTTPTransport() as transport:
-        downloader = Downloader(
-            transport,
-            user_agent="ua/1",
-            rng=random.Random(7),
-            timeouts=TIMEOUTS,
-            reachable=Reachable.beside("http://127.0.0.1", in_process=False),
-        )
         result = Result("t", "gpt-image-1", (url,))
-        return await downloader.download(result, target, max_bytes=max_bytes)
+        return await loader_over(transport).download(result, target, max_bytes=max_bytes)
+
+
+async def test_a_stream_of_a_connection_that_breaks() -> None:
+    """What is streamed is whole: the rest is asked for before the first byte is passed on."""
+    first = resets(head(content_length=len(PNG), etag='"v1"') + PNG[:200_000])
+    async with (
+        serving(first, serves(PNG)) as (server, url),
+        asyncio.timeout(20),
+        httpx2.AsyncHTTPTransport() as transport,
+    ):
+        loader = loader_over(transport)
+        with loader.spool() as spool:
+            file = await loader.receive(Result("t", "gpt-image-1", (url,)), 0, spool)
+            assert (file.name, file.media_type, file.size) == ("t-1.png", "image/png", len(PNG))
+            assert b"".join([chunk async for chunk in file]) == PNG
+    assert [request.get("range") for request in server.requests] == [None, "bytes=200000-"]
 
 
 async def test_a_file_comes_whole(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ from apixo_async import (
     EffectiveLimitRaised,
     Estimate,
     Event,
+    File,
+    FileStream,
     FluxKontext,
     GptImage1,
     GptImage2,
@@ -170,6 +172,10 @@ async def main_job(
         assert_type([await done for done in asyncio.as_completed([task])], list[Result])
         assert_type(await client.download(result, folder, max_bytes=10_000_000), list[Path])
         assert_type(await client.download(result, str(folder / "cafe")), list[Path])
+        assert_type(await client.download(result, folder, name="{model}"), list[Path])
+        assert_type(await client.read(result, max_bytes=10_000_000), list[File])
+        async with client.stream(result, 0, max_bytes=10_000_000) as file:
+            await pass_on(file)
         await handle(task)
         await handle(client.attach(task.ref))
         await handle(client.attach(task.model, task.id))
@@ -178,6 +184,15 @@ async def main_job(
         await client.aclose(drain=1.0)
         assert_type(client.unfinished, tuple[TaskRef, ...])
         return result
+
+
+async def pass_on(file: FileStream) -> File:
+    """Read a file that is streamed, in each of the ways there are."""
+    assert_type((file.name, file.media_type, file.url), tuple[str, str, str])
+    assert_type(file.size, int)
+    first = assert_type(await file.read(8), bytes)
+    chunks = [chunk async for chunk in file]
+    return File(file.name, file.media_type, first + b"".join(chunks), file.url)
 
 
 async def many(client: AsyncClient, wanted: Input) -> list[Result]:

@@ -60,7 +60,7 @@ async def test_it_runs(public_api: ModuleType, simulator: Simulator, tmp_path: P
     client = AsyncClient("test-key", transport=simulator.transport(), on_event=seen.append)
     result = await public_api.main_job(client, GptImage2(prompt="a cafe"), tmp_path)
     assert len(result.urls) == 1
-    assert len(saved(tmp_path)) == 2
+    assert len(saved(tmp_path)) == 3
     assert all(map(public_api.headline, seen))
 
 

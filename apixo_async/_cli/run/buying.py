@@ -196,6 +196,7 @@ class Runner:
                 max_cost=options.terms.max_cost,
                 prices=options.terms.prices,
                 download_to=options.out.absolute(),
+                name=options.name,
             )
             look = partial(self._look, client, outcomes, result, asyncio.get_running_loop().time())
             async with watched(look, self._notices, self._screen):

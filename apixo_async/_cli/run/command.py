@@ -78,6 +78,15 @@ def run(
         typer.Option("--resubmit-uncertain", help="Buy anew what may have been bought already."),
     ] = False,
     provider: options.Route = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="TEMPLATE",
+            help="Names of the files, such as '{row:04}-{slug}': also {key}, {model}, {task_id},"
+            " {index}.",
+        ),
+    ] = None,
     concurrent_tasks: Annotated[
         int, typer.Option(min=1, metavar="N", help="The account's limit of tasks at once.")
     ] = _DOCUMENTED.concurrent_tasks,
@@ -126,6 +135,7 @@ def run(
         model=model,
         sets=tuple(set_ or ()),
         provider=provider,
+        name=name,
         attempts=attempts,
         resubmit_uncertain=resubmit_uncertain,
         simulate=simulate,

@@ -58,6 +58,8 @@ class RunOptions(NamedTuple):
     simulation: Simulation = Simulation()
     #: What other processes of the account share, or None; no simulated run does.
     store: str | None = None
+    #: A template of the files' names, or None for the task's id and number.
+    name: str | None = None
 
     @property
     def journal(self) -> Path:
@@ -107,6 +109,7 @@ class RunOptions(NamedTuple):
         yield from (("--set", pair) for pair in self.sets)
         yield "--provider", self.provider
         yield "--attempts", self.attempts if self.attempts > 1 else None
+        yield "--name", self.name
         yield "--resubmit-uncertain", self.resubmit_uncertain
         yield "--max-cost", terms.max_cost
         yield from (("--price", f"{model}={usd}") for model, usd in terms.prices.items())

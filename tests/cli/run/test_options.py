@@ -26,11 +26,12 @@ def test_the_command_to_go_on_repeats_every_option() -> None:
     access = Access(Path("my key"), "http://127.0.0.1:1")
     options = RunOptions(
         "-", Path("a b"), terms, Limits(7, 70), access, Format.CSV, "m", ("x=1", "y=it's"),
-        "value", 3, True, False,
+        "value", 3, True, False, name="{row:04} {slug}",
     )  # fmt: skip
     assert shlex.split(options.command(Path("-copy.csv"))) == [
         "apixo", "run", "./-copy.csv", "--out", "a b", "--format", "csv", "--model", "m",
         "--set", "x=1", "--set", "y=it's", "--provider", "value", "--attempts", "3",
+        "--name", "{row:04} {slug}",
         "--resubmit-uncertain", "--max-cost", "1.5", "--price", "sora-2=0.25",
         "--yes-unknown-price", "--yes", "--concurrent-tasks", "7", "--requests-per-minute", "70",
         "--api-key-file", "my key", "--base-url", "http://127.0.0.1:1",

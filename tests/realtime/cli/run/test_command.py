@@ -53,6 +53,17 @@ def test_a_simulated_run_needs_nothing(
     assert "holds a simulated run" in refused.stderr
 
 
+@pytest.mark.heavy
+def test_files_are_named_by_a_template(apixo: Apixo, plain: str) -> None:
+    """With --name the files are named so, and a wrong template buys nothing."""
+    arguments = ("run", plain, "--model", "gpt-image-2", *SIMULATED, "--name")
+    refused = apixo(*arguments, "{line}")
+    assert refused.returncode == ExitCode.USAGE
+    assert "{line} in '{line}' is no field; there are {row}, {key}, {slug}" in refused.stderr
+    assert apixo(*arguments, "{row:03}-{slug}").returncode == ExitCode.OK
+    assert {"001-a-fox", "002-a-hen"} <= {path.stem for path in Path("out").iterdir()}
+
+
 def test_bad_rows_are_named_and_nothing_is_sent(apixo: Apixo, tmp_path: Path) -> None:
     """Each bad row is a line; no key is needed to say so."""
     (tmp_path / "a.csv").write_text("model,prompt,num_images\ngpt-image-1,a,9\n!,b,\nm,c,\n")
