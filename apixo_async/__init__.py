@@ -8,6 +8,7 @@
 # _polling, _submit, _task         when to ask for a task; buying one; its handle
 # _downloads, webhooks             files of results; callbacks
 # _runtime, _map, _client          the parts of a client, many inputs, what callers call
+# blocking                         the client for code without an event loop
 # testing, _cli                    the simulator; the `apixo` command
 #
 # .github/ARCHITECTURE.md says more: the way of a task, the invariants, a glossary.

@@ -154,8 +154,13 @@ class Settings:
         )
 
 
+_NEW_LOOPS = (
+    "`async_to_sync` (in a sync view of Django) and `asyncio.run` make a new loop for each call: "
+    "use `apixo_async.blocking.Client` there, or an async view and a client for each loop"
+)
 _OTHER_LOOP = (
-    "this client belongs to another event loop, which still runs: make one client for each loop"
+    "this client belongs to another event loop, which still runs: make one client for each loop. "
+    + _NEW_LOOPS
 )
 
 
@@ -217,7 +222,8 @@ class Binding:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise ConfigurationError(
-                "no asyncio event loop is running here: call this from a coroutine"
+                "no asyncio event loop is running here: call this from a coroutine, or use "
+                "`apixo_async.blocking.Client`"
             ) from None
         if self._loop is None:
             self._loop, self._pid = loop, os.getpid()
@@ -230,7 +236,8 @@ class Binding:
         if unfinished:
             raise ConfigurationError(
                 f"the event loop of this client was closed with {unfinished} tasks in flight: "
-                "make a new client and attach to them (their refs are in `client.unfinished`)"
+                "make a new client and attach to them (their refs are in `client.unfinished`). "
+                + _NEW_LOOPS
             )
         self._loop = loop
         return True
