@@ -238,6 +238,15 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
+def frameworks(session: nox.Session) -> None:
+    """Run what needs other people's frameworks: pytest-asyncio, Django, Flask."""
+    install(session, "frameworks")
+    # In an environment with pytest-asyncio, which would take part in tests that anyio's plugin runs.
+    run = (*PYTEST, "-p", "no:asyncio", *WAITING, "tests/frameworks", *session.posargs)
+    session.run(*run, env=ENVIRONMENT | {"APIXO_WHEEL": wheel()})
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
 def soak(session: nox.Session) -> None:
     """Run the long forms: of faults, cancelled requests, kills, seeds, forgeries and callbacks."""
     install(session, "tests")

@@ -81,7 +81,7 @@ WITHOUT_TESTS = {"_submit.observer", "_version", "stores._protocol"}
 #: Tests of the project as a whole, and of no module.
 OF_THE_PROJECT = "architecture benchmarks contributing packaging portability readme"
 #: Folders of tests that mirror no package.
-OF_NO_PACKAGE = "stories realtime typing docs fuzz mutation support"
+OF_NO_PACKAGE = "stories realtime typing docs frameworks fuzz mutation support"
 
 LONGEST = 600  # lines of a module: subjects are not cut in two for a shorter one
 

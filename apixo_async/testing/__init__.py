@@ -11,11 +11,11 @@ from apixo_async.testing.exchanges import Exchange
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.memory_store import MemoryStore
 from apixo_async.testing.process import serve_process
-from apixo_async.testing.server import serve, serve_forever
+from apixo_async.testing.server import serve, serve_forever, serve_thread
 from apixo_async.testing.simulator import Simulator, SimulatorStatistics
 from apixo_async.testing.tasks import SimulatedTask
 from apixo_async.testing.transport import SimulatorTransport
-from apixo_async.testing.virtual_time import StuckError, VirtualTimeLoop
+from apixo_async.testing.virtual_time import RealTimeWarning, StuckError, VirtualTimeLoop
 
 # The way of a request:
 #   transport       in process: latency, timeouts and cut connections as a socket has them
@@ -37,6 +37,7 @@ __all__ = [
     "Exchange",
     "Fault",
     "MemoryStore",
+    "RealTimeWarning",
     "SimulatedTask",
     "Simulator",
     "SimulatorStatistics",
@@ -46,4 +47,5 @@ __all__ = [
     "serve",
     "serve_forever",
     "serve_process",
+    "serve_thread",
 ]

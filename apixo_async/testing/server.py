@@ -9,13 +9,14 @@ import ipaddress
 import json
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import anyio
+from anyio.from_thread import start_blocking_portal
 
 from apixo_async._http.wire import SPEED_HEADER
 from apixo_async.testing.exchanges import Call, Refusal, Reply
@@ -88,6 +89,21 @@ async def serve(
         server.should_exit = True
         with anyio.move_on_after(_CLOSING, shield=True):
             await running
+
+
+@contextlib.contextmanager
+def serve_thread(
+    simulator: Simulator, host: str = "127.0.0.1", port: int = 0
+) -> Generator[str, None, None]:
+    """Serve ``simulator`` from a thread with a loop of its own; for the rest, see `serve`.
+
+    For tests of programs that have no event loop, or one that the test does not run.
+    """
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve(simulator, host, port)) as url,
+    ):
+        yield url
 
 
 #: No page of the web has a name that ends so: RFC 6761, RFC 6762, and ICANN for ".internal", by

@@ -16,6 +16,13 @@ START: Final = 1000.0  # not 0, so that code which takes 0 for None fails
 _SLICE: Final = 0.01  # real seconds between two checks of worker threads
 
 
+class RealTimeWarning(UserWarning):
+    """A test waits in real time for what takes its documented time, 20 s and more for each task.
+
+    Run it on a `VirtualTimeLoop`, or give it a fast simulator: `apixo docs testing`.
+    """
+
+
 class StuckError(RuntimeError):
     """Every task waits, and nothing is left that could end a wait."""
 
