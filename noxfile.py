@@ -241,7 +241,7 @@ def docs(session: nox.Session) -> None:
 def frameworks(session: nox.Session) -> None:
     """Run what needs other people's frameworks: pytest-asyncio, Django, Flask."""
     install(session, "frameworks")
-    # In an environment with pytest-asyncio, which would take part in tests that anyio's plugin runs.
+    # pytest-asyncio must not take part in the tests that anyio runs.
     run = (*PYTEST, "-p", "no:asyncio", *WAITING, "tests/frameworks", *session.posargs)
     session.run(*run, env=ENVIRONMENT | {"APIXO_WHEEL": wheel()})
 

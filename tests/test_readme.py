@@ -2,7 +2,9 @@
 
 A comment before a block says how: `<!-- run: script -->`, `<!-- run: pytest -->`,
 `<!-- run: fastapi METHOD /path -->`, `<!-- run: aiohttp METHOD /path -->`, `<!-- run: shell -->` or
-`<!-- run: not, because ... -->`.
+`<!-- run: not, because ... -->`; where `nox -s frameworks` runs it, `<!-- run: pytest-asyncio -->`,
+`<!-- run: django /path -->` or `<!-- run: flask METHOD /path -->`. A block for pytest may be of
+several files, each under a line with its name, such as `# conftest.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -135,14 +138,77 @@ def run_script(sandbox: Sandbox, block: Block, argument: str) -> None:
     sandbox.run(sys.executable, "-W", "error::ResourceWarning", "example.py")
 
 
-def run_pytest(sandbox: Sandbox, block: Block, argument: str) -> None:
-    """Run Python as a test module."""
+def run_pytest(sandbox: Sandbox, block: Block, argument: str, *options: str) -> None:
+    """Run Python as a test module, or as the files that it names."""
     assert not argument
-    (sandbox.folder / "test_example.py").write_text(block.text, "utf-8")
+    named = re.split(r"^# (\w+\.py)\n", block.text, flags=re.MULTILINE)
+    for name, text in zip(named[1::2], named[2::2], strict=True):
+        (sandbox.folder / name).write_text(text, "utf-8")
+    if named[0].strip():
+        (sandbox.folder / "test_example.py").write_text(named[0], "utf-8")
     # The haste imported a plugin of pytest before pytest could; no other warning may pass.
     warnings = ("-W", "error", "-W", "ignore:Module already imported")
-    printed = sandbox.run(sys.executable, "-m", "pytest", "-q", *warnings, "test_example.py")
+    printed = sandbox.run(sys.executable, "-m", "pytest", "-q", *warnings, *options)
     assert re.search(r"^\d+ passed in", printed, re.MULTILINE), printed
+
+
+def run_pytest_asyncio(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Run Python as the files that it names, with pytest-asyncio in both modes."""
+    require("pytest_asyncio")
+    for mode in ("strict", "auto"):
+        scope = "asyncio_default_fixture_loop_scope=function"
+        run_pytest(sandbox, block, argument, "-o", scope, "-o", f"asyncio_mode={mode}")
+
+
+#: Visits the view `image` of a module twice at once, as each kind of server would.
+DJANGO = """
+import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
+import django
+from django.conf import settings
+settings.configure(ALLOWED_HOSTS=["testserver"], ROOT_URLCONF="visit", SECRET_KEY="a secret")
+django.setup()
+from django.test import AsyncClient, Client
+from django.urls import path
+import example
+urlpatterns = [path("images", example.image)]
+
+def check(answers):
+    assert len({answer.content for answer in answers}) == 2, answers
+
+async def asgi():
+    check(await asyncio.gather(*(AsyncClient().get(sys.argv[1]) for _ in range(2))))
+
+if __name__ == "__main__":
+    sys.modules["visit"] = sys.modules["__main__"]
+    if not asyncio.iscoroutinefunction(example.image):
+        with ThreadPoolExecutor() as pool:
+            check(list(pool.map(Client().get, [sys.argv[1]] * 2)))
+    asyncio.run(asgi())
+"""
+
+
+def run_django(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Visit the view `image` under ASGI, and one that is no coroutine under WSGI, too."""
+    require("django")
+    (sandbox.folder / "example.py").write_text(block.text, "utf-8")
+    (sandbox.folder / "visit.py").write_text(DJANGO, "utf-8")
+    sandbox.run(sys.executable, "visit.py", argument)
+
+
+def run_flask(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Visit an app of Flask."""
+    require("flask")
+    method, path = argument.split()
+    visit = f"assert app.test_client().open({path!r}, method={method!r}).get_json()['urls']"
+    (sandbox.folder / "example.py").write_text(f"{block.text}\n{visit}\n", "utf-8")
+    sandbox.run(sys.executable, "example.py")
+
+
+def require(module: str) -> None:
+    """Leave a block to `nox -s frameworks` where its framework is not installed."""
+    if find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: `nox -s frameworks` runs this block")
 
 
 def run_fastapi(sandbox: Sandbox, block: Block, argument: str) -> None:
@@ -238,6 +304,9 @@ def run_not(sandbox: Sandbox, block: Block, argument: str) -> None:  # noqa: ARG
 HOW = {
     "script": run_script,
     "pytest": run_pytest,
+    "pytest-asyncio": run_pytest_asyncio,
+    "django": run_django,
+    "flask": run_flask,
     "fastapi": run_fastapi,
     "aiohttp": run_aiohttp,
     "shell": run_shell,
