@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
@@ -54,6 +54,7 @@ from apixo_async._validation import (
 from apixo_async.errors import (
     ClientClosedError,
     ConfigurationError,
+    FailureCategory,
     SubmitUncertainError,
 )
 from apixo_async.inputs import Input
@@ -242,6 +243,7 @@ class AsyncClient:
         attempts: int = 1,
         provider: Provider | None = None,
         journal: StrPath | None = None,
+        retry: bool | Collection[FailureCategory] = (),
         resubmit_uncertain: bool = False,
         max_cost: Amount | None = None,
         prices: Mapping[str, Amount] | None = None,
@@ -249,6 +251,7 @@ class AsyncClient:
         tag: str | None = None,
         progress: bool = False,
         name: str | None = None,
+        raise_at_end: bool = True,
     ) -> Outcomes:
         """Buy a task for each of many inputs, and return their outcomes as an async iterator.
 
@@ -269,6 +272,11 @@ class AsyncClient:
                 one ended, however that ended: finished outcomes come from the file, bought tasks
                 are polled, and nothing is bought twice. Equal inputs without keys are
                 distinguished by their number. Only one run at a time can use it.
+            retry: Whether to buy a task again for each input whose last task failed in an earlier
+                run of the journal: True for all of them, or the `category` of those to try again,
+                as in `["timeout", "upstream"]`. `attempts` bounds what follows. Inputs for which
+                nothing was bought, and those whose task failed for the balance, are tried again in
+                any case.
             resubmit_uncertain: Whether to buy again what an earlier run may have bought: you accept
                 that it may be paid for twice.
             max_cost: USD that all purchases may cost, including those of earlier runs of the
@@ -280,6 +288,8 @@ class AsyncClient:
             progress: Whether to draw a bar, in a terminal or a notebook; rich or tqdm draws it.
             name: A template of the files' names, such as "{row:04}-{slug}", with {row} (from 1),
                 {key}, {slug} (of the prompt) and the fields of `download`.
+            raise_at_end: False to have the iteration end where it would raise what ended the
+                buying; `Outcomes.ended_by` has that error in either case.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -289,6 +299,7 @@ class AsyncClient:
             attempts=attempts,
             provider=provider,
             journal=journal,
+            retry=retry,
             resubmit_uncertain=resubmit_uncertain,
             max_cost=max_cost,
             prices=prices,
@@ -297,6 +308,7 @@ class AsyncClient:
             known=self._settings.prices,
             progress=progress,
             name=name,
+            raise_at_end=raise_at_end,
         )
         map_client = MapClient(self._life, self._settings.timeouts, self._rng, self._orphan)
         return Outcomes(map_client, inputs, options)

@@ -29,7 +29,8 @@
     └── DownloadError                  a result could not be saved
         └── ResultExpiredError         it is no longer stored
 
-Each says what became of the money (`bought`) and of the task (`task_over`).
+Each says what became of the money (`bought`) and of the task (`task_over`), and what it is about
+(`category`).
 """
 
 from __future__ import annotations
@@ -38,10 +39,47 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Literal, Self, TypeAlias, cast, get_args
 
 from apixo_async._text import printable
 from apixo_async._types import POLLED, Delivery, TaskHandle, TaskInput, TaskRef
+
+#: What a task failed for: the families of the service's fail codes.
+FailureCategory: TypeAlias = Literal[
+    "content",
+    "prompt",
+    "image",
+    "balance",
+    "throttled",
+    "timeout",
+    "upstream",
+    "generation",
+    "unknown",
+]
+
+#: What an error is about. An error other than a `TaskFailedError` is about "balance" or "throttled"
+#: where the service refused a request for that.
+Category: TypeAlias = (
+    FailureCategory
+    | Literal[
+        "auth",
+        "budget",
+        "callback",
+        "closed",
+        "configuration",
+        "connection",
+        "download",
+        "missing",
+        "other",
+        "refused",
+        "service",
+        "storage",
+        "uncertain",
+        "unfinished",
+    ]
+)
+
+FAILURE_CATEGORIES: Final[tuple[FailureCategory, ...]] = get_args(FailureCategory)
 
 
 def _rebuild(cls: type[ApixoError], args: tuple[object, ...]) -> ApixoError:
@@ -67,6 +105,7 @@ class ApixoError(Exception):
     tag: str | None = None
     bought: bool | None = None
     task_over: bool = False
+    _category: ClassVar[Category] = "other"
 
     def __init__(
         self, message: str, *, model: str | None = None, task_id: str | None = None
@@ -75,6 +114,11 @@ class ApixoError(Exception):
         super().__init__(printable(message))
         self.model = model
         self.task_id = task_id
+
+    @property
+    def category(self) -> Category:
+        """What it is about, in one word; see `Category`."""
+        return self._category
 
     @property
     def ref(self) -> TaskRef | None:
@@ -89,11 +133,14 @@ class ApixoError(Exception):
 class ConfigurationError(ApixoError, ValueError):
     """A setting is wrong, or the client is used where it cannot work; nothing was sent."""
 
+    _category = "configuration"
     bought = False
 
 
 class ClientClosedError(ApixoError):
     """The client was closed. Make a new one, and `attach` to what this one left unfinished."""
+
+    _category = "closed"
 
 
 class PollerDiedError(ApixoError):
@@ -107,6 +154,8 @@ class JournalError(ApixoError):
     reason.
     """
 
+    _category = "storage"
+
 
 class StoreError(ApixoError):
     """What processes keep together cannot be read or written; its content stays as it is.
@@ -114,6 +163,8 @@ class StoreError(ApixoError):
     The message names the store, without passwords, and says what to do. `bought` is False if
     nothing was sent for this reason.
     """
+
+    _category = "storage"
 
 
 class KeyConflictError(ApixoError, ValueError):
@@ -123,6 +174,7 @@ class KeyConflictError(ApixoError, ValueError):
         key: The key.
     """
 
+    _category = "configuration"
     bought = False
 
     def __init__(
@@ -141,6 +193,7 @@ class BudgetExceededError(ApixoError):
         price: USD of the next one.
     """
 
+    _category = "budget"
     bought = False
 
     def __init__(
@@ -169,6 +222,8 @@ class JournalWarning(UserWarning):
 class APIConnectionError(ApixoError):
     """No usable answer came: the connection failed, or what came was not the API's envelope."""
 
+    _category = "connection"
+
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """No answer came in time."""
@@ -183,6 +238,8 @@ class APIStatusError(ApixoError):
         message: The service's own words.
         retry_after: Seconds that the service asked to wait, or None.
     """
+
+    _category: ClassVar[Category] = "refused"
 
     def __init__(
         self,
@@ -209,9 +266,13 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """The API key is missing or wrong."""
 
+    _category = "auth"
+
 
 class InsufficientBalanceError(APIStatusError):
     """The key has no balance or quota left for this task."""
+
+    _category = "balance"
 
 
 class PermissionDeniedError(APIStatusError):
@@ -225,9 +286,13 @@ class NotFoundError(APIStatusError):
 class RateLimitError(APIStatusError):
     """The service answered 429 for longer than `Timeouts.throttled` (invariant 4)."""
 
+    _category = "throttled"
+
 
 class InternalServerError(APIStatusError):
     """The service failed, or says that it is unavailable."""
+
+    _category = "service"
 
 
 def reason_of(error: ApixoError) -> str:
@@ -264,6 +329,8 @@ class SubmitUncertainError(ApixoError):
         attempt: With a store, the POST in question, so that the word on it counts once.
     """
 
+    _category = "uncertain"
+
     task: TaskHandle | None = None
     key: str | None = None
     attempt: str | None = None
@@ -299,6 +366,8 @@ class SubmitUncertainError(ApixoError):
 class TaskError(ApixoError):
     """An error about one task."""
 
+    _category: ClassVar[Category] = "unfinished"
+
     model: str
     task_id: str
     bought = True
@@ -325,6 +394,12 @@ class TaskFailedError(TaskError):
 
     task_over = True
 
+    @property
+    def category(self) -> Category:
+        """The family, or "unknown" for one that this version does not know."""
+        known = self.family in FAILURE_CATEGORIES
+        return cast("FailureCategory", self.family) if known else "unknown"
+
     def __init__(
         self,
         message: str,
@@ -345,6 +420,8 @@ class TaskFailedError(TaskError):
 class TaskNotFoundError(TaskError):
     """The service answered 404 for the task, again and again: a wrong id, model or key."""
 
+    _category = "missing"
+
 
 class WaitTimeoutError(TaskError, TimeoutError):
     """The wait ended before the task did; the task goes on and can be awaited again."""
@@ -364,6 +441,8 @@ class PresumedNotBoughtError(TaskError):
     other tasks were missing, too. The message says which.
     """
 
+    _category = "uncertain"
+
     bought: bool | None = False  # type: ignore[assignment]  # the one that bought nothing
 
 
@@ -373,6 +452,8 @@ class DownloadError(ApixoError):
     Attributes:
         saved: The files that are complete and stay.
     """
+
+    _category = "download"
 
     def __init__(
         self,
@@ -402,6 +483,8 @@ class CallbackError(ApixoError, ValueError):
     Attributes:
         status: The HTTP status to answer it with: 404 or 400.
     """
+
+    _category = "callback"
 
     def __init__(self, status: int) -> None:
         super().__init__(_WORDS[status])

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
+from typing import get_args
 
 import pytest
 
@@ -19,6 +20,7 @@ from apixo_async.errors import (
     ApixoError,
     BudgetExceededError,
     CallbackError,
+    Category,
     ConfigurationError,
     DownloadError,
     KeyConflictError,
@@ -99,6 +101,32 @@ def test_every_error_carries_model_and_task(cls: type[ApixoError]) -> None:
     """An error says which model and task it is about, where that is known."""
     error = sample(cls)
     assert (error.model, error.task_id) == ("sora-2", "task_1")
+
+
+@pytest.mark.parametrize(
+    ("cls", "category"),
+    [
+        (ApixoError, "other"),
+        (errors.APITimeoutError, "connection"),
+        (errors.BadRequestError, "refused"),
+        (errors.AuthenticationError, "auth"),
+        (errors.InsufficientBalanceError, "balance"),
+        (errors.RateLimitError, "throttled"),
+        (errors.ResultExpiredError, "download"),
+        (BudgetExceededError, "budget"),
+    ],
+)
+def test_what_an_error_is_about(cls: type[ApixoError], category: str) -> None:
+    """An error says in one word what it is about, to count and to choose by."""
+    assert sample(cls).category == category
+
+
+def test_every_category_is_listed() -> None:
+    """What any class of errors is about is one of the words of `Category`."""
+    families, others = get_args(Category)
+    listed = {*get_args(families), *get_args(others)}
+    assert {cls._category for cls in tree(ApixoError)} <= listed
+    assert set(get_args(others)) <= {cls._category for cls in tree(ApixoError)}
 
 
 def test_model_and_task_may_be_unknown() -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from apixo_async._catalog import _CODES, UNKNOWN
 from apixo_async._types import POLLED, Delivery, TaskRef
 from apixo_async.errors import (
+    FAILURE_CATEGORIES,
     ApixoError,
     DownloadError,
     PresumedNotBoughtError,
@@ -119,6 +121,22 @@ def test_a_failure_says_why() -> None:
     error = failed()
     assert (error.fail_code, error.fail_msg) == ("TIMEOUT", "too slow")
     assert (error.family, error.retryable) == ("timeout", True)
+
+
+@pytest.mark.parametrize(
+    ("family", "category"), [("timeout", "timeout"), ("balance", "balance"), ("new", "unknown")]
+)
+def test_what_a_failure_is_about(family: str, category: str) -> None:
+    """A failed task's category is its family, where this version knows that."""
+    error = TaskFailedError(
+        "failed", ref=REF, fail_code=None, fail_msg=None, family=family, retryable=False
+    )
+    assert error.category == category
+
+
+def test_every_family_is_a_category() -> None:
+    """What the catalog takes a fail code for can be named to try it again."""
+    assert {family.name for family in (*_CODES, UNKNOWN)} == set(FAILURE_CATEGORIES)
 
 
 def test_a_timeout_of_waiting_is_a_timeout() -> None:

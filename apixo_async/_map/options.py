@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
 
 from apixo_async._map.bar import check_progress
 from apixo_async._map.progress import Spending
 from apixo_async._types import Delivery
 from apixo_async._validation import check_amount, check_delivery, check_prices
-from apixo_async.errors import ConfigurationError
+from apixo_async.errors import FAILURE_CATEGORIES, ConfigurationError, FailureCategory
 
 if TYPE_CHECKING:
     from apixo_async._downloads.names import NameTemplate
@@ -29,11 +29,13 @@ class Options(NamedTuple):
     ordered: bool
     attempts: int
     journal: str | None
+    retry: frozenset[FailureCategory]
     resubmit_uncertain: bool
     spending: Spending
     target: Path | None
     progress: bool
     name: NameTemplate | None
+    raise_at_end: bool
 
     @classmethod
     def checked(
@@ -43,6 +45,7 @@ class Options(NamedTuple):
         attempts: int = 1,
         provider: str | None = None,
         journal: StrPath | None = None,
+        retry: bool | Collection[FailureCategory] = (),
         resubmit_uncertain: bool = False,
         max_cost: Amount | None = None,
         prices: Mapping[str, Amount] | None = None,
@@ -51,6 +54,7 @@ class Options(NamedTuple):
         known: Mapping[str, Decimal] = MappingProxyType({}),
         progress: bool = False,
         name: str | None = None,
+        raise_at_end: bool = True,
     ) -> Self:
         """Check every option; `known` are the prices of the client.
 
@@ -62,6 +66,7 @@ class Options(NamedTuple):
             ordered=_truth("ordered", ordered),
             attempts=_attempts(attempts),
             journal=_path("journal", journal),
+            retry=_retry(retry),
             resubmit_uncertain=_truth("resubmit_uncertain", resubmit_uncertain),
             spending=Spending(
                 None if max_cost is None else check_amount("max_cost", max_cost),
@@ -70,6 +75,7 @@ class Options(NamedTuple):
             target=None if (path := _path("download_to", download_to)) is None else Path(path),
             progress=check_progress(progress),
             name=_name(name, download_to),
+            raise_at_end=_truth("raise_at_end", raise_at_end),
         )
 
 
@@ -83,6 +89,22 @@ def _attempts(given: object) -> int:
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise ConfigurationError(f"attempts: {given!r} given; a whole number from 1 up")
     return given
+
+
+def _retry(given: object) -> frozenset[FailureCategory]:
+    if isinstance(given, bool):
+        return frozenset(FAILURE_CATEGORIES if given else ())
+    if isinstance(given, str) or not isinstance(given, Collection):
+        raise ConfigurationError(
+            f"retry: {given!r:.200} given; True, or a list of categories such as ['timeout']"
+        )
+    categories = frozenset(cast("Collection[FailureCategory]", given))
+    if wrong := [one for one in given if one not in FAILURE_CATEGORIES]:
+        raise ConfigurationError(
+            f"retry: {wrong[0]!r:.200} given; a task fails for {', '.join(FAILURE_CATEGORIES)}. "
+            "What is uncertain is for `resubmit_uncertain`; all else is tried again anyway"
+        )
+    return categories
 
 
 def _path(name: str, given: StrPath | None) -> str | None:

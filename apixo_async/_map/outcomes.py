@@ -12,6 +12,7 @@ from apixo_async._map.items import Inputs, Outcome, check_inputs
 from apixo_async._map.options import Options
 from apixo_async._map.progress import Progress
 from apixo_async._map.runner import MapRunner, MapState
+from apixo_async.errors import ApixoError
 
 
 class Outcomes:
@@ -46,6 +47,11 @@ class Outcomes:
         """The counts of this instant."""
         return self._run.counts.progress()
 
+    @property
+    def ended_by(self) -> ApixoError | None:
+        """What ended the buying early, such as an empty account, or None."""
+        return self._run.ended_by
+
     def stop(self) -> None:
         """Read and buy no more; the outcomes of what was bought still come."""
         self._run.stop()
@@ -63,7 +69,7 @@ class Outcomes:
 
         Raises:
             ApixoError: What ended the buying, such as a wrong key or an empty account; raised
-                once, after the outcomes of all that was bought.
+                once, after the outcomes of all that was bought, unless `raise_at_end` is False.
             ConfigurationError: The map goes on, or ended, on another event loop.
             Exception: What the iterable of the inputs raised, likewise.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Final, TypeGuard
 
 from apixo_async import errors
@@ -14,7 +15,6 @@ _ENDING: Final = (
     errors.AuthenticationError,
     errors.BudgetExceededError,
     errors.ClientClosedError,
-    errors.InsufficientBalanceError,
     errors.JournalError,
     errors.PollerDiedError,
 )
@@ -53,9 +53,7 @@ class FailureStreak:
 
 def ends_buying(error: errors.ApixoError) -> bool:
     """Return True if no later purchase can succeed after this error alone."""
-    if isinstance(error, TaskFailedError):
-        return error.family == "balance"
-    return isinstance(error, _ENDING)
+    return error.category == "balance" or isinstance(error, _ENDING)
 
 
 def is_worth_another(
@@ -71,6 +69,19 @@ def is_worth_another(
     return isinstance(error, TaskFailedError) and error.retryable and purchases < attempts
 
 
+def is_retried(error: TaskFailedError, retry: Collection[errors.Category]) -> bool:
+    """Return True if another task is bought where the last one failed so in an earlier run.
+
+    After a failure for the balance one always is: the service says that it had nothing to charge
+    the task to, so nothing was paid, and the failure ended that run before its inputs were bought.
+
+    Args:
+        error: How that task ended.
+        retry: What the caller wants to be tried again.
+    """
+    return error.category == "balance" or error.category in retry
+
+
 def pause_before(error: TaskFailedError, purchases: int, rng: random.Random) -> float:
     """Return the seconds to wait before the next purchase: 0 unless the task failed for a limit.
 
@@ -79,6 +90,6 @@ def pause_before(error: TaskFailedError, purchases: int, rng: random.Random) -> 
         purchases: Tasks bought for this input so far, at least 1.
         rng: The source of the jitter.
     """
-    if error.family != "throttled":
+    if error.category != "throttled":
         return 0.0
     return growing_pause(purchases, rng, first=_PAUSE, longest=_LONGEST_PAUSE, jitter=(0.5, 1.0))

@@ -18,7 +18,13 @@ from apixo_async._map.bar import Bar, open_bar
 from apixo_async._map.buyer import Buyer, MapClient, StoppedError
 from apixo_async._map.items import Inputs, Item, Outcome, OutcomeBuffer, Stage, items
 from apixo_async._map.options import Options
-from apixo_async._map.policy import FailureStreak, ends_buying, is_worth_another, pause_before
+from apixo_async._map.policy import (
+    FailureStreak,
+    ends_buying,
+    is_retried,
+    is_worth_another,
+    pause_before,
+)
 from apixo_async._map.progress import ProgressCounter
 from apixo_async._map.store import MapStore
 from apixo_async._reporting import guarded
@@ -32,6 +38,7 @@ from apixo_async.errors import (
     JournalError,
     ResultExpiredError,
     SubmitUncertainError,
+    TaskFailedError,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +88,7 @@ class MapRunner:
 
     Attributes:
         counts: How far it is.
+        ended_by: What ended it early, or None.
         state: How far its end has come.
     """
 
@@ -101,6 +109,7 @@ class MapRunner:
         self._left: dict[int, tuple[Task, asyncio.Task[None]]] = {}
         self._reason: ApixoError | None = None
         self._failure: BaseException | None = None
+        self.ended_by: ApixoError | None = None
         self._moved = Signal()
         self._news = Signal()
         self.counts = ProgressCounter(options.spending)
@@ -153,6 +162,10 @@ class MapRunner:
                 f"bought for {progress.unbought}; what follows them was not read."
             )
         failure, self._failure = self._failure, None
+        if isinstance(failure, ApixoError):
+            self.ended_by = failure
+            if not self._options.raise_at_end:
+                return StopAsyncIteration()
         return StopAsyncIteration() if failure is None else failure
 
     # --- reading -------------------------------------------------------------------------
@@ -311,6 +324,9 @@ class MapRunner:
             case "success", Result() as result, _:
                 item.paths = entry.files
                 return result
+            case "failed", _, TaskFailedError() as error if is_retried(error, self._options.retry):
+                item.failure = error
+                return None
             case "failed", _, ApixoError() as error:
                 return error
             case "uncertain", _, ApixoError() as error:
@@ -456,7 +472,7 @@ class MapRunner:
     def _fail(self, error: ApixoError) -> None:
         """Stop, and raise this in the end; the first such error speaks for all."""
         if self.state < MapState.STOPPED:
-            self._reason = error
+            self._reason = self.ended_by = error
             # What the last of the money was reserved for is still bought.
             self.stop(queue_only=isinstance(error, BudgetExceededError))
 

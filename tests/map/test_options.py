@@ -10,6 +10,7 @@ import pytest
 
 from apixo_async import AsyncClient, ConfigurationError
 from apixo_async._map.options import Options
+from apixo_async.errors import FAILURE_CATEGORIES
 
 
 def test_defaults() -> None:
@@ -38,6 +39,21 @@ def test_paths() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "retried"),
+    [
+        ((), set()),
+        (False, set()),
+        (True, set(FAILURE_CATEGORIES)),
+        (["timeout", "content", "timeout"], {"timeout", "content"}),
+        ({"unknown"}, {"unknown"}),
+    ],
+)
+def test_what_is_retried(given: Any, retried: set[str]) -> None:
+    """True stands for every category of a failed task, a list for those in it."""
+    assert Options.checked(retry=given).retry == retried
+
+
+@pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"max_cost": -1}, "max_cost: -1 given; USD"),
@@ -59,6 +75,10 @@ def test_paths() -> None:
         ({"name": "../{row}", "download_to": "out"}, "name: '../{row}' holds '/'"),
         ({"name": "", "download_to": "out"}, "name: '' given"),
         ({"resubmit_uncertain": 1}, "resubmit_uncertain: 1 given"),
+        ({"retry": "timeout"}, "retry: 'timeout' given; True, or a list"),
+        ({"retry": 1}, "retry: 1 given"),
+        ({"retry": ["timeout", "uncertain"]}, "retry: 'uncertain' given; a task fails for content"),
+        ({"raise_at_end": None}, "raise_at_end: None given"),
     ],
 )
 def test_wrong_options(given: dict[str, Any], said: str) -> None:

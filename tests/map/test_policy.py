@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,13 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._catalog import family_of
-from apixo_async._map.policy import FailureStreak, ends_buying, is_worth_another, pause_before
+from apixo_async._map.policy import (
+    FailureStreak,
+    ends_buying,
+    is_retried,
+    is_worth_another,
+    pause_before,
+)
 
 REF = TaskRef("flux-kontext", "task_1")
 DENIED = PermissionDeniedError("no", status=403)
@@ -99,6 +106,21 @@ def test_which_failures_are_tried_again(
 def test_other_ends_are_not_tried_again() -> None:
     """A task that was given up may still succeed: it is not bought again."""
     assert not is_worth_another(TaskAbandonedError("old", ref=REF), 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "retry", "again"),
+    [
+        ("TIMEOUT", (), False),
+        ("TIMEOUT", ("timeout",), True),
+        ("NSFW", ("timeout",), False),
+        ("never heard of", ("unknown",), True),
+        ("INSUFFICIENT_CREDITS", (), True),
+    ],
+)
+def test_what_an_earlier_run_left_failed(code: str, retry: tuple[Any, ...], again: bool) -> None:
+    """What the caller names is bought anew, and what failed for the balance by itself."""
+    assert is_retried(failed(code), retry) is again
 
 
 @pytest.mark.parametrize(("purchases", "longest"), [(1, 5), (2, 10), (4, 40), (5, 60), (90, 60)])

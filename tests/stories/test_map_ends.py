@@ -294,6 +294,34 @@ async def test_tasks_that_fail_for_the_balance(simulator: Simulator, client_of: 
     assert len(taken) == outcomes.progress.read
 
 
+async def test_an_end_that_is_not_raised(simulator: Simulator, client_of: ClientOf) -> None:
+    """Where the end is not to be raised, a list of all outcomes is complete, and says why."""
+    simulator.faults.submit(None, None, Fault.repeat(1_000, Fault.status(401)))
+    outcomes = mapped(client_of(simulator, **FIVE), castles(1_000), raise_at_end=False)
+    taken = await all_of(outcomes)
+    assert sum(one.ok for one in taken) == 2
+    assert len(taken) == outcomes.progress.read
+    assert isinstance(outcomes.ended_by, AuthenticationError)
+    complete = mapped(client_of(Simulator()), castles(3), raise_at_end=False)
+    assert len(await all_of(complete)) == 3
+    assert complete.ended_by is None
+
+
+async def test_an_end_that_is_raised_is_kept(simulator: Simulator, client_of: ClientOf) -> None:
+    """What was raised at the end stays with the outcomes; an error of the iterable is no end."""
+    simulator.faults.submit(Fault.repeat(1_000, Fault.status(401)))
+    outcomes = mapped(client_of(simulator, **FIVE), castles(10))
+    _, error = await until_raised(outcomes)
+    assert outcomes.ended_by is error
+
+    def broken() -> Iterator[FluxKontext]:
+        yield castles(1)[0]
+        raise LookupError("row 2")
+
+    with pytest.raises(LookupError, match="row 2"):
+        await all_of(mapped(client_of(Simulator()), broken(), raise_at_end=False))
+
+
 async def test_model_that_is_denied(simulator: Simulator, client_of: ClientOf) -> None:
     """A model that the key may not use is not asked for ten thousand times."""
     simulator.faults.submit(Fault.repeat(10_000, Fault.status(403)))

@@ -131,6 +131,63 @@ async def test_a_failure_stays(simulator: Simulator, client_of: ClientOf, journa
     assert (fourth.result, simulator.created) == (third.result, 2)
 
 
+async def test_a_failure_that_is_retried(
+    simulator: Simulator, client_of: ClientOf, journal: Path
+) -> None:
+    """Failures of earlier runs are bought anew once in a run, by their categories."""
+    simulator.faults.submit(
+        *(Fault.task_fails(code) for code in ("TIMEOUT", "NSFW", "UPSTREAM_ERROR"))
+    )
+    await mapped(client_of(simulator), castles(4), journal)
+    simulator.faults.submit(Fault.task_fails("NSFW"))
+    again = await mapped(client_of(simulator), castles(4), journal, retry=["content"])
+    assert [one.error and one.error.category for one in again] == [
+        "timeout",
+        "content",
+        "upstream",
+        None,
+    ]
+    assert [one.purchases for one in again] == [1, 2, 1, 1]
+    assert [one.resumed for one in again] == [True, False, True, True]
+    last = await mapped(client_of(simulator), castles(4), journal, retry=True)
+    assert [(one.ok, one.purchases) for one in last] == [(True, 2), (True, 3), (True, 2), (True, 1)]
+    assert simulator.created == 4 + 1 + 3
+
+
+async def test_a_retry_that_buys_nothing(
+    simulator: Simulator, client_of: ClientOf, journal: Path
+) -> None:
+    """Where the new purchase is refused, the item keeps the failure that it had."""
+    simulator.faults.submit(Fault.task_fails("TIMEOUT"))
+    [first] = await mapped(client_of(simulator), castles(1), journal)
+    simulator.faults.submit(Fault.status(400))
+    [again] = await mapped(client_of(simulator), castles(1), journal, retry=True)
+    assert again.error is not None
+    assert first.error is not None
+    assert (again.error.ref, states(journal)) == (first.error.ref, {"failed": 1})
+    assert simulator.created == 1
+
+
+async def test_failures_for_the_balance(
+    simulator: Simulator, client_of: ClientOf, journal: Path
+) -> None:
+    """What failed for want of balance, bought or not, is tried again by the next run itself."""
+    simulator.faults.submit(
+        None, Fault.task_fails("INSUFFICIENT_BALANCE"), Fault.status(402), *[Fault.status(402)] * 3
+    )
+    run = client_of(simulator).map(
+        castles(4), journal=journal, ordered=True, max_cost=5, raise_at_end=False
+    )
+    first = [one async for one in run]
+    assert run.ended_by is not None
+    assert run.ended_by.category == "balance"
+    assert [one.ok for one in first] == [True, False, False, False]
+    simulator.faults.clear()
+    again = await mapped(client_of(simulator), castles(4), journal)
+    assert all(one.ok for one in again)
+    assert simulator.created == 5
+
+
 async def test_refused_items_are_new(
     simulator: Simulator, client_of: ClientOf, journal: Path
 ) -> None:

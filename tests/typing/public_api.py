@@ -215,11 +215,14 @@ async def many(client: AsyncClient, wanted: Input) -> list[Result]:
     kept = client.map(
         [("a", wanted), (None, wanted)],
         journal=Path("run.db"),
+        retry=["timeout", "upstream"],
         resubmit_uncertain=False,
         max_cost="12.50",
         prices={"sora-2": Decimal("0.5"), "suno": 1},
         download_to="out",
+        raise_at_end=False,
     )
+    assert_type(kept.ended_by, ApixoError | None)
     async for outcome in kept:
         assert_type((outcome.paths, outcome.resumed), tuple[tuple[Path, ...], bool])
     money = kept.progress
