@@ -16,6 +16,7 @@ from apixo_async._cli import demo, docs, exits, generate, models, simulate, stor
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command as bulk
+from apixo_async._cli.run import report as reports
 
 _CODES = (f"{code:d}: {code.meaning}" for code in ExitCode)
 # Some releases of typer keep the line breaks, others fold them: it reads well either way.
@@ -24,6 +25,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     demo.demo,
     generate.generate,
     bulk.run,
+    reports.report,
     tasks.status,
     tasks.wait,
     tasks.balance,
@@ -67,7 +69,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with _logging():
             code = get_command(app).main(
-                args=list(arguments) or ["--help"], prog_name="apixo", standalone_mode=False
+                args=[_with_value(one) for one in arguments] or ["--help"],
+                prog_name="apixo",
+                standalone_mode=False,
             )
         sys.stdout.flush()
     except BrokenPipeError:
@@ -78,6 +82,11 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         return report(error)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _with_value(argument: str) -> str:
+    """Return an argument; --retry-failed alone stands for all, as typer has no optional values."""
+    return f"{argument}=all" if argument == bulk.RETRY_FAILED else argument
 
 
 @contextmanager

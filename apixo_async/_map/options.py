@@ -98,13 +98,13 @@ def _retry(given: object) -> frozenset[FailureCategory]:
         raise ConfigurationError(
             f"retry: {given!r:.200} given; True, or a list of categories such as ['timeout']"
         )
-    categories = frozenset(cast("Collection[FailureCategory]", given))
-    if wrong := [one for one in given if one not in FAILURE_CATEGORIES]:
+    categories = [*cast("Collection[FailureCategory]", given)]
+    if wrong := [one for one in categories if one not in FAILURE_CATEGORIES]:
         raise ConfigurationError(
             f"retry: {wrong[0]!r:.200} given; a task fails for {', '.join(FAILURE_CATEGORIES)}. "
             "What is uncertain is for `resubmit_uncertain`; all else is tried again anyway"
         )
-    return categories
+    return frozenset(categories)
 
 
 def _path(name: str, given: StrPath | None) -> str | None:

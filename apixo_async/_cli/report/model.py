@@ -26,7 +26,7 @@ COLUMNS: Final = (
 
 
 class ItemCounts(BaseModel):
-    """How many items there are; `failures` counts them by family."""
+    """How many items there are; `failures` counts them by category."""
 
     total: int = 0
     states: dict[ItemState, int] = dict.fromkeys(STATES, 0)
@@ -38,7 +38,10 @@ class ItemCounts(BaseModel):
 
 
 class Money(BaseModel):
-    """USD by the documents' prices, but for the balances, which are the account's."""
+    """USD by the documents' prices, but for the balances, which are the account's.
+
+    `spent_in_this_run` has what may have been charged for uncertain items, too.
+    """
 
     currency: str = "USD"
     estimated: Decimal | None = None
@@ -106,7 +109,7 @@ class RunReport(BaseModel):
         items.from_earlier_runs += record.resumed
         items.files += len(record.files)
         if record.failure is not None:
-            items.failures[record.failure.family] += 1
+            items.failures[record.failure.category] += 1
         if record.duration is not None:
             seconds, count = self._durations
             self._durations = seconds + record.duration, count + 1
@@ -117,13 +120,16 @@ class RunReport(BaseModel):
             money.bought_without_known_price += record.cost is None
             if not record.resumed:
                 items.bought_in_this_run += 1
-                money.spent_in_this_run += cost
+        if record.state in ("uncertain", *BOUGHT):
+            money.spent_in_this_run += cost - record.cost_before
 
     def finish(self, run: RunFacts) -> dict[str, Any]:
         """Fill in what is known of the run as a whole, and return the document."""
         self.exit, self.versions = run.exit_word, dict(run.versions)
         self.items.failures = Counter(dict(self.items.failures.most_common()))
         self.items.models = Counter(dict(self.items.models.most_common()))
+        if run.started_at is None:
+            self.items.bought_in_this_run, self.money.spent_in_this_run = 0, Decimal(0)
         before, after = run.balance_before, run.balance_after
         self.money.estimated = run.estimated
         self.money.balance_before, self.money.balance_after = before, after
@@ -133,7 +139,7 @@ class RunReport(BaseModel):
         self.times = RunTimes(
             started_at=run.started_at,
             ended_at=run.ended_at,
-            seconds=round((run.ended_at - run.started_at).total_seconds(), 3),
+            seconds=round((run.ended_at - (run.started_at or run.ended_at)).total_seconds(), 3),
             mean_task_seconds=round(seconds / count, 3) if count else None,
         )
         samples, course = run.samples, rates(run.samples)

@@ -1,4 +1,4 @@
-const NUMBER = 0, STATE = 1, PROMPT = 3, KEY = 4, ID = 5, COST = 6, FAILURE = 11;
+const NUMBER = 0, STATE = 1, PROMPT = 3, KEY = 4, ID = 5, COST = 6, FAILURE = 11, KEPT = 13;
 const report = JSON.parse(byId("report").textContent), rows = JSON.parse(byId("rows").textContent);
 const sheet = new Sheet(byId("sheet"), byId("tiles"));
 const states = Object.keys(STATES).filter((state) => report.items.states[state]);
@@ -11,15 +11,15 @@ function facts() {
     make("dd", {}, value, about ? make("small", {}, ` ${about}`) : null)));
   fact("Items", number(items.total), `${number(made)} made, ${number(items.files)} files`);
   const estimated = money.estimated === null ? [] : [`of ${dollars(money.estimated)} estimated`];
-  const earlier = money.spent - money.spent_in_this_run;
-  if (earlier > 0.00001) estimated.push(`${dollars(earlier)} in earlier runs`);
+  const earlier = money.spent + money.uncertain - money.spent_in_this_run;
+  if (times.started_at && earlier > 0.00001) estimated.push(`${dollars(earlier)} in earlier runs`);
   fact("Spent", dollars(money.spent), estimated.join(", "));
   if (money.uncertain) fact("Perhaps charged", dollars(money.uncertain), `${number(counts.uncertain)} uncertain`);
   if (money.balance_difference !== null) {
     fact("Balance", dollars(money.balance_after), `${dollars(money.balance_difference)} less than before`);
   }
-  fact("Time", span(times.seconds), times.mean_task_seconds === null ? "" : `${span(times.mean_task_seconds)} a task`);
-  if (throughput.mean_per_minute) fact("Pace", `${number(throughput.mean_per_minute)} a minute`);
+  if (times.started_at) fact("This run", span(times.seconds), throughput.mean_per_minute ? `${number(throughput.mean_per_minute)} a minute` : "");
+  if (times.mean_task_seconds !== null) fact("A task took", span(times.mean_task_seconds), "on average");
   byId("facts").append(...list);
   byId("exit").textContent = report.exit;
   byId("note").textContent = report.note;
@@ -49,7 +49,7 @@ function fits({ states: wanted, text, family, min, max }) {
   if (max !== null) tests.push((row) => typeof row[COST] === "number" && row[COST] <= max);
   if (words.length) {
     tests.push((row) => {
-      row.text ||= folded(`${row[PROMPT]}\n${row[KEY]}\n${row[ID] || ""}`);
+      row.text ||= folded(`${row[PROMPT]}\n${row[KEY]}\n${row[ID] || ""}\n${row[KEPT] || ""}`);
       return words.every((word) => row.text.includes(word));
     });
   }

@@ -27,14 +27,18 @@ STATES: Final[tuple[ItemState, ...]] = get_args(ItemState)
 #: States in which a task was bought for certain.
 BOUGHT: Final[frozenset[ItemState]] = frozenset({"downloaded", "success", "failed", "unfinished"})
 
+#: Names in a row of `failed.jsonl` that are no fields of its input.
+FAILURE: Final = "_failure"
+KEPT: Final = "_kept"
+
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class Failure(NamedTuple):
     """Why an item has no result."""
 
-    #: What the code is about, as in `TaskFailedError.family`, or the report's own word.
-    family: str
+    #: What the error is about, as in `ApixoError.category`.
+    category: str
     code: str
     message: str = ""
 
@@ -48,12 +52,16 @@ class ItemRecord(NamedTuple):
     model: str
     prompt: str
     state: ItemState
+    #: Whether the caller gave the key; else it is made from the input.
+    is_key_given: bool = True
     line: int | None = None
     input: Mapping[str, object] = _NOTHING
     task_id: str | None = None
     #: USD of its tasks by the documents' prices, or None where that is unknown. Of an uncertain
     #: item, what may have been charged.
     cost: Decimal | None = None
+    #: What of it was spent by earlier runs.
+    cost_before: Decimal = Decimal(0)
     created_at: datetime | None = None
     #: When its outcome was known, in UTC, or None.
     ended_at: datetime | None = None
@@ -64,12 +72,15 @@ class ItemRecord(NamedTuple):
     files: tuple[Path, ...] = ()
     failure: Failure | None = None
     resumed: bool = False
+    #: What the row says beside its input, to be found again in the report.
+    kept: Mapping[str, object] = _NOTHING
 
 
 class RunFacts(NamedTuple):
     """What is known of a run beside its items."""
 
-    started_at: datetime
+    #: None where the report is of a journal, and of no run.
+    started_at: datetime | None
     ended_at: datetime
     #: How it ended, in a word or two: "complete", "interrupted".
     exit_word: str

@@ -1,5 +1,5 @@
 const PLACES = ["number", "state", "model", "prompt", "key", "id", "cost", "seconds", "files", "line", "resumed",
-  "failure", "urls"];
+  "failure", "urls", "kept"];
 const STATES = {
   downloaded: ["Done", ""],
   success: ["Not downloaded", "Made, and not downloaded. The service keeps files for 15 days."],
@@ -85,7 +85,7 @@ async function copy(text, code, button) {
 }
 
 function ids(one) {
-  const about = [`item ${one.number}`, one.line && `line ${one.line}`, `key ${one.key}`, one.resumed && "from an earlier run"];
+  const about = [`item ${one.number}`, one.line && `line ${one.line}`, `key ${one.key}`, one.resumed && "from an earlier run", one.kept];
   const place = make("span", { title: about.filter(Boolean).join(", ") }, `${one.resumed ? "↺ " : ""}#${number(one.number)}`);
   if (!one.id) return make("div", { class: "ids" }, make("code", {}, "no task"), place);
   const button = make("button", { type: "button", title: "Copy the task's id", "aria-label": `Copy ${one.id}` }, icon("copy"));

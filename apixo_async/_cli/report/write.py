@@ -1,4 +1,4 @@
-"""Writing a report: three files in one pass over the records, of which none is kept.
+"""Writing a report: four files in one pass over the records, of which none is kept.
 
 The page `index.html` is one file that needs no network and opens from a disk. Its texts are data
 and never markup: they come as JSON, and a script of its own puts them into the page. The page's
@@ -24,10 +24,11 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
 from apixo_async._cli.report.model import RunReport
-from apixo_async._cli.report.records import ItemRecord, RunFacts
+from apixo_async._cli.report.records import FAILURE, KEPT, Failure, ItemRecord, RunFacts
 from apixo_async._cli.report.replacing import replacing
 
 RESULTS: Final = "results.jsonl"
+FAILED: Final = "failed.jsonl"
 REPORT: Final = "report.json"
 PAGE: Final = "index.html"
 
@@ -39,7 +40,7 @@ _POLICY: Final = (
 
 
 class ReportWriter:
-    """The three files of a report, each of which takes the place of an older one when it is whole.
+    """The four files of a report, each of which takes the place of an older one when it is whole.
 
     Left with an exception, it leaves what an earlier run has written untouched.
 
@@ -57,9 +58,9 @@ class ReportWriter:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             # report.json is opened first, and so put in its place last.
-            self._report, self._results, self._page = (
+            self._report, self._results, self._failed, self._page = (
                 opened.enter_context(replacing(self._folder / name))
-                for name in (REPORT, RESULTS, PAGE)
+                for name in (REPORT, RESULTS, FAILED, PAGE)
             )
             head, self._foot = _halves(self._title)
             self._page.write(head)
@@ -67,9 +68,11 @@ class ReportWriter:
         return self
 
     def add(self, record: ItemRecord) -> None:
-        """Write a record into `results.jsonl` and the page."""
+        """Write a record into `results.jsonl` and the page, and `failed.jsonl` if it failed."""
         self._document.add(record)
         self._results.write(line(result(record)) + b"\n")
+        if record.failure is not None and record.state in _TO_TRY_AGAIN:
+            self._failed.write(line(failed_row(record, record.failure)) + b"\n")
         self._page.write(self._comma + b"\n" + inside_html(row(record)))
         self._comma = b","
 
@@ -177,8 +180,11 @@ CLIP: Final = 600
 
 _NAMES: Final = (
     *("number", "key", "line", "model", "prompt", "state", "task_id", "cost", "created_at"),
-    *("ended_at", "duration", "files", "urls", "failure", "resumed", "input"),
+    *("ended_at", "duration", "files", "urls", "failure", "resumed", "input", "kept"),
 )
+
+#: States of items that have no result and may be bought again: no task of theirs can still succeed.
+_TO_TRY_AGAIN: Final = ("failed", "unbought")
 
 
 def result(record: ItemRecord) -> Mapping[str, object]:
@@ -188,6 +194,19 @@ def result(record: ItemRecord) -> Mapping[str, object]:
     known["files"] = [path.as_posix() for path in record.files]
     known["failure"] = record.failure and record.failure._asdict()
     return {name: known[name] for name in _NAMES}
+
+
+def failed_row(record: ItemRecord, failure: Failure) -> Mapping[str, object]:
+    """Return the object of `failed.jsonl`: a row that `apixo run` reads, and why it failed.
+
+    A key that was made from the input is left out, so that the row can be changed.
+    """
+    about: dict[str, object] = {FAILURE: {**failure._asdict(), "task_id": record.task_id}}
+    if record.kept:
+        about[KEPT] = record.kept
+    if record.is_key_given:
+        about["key"] = record.key
+    return {**record.input, "model": record.model, **about}
 
 
 def row(record: ItemRecord) -> list[object]:
@@ -206,9 +225,10 @@ def row(record: ItemRecord) -> list[object]:
         [f"./{quote(os.fsencode(path.as_posix()))}" for path in record.files],
         record.line,
         int(record.resumed) or None,
-        None if failure is None else [failure.family, failure.code, _clipped(failure.message)],
+        None if failure is None else [failure.category, failure.code, _clipped(failure.message)],
         # Pictures come from the folder alone; these are links, for those who have no files.
         None if record.files else [url for url in record.urls if _is_web(url)] or None,
+        _clipped(", ".join(f"{name}: {value}" for name, value in record.kept.items())) or None,
     ]
     while cells[-1] is None:
         cells.pop()

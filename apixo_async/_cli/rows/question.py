@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 import typer
 from rich.prompt import Confirm
@@ -17,7 +19,7 @@ from rich.text import Text
 from apixo_async import ConfigurationError
 from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.models import option_of
+from apixo_async._cli.models import fields_of, option_of
 from apixo_async._cli.rows.rows import ParsedRow, Rows
 from apixo_async._cli.rows.source import Problem, RowsSource
 
@@ -50,6 +52,8 @@ class RowsReport:
     problems: tuple[Problem, ...] = ()
     doubtful: int = 0
     doubts: tuple[Problem, ...] = ()
+    #: What rows give that is no field of their model, each with the first such row and its model.
+    unknown: Mapping[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
 
     @property
     def to_buy(self) -> int:
@@ -90,27 +94,25 @@ def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: F
     kinds = Counter[tuple[str, str, Decimal | None]]()
     problems: list[Problem] = []
     doubts: list[Problem] = []
+    unknown: dict[str, tuple[int, str]] = {}
     first_lines: dict[int, int] = {}  # By the hash of a key: the keys may be long.
     for row in rows.read():
-        found = row if isinstance(row, Problem) else _repeated_key(row, first_lines)
-        if not isinstance(row, Problem) and found is None:
-            try:
-                was_bought = is_bought(row)
-            except ConfigurationError as error:
-                found = Problem(row.line, str(error))
-            else:
-                counts["rows"] += 1
-                counts["bought"] += was_bought
-                if not was_bought:
-                    kinds[row.input.model, option_of(row.input), row.input.price] += 1
-                if row.doubts:
-                    counts["doubtful"] += 1
-                    if len(doubts) < DOUBTS_SHOWN:
-                        doubts.append(Problem(row.line, "; ".join(row.doubts)))
-        if found is not None:
+        was_bought = row if isinstance(row, Problem) else _asked(row, first_lines, is_bought)
+        if isinstance(row, Problem) or isinstance(was_bought, Problem):
             counts["bad"] += 1
             if len(problems) < SHOWN:
-                problems.append(found)
+                problems.append(cast("Problem", was_bought))
+            continue
+        for name in row.unknown[: SHOWN - len(unknown)]:
+            unknown.setdefault(name, (row.line, row.input.model))
+        counts["rows"] += 1
+        counts["bought"] += was_bought
+        if not was_bought:
+            kinds[row.input.model, option_of(row.input), row.input.price] += 1
+        if row.doubts:
+            counts["doubtful"] += 1
+            if len(doubts) < DOUBTS_SHOWN:
+                doubts.append(Problem(row.line, "; ".join(row.doubts)))
     groups = [PriceGroup(*kind, count) for kind, count in kinds.items()]
     return RowsReport(
         name=rows.source.name,
@@ -121,7 +123,17 @@ def check(rows: Rows, *, is_bought: Callable[[ParsedRow], bool] = lambda _row: F
         problems=tuple(problems),
         doubtful=counts["doubtful"],
         doubts=tuple(doubts),
+        unknown=unknown,
     )
+
+
+def _asked(
+    row: ParsedRow, first_lines: dict[int, int], is_bought: Callable[[ParsedRow], bool]
+) -> bool | Problem:
+    try:
+        return _repeated_key(row, first_lines) or is_bought(row)
+    except ConfigurationError as error:
+        return Problem(row.line, str(error))
 
 
 def _repeated_key(row: ParsedRow, first_lines: dict[int, int]) -> Problem | None:
@@ -206,6 +218,8 @@ def decide(report: RowsReport, terms: Terms, account: AccountState) -> Decision:
 
 def _faults(report: RowsReport) -> Iterator[str]:
     """Yield what is wrong with the rows, the sum of it last."""
+    if report.unknown:
+        yield f"{report.name}: {_unknown_fields(report.unknown)}"
     if report.bad:
         yield from map(str, report.problems)
         if more := report.bad - len(report.problems):
@@ -214,6 +228,22 @@ def _faults(report: RowsReport) -> Iterator[str]:
         yield f"{report.name}: {unusable}; nothing is bought (apixo models MODEL: what it takes)"
     elif not report.rows:
         yield f"{report.name} holds no rows"
+
+
+def _unknown_fields(unknown: Mapping[str, tuple[int, str]]) -> str:
+    words: list[str] = []
+    for name, (line, model) in unknown.items():
+        what = f"{name!r:.60} (line {line:,}) is no field of {model}"
+        if name.startswith("Unnamed: "):
+            what = f"{name!r} (line {line:,}) is a column without a name, such as an index"
+        elif near := get_close_matches(name.lower(), fields_of(model), 1):
+            what += f" (did you mean {near[0]!r}?)"
+        words.append(what)
+    ignore, keep = (
+        " ".join(f"{option} {shlex.quote(name)}" for name in unknown)
+        for option in ("--ignore", "--keep")
+    )
+    return f"{'; '.join(words)}. Leave it out with {ignore}, or have it in the report: {keep}"
 
 
 def _no_price(report: RowsReport) -> str:

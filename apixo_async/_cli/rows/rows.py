@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from apixo_async import ConfigurationError, Input
 from apixo_async._cli import exits
 from apixo_async._cli.inputs import make_input, refuse_constant, value_of
+from apixo_async._cli.report.records import FAILURE, KEPT
 from apixo_async._cli.rows.source import (
     LONGEST,
     Format,
@@ -153,8 +154,8 @@ def _table(lines: Lines) -> Iterator[Raw | Problem]:
     if fault := _head_fault(names):
         yield Problem(feed.begun_at, fault)
         return
-    # No name of a column has a space: none of these is taken for one.
-    table.fieldnames = [name or f"no {at}" for at, name in enumerate(names)]
+    # The names that pandas gives them. No other name of a column has a space.
+    table.fieldnames = [name or f"Unnamed: {at}" for at, name in enumerate(names)]
     while (cells := _read_next(feed, lambda: next(table))) is not None:
         if isinstance(cells, Problem):
             yield cells
@@ -202,10 +203,7 @@ def _named(line: int, cells: Mapping[str | None, object], width: int) -> Raw | P
             f"{len(texts)} cells; the header names {width} columns (a comma"
             " inside of a cell needs quotes around the cell)",
         )
-    given = {name: cell for name, cell in named.items() if cell.strip()}
-    if unnamed := next((cell for name, cell in given.items() if " " in name), None):
-        return Problem(line, f"{unnamed!r:.60} stands in a column without a name")
-    return Raw(line, given)
+    return Raw(line, {name: cell for name, cell in named.items() if cell.strip()})
 
 
 _READERS: Final[Mapping[Format, Callable[[Lines], Iterator[Raw | Problem]]]] = {
@@ -223,6 +221,9 @@ class Defaults(NamedTuple):
 
     model: str | None = None
     fields: Mapping[str, object] = MappingProxyType({})
+    #: Fields of rows that are left out, and those that are kept for the report and not sent.
+    ignore: frozenset[str] = frozenset()
+    keep: frozenset[str] = frozenset()
 
 
 NO_DEFAULTS: Final = Defaults()
@@ -235,6 +236,9 @@ class ParsedRow(NamedTuple):
     key: str | None
     input: Input
     doubts: tuple[str, ...] = ()
+    kept: Mapping[str, object] = MappingProxyType({})
+    #: What it gives that is no field of its model: it may not be bought.
+    unknown: tuple[str, ...] = ()
 
 
 def row_of(raw: Raw, form: Format, defaults: Defaults) -> ParsedRow | Problem:
@@ -248,7 +252,14 @@ def row_of(raw: Raw, form: Format, defaults: Defaults) -> ParsedRow | Problem:
 
 
 def _row(raw: Raw, form: Format, defaults: Defaults) -> ParsedRow:
-    given = dict(raw.fields)
+    given = {name: value for name, value in raw.fields.items() if name not in defaults.ignore}
+    given.pop(FAILURE, None)
+    kept = given.pop(KEPT, {})
+    if not isinstance(kept, dict):
+        raise ConfigurationError(f"{KEPT}: {kept!r:.60} given; `apixo run` writes an object there")
+    kept = cast("dict[str, object]", kept) | {
+        name: given.pop(name) for name in defaults.keep if name in given
+    }
     for name in given:
         # A model without a page takes any field: "Prompt" would be sent, and the prompt be missing.
         if name not in _RESERVED and name.strip().lower() in _RESERVED:
@@ -260,10 +271,20 @@ def _row(raw: Raw, form: Format, defaults: Defaults) -> ParsedRow:
     if not isinstance(model, str):
         raise ConfigurationError(f"model: {model!r:.60} given; a model is named by a text")
     model = model.strip()
+    unknown = tuple(name for name in given if not _is_field(model, name, form))
+    for name in unknown:
+        del given[name]
     if form is Format.CSV:
         given = {name: value_of(model, name, str(cell)) for name, cell in given.items()}
     made = make_input(model, {**_lacking(model, given, defaults.fields), **given})
-    return ParsedRow(raw.line, key, made.input, made.doubts)
+    return ParsedRow(raw.line, key, made.input, made.doubts, kept, unknown)
+
+
+def _is_field(model: str, name: str, form: Format) -> bool:
+    if model not in DOCUMENTED:  # It takes any field; a column without a name is none.
+        return form is not Format.CSV or " " not in name
+    names = _other_names(model)
+    return name in names or name in names.values()
 
 
 def _key(given: object) -> str:
@@ -332,6 +353,7 @@ class Rows:
         for row in self.read():
             if isinstance(row, Problem):
                 raise ConfigurationError(f"{self.source.name}, {row}")
+            assert not row.unknown  # The check has found it, and the file is unchanged.
             yield row.key, row.input
 
 

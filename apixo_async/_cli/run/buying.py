@@ -14,7 +14,16 @@ from functools import partial
 from types import FrameType, MappingProxyType
 from typing import Final, TypeAlias
 
-from apixo_async import ApixoError, AsyncClient, Input, Outcome, Outcomes, Progress, errors
+from apixo_async import (
+    ApixoError,
+    AsyncClient,
+    Category,
+    Input,
+    Outcome,
+    Outcomes,
+    Progress,
+    errors,
+)
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode, exit_code
 from apixo_async._cli.report.records import Failure
@@ -56,8 +65,9 @@ class RunResult:
     codes: Counter[ExitCode] = field(default_factory=Counter[ExitCode])
     #: Why rows have no result or no files, where the journal does not say it.
     failures: dict[str, Failure] = field(default_factory=dict[str, Failure])
-    #: Rows whose task failed in a way that may pass.
-    retryable: int = 0
+    #: Rows whose task failed, and rows without a result for other reasons, by category.
+    failed: Counter[Category] = field(default_factory=Counter[Category])
+    others: Counter[Category] = field(default_factory=Counter[Category])
     signal: signal.Signals | None = None
     error: Exception | None = None
     progress: Progress = field(default_factory=Progress)
@@ -80,9 +90,9 @@ class RunResult:
         if error is None:
             return
         self.codes[exit_code(error)] += 1
-        if isinstance(error, errors.TaskFailedError):
-            self.retryable += error.retryable
-        elif not isinstance(error, errors.SubmitUncertainError):
+        is_failed = isinstance(error, errors.TaskFailedError)
+        (self.failed if is_failed else self.others)[error.category] += 1
+        if not is_failed and not isinstance(error, errors.SubmitUncertainError):
             self.failures[outcome.key] = failure_of(error)
 
     @property
@@ -192,6 +202,7 @@ class Runner:
                 attempts=options.attempts,
                 provider=options.provider,
                 journal=options.journal,
+                retry=options.retry,
                 resubmit_uncertain=options.resubmit_uncertain,
                 max_cost=options.terms.max_cost,
                 prices=options.terms.prices,

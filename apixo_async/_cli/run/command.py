@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import typer
 
-from apixo_async import JournalWarning, Limits
+from apixo_async import ConfigurationError, FailureCategory, JournalWarning, Limits
 from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen, counted
 from apixo_async._cli.inputs import parse_amount, parse_prices
@@ -30,10 +30,12 @@ from apixo_async._cli.rows.source import Format
 from apixo_async._cli.run.buying import Runner
 from apixo_async._cli.run.history import JournalHistory, read_history
 from apixo_async._cli.run.options import RunOptions, ask_balance
+from apixo_async._cli.run.report import write_kept
 from apixo_async._cli.run.summary import Summary, steps
 from apixo_async._cli.simulate import check_installed
 
 _DOCUMENTED: Final = Limits()
+RETRY_FAILED: Final = "--retry-failed"
 
 
 def run(
@@ -52,6 +54,18 @@ def run(
         list[str] | None,
         typer.Option(
             "--set", metavar="NAME=VALUE", help="A field for rows that lack it. Repeatable."
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="COLUMN", help="Leave a column out. Repeatable."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            metavar="COLUMN",
+            help="Do not send a column, and have it in the report. Repeatable.",
         ),
     ] = None,
     format_: Annotated[
@@ -73,6 +87,14 @@ def run(
         int,
         typer.Option(min=1, metavar="N", help="Tasks bought for a row at most, if they fail."),
     ] = 1,
+    retry_failed: Annotated[
+        list[str] | None,
+        typer.Option(
+            RETRY_FAILED,
+            metavar="[=CATEGORY]",
+            help="Buy anew what failed in an earlier run: all, or such as =timeout,upstream.",
+        ),
+    ] = None,
     resubmit_uncertain: Annotated[
         bool,
         typer.Option("--resubmit-uncertain", help="Buy anew what may have been bought already."),
@@ -137,12 +159,26 @@ def run(
         provider=provider,
         name=name,
         attempts=attempts,
+        retry=_categories(retry_failed or ()),
+        ignore=tuple(ignore or ()),
+        keep=tuple(keep or ()),
         resubmit_uncertain=resubmit_uncertain,
         simulate=simulate,
     )
     screen = Screen(as_json=as_json)
     with session.terminated_as_interrupted(), journal_warnings(screen):
         _run(options, screen)
+
+
+def _categories(given: Iterable[str]) -> tuple[FailureCategory, ...]:
+    every: tuple[FailureCategory, ...] = get_args(FailureCategory)
+    named = {name.strip() for value in given for name in value.split(",")}
+    if unknown := named - {"all", *every}:
+        raise ConfigurationError(
+            f"{RETRY_FAILED}={min(unknown)}: a task fails for {', '.join(every)}; all else that "
+            "has no result is tried again anyway"
+        )
+    return every if "all" in named else tuple(one for one in every if one in named)
 
 
 @contextmanager
@@ -173,6 +209,7 @@ def _run(options: RunOptions, screen: Screen) -> None:
     report = check(rows, is_bought=history.is_bought)
     show(rows.source, report.priced(options.terms.prices), screen)
     balance = _agree(options, report, history, screen)
+    kept = write_kept(options.out, history.kept)
     runner = Runner(
         options,
         f"apixo run: {counted(report.rows)} of {rows.source.name} into {options.out}",
@@ -196,6 +233,8 @@ def _run(options: RunOptions, screen: Screen) -> None:
         f"apixo run: {path.name}",
         [*steps(options, path, estimated, result)],
         estimated,
+        costs=history.costs,
+        kept=kept,
     )
     raise typer.Exit(summary.close(screen))
 

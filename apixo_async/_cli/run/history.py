@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from apixo_async import ApixoError, ConfigurationError, JournalError, TaskFailedError
@@ -26,6 +27,8 @@ _STATES: Final[Mapping[EntryState, ItemState]] = {
     "failed": "failed",
     "uncertain": "uncertain",
 }
+_NONE: Final = Decimal(0)
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class RecordView(NamedTuple):
@@ -33,16 +36,21 @@ class RecordView(NamedTuple):
 
     folder: Path
     #: When this run began; what was bought before is an earlier run's.
-    began_at: datetime
-    lines: Mapping[str, int]
+    began_at: datetime | None = None
+    lines: Mapping[str, int] = MappingProxyType({})
     #: Why items of this run have no result or no files, by their keys.
-    failures: Mapping[str, Failure]
+    failures: Mapping[str, Failure] = MappingProxyType({})
+    #: What earlier runs spent for items, and what their rows say beside the input, by their keys.
+    costs: Mapping[str, Decimal] = MappingProxyType({})
+    kept: Mapping[str, Mapping[str, object]] = MappingProxyType({})
+    #: Whether a run is using the journal.
+    in_use: bool = False
 
     def record(self, entry: JournalEntry) -> ItemRecord:
         """Return the record of an item."""
-        state, task_input = readable(entry), entry.input
+        task_input = entry.input
         assert task_input is not None  # It is readable.
-        result = entry.result
+        result, is_priced = entry.result, entry.purchases and not entry.unpriced
         failure = None if entry.files else self.failures.get(entry.key)
         if entry.error is not None:
             failure = failure_of(entry.error)
@@ -51,19 +59,30 @@ class RecordView(NamedTuple):
             key=entry.key,
             model=task_input.model,
             prompt=prompt_of(entry.payload),
-            state="downloaded" if entry.files else _STATES[state],
+            state=self._state(entry),
+            is_key_given=entry.key != item_key(task_input, provider=entry.provider),
             line=self.lines.get(entry.key),
             input=entry.payload,
             task_id=None if entry.task is None else entry.task.task_id,
-            cost=entry.cost if entry.purchases and not entry.unpriced else None,
+            cost=entry.cost if is_priced else None,
+            cost_before=self.costs.get(entry.key, _NONE) if is_priced else _NONE,
             created_at=(result and result.created_at) or entry.submitted_at,
             ended_at=(result and result.completed_at) or entry.ended_at,
             duration=_duration(entry),
             urls=() if result is None else result.urls,
             files=tuple(_beside(path, self.folder) for path in entry.files),
             failure=failure,
-            resumed=entry.began_at is not None and entry.began_at < self.began_at,
+            resumed=entry.began_at is not None
+            and self.began_at is not None
+            and entry.began_at < self.began_at,
+            kept=self.kept.get(entry.key, _NOTHING),
         )
+
+    def _state(self, entry: JournalEntry) -> ItemState:
+        state = readable(entry)
+        if entry.files:
+            return "downloaded"
+        return "unfinished" if state == "intent" and self.in_use else _STATES[state]
 
 
 def readable(entry: JournalEntry) -> EntryState:
@@ -87,12 +106,8 @@ def code_of(error: Exception) -> str:
 
 def failure_of(error: ApixoError) -> Failure:
     """Return an error as the report has it."""
-    name = code_of(error)
-    if isinstance(error, TaskFailedError):
-        return Failure(error.family, name, error.fail_msg or "")
-    # SubmitUncertainError -> "submit uncertain": a family of its own.
-    letters = (f" {char.lower()}" if char.isupper() else char for char in name)
-    return Failure("".join(letters).strip().removesuffix(" error"), name, str(error))
+    words = error.fail_msg or "" if isinstance(error, TaskFailedError) else str(error)
+    return Failure(error.category, code_of(error), words)
 
 
 def prompt_of(asked: Mapping[str, object]) -> str:
@@ -126,8 +141,14 @@ class JournalHistory:
         # By key: the hash of what the item is, and whether nothing is to be bought for it.
         self._known: dict[str, tuple[int, bool]] = {}
         self._occurred = Counter[str]()
-        self.spent = Decimal(0)
+        self.costs: dict[str, Decimal] = {}
         self.lines: dict[str, int] = {}
+        self.kept: dict[str, Mapping[str, object]] = {}
+
+    @property
+    def spent(self) -> Decimal:
+        """USD that earlier runs spent."""
+        return sum(self.costs.values(), _NONE)
 
     def add(self, entry: JournalEntry) -> None:
         """Take in an item of the journal."""
@@ -135,13 +156,16 @@ class JournalHistory:
         if state == "uncertain":
             is_bought = not self._options.resubmit_uncertain
         elif isinstance(error, TaskFailedError):
-            is_bought = not error.retryable or entry.purchases >= self._options.attempts
+            options = self._options
+            is_left = not error.retryable or entry.purchases >= options.attempts
+            is_bought = is_left and error.category not in ("balance", *options.retry)
         else:
             is_bought = state in ("submitted", "success", "failed")
         assert entry.input is not None  # It is readable.
         what = item_key(entry.input, provider=entry.provider)
         self._known[entry.key] = (hash(what), is_bought)
-        self.spent += entry.cost
+        if entry.cost:
+            self.costs[entry.key] = entry.cost
 
     def is_bought(self, row: ParsedRow) -> bool:
         """Return True if a row needs no purchase; ask once for each row, in their order.
@@ -156,6 +180,8 @@ class JournalHistory:
                 row.input, provider=self._options.provider, occurrence=self._occurred[what]
             )
         self.lines[key] = row.line
+        if row.kept:
+            self.kept[key] = row.kept
         known = self._known.get(key)
         if known is None:
             return False

@@ -78,7 +78,7 @@ class Notices:
     def outcome(self, where: str, outcome: Outcome) -> None:
         """Show that a row of this run has no result; what succeeded needs no line."""
         error = outcome.error
-        is_balance = isinstance(error, errors.TaskFailedError) and error.family == "balance"
+        is_balance = error is not None and error.category == "balance"
         if error is None or is_balance or isinstance(error, _ENDING):
             return
         self._failures += 1

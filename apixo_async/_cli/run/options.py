@@ -8,9 +8,16 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
-from apixo_async import AsyncClient, ConfigurationError, Limits, Provider, Timeouts
+from apixo_async import (
+    AsyncClient,
+    ConfigurationError,
+    FailureCategory,
+    Limits,
+    Provider,
+    Timeouts,
+)
 from apixo_async._cli import session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.inputs import parse_sets
@@ -24,6 +31,7 @@ from apixo_async.events import Event
 #: to be taken for what was paid for, and no real task is to be asked of a simulator.
 _REAL: Final = "run.db"
 _SIMULATED: Final = "simulated.db"
+JOURNALS: Final = (_REAL, _SIMULATED)
 
 
 class Simulation(NamedTuple):
@@ -60,6 +68,11 @@ class RunOptions(NamedTuple):
     store: str | None = None
     #: A template of the files' names, or None for the task's id and number.
     name: str | None = None
+    #: Categories of failures of earlier runs that are bought again.
+    retry: tuple[FailureCategory, ...] = ()
+    #: Fields of rows that are left out, and those that are only kept for the report.
+    ignore: Sequence[str] = ()
+    keep: Sequence[str] = ()
 
     @property
     def journal(self) -> Path:
@@ -81,7 +94,8 @@ class RunOptions(NamedTuple):
     def open_rows(self) -> Rows:
         """Make the folder, and find the rows."""
         self.make_folder()
-        defaults = Defaults(self.model, parse_sets(self.sets))
+        given, ignore, keep = parse_sets(self.sets), frozenset(self.ignore), frozenset(self.keep)
+        defaults = Defaults(self.model, given, ignore, keep)
         return open_rows(self.rows, out=self.out, form=self.form, defaults=defaults)
 
     def command(self, rows: Path) -> str:
@@ -98,8 +112,8 @@ class RunOptions(NamedTuple):
         return shlex.join(words)
 
     def command_to_go_on(self, rows: Path) -> str:
-        """Return the command that goes on; --resubmit-uncertain was meant for this run only."""
-        return self._replace(resubmit_uncertain=False).command(rows)
+        """Return the command that goes on; what is to be bought anew was meant for this run."""
+        return self._replace(resubmit_uncertain=False, retry=()).command(rows)
 
     def _options(self) -> Iterator[tuple[str, object]]:
         terms, limits, usual = self.terms, self.limits, Limits()
@@ -107,9 +121,14 @@ class RunOptions(NamedTuple):
         yield "--format", self.form
         yield "--model", self.model
         yield from (("--set", pair) for pair in self.sets)
+        for option, names in (("--ignore", self.ignore), ("--keep", self.keep)):
+            yield from ((option, name) for name in names)
         yield "--provider", self.provider
         yield "--attempts", self.attempts if self.attempts > 1 else None
         yield "--name", self.name
+        every = get_args(FailureCategory)
+        named = "" if self.retry == every else f"={','.join(self.retry)}"
+        yield f"--retry-failed{named}", bool(self.retry)
         yield "--resubmit-uncertain", self.resubmit_uncertain
         yield "--max-cost", terms.max_cost
         yield from (("--price", f"{model}={usd}") for model, usd in terms.prices.items())

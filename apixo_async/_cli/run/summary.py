@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import platform
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast, get_args
 
-from apixo_async import BudgetExceededError, JournalError, __version__
+from apixo_async import BudgetExceededError, FailureCategory, JournalError
 from apixo_async._cli import session
 from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import ExitCode, exit_code, lines
 from apixo_async._cli.report.records import RunFacts
 from apixo_async._cli.report.replacing import ReportError
-from apixo_async._cli.report.write import PAGE, ReportWriter
+from apixo_async._cli.report.write import FAILED, PAGE
 from apixo_async._cli.run.buying import RunResult
 from apixo_async._cli.run.history import RecordView
 from apixo_async._cli.run.live_view import span
 from apixo_async._cli.run.options import RunOptions
-from apixo_async.journal import open_journal
+from apixo_async._cli.run.report import failures_of, report_journal
 
-#: Of rows that ended so, the same command tries again what is free.
-_FREE: Final = (ExitCode.NOT_SAVED, ExitCode.NO_ANSWER)
+#: What ends otherwise than these is tried again by the same command.
+_NOT_TRIED_AGAIN: Final = ("uncertain", "other")
 _CENT: Final = Decimal("0.01")
 
 
@@ -43,19 +43,27 @@ def steps(options: RunOptions, rows: Path, estimated: Decimal, result: RunResult
     elif result.is_cut_short:
         yield Step("To go on where this ended, run the same again:", options.command_to_go_on(rows))
     else:
-        if any(result.codes[code] for code in _FREE):
-            why = "To fetch what was not saved or not over, at no cost, run the same again:"
-            yield Step(why, options.command_to_go_on(rows))
-        if result.retryable:
-            more = options._replace(attempts=options.attempts + 1)
-            why = f"To buy {counted(result.retryable)} again whose failure may pass:"
-            yield Step(why, more.command_to_go_on(rows))
+        yield from _retries(options, rows, result)
     if uncertain := result.codes[ExitCode.UNCERTAIN]:
         why = (
             f"{counted(uncertain)} may have been bought, which cannot be known: look at your"
             " account. To buy what is uncertain anew, at the risk of paying twice:"
         )
         yield Step(why, options._replace(resubmit_uncertain=True).command(rows))
+
+
+def _retries(options: RunOptions, rows: Path, result: RunResult) -> Iterator[Step]:
+    again = Counter({one: n for one, n in result.others.items() if one not in _NOT_TRIED_AGAIN})
+    for category, count in result.failed.most_common():
+        if category == "balance":
+            again[category] += count
+        elif category in get_args(FailureCategory):
+            why = f"{counted(count)} failed for {category}. To buy anew:"
+            retry = (cast("FailureCategory", category),)
+            yield Step(why, options._replace(retry=retry, resubmit_uncertain=False).command(rows))
+    if again:
+        why = f"{counted(again.total())} without a result: {failures_of(again)}. To try again:"
+        yield Step(why, options.command_to_go_on(rows))
 
 
 class Summary(NamedTuple):
@@ -69,6 +77,9 @@ class Summary(NamedTuple):
     #: The last line of the page, or None for the steps.
     note: str | None = None
     more: Mapping[str, str] = MappingProxyType({})
+    #: What earlier runs spent, and what rows say beside their inputs, by the keys of items.
+    costs: Mapping[str, Decimal] = MappingProxyType({})
+    kept: Mapping[str, Mapping[str, object]] = MappingProxyType({})
 
     def close(self, screen: Screen) -> ExitCode:
         """Write the report, print the summary and what to do next, and return the exit code."""
@@ -99,12 +110,15 @@ class Summary(NamedTuple):
 
     async def _write(self) -> Mapping[str, Any]:
         options, result = self.options, self.result
-        view = RecordView(options.out.absolute(), result.began_at, result.lines, result.failures)
-        async with open_journal(options.journal) as journal:
-            with ReportWriter(options.out, self.title) as report:
-                async for entry in journal.entries():
-                    report.add(view.record(entry))
-                return report.finish(self._run())
+        view = RecordView(
+            options.out.absolute(),
+            result.began_at,
+            result.lines,
+            result.failures,
+            self.costs,
+            self.kept,
+        )
+        return (await report_journal(options.journal, options.out, view, self._run())).document
 
     def _run(self) -> RunFacts:
         result, note = self.result, self.note
@@ -120,7 +134,6 @@ class Summary(NamedTuple):
             balance_before=result.balance_before,
             balance_after=result.balance_after,
             samples=result.recorder.samples,
-            versions={"apixo-async": __version__, "python": platform.python_version()},
         )
 
     def print(self, document: Mapping[str, Any], screen: Screen) -> None:
@@ -140,6 +153,9 @@ class Summary(NamedTuple):
         }
         counts = ", ".join(f"{count:,} {word}" for word, count in ended.items() if count)
         yield "Rows", f"{result.rows:,}: {counts}"
+        if failures := result.failed + result.others:
+            where = f"; as rows: {self.options.out / FAILED}" if document else ""
+            yield "Failed", f"{failures_of(failures)}{where}"
         if progress.resumed:
             yield "Earlier", f"{progress.resumed:,} of them come from earlier runs"
         seconds = (datetime.now(UTC) - result.began_at).total_seconds()

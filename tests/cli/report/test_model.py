@@ -23,7 +23,7 @@ def document(records: Iterable[ItemRecord] = (), **fields: Any) -> Any:
 
 
 RECORDS = [
-    record(1, resumed=True, duration=None),
+    record(1, resumed=True, cost_before=Decimal("0.035"), duration=None),
     record(2, cost=Decimal("0.70"), files=()),
     record(3, cost=None, state="success", files=()),
     failed(4),
@@ -36,7 +36,7 @@ RECORDS = [
 
 
 def test_items_are_counted() -> None:
-    """Every item is in one state, those of no item among them; failures count by family."""
+    """Every item is in one state, those of no item among them; failures count by category."""
     items = document(RECORDS)["items"]
     assert items["states"] == {
         "downloaded": 2, "success": 1, "failed": 3, "uncertain": 1, "unbought": 1, "unfinished": 1
@@ -56,13 +56,28 @@ def test_money_is_added_up() -> None:
         "currency": "USD",
         "estimated": Decimal(2),
         "spent": Decimal("0.875"),
-        "spent_in_this_run": Decimal("0.84"),
+        "spent_in_this_run": Decimal("0.86"),
         "uncertain": Decimal("0.02"),
         "bought_without_known_price": 1,
         "balance_before": Decimal(10),
         "balance_after": Decimal("9.1"),
         "balance_difference": Decimal("0.9"),
     }
+
+
+def test_an_item_that_is_bought_anew() -> None:
+    """Only what this run paid for it counts as spent in this run."""
+    again = record(cost=Decimal("0.06"), cost_before=Decimal("0.02"))
+    money = document([again])["money"]
+    assert (money["spent"], money["spent_in_this_run"]) == (Decimal("0.06"), Decimal("0.04"))
+
+
+def test_a_report_of_no_run() -> None:
+    """Where no run has ended, nothing is said of one."""
+    found = document(RECORDS, started_at=None)
+    assert (found["times"]["started_at"], found["times"]["seconds"]) == (None, 0)
+    assert found["items"]["bought_in_this_run"] == found["money"]["spent_in_this_run"] == 0
+    assert found["money"]["spent"] == Decimal("0.875")
 
 
 @pytest.mark.parametrize("known", ["balance_before", "balance_after"])

@@ -1,4 +1,4 @@
-"""The report as a whole: three files in one pass, from records that are never all in memory."""
+"""The report as a whole: four files in one pass, from records that are never all in memory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ import pytest
 
 from apixo_async._cli.report.records import STATES, ItemRecord
 from apixo_async._cli.report.replacing import ReportError
-from apixo_async._cli.report.write import PAGE, REPORT, RESULTS, write_report
+from apixo_async._cli.report.write import FAILED, PAGE, REPORT, RESULTS, write_report
 
 from ...support.records import failed, record, run, sample
 
-NAMES = {RESULTS, REPORT, PAGE}
+NAMES = {RESULTS, FAILED, REPORT, PAGE}
 #: Of what `test_same_bytes` writes: they change where the files do.
-HASHES = {RESULTS: "6a09a2469845154f", REPORT: "79136962ca3329cc", PAGE: "4638f4dc19239d1a"}
+HASHES = {
+    RESULTS: "f5ded13f9e16486d",
+    FAILED: "ffee9f380e7b436c",
+    REPORT: "609ff9e563d02207",
+    PAGE: "d3a7ddec03460098",
+}
 
 
-def test_three_files_in_one_pass(tmp_path: Path) -> None:
-    """An iterator that can be read but once is enough for all three."""
+def test_four_files_in_one_pass(tmp_path: Path) -> None:
+    """An iterator that can be read but once is enough for all of them."""
     run_ = run(samples=[sample(0), sample(9, 2)], estimated=Decimal("0.07"))
     document = write_report(tmp_path, iter([record(1), failed(2)]), run_)
     results = (tmp_path / RESULTS).read_text("utf-8").splitlines()
     assert [json.loads(line)["state"] for line in results] == ["downloaded", "failed"]
+    (again,) = (tmp_path / FAILED).read_text("utf-8").splitlines()
+    assert json.loads(again)["_failure"]["category"] == "content"
     report = json.loads((tmp_path / REPORT).read_text("utf-8"))
     assert set(report) == set(document)
     assert list(report)[-1] == "samples"
@@ -39,7 +46,7 @@ def test_three_files_in_one_pass(tmp_path: Path) -> None:
 
 
 def test_same_bytes(tmp_path: Path) -> None:
-    """What a run comes to decides every byte of the three files."""
+    """What a run comes to decides every byte of the four files."""
     rng = random.Random(0)
     records = []
     for number in range(1, 200):

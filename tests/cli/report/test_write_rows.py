@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from apixo_async._cli.report.records import ItemRecord
-from apixo_async._cli.report.write import CLIP, result, row
+from apixo_async._cli.report.records import Failure, ItemRecord
+from apixo_async._cli.report.write import CLIP, failed_row, result, row
 
 from ...support.records import failed, record
 
@@ -19,25 +19,47 @@ def test_an_object_has_the_documented_names_in_their_order() -> None:
     """Every object has the same names; what is not known is null or empty."""
     names = (
         "number key line model prompt state task_id cost created_at ended_at duration files urls "
-        "failure resumed input"
+        "failure resumed input kept"
     )
     little = ItemRecord(3, "k", "m", "p", "unbought")
     assert " ".join(result(record())) == " ".join(result(little)) == names
-    assert set(result(record())) == set(ItemRecord._fields)
+    inside = {"cost_before", "is_key_given"}
+    assert set(result(record())) == set(ItemRecord._fields) - inside
     known = {name: value for name, value in result(little).items() if value}
     assert known == {"number": 3, "key": "k", "model": "m", "prompt": "p", "state": "unbought"}
 
 
 def test_an_object_says_all() -> None:
-    """Times are UTC, files relative, a failure has a family, a code and a message."""
+    """Times are UTC, files relative, a failure has a category, a code and a message."""
     zone = timezone(timedelta(hours=2))
     done = result(record(created_at=datetime(2026, 1, 2, 5, tzinfo=zone)))
     assert done["created_at"] == "2026-01-02T03:00:00+00:00"
     assert done["ended_at"] == "2026-01-02T03:04:13.250000+00:00"
     assert done["files"] == ["images/1.png"]
     assert result(failed())["failure"] == {
-        "family": "content", "code": "CONTENT_VIOLATION", "message": "not allowed"
+        "category": "content", "code": "CONTENT_VIOLATION", "message": "not allowed"
     }  # fmt: skip
+
+
+def test_a_failed_row_is_one_to_run_again() -> None:
+    """It holds the input, the model and a given key, and why it failed beside them."""
+    one = failed(kept={"note": "dusk"})
+    assert failed_row(one, one.failure) == {  # type: ignore[arg-type]  # it has failed
+        "prompt": "A fox, number 2", "num_images": 1, "model": "gpt-image-1", "key": "key-2",
+        "_failure": {
+            "category": "content", "code": "CONTENT_VIOLATION", "message": "not allowed",
+            "task_id": "task_2",
+        },
+        "_kept": {"note": "dusk"},
+    }  # fmt: skip
+    own = failed_row(one._replace(is_key_given=False, kept={}), Failure("content", "X"))
+    assert "key" not in own
+    assert "_kept" not in own
+
+
+def test_what_is_kept_is_in_the_page() -> None:
+    """A cell has the kept fields as one text, which can be searched for."""
+    assert row(record(kept={"note": "dusk", "n": 2}))[13] == "note: dusk, n: 2"
 
 
 def test_a_row_is_short() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
@@ -47,6 +48,18 @@ def limit(amount: str, terms: Terms = YES) -> Terms:
     return terms._replace(max_cost=D(amount))
 
 
+UNNAMED = {"Unnamed: 0": (2, "gpt-image-2")}
+NOTE = "'note' (line 2) is no field of gpt-image-2"
+RESOLUTION = "'resolutoin' (line 9) is no field of gpt-image-2 (did you mean 'resolution'?)"
+LEFT_OUT = (
+    ". Leave it out with --ignore note --ignore resolutoin, or have it in the report: --keep note "
+    "--keep resolutoin"
+)
+INDEX = (
+    "is a column without a name, such as an index. Leave it out with --ignore 'Unnamed: 0', or "
+    "have it in the report: --keep 'Unnamed: 0'"
+)
+FOREIGN = {"note": (2, "gpt-image-2"), "resolutoin": (9, "gpt-image-2")}
 NO_YES = "there is no terminal to ask on: give --yes to buy at this price"
 UNUSABLE = "rows cannot be used; nothing is bought (apixo models MODEL: what it takes)"
 GIVE_PRICE = "no known price: sora-2 (3 rows); give it, such as --price sora-2=0.25"
@@ -55,6 +68,14 @@ HALF = "is enough for 50 of 100 rows; the run stops there"
 REACHED = "is reached: the cheapest row costs $0.02; no more is bought"
 CASES: dict[str, tuple[RowsReport, Terms, AccountState, Decision]] = {
     "yes": (report(CHEAP), YES, AWAY, Go()),
+    "a column that is no field": (
+        replace(report(CHEAP), unknown=FOREIGN), YES, AWAY,
+        Stop(("a.csv: " + NOTE + "; " + RESOLUTION + LEFT_OUT,)),
+    ),
+    "an index of pandas": (
+        replace(report(CHEAP), unknown=UNNAMED), YES, AWAY,
+        Stop((f"a.csv: 'Unnamed: 0' (line 2) {INDEX}",)),
+    ),
     "asked": (report(CHEAP), Terms(), HERE, Ask((), "Buy 100 tasks for $2.00?")),
     "asked, one": (
         report(CHEAP._replace(rows=1)), Terms(), HERE, Ask((), "Buy 1 task for $0.02?")

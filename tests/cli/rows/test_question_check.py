@@ -66,6 +66,14 @@ def test_what_is_bought_already_costs_nothing(tmp_path: Path) -> None:
     assert report.total == Decimal("0.08")
 
 
+def test_a_column_that_is_no_field_is_found_once(tmp_path: Path) -> None:
+    """However many rows have it, it is named once, with the first of them and its model."""
+    text = ",prompt,note\n" + "".join(f"{n},fox {n},dusk\n" for n in range(50))
+    report = check(rows_in(tmp_path, text, model="gpt-image-2"))
+    assert report.unknown == {"Unnamed: 0": (2, "gpt-image-2"), "note": (2, "gpt-image-2")}
+    assert (report.rows, report.bad) == (50, 0)
+
+
 def test_what_the_journal_refuses_is_a_bad_row(tmp_path: Path) -> None:
     """A row whose key is another's in the journal is named by its line, and costs nothing."""
 

@@ -86,7 +86,7 @@ def test_a_key_is_text(given_key: object, key: str) -> None:
         ({"prompt": "x", "model": "../etc"}, "a name is letters"),
         ({"model": "gpt-image-1"}, "prompt: is required"),
         ({"model": "gpt-image-1", "prompt": 5}, "prompt: "),
-        ({"model": "gpt-image-1", "prompt": "x", "n": 1}, "n: is no field of this model (1 given)"),
+        ({"model": "gpt-image-1", "prompt": "x", "_kept": 1}, "_kept: 1 given"),
         ({"model": "gpt-image-1", "num_images": 3}, "num_images: input should be 1, 2 or 4"),
         ({"model": "sora-2", "Prompt": "x"}, "'Prompt': write it as 'prompt'"),
         ({"model": "sora-2", " key": "x"}, "write it as 'key'"),
@@ -102,6 +102,34 @@ def test_a_key_is_text(given_key: object, key: str) -> None:
 def test_a_bad_row_names_field_and_value(fields: dict[str, Any], words: str) -> None:
     """A problem says which field has which value, and what would do."""
     assert words in why(fields)
+
+
+@pytest.mark.parametrize(
+    ("model", "form", "unknown"),
+    [
+        ("gpt-image-2", Format.CSV, ("note", "Unnamed: 0")),
+        ("gpt-image-2", Format.JSONL, ("note", "Unnamed: 0")),
+        ("sora-2", Format.CSV, ("Unnamed: 0",)),
+        ("sora-2", Format.JSONL, ()),
+    ],
+)
+def test_what_is_no_field(model: str, form: Format, unknown: tuple[str, ...]) -> None:
+    """A documented model has its fields, any other one what has a name; the rest is set aside."""
+    fields = {"model": model, "prompt": "x", "note": "dusk", "Unnamed: 0": "7"}
+    found = row(fields, NO_DEFAULTS, form)
+    assert isinstance(found, ParsedRow)
+    assert found.unknown == unknown
+    assert not {*unknown} & found.input.payload().keys()
+
+
+def test_what_is_ignored_or_kept_is_not_sent() -> None:
+    """An ignored field is gone, a kept one stays beside the input; so does what was kept before."""
+    defaults = Defaults("sora-2", ignore=frozenset({"id"}), keep=frozenset({"note", "none"}))
+    fields = {"prompt": "x", "id": 7, "note": "dusk", "_failure": {"code": 1}, "_kept": {"a": 1}}
+    found = row(fields, defaults)
+    assert isinstance(found, ParsedRow)
+    assert found.input.payload() == {"prompt": "x"}
+    assert (found.kept, found.unknown) == ({"a": 1, "note": "dusk"}, ())
 
 
 def test_two_faults_are_told_at_once() -> None:

@@ -109,7 +109,7 @@ def test_only_this_run_makes_news(capsys: pytest.CaptureFixture[str]) -> None:
     result.note(outcome(FAILED), notices)
     assert capsys.readouterr().err == "line 3: failed\n"
     assert result.codes[ExitCode.FAILED] == 2
-    assert (result.finished, result.retryable) == (2, 2)
+    assert (result.finished, result.failed, result.others) == (2, {"timeout": 2}, {"budget": 1})
     RunResult(1, {}).note(outcome(UNSAVED), notices)
     assert capsys.readouterr().err == "key k: the disk is full\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,21 +64,41 @@ async def fill(path: Path) -> None:
     [
         ({}, {"new"}),
         ({"attempts": 2}, {"new", "passing"}),
+        ({"retry": ("timeout",)}, {"new", "passing", "final"}),
+        ({"retry": ("content",)}, {"new"}),
         ({"resubmit_uncertain": True}, {"new", "intent"}),
     ],
 )
 async def test_what_a_run_still_buys(
-    options: dict[str, bool], to_buy: set[str], tmp_path: Path
+    options: dict[str, Any], to_buy: set[str], tmp_path: Path
 ) -> None:
-    """A row is bought if it is new, failed with an attempt left, or uncertain and asked for."""
-    options = RunOptions("a.txt", tmp_path, **options)  # type: ignore[arg-type]  # as the test gives them
-    await fill(options.journal)
-    history = await read_history(options)
+    """A row is bought if it is new, failed with an attempt left, or asked for."""
+    asked = RunOptions("a.txt", tmp_path, **options)
+    await fill(asked.journal)
+    history = await read_history(asked)
     names = ("success", "submitted", "passing", "final", "intent", "new")
     rows = [row(name, line=line) for line, name in enumerate(names, 1)]
     assert {one.input.prompt for one in rows if not history.is_bought(one)} == to_buy  # type: ignore[union-attr]
     assert history.spent == 5 * PRICE
     assert sorted(history.lines.values()) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_failure_for_the_balance_is_bought_again(tmp_path: Path) -> None:
+    """What failed as the account was empty is in the price that is agreed to."""
+    options = RunOptions("a.txt", tmp_path)
+    journal = await Journal.open(options.journal)
+    entry = await journal.enter("k", GptImage2(prompt="a fox"))
+    await journal.intend(entry, None, PRICE)
+    journal.submitted(entry, "task_1")
+    error = TaskFailedError(
+        "failed", ref=TaskRef("gpt-image-2", "task_1"), fail_code="INSUFFICIENT_BALANCE",
+        fail_msg=None, family="balance", retryable=False,
+    )  # fmt: skip
+    journal.failed(entry, error)
+    await journal.aclose()
+    history = await read_history(options)
+    assert not history.is_bought(row("a fox", "k")._replace(kept={"note": "dusk"}))
+    assert (history.costs, history.kept) == ({"k": PRICE}, {"k": {"note": "dusk"}})
 
 
 async def test_equal_rows_are_told_apart_by_their_number(tmp_path: Path) -> None:

@@ -99,6 +99,23 @@ async def test_a_result_that_was_not_saved(items: Items) -> None:
     assert record.failure == Failure("download", "DownloadError", "the disk is full")
 
 
+async def test_what_is_known_beside_the_journal(items: Items) -> None:
+    """What earlier runs paid and what a row says are found by the key, given or made."""
+    await items.submitted("cat")
+    entry = await items.journal.enter(None, GptImage2(prompt="a dog"))
+    await items.journal.intend(entry, None, PRICE)
+    await items.journal.flush()
+    view = RecordView(
+        items.folder, costs={"cat": PRICE, "x": PRICE}, kept={"cat": {"note": "dusk"}}, in_use=True
+    )
+    async with open_journal(items.folder / "run.db") as journal:
+        cat, dog = [view.record(entry) async for entry in journal.entries()]
+    assert (cat.cost_before, cat.kept, cat.is_key_given) == (PRICE, {"note": "dusk"}, True)
+    assert (dog.cost_before, dog.kept, dog.is_key_given) == (0, {}, False)
+    assert (cat.resumed, cat.state, dog.state) == (False, "unfinished", "unfinished")
+    await items.journal.aclose()
+
+
 async def test_other_ends(items: Items) -> None:
     """A failure, a task that goes on, an uncertain submit and an unbought item are told apart."""
     failed = await items.submitted("hen")
@@ -117,16 +134,14 @@ async def test_other_ends(items: Items) -> None:
         "hen": "failed", "cow": "unfinished", "pig": "uncertain", "ant": "unbought",
     }  # fmt: skip
     assert records["hen"].failure == Failure("content", "NSFW", "no")
-    assert records["pig"].failure == Failure(
-        "submit uncertain", "SubmitUncertainError", "no answer"
-    )
+    assert records["pig"].failure == Failure("uncertain", "SubmitUncertainError", "no answer")
     costs = [records[key].cost for key in ("hen", "cow", "pig", "ant")]
     assert costs == [PRICE, None, PRICE, None]
     assert not records["ant"].resumed
 
 
 def test_a_failure_without_a_code_is_still_one() -> None:
-    """What the service did not name is "failed"; other errors have their class for a family."""
+    """What the service did not name is "failed"; other errors have their class."""
     error = TaskFailedError(
         "x", ref=TaskRef("m", "t"), fail_code=None, fail_msg=None, family="unknown", retryable=False
     )
@@ -134,7 +149,7 @@ def test_a_failure_without_a_code_is_still_one() -> None:
     uncertain = SubmitUncertainError(
         "lost", model="m", input=OtherModel("m", prompt="x"), sent_at=NOON
     )
-    assert failure_of(uncertain).family == "submit uncertain"
+    assert failure_of(uncertain) == Failure("uncertain", "SubmitUncertainError", "lost")
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from apixo_async import ConfigurationError, Limits
+from apixo_async import ConfigurationError, FailureCategory, Limits
 from apixo_async._cli.rows.question import Terms
 from apixo_async._cli.rows.source import Format
 from apixo_async._cli.run.options import RunOptions
@@ -26,16 +27,27 @@ def test_the_command_to_go_on_repeats_every_option() -> None:
     access = Access(Path("my key"), "http://127.0.0.1:1")
     options = RunOptions(
         "-", Path("a b"), terms, Limits(7, 70), access, Format.CSV, "m", ("x=1", "y=it's"),
-        "value", 3, True, False, name="{row:04} {slug}",
+        "value", 3, True, False, retry=("timeout", "upstream"), ignore=("id",), keep=("a note",),
+        name="{row:04} {slug}",
     )  # fmt: skip
     assert shlex.split(options.command(Path("-copy.csv"))) == [
         "apixo", "run", "./-copy.csv", "--out", "a b", "--format", "csv", "--model", "m",
-        "--set", "x=1", "--set", "y=it's", "--provider", "value", "--attempts", "3",
+        "--set", "x=1", "--set", "y=it's", "--ignore", "id",
+        "--keep", "a note", "--provider", "value", "--attempts", "3",
         "--name", "{row:04} {slug}",
-        "--resubmit-uncertain", "--max-cost", "1.5", "--price", "sora-2=0.25",
+        "--retry-failed=timeout,upstream", "--resubmit-uncertain", "--max-cost", "1.5",
+        "--price", "sora-2=0.25",
         "--yes-unknown-price", "--yes", "--concurrent-tasks", "7", "--requests-per-minute", "70",
         "--api-key-file", "my key", "--base-url", "http://127.0.0.1:1",
     ]  # fmt: skip
+
+
+def test_what_is_bought_anew_was_meant_for_this_run() -> None:
+    """The command that goes on repeats neither; all categories need no names."""
+    every: tuple[FailureCategory, ...] = get_args(FailureCategory)
+    options = RunOptions("a.csv", Path("out"), resubmit_uncertain=True, retry=every)
+    assert "--retry-failed --resubmit-uncertain" in options.command(Path("a.csv"))
+    assert options.command_to_go_on(Path("a.csv")) == "apixo run a.csv --out out"
 
 
 def test_a_simulated_run_needs_no_yes() -> None:

@@ -33,6 +33,7 @@ def result(**values: object) -> RunResult:
     return RunResult(1, {}, progress=Progress(read=1), **values)  # type: ignore[arg-type]  # as given
 
 
+TWO = ("timeout", "content")
 BUDGET = BudgetExceededError("x", max_cost=Decimal(1), spent=Decimal(1), price=Decimal(1))
 NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
 
@@ -44,8 +45,11 @@ NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
         (result(error=NO_KEY), [SAME]),
         (result(signal=signal.SIGINT, passed_over=1), [SAME]),
         (result(error=BUDGET), [SAME.replace("cost 1", "cost 3.15")]),
-        (result(codes=Counter({ExitCode.NOT_SAVED: 1})), [SAME]),
-        (result(retryable=2), [SAME.replace(" --max", " --attempts 2 --max")]),
+        (
+            result(failed=Counter(timeout=2, content=1)),
+            [SAME.replace(" --max", f" --retry-failed={one} --max") for one in TWO],
+        ),
+        (result(failed=Counter(balance=2), others=Counter(download=1, other=3)), [SAME]),
         (
             result(codes=Counter({ExitCode.UNCERTAIN: 1})),
             [SAME.replace(" --max", " --resubmit-uncertain --max")],
@@ -55,6 +59,15 @@ NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
 def test_each_step_has_its_command(ended: RunResult, expected: list[str]) -> None:
     """A finished run needs none; the word to pay twice is given anew, or not at all."""
     assert commands(ended) == expected
+
+
+def test_failures_are_counted_by_category() -> None:
+    """Each step says how many rows it is for, and why they have no result."""
+    ended = result(failed=Counter(balance=2, timeout=1), others=Counter(download=3))
+    assert [step.why for step in steps(ORDER, Path("a.csv"), Decimal(1), ended)] == [
+        "1 row failed for timeout. To buy anew:",
+        "5 rows without a result: 3 download, 2 balance. To try again:",
+    ]
 
 
 def test_a_budget_that_was_reached_is_raised_to_what_all_costs() -> None:
