@@ -447,7 +447,7 @@ class PresumedNotBoughtError(TaskError):
 
 
 class DownloadError(ApixoError):
-    """A result could not be saved.
+    """A result could not be saved, read or streamed.
 
     Attributes:
         saved: The files that are complete and stay.

@@ -196,7 +196,8 @@ class Downloader:
 
         async def read(index: int) -> File:
             with self.spool(allowance) as spool:
-                return await (await self._receive(result, index, spool, max_bytes)).whole()
+                file = await self._receive(result, index, spool, max_bytes)
+                return File(file.name, file.media_type, spool.take_content(), file.url)
 
         return await _gather(result, [read(index) for index in range(len(result.urls))])
 

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,14 @@ from typing import IO, Final, cast
 
 from apixo_async._downloads.files import check_size, examine, off_loop, on_disk
 from apixo_async._downloads.media import Media
-from apixo_async._types import File
 from apixo_async.errors import DownloadError
 
 _CHUNK: Final = 262_144  # bytes that an iteration yields at most
+
+
+def _in_words() -> AbstractContextManager[object]:
+    # Without a place for temporary files `gettempdir` raises, and a file in memory needs none.
+    return on_disk(Path(tempfile.tempdir or "TMPDIR"))
 
 
 class Allowance:
@@ -79,12 +84,12 @@ class Spool:
             if self._allowance is not None:
                 self._allowance.take(len(piece))
             self.size += len(piece)
-            with on_disk(Path(tempfile.gettempdir())):
+            with _in_words():
                 self._opened().write(piece)
 
     def restart(self) -> None:
         """Remove what was written."""
-        with on_disk(Path(tempfile.gettempdir())):
+        with _in_words():
             self._opened().seek(0)
             self._opened().truncate()
         self._give_back()
@@ -100,8 +105,13 @@ class Spool:
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, at most `size`; all that are left if that is negative."""
-        with on_disk(Path(tempfile.gettempdir())):
+        with _in_words():
             return self._opened().read(size)
+
+    def take_content(self) -> bytes:
+        """Return the bytes that are left, which stay counted: the caller has them from now on."""
+        self._allowance = None
+        return self.read()
 
     def discard(self) -> None:
         """Close the file, which removes it."""
@@ -153,10 +163,6 @@ class FileStream:
             RuntimeError: The `async with` of the stream is over.
         """
         return await off_loop(partial(self._spool.read, size))
-
-    async def whole(self) -> File:
-        """Return the file with all its bytes."""
-        return File(self.name, self.media_type, await self.read(), self.url)
 
     def __repr__(self) -> str:
         return f"<FileStream {self.name} {self.media_type} {self.size} bytes>"

@@ -998,7 +998,7 @@ async def test_private_addresses_are_refused(way: str, url: str) -> None:
 
 async def test_all_files_together_are_bounded() -> None:
     """Many small files fill no memory: together they have a bound as well."""
-    server = Server(a=sized(PNG), b=sized(PNG), c=sized(PNG))
+    server = Server(a=sized(PNG), b=Reply(body=PNG, delay=5), c=Reply(body=PNG, delay=9))
     with pytest.raises(DownloadError, match="max_total=12000"):
         await downloader(server).read(result("a", "b", "c"), max_total=12_000)
     assert len(await downloader(server).read(result("a", "b"), max_total=12_000)) == 2

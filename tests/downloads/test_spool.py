@@ -74,7 +74,13 @@ def test_bounds() -> None:
     second.restart()
     filled(second)
     second.discard()
-    allowance.take(len(PNG) + 10)  # All was given back.
+    third = filled(Spool(0, allowance))
+    third.finish(identify(PNG))
+    assert third.take_content() == PNG
+    third.discard()
+    with pytest.raises(DownloadError, match="max_total="):
+        allowance.take(11)  # What was handed out stays counted,
+    allowance.take(10)  # and all else was given back.
 
 
 async def test_a_stream() -> None:
