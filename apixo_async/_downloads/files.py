@@ -242,10 +242,10 @@ class Part:
         os.fsync(self._opened().fileno())  # The name is there with the link.
         try:
             os.link(self._path, path)
-        except FileExistsError:
-            return filecmp.cmp(self._path, path, shallow=False)
-        except OSError:  # There are no links here.
-            return not os.path.lexists(path) or filecmp.cmp(self._path, path, shallow=False)
+        except OSError:  # The name is taken, or there are no links on this file system.
+            with contextlib.suppress(OSError):
+                return not os.path.lexists(path) or filecmp.cmp(self._path, path, shallow=False)
+            return False
         return True
 
     def find_whole(self, created_at: datetime | None) -> Path | None:
