@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from apixo_async._client import AsyncClient
 from apixo_async._config import Timeouts
 from apixo_async._limits.limiter import Limiter
-from apixo_async._map.items import Outcome
+from apixo_async._map.items import Outcome, OutcomeState
 from apixo_async._map.outcomes import Outcomes
 from apixo_async._map.progress import Progress
 from apixo_async._polling.policy import Polling
@@ -145,6 +145,7 @@ __all__ = [
     "NotFoundError",
     "OtherModel",
     "Outcome",
+    "OutcomeState",
     "Outcomes",
     "PermissionDeniedError",
     "PollFailed",

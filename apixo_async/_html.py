@@ -54,6 +54,7 @@ def _file(url: str, medium: str) -> str:
         case "audio":
             return f'<audio src="{src}" controls preload="none" style="margin: 4px"></audio>'
         case "image":
-            return f'{link}<img src="{src}" loading="lazy" style="{_BOX}"></a>'
+            name = escape(path.name)
+            return f'{link}<img src="{src}" alt="{name}" loading="lazy" style="{_BOX}"></a>'
         case _:
             return f"<div>{link}{escape(path.name)}</a></div>"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
+import pickle
 import weakref
 from collections.abc import Callable
 from itertools import pairwise
@@ -325,3 +327,23 @@ async def test_dropped_handle(
 async def test_repr(task: Task) -> None:
     """The repr shows the task, its state and its polls, and no prompt."""
     assert repr(task) == f"<Task flux-kontext/{task.id} pending, 0 polls>"
+
+
+async def test_it_is_not_pickled(task: Task) -> None:
+    """A handle goes to no other process: the error says what does. A copy is the handle itself."""
+    with pytest.raises(TypeError, match=r"send `task\.ref`, and `attach` to it there"):
+        pickle.dumps(task)
+    assert copy.copy(task) is copy.deepcopy(task) is task
+
+
+async def test_in_a_notebook(task: Task, simulator: Simulator, client_of: ClientOf) -> None:
+    """A task shows its state, then its files or its error."""
+    assert task._repr_html_() == (f'<div>{task.ref}</div><div style="opacity: 0.7">pending</div>')
+    result = await task
+    shown = task._repr_html_()
+    assert f'<img src="{result.urls[0]}"' in shown
+    assert "success" in shown
+    simulator.faults.submit(Fault.task_fails("NSFW", "<b>"))
+    failed = await client_of(simulator).submit(CASTLE)
+    await failed.wait()
+    assert "&lt;b&gt;" in failed._repr_html_()

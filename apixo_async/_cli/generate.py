@@ -33,7 +33,7 @@ def generate(
     mode: options.Mode = None,
     output_format: options.OutputFormat = None,
     set_: options.Sets = None,
-    provider: options.Route = None,
+    provider: options.ByProvider = None,
     timeout: options.Timeout = None,
     out: options.Out = Path(),
     no_wait: options.NoWait = False,

@@ -77,7 +77,7 @@ Sets: TypeAlias = Annotated[
         help="Any other field of the input: JSON where it is JSON, else text. Repeatable.",
     ),
 ]
-Route: TypeAlias = Annotated[
+ByProvider: TypeAlias = Annotated[
     Provider | None, typer.Option("--provider", help="Route of the service.")
 ]
 Out: TypeAlias = Annotated[

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apixo_async.journal._entry import Entry
 
 
+#: What became of the last task of an input; see `Outcome.state`.
 OutcomeState: TypeAlias = Literal["success", "failed", "unfinished", "uncertain", "unbought"]
 
 #: What a cell of a table holds.
@@ -34,6 +35,8 @@ Plain: TypeAlias = str | int | float | list[str] | None
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
     """What became of one input: a result, or an error.
+
+    It can be pickled; the copy has the `ref` of its task, and no `task`.
 
     Attributes:
         key: The caller's, or the input's place among those read, counted from "0"; with a journal,
@@ -276,7 +279,7 @@ class Item:
             paths=self.paths,
             resumed=self.resumed and not self.bought_now,
             tag=tag,
-            ref=_ref_of(self.result, error, self.task),
+            ref=_ref_of(self.task, self.result, error),
         )
 
 

@@ -52,6 +52,7 @@ from apixo_async import (
     OtherModel,
     Outcome,
     Outcomes,
+    OutcomeState,
     PermissionDeniedError,
     PollerDied,
     PollerDiedError,
@@ -206,7 +207,7 @@ async def many(client: AsyncClient, wanted: Input) -> list[Result]:
         assert_type(outcomes, Outcomes)
         async for outcome in outcomes:
             assert_type(outcome, Outcome)
-            results += [] if outcome.result is None else [outcome.result]
+            results.append(assert_type(outcome.unwrap(), Result))
             read(outcome)
         outcomes.stop()
         count(outcomes.progress)
@@ -221,6 +222,7 @@ async def many(client: AsyncClient, wanted: Input) -> list[Result]:
         prices={"sora-2": Decimal("0.5"), "suno": 1},
         download_to="out",
         raise_at_end=False,
+        progress=False,
     )
     assert_type(kept.ended_by, ApixoError | None)
     async for outcome in kept:
@@ -235,6 +237,10 @@ def read(outcome: Outcome) -> None:
     assert_type((outcome.key, outcome.input, outcome.ok), tuple[str, Input | None, bool])
     assert_type((outcome.result, outcome.error), tuple[Result | None, ApixoError | None])
     assert_type((outcome.task, outcome.purchases), tuple[Task | None, int])
+    assert_type(outcome.ref, TaskRef | None)
+    assert_type(outcome.state, OutcomeState)
+    row: Mapping[str, object] = outcome.to_dict()
+    assert row["key"] == outcome.key
 
 
 def count(progress: Progress) -> None:

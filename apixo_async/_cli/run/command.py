@@ -99,7 +99,6 @@ def run(
         bool,
         typer.Option("--resubmit-uncertain", help="Buy anew what may have been bought already."),
     ] = False,
-    provider: options.Route = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +108,7 @@ def run(
             " {index}.",
         ),
     ] = None,
+    provider: options.ByProvider = None,
     concurrent_tasks: Annotated[
         int, typer.Option(min=1, metavar="N", help="The account's limit of tasks at once.")
     ] = _DOCUMENTED.concurrent_tasks,
