@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 #: Limits of an account by the documents: tasks at once, and requests in any 60 seconds.
@@ -103,6 +104,40 @@ def timing(kind: str) -> Timing:
     # A gpt-image-2 task attached by its id has no known resolution: it is polled like the quickest,
     # and all three have the same longest time.
     return TIMINGS["gpt-image-2/1k"] if known == "gpt-image-2" else _MEDIA[medium(known)]
+
+
+_MODELS: Final = tuple(dict.fromkeys(kind.partition("/")[0] for kind in TIMINGS))
+
+#: Characters in which a misspelt name differs from the right one, at most.
+_SLIPS: Final = 2
+
+
+@lru_cache(maxsize=256)
+def similar_models(name: str) -> tuple[str, ...]:
+    """Return the documented models for one of which a name is probably misspelt, or none.
+
+    A name with other digits, or with a part more, is that of another model, which may well exist.
+    """
+    from difflib import SequenceMatcher  # Late: few programs name another model.
+
+    if name in _MODELS:
+        return ()
+    given, digits = _fold(name), _digits(name)
+    near: list[str] = []
+    for model in _MODELS:
+        known = _fold(model)
+        if name.startswith(f"{model}-") or digits not in ("", _digits(model)):
+            continue
+        if abs(len(given) - len(known)) > _SLIPS:
+            continue
+        blocks = SequenceMatcher(None, given, known).get_matching_blocks()
+        if len(given) + len(known) - 2 * sum(block.size for block in blocks) <= _SLIPS:
+            near.append(model)
+    return tuple(near)
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdigit, name))
 
 
 #: The states that end a task. Every other word, known or not, means that it still runs.

@@ -1,7 +1,8 @@
 """The inputs of tasks: a frozen class for each documented model, `OtherModel` for the rest.
 
-Fields, bounds, defaults, names on the wire and prices are those of the APIXO documents. A bound
-that the model's own page states is enforced; one that only other pages state warns.
+Fields, bounds, defaults, names on the wire and prices are those of the APIXO documents. What they
+require beside the prompt has its cheapest value as a default. A bound that the model's own page
+states is enforced; one that only other pages state warns.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from apixo_async._catalog import similar_models
 from apixo_async._hosts import reach
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ class OtherModel:
         ValueError: The model's name has no place in a URL, or a field is not JSON, is nested deeper
             than 100 levels, or holds half a character.
         TypeError: The model's name is no str.
+
+    Warns:
+        InputWarning: The name looks like a misspelling of that of a documented model.
     """
 
     __slots__ = ("_text", "model")
@@ -76,6 +81,8 @@ class OtherModel:
 
     def __init__(self, model: str, /, **fields: object) -> None:
         check_model_name(model)
+        if near := similar_models(model):
+            _warn(f"model: {model!r} given; did you mean {' or '.join(map(repr, near))}?")
         object.__setattr__(self, "model", model)
         # As text: the caller may change lists and dicts afterwards, and the input is frozen.
         encoded = (f"{json.dumps(name)}: {_encoded(model, name, fields[name])}" for name in fields)
@@ -230,7 +237,11 @@ __all__ = [
 
 
 class InputWarning(UserWarning):
-    """A value that the model's own page does not bound, but another page of the API does."""
+    """What may be a mistake, and is sent.
+
+    A value that only another page of the API bounds; or a model that no page names, and whose name
+    looks like a misspelling of one that is documented.
+    """
 
 
 def _public_url(url: str) -> str:
@@ -338,8 +349,8 @@ class GptImage1(_DocumentedInput):
 
     Attributes:
         prompt: 1 to 10,000 characters.
-        aspect_ratio: "1:1", "2:3" or "3:2".
-        num_images: 1, 2 or 4; each is billed.
+        aspect_ratio: "1:1" unless given, "2:3" or "3:2".
+        num_images: 1 unless given, 2 or 4; each is billed.
         image_urls: Up to 5 public URLs of JPG, PNG or WebP images, at most 10 MB each.
         mode: Always "gpt-image-1".
         model: Always "gpt-image-1"; no part of `payload()` or `model_dump()`.
@@ -353,8 +364,8 @@ class GptImage1(_DocumentedInput):
     model: Literal["gpt-image-1"] = Field(default="gpt-image-1", exclude=True, repr=False)
     mode: Literal["gpt-image-1"] = "gpt-image-1"
     prompt: str = Field(strict=True, min_length=1, max_length=10_000)
-    aspect_ratio: Literal["1:1", "2:3", "3:2"]
-    num_images: Annotated[Literal[1, 2, 4], BeforeValidator(_no_bool)]
+    aspect_ratio: Literal["1:1", "2:3", "3:2"] = "1:1"
+    num_images: Annotated[Literal[1, 2, 4], BeforeValidator(_no_bool)] = 1
     image_urls: UrlList = Field(default=(), max_length=5)
 
     @property
@@ -432,7 +443,7 @@ class FluxKontext(_DocumentedInput):
     the prices, come from other pages: a value outside them warns and is sent.
 
     Attributes:
-        mode: "pro" or "max". The documents disagree on which is slower and better.
+        mode: "pro" unless given, or "max". The documents disagree on which is slower and better.
         prompt: 1 to 10,000 characters.
         aspect_ratio: "1:1", "4:3", "3:4", "9:16", "16:9" or "21:9".
         image_urls: One public URL of a JPG, PNG or WebP image, at most 10 MB.
@@ -454,7 +465,7 @@ class FluxKontext(_DocumentedInput):
     aspect_ratios: ClassVar[tuple[str, ...]] = ("1:1", "4:3", "3:4", "9:16", "16:9", "21:9")
 
     model: Literal["flux-kontext"] = Field(default="flux-kontext", exclude=True, repr=False)
-    mode: Literal["pro", "max"]
+    mode: Literal["pro", "max"] = "pro"
     prompt: Text
     aspect_ratio: Text | None = None
     image_urls: UrlList = ()

@@ -50,9 +50,9 @@ RULES = (
 #: What rules may import beside each other. `random` is there for seeded sources handed in.
 PURE = (
     "abc backoff base64 bisect collections collections.abc contextlib copy dataclasses datetime "
-    "decimal email.utils enum fractions functools hashlib heapq hmac html ipaddress itertools json "
-    "logging math operator pathlib pydantic pydantic_core random re statistics string struct sys "
-    "textwrap types typing urllib.parse zlib"
+    "decimal difflib email.utils enum fractions functools hashlib heapq hmac html ipaddress "
+    "itertools json logging math operator pathlib pydantic pydantic_core random re statistics "
+    "string struct sys textwrap types typing urllib.parse zlib"
 )
 #: `logging` is there for the names of its levels.
 PURE_ONLY_IN = {"logging": {"events"}}

@@ -12,6 +12,7 @@ from apixo_async._catalog import (
     WINDOW,
     Timing,
     medium,
+    similar_models,
     timing,
 )
 
@@ -93,3 +94,24 @@ def test_limits_of_the_account() -> None:
     """1,000 tasks at once, 10,000 requests in 60 s, results for 15 days."""
     assert (CONCURRENT_TASKS, REQUESTS_PER_MINUTE, WINDOW) == (1_000, 10_000, 60.0)
     assert RESULT_LIFETIME == 15 * 24 * 60 * 60
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gpt-imge-2", ("gpt-image-2",)),
+        ("GPT_Image_1", ("gpt-image-1",)),
+        ("gpt-image", ("gpt-image-1", "gpt-image-2")),
+        ("flux-context", ("flux-kontext",)),
+        ("gpt-image-2", ()),
+        ("gpt-image-3", ()),
+        ("gpt-image-1.5", ()),
+        ("gpt-image-2-hd", ()),
+        ("flux-kontext-max", ()),
+        ("sora-2", ()),
+        ("x" * 100_000, ()),
+    ],
+)
+def test_names_that_look_misspelt(name: str, meant: tuple[str, ...]) -> None:
+    """A few wrong letters are a mistake; another version or variant is a model of its own."""
+    assert similar_models(name) == meant

@@ -152,9 +152,9 @@ def test_what_a_field_refuses(model: str, field: str, value: object, allowed: st
 @pytest.mark.parametrize(
     ("model", "required"),
     [
-        ("gpt-image-1", ["prompt", "aspect_ratio", "num_images"]),
+        ("gpt-image-1", ["prompt"]),
         ("gpt-image-2", ["prompt"]),
-        ("flux-kontext", ["mode", "prompt"]),
+        ("flux-kontext", ["prompt"]),
     ],
 )
 def test_required_fields(model: str, required: list[str]) -> None:

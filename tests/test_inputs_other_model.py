@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async.inputs import OtherModel, check_model_name
+from apixo_async.inputs import InputWarning, OtherModel, check_model_name
 
 FIELDS = {"mode": "text-to-video", "prompt": "a 🏰", "n": 1, "cfg": 7.0, "urls": ["x"], "on": True}
 VIDEO = OtherModel("sora-2", **FIELDS)
@@ -222,3 +222,11 @@ def test_half_a_character_is_refused(half: str, where: str) -> None:
     with pytest.raises(ValueError, match=r"sora-2: 'prompt.*half a character") as caught:
         OtherModel("sora-2", **fields[where])
     assert str(caught.value).isprintable()
+
+
+def test_a_misspelt_name_warns_at_the_callers_line() -> None:
+    """Any model can be bought, and the name of a documented one is not misspelt in silence."""
+    with pytest.warns(InputWarning, match="'gpt-imge-2' given; did you mean 'gpt-image-2'") as seen:
+        OtherModel("gpt-imge-2", prompt="x")
+    assert seen[0].filename == __file__
+    OtherModel("gpt-image-3", prompt="x")

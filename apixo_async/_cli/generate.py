@@ -34,6 +34,7 @@ def generate(
     output_format: options.OutputFormat = None,
     set_: options.Sets = None,
     provider: options.ByProvider = None,
+    yes_unknown_model: options.YesUnknownModel = False,
     timeout: options.Timeout = None,
     out: options.Out = Path(),
     no_wait: options.NoWait = False,
@@ -56,7 +57,12 @@ def generate(
     }
     given = {name: value for name, value in fields.items() if value is not None}
     given |= parse_sets(set_ or ())
-    made = build_input(model, {"prompt": read_prompt(prompt), **given}, screen)
+    made = build_input(
+        model,
+        {"prompt": read_prompt(prompt), **given},
+        screen,
+        yes_unknown_model=yes_unknown_model,
+    )
     if not no_wait:
         # Before anything is bought: a file of that name, or a disk that is read-only, ends here.
         out.mkdir(parents=True, exist_ok=True)

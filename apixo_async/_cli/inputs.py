@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from apixo_async import ConfigurationError, Input, InputWarning, from_dict
 from apixo_async._cli.console import Screen
-from apixo_async._cli.models import DEFAULTS, fields_of
+from apixo_async._cli.models import fields_of, misspelt
 from apixo_async.inputs import DOCUMENTED
 
 #: An amount of this size or above is a typing error.
@@ -82,7 +82,7 @@ def parse_prices(pairs: Sequence[str]) -> Mapping[str, Decimal]:
 
 
 def make_input(model: str, fields: Mapping[str, object]) -> InputWithDoubts:
-    """Build the input of a model, its required fields filled in from `DEFAULTS`.
+    """Build the input of a model, and find what may be a mistake in it, but for the model's name.
 
     Raises:
         ConfigurationError: The model's name cannot be one, or a value is not JSON.
@@ -90,16 +90,25 @@ def make_input(model: str, fields: Mapping[str, object]) -> InputWithDoubts:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
         try:
-            made = from_dict(model, {**DEFAULTS.get(model, {}), **fields})
+            made = from_dict(model, fields)
         except ValidationError:
             raise
         except ValueError as exc:
             raise ConfigurationError(str(exc)) from exc
-    return InputWithDoubts(made, tuple(str(warning.message) for warning in caught))
+    doubts = (str(warning.message) for warning in caught)
+    return InputWithDoubts(made, tuple(doubt for doubt in doubts if not doubt.startswith("model:")))
 
 
-def build_input(model: str, fields: Mapping[str, object], screen: Screen) -> Input:
-    """Build the input of a model as `make_input` does, and print what may be a mistake in it."""
+def build_input(
+    model: str, fields: Mapping[str, object], screen: Screen, *, yes_unknown_model: bool = False
+) -> Input:
+    """Build the input of a model as `make_input` does, and print what may be a mistake in it.
+
+    Raises:
+        ConfigurationError: As `make_input` does; or the model's name looks misspelt.
+    """
+    if not yes_unknown_model and (near := misspelt(model)):
+        raise ConfigurationError(f"{model}: {near}")
     made = make_input(model, fields)
     for doubt in made.doubts:
         screen.warning(doubt)

@@ -11,16 +11,10 @@ from typing import Annotated, Any, Final, TypeAlias, cast
 import typer
 
 from apixo_async import Limits
-from apixo_async._catalog import RESULT_LIFETIME, Timing, timing
+from apixo_async._catalog import RESULT_LIFETIME, Timing, similar_models, timing
 from apixo_async._cli import options
 from apixo_async._cli.console import Screen, dollars, seconds
 from apixo_async.inputs import DOCUMENTED, Input, from_dict
-
-#: What the documents require and a person seldom cares about: the command's own defaults.
-DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {
-    "gpt-image-1": {"aspect_ratio": "1:1", "num_images": 1},
-    "flux-kontext": {"mode": "pro"},
-}
 
 #: The field that a model's price depends on, and perhaps its times.
 _TIER_FIELD: Final[Mapping[str, str]] = {
@@ -58,13 +52,21 @@ class FieldBound:
 def tiers(model: str) -> list[Tier]:
     """List the prices of a model, one for each choice that the price depends on."""
     if model not in DOCUMENTED:
-        return [Tier(model, "", None, timing(from_dict(model, {}).kind))]
+        return [Tier(model, "", None, timing(model))]
     field = _TIER_FIELD[model]
     found: list[Tier] = []
     for choice in _properties(model)[field]["enum"]:
-        sample = from_dict(model, {"prompt": "x", **DEFAULTS.get(model, {}), field: choice})
+        sample = from_dict(model, {"prompt": "x", field: choice})
         found.append(Tier(model, f"{field} {choice}", sample.price, timing(sample.kind)))
     return found
+
+
+def misspelt(model: str) -> str | None:
+    """Return what to do about a name that looks like that of a documented model, or None."""
+    near = similar_models(model)
+    if not near:
+        return None
+    return f"did you mean {' or '.join(near)}? If not, buy it with --yes-unknown-model"
 
 
 def option_of(made: Input) -> str:
@@ -159,6 +161,8 @@ def models(
         screen.table(("field", "takes", "default"), rows)
     else:
         screen.note(f"{model} has no page here: any field is sent as it is, the times are a guess")
+        if near := misspelt(model):
+            screen.warning(f"{model}: {near}")
 
 
 def _tier_row(tier: Tier) -> tuple[str, ...]:

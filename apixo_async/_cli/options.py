@@ -45,7 +45,7 @@ Timeout: TypeAlias = Annotated[
     ),
 ]
 
-# What `generate` takes; the defaults named here are those of `models.DEFAULTS`.
+# What `generate` takes; the defaults named here are those of the inputs.
 
 Prompt: TypeAlias = Annotated[
     str, typer.Argument(metavar="PROMPT", help="What to make; - reads it from stdin.")
@@ -79,6 +79,12 @@ Sets: TypeAlias = Annotated[
 ]
 ByProvider: TypeAlias = Annotated[
     Provider | None, typer.Option("--provider", help="Route of the service.")
+]
+YesUnknownModel: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--yes-unknown-model", help="The model's name is right, though it looks misspelt."
+    ),
 ]
 Out: TypeAlias = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where the files go; made where missing.")

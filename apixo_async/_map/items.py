@@ -54,8 +54,6 @@ class Outcome:
         resumed: Whether an earlier run of the same journal bought it, and this one nothing more.
         ref: The reference of the task that `result` or `error` is about, or None.
         tag: The `tag` of the map.
-
-    It can be pickled; the copy has no `task`, and its `ref`.
     """
 
     key: str

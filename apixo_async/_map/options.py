@@ -98,7 +98,7 @@ def _retry(given: object) -> frozenset[FailureCategory]:
         raise ConfigurationError(
             f"retry: {given!r:.200} given; True, or a list of categories such as ['timeout']"
         )
-    categories = [*cast("Collection[FailureCategory]", given)]
+    categories = cast("Collection[FailureCategory]", given)
     if wrong := [one for one in categories if one not in FAILURE_CATEGORIES]:
         raise ConfigurationError(
             f"retry: {wrong[0]!r:.200} given; a task fails for {', '.join(FAILURE_CATEGORIES)}. "

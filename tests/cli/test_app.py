@@ -159,7 +159,7 @@ def test_models_shows_the_fields_of_one(capsys: pytest.CaptureFixture[str]) -> N
     """A model by name shows its prices and what each field takes."""
     assert app.run(["models", "flux-kontext"]) == ExitCode.OK
     lines = capsys.readouterr().out.splitlines()
-    assert "mode\tpro | max\trequired" in lines
+    assert "mode\tpro | max\tpro" in lines
     assert "gpt" not in "".join(lines)
 
 

@@ -121,13 +121,12 @@ def test_a_wrong_input_has_a_line_for_each_field() -> None:
     said = list(exits.lines(caught.value))
     assert exits.exit_code(caught.value) is ExitCode.USAGE
     assert [line.partition(":")[0] for line in said] == [
-        "prompt", "aspect_ratio", "num_images", "size"
+        "prompt", "num_images", "size"
     ]  # fmt: skip
     assert said[0].endswith("...' given)") or said[0].endswith("... given)")
     assert len(said[0]) < 160
-    assert said[1] == "aspect_ratio: is required"
-    assert said[2] == "num_images: input should be 1, 2 or 4 (3 given)"
-    assert said[3] == "size: is no field of this model ('big' given)"
+    assert said[1] == "num_images: input should be 1, 2 or 4 (3 given)"
+    assert said[2] == "size: is no field of this model ('big' given)"
 
 
 def test_an_input_wrong_as_a_whole_has_one_line() -> None:

@@ -51,6 +51,14 @@ def test_required_fields_are_filled_in_and_can_be_given() -> None:
     assert made == GptImage1(prompt="x", aspect_ratio="1:1", num_images=2)
 
 
+def test_a_misspelt_model_is_not_bought_unasked() -> None:
+    """A name that looks like a documented model's is refused, unless it is said to be right."""
+    with pytest.raises(ConfigurationError, match="gpt-imge-2: did you mean gpt-image-2"):
+        build_input("gpt-imge-2", {"prompt": "x"}, Screen())
+    made = build_input("gpt-imge-2", {"prompt": "x"}, Screen(), yes_unknown_model=True)
+    assert made.model == "gpt-imge-2"
+
+
 def test_other_models_get_exactly_what_is_given() -> None:
     """A model without a page is given no default, and its fields stay in their order."""
     made = build_input("sora-2", {"prompt": "x", "seconds": 8}, Screen())

@@ -6,22 +6,15 @@ from decimal import Decimal
 
 import pytest
 
-from apixo_async._cli.models import DEFAULTS, FieldBound, bounds, fields_of, option_of, tiers
+from apixo_async._cli.models import FieldBound, bounds, fields_of, misspelt, option_of, tiers
 from apixo_async.inputs import DOCUMENTED, from_dict
 
 
 @pytest.mark.parametrize("model", DOCUMENTED)
 def test_the_defaults_leave_only_the_prompt_to_give(model: str) -> None:
-    """With the command's defaults each documented model needs a prompt and nothing else."""
-    made = from_dict(model, {**DEFAULTS.get(model, {}), "prompt": "x"})
+    """Each documented model needs a prompt and nothing else, in Python and in the command."""
+    made = from_dict(model, {"prompt": "x"})
     assert made.payload()["prompt"] == "x"
-
-
-def test_the_defaults_fill_in_required_fields_only() -> None:
-    """The command has no opinion where the documents have a default."""
-    for model, fields in DEFAULTS.items():
-        required = {bound.name for bound in bounds(model) if bound.default == "required"}
-        assert set(fields) == required - {"prompt"}
 
 
 @pytest.mark.parametrize(
@@ -59,9 +52,9 @@ def test_the_bounds_of_a_model_are_read_from_its_class() -> None:
     """Choices, lengths, defaults and requirements are those of the input class."""
     assert bounds("gpt-image-1") == [
         FieldBound("prompt", "text of 1 to 10,000 characters", "required"),
-        FieldBound("aspect_ratio", "1:1 | 2:3 | 3:2", "required"),
-        FieldBound("num_images", "1 | 2 | 4", "required"),
         FieldBound("mode", "gpt-image-1", "gpt-image-1"),
+        FieldBound("aspect_ratio", "1:1 | 2:3 | 3:2", "1:1"),
+        FieldBound("num_images", "1 | 2 | 4", "1"),
         FieldBound("image_urls", "up to 5 URLs", ""),
     ]
     flux = {bound.name: bound for bound in bounds("flux-kontext")}
@@ -71,13 +64,20 @@ def test_the_bounds_of_a_model_are_read_from_its_class() -> None:
     assert flux["image_urls"].takes == "URLs"
 
 
+def test_what_is_said_of_a_misspelt_name() -> None:
+    """It names what may be meant, and how to buy it all the same."""
+    said = "did you mean gpt-image-1 or gpt-image-2? If not, buy it with --yes-unknown-model"
+    assert misspelt("gpt-image") == said
+    assert misspelt("sora-2") is misspelt("gpt-image-2") is None
+
+
 def test_the_option_of_an_input_is_that_of_its_price() -> None:
     """An input names the choice that makes its price as the list of prices does."""
     for model in DOCUMENTED:
         for tier in tiers(model):
             field, _, choice = tier.option.partition(" ")
             value = int(choice) if choice.isdigit() else choice
-            made = from_dict(model, {"prompt": "x", **DEFAULTS.get(model, {}), field: value})
+            made = from_dict(model, {"prompt": "x", field: value})
             assert option_of(made) == tier.option
     assert option_of(from_dict("sora-2", {})) == ""
 

@@ -24,6 +24,7 @@ from apixo_async import (
     CallbackError,
     CallbacksLost,
     CallbacksRestored,
+    Category,
     ClientClosed,
     ClientClosedError,
     ClientOpened,
@@ -33,6 +34,7 @@ from apixo_async import (
     EffectiveLimitRaised,
     Estimate,
     Event,
+    FailureCategory,
     File,
     FileStream,
     FluxKontext,
@@ -236,6 +238,11 @@ def read(outcome: Outcome) -> None:
     """Read what an outcome holds."""
     assert_type((outcome.key, outcome.input, outcome.ok), tuple[str, Input | None, bool])
     assert_type((outcome.result, outcome.error), tuple[Result | None, ApixoError | None])
+    if outcome.error is not None:
+        category: Category = outcome.error.category
+        assert_type(category == "timeout", bool)
+    again: list[FailureCategory] = ["timeout", "content"]
+    assert_type(again[0], FailureCategory)
     assert_type((outcome.task, outcome.purchases), tuple[Task | None, int])
     assert_type(outcome.ref, TaskRef | None)
     assert_type(outcome.state, OutcomeState)

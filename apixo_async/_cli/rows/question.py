@@ -19,7 +19,7 @@ from rich.text import Text
 from apixo_async import ConfigurationError
 from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.models import fields_of, option_of
+from apixo_async._cli.models import fields_of, misspelt, option_of
 from apixo_async._cli.rows.rows import ParsedRow, Rows
 from apixo_async._cli.rows.source import Problem, RowsSource
 
@@ -153,6 +153,7 @@ class Terms(NamedTuple):
     max_cost: Decimal | None = None
     #: USD a task, for models without a documented price.
     prices: Mapping[str, Decimal] = MappingProxyType({})
+    yes_unknown_model: bool = False
 
 
 class AccountState(NamedTuple):
@@ -190,7 +191,8 @@ Decision: TypeAlias = Go | Ask | Stop
 def decide(report: RowsReport, terms: Terms, account: AccountState) -> Decision:
     """Decide whether a run may begin, or go on."""
     report = report.priced(terms.prices)
-    if errors := tuple(_faults(report)):
+    wrong_models = () if terms.yes_unknown_model else tuple(_misspelt(report))
+    if errors := (*wrong_models, *_faults(report)):
         return Stop(errors)
     if not report.to_buy:
         return Go((f"all {counted(report.rows)} are bought already; nothing is bought now",))
@@ -228,6 +230,16 @@ def _faults(report: RowsReport) -> Iterator[str]:
         yield f"{report.name}: {unusable}; nothing is bought (apixo models MODEL: what it takes)"
     elif not report.rows:
         yield f"{report.name} holds no rows"
+
+
+def _misspelt(report: RowsReport) -> Iterator[str]:
+    """Yield what to do about each model that is probably another one, once for all of its rows."""
+    rows = Counter[str]()
+    for group in report.groups:
+        rows[group.model] += group.rows
+    for model, count in rows.items():
+        if near := misspelt(model):
+            yield f"{report.name}: {model} ({counted(count)}): {near}"
 
 
 def _unknown_fields(unknown: Mapping[str, tuple[int, str]]) -> str:

@@ -83,6 +83,7 @@ def run(
     yes_unknown_price: Annotated[
         bool, typer.Option("--yes-unknown-price", help="Buy what has no known price, too.")
     ] = False,
+    yes_unknown_model: options.YesUnknownModel = False,
     attempts: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="Tasks bought for a row at most, if they fail."),
@@ -147,6 +148,7 @@ def run(
         terms=Terms(
             yes=yes or simulate,  # No money is spent.
             yes_unknown_price=yes_unknown_price,
+            yes_unknown_model=yes_unknown_model,
             max_cost=None if max_cost is None else parse_amount("--max-cost", max_cost),
             prices=parse_prices(price or ()),
         ),

@@ -133,6 +133,7 @@ class RunOptions(NamedTuple):
         yield "--max-cost", terms.max_cost
         yield from (("--price", f"{model}={usd}") for model, usd in terms.prices.items())
         yield "--yes-unknown-price", terms.yes_unknown_price
+        yield "--yes-unknown-model", terms.yes_unknown_model
         yield "--yes", terms.yes and not self.simulate
         for name in ("concurrent_tasks", "requests_per_minute"):
             value: int = getattr(limits, name)

@@ -28,6 +28,7 @@ D: Final = Decimal
 CHEAP = PriceGroup("gpt-image-2", "resolution 1k", D("0.02"), 100)
 DEAR = PriceGroup("gpt-image-1", "num_images 1", D("0.35"), 10)
 UNKNOWN = PriceGroup("sora-2", "", None, 3)
+TYPO = PriceGroup("gpt-imge-2", "", None, 7)
 
 
 def report(*groups: PriceGroup, bought: int = 0, bad: int = 0) -> RowsReport:
@@ -49,6 +50,7 @@ def limit(amount: str, terms: Terms = YES) -> Terms:
 
 
 UNNAMED = {"Unnamed: 0": (2, "gpt-image-2")}
+MEANT = "did you mean gpt-image-2? If not, buy it with --yes-unknown-model"
 NOTE = "'note' (line 2) is no field of gpt-image-2"
 RESOLUTION = "'resolutoin' (line 9) is no field of gpt-image-2 (did you mean 'resolution'?)"
 LEFT_OUT = (
@@ -72,6 +74,11 @@ CASES: dict[str, tuple[RowsReport, Terms, AccountState, Decision]] = {
         replace(report(CHEAP), unknown=FOREIGN), YES, AWAY,
         Stop(("a.csv: " + NOTE + "; " + RESOLUTION + LEFT_OUT,)),
     ),
+    "a misspelt model": (
+        report(TYPO), ANY, AWAY,
+        Stop((f"a.csv: gpt-imge-2 (7 rows): {MEANT}",)),
+    ),
+    "a model that looks misspelt": (report(TYPO), ANY._replace(yes_unknown_model=True), AWAY, Go()),
     "an index of pandas": (
         replace(report(CHEAP), unknown=UNNAMED), YES, AWAY,
         Stop((f"a.csv: 'Unnamed: 0' (line 2) {INDEX}",)),
