@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
 from apixo_async._cli.report.model import RunReport
-from apixo_async._cli.report.records import FAILURE, KEPT, Failure, ItemRecord, RunFacts
+from apixo_async._cli.report.records import FAILURE, KEPT, Failure, ItemRecord, ItemState, RunFacts
 from apixo_async._cli.report.replacing import replacing
 
 RESULTS: Final = "results.jsonl"
@@ -71,7 +71,7 @@ class ReportWriter:
         """Write a record into `results.jsonl` and the page, and `failed.jsonl` if it failed."""
         self._document.add(record)
         self._results.write(line(result(record)) + b"\n")
-        if record.failure is not None and record.state in _TO_TRY_AGAIN:
+        if record.failure is not None and _is_failed(record.state, record.failure):
             self._failed.write(line(failed_row(record, record.failure)) + b"\n")
         self._page.write(self._comma + b"\n" + inside_html(row(record)))
         self._comma = b","
@@ -183,8 +183,13 @@ _NAMES: Final = (
     *("ended_at", "duration", "files", "urls", "failure", "resumed", "input", "kept"),
 )
 
-#: States of items that have no result and may be bought again: no task of theirs can still succeed.
-_TO_TRY_AGAIN: Final = ("failed", "unbought")
+#: Categories of items for which nothing is bought as long as they are what they are.
+_REFUSED: Final = ("refused", "configuration")
+
+
+def _is_failed(state: ItemState, failure: Failure) -> bool:
+    """Return True if an item is for `failed.jsonl`: all else is tried again by the same command."""
+    return state == "failed" or (state == "unbought" and failure.category in _REFUSED)
 
 
 def result(record: ItemRecord) -> Mapping[str, object]:

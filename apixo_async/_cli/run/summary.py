@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast, get_args
 
-from apixo_async import BudgetExceededError, FailureCategory, JournalError
+from apixo_async import BudgetExceededError, Category, FailureCategory, JournalError
 from apixo_async._cli import session
 from apixo_async._cli.console import Screen, counted, dollars
 from apixo_async._cli.exits import ExitCode, exit_code, lines
@@ -23,8 +23,8 @@ from apixo_async._cli.run.live_view import span
 from apixo_async._cli.run.options import RunOptions
 from apixo_async._cli.run.report import failures_of, report_journal
 
-#: What ends otherwise than these is tried again by the same command.
-_NOT_TRIED_AGAIN: Final = ("uncertain", "other")
+#: Categories of rows that are counted elsewhere: what is uncertain, and what had no turn.
+_NO_FAILURES: Final = ("uncertain", "budget", "other")
 _CENT: Final = Decimal("0.01")
 
 
@@ -52,8 +52,12 @@ def steps(options: RunOptions, rows: Path, estimated: Decimal, result: RunResult
         yield Step(why, options._replace(resubmit_uncertain=True).command(rows))
 
 
+def _other_failures(result: RunResult) -> Counter[Category]:
+    return Counter({one: n for one, n in result.others.items() if one not in _NO_FAILURES})
+
+
 def _retries(options: RunOptions, rows: Path, result: RunResult) -> Iterator[Step]:
-    again = Counter({one: n for one, n in result.others.items() if one not in _NOT_TRIED_AGAIN})
+    again = _other_failures(result)
     for category, count in result.failed.most_common():
         if category == "balance":
             again[category] += count
@@ -153,7 +157,7 @@ class Summary(NamedTuple):
         }
         counts = ", ".join(f"{count:,} {word}" for word, count in ended.items() if count)
         yield "Rows", f"{result.rows:,}: {counts}"
-        if failures := result.failed + result.others:
+        if failures := result.failed + _other_failures(result):
             where = f"; as rows: {self.options.out / FAILED}" if document else ""
             yield "Failed", f"{failures_of(failures)}{where}"
         if progress.resumed:

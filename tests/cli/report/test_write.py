@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async._cli.report.records import STATES, ItemRecord
+from apixo_async._cli.report.records import STATES, Failure, ItemRecord, ItemState
 from apixo_async._cli.report.replacing import ReportError
 from apixo_async._cli.report.write import FAILED, PAGE, REPORT, RESULTS, write_report
 
@@ -43,6 +43,25 @@ def test_four_files_in_one_pass(tmp_path: Path) -> None:
     assert len(report["samples"]["rows"]) == 2
     assert "key-1" in (tmp_path / PAGE).read_text("utf-8")
     assert {path.name for path in tmp_path.iterdir()} == NAMES
+
+
+@pytest.mark.parametrize(
+    ("state", "category", "is_failed"),
+    [
+        ("failed", "timeout", True),
+        ("unbought", "refused", True),
+        ("unbought", "budget", False),
+        ("unbought", "balance", False),
+        ("uncertain", "uncertain", False),
+        ("success", "download", False),
+    ],
+)
+def test_which_rows_failed(
+    state: ItemState, category: str, is_failed: bool, tmp_path: Path
+) -> None:
+    """A row that the same command tries again, or whose task may exist, is not given as failed."""
+    write_report(tmp_path, [failed(state=state, failure=Failure(category, "X"))], run())
+    assert bool((tmp_path / FAILED).read_text("utf-8")) is is_failed
 
 
 def test_same_bytes(tmp_path: Path) -> None:

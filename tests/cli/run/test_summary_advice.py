@@ -49,7 +49,13 @@ NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
             result(failed=Counter(timeout=2, content=1)),
             [SAME.replace(" --max", f" --retry-failed={one} --max") for one in TWO],
         ),
-        (result(failed=Counter(balance=2), others=Counter(download=1, other=3)), [SAME]),
+        (
+            result(
+                failed=Counter(balance=2),
+                others=Counter(download=1, other=3, budget=2, uncertain=1),
+            ),
+            [SAME],
+        ),
         (
             result(codes=Counter({ExitCode.UNCERTAIN: 1})),
             [SAME.replace(" --max", " --resubmit-uncertain --max")],
