@@ -242,7 +242,7 @@ def frameworks(session: nox.Session) -> None:
     """Run what needs other people's frameworks: pytest-asyncio, Django, Flask."""
     install(session, "frameworks")
     # pytest-asyncio must not take part in the tests that anyio runs.
-    run = (*PYTEST, "-p", "no:asyncio", *WAITING, "tests/frameworks", *session.posargs)
+    run = (*PYTEST, "-p", "no:asyncio", *PARALLEL, "tests/frameworks", *session.posargs)
     session.run(*run, env=ENVIRONMENT | {"APIXO_WHEEL": wheel()})
 
 

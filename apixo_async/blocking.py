@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+
+# Its hook at exit is to run after `_close_all`, and so to be registered before.
+import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import functools
 import os
 import queue
@@ -178,7 +181,7 @@ class Client:
 
     It takes the arguments of `AsyncClient`, whose methods of the same names say what each does.
     The client runs in a thread of its own from its first use until `close()`, or else until the
-    interpreter exits. `on_event` and `on_orphan` are called in that thread.
+    main thread ends. `on_event` and `on_orphan` are called in that thread.
 
     Ctrl-C during a call cancels it as `AsyncClient` documents: a task that was bought, or may have
     been, is handed to `on_orphan`; keep its `ref`, and `attach` to it.
@@ -251,7 +254,7 @@ class Client:
                 self._closed = True
                 portal.call(portal.stop, True)
                 self._stack.close()
-                atexit.unregister(self._at_exit)
+                _open.discard(self)
 
     def __enter__(self) -> Self:
         self._call(self._client.__aenter__)
@@ -293,7 +296,7 @@ class Client:
         if self._portal is None and not self._closed:
             portal = start_blocking_portal("asyncio", name="apixo_async")
             self._portal, self._pid = self._stack.enter_context(portal), os.getpid()
-            atexit.register(self._at_exit)
+            _open.add(self)
         if self._pid != os.getpid():
             raise ConfigurationError(
                 "this client was used before the process forked: make a new one in the child"
@@ -302,10 +305,22 @@ class Client:
             raise _closed()
         return self._portal
 
-    def _at_exit(self) -> None:
-        if self._pid == os.getpid():
-            with suppress(ApixoError):
-                self.close()
+
+_open: set[Client] = set()
+
+
+def _close_all() -> None:
+    for client in tuple(_open):
+        with suppress(ApixoError):  # In a child process, where it is not used.
+            client.close()
+
+
+# When the main thread ends. `atexit` would be too late: stores and names of hosts need threads of
+# executors, which end in a hook of this kind, too. The hook registered last is run first.
+_register_at_exit: Callable[[Callable[[], None]], object] = getattr(
+    threading, "_register_atexit", atexit.register
+)
+_register_at_exit(_close_all)
 
 
 class Task:

@@ -191,9 +191,9 @@ if __name__ == "__main__":
 def run_django(sandbox: Sandbox, block: Block, argument: str) -> None:
     """Visit the view `image` under ASGI, and one that is no coroutine under WSGI, too."""
     require("django")
-    (sandbox.folder / "example.py").write_text(block.text, "utf-8")
-    (sandbox.folder / "visit.py").write_text(DJANGO, "utf-8")
-    sandbox.run(sys.executable, "visit.py", argument)
+    for name, text in (("example", block.text), ("visit", DJANGO)):
+        (sandbox.folder / f"site/{name}.py").write_text(text, "utf-8")
+    sandbox.run(sys.executable, "-m", "visit", argument)
 
 
 def run_flask(sandbox: Sandbox, block: Block, argument: str) -> None:

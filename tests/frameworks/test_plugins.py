@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+BOUND = 300  # seconds after which a run that hangs fails
 ENABLED = 'pytest_plugins = ["apixo_async.testing.plugin"]\n'
 
 ANYIO = """
@@ -72,7 +73,9 @@ def run(pytester: pytest.Pytester, conftest: str, test: str, *args: str) -> pyte
     if "no:asyncio" not in args:
         # Unset it is a warning.
         args = ("-o", "asyncio_default_fixture_loop_scope=function", *args)
-    return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *args, timeout=60)
+    return pytester.runpytest_subprocess(
+        "-W", "error", "-p", "no:cacheprovider", *args, timeout=BOUND
+    )
 
 
 @each_runner

@@ -445,7 +445,7 @@ def on_event(event):
     print(type(event).__name__, file=sys.stderr, flush=True)
 
 simulator = Simulator()
-client = Client("test-key", transport=simulator.transport(1.0), on_event=on_event)
+client = Client("test-key", transport=simulator.transport(1.0), on_event=on_event, store=STORE)
 castle = FluxKontext(mode="pro", prompt="a castle")
 def buy():
     with contextlib.suppress(ClientClosedError):
@@ -456,15 +456,22 @@ while not simulator.count("submit"):
 """
 
 
-def test_the_end_of_the_interpreter() -> None:
-    """A script that forgets to close ends by itself, and a POST under way gets its answer."""
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_end_of_the_interpreter(tmp_path: Path, *, stored: bool) -> None:
+    """A script that forgets to close ends by itself, and a POST under way gets its answer.
+
+    What it bought is written to the store, which needs a thread of an executor for that.
+    """
+    path = tmp_path / "store.db"
+    program = EXIT.replace("STORE", repr(str(path)) if stored else "None")
     ran = subprocess.run(
-        [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=BOUND, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=BOUND, check=False
     )
     assert ran.returncode == 0
     lines = ran.stderr.splitlines()
     assert lines[0] == "ClientOpened"
     assert lines.index("TaskSubmitted") < lines.index("ClientClosed")
+    assert lines[-1] == "ClientClosed"
 
 
 def until(condition: Callable[[], bool]) -> None:

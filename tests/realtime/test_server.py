@@ -18,7 +18,8 @@ import pytest
 
 from apixo_async import AsyncClient, GptImage2, Polling
 from apixo_async.aiohttp import AiohttpTransport
-from apixo_async.testing import Callback, Fault, Simulator, serve
+from apixo_async.blocking import Client
+from apixo_async.testing import Callback, Fault, Simulator, serve, serve_thread
 
 BALANCE = "/api/v1/apikeys/current-balance"
 SUBMIT = "/api/v1/generateTask/sora-2"
@@ -446,3 +447,13 @@ async def test_answers_go_out_at_once() -> None:
         async with asyncio.timeout(BOUND):
             while await median() >= 0.03:
                 pass
+
+
+def test_a_thread_serves_where_no_loop_runs(simulator: Simulator) -> None:
+    """For as long as its block lasts, a simulator answers programs without an event loop."""
+    with serve_thread(simulator) as url:
+        with Client("test-key", base_url=url) as client:
+            assert client.generate(GptImage2(prompt="a cafe"), timeout=BOUND).urls
+        assert simulator.created == 1
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(url, trust_env=False)

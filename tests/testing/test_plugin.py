@@ -40,3 +40,41 @@ def test_the_fixtures_work_in_a_users_tests(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     result = pytester.runpytest_inprocess("-W", "error", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=2)
+
+
+def test_real_time_by_accident_is_a_warning(pytester: pytest.Pytester) -> None:
+    """A client of a simulator that is not fast, on a loop that really waits, is warned of."""
+    pytester.makeconftest(CONFTEST.partition("@pytest.fixture")[0])
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.mark.anyio
+        async def test(apixo_client):
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-W", "default", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*RealTimeWarning: this test runs in real time*"])
+
+
+def test_what_cannot_work_says_why(pytester: pytest.Pytester) -> None:
+    """A test that no plugin runs gets no client, and is warned of virtual time without effect."""
+    pytester.makeconftest(CONFTEST.partition("@pytest.fixture")[0])
+    pytester.makepyfile(
+        """
+        def test_client(apixo_client):
+            pass
+
+        def test_time(apixo_virtual_time):
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-W", "default", "-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1, passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*apixo_client: neither anyio's plugin runs this test*"])

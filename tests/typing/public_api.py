@@ -92,6 +92,7 @@ from apixo_async import (
     WaitTimeoutError,
     WebhookReceiver,
     __version__,
+    blocking,
     from_dict,
 )
 from apixo_async.journal import (
@@ -259,6 +260,45 @@ async def ask_once(client: AsyncClient, ref: TaskRef) -> None:
     """Ask the service once."""
     assert_type(await client.poll(ref), Snapshot)
     assert_type((await client.poll("flux-kontext", "task_1")).result, Result | None)
+
+
+def without_a_loop(client: blocking.Client, wanted: Input, folder: Path) -> Result:
+    """Do the main job, and many, with the blocking client."""
+    with client as entered:
+        assert_type(entered, blocking.Client)
+        task = client.submit(wanted, key=None, provider="auto", timeout=60)
+        assert_type(task, blocking.Task)
+        assert_type((task.id, task.model, task.state), tuple[str, str, str])
+        assert_type((task.ref, task.done()), tuple[TaskRef, bool])
+        result = assert_type(task.result(timeout=600), Result)
+        assert_type((task.wait(), task.wait(timeout=1.5)), tuple[bool, bool])
+        assert_type(task.refresh(), Snapshot)
+        assert_type(client.attach(task.ref), blocking.Task)
+        assert_type(client.attach(task.model, task.id), blocking.Task)
+        assert_type(client.generate(wanted, timeout=600), Result)
+        assert_type(client.poll(task.ref), Snapshot)
+        assert_type(client.poll(task.model, task.id), Snapshot)
+        assert_type(client.read(result), list[File])
+        assert_type(client.download(result, folder, max_bytes=10_000_000), list[Path])
+        assert_type(client.balance(), Decimal)
+        assert_type(client.estimate([wanted]), Estimate)
+        assert_type(client.statistics(), Statistics)
+        with client.map([("a", wanted), wanted], ordered=True, attempts=2) as outcomes:
+            assert_type(outcomes, blocking.Outcomes)
+            for outcome in outcomes:
+                assert_type(outcome, Outcome)
+            outcomes.stop()
+            assert_type(outcomes.progress, Progress)
+        client.close(drain=1.0)
+        assert_type(client.unfinished, tuple[TaskRef, ...])
+        return result
+
+
+def bought_anew(client: blocking.Client, error: SubmitUncertainError) -> blocking.Task:
+    """Buy again with a client with every kind of setting."""
+    other = blocking.Client("key", limits=Limits(10, 600), timeout=Timeouts(connect=5), seed=1)
+    assert_type(other.unfinished, tuple[TaskRef, ...])
+    return assert_type(client.resubmit(error), blocking.Task)
 
 
 async def handle(task: Task) -> None:
