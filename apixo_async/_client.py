@@ -272,22 +272,19 @@ class AsyncClient:
                 one ended, however that ended: finished outcomes come from the file, bought tasks
                 are polled, and nothing is bought twice. Equal inputs without keys are
                 distinguished by their number. Only one run at a time can use it.
-            retry: Whether to buy a task again for each input whose last task failed in an earlier
-                run of the journal: True for all of them, or the `category` of those to try again,
-                as in `["timeout", "upstream"]`. `attempts` bounds what follows. Inputs for which
-                nothing was bought, and those whose task failed for the balance, are tried again in
-                any case.
+            retry: Which inputs to buy again whose task failed in an earlier run of the journal:
+                True for all of them, or the categories of their errors, as in `["timeout"]`. Where
+                nothing was bought, or a task failed for the balance, that is done in any case.
             resubmit_uncertain: Whether to buy again what an earlier run may have bought: you accept
                 that it may be paid for twice.
             max_cost: USD that all purchases may cost, including those of earlier runs of the
                 journal; checked before each one by the documented prices.
-            prices: USD of a task by model, where the documents give no price; beside those of the
-                client, and before them.
+            prices: Beside those of the client, and before them.
             download_to: A directory to save every result in; `Outcome.paths` has the files.
             tag: As for `submit`, of every task of this call.
             progress: Whether to draw a bar, in a terminal or a notebook; rich or tqdm draws it.
-            name: A template of the files' names, such as "{row:04}-{slug}", with {row} (from 1),
-                {key}, {slug} (of the prompt) and the fields of `download`.
+            name: A template of their names, such as "{row:04}-{slug}": {row} (from 1), {key},
+                {slug} (of the prompt) and the fields of `download`.
             raise_at_end: False to have the iteration end where it would raise what ended the
                 buying; `Outcomes.ended_by` has that error in either case.
 
@@ -338,16 +335,14 @@ class AsyncClient:
     async def poll(self, model: str | TaskRef, task_id: str | None = None, /) -> Snapshot:
         """Ask the service once how a task is; nothing is tracked, and no slot is taken.
 
-        For questions such as those of a web page that comes back for its task. To wait for a task,
-        `attach` to it: that takes fewer requests.
+        To wait for a task, `attach` to it: that takes fewer requests.
 
         Args:
             model: The model's name, or a `TaskRef`.
             task_id: The service's id, unless a `TaskRef` was given.
 
         Raises:
-            NotFoundError: The service does not know it: a wrong id, model or key, or a task that
-                was made a moment ago.
+            NotFoundError: The service does not know it: a wrong id, model or key.
             APIStatusError: The service refused the poll; the task is as it was.
             APIConnectionError: No usable answer came in time; the task is as it was.
         """
@@ -372,11 +367,7 @@ class AsyncClient:
         engine = self._buying()
         if engine.keyed is not None:
             return await engine.keyed.submit(
-                error.input,
-                error.delivery,
-                key=error.key,
-                instead_of=error.attempt,
-                check=check,
+                error.input, error.delivery, key=error.key, instead_of=error.attempt, check=check
             )
         return await engine.submitter.submit(error.input, error.delivery, check=check)
 
@@ -458,23 +449,17 @@ class AsyncClient:
             target: A directory, or a file to name them after.
             max_bytes: The size in bytes above which a file is refused.
             name: A template of the files' names in the directory, without extension, with {model},
-                {task_id} and {index} (the number of the file, from 1). A file of that name that is
-                another's stays; then the task's id follows the name.
+                {task_id} and {index} (of the file, from 1). No other file is replaced.
 
         Raises:
             ConfigurationError: `name` has another field, or is no name for a file.
             ResultExpiredError: The service no longer stores it.
             DownloadError: A file could not be saved; `saved` has the saved ones. Addresses of this
-                machine and network are refused, unless the base URL is there as well, or a
-                `transport` of your own answers in process.
+                machine and network are refused, unless the base URL is there, or a `transport` is.
         """
         result = require("download", result, Result)
-        naming = None
-        if name is not None:
-            from apixo_async._downloads.names import RESULT_FIELDS, NameTemplate, Naming
-
-            naming = Naming(NameTemplate.checked(name, RESULT_FIELDS), {})
         engine = self._life.engine()
+        naming = engine.downloader.naming(name)
         async with engine.downloading(result):
             paths = await engine.downloader.download(
                 result, target, max_bytes=max_bytes, naming=naming
@@ -493,7 +478,6 @@ class AsyncClient:
             max_total: The same for all files of the result together; by default 256 MiB.
 
         Raises:
-            ResultExpiredError: The service no longer stores it.
             DownloadError: A file could not be read, or is too large.
         """
         result = require("read", result, Result)
@@ -509,9 +493,8 @@ class AsyncClient:
     ) -> AsyncGenerator[FileStream]:
         """Receive one file of a result, and yield it to be passed on in chunks.
 
-        It is received before this yields, by the rules of `download`: up to 8 MiB in memory, and a
-        larger one in a temporary file. So its name, type and size are known, what is passed on is
-        never a part of a file, and a slow consumer holds no connection to the service.
+        It is received before this yields, by the rules of `download`, into memory up to 8 MiB and
+        else into a temporary file: its name, type and size are known, and it is whole.
 
         Args:
             result: The result of a task.
@@ -519,7 +502,6 @@ class AsyncClient:
             max_bytes: The size in bytes above which it is refused.
 
         Raises:
-            ResultExpiredError: The service no longer stores it.
             DownloadError: It could not be received whole, or is too large.
         """
         result = require("stream", result, Result)
@@ -538,7 +520,6 @@ class AsyncClient:
         Raises:
             APIStatusError: The service refused.
             APIConnectionError: There was no readable answer within `Timeouts.retry` seconds.
-            ClientClosedError: The client was closed, before or meanwhile.
         """
         engine = self._life.engine()
         async with engine.calls.open():
@@ -552,8 +533,8 @@ class AsyncClient:
         """Return the counts of this instant."""
         if (engine := self._life.engine_here) is not None:
             return engine.statistics()
-        tasks, requests = self.limits.concurrent_tasks, self.limits.requests_per_minute
-        return Statistics(tasks, requests, tasks, requests)
+        limits = self.limits.concurrent_tasks, self.limits.requests_per_minute
+        return Statistics(*limits, *limits)
 
     @property
     def limits(self) -> Limits:

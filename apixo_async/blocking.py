@@ -204,22 +204,35 @@ class Client:
     generate = _blocking(AsyncClient.generate)
     resubmit = _blocking_task(AsyncClient.resubmit)
     download = _blocking(AsyncClient.download)
+    read = _blocking(AsyncClient.read)
     balance = _blocking(AsyncClient.balance)
     map = _blocking_map(AsyncClient.map)
 
     @overload
-    def attach(self, model: TaskRef, /) -> Task: ...
+    def attach(self, model: TaskRef, /, *, tag: str | None = None) -> Task: ...
     @overload
-    def attach(self, model: str, task_id: str, /) -> Task: ...
-    def attach(self, model: str | TaskRef, task_id: str | None = None, /) -> Task:
+    def attach(self, model: str, task_id: str, /, *, tag: str | None = None) -> Task: ...
+    def attach(
+        self, model: str | TaskRef, task_id: str | None = None, /, *, tag: str | None = None
+    ) -> Task:
         """Return the handle of a task that exists already, and poll it at once.
 
         Args:
             model: The model's name, or a `TaskRef`.
             task_id: The service's id, unless a `TaskRef` was given.
+            tag: As for `submit`.
         """
         attach: Callable[..., apixo_async.Task] = self._client.attach
-        return Task(self, self._call(_on_loop, attach, model, task_id))
+        return Task(self, self._call(_on_loop, attach, model, task_id, tag=tag))
+
+    @overload
+    def poll(self, model: TaskRef, /) -> Snapshot: ...
+    @overload
+    def poll(self, model: str, task_id: str, /) -> Snapshot: ...
+    def poll(self, model: str | TaskRef, task_id: str | None = None, /) -> Snapshot:
+        """Ask the service once how a task is; see `AsyncClient.poll`."""
+        poll: Callable[[str | TaskRef, str | None], Awaitable[Snapshot]] = self._client.poll
+        return self._call(poll, model, task_id)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the documented prices of inputs, and count the inputs without one."""

@@ -28,7 +28,7 @@ from apixo_async._downloads.files import (
     safe_name,
     sweep,
 )
-from apixo_async._downloads.names import Naming
+from apixo_async._downloads.names import RESULT_FIELDS, NameTemplate, Naming
 from apixo_async._downloads.source import PUBLIC, Again, Reachable, Source
 from apixo_async._downloads.spool import Allowance, FileStream, Spool
 from apixo_async._downloads.transfer import Transfer, finish, receive
@@ -122,6 +122,17 @@ class Downloader:
         self._now = now
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._swept: deque[Path] = deque(maxlen=_SWEPT)
+
+    @staticmethod
+    def naming(name: str | None) -> Naming | None:
+        """Return how the files of a result are named by a template.
+
+        Raises:
+            ConfigurationError: It is none.
+        """
+        if name is None:
+            return None
+        return Naming(NameTemplate.checked(name, RESULT_FIELDS), {})
 
     async def download(
         self,
