@@ -239,7 +239,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
 def frameworks(session: nox.Session) -> None:
-    """Run what needs other people's frameworks: pytest-asyncio, Django, Flask."""
+    """Run what needs other people's frameworks: pytest-asyncio, Django, Flask, pandas, Jupyter."""
     install(session, "frameworks")
     # pytest-asyncio must not take part in the tests that anyio runs.
     run = (*PYTEST, "-p", "no:asyncio", *PARALLEL, "tests/frameworks", *session.posargs)

@@ -39,7 +39,7 @@ from apixo_async import (
     TaskRef,
 )
 from apixo_async._map.items import Given, Inputs, check_inputs
-from apixo_async._validation import check_timeout
+from apixo_async._validation import check_ref, check_timeout
 
 __all__ = ["Client", "Outcomes", "Task"]
 
@@ -231,8 +231,7 @@ class Client:
     def poll(self, model: str, task_id: str, /) -> Snapshot: ...
     def poll(self, model: str | TaskRef, task_id: str | None = None, /) -> Snapshot:
         """Ask the service once how a task is; see `AsyncClient.poll`."""
-        poll: Callable[[str | TaskRef, str | None], Awaitable[Snapshot]] = self._client.poll
-        return self._call(poll, model, task_id)
+        return self._call(self._client.poll, check_ref(model, task_id))
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the documented prices of inputs, and count the inputs without one."""

@@ -1,10 +1,10 @@
 """Every code block of the README is run as it stands, by people's means, against a simulator.
 
 A comment before a block says how: `<!-- run: script -->`, `<!-- run: pytest -->`,
-`<!-- run: fastapi METHOD /path -->`, `<!-- run: aiohttp METHOD /path -->`, `<!-- run: shell -->` or
-`<!-- run: not, because ... -->`; where `nox -s frameworks` runs it, `<!-- run: pytest-asyncio -->`,
-`<!-- run: django /path -->` or `<!-- run: flask METHOD /path -->`. A block for pytest may be of
-several files, each under a line with its name, such as `# conftest.py`.
+`<!-- run: fastapi METHOD /path [BODY] -->`, `<!-- run: aiohttp METHOD /path [BODY] -->`,
+`<!-- run: shell -->` or `<!-- run: not, because ... -->`; where `nox -s frameworks` runs it,
+`<!-- run: pytest-asyncio -->`, `<!-- run: django /path -->` or `<!-- run: flask METHOD /path -->`.
+A block for pytest may be of several files, each under a line with its name, such as `# conftest.py`.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def serve(
     **options: Any,
 ) -> str:
     """Serve Python on a port of its own, send the request twice at once, and end it."""
-    method, path = argument.split()
+    method, path, *body = argument.split(maxsplit=2)
     here = f"http://127.0.0.1:{port}"
     (sandbox.folder / "example.py").write_text(block.text, "utf-8")
     sandbox.environment |= {"PORT": str(port), "PUBLIC_URL": f"{here}/apixo"}
@@ -254,7 +254,8 @@ def serve(
         watchdog.start()
         try:
             _until_running(process)
-            answers = list(pool.map(_body, [method] * 2, [here + path] * 2))
+            asked = method, here + path, *body
+            answers = list(pool.map(lambda _: _answer(*asked), range(2)))
             # On a busy machine polls may find the ends first, and callbacks come later.
             until = time.monotonic() + BOUND
             while sandbox.callbacks_delivered() - before < awaited and time.monotonic() < until:
@@ -278,9 +279,12 @@ def _until_running(process: subprocess.Popen[str]) -> None:
     raise AssertionError("".join(printed))
 
 
-def _body(method: str, url: str) -> bytes:
-    answer = httpx2.request(method, url, trust_env=False, timeout=BOUND)
-    assert answer.status_code == 200
+def _answer(method: str, url: str, body: str = "") -> bytes:
+    headers = {"Idempotency-Key": "readme", "Content-Type": "application/json"}
+    answer = httpx2.request(
+        method, url, content=body, headers=headers, trust_env=False, timeout=BOUND
+    )
+    assert answer.is_success, answer.text
     return answer.content
 
 

@@ -112,7 +112,7 @@ class Outcome:
         - `cost`: USD of all purchases by the documented price or that of the client, a float; None
           where it is not known
         - `seconds`: that the task took by the service's count, or None
-        - `error`, `category`: the error's text and class, or None
+        - `error`, `category`: the error's text and category, or None
         """
         ref, result, error = self.ref, self.result, self.error
         before: dict[str, Plain] = {
@@ -130,7 +130,7 @@ class Outcome:
             "cost": self._cost(),
             "seconds": result.cost_time if result else None,
             "error": str(error) if error else None,
-            "category": type(error).__name__ if error else None,
+            "category": error.category if error else None,
         }
         taken = before.keys() | after.keys()
         given = {

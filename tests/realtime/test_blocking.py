@@ -76,7 +76,7 @@ def interrupt() -> None:
 # --- the same as AsyncClient ---------------------------------------------------------------
 
 #: Methods of `AsyncClient` that have another name here, or are for its loop only.
-ASYNC_ONLY: Final = {"aclose", "limits", "find", "resolve", "recover", "entries"}
+ASYNC_ONLY: Final = {"aclose", "limits", "find", "resolve", "recover", "entries", "stream"}
 
 
 def public(owner: type) -> set[str]:
@@ -423,7 +423,7 @@ def test_a_drain(client_of: ClientOf) -> None:
 
 def test_closes_at_once_end_the_waits(client_of: ClientOf, simulator: Simulator) -> None:
     """Many threads close while others wait: all return, and each wait ends with the reason."""
-    client = client_of()
+    client, before = client_of(), set(threading.enumerate())
     for _ in range(5):
         simulator.faults.submit(Fault.task_lasts(500_000))
     with ThreadPoolExecutor(10) as pool:
@@ -432,7 +432,7 @@ def test_closes_at_once_end_the_waits(client_of: ClientOf, simulator: Simulator)
         closes = [pool.submit(client.close) for _ in range(5)]
         assert [close.result(BOUND) for close in closes] == [None] * 5
         assert {type(wait.exception(BOUND)) for wait in waits} == {ClientClosedError}
-    assert "apixo_async" not in [thread.name for thread in threading.enumerate()]
+    assert [thread.name for thread in {*threading.enumerate()} - before] == []
 
 
 EXIT: Final = """
