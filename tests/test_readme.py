@@ -4,7 +4,7 @@ A comment before a block says how: `<!-- run: script -->`, `<!-- run: pytest -->
 `<!-- run: fastapi METHOD /path [BODY] -->`, `<!-- run: aiohttp METHOD /path [BODY] -->`,
 `<!-- run: shell -->` or `<!-- run: not, because ... -->`; where `nox -s frameworks` runs it,
 `<!-- run: pytest-asyncio -->`, `<!-- run: django /path -->` or `<!-- run: flask METHOD /path -->`.
-A block for pytest may be of several files, each under a line with its name, such as `# conftest.py`.
+A block for pytest may be of several files, each under a line with its name: `# conftest.py`.
 """
 
 from __future__ import annotations
