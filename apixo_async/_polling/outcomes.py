@@ -11,7 +11,7 @@ from apixo_async._catalog import FAILED, SUCCESS, timing
 from apixo_async._http import verdicts
 from apixo_async._http.verdicts import Running
 from apixo_async._polling.tracked_task import TrackedTask
-from apixo_async._types import Billing, Result, Snapshot, TaskRef
+from apixo_async._types import UNBILLED, Billing, Result, Snapshot, TaskRef
 from apixo_async.errors import (
     ApixoError,
     PresumedNotBoughtError,
@@ -49,10 +49,18 @@ def snapshot_of(outcome: Result | TaskError) -> Snapshot | None:
 
 def billed(outcome: Outcome, billing: Billing) -> Outcome:
     """Return how a task ended, with its cost and its tag if it is a result."""
-    if not isinstance(outcome, Result):
+    if not isinstance(outcome, Result) or billing == UNBILLED:
         return outcome
     cost = outcome.cost if billing.cost is None else billing.cost
     return replace(outcome, cost=cost, tag=billing.tag)
+
+
+def billed_over(over: verdicts.Over, billing: Billing) -> verdicts.Over:
+    """Return what a poll found, with the cost and the tag in its result."""
+    outcome = billed(over.outcome, billing)
+    if not isinstance(outcome, Result):
+        return over
+    return over._replace(outcome=outcome, snapshot=replace(over.snapshot, result=outcome))
 
 
 def placeholder(model: str, intent_id: str) -> TaskRef:

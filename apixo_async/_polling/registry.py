@@ -18,6 +18,7 @@ from apixo_async._polling.outcomes import (
     age_of,
     anothers,
     billed,
+    billed_over,
     lasted,
     not_found,
     snapshot_of,
@@ -310,11 +311,10 @@ class TaskRegistry:
                 track.slot.name(track.ref)
         match verdict:
             case verdicts.Over():
-                outcome = billed(verdict.outcome, track.billing)
-                result = outcome if isinstance(outcome, Result) else None
-                track.snapshot = replace(verdict.snapshot, result=result)
-                track.answer_refreshers(track.snapshot)
-                self._settle(track, outcome, now, lasted(track, verdict.lasted, now))
+                over = billed_over(verdict, track.billing)
+                track.snapshot = over.snapshot
+                track.answer_refreshers(over.snapshot)
+                self._settle(track, over.outcome, now, lasted(track, over.lasted, now))
             case verdicts.Running():
                 self._still_running(track, verdict, now)
             case verdicts.Faulty():

@@ -249,6 +249,11 @@ class Fault:
 HEALTHY: Final = Fault("")
 
 
+def _check(turn: object) -> None:
+    if turn is not None and not isinstance(turn, Fault):
+        raise TypeError(f"{turn!r:.200} is no fault: such as Fault.lost_answer(), called")
+
+
 def framed(reply: Reply, fault: Fault) -> tuple[dict[str, str], int]:
     """Return the headers to send, and how many bytes of the body to send before the end."""
     headers = dict(reply.headers)
@@ -294,7 +299,11 @@ class Script:
         self._outages: list[_Outage] = []
 
     def submit(self, *turns: Fault | None) -> None:
-        """Script the next submits."""
+        """Script the next submits.
+
+        Raises:
+            TypeError: A turn is neither a fault nor None, here and in the methods below.
+        """
         self._add("submit", None, turns)
 
     def poll(self, *turns: Fault | None, task_id: str | None = None) -> None:
@@ -315,6 +324,7 @@ class Script:
         It meets requests of ``kind`` that have no turn of their own; without a kind, every request
         to the API, but no download. ``-math.inf`` and ``math.inf`` have it always.
         """
+        _check(fault)
         kinds: frozenset[Kind] = API if kind is None else frozenset((kind,))
         self._outages.append(_Outage(start, end, fault, kinds))
 
@@ -342,4 +352,6 @@ class Script:
         return HEALTHY
 
     def _add(self, kind: Kind, task_id: str | None, turns: tuple[Fault | None, ...]) -> None:
+        for turn in turns:
+            _check(turn)
         self._turns[kind, task_id].extend(turn or HEALTHY for turn in turns)

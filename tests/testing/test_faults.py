@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from apixo_async.testing import Simulator
 from apixo_async.testing.exchanges import Reply
 from apixo_async.testing.faults import Fault, framed
 
@@ -165,3 +166,15 @@ def test_a_truncated_body_is_announced_whole_or_not_at_all() -> None:
     assert framed(reply, Fault.none()) == ({"x": "y", "content-length": "10"}, 10)
     assert framed(reply, Fault.truncated(0.25)) == ({"x": "y", "content-length": "10"}, 2)
     assert framed(reply, Fault.truncated(0.5, content_length=False)) == ({"x": "y"}, 5)
+
+
+@pytest.mark.parametrize("turn", ["lost_answer", Fault.lost_answer, 3])
+def test_what_is_no_fault_is_refused(turn: Any) -> None:
+    """A slip in a script is an error where it is made, and not a fault of the network later."""
+    script = Simulator().faults
+    for add in (script.submit, script.poll, script.balance, script.download):
+        with pytest.raises(TypeError, match="is no fault"):
+            add(None, turn)
+    with pytest.raises(TypeError, match="is no fault"):
+        script.during(0, 1, turn)
+    assert script.left == 0
