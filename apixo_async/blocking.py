@@ -17,6 +17,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from decimal import Decimal
 from types import TracebackType
 from typing import Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -225,6 +226,11 @@ class Client:
         attach: Callable[..., apixo_async.Task] = self._client.attach
         return Task(self, self._call(_on_loop, attach, model, task_id, tag=tag))
 
+    def find(self, key: str, /) -> Task | None:
+        """Return the task that was bought under a key, or None; see `AsyncClient.find`."""
+        task = self._call(self._client.find, key)
+        return None if task is None else Task(self, task)
+
     @overload
     def poll(self, model: TaskRef, /) -> Snapshot: ...
     @overload
@@ -364,6 +370,16 @@ class Task:
         """The state that the last poll found: "pending" until one did."""
         return self._task.state
 
+    @property
+    def tag(self) -> str | None:
+        """The `tag` of its submit."""
+        return self._task.tag
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD by the documents or `Client(prices=...)`; None where neither gives a price."""
+        return self._task.cost
+
     def done(self) -> bool:
         """Return True if the task is over: succeeded, failed, not found or abandoned."""
         return self._task.done()
@@ -485,6 +501,11 @@ class Outcomes:
         """The counts of this instant."""
         return self._outcomes.progress
 
+    @property
+    def ended_by(self) -> ApixoError | None:
+        """What ended the buying early, such as an empty account, or None."""
+        return self._outcomes.ended_by
+
     def stop(self) -> None:
         """Read and buy no more; the outcomes of what was bought still come."""
         self._client._call(_on_loop, self._outcomes.stop)
@@ -504,7 +525,13 @@ class Outcomes:
             if self._kept:
                 return self._kept.pop()
             call = _Call(self._take, self._keep)
-            taken = self._client._run(call, lambda: self._feed.answer_until(call.future))
+            try:
+                taken = self._client._run(call, lambda: self._feed.answer_until(call.future))
+            except ClientClosedError as closed:
+                try:  # What has ended before the close can still be taken, without its loop.
+                    taken = asyncio.run(self._take())
+                except ConfigurationError:
+                    raise closed from None
         if taken is None:
             raise StopIteration
         return taken

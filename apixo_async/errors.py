@@ -387,8 +387,8 @@ class TaskFailedError(TaskError):
     Attributes:
         fail_code: The service's code, or None: one line of at most 100 characters.
         fail_msg: The service's words, or None: one line of at most 500 characters.
-        family: What the code is about: "content", "prompt", "image", "balance", "throttled",
-            "timeout", "upstream", "generation" or "unknown".
+        family: As `category`; of an error from a journal that a later version wrote, maybe another
+            word.
         retryable: Whether the same input may succeed as a new task, which is a new purchase.
     """
 

@@ -325,6 +325,8 @@ def _failure(status: Status, ref: TaskRef) -> TaskFailedError:
     hint = "as a new task it may succeed" if family.retryable else "the same input will fail again"
     if family.name == "unknown":
         hint = "the code is not a known one"
+    elif family.name == "balance":
+        hint = "add balance, then try again"
     fail_code = None if status.failCode is None else one_line(status.failCode, _MOST_CODE)
     fail_msg = None if status.failMsg is None else one_line(status.failMsg, MOST_WORDS)
     said = f": {fail_msg}" if fail_msg else ""

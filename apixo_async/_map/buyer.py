@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -150,7 +151,9 @@ class Buyer:
             ClientClosedError: The client was closed.
         """
         async with self._engine.downloading(result):
-            paths = await self._engine.downloader.download(result, target, naming=naming)
+            # With a separator at its end: else "run.2026" would be taken for a file's name.
+            folder = os.path.join(target, "")  # noqa: PTH118  # a Path drops it
+            paths = await self._engine.downloader.download(result, folder, naming=naming)
         self._engine.downloaded(result, len(paths))
         return paths
 

@@ -95,7 +95,10 @@ class Outcomes:
 
     def __del__(self) -> None:
         loop = self._loop
-        if loop is None or loop.is_closed() or self._run.is_taken:
+        if loop is None or self._run.is_taken:
+            return
+        if loop.is_closed():
+            self._run.hand_over_untaken()
             return
         loop.call_soon_threadsafe(self._run.give_away)
         if self._run.state < MapState.STOPPED:

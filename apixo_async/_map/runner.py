@@ -550,13 +550,17 @@ class MapRunner:
                 if item.task is not None:
                     doubt = None if item.task.id_known else item.doubt
                     orphans.append(doubt or item.task)
-        for outcome in self._buffer.clear():
-            if isinstance(outcome.error, SubmitUncertainError):
-                orphans.append(outcome.error)
-            elif outcome.task is not None:
-                orphans.append(outcome.task)
         for orphan in orphans:
             self._buyer.hand_over(orphan)
+        self.hand_over_untaken()
+
+    def hand_over_untaken(self) -> None:
+        """Hand over what the outcomes hold that were not taken."""
+        for outcome in self._buffer.clear():
+            if isinstance(outcome.error, SubmitUncertainError):
+                self._buyer.hand_over(outcome.error)
+            elif outcome.task is not None:
+                self._buyer.hand_over(outcome.task)
 
 
 async def _end_of(work: Awaitable[T]) -> T | ApixoError:

@@ -177,6 +177,8 @@ class TaskRegistry:
         times = self._polling.times_for(kind)
         track = TrackedTask(ref, kind, times, Slot(None), created=-math.inf, expires=0.0)
         track.billing, track.outcome = billing, billed(outcome, billing)
+        if isinstance(outcome, Result) and outcome.cost_time is not None:
+            track.created, track.ended_at = 0.0, outcome.cost_time
         track.snapshot = snapshot_of(track.outcome)
         return track
 

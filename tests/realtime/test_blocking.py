@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import random
@@ -28,6 +29,7 @@ from apixo_async import (
     FluxKontext,
     GptImage2,
     Limits,
+    Outcome,
     SubmitUncertainError,
     Task,
     TaskFailedError,
@@ -76,7 +78,7 @@ def interrupt() -> None:
 # --- the same as AsyncClient ---------------------------------------------------------------
 
 #: Methods of `AsyncClient` that have another name here, or are for its loop only.
-ASYNC_ONLY: Final = {"aclose", "limits", "find", "resolve", "recover", "entries", "stream"}
+ASYNC_ONLY: Final = {"aclose", "limits", "resolve", "recover", "entries", "stream"}
 
 
 def public(owner: type) -> set[str]:
@@ -433,6 +435,36 @@ def test_closes_at_once_end_the_waits(client_of: ClientOf, simulator: Simulator)
         assert [close.result(BOUND) for close in closes] == [None] * 5
         assert {type(wait.exception(BOUND)) for wait in waits} == {ClientClosedError}
     assert [thread.name for thread in {*threading.enumerate()} - before] == []
+
+
+@pytest.mark.parametrize("way", ["taken", "dropped"])
+def test_an_interrupt_in_the_loop_loses_nothing(simulator: Simulator, way: str) -> None:
+    """Outcomes that a left loop did not take can be taken after the close, or are handed over."""
+    orphans: list[Task | SubmitUncertainError] = []
+    options: dict[str, Any] = {"transport": simulator.transport(), "polling": simulator.polling}
+    client = blocking.Client(
+        "test-key", limits=Limits(5, 10_000), on_orphan=orphans.append, **options
+    )
+    taken: list[Outcome] = []
+    outcomes = client.map([CASTLE] * 5)
+
+    def leave_the_loop(outcomes: blocking.Outcomes) -> None:
+        with client, outcomes:
+            for outcome in outcomes:
+                taken.append(outcome)
+                until(lambda: outcomes.progress.succeeded == 5)
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave_the_loop(outcomes)
+    if way == "taken":
+        taken += outcomes
+        assert outcomes.ended_by is None
+    del outcomes
+    gc.collect()
+    held = [outcome.ref for outcome in taken] + [orphan.ref for orphan in orphans]
+    assert len(taken) == (5 if way == "taken" else 1)
+    assert len({*held}) == len(held) == simulator.created == 5
 
 
 EXIT: Final = """

@@ -109,3 +109,14 @@ async def test_one_result_is_read_and_streamed(
         assert (stream.name, stream.size) == (path.name, len(content))
     assert content == file.content == path.read_bytes()
     assert (file.name, file.media_type) == (path.name, "image/jpeg")
+
+
+async def test_a_directory_may_have_a_dot(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """What a map is given is a directory, whatever it is called: no file replaces another."""
+    folder = tmp_path / "studies.2026"
+    inputs = prompts("a castle", "a moat", "a tower")
+    outcomes = await mapped(client_of(simulator), inputs, download_to=folder)
+    assert {path.parent for outcome in outcomes for path in outcome.paths} == {folder}
+    assert len(listed(folder)) == 3
