@@ -12,7 +12,6 @@ import atexit
 import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import functools
 import os
-import queue
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
@@ -433,37 +432,39 @@ class _Feed:
         if not isinstance(checked, Iterable):
             raise ConfigurationError("map: an async iterable given; AsyncClient.map takes it")
         self._inputs: Iterator[Given] = iter(checked)
-        self._asked: queue.SimpleQueue[Future[tuple[Given] | None] | None] = queue.SimpleQueue()
+        # It stays until it is answered: an interrupt of the thread may come at any line.
+        self._question: Future[tuple[Given] | None] | None = None
+        self._changed = threading.Event()
 
     async def read(self) -> AsyncGenerator[Given]:
         """Yield the inputs on the loop, as they are needed there."""
         while True:
-            asked: Future[tuple[Given] | None] = Future()
-            self._asked.put(asked)
-            answer = await asyncio.wrap_future(asked)
+            self._question = Future()
+            self._changed.set()
+            answer = await asyncio.wrap_future(self._question)
             if answer is None:
                 return
             yield answer[0]
 
     def answer_until(self, done: Future[Outcome | None]) -> None:
         """Read inputs as they are asked for, until a call on the loop is done."""
-        done.add_done_callback(lambda _: self._asked.put(None))
+        done.add_done_callback(lambda _: self._changed.set())
         while not done.done():
-            asked = self._asked.get()
+            question = self._question
+            if question is None or question.done():
+                self._changed.wait()
+                self._changed.clear()  # Before the next look, which so misses nothing.
             # One that was cancelled is not needed: the buying has ended.
-            if asked and (asked.running() or asked.set_running_or_notify_cancel()):
-                self._answer(asked)
+            elif question.running() or question.set_running_or_notify_cancel():
+                self._answer(question)
 
-    def _answer(self, asked: Future[tuple[Given] | None]) -> None:
+    def _answer(self, question: Future[tuple[Given] | None]) -> None:
         try:
-            asked.set_result((next(self._inputs),))
+            question.set_result((next(self._inputs),))
         except StopIteration:
-            asked.set_result(None)
+            question.set_result(None)
         except Exception as error:
-            asked.set_exception(error)
-        except BaseException:
-            self._asked.put(asked)  # An interrupt of this thread: the next call goes on here.
-            raise
+            question.set_exception(error)
 
     def close(self) -> None:
         """Close the inputs if they come from a generator, unless a thread is in it just now."""
