@@ -150,7 +150,9 @@ async def test_a_stream_shows_a_job_to_its_end(tmp_path: Path) -> None:
             async with app.http.stream("GET", f"/images/{job}/events") as answer:
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 lines = [line async for line in answer.aiter_lines() if line]
-            shown = [json.loads(line.removeprefix("data: ")) for line in lines]
+            *shown_as, last, _ = lines
+            assert last == "event: end"
+            shown = [json.loads(line.removeprefix("data: ")) for line in shown_as]
             assert shown[-1]["state"] == "success"
             assert shown[-1]["urls"]
             assert shown[-1]["expected"] > 0

@@ -596,10 +596,13 @@ def test_the_examples_do_not_show_the_key(environment: dict[str, str], tmp_path:
     examples = scripts_of(README.read_text("utf-8"))
     assert len(examples) >= 2
     haste = (
-        "import logging, functools, apixo_async\n"
+        "import logging, apixo_async\n"
         "logging.basicConfig(level=1)\n"
         "plan = apixo_async.Polling.fixed(0.05, 0.05)\n"
-        "apixo_async.AsyncClient = functools.partial(apixo_async.AsyncClient, polling=plan)\n"
+        "init = apixo_async.AsyncClient.__init__\n"
+        "def hasty(self, *args, **options):\n"
+        "    init(self, *args, **{'polling': plan} | options)\n"
+        "apixo_async.AsyncClient.__init__ = hasty\n"
     )
     for example in examples:
         (tmp_path / "example.py").write_text(f"exec({haste!r})\n{example}", "utf-8")
