@@ -263,8 +263,11 @@ def test_one_client_in_several_event_loops(tmp_path: Path) -> None:
         asyncio.run(asyncio.wait_for(client.generate(castle, key=f"k{number}"), 40))
 
     async def states() -> list[State]:
-        await asyncio.sleep(0.5)
-        found = [entry.state async for entry in client.entries()]
+        found: list[State] = []
+        async with asyncio.timeout(40):
+            while found != [State.SUCCESS] * 4:
+                await asyncio.sleep(0.1)
+                found = [entry.state async for entry in client.entries()]
         await client.aclose()
         return found
 
