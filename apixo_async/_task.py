@@ -62,7 +62,7 @@ class Task:
     def cost(self) -> Decimal | None:
         """USD by the documents or `AsyncClient(prices=...)`; None where neither gives a price.
 
-        Also of a task that failed: the documents do not say whether those are refunded.
+        A task that failed has it as well: refunds are not documented.
         """
         return self._track.billing.cost
 

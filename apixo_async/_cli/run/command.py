@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -33,6 +33,7 @@ from apixo_async._cli.run.options import RunOptions, ask_balance
 from apixo_async._cli.run.report import write_kept
 from apixo_async._cli.run.summary import Summary, steps
 from apixo_async._cli.simulate import check_installed
+from apixo_async.errors import FAILURE_CATEGORIES
 
 _DOCUMENTED: Final = Limits()
 RETRY_FAILED: Final = "--retry-failed"
@@ -173,14 +174,15 @@ def run(
 
 
 def _categories(given: Iterable[str]) -> tuple[FailureCategory, ...]:
-    every: tuple[FailureCategory, ...] = get_args(FailureCategory)
     named = {name.strip() for value in given for name in value.split(",")}
-    if unknown := named - {"all", *every}:
+    if unknown := named - {"all", *FAILURE_CATEGORIES}:
         raise ConfigurationError(
-            f"{RETRY_FAILED}={min(unknown)}: a task fails for {', '.join(every)}; all else that "
-            "has no result is tried again anyway"
+            f"{RETRY_FAILED}={min(unknown)}: a task fails for {', '.join(FAILURE_CATEGORIES)}; "
+            "all else that has no result is tried again anyway"
         )
-    return every if "all" in named else tuple(one for one in every if one in named)
+    if "all" in named:
+        return FAILURE_CATEGORIES
+    return tuple(one for one in FAILURE_CATEGORIES if one in named)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 from apixo_async import (
     AsyncClient,
@@ -25,6 +25,7 @@ from apixo_async._cli.rows.question import Terms
 from apixo_async._cli.rows.rows import Defaults, Rows, open_rows
 from apixo_async._cli.rows.source import Format
 from apixo_async._cli.session import Access
+from apixo_async.errors import FAILURE_CATEGORIES
 from apixo_async.events import Event
 
 #: The names of the two kinds of journal. A folder has one of them: what a simulator made is not
@@ -126,8 +127,7 @@ class RunOptions(NamedTuple):
         yield "--provider", self.provider
         yield "--attempts", self.attempts if self.attempts > 1 else None
         yield "--name", self.name
-        every = get_args(FailureCategory)
-        named = "" if self.retry == every else f"={','.join(self.retry)}"
+        named = "" if self.retry == FAILURE_CATEGORIES else f"={','.join(self.retry)}"
         yield f"--retry-failed{named}", bool(self.retry)
         yield "--resubmit-uncertain", self.resubmit_uncertain
         yield "--max-cost", terms.max_cost

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, cast, get_args
+from typing import Any, Final, NamedTuple, cast
 
 from apixo_async import BudgetExceededError, Category, FailureCategory, JournalError
 from apixo_async._cli import session
@@ -22,6 +22,7 @@ from apixo_async._cli.run.history import RecordView
 from apixo_async._cli.run.live_view import span
 from apixo_async._cli.run.options import RunOptions
 from apixo_async._cli.run.report import failures_of, report_journal
+from apixo_async.errors import FAILURE_CATEGORIES
 
 #: Categories of rows that are counted elsewhere: what is uncertain, and what had no turn.
 _NO_FAILURES: Final = ("uncertain", "budget", "other")
@@ -61,7 +62,7 @@ def _retries(options: RunOptions, rows: Path, result: RunResult) -> Iterator[Ste
     for category, count in result.failed.most_common():
         if category == "balance":
             again[category] += count
-        elif category in get_args(FailureCategory):
+        elif category in FAILURE_CATEGORIES:
             why = f"{counted(count)} failed for {category}. To buy anew:"
             retry = (cast("FailureCategory", category),)
             yield Step(why, options._replace(retry=retry, resubmit_uncertain=False).command(rows))
