@@ -179,8 +179,8 @@ class AsyncClient:
             callback_url: A public https URL of your own that the service posts the outcome to.
             provider: The route: "auto", "value" or "official".
             tag: A word of your own, such as a customer's id, of at most 200 characters: every
-                event, error and result of the task has it. It is not sent, and another process
-                that takes the task over does not know it.
+                event, error and result of the task has it. It is not sent; a store keeps it, for
+                the process that takes the task over.
             timeout: Seconds to wait for a slot and a permit at most; never bounds the request.
 
         Raises:

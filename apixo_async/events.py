@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import ClassVar, TypeAlias
 
 from apixo_async._text import counted, printable
@@ -301,7 +302,9 @@ class TaskSettled(_EventRecord):
     Attributes:
         outcome: "success", "failed", "not found" or "abandoned".
         polls: Status requests that it took.
-        age: Seconds from its submit, or its attaching, to the poll that found it over.
+        age: Seconds from its submit to the poll that found it over; of a task whose submit is not
+            known, from its attaching.
+        cost: USD of its task, or None where no price is known.
     """
 
     level: ClassVar[int] = logging.INFO
@@ -311,6 +314,7 @@ class TaskSettled(_EventRecord):
     polls: int
     age: float
     tag: str | None = None
+    cost: Decimal | None = None
 
     def _words(self) -> str:
         took = f"{self.age:.1f} s and {counted(self.polls, 'poll')}"

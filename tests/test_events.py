@@ -170,5 +170,5 @@ def test_no_event_has_room_for_a_secret() -> None:
         *("model", "task_id", "state", "outcome", "scope", "reason"),
         *("waited", "again_in", "hold", "polls", "age", "pause", "after", "files"),
         *("effective_limit", "limit", "tasks"),
-        "tag",  # The caller's own word.
+        *("tag", "cost"),  # The caller's own word, and a price.
     }

@@ -70,6 +70,7 @@ def _document(entry: StoreEntry) -> dict[str, Any]:
         "model": bought.model,
         "provider": bought.provider,
         "price": bought.price,
+        "tag": bought.tag,
         "purchases": entry.purchases,
         "task_id": entry.task_id,
         "also": [*entry.also],

@@ -222,6 +222,8 @@ class TaskRegistry:
         for track in self.tracks.values():
             self.schedule.opened(track.kind, track)
             track.poll_times = self._polling.times_for(track.kind)
+            if not track.polls and track.due is not None and track.due > -math.inf:
+                self.queue.schedule(track, self._first_poll(track))
 
     def expected(self, kind: str) -> float:
         """Return the seconds that a task of a kind takes: the median of recent ones, if known.
@@ -526,9 +528,16 @@ class TaskRegistry:
         good = isinstance(outcome, Result)
         self.succeeded += good
         self.failed += not good
-        ref, age, word = track.ref, now - track.tracked_at, word_of(outcome)
-        settled = events.TaskSettled(
-            ref.model, ref.task_id, word, track.polls, age, track.billing.tag
+        ref, age, billing = track.ref, now - self._known_since(track), track.billing
+        self._report(
+            events.TaskSettled(
+                ref.model,
+                ref.task_id,
+                word_of(outcome),
+                track.polls,
+                age,
+                billing.tag,
+                cost=billing.cost,
+            )
         )
-        self._report(settled)
         self.outages.checked(track, now)

@@ -65,6 +65,7 @@ def purchase_of(
         kind=kind_of(task_input, what.provider),
         payload=what.payload,
         price=None if price is None else str(price),
+        tag=delivery.tag,
     )
 
 

@@ -56,12 +56,14 @@ def ref_of(entry: StoreEntry) -> TaskRef:
 
 
 def billing_of(entry: StoreEntry, tag: str | None) -> Billing:
-    """Return the cost of the task of an entry, and the tag by which it is asked for."""
+    """Return the cost of the task of an entry, and the tag by which it is asked for, or was."""
     try:
         cost = None if entry.purchase.price is None else Decimal(entry.purchase.price)
     except InvalidOperation:  # What is in a row may be anybody's.
         cost = None
-    return Billing(tag, cost if cost is not None and cost.is_finite() else None)
+    return Billing(
+        tag or entry.purchase.tag, cost if cost is not None and cost.is_finite() else None
+    )
 
 
 def outcome_of(entry: StoreEntry) -> Result | TaskError | None:
@@ -198,16 +200,16 @@ class Following:
         ref = ref_of(entry)
         self._followed.pop(entry.attempt, None)
         track = self._poller.registry.tracks.get(ref)
+        billing = billing_of(entry, tag) if track is None else track.billing
         if entry.state is State.LOST:
-            self._report(TaskAttached(ref.model, ref.task_id))
+            self._report(TaskAttached(ref.model, ref.task_id, billing.tag))
         elif track is None or track.is_followed:
-            self._report(TaskAdopted(ref.model, ref.task_id))
+            self._report(TaskAdopted(ref.model, ref.task_id, billing.tag))
         if track is not None:
             self._poller.adopt(track, record)
             return track
         age = _age(entry) if entry.state is State.SUBMITTED else None
         slot = self._writer.limiter.slot_above()
-        billing = billing_of(entry, tag)
         return self._poller.track(
             ref, entry.purchase.kind, slot, age=age, record=record, billing=billing
         )
@@ -225,7 +227,7 @@ class Following:
             return track
         sent_at = asyncio.get_running_loop().time() - (entry.read_at - entry.intent_at)
         times = SubmitTimes(sent_at, sent_at + self._writer.exchange, entry.intent_at)
-        return reopened(
+        track = reopened(
             self._poller,
             self._callbacks,
             entry.purchase.model,
@@ -235,6 +237,8 @@ class Following:
             record,
             entry.claimed,
         )
+        track.billing = billing_of(entry, None)
+        return track
 
     # --- callbacks -----------------------------------------------------------------------
 

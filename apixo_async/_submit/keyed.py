@@ -245,9 +245,10 @@ class KeyedSubmits:
             model=purchase.model,
             input=input_of(purchase.model, purchase.payload),
             sent_at=_moment(entry.intent_at),
-            delivery=Delivery(provider=purchase.provider),
+            delivery=Delivery(provider=purchase.provider, tag=purchase.tag),
         )
-        error.key, error.attempt = purchase.key, entry.attempt
+        error.tag, error.key = purchase.tag, purchase.key
+        error.attempt = entry.attempt
         error.task = self._following.doubted(entry)
         return error
 

@@ -57,6 +57,7 @@ class Purchase:
         kind: What the task's duration depends on.
         payload: The input, as JSON.
         price: USD, as text, or None where it is not known.
+        tag: The caller's word for it, or None.
     """
 
     key: str
@@ -66,6 +67,7 @@ class Purchase:
     kind: str
     payload: str
     price: str | None
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

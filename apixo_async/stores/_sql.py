@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 #: Written into each new store; a later layout only adds to it.
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS apixo_entry (
         row <row>, namespace text NOT NULL, key text NOT NULL, account text NOT NULL,
         digest text NOT NULL, model text NOT NULL, provider text, kind text NOT NULL,
-        payload text NOT NULL, price text, state text NOT NULL, owner text,
+        payload text NOT NULL, price text, tag text, state text NOT NULL, owner text,
         attempt text NOT NULL, prior_state text, prior_attempt text, purchases integer NOT NULL,
         intent_at <real> NOT NULL, slot_until <real> NOT NULL, held_until <real> NOT NULL,
         submitted_at <real>, ended_at <real>, task_id text, also text NOT NULL,
@@ -155,7 +155,7 @@ SCHEMA: Final = (
         WHERE task_id IS NOT NULL""",
     """CREATE INDEX IF NOT EXISTS apixo_entry_ended ON apixo_entry (ended_at)
         WHERE ended_at IS NOT NULL""",
-    "INSERT INTO apixo_store SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM apixo_store)",
+    f"INSERT INTO apixo_store SELECT {VERSION} WHERE NOT EXISTS (SELECT 1 FROM apixo_store)",
 )
 
 Row = Sequence[Any]

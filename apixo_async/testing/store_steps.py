@@ -31,6 +31,7 @@ def purchase(key: str, **changes: str | None) -> Purchase:
         "kind": "gpt-image-2",
         "payload": json.dumps({"prompt": f"a castle for {key}"}),
         "price": "0.04",
+        "tag": "customer-42",
     }
     return Purchase(key=key, **(values | changes))  # type: ignore[arg-type]  # mypy sees no names
 

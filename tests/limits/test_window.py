@@ -73,9 +73,11 @@ def run(log: SlidingWindow, requests: list[Request], *, rebind_after: int | None
         end_at = now + request.latency
         if index == rebind_after:
             log.rebind(now)
-            ends.clear()
             assert log.in_flight == 0
             done.arrived.append(now + request.where * MARGIN)
+            # With its loop a request has lost who would send the rest of it.
+            done.arrived = [min(at, now + MARGIN) for at in done.arrived]
+            ends.clear()
         elif request.fate == "unused":
             log.report(PermitOutcome.UNUSED, now)
         elif request.fate == "answered":
@@ -116,13 +118,15 @@ def test_no_window_of_the_server_holds_more(
 
 
 @LIVELY
-@given(limit=st.integers(1, 6), wanted=st.lists(requests, min_size=4, max_size=40), data=st.data())
-def test_another_loop_does_not_forget(
-    limit: int, wanted: list[Request], data: st.DataObject
-) -> None:
+@given(
+    limit=st.integers(1, 6),
+    wanted=st.lists(requests, min_size=4, max_size=40),
+    rebind_after=st.integers(0, 39),
+)
+def test_another_loop_does_not_forget(limit: int, wanted: list[Request], rebind_after: int) -> None:
     """What was in flight when the loop changed may still arrive, and is counted."""
     log = SlidingWindow(limit)
-    done = run(log, wanted, rebind_after=data.draw(st.integers(0, len(wanted) - 1)))
+    done = run(log, wanted, rebind_after=min(rebind_after, len(wanted) - 1))
     assert max(done.fullest(60.0), log.used(done.taken[-1])) <= limit
 
 

@@ -72,6 +72,15 @@ async def test_first_poll(registry: TaskRegistry) -> None:
     assert registry.next_due(1e6) is None
 
 
+@pytest.mark.parametrize("age", [0.0, 4.0], ids=["new", "adopted"])
+async def test_a_simulator_says_how_fast_it_is(learner: TaskRegistry, age: float) -> None:
+    """Tasks that wait for a first poll already are polled as much sooner."""
+    track = opened(learner, age=age)
+    assert learner.next_due(3.0) is None
+    learner.hasten(10)
+    assert learner.next_due(3.0) is track
+
+
 async def test_opening_twice(registry: TaskRegistry) -> None:
     """A task that is known already keeps its track, and the second slot is free."""
     assert opened(registry) is opened(registry)

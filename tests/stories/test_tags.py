@@ -24,7 +24,7 @@ from apixo_async import (
     TaskRef,
     WaitTimeoutError,
 )
-from apixo_async.events import ClientOpened
+from apixo_async.events import ClientOpened, TaskSettled
 from apixo_async.testing import Fault, MemoryStore, Simulator
 
 ClientOf = Callable[..., AsyncClient]
@@ -128,6 +128,42 @@ async def test_who_asks_again_by_key_gets_the_tag(
     ended = await client_of(simulator, store=store).submit(CASTLE, key="order-1", tag="third")
     assert ended.result().tag == "third"
     assert ended.cost == Decimal("0.03")
+
+
+async def test_the_tag_of_a_task_that_was_taken_over(
+    simulator: Simulator, client_of: ClientOf, events: list[Event]
+) -> None:
+    """What another process left has the tag and the cost of its submit, and its true age."""
+    store = MemoryStore()
+    client = client_of(simulator, store=store)
+    task = await client.submit(CASTLE, key="order-1", tag="customer-42")
+    bought_at = asyncio.get_running_loop().time()
+    await asyncio.sleep(3)
+    await client.aclose()
+    events.clear()
+    (taken,) = await client_of(simulator, store=store).recover()
+    result = await taken
+    assert (taken.ref, taken.tag, result.tag) == (task.ref, "customer-42", "customer-42")
+    assert tags(events) == {"customer-42"}
+    (settled,) = (event for event in events if isinstance(event, TaskSettled))
+    assert settled.cost == Decimal("0.03")
+    assert settled.age == pytest.approx(asyncio.get_running_loop().time() - bought_at, abs=0.1)
+
+
+async def test_the_tag_of_a_doubt_of_another_process(
+    simulator: Simulator, client_of: ClientOf
+) -> None:
+    """Who asks for a key whose POST is a doubt learns for whom it was."""
+    store = MemoryStore()
+    simulator.faults.submit(Fault.lost_answer())
+    for _ in range(2):
+        client = client_of(simulator, store=store)
+        with pytest.raises(SubmitUncertainError) as raised:
+            await client.submit(CASTLE, key="order-1", tag="customer-42")
+        assert raised.value.tag == "customer-42"
+    with pytest.raises(SubmitUncertainError) as raised:
+        await client_of(simulator, store=store).find("order-1")
+    assert raised.value.tag == "customer-42"
 
 
 async def test_outcomes_of_a_map_have_its_tag(

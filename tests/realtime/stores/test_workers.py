@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,24 +17,15 @@ from typing import Final
 import httpx2
 import pytest
 
-import apixo_async
 from apixo_async import AsyncClient
 from apixo_async.testing import Simulator, serve
 
 from ...support.postgres import PostgresServer, postgres_server
-from ...test_readme import blocks
+from ...support.web_workers import BOUND, PACKAGE, WebWorker, free_port
 
-PACKAGE: Final = Path(apixo_async.__file__).parents[1]
 GUIDE: Final = PACKAGE / "apixo_async/guides/many-processes.md"
-BOUND: Final = 90.0
 
 pytestmark = pytest.mark.heavy
-
-
-def app() -> str:
-    """Return the app of the guide."""
-    [block] = [b for b in blocks(GUIDE.read_text("utf-8")) if "WebhookReceiver" in b.text]
-    return block.text
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +45,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.dsn.removesuffix("postgres") + name
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @dataclass
 class Shop:
     """Workers that serve the app.
@@ -76,54 +59,27 @@ class Shop:
     folder: Path
     url: str
     store: str
-    workers: dict[int, subprocess.Popen[bytes]] = field(
-        default_factory=dict[int, subprocess.Popen[bytes]]
-    )
+    workers: dict[int, WebWorker] = field(default_factory=dict[int, WebWorker])
 
     def start(self, public: int, port: int | None = None) -> int:
         """Start a worker whose callbacks go to a port; return its own."""
-        (self.folder / "shop.py").write_text(app(), "utf-8")
-        port = port or free_port()
-        log = (self.folder / f"worker-{port}.log").open("wb")
-        options = ("--host", "127.0.0.1", "--timeout-graceful-shutdown", "10")
-        self.workers[port] = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port), *options],
-            cwd=self.folder,
-            env=os.environ
-            | {
-                "PYTHONPATH": str(PACKAGE),
-                "APIXO_API_KEY": "test-key",
-                "APIXO_BASE_URL": self.url,
-                "APIXO_STORE": self.store,
-                "PUBLIC_URL": f"http://127.0.0.1:{public}/apixo",
-                "WEBHOOK_SECRET": "a secret of all workers",
-            },
-            stdout=log,
-            stderr=log,
+        worker = WebWorker(
+            self.folder,
+            GUIDE,
+            "WebhookReceiver",
+            self.url,
+            self.store,
+            port=port,
+            PUBLIC_URL=f"http://127.0.0.1:{public}/apixo",
+            WEBHOOK_SECRET="a secret of all workers",
         )
-        log.close()
-        return port
-
-    async def until_ready(self, port: int) -> None:
-        """Wait until a worker answers."""
-        async with asyncio.timeout(BOUND):
-            while True:
-                with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    return
-                assert self.workers[port].poll() is None, self.said()
-                await asyncio.sleep(0.1)
-
-    def said(self) -> str:
-        """Return what the workers have logged."""
-        return "\n".join(path.read_text("utf-8") for path in self.folder.glob("worker-*.log"))
+        worker.start()
+        self.workers[worker.port] = worker
+        return worker.port
 
     async def end(self, port: int, number: signal.Signals) -> None:
         """End a worker, and wait until it has ended."""
-        process = self.workers.pop(port)
-        process.send_signal(number)
-        assert await asyncio.to_thread(process.wait, BOUND) is not None
+        await self.workers.pop(port).end(number)
 
 
 @contextlib.asynccontextmanager
@@ -134,9 +90,8 @@ async def shop(folder: Path, simulator: Simulator, store: str) -> AsyncIterator[
         try:
             yield made
         finally:
-            for process in made.workers.values():
-                process.kill()
-                process.wait()
+            for port in [*made.workers]:
+                await made.end(port, signal.SIGKILL)
 
 
 async def test_a_callback_on_the_other_worker(store: str, tmp_path: Path) -> None:
@@ -147,7 +102,7 @@ async def test_a_callback_on_the_other_worker(store: str, tmp_path: Path) -> Non
         for port, other in ((one, two), (two, one)):
             workers.start(other, port)
         for port in (one, two):
-            await workers.until_ready(port)
+            await workers.workers[port].until_ready()
         async with httpx2.AsyncClient(trust_env=False, timeout=BOUND) as http:
 
             async def ordered(number: int, port: int) -> tuple[str, float]:
@@ -248,7 +203,7 @@ class Deploy:
         async with self.balancer as public:
             first = [self.workers.start(public) for _ in range(self.plan.workers)]
             for port in first:
-                await self.workers.until_ready(port)
+                await self.workers.workers[port].until_ready()
             self.balancer.ports |= {*first}
             numbers = iter(range(self.plan.orders))
             replacing = asyncio.create_task(self._replace(first, public))
@@ -281,7 +236,7 @@ class Deploy:
             while len(self.pictures) < ready:  # noqa: ASYNC110  # callers know no event
                 await asyncio.sleep(0.05)
             new = self.workers.start(public)
-            await self.workers.until_ready(new)
+            await self.workers.workers[new].until_ready()
             self.balancer.ports.add(new)
             self.balancer.ports.remove(port)
             if place % 2:
