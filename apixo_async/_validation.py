@@ -117,14 +117,12 @@ def check_every(given: object) -> None:
 
 
 def check_tag(tag: object) -> str | None:
-    """Return a tag if it is None or a text of 1 to `LONGEST_KEY` characters.
+    """Return a tag, which a store keeps, if it can be one; None for none.
 
     Raises:
-        ConfigurationError: It is neither.
+        ConfigurationError: It cannot.
     """
-    if tag is None or (isinstance(tag, str) and 0 < len(tag) <= LONGEST_KEY):
-        return tag
-    raise ConfigurationError(f"tag: {tag!r:.200} given; a str of 1 to {LONGEST_KEY} characters")
+    return None if tag is None else check_key(tag, "tag")
 
 
 def check_amount(name: str, given: object) -> Decimal:

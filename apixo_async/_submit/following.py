@@ -7,6 +7,7 @@ import contextvars
 import math
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Final
 
 from apixo_async._limits.leased import LEASE
@@ -77,7 +78,7 @@ def outcome_of(entry: StoreEntry) -> Result | TaskError | None:
             return result_of(entry.outcome, ref.model, ref.task_id)
         about = About(purchase.model, purchase.provider, purchase.payload, None)
         error = error_of(entry.outcome, about)
-    except ValueError:
+    except Exception:  # What is in a row may be anybody's, and nested as deep as anybody likes.
         logger.error("key %r: how its task ended cannot be read from the store", purchase.key)
         return None
     return error if isinstance(error, TaskError) else None
@@ -310,7 +311,7 @@ class Following:
                 if self._is_said_of(track):
                     self._poller.ended_elsewhere(track, said_not_bought(track))
             elif entry.attempt == attempt:
-                self._look_at_doubt(entry, track)
+                self._each([entry], partial(self._look_at_doubt, track=track))
 
     def _look_at_doubt(self, entry: StoreEntry, track: TrackedTask) -> None:
         if entry.state is State.LOST and (outcome := outcome_of(entry)) is not None:
@@ -420,8 +421,9 @@ class Following:
         followed = {attempt: key for attempt, (key, _) in self._followed.items()}
         entries = await self._found([*followed.values()])
         found = {entry.attempt: entry for entry in entries}
-        for attempt in followed:
-            self._heard(attempt, found.get(attempt))
+        for attempt in followed.keys() - found.keys():
+            self._heard(attempt, None)
+        self._each(found.values(), lambda entry: self._heard(entry.attempt, entry))
 
     async def _found(self, keys: Sequence[str]) -> list[StoreEntry]:
         """Look up any number of keys."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from apixo_async._sync import bound_after
+from apixo_async._text import one_line
 from apixo_async.errors import StoreError
 from apixo_async.stores._sql import Act, Done
 
@@ -82,8 +83,8 @@ class _Asked:
             self.future.set_result(self.act.read(done))
         except Exception as exc:  # What others have written there need not be ours.
             error = StoreError(
-                f"what the store has cannot be read ({type(exc).__name__}): it was written by "
-                "something else than this package"
+                f"what the store has cannot be read ({one_line(str(exc), 100)}): it was written by "
+                "something else than this package; see it with the tools of the database"
             )
             self.future.set_exception(error)
 

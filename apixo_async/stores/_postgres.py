@@ -115,6 +115,7 @@ class PostgresDatabase:
             return exc
         state = getattr(exc, "sqlstate", None) or ""
         advice = {
+            "22": "it does not take what is written",
             "25006": "it is a standby, or read-only: name the primary (target_session_attrs)",
             "28": "it refuses the user or the password",
             "3D": "there is no such database: make it",

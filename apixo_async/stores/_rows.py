@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Final
+from typing import Final, get_type_hints
 
 from apixo_async._reporting import logger
 from apixo_async.stores._protocol import Purchase, State, StoreEntry
@@ -16,7 +16,15 @@ KEPT: Final = tuple(
     field.name for field in fields(StoreEntry) if field.name not in {"purchase", "read_at"}
 )
 
-COLUMNS: Final = ", ".join((*KEPT, *PURCHASE, "<now>"))
+_NAMES: Final = (*KEPT, *PURCHASE)
+COLUMNS: Final = ", ".join((*_NAMES, "<now>"))
+
+#: What the columns hold that are taken as they are.
+_TYPES: Final = {
+    name: hint
+    for name, hint in (get_type_hints(StoreEntry) | get_type_hints(Purchase)).items()
+    if name in _NAMES and name not in {"state", "also", "claimed"}
+}
 
 
 def values_of(purchase: Purchase) -> dict[str, object]:
@@ -40,13 +48,22 @@ def parameters(prefix: str, values: Iterable[str]) -> tuple[dict[str, str], str]
 
 
 def entry_of(row: Row) -> StoreEntry:
+    """Return an entry.
+
+    Raises:
+        ValueError: It cannot be read: what is in a row may be anybody's.
+    """
     *columns, read_at = row
-    kept, purchase = dict(zip(KEPT, columns, strict=False)), Purchase(*columns[len(KEPT) :])
-    kept["state"] = State(kept["state"])
-    kept["task_id"] = None if kept["task_id"] is None else from_text(kept["task_id"])
+    named = dict(zip(_NAMES, columns, strict=True))
+    for name, types in _TYPES.items():
+        if not isinstance(named[name], types):
+            raise ValueError(f"{name} is a {type(named[name]).__name__}")
+    purchase = Purchase(**{name: named.pop(name) for name in PURCHASE})
+    named["state"] = State(named["state"])
+    named["task_id"] = None if named["task_id"] is None else from_text(named["task_id"])
     for name in ("also", "claimed"):
-        kept[name] = tuple(from_text(text) for text in kept[name].split("\n") if text)
-    return StoreEntry(purchase=purchase, read_at=read_at, **kept)
+        named[name] = tuple(from_text(text) for text in named[name].split("\n") if text)
+    return StoreEntry(purchase=purchase, read_at=read_at, **named)
 
 
 def nothing(_: Sequence[Done]) -> None:

@@ -123,8 +123,8 @@ POSTGRES: Final = Dialect(
     find_text="strpos",
     # Of the namespace that it is in: a callback may come to a process of another one.
     tell="""SELECT pg_notify('apixo_' || left(encode(sha256(convert_to(namespace, 'UTF8')), 'hex'),
-        16), :own || ':' || key) FROM apixo_entry WHERE attempt = :attempt""",
-    tell_key="SELECT pg_notify(:channel, :own || ':' || :key)",
+        16), left(:own || ':' || key, 1000)) FROM apixo_entry WHERE attempt = :attempt""",
+    tell_key="SELECT pg_notify(:channel, left(:own || ':' || :key, 1000))",
     tell_any="SELECT pg_notify(:channel, :own || ':')",
     hashed="USING hash",
     named=r"%(\1)s",

@@ -476,18 +476,19 @@ class SqlStore:
 
     async def entries(self, state: State | None = None) -> AsyncIterator[StoreEntry]:
         """See `Store.entries`."""
-        after = 0
-        while page := await self._page(state, after):
+        after: int | None = 0
+        while after is not None:
+            page, after = await self._page(state, after)
             for entry in page:
                 yield entry
-            after = page[-1].row
 
-    async def _page(self, state: State | None, after: int) -> list[StoreEntry]:
+    async def _page(self, state: State | None, after: int) -> tuple[list[StoreEntry], int | None]:
+        """Return the entries of a page, and its last row, which may be unreadable."""
         wanted = "" if state is None else "AND state = :state"
         return await self._do(
             f"""SELECT {COLUMNS} FROM apixo_entry WHERE namespace = :namespace
                 AND row > :after {wanted} ORDER BY row LIMIT :page""",
-            read=all_of,
+            read=lambda done: (all_of(done), done[-1].rows[-1][0] if done[-1].rows else None),
             writes=False,
             state=None if state is None else state.value,
             after=after,

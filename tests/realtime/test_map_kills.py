@@ -79,6 +79,8 @@ class Killed:
                 # Uncertain submits of earlier lives keep their slots for four minutes at most.
                 assert life.wait_until("bought", min(share, spare), 5 * BOUND)
                 assert life.ends(source.uniform(0.0, 0.2 if share else 1.0)) is None
+                if share:
+                    until_in_flight(service)
                 assert life.kill() == -signal.SIGKILL
             self.lives.append(life)
 
@@ -99,6 +101,13 @@ class Left:
     states: Counter[str]
     paid: int
     never_sent: int
+
+
+def until_in_flight(service: Shop) -> None:
+    """Wait until a submit is under way: that is what a kill is to cut."""
+    over = time.monotonic() + BOUND
+    while all(ended for _, ended in service.sold().submits) and time.monotonic() < over:
+        time.sleep(0.005)
 
 
 def left_in(path: Path, sold: Sold) -> Left:

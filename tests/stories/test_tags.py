@@ -184,7 +184,7 @@ async def test_outcomes_of_a_map_have_its_tag(
     assert tags(events) == {"monday"}
 
 
-@pytest.mark.parametrize("tag", ["", "x" * 201, 42])
+@pytest.mark.parametrize("tag", ["", "x" * 201, 42, "a\0b", "\ud800"])
 async def test_what_is_no_tag(simulator: Simulator, client_of: ClientOf, tag: Any) -> None:
     """A tag is a text of bounded length; another one is refused before anything is sent."""
     client = client_of(simulator)

@@ -24,6 +24,9 @@ from apixo_async.testing.memory_store import MemoryStore, OpenMemoryStore
 
 from ..support.processes import Process, processes
 
+#: Nested deeper than any reader goes.
+DEEP = f'{{"urls": ["x"], "raw": {"[" * 100_000}{"]" * 100_000}}}'
+
 
 def castle(number: int) -> FluxKontext:
     return FluxKontext(mode="pro", prompt=f"castle {number}")
@@ -184,6 +187,25 @@ async def test_an_outcome_that_cannot_be_read(caplog: pytest.LogCaptureFixture) 
             again = await other.client.submit(castle(0), key="k0")
             assert (await again).urls == (await task).urls
         assert "key 'k0': how its task ended cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("outcome", [DEEP, 5, '{"urls": 5}'], ids=["deep", "int", "urls"])
+async def test_an_outcome_that_breaks_no_other_task(outcome: Any) -> None:
+    """While a task is followed whose entry is anybody's, those of dead processes are taken over."""
+    simulator, store = Simulator(seed=1, durations=15.0), MemoryStore()
+    process, other = Process(simulator, store), Process(simulator, store, seed=2)
+    async with processes(process, other):
+        simulator.faults.submit(Fault.task_lasts(500.0))
+        await bought(process, 3)
+        await other.client.submit(castle(0), key="k0")
+        await asyncio.sleep(2)
+        entry = store._tables.entries["k0"].entry
+        for name, value in (("state", State.SUCCESS), ("outcome", outcome), ("owner", None)):
+            object.__setattr__(entry, name, value)
+        process.stop()
+        await asyncio.sleep(LEASE + 30)
+        for key in ("k1", "k2"):
+            assert store._tables.entries[key].entry.state is State.SUCCESS
 
 
 async def test_old_entries_are_swept() -> None:

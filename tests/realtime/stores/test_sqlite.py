@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -18,6 +19,7 @@ from apixo_async.errors import StoreError
 from apixo_async.journal._network_share import Mount
 from apixo_async.stores import State, _batches, _sqlite
 from apixo_async.stores._sql import Act, Done
+from apixo_async.stores._sql_store import PAGE
 from apixo_async.stores._sqlite import SqliteStore
 from apixo_async.testing import Simulator
 from apixo_async.testing.store_contract import CHECKS, StoreCheck, attempt, purchase
@@ -93,9 +95,9 @@ async def test_another_layout(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await (await SqliteStore(path).open("account")).aclose()
     with sqlite3.connect(path) as file:
-        file.execute("UPDATE apixo_store SET version = 2")
+        file.execute("UPDATE apixo_store SET version = 1")
     file.close()
-    with pytest.raises(StoreError, match="has layout 2, and this release knows 1"):
+    with pytest.raises(StoreError, match="has layout 1, and this release knows 2"):
         await SqliteStore(path).open("account")
 
 
@@ -276,18 +278,39 @@ def test_one_client_in_several_event_loops(tmp_path: Path) -> None:
 
 
 async def test_a_row_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is left out and reported; the others are read."""
+    """It is left out and reported; the others are read, those behind a whole page of such too."""
     path = tmp_path / "store.db"
     store = await SqliteStore(path).open("account")
-    for key in "klm":
-        await store.intend(purchase(key), attempt(), "a", slots=9, hold=60)
+    keys = ["first", *(f"bad-{number}" for number in range(PAGE)), "last"]
+    for key in keys:
+        await store.intend(purchase(key), attempt(), "a", slots=PAGE + 2, hold=60)
     with sqlite3.connect(path) as file:
-        file.execute("UPDATE apixo_entry SET state = 'odd' WHERE key = 'l'")
+        file.execute("UPDATE apixo_entry SET state = 'odd' WHERE key LIKE 'bad-%'")
     file.close()
-    assert [entry.purchase.key async for entry in store.entries()] == ["k", "m"]
-    assert len(await store.find_all(["k", "l", "m"])) == 2
-    assert "an entry of the store cannot be read" in caplog.text
+    assert [entry.purchase.key async for entry in store.entries()] == ["first", "last"]
+    assert len(await store.find_all(["first", "bad-1", "last"])) == 2
+    assert "an entry of the store cannot be read ('odd' is not a valid State): row 2" in caplog.text
     await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("slot_until", "abc"), ("kind", b"x"), ("purchases", "many"), ("task_id", '"'), ("tag", b"x")],
+)
+async def test_a_column_of_another_type(tmp_path: Path, column: str, value: object) -> None:
+    """Nothing is bought under its key, and the error says which row it is."""
+    store, simulator = SqliteStore(tmp_path / "store.db"), Simulator(seed=1)
+    castle = FluxKontext(mode="pro", prompt="a castle")
+    async with AsyncClient("test-key", transport=simulator.transport(), store=store) as client:
+        await client.submit(castle, key="k")
+        with sqlite3.connect(tmp_path / "store.db") as file:
+            file.execute(f"UPDATE apixo_entry SET {column} = ?", [value])
+        file.close()
+        for call in (partial(client.find, "k"), partial(client.submit, castle, key="k")):
+            with pytest.raises(StoreError, match="what the store has cannot be read") as raised:
+                await call()
+            assert raised.value.bought is not True
+    assert simulator.created == 1
 
 
 async def test_what_is_over_slows_nothing_down(tmp_path: Path) -> None:
