@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -178,9 +178,10 @@ if not PYTHONS:
 
 
 def lower_bounds() -> dict[str, str]:
-    """Return the lowest version of each library that the package says it runs on."""
-    extras: Iterable[list[str]] = PROJECT["project"]["optional-dependencies"].values()
-    wanted = map(Requirement, [*PROJECT["project"]["dependencies"], *chain(*extras)])
+    """Return the lowest version of each library that the package says it runs on, with `[all]`."""
+    extras: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+    named = [*chain(*(extras[name] for name in Requirement(extras["all"][0]).extras))]
+    wanted = map(Requirement, [*PROJECT["project"]["dependencies"], *named])
     return {
         one.name: spec.version for one in wanted for spec in one.specifier if spec.operator == ">="
     }
@@ -244,6 +245,14 @@ def frameworks(session: nox.Session) -> None:
     # pytest-asyncio must not take part in the tests that anyio runs.
     run = (*PYTEST, "-p", "no:asyncio", *PARALLEL, "tests/frameworks", *session.posargs)
     session.run(*run, env=ENVIRONMENT | {"APIXO_WHEEL": wheel()})
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
+def pipelines(session: nox.Session) -> None:
+    """Run what needs the engines of data pipelines: Ray Data, Daft, DBOS, Celery, polars."""
+    install(session, "pipelines")
+    env = ENVIRONMENT | {"APIXO_WHEEL": wheel(), "RAY_USAGE_STATS_ENABLED": "0"}
+    session.run(*PYTEST, "-n", "2", "tests/pipelines", *session.posargs, env=env)
 
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)

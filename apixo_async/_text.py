@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from pydantic import ValidationError
+
+#: Where pydantic's own words would puzzle a reader who sees no Python.
+_WORDS: Final[Mapping[str, str]] = {
+    "missing": "is required",
+    "extra_forbidden": "is no field of this model",
+}
+
 
 def printable(text: str) -> str:
     """Replace what could move a terminal's cursor, change its colours or forge a line of a log."""
@@ -26,3 +37,18 @@ def one_line(text: str, most: int | None = None) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number of things: "1 poll", "2 polls"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def field_lines(error: ValidationError) -> Iterator[str]:
+    """Yield a line for each field in which an input is wrong."""
+    for found in error.errors(include_url=False):
+        name = ".".join(str(part) for part in found["loc"])
+        message = found["msg"].removeprefix("Value error, ")
+        message = _WORDS.get(found["type"], message[:1].lower() + message[1:])
+        value = ""
+        # A missing field's input is the whole of the fields, a model-wide one's as well.
+        if name and found["type"] != "missing":
+            given = repr(found["input"])
+            given = given if len(given) <= 60 else f"{given[:57]}..."
+            value = f" ({given} given)"
+        yield one_line(f"{name}: {message}{value}" if name else f"{message}{value}")

@@ -6,10 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-
-# Its hook at exit is to run after `_close_all`, and so to be registered before.
-import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import functools
 import os
 import threading
@@ -38,6 +34,7 @@ from apixo_async import (
     SubmitUncertainError,
     TaskRef,
 )
+from apixo_async._at_exit import open_things
 from apixo_async._map.items import Given, Inputs, check_inputs
 from apixo_async._validation import check_ref, check_timeout
 
@@ -271,7 +268,7 @@ class Client:
                 self._closed = True
                 portal.call(portal.stop, True)
                 self._stack.close()
-                _open.discard(self)
+                open_things.discard(self)
 
     def __enter__(self) -> Self:
         self._call(self._client.__aenter__)
@@ -313,7 +310,7 @@ class Client:
         if self._portal is None and not self._closed:
             portal = start_blocking_portal("asyncio", name="apixo_async")
             self._portal, self._pid = self._stack.enter_context(portal), os.getpid()
-            _open.add(self)
+            open_things.add(self)
         if self._pid != os.getpid():
             raise ConfigurationError(
                 "this client was used before the process forked: make a new one in the child"
@@ -321,23 +318,6 @@ class Client:
         if self._portal is None:
             raise _closed()
         return self._portal
-
-
-_open: set[Client] = set()
-
-
-def _close_all() -> None:
-    for client in tuple(_open):
-        with suppress(ApixoError):  # In a child process, where it is not used.
-            client.close()
-
-
-# When the main thread ends. `atexit` would be too late: stores and names of hosts need threads of
-# executors, which end in a hook of this kind, too. The hook registered last is run first.
-_register_at_exit: Callable[[Callable[[], None]], object] = getattr(
-    threading, "_register_atexit", atexit.register
-)
-_register_at_exit(_close_all)
 
 
 class Task:

@@ -20,7 +20,7 @@ PACKAGE = "apixo_async"
 #: From the ground up: a module imports from its own layer and from those before it.
 LAYERS = {
     "words": "_version _text _html _catalog _types errors events inputs "
-    "_canonical _hosts _files _sync _backoff",
+    "_canonical _hosts _files _sync _backoff _at_exit",
     "checks": "_config _validation _reporting",
     "journal": "journal.*",  # It knows nothing of clients, requests and tasks.
     "stores": "stores.*",  # Nor do these.
@@ -34,6 +34,7 @@ LAYERS = {
     "map": "_map.*",
     "client": "_client __init__",
     "blocking": "blocking",
+    "pipelines": "pipelines.*",
     "testing": "testing.*",
     "command": "_cli.* __main__",
 }
@@ -63,6 +64,7 @@ IMPURE_CALL = re.compile(r"(datetime|date)\.(now|utcnow|today)|random\.(?!Random
 TESTED_BY = {
     "__main__": "cli/test_app.py",
     "aiohttp": "realtime/test_transports.py",
+    "_at_exit": "realtime/test_blocking.py",
     "_cli.options": "cli/test_app.py",
     "_cli.simulate": "realtime/cli/test_processes.py",
     "_cli.tasks": "realtime/cli/test_tasks_and_balance.py",

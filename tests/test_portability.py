@@ -19,7 +19,7 @@ sys.modules["fcntl"] = None
 import apixo_async
 names = [found.name for found in pkgutil.walk_packages(apixo_async.__path__, "apixo_async.")]
 for name in names:
-    if not name.endswith("__main__"):
+    if not name.endswith(("__main__", "pipelines.ray", "pipelines.daft")):
         importlib.import_module(name)
 from apixo_async import AsyncClient, FluxKontext
 from apixo_async.testing import Simulator, VirtualTimeLoop

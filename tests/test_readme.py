@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +39,7 @@ from .support.inside import haste
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "apixo_async/guides").glob("*.md"))
+STAND_INS = ROOT / "tests/support/stand_ins"
 COMMANDS = "python -m pip install '.[all]' && apixo demo\npython -m pip install nox && nox\n"
 BOUND = 60  # seconds after which a block that hangs fails its test
 SPEED = 100  # of the simulator, and of the documents' plan of polls
@@ -132,10 +134,21 @@ class Sandbox:
 
 
 def run_script(sandbox: Sandbox, block: Block, argument: str) -> None:
-    """Run Python as a script."""
-    assert not argument
+    """Run Python as a script; "with ray daft" if these are installed."""
+    for module in argument.removeprefix("with ").split():
+        require(module)
     (sandbox.folder / "example.py").write_text(block.text, "utf-8")
     sandbox.run(sys.executable, "-W", "error::ResourceWarning", "example.py")
+
+
+def run_with_stand_in(sandbox: Sandbox, block: Block, argument: str) -> None:
+    """Run Python as a script that imports a stand-in for an engine."""
+    [found] = STAND_INS.glob(f"{argument}*")
+    if found.is_dir():
+        shutil.copytree(found, sandbox.folder / "site" / found.name)
+    else:
+        shutil.copy(found, sandbox.folder / "site")
+    run_script(sandbox, block, "")
 
 
 def run_pytest(sandbox: Sandbox, block: Block, argument: str, *options: str) -> None:
@@ -206,9 +219,9 @@ def run_flask(sandbox: Sandbox, block: Block, argument: str) -> None:
 
 
 def require(module: str) -> None:
-    """Leave a block to `nox -s frameworks` where its framework is not installed."""
+    """Leave a block to another session of nox where what it needs is not installed."""
     if find_spec(module) is None:
-        pytest.skip(f"{module} is not installed: `nox -s frameworks` runs this block")
+        pytest.skip(f"{module} is not installed: frameworks or pipelines of nox run this block")
 
 
 def run_fastapi(sandbox: Sandbox, block: Block, argument: str) -> None:
@@ -307,6 +320,7 @@ def run_not(sandbox: Sandbox, block: Block, argument: str) -> None:  # noqa: ARG
 
 HOW = {
     "script": run_script,
+    "stand-in": run_with_stand_in,
     "pytest": run_pytest,
     "pytest-asyncio": run_pytest_asyncio,
     "django": run_django,

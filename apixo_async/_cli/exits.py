@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from apixo_async import errors
 from apixo_async._cli.report.replacing import ReportError
-from apixo_async._text import one_line
+from apixo_async._text import field_lines, one_line
 
 
 class ExitCode(IntEnum):
@@ -74,12 +74,6 @@ _ADVICE: Final[tuple[tuple[type[BaseException], str], ...]] = (
     ),
 )
 
-#: Where pydantic's own words would puzzle a reader who sees no Python.
-_WORDS: Final[Mapping[str, str]] = {
-    "missing": "is required",
-    "extra_forbidden": "is no field of this model",
-}
-
 _EXTRA_OF_MODULE: Final[Mapping[str, str]] = dict.fromkeys(
     ("starlette", "uvicorn", "PIL"), "simulator"
 )
@@ -95,7 +89,7 @@ def exit_code(error: BaseException) -> ExitCode:
 def lines(error: BaseException) -> Iterator[str]:
     """Yield an error as one line; an input that is wrong in several fields, a line for each."""
     if isinstance(error, ValidationError):
-        yield from _field_lines(error)
+        yield from field_lines(error)
     elif extra := _missing_extra(error):
         yield one_line(f"{error}: python -m pip install 'apixo-async[{extra}]'")
     elif isinstance(error, OSError) and error.strerror and not isinstance(error, errors.ApixoError):
@@ -107,20 +101,6 @@ def lines(error: BaseException) -> Iterator[str]:
     else:
         yield one_line(str(error) or type(error).__name__)
     yield from (advice for cls, advice in _ADVICE if isinstance(error, cls))
-
-
-def _field_lines(error: ValidationError) -> Iterator[str]:
-    for found in error.errors(include_url=False):
-        name = ".".join(str(part) for part in found["loc"])
-        message = found["msg"].removeprefix("Value error, ")
-        message = _WORDS.get(found["type"], message[:1].lower() + message[1:])
-        value = ""
-        # A missing field's input is the whole of the fields, a model-wide one's as well.
-        if name and found["type"] != "missing":
-            given = repr(found["input"])
-            given = given if len(given) <= 60 else f"{given[:57]}..."
-            value = f" ({given} given)"
-        yield one_line(f"{name}: {message}{value}" if name else f"{message}{value}")
 
 
 def _missing_extra(error: BaseException) -> str | None:

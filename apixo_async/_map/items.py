@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypedDict, cast
 
 from apixo_async._catalog import medium
 from apixo_async._polling.outcomes import billed
@@ -17,7 +17,13 @@ from apixo_async._sync import fresh
 from apixo_async._task import Task
 from apixo_async._types import Billing, Result, TaskRef
 from apixo_async._validation import check_input
-from apixo_async.errors import ApixoError, ConfigurationError, SubmitUncertainError, TaskFailedError
+from apixo_async.errors import (
+    ApixoError,
+    Category,
+    ConfigurationError,
+    SubmitUncertainError,
+    TaskFailedError,
+)
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
 if TYPE_CHECKING:
@@ -30,6 +36,45 @@ OutcomeState: TypeAlias = Literal["success", "failed", "unfinished", "uncertain"
 
 #: What a cell of a table holds.
 Plain: TypeAlias = str | int | float | list[str] | None
+
+
+class OutcomeColumns(TypedDict):
+    """The columns of an outcome in a table, whatever its input.
+
+    Attributes:
+        key: As the attribute of the outcome.
+        model: The model's name; None where what was given is no input.
+        task_id: The id of the last task, or None.
+        state: What became of that.
+        urls: Where its files are.
+        paths: Where they were saved.
+        purchases: As the attribute.
+        resumed: As the attribute.
+        tag: As the attribute.
+        cost: USD of all purchases by the documented price or that of the client; None where it is
+            not known.
+        seconds: What the task took by the service's count, or None.
+        error: The error's text, or None.
+        category: Its category, or None.
+    """
+
+    key: str
+    model: str | None
+    task_id: str | None
+    state: OutcomeState
+    urls: list[str]
+    paths: list[str]
+    purchases: int
+    resumed: bool
+    tag: str | None
+    cost: float | None
+    seconds: float | None
+    error: str | None
+    category: Category | None
+
+
+#: The columns that come before the fields of the input.
+_FIRST: Final = ("key", "model", "task_id", "state")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -103,25 +148,26 @@ class Outcome:
     def to_dict(self) -> dict[str, Plain]:
         """Return one row of a table: `pandas.DataFrame([one.to_dict() for one in outcomes])`.
 
-        Its columns are those below, for success and failure alike, and between `state` and `urls`
-        the fields of the input. A field that has the name of a column is `input_` and its name.
-
-        - `key`, `model`, `task_id`, `state`
-        - `urls`, `paths`: lists of str
-        - `purchases`, `resumed`, `tag`: as the attributes
-        - `cost`: USD of all purchases by the documented price or that of the client, a float; None
-          where it is not known
-        - `seconds`: that the task took by the service's count, or None
-        - `error`, `category`: the error's text and category, or None
+        Its columns are those of `OutcomeColumns`, for success and failure alike, and between
+        `state` and `urls` the fields of the input. A field that has the name of a column is
+        `input_` and its name.
         """
-        ref, result, error = self.ref, self.result, self.error
-        before: dict[str, Plain] = {
+        columns = cast("dict[str, Plain]", self.columns())
+        given = {
+            f"input_{name}" if name in columns else name: _plain(value)
+            for name, value in _fields_of(self.input).items()
+        }
+        first = {name: columns[name] for name in _FIRST}
+        return {**first, **given, **{k: v for k, v in columns.items() if k not in first}}
+
+    def columns(self) -> OutcomeColumns:
+        """Return `to_dict` without the fields of the input: what a table of inputs lacks."""
+        result, error = self.result, self.error
+        return {
             "key": self.key,
             "model": self.input.model if self.input else None,
-            "task_id": ref.task_id if ref else None,
+            "task_id": self.ref.task_id if self.ref else None,
             "state": self.state,
-        }
-        after: dict[str, Plain] = {
             "urls": [*result.urls] if result else [],
             "paths": [str(path) for path in self.paths],
             "purchases": self.purchases,
@@ -132,12 +178,6 @@ class Outcome:
             "error": str(error) if error else None,
             "category": error.category if error else None,
         }
-        taken = before.keys() | after.keys()
-        given = {
-            f"input_{name}" if name in taken else name: _plain(value)
-            for name, value in _fields_of(self.input).items()
-        }
-        return before | given | after
 
     def _cost(self) -> float | None:
         if self.state == "uncertain":
@@ -192,8 +232,8 @@ def _ref_of(*about: Task | Result | ApixoError | None) -> TaskRef | None:
     return next((one.ref for one in about if one is not None and one.ref is not None), None)
 
 
-#: A key of None stands for no key.
-Given: TypeAlias = Input | tuple[str | None, Input]
+#: A key of None stands for no key; an outcome has failed, and is passed on.
+Given: TypeAlias = Input | tuple[str | None, Input] | Outcome
 Inputs: TypeAlias = Iterable[Given] | AsyncIterable[Given]
 
 
@@ -227,7 +267,7 @@ class Item:
         given_key: The caller's, or None.
         key: The caller's, or its number; with a journal, the one that it has there.
         input: What to buy; None where what was given is no input.
-        refused: What is wrong with it, or None.
+        refused: Why nothing is bought for it, or None.
         task: The last task bought for it.
         purchases: Tasks bought for it.
         failure: How that task failed, while another one is tried.
@@ -243,7 +283,7 @@ class Item:
     given_key: str | None
     key: str
     input: Input | None
-    refused: ConfigurationError | None = None
+    refused: ApixoError | None = None
     stage: Stage = Stage.IDLE
     task: Task | None = None
     purchases: int = 0
@@ -366,6 +406,8 @@ async def _entries(inputs: Inputs) -> AsyncGenerator[object]:
 def _item(number: int, entry: object) -> Item:
     key: object = None
     given = entry
+    if isinstance(entry, Outcome):
+        return _passed_on(number, entry)
     if isinstance(entry, tuple):
         pair = cast("tuple[object, ...]", entry)
         if len(pair) != 2:
@@ -381,6 +423,14 @@ def _item(number: int, entry: object) -> Item:
         return Item(number, given_key, shown, check_input(given))
     except ConfigurationError as error:
         return Item(number, given_key, shown, None, error.with_traceback(None))
+
+
+def _passed_on(number: int, parent: Outcome) -> Item:
+    if parent.error is None:
+        return _refused(
+            number, f"{parent.key}: an Outcome with a result given; what is made of it is an input"
+        )
+    return Item(number, parent.key, parent.key, None, fresh(parent.error))
 
 
 def _refused(number: int, why: str) -> Item:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apixo_async import ConfigurationError, OtherModel, Result
+from apixo_async import ConfigurationError, OtherModel, Outcome, Result, TaskFailedError, TaskRef
 from apixo_async._map.items import Item, check_inputs, items
 
 from ..support.maps import castle, castles
@@ -146,3 +146,17 @@ async def test_outcome_of_an_item() -> None:
     assert (failed.key, failed.error, failed.result, failed.purchases) == ("a", error, None, 2)
     item.result = good
     assert (item.outcome(None).result, item.outcome(None).error) == (good, None)
+
+
+async def test_an_outcome_that_failed_is_passed_on() -> None:
+    """It keeps its key and its error; one that succeeded is no input."""
+    ref = TaskRef("m", "task_1")
+    error = TaskFailedError(
+        "it failed", ref=ref, fail_code="NSFW", fail_msg="no", family="content", retryable=False
+    )
+    failed = Outcome("a", castle(0), None, None, error, 1)
+    made = Outcome("b", castle(1), None, Result("task_1", "m", ("https://x/a.png",)), None, 1)
+    passed, refused = await read([failed, made])
+    assert (passed.key, passed.input, type(passed.refused)) == ("a", None, TaskFailedError)
+    assert str(passed.refused) == "it failed"
+    assert "b: an Outcome with a result given" in str(refused.refused)

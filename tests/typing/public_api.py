@@ -294,6 +294,20 @@ def without_a_loop(client: blocking.Client, wanted: Input, folder: Path) -> Resu
         return result
 
 
+async def rows_of_a_table(rows: list[dict[str, object]]) -> list[dict[str, Any]]:
+    """Buy rows as an engine does."""
+    with RowBuyer("monday", model="gpt-image-2", fields={"prompt": "caption"}, store="x") as buyer:
+        buyer.check(["caption"])
+        assert_type((buyer.reads, buyer.adds), tuple[list[str], dict[str, type]])
+        assert_type(await buyer.buy(rows[0]), dict[str, Any])
+        return await buyer.buy_all(rows)
+
+
+def passed_on(outcome: Outcome, wanted: Input) -> Outcome | tuple[str, Input]:
+    """Make an input of an outcome, or pass it on."""
+    return (outcome.key, wanted) if outcome.ok else outcome
+
+
 def bought_anew(client: blocking.Client, error: SubmitUncertainError) -> blocking.Task:
     """Buy again with a client with every kind of setting."""
     other = blocking.Client("key", limits=Limits(10, 600), timeout=Timeouts(connect=5), seed=1)
