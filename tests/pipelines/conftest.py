@@ -6,6 +6,6 @@ from importlib.util import find_spec
 
 NEEDED = ("ray", "daft", "dbos", "celery", "pandas", "polars")
 
-collect_ignore_glob = (
-    [] if all(map(find_spec, NEEDED)) else ["test_rows_*.py", "test_ray.py", "test_daft.py"]
-)
+ENGINES = ["test_rows_*.py", "test_ray.py", "test_daft.py"]
+
+collect_ignore_glob = [] if all(map(find_spec, NEEDED)) else ENGINES

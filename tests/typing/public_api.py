@@ -103,6 +103,7 @@ from apixo_async.journal import (
     item_key,
     open_journal,
 )
+from apixo_async.pipelines import RowBuyer
 
 VERSION: str = __version__
 WARNINGS: tuple[type[UserWarning], ...] = (InputWarning, JournalWarning)
