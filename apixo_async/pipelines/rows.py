@@ -84,7 +84,9 @@ class RowBuyer:
                 "rows: an engine may run a row again, and would buy it again: give `store=`, a "
                 "file or a DSN of PostgreSQL, or accept that with `unsafe_without_store=True`"
             )
-        self._run = check_key(run, "run")
+        if "/" in check_key(run, "run"):  # Else two of them could make one key.
+            raise ConfigurationError(f"run: {run!r} given; it has no '/'")
+        self._run = run
         self._model = model
         self._fields = dict(fields)
         self._values = dict(values or {})

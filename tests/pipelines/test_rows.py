@@ -143,6 +143,8 @@ def test_what_is_wrong_with_all_rows_is_raised(simulator: Simulator, buyers: Any
         RowBuyer("run", model="gpt-image-2", fields=FIELDS)
     with pytest.raises(ConfigurationError, match="run: 0 characters given"):
         buyers("")
+    with pytest.raises(ConfigurationError, match="run: 'a/b' given; it has no '/'"):
+        buyers("a/b")
     assert simulator.created == 0
 
 

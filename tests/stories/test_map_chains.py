@@ -64,9 +64,21 @@ async def test_a_second_stage_that_is_left(simulator: Simulator, client_of: Clie
     assert simulator.created < 100
 
 
+@pytest.mark.parametrize(("tasks", "requests"), [(50, 10_000), (1_000, 200)])
+async def test_both_limits_are_kept(client_of: ClientOf, tasks: int, requests: int) -> None:
+    """The service counts both stages as one, and refuses nothing; what is scarce is used."""
+    simulator = Simulator(seed=1, concurrent_tasks=tasks, requests_per_minute=requests)
+    client = client_of(simulator, limits=Limits(tasks, requests))
+    async with client.map(edits(client, 200)) as outcomes:
+        assert [outcome.ok async for outcome in outcomes] == [True] * 200
+    seen = simulator.statistics()
+    assert (simulator.created, seen.refused) == (400, 0)
+    assert max(seen.most_tasks / tasks, seen.most_requests / requests) >= 0.95
+
+
 @pytest.mark.heavy
 async def test_a_thousand_rows_in_two_stages() -> None:
-    """Both limits are kept over both, nothing heaps up between them, and memory is flat."""
+    """Slots are shared by both, nothing heaps up between them, and memory is flat."""
     service = Swift(lambda _: 10.0, latency=0.3, ids=500)
     ahead, most, blocks = 0, 0, list[int]()
 
