@@ -43,6 +43,7 @@ from apixo_async._types import (
 from apixo_async._validation import (
     check_delivery,
     check_hook,
+    check_hooks,
     check_input,
     check_key,
     check_ref,
@@ -85,15 +86,14 @@ class AsyncClient:
         store: What processes that use the account share: a `SqliteStore`, a `PostgresStore`, the
             URL or path of one. With it `limits` hold for all of them together, submits can have
             keys, and the tasks of a process that dies are polled by the others.
-        account: What the store knows the account by; give it before the key is rotated. None takes
-            a digest of the key.
+        account: The store's name for the account, given before a key is rotated; None: its digest.
         prices: USD of a task by model, where the documents give no price: for `Task.cost`,
             `Result.cost`, `estimate` and the budget of `map`.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
         proxy: A proxy's URL; None takes the environment's, "" none.
         verify: Whether to check certificates, or the `ssl.SSLContext` that does.
-        on_event: Called with every event record; must not block.
+        on_event: Called with every event record, or several that are; none may block.
         on_orphan: Called with the `Task` or `SubmitUncertainError` of a cancelled submit.
         seed: Seeds every jitter, for replays.
 
@@ -117,7 +117,7 @@ class AsyncClient:
         timeout: float | Timeouts | None = None,
         proxy: str | None = None,
         verify: ssl.SSLContext | bool = True,
-        on_event: Callable[[events.Event], None] | None = None,
+        on_event: events.EventHooks | None = None,
         on_orphan: Callable[[Orphan], None] | None = None,
         seed: int | None = None,
     ) -> None:
@@ -138,7 +138,7 @@ class AsyncClient:
                 verify=verify,
                 seed=seed,
             )
-            report = Reporter(check_hook("on_event", on_event))
+            report = Reporter(*check_hooks("on_event", on_event))
             self._on_orphan = check_hook("on_orphan", on_orphan)
             self._rng = random.Random(seed)
             self._life = Lifecycle(

@@ -17,15 +17,15 @@ logger: Final = logging.getLogger("apixo_async")
 class Reporter:
     """Hand every event to the log and to `on_event`, whose failures never reach the engine."""
 
-    def __init__(self, on_event: Callable[[Event], None] | None) -> None:
-        self._on_event = on_event
+    def __init__(self, *hooks: Callable[[Event], None] | None) -> None:
+        self._hooks = [hook for hook in hooks if hook is not None]
 
     def __call__(self, event: Event) -> None:
         # A handler of the caller's may raise, and would end the poller (invariant 6).
         with suppress(Exception):
             logger.log(event.level, "%s", event)
-        if self._on_event is not None:
-            guarded("on_event", self._on_event, event)
+        for hook in self._hooks:
+            guarded("on_event", hook, event)
 
 
 def guarded(name: str, hook: Callable[[T], None], value: T) -> None:

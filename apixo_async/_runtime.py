@@ -300,7 +300,10 @@ class Engine:
         requests = SubmitRequests(api, poller, report, hand_over, callbacks)
         if report not in limiter.listeners:  # A client that is bound to a new loop is there.
             limiter.listeners.append(report)
-        report(ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute))
+        poller.context.run(
+            report,
+            ClientOpened(settings.base_url, limits.concurrent_tasks, limits.requests_per_minute),
+        )
         prices = settings.prices
         submitter = Submitter(
             api, requests, poller, report, timeouts, rng, quota, calls, prices=prices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeVar, cast, get_args
 from urllib.parse import urlsplit
@@ -218,6 +218,14 @@ def check_ref(
     if known != ref.model:
         raise ConfigurationError(f"task {ref.task_id} is one of {known}, not of {ref.model}")
     return ref
+
+
+def check_hooks(
+    name: str, hooks: Callable[[T], None] | Sequence[Callable[[T], None]] | None
+) -> Sequence[Callable[[T], None] | None]:
+    """Return the hooks of one name, of which there may be several; see `check_hook`."""
+    given = hooks if isinstance(hooks, list | tuple) else [hooks]
+    return [check_hook(name, hook) for hook in given]
 
 
 def check_hook(name: str, hook: Callable[[T], None] | None) -> Callable[[T], None] | None:

@@ -7,11 +7,13 @@ What is about one submit or task has the `tag` of that submit, or None.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar, TypeAlias
 
 from apixo_async._text import counted, printable
+from apixo_async.errors import Category
 
 
 class _EventRecord:
@@ -146,7 +148,7 @@ class PollerDied(_EventRecord):
 
 @dataclass(frozen=True, slots=True)
 class ClientOpened(_EventRecord):
-    """A client is used for the first time."""
+    """A client is used for the first time; reported in the context in which its polls will run."""
 
     level: ClassVar[int] = logging.INFO
     _line: ClassVar[str] = (
@@ -178,6 +180,10 @@ class TaskSubmitted(_EventRecord):
 
     Attributes:
         waited: Seconds from the call to the answer, in queues for slots and permits included.
+        kind: What the duration of the task depends on: the model, and for some the quality.
+        cost: USD of the task, or None where no price is known.
+        slot_wait: Seconds of `waited` until it had a slot.
+        permit_wait: Seconds from then until its POST had a permit, earlier tries included.
     """
 
     level: ClassVar[int] = logging.INFO
@@ -186,6 +192,10 @@ class TaskSubmitted(_EventRecord):
     task_id: str
     waited: float
     tag: str | None = None
+    kind: str = ""
+    cost: Decimal | None = None
+    slot_wait: float = 0.0
+    permit_wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +314,11 @@ class TaskSettled(_EventRecord):
         polls: Status requests that it took.
         age: Seconds from its submit to the poll that found it over; of a task whose submit is not
             known, from its attaching.
-        cost: USD of its task, or None where no price is known.
+        cost: USD of the task, or None where no price is known.
+        kind: As in `TaskSubmitted`.
+        category: What it failed for, as `error.category`; None for a success.
+        duration: Seconds that it took by the service's count, or None.
+        delay: Seconds of `age` for which it was over already by that count, or None.
     """
 
     level: ClassVar[int] = logging.INFO
@@ -315,6 +329,10 @@ class TaskSettled(_EventRecord):
     age: float
     tag: str | None = None
     cost: Decimal | None = None
+    kind: str = ""
+    category: Category | None = None
+    duration: float | None = None
+    delay: float | None = None
 
     def _words(self) -> str:
         took = f"{self.age:.1f} s and {counted(self.polls, 'poll')}"
@@ -375,3 +393,7 @@ Event: TypeAlias = (
     | ResultDownloaded
     | PollerDied
 )
+
+#: What events are given to: one function, or several.
+EventHook: TypeAlias = Callable[[Event], None]
+EventHooks: TypeAlias = EventHook | Sequence[EventHook]

@@ -171,4 +171,5 @@ def test_no_event_has_room_for_a_secret() -> None:
         *("waited", "again_in", "hold", "polls", "age", "pause", "after", "files"),
         *("effective_limit", "limit", "tasks"),
         *("tag", "cost"),  # The caller's own word, and a price.
+        *("kind", "slot_wait", "permit_wait", "category", "duration", "delay"),
     }

@@ -66,6 +66,8 @@ class Poller:
         self._queue = registry.queue
         self._alarm = Alarm()
         self._is_crowded = False
+        #: Polls run in an empty context (invariant 6), but for what hooks put there.
+        self.context = contextvars.Context()
         self._runner: asyncio.Task[None] | None = None
         # The loop holds tasks weakly: without this set a poll in flight could be collected.
         self._exchanges: set[asyncio.Task[None]] = set()
@@ -309,7 +311,7 @@ class Poller:
             # The caller whose task starts the poller may have context variables, such as a trace:
             # in an empty context they do not become those of every other caller's polls.
             self._runner = asyncio.get_running_loop().create_task(
-                self._run(), name="apixo_async poller", context=contextvars.Context()
+                self._run(), name="apixo_async poller", context=self.context
             )
             self._runner.add_done_callback(self._finished)
 

@@ -538,6 +538,10 @@ class TaskRegistry:
                 age,
                 billing.tag,
                 cost=billing.cost,
+                kind=track.kind,
+                category=outcome.category if isinstance(outcome, TaskError) else None,
+                duration=seconds,
+                delay=None if seconds is None else max(0.0, age - seconds),
             )
         )
         self.outages.checked(track, now)

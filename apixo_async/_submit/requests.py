@@ -67,6 +67,8 @@ class SubmitAttempt:
         delivery: Its options.
         slot: The task takes it over as soon as there may be one.
         called_at: When the caller asked, on the loop's clock.
+        slot_at: When it had a slot.
+        permit_at: When its last POST had a permit.
         record: Where it is noted, or None.
         sending: Whether its POST has begun, so that a task may exist.
         orphaned: Whether its caller was cancelled.
@@ -89,6 +91,8 @@ class SubmitAttempt:
     check: Callable[[], object] = lambda: None
     journal_places: ConcurrencyLimiter | None = None
     cost: Decimal | None = None
+    slot_at: float = 0.0
+    permit_at: float = 0.0
 
     @property
     def billing(self) -> Billing:
@@ -350,7 +354,16 @@ class SubmitRequests:
             error.bought, error.tag = True, attempt.delivery.tag
             logger.error("%s", error)
             raise error from exc
-        return track, events.TaskSubmitted(ref.model, task_id, waited, attempt.delivery.tag)
+        return track, events.TaskSubmitted(
+            ref.model,
+            task_id,
+            waited,
+            attempt.delivery.tag,
+            kind=attempt.kind,
+            cost=attempt.cost,
+            slot_wait=attempt.slot_at - attempt.called_at,
+            permit_wait=attempt.permit_at - attempt.slot_at,
+        )
 
     def _uncertain(
         self, attempt: SubmitAttempt, verdict: Uncertain, sent_at: datetime

@@ -122,6 +122,7 @@ class Submitter:
                     raise self._gave_up(task_input.model, deadline) from None
                 attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
                 attempt.cost = price_of(task_input, self._prices)
+                attempt.slot_at = asyncio.get_running_loop().time()
                 try:
                     return Task(await self._until_settled(attempt, deadline), self._poller)
                 except NoSlotError:
@@ -166,6 +167,7 @@ class Submitter:
         try:
             while True:
                 permit = await self._permit(attempt, start, deadline, refused)
+                attempt.permit_at = permit.taken_at
                 ended = await self._requests.send(attempt, permit, self._sends)
                 retries.note(ended, model)
                 if isinstance(ended, TrackedTask):
