@@ -9,6 +9,7 @@
 # _downloads, webhooks             files of results; callbacks
 # _runtime, _map, _client          the parts of a client, many inputs, what callers call
 # blocking                         the client for code without an event loop
+# otel                             spans and metrics, from events
 # pipelines                        rows of tables, for engines that run them again
 # testing, _cli                    the simulator; the `apixo` command
 #

@@ -224,8 +224,11 @@ def check_hooks(
     name: str, hooks: Callable[[T], None] | Sequence[Callable[[T], None]] | None
 ) -> Sequence[Callable[[T], None] | None]:
     """Return the hooks of one name, of which there may be several; see `check_hook`."""
-    given = hooks if isinstance(hooks, list | tuple) else [hooks]
-    return [check_hook(name, hook) for hook in given]
+    if hooks is None or callable(hooks):
+        return [check_hook(name, hooks)]
+    if not isinstance(cast("object", hooks), list | tuple):
+        raise ConfigurationError(f"{name}: {hooks!r:.200} given; a function, or a list of them")
+    return [check_hook(name, hook) for hook in hooks]
 
 
 def check_hook(name: str, hook: Callable[[T], None] | None) -> Callable[[T], None] | None:

@@ -35,6 +35,7 @@ LAYERS = {
     "client": "_client __init__",
     "blocking": "blocking",
     "pipelines": "pipelines.*",
+    "otel": "otel",
     "testing": "testing.*",
     "command": "_cli.* __main__",
 }

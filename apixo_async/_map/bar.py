@@ -107,7 +107,8 @@ class _RichBar:
         self._bars.update(self._task, completed=_ended(progress), words=_words(progress))
 
     def close(self) -> None:
-        self._bars.stop()
+        if not self._bars.disable:  # Rich before 14 writes an empty line for one that is.
+            self._bars.stop()
 
 
 class _Tqdm(Protocol):

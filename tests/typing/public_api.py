@@ -103,6 +103,7 @@ from apixo_async.journal import (
     item_key,
     open_journal,
 )
+from apixo_async.otel import Instrument
 from apixo_async.pipelines import RowBuyer
 
 VERSION: str = __version__
@@ -293,6 +294,14 @@ def without_a_loop(client: blocking.Client, wanted: Input, folder: Path) -> Resu
         client.close(drain=1.0)
         assert_type(client.unfinished, tuple[TaskRef, ...])
         return result
+
+
+def instrumented() -> AsyncClient:
+    """Make a client that OpenTelemetry sees."""
+    instrument = Instrument(trace_polls=True)
+    client = AsyncClient(on_event=[instrument, print])
+    instrument.observe(client)
+    return client
 
 
 async def rows_of_a_table(rows: list[dict[str, object]]) -> list[dict[str, Any]]:
