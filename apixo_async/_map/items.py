@@ -132,7 +132,7 @@ class Outcome:
             return "uncertain"
         if self.purchases:
             return "unfinished"
-        return "unbought" if self.error.bought is False else "uncertain"
+        return "uncertain" if self.error.bought is None else "unbought"
 
     def unwrap(self) -> Result:
         """Return the result.
@@ -430,7 +430,10 @@ def _passed_on(number: int, parent: Outcome) -> Item:
         return _refused(
             number, f"{parent.key}: an Outcome with a result given; what is made of it is an input"
         )
-    return Item(number, parent.key, parent.key, None, fresh(parent.error))
+    error = fresh(parent.error)
+    if parent.result is not None:
+        error.bought = True  # It could not be saved: there is no doubt about its task.
+    return Item(number, parent.key, parent.key, None, error)
 
 
 def _refused(number: int, why: str) -> Item:

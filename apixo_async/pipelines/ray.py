@@ -34,7 +34,7 @@ class RowActor:
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         """Yield a batch with the new columns, once all of its rows are over."""
         self._buyer.check(batch.column_names)
-        bought = await self._buyer.buy_all(batch.select(self._buyer.reads).to_pylist())
+        bought = await self._buyer.buy_all(_rows(batch.select(self._buyer.reads)))
         for name, kind in self._buyer.adds.items():
             cells = pa.array([row[name] for row in bought], _ARROW[kind])
             batch = batch.append_column(name, cells)
@@ -43,6 +43,22 @@ class RowActor:
     def __del__(self) -> None:
         # Ray deletes it when its actor ends, which is not the end of the process.
         self._buyer.close()
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a table; a cell that Python cannot have is the error that says so."""
+    try:
+        return list(table.to_pylist())
+    except Exception:
+        cells = {name: [_cell(cell) for cell in table[name]] for name in table.column_names}
+        return [{name: cells[name][row] for name in cells} for row in range(table.num_rows)]
+
+
+def _cell(cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except Exception as error:
+        return error
 
 
 def buy_rows(

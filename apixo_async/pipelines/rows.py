@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import NoneType
-from typing import Any, Final, Self, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple, Self, cast, get_args, get_origin, get_type_hints
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
@@ -22,11 +24,26 @@ from apixo_async._canonical import identity
 from apixo_async._map.items import OutcomeColumns
 from apixo_async._text import field_lines
 from apixo_async._types import Provider
-from apixo_async._validation import check_key
+from apixo_async._validation import check_delivery, check_key
 from apixo_async.stores import Backend
 
 #: Held while a client is made.
 _opening: Final = threading.Lock()
+
+#: Characters of a run's name: a key has room for that of the row then.
+_LONGEST_RUN: Final = 100
+
+
+#: Stands for a cell, where none is known.
+_ANY: Final = "any"
+
+
+class _Open(NamedTuple):
+    """The client of this process, and the thread on whose event loop it is."""
+
+    portal: BlockingPortal
+    client: AsyncClient
+    stack: ExitStack
 
 
 class RowBuyer:
@@ -84,21 +101,26 @@ class RowBuyer:
                 "rows: an engine may run a row again, and would buy it again: give `store=`, a "
                 "file or a DSN of PostgreSQL, or accept that with `unsafe_without_store=True`"
             )
-        if "/" in check_key(run, "run"):  # Else two of them could make one key.
-            raise ConfigurationError(f"run: {run!r} given; it has no '/'")
+        if "/" in check_key(run, "run") or len(run) > _LONGEST_RUN:  # Two could make one key.
+            raise ConfigurationError(
+                f"run: {run!r} given; it has no '/', and {_LONGEST_RUN} characters at most"
+            )
         self._run = run
         self._model = model
-        self._fields = dict(fields)
-        self._values = dict(values or {})
+        self._fields = _checked("fields", fields)
+        self._values = _checked("values", values or {})
+        _check_fields(model, self._fields, self._values)
         self._key = key
         self._has_store = store is not None
+        check_delivery(None, provider)
         self._provider: Provider | None = provider
-        self._download_to = download_to
+        self._download_to = None if download_to is None else Path(download_to)
         self._read = read
-        self._prefix = prefix
+        self._prefix = str(prefix)
+        if unknown := options.keys() - inspect.signature(AsyncClient).parameters:
+            raise ConfigurationError(f"rows: AsyncClient has no option {min(unknown)!r}")
         self._options: dict[str, Any] = {**options, "store": store}
-        self._open: tuple[BlockingPortal, AsyncClient] | None = None
-        self._stack = ExitStack()
+        self._open: _Open | None = None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -106,7 +128,10 @@ class RowBuyer:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the client out: each process has its own."""
-        return {**self.__dict__, "_open": None, "_stack": ExitStack()}
+        return {**self.__dict__, "_open": None, "_pid": os.getpid()}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _pid=os.getpid())
 
     def __enter__(self) -> Self:
         return self
@@ -164,8 +189,9 @@ class RowBuyer:
         rows = [*rows]
         for row in rows:
             self.check(row)
-        portal, client = self._opened()
-        return await asyncio.wrap_future(portal.start_task_soon(self._buy_all, client, rows))
+        opened = self._opened()
+        buying = opened.portal.start_task_soon(self._buy_all, opened.client, rows)
+        return await asyncio.wrap_future(buying)
 
     async def _buy_all(
         self, client: AsyncClient, rows: Iterable[Mapping[str, Any]]
@@ -188,8 +214,7 @@ class RowBuyer:
         key, made, task, result, error = self._run, None, None, None, None
         paths: tuple[Path, ...] = ()
         try:
-            made = self._input(row)
-            key = self._key_of(row, made)
+            made, key = self._wanted(row)
             task = await client.submit(
                 made, key=key if self._has_store else None, provider=self._provider, tag=self._run
             )
@@ -214,6 +239,22 @@ class RowBuyer:
         )
         return outcome, data
 
+    def _wanted(self, row: Mapping[str, Any]) -> tuple[Input, str]:
+        """Return the input of a row, and its key.
+
+        Raises:
+            ConfigurationError: It has none; nothing was sent.
+        """
+        try:
+            made = self._input(row)
+            return made, self._key_of(row, made)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # What is in a cell may be anybody's: its `repr` may raise.
+            raise ConfigurationError(
+                f"{self._model}: a cell makes no field of an input ({type(error).__name__})"
+            ) from None
+
     def _input(self, row: Mapping[str, Any]) -> Input:
         cells = {field: _plain(row[column]) for field, column in self._fields.items()}
         given = {field: cell for field, cell in cells.items() if cell is not None}
@@ -234,25 +275,78 @@ class RowBuyer:
 
     # --- the client ----------------------------------------------------------------------
 
-    def _opened(self) -> tuple[BlockingPortal, AsyncClient]:
+    def _opened(self) -> _Open:
         with _opening:
-            if self._open is None or self._pid != os.getpid():  # Not that of before a fork.
-                client = AsyncClient(**self._options)
-                stack = ExitStack()
+            if self._open is None:
+                if self._download_to is not None:
+                    _check_folder(self._download_to)
+                client, stack = AsyncClient(**self._options), ExitStack()
                 portal = stack.enter_context(start_blocking_portal(name="apixo_async rows"))
-                self._open, self._pid = (portal, client), os.getpid()
                 stack.callback(lambda: portal.call(client.aclose))
-                self._stack = stack
+                self._open, self._pid = _Open(portal, client, stack), os.getpid()
                 open_things.add(self)
+            if self._pid != os.getpid():
+                raise ConfigurationError(
+                    "this RowBuyer was used before the process forked: make a new one in the child"
+                )
             return self._open
 
     def close(self) -> None:
         """Close the client of this process in bounded time; the end of the process does it, too."""
         with _opening:
-            is_open, self._open = self._open is not None and self._pid == os.getpid(), None
+            if self._pid != os.getpid():
+                return
+            opened, self._open = self._open, None
             open_things.discard(self)
-        if is_open:
-            self._stack.close()
+        if opened is not None:
+            opened.stack.close()
+
+
+def _checked(name: str, given: object) -> dict[str, Any]:
+    found = dict(cast("Mapping[object, Any]", given)) if isinstance(given, Mapping) else None
+    if found is None or not all(isinstance(each, str) for each in found):
+        raise ConfigurationError(f"{name}: {given!r:.200} given; a mapping of names of fields")
+    return cast("dict[str, Any]", found)
+
+
+def _check_fields(model: str, fields: Mapping[str, object], values: Mapping[str, object]) -> None:
+    """Check what is the same for all rows.
+
+    Raises:
+        ConfigurationError: It makes no input, whatever is in a row.
+    """
+    if not fields or not all(isinstance(column, str) for column in fields.values()):
+        raise ConfigurationError(f"fields: {fields!r:.200} given; columns by field")
+    if both := fields.keys() & values:
+        raise ConfigurationError(f"{min(both)}: it is in `fields` and in `values`")
+    try:
+        from_dict(model, {**values, **dict.fromkeys(fields, _ANY)})
+    except ValidationError as error:
+        found = zip(error.errors(), field_lines(error), strict=True)
+        certain = (line for each, line in found if _is_certain(each["type"], each["loc"], values))
+        if said := "; ".join(certain):
+            raise ConfigurationError(said) from None
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _is_certain(kind: str, where: Sequence[object], values: Mapping[str, object]) -> bool:
+    """Return True if a field is wrong whatever is in a row."""
+    return kind in {"missing", "extra_forbidden"} or (bool(where) and where[0] in values)
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that files can be saved, before they are bought.
+
+    Raises:
+        ConfigurationError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"download_to: {folder}: {error.strerror}") from None
 
 
 def _type_of(hint: Any) -> type:
@@ -268,6 +362,8 @@ def _type_of(hint: Any) -> type:
 
 def _plain(cell: Any) -> Any:
     """Return what a cell holds: of an array or a scalar of numpy, in Python's types."""
+    if isinstance(cell, Exception):  # It could not be read.
+        raise cell
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
     return None if isinstance(cell, float) and math.isnan(cell) else cell

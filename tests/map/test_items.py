@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from apixo_async import ConfigurationError, OtherModel, Outcome, Result, TaskFailedError, TaskRef
+from apixo_async import (
+    ConfigurationError,
+    DownloadError,
+    OtherModel,
+    Outcome,
+    Result,
+    TaskFailedError,
+    TaskRef,
+)
 from apixo_async._map.items import Item, check_inputs, items
 
 from ..support.maps import castle, castles
@@ -160,3 +168,11 @@ async def test_an_outcome_that_failed_is_passed_on() -> None:
     assert (passed.key, passed.input, type(passed.refused)) == ("a", None, TaskFailedError)
     assert str(passed.refused) == "it failed"
     assert "b: an Outcome with a result given" in str(refused.refused)
+
+
+async def test_an_outcome_that_was_not_saved() -> None:
+    """What is passed on is no doubt: its task is known, and nothing more was bought."""
+    result = Result("task_1", "m", ("https://x/a.png",))
+    [item] = await read([Outcome("a", castle(0), None, result, DownloadError("disk full"), 1)])
+    outcome = item.outcome(item.refused)
+    assert (outcome.state, outcome.to_dict()["cost"]) == ("unbought", 0.0)

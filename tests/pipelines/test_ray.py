@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 import pytest
 import ray
 
@@ -108,6 +109,17 @@ def test_a_batch_is_run_again(tmp_path: Path) -> None:
     found = {row["caption"] for row in bought if row["state"] == "success"}
     assert found <= prompts.keys()
     assert all(row["urls"] for row in bought if row["state"] == "success")
+
+
+def test_a_cell_that_python_cannot_have(tmp_path: Path) -> None:
+    """Its row says so, and the others of its batch are bought."""
+    words = pa.array([b"castle", b"\xff\xff"]).view(pa.string())
+    table = pa.table({"id": [1, 2], "caption": words})
+    simulator = Simulator(seed=1, key="test-key", speed=100)
+    with serve_thread(simulator) as url:
+        bought = buy_rows(ray.data.from_arrow(table), buyer_of(url, tmp_path))
+        states = {row["id"]: row["state"] for row in bought.take_all()}
+    assert states == {1: "success", 2: "unbought"}
 
 
 def test_its_time_against_one_process(tmp_path: Path) -> None:

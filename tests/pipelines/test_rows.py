@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -146,6 +148,98 @@ def test_what_is_wrong_with_all_rows_is_raised(simulator: Simulator, buyers: Any
     with pytest.raises(ConfigurationError, match="run: 'a/b' given; it has no '/'"):
         buyers("a/b")
     assert simulator.created == 0
+
+
+class Broken:
+    """A cell of which nothing can be known."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    def tolist(self) -> object:
+        raise RuntimeError("no list")
+
+
+def deep(levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "cell", [10**5000, deep(100_000), Broken(), ValueError("bad utf8")], ids=lambda cell: type(cell)
+)
+@pytest.mark.parametrize("column", ["id", "caption"])
+def test_a_cell_that_is_anything(
+    simulator: Simulator, buyers: Any, column: str, cell: object
+) -> None:
+    """It is the affair of its row only."""
+    wrong, good = bought(buyers(), rows(1)[0] | {column: cell}, rows(10)[9])
+    assert (wrong["state"], wrong["category"]) == ("unbought", "configuration")
+    assert good["state"] == "success"
+    assert simulator.created == 1
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "prmpt: is no field": {"fields": {"prmpt": "caption"}},
+    "prompt: is required": {"fields": {"resolution": "caption"}},
+    "resolution: ": {"values": {"resolution": "9k"}},
+    "zzz: is no field": {"values": {"zzz": 1}},
+    "prompt: it is in `fields` and in `values`": {"values": {"prompt": "a castle"}},
+    "fields: 'prompt' given": {"fields": "prompt"},
+    "columns by field": {"fields": {"prompt": ["caption"]}},
+    "fields: {} given": {"fields": {}},
+    "model: 'GPT image 2!' given": {"model": "GPT image 2!"},
+    "model: 5 given": {"model": 5},
+    "provider: 'nope' given": {"provider": "nope"},
+    "no option 'retries'": {"retries": 3},
+    "100 characters at most": {"run": "x" * 101},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_makes_no_buyer(words: str) -> None:
+    """What is the same for all rows is checked before any is seen."""
+    given: dict[str, Any] = {"run": "run", "model": "gpt-image-2", "fields": FIELDS, "store": "x"}
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        RowBuyer(**given | WRONG[words])
+
+
+def test_a_folder_that_cannot_be_written(simulator: Simulator, buyers: Any) -> None:
+    """Nothing is bought that could not be saved."""
+    with pytest.raises(ConfigurationError, match="download_to: /proc/nope"):
+        bought(buyers(download_to="/proc/nope"), rows(1)[0])
+    assert simulator.created == 0
+
+
+def test_after_it_was_closed(simulator: Simulator, buyers: Any) -> None:
+    """It opens again; closing twice is closing once."""
+    buyer = buyers()
+    for _ in range(2):
+        [row] = bought(buyer, rows(1)[0])
+        buyer.close()
+        buyer.close()
+    assert row["state"] == "success"
+    assert simulator.created == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking with threads
+def test_a_fork(simulator: Simulator, buyers: Any) -> None:
+    """In the child it says so, and a new one works; the parent's goes on."""
+    buyer = buyers()
+    bought(buyer, rows(1)[0])
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with pytest.raises(ConfigurationError, match="before the process forked"):
+            bought(buyer, rows(2)[1])
+        status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bought(buyer, rows(2)[1])[0]["state"] == "success"
+    assert simulator.created == 2
 
 
 def test_without_a_store_each_run_buys(simulator: Simulator, buyers: Any) -> None:
