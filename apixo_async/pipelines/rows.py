@@ -33,7 +33,6 @@ _opening: Final = threading.Lock()
 #: Characters of a run's name: a key has room for that of the row then.
 _LONGEST_RUN: Final = 100
 
-
 #: Stands for a cell, where none is known.
 _ANY: Final = "any"
 
