@@ -82,7 +82,7 @@ PYTEST = ("pytest", "-q", "-rs")
 #: Tests in virtual time know no clock to disturb: they run on several cores.
 PARALLEL = ("-n", "auto", "--maxprocesses", "4")
 #: Those in real time mostly wait, for processes and for each other's answers.
-WAITING = ("-n", "4")
+WAITING = ("-n", "4", "--durations", "12")
 
 
 @nox.session

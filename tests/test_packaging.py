@@ -53,14 +53,17 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
 
 @pytest.mark.usefixtures("wheel")
 def test_the_metadata() -> None:
-    """Four base dependencies, six extras, one command, Python 3.11 or later."""
+    """Four base dependencies, nine extras, one command, Python 3.11 or later."""
     distribution = importlib.metadata.distribution("apixo-async")
     base = [line for line in distribution.requires or () if "extra ==" not in line]
     names = {match[0] for line in base if (match := re.match(r"[\w-]+", line))}
     assert names == {"httpx2", "pydantic", "anyio", "backoff"}
     metadata = distribution.metadata
     extras = set(metadata.get_all("Provides-Extra") or ())
-    assert extras == {"all", "cli", "simulator", "aiohttp", "postgres", "socks"}
+    assert extras == {
+        *("all", "cli", "simulator", "aiohttp", "postgres", "socks"),
+        *("otel", "ray", "daft"),
+    }
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert distribution.version == apixo_async.__version__
