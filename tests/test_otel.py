@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import httpx2
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -19,7 +18,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from apixo_async import AsyncClient, FluxKontext, SubmitUncertainError, TaskFailedError
 from apixo_async.otel import Instrument
-from apixo_async.testing import Fault, Simulator, serve_thread
+from apixo_async.testing import Fault, Simulator
 
 ClientOf = Callable[..., AsyncClient]
 CASTLE = FluxKontext(mode="pro", prompt="a secret castle")
@@ -148,38 +147,6 @@ async def test_what_is_attached_has_a_span(
     [span] = telemetry.tasks()
     assert span.parent is None
     assert (span.attributes or {})["gen_ai.response.id"] == ref.task_id
-
-
-@pytest.mark.realtime
-@pytest.mark.parametrize("trace_polls", [False, True])
-def test_http_instrumentation_leaves_polls_alone(telemetry: Telemetry, trace_polls: bool) -> None:
-    """The real one: a POST is a span under the caller's, and a poll is none unless asked for."""
-    from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
-
-    simulator = Simulator(seed=1, key="test-key", speed=100)
-    instrument = Instrument(tracer_provider=telemetry.tracers, trace_polls=trace_polls)
-
-    async def job(url: str) -> None:
-        # The default transport is one of this package's own, which it does not know.
-        transport = httpx2.AsyncHTTPTransport()
-        async with AsyncClient(
-            "test-key", base_url=url, transport=transport, on_event=instrument
-        ) as client:
-            with telemetry.tracers.get_tracer("app").start_as_current_span("job"):
-                assert await client.generate(CASTLE)
-
-    http = HTTPX2ClientInstrumentor()
-    http.instrument(tracer_provider=telemetry.tracers)
-    try:
-        with serve_thread(simulator) as url:
-            asyncio.run(job(url))
-    finally:
-        http.uninstrument()
-    requests = Counter(
-        (span.name, span.parent is None) for span in telemetry.spans if span.name in {"GET", "POST"}
-    )
-    polls = {("GET", True): simulator.count("poll")}
-    assert requests == {("POST", False): 1, **(polls if trace_polls else {})}
 
 
 async def test_no_secret_is_exported(
