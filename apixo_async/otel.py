@@ -49,8 +49,8 @@ class Instrument:
     the caller's span, and ends when the client knows that the task is over. No attribute holds a
     prompt, a URL or a key; those of metrics are the model, outcomes and categories.
 
-    HTTP instrumentation is told to leave polls alone: each would be a trace of its own, up to
-    10,000 a minute.
+    Polls are hidden from HTTP instrumentation: each would be a trace of its own, up to 10,000 a
+    minute.
 
     Args:
         tracer_provider: Makes the spans; None takes the global one.

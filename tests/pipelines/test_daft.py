@@ -13,6 +13,8 @@ from apixo_async.pipelines import RowBuyer
 from apixo_async.pipelines.daft import buy_rows
 from apixo_async.testing import Simulator, serve_thread
 
+from ..support.row_buyers import buyer_of
+
 pytestmark = [pytest.mark.realtime, pytest.mark.heavy]
 
 ROWS = 2_000
@@ -23,18 +25,7 @@ def test_a_query_that_is_run_again(tmp_path: Path) -> None:
     simulator = Simulator(seed=1, key="test-key", speed=50, failure_rate=0.05)
     captions = [f"castle {number}" for number in range(ROWS)]
     frame = daft.from_pydict({"id": [*range(ROWS)], "caption": captions})
-    with (
-        serve_thread(simulator) as url,
-        RowBuyer(
-            "run",
-            model="gpt-image-2",
-            fields={"prompt": "caption"},
-            key="id",
-            store=str(tmp_path / "apixo.db"),
-            api_key="test-key",
-            base_url=url,
-        ) as buyer,
-    ):
+    with serve_thread(simulator) as url, buyer_of(url, tmp_path) as buyer:
         first, again = (buy_rows(frame, buyer).sort("id").to_pydict() for _ in range(2))
     assert first == again
     assert first["caption"] == captions

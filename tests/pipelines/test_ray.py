@@ -23,6 +23,8 @@ from apixo_async.pipelines import RowBuyer
 from apixo_async.pipelines.ray import buy_rows
 from apixo_async.testing import Fault, Simulator, serve_thread
 
+from ..support.row_buyers import buyer_of
+
 pytestmark = [
     pytest.mark.realtime,
     pytest.mark.heavy,
@@ -48,7 +50,8 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def buyer_of(url: str, folder: Path) -> RowBuyer:
+def noted(url: str, folder: Path) -> RowBuyer:
+    """Return a buyer that notes the process of each client."""
     pids = folder / "pids"
 
     def note(event: object) -> None:
@@ -56,16 +59,7 @@ def buyer_of(url: str, folder: Path) -> RowBuyer:
             with pids.open("a") as file:
                 file.write(f"{os.getpid()}\n")
 
-    return RowBuyer(
-        "run",
-        model="gpt-image-2",
-        fields={"prompt": "caption"},
-        key="id",
-        store=str(folder / "apixo.db"),
-        api_key="test-key",
-        base_url=url,
-        on_event=note,
-    )
+    return buyer_of(url, folder, on_event=note)
 
 
 def rows() -> list[dict[str, Any]]:
@@ -93,7 +87,7 @@ def test_a_batch_is_run_again(tmp_path: Path) -> None:
     with serve_thread(simulator) as url:
         killer = threading.Thread(target=kill_at_a_submit, args=(simulator, tmp_path, killed))
         killer.start()
-        bought = buy_rows(ray.data.from_items(rows()), buyer_of(url, tmp_path)).take_all()
+        bought = buy_rows(ray.data.from_items(rows()), noted(url, tmp_path)).take_all()
         killer.join()
     [dead] = killed
     first, *others = map(int, (tmp_path / "pids").read_text().split())
@@ -117,7 +111,7 @@ def test_a_cell_that_python_cannot_have(tmp_path: Path) -> None:
     table = pa.table({"id": [1, 2], "caption": words})
     simulator = Simulator(seed=1, key="test-key", speed=100)
     with serve_thread(simulator) as url:
-        bought = buy_rows(ray.data.from_arrow(table), buyer_of(url, tmp_path))
+        bought = buy_rows(ray.data.from_arrow(table), noted(url, tmp_path))
         shown = bought.select_columns(["id", "state"]).take_all()
     states = {row["id"]: row["state"] for row in shown}
     assert states == {1: "success", 2: "unbought"}
@@ -139,7 +133,7 @@ def test_its_time_against_one_process(tmp_path: Path) -> None:
             if through == "map":
                 assert asyncio.run(mapped(url)) == ROWS
             else:
-                bought = buy_rows(ray.data.from_items(rows()), buyer_of(url, tmp_path)).take_all()
+                bought = buy_rows(ray.data.from_items(rows()), noted(url, tmp_path)).take_all()
                 assert [row["state"] for row in bought] == ["success"] * ROWS
             took.append(time.monotonic() - began)
         assert simulator.created == ROWS
