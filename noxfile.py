@@ -260,11 +260,11 @@ def soak(session: nox.Session) -> None:
     """Run the long forms: of faults, cancelled requests, kills, seeds, forgeries and callbacks."""
     install(session, "tests")
     rounds = {"APIXO_FAULT_ROUNDS": "20", "APIXO_CANCELLED": "10000", "APIXO_SEEDS": "3000"}
-    rounds |= {"APIXO_LONG": "1", "APIXO_BUDGET_LIVES": "10000"}
+    rounds |= {"APIXO_LONG": "1", "APIXO_ALLOWANCE_LIVES": "10000"}
     kills = {"APIXO_KILLS": "200", "APIXO_MAP_KILLS": "40", "APIXO_MAP_ITEMS": "12000"}
     webhooks = {"APIXO_FORGERIES": "10000", "APIXO_WEBHOOK_TASKS": "1000"}
     suites = {
-        "limits": ("budget",),
+        "limits": ("allowance",),
         "realtime": (
             *("download_kills", "fault_server", "map_fail_points", "map_kills", "shutdown"),
             *("webhook_forgeries", "webhook_servers", "webhook_tasks"),

@@ -43,8 +43,8 @@ LAYERS = {
 #: Rules: they take the time as `now`, and neither wait nor do I/O.
 RULES = (
     "_text _html _catalog _types errors events _canonical _backoff "
-    "_limits.budget _limits.adaptive _limits.window _limits.slots _limits.breaker _limits.priority "
-    "_limits.shared _limits.shared_pauses _limits.leased "
+    "_limits.allowance _limits.adaptive _limits.window _limits.slots _limits.breaker "
+    "_limits.priority _limits.shared _limits.shared_pauses _limits.leased "
     "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
     "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "
     "_polling.durations _polling.callback_health _map.policy _map.progress"

@@ -30,7 +30,7 @@ from apixo_async._downloads.files import (
 )
 from apixo_async._downloads.names import RESULT_FIELDS, NameTemplate, Naming
 from apixo_async._downloads.source import PUBLIC, Again, Reachable, Source
-from apixo_async._downloads.spool import Allowance, FileStream, Spool
+from apixo_async._downloads.spool import ByteAllowance, FileStream, Spool
 from apixo_async._downloads.transfer import Transfer, finish, receive
 from apixo_async._http.retry import RetryPolicy
 from apixo_async._http.wire import parse_retry_after
@@ -203,7 +203,7 @@ class Downloader:
             ConfigurationError: A bound is below 1.
         """
         _check(result, max_bytes=max_bytes, max_total=max_total)
-        allowance = Allowance(max_total)
+        allowance = ByteAllowance(max_total)
 
         async def read(index: int) -> File:
             with self.spool(allowance) as spool:
@@ -213,7 +213,7 @@ class Downloader:
         return await _gather(result, [read(index) for index in range(len(result.urls))])
 
     @contextlib.contextmanager
-    def spool(self, allowance: Allowance | None = None) -> Generator[Spool]:
+    def spool(self, allowance: ByteAllowance | None = None) -> Generator[Spool]:
         """Yield what a file can be received into, and remove it afterwards.
 
         Args:

@@ -24,7 +24,7 @@ def _in_words() -> AbstractContextManager[object]:
     return on_disk(Path(tempfile.tempdir or "TMPDIR"))
 
 
-class Allowance:
+class ByteAllowance:
     """The bytes that several files may have in memory together.
 
     Args:
@@ -62,7 +62,7 @@ class Spool:
         size: Bytes written so far.
     """
 
-    def __init__(self, in_memory: int, allowance: Allowance | None = None) -> None:
+    def __init__(self, in_memory: int, allowance: ByteAllowance | None = None) -> None:
         self._in_memory = in_memory
         self._allowance = allowance
         self._file: IO[bytes] | None = None

@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Coroutine
 
-from apixo_async._limits.budget import Budget, Permit, Throttle
+from apixo_async._limits.allowance import Allowance, Permit, Throttle
 from apixo_async._limits.priority import Priority
 from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._sync import Waiters
@@ -104,9 +104,9 @@ class Limiter:
 
     def __init__(self, limits: Limits | None = None, *, seed: int | None = None) -> None:
         limits = _checked(Limits() if limits is None else limits)
-        self._budget = Budget(limits, random.Random(seed), self._window(limits))
-        self._permits = self._budget.permits
-        self.table = self._budget.slots
+        self._allowance = Allowance(limits, random.Random(seed), self._window(limits))
+        self._permits = self._allowance.permits
+        self.table = self._allowance.slots
         self._slot_queue: Waiters[Slot] = Waiters()
         self._queues: dict[Priority, Waiters[Permit]] = {
             priority: Waiters() for priority in Priority
@@ -127,11 +127,11 @@ class Limiter:
         Higher limits serve waiters at once. Lower ones take nothing back: requests that were sent
         and tasks that exist count, and none is added until there is room.
         """
-        return self._budget.limits
+        return self._allowance.limits
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        self._budget.limits = _checked(limits)
+        self._allowance.limits = _checked(limits)
         self._limits_changed()
 
     def _limits_changed(self) -> None:
@@ -190,7 +190,7 @@ class Limiter:
 
     def throttled_since(self, priority: Priority) -> float | None:
         """Return since when 429s hold back requests of a class, or None while they do not."""
-        return self._budget.throttled_since(priority)
+        return self._allowance.throttled_since(priority)
 
     # --- statistics ----------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class Limiter:
     @property
     def effective_slots_limit(self) -> int:
         """Tasks at once that the service is known to allow: the limit, or less after 429s."""
-        return self._budget.effective_tasks_limit.value
+        return self._allowance.effective_tasks_limit.value
 
     @property
     def slots_waiting(self) -> int:
@@ -223,7 +223,7 @@ class Limiter:
     @property
     def effective_requests_limit(self) -> int:
         """Requests a minute that the service is known to allow: the limit, or less after 429s."""
-        return self._budget.effective_requests_limit.value
+        return self._allowance.effective_requests_limit.value
 
     @property
     def requests_per_second(self) -> float:
@@ -236,7 +236,7 @@ class Limiter:
 
     def submits_per_second(self, now: float) -> float:
         """Return the recent rate of submits."""
-        return self._budget.submits.per_second(now)
+        return self._allowance.submits.per_second(now)
 
     # --- waiting -------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Limiter:
                         "limiter, with a part of the limits, for each loop"
                     )
                 # Requests that a former loop left in flight may still arrive; its waiters are gone.
-                self._budget.rebind(loop.time())
+                self._allowance.rebind(loop.time())
                 self._slot_queue = Waiters()
                 self._queues = {priority: Waiters() for priority in Priority}
                 self._loop, self._timer = loop, None
@@ -263,35 +263,35 @@ class Limiter:
     def serve(self) -> None:
         """Hand out what there is room for; a `Slot` that is given back calls it."""
         loop = self._bound_loop()
-        now, budget, queues = loop.time(), self._budget, self._queues
+        now, allowance, queues = loop.time(), self._allowance, self._queues
         self.table.expire(now)
-        while self._slot_queue and budget.try_slot(now):
+        while self._slot_queue and allowance.try_slot(now):
             self._slot_queue.hand(Slot(self))
         waiting = {priority: bool(queue) for priority, queue in queues.items()}
         polled = False
         while True:
-            budget.make_room(now, submits_wait=waiting[Priority.SUBMIT])
-            priority = budget.next_class(now, waiting)
+            allowance.make_room(now, submits_wait=waiting[Priority.SUBMIT])
+            priority = allowance.next_class(now, waiting)
             if priority is None:
                 break
             if priority is not Priority.SUBMIT:
                 polled = True
-            elif polled and budget.is_polls_turn:
+            elif polled and allowance.is_polls_turn:
                 # The poller asks for one permit after the other. Without a step of the loop in
                 # which it asks for the next one, submits would take the quarter of the polls.
                 loop.call_soon(self._woken)
                 break
             queue = queues[priority]
-            queue.hand(budget.take(priority, now))
+            queue.hand(allowance.take(priority, now))
             waiting[priority] = bool(queue)
-        budget.served(now, waiting)
+        allowance.served(now, waiting)
         self._arm(loop, now)
         self._report_changes()
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         submits, asked, scheduled = self._queues.values()
         polls = len(asked) + len(scheduled)
-        wake = self._budget.wake_at(
+        wake = self._allowance.wake_at(
             now, slots=len(self._slot_queue), submits=len(submits), polls=polls
         )
         if self._timer is not None:
@@ -345,7 +345,7 @@ class Limiter:
             return None
         permit.is_reported = True
         now = self._bound_loop().time()
-        more, throttle = self._budget.report(permit, outcome, now, retry_after=retry_after)
+        more, throttle = self._allowance.report(permit, outcome, now, retry_after=retry_after)
         # A request in the log of the window counts as one in flight does, so its answer alone
         # makes no room: where a timer is set, that serves the next waiter.
         if more or self._timer is None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from apixo_async._backoff import growing_pause
-from apixo_async._limits.budget import Permit, Throttle
+from apixo_async._limits.allowance import Permit, Throttle
 from apixo_async._limits.leased import LEASE, Asked, LeasedWindow
 from apixo_async._limits.limiter import Limiter
 from apixo_async._limits.shared import SharedLimits
@@ -57,7 +57,7 @@ class SharedLimiter(Limiter):
     ) -> None:
         self._rng, self._lease = random.Random(seed), lease
         super().__init__(limits, seed=seed)
-        self._budget.share_tasks(0)  # Until the first exchange says how many.
+        self._allowance.share_tasks(0)  # Until the first exchange says how many.
         self.fence = self._check_lease
         self._store = store
         self._alarm = Alarm()
@@ -117,7 +117,7 @@ class SharedLimiter(Limiter):
 
     def slots_are_taken(self) -> None:
         """See `Limiter.slots_are_taken`; the next exchange says how many there are."""
-        self._budget.share_tasks(self._tasks)
+        self._allowance.share_tasks(self._tasks)
 
     @property
     def _tasks(self) -> int:
@@ -125,7 +125,7 @@ class SharedLimiter(Limiter):
 
         Else what several processes hold for such submits would leave no room to any of them.
         """
-        return self.table.existing + self._budget.submits_in_flight
+        return self.table.existing + self._allowance.submits_in_flight
 
     @property
     def _wants_tasks(self) -> int:
@@ -230,7 +230,7 @@ class SharedLimiter(Limiter):
                 tasks=self._tasks,
                 wants_tasks=self._wants_tasks,
                 open_tasks=open_tasks,
-                pauses=self._budget.pauses(
+                pauses=self._allowance.pauses(
                     asked.received,
                     submits=submits,
                     polls=asked_polls + scheduled,
@@ -242,8 +242,8 @@ class SharedLimiter(Limiter):
         grant = self._leased.grant
         if grant is None:
             return
-        self._budget.share_tasks(grant.tasks)
-        self._budget.pause_with(grant.pauses, asyncio.get_running_loop().time())
+        self._allowance.share_tasks(grant.tasks)
+        self._allowance.pause_with(grant.pauses, asyncio.get_running_loop().time())
         lowest = Limits(grant.concurrent_tasks, grant.requests_per_minute)
         if lowest != self.limits and not self._has_warned:
             self._has_warned = True

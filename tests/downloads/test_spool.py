@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from apixo_async._downloads.media import identify
-from apixo_async._downloads.spool import Allowance, FileStream, Spool
+from apixo_async._downloads.spool import ByteAllowance, FileStream, Spool
 from apixo_async.errors import DownloadError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(600_000) + b"\0\0\0\0IEND\xaeB`\x82"
@@ -62,7 +62,7 @@ def test_a_full_disk_is_a_download_error(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_bounds() -> None:
     """One file, and all that share an allowance, are refused before they are too large."""
-    allowance = Allowance(len(PNG) + 10)
+    allowance = ByteAllowance(len(PNG) + 10)
     first, second = filled(Spool(0, allowance)), Spool(0, allowance)
     second.open()
     with pytest.raises(DownloadError, match=r"max_bytes=3$"):

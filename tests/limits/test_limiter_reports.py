@@ -29,7 +29,7 @@ async def test_a_permit_ends_once(first: PermitOutcome) -> None:
         assert limiter.report(permit, later) is None
     assert limiter.requests_used(now()) == (0 if first is PermitOutcome.UNUSED else 1)
     assert limiter._permits.in_flight == 0
-    assert limiter._budget.submits_in_flight == 0
+    assert limiter._allowance.submits_in_flight == 0
 
 
 async def test_a_permit_knows_the_tasks_of_its_moment() -> None:
@@ -56,12 +56,12 @@ async def test_a_slot_ends_once(end: Callable[[Slot], object], left: int, confir
     if confirmed:
         slot.confirm()
         slot.confirm()
-    assert limiter._budget.slots.confirmed == int(confirmed)
+    assert limiter._allowance.slots.confirmed == int(confirmed)
     end(slot)
     slot.confirm()
     slot.release()
     slot.hold(100.0)
-    assert (limiter.slots_used, limiter._budget.slots.confirmed) == (left, 0)
+    assert (limiter.slots_used, limiter._allowance.slots.confirmed) == (left, 0)
     await asyncio.sleep(100.0)
     assert limiter.slots_used == 0
 
@@ -71,9 +71,9 @@ async def test_an_attached_task_exists() -> None:
     limiter = Limiter()
     slot = limiter.slot_above()
     slot.confirm()
-    assert limiter._budget.slots.confirmed == 1
+    assert limiter._allowance.slots.confirmed == 1
     slot.release()
-    assert limiter._budget.slots.confirmed == 0
+    assert limiter._allowance.slots.confirmed == 0
 
 
 async def test_a_slot_that_is_handed_on() -> None:
@@ -82,6 +82,6 @@ async def test_a_slot_that_is_handed_on() -> None:
     slot = await limiter.slot()
     other = slot.handed_on()
     slot.release()
-    assert (limiter.slots_used, limiter._budget.slots.existing) == (1, 1)
+    assert (limiter.slots_used, limiter._allowance.slots.existing) == (1, 1)
     other.release()
-    assert (limiter.slots_used, limiter._budget.slots.existing) == (0, 0)
+    assert (limiter.slots_used, limiter._allowance.slots.existing) == (0, 0)

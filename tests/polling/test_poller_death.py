@@ -24,7 +24,7 @@ from apixo_async import (
 from apixo_async._http.api import Api
 from apixo_async._http.channel import Channel
 from apixo_async._http.concurrency import ConcurrencyLimiter
-from apixo_async._limits.budget import Budget
+from apixo_async._limits.allowance import Allowance
 from apixo_async._limits.limiter import Slot
 from apixo_async._polling import poller as poller_module
 from apixo_async._polling.adaptive import AdaptiveSchedule
@@ -112,7 +112,7 @@ PLACES: Final = [
     Place(Limiter, "report", polls=Fault.status(429)),
     Place(Limiter, "report", polls=Fault.reset_after()),
     Place(Slot, "release", lasts=10.0, asked=False),
-    Place(Budget, "report"),
+    Place(Allowance, "report"),
     Place(ConcurrencyLimiter, "enter"),
     Place(ConcurrencyLimiter, "leave"),
     Place(Channel, "get"),

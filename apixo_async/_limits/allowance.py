@@ -56,7 +56,7 @@ class Throttle(NamedTuple):
     pause: float
 
 
-class Budget:
+class Allowance:
     """The rules of a limiter together (invariants 2 to 4), which wait for nothing.
 
     A submit is admitted only while known tasks plus submits in flight stay below the limit. When
@@ -112,7 +112,7 @@ class Budget:
 
     @property
     def has_room(self) -> bool:
-        """Whether the tasks leave room for a submit, as `Budget` and `_FIRST_SUBMITS` say."""
+        """Whether the tasks leave room for a submit, as `Allowance` and `_FIRST_SUBMITS` say."""
         slots, in_flight = self.slots, self.submits_in_flight
         if in_flight >= _FIRST_SUBMITS and in_flight >= slots.confirmed:
             return False
