@@ -7,7 +7,7 @@
 # _limits, _http                   what the account may do now; every byte to the API
 # _polling, _submit, _task         when to ask for a task; buying one; its handle
 # _downloads, webhooks             files of results; callbacks
-# _runtime, _map, _client          the parts of a client, many inputs, what callers call
+# _settings, _runtime, _map, _client    the parts of a client, many inputs, what callers call
 # blocking                         the client for code without an event loop
 # otel                             spans and metrics, from events
 # pipelines                        rows of tables, for engines that run them again
@@ -17,6 +17,7 @@
 
 from typing import TYPE_CHECKING
 
+from apixo_async._budget import Budget
 from apixo_async._client import AsyncClient
 from apixo_async._config import Timeouts
 from apixo_async._limits.limiter import Limiter
@@ -114,6 +115,7 @@ __all__ = [
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
+    "Budget",
     "BudgetExceededError",
     "CallbackError",
     "CallbacksLost",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, overload
 import httpx2
 
 from apixo_async import events
+from apixo_async._budget import Budget
 from apixo_async._config import Timeouts
 from apixo_async._downloads import DEFAULT_MAX_BYTES, READ_MAX_BYTES, READ_MAX_TOTAL
 from apixo_async._http.balance import ask_balance
@@ -26,7 +27,8 @@ from apixo_async._map.options import Amount, Options, StrPath
 from apixo_async._map.outcomes import Outcomes
 from apixo_async._polling.policy import Polling
 from apixo_async._reporting import Reporter, guarded
-from apixo_async._runtime import Engine, Lifecycle, Settings
+from apixo_async._runtime import Engine, Lifecycle
+from apixo_async._settings import Settings
 from apixo_async._task import Task
 from apixo_async._types import (
     Estimate,
@@ -87,8 +89,8 @@ class AsyncClient:
             URL or path of one. With it `limits` hold for all of them together, submits can have
             keys, and the tasks of a process that dies are polled by the others.
         account: The store's name for the account, given before a key is rotated; None: its digest.
-        prices: USD of a task by model, where the documents give no price: for `Task.cost`,
-            `Result.cost`, `estimate` and the budget of `map`.
+        prices: USD of a task by model, where the documents give no price.
+        budget: What all purchases together may cost, such as `Budget(50, per="day")`.
         transport: An `httpx2.AsyncBaseTransport` to use, and to close in the end.
         timeout: Seconds for each exchange, or a `Timeouts`.
         proxy: A proxy's URL; None takes the environment's, "" none.
@@ -113,6 +115,7 @@ class AsyncClient:
         store: Backend | str | None = None,
         account: str | None = None,
         prices: Mapping[str, Amount] | None = None,
+        budget: Budget | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         timeout: float | Timeouts | None = None,
         proxy: str | None = None,
@@ -132,6 +135,7 @@ class AsyncClient:
                 store=store,
                 account=account,
                 prices=prices,
+                budget=budget,
                 transport=transport,
                 timeout=timeout,
                 proxy=proxy,
@@ -187,6 +191,7 @@ class AsyncClient:
             SubmitUncertainError: A task may have been bought; the client cannot find out.
             KeyConflictError: The key stands for another input; nothing was bought.
             StoreError: The store cannot be used; nothing was bought.
+            BudgetExceededError: It would cost more than is left; nothing was bought.
             APIStatusError: The service refused; nothing was bought.
             APIConnectionError: Nothing was sent, within the timeout or at all; nothing was bought.
             ClientClosedError: The client was closed; nothing was bought.
@@ -333,9 +338,7 @@ class AsyncClient:
     @overload
     async def poll(self, model: str, task_id: str, /) -> Snapshot: ...
     async def poll(self, model: str | TaskRef, task_id: str | None = None, /) -> Snapshot:
-        """Ask the service once how a task is; nothing is tracked, and no slot is taken.
-
-        To wait for a task, `attach` to it: that takes fewer requests.
+        """Ask the service once how a task is; to wait for it, `attach` takes fewer requests.
 
         Args:
             model: The model's name, or a `TaskRef`.
@@ -422,16 +425,15 @@ class AsyncClient:
         return await self._keyed("recover").recover(timeout)
 
     async def entries(self, *, state: State | str | None = None) -> AsyncIterator[StoreEntry]:
-        """Iterate over the purchases in the store, or those in one state, oldest first.
+        """Iterate over the purchases in the store, oldest first.
 
         Args:
-            state: Such as "uncertain"; see `apixo_async.stores.State`.
+            state: Only those in it, such as "uncertain"; see `apixo_async.stores.State`.
 
         Raises:
             StoreError: The store cannot be used.
         """
-        keyed = self._keyed("entries")
-        async for entry in keyed.entries(state):
+        async for entry in self._keyed("entries").entries(state):
             yield entry
 
     async def download(
@@ -559,8 +561,7 @@ class AsyncClient:
     async def aclose(self, drain: float = 0.0) -> None:
         """Close the client, in bounded time; the refs of unfinished tasks stay in `unfinished`.
 
-        Nothing new is bought; POSTs under way end by themselves, within `Timeouts.exchange`.
-        Closing twice does nothing more.
+        Nothing new is bought; POSTs under way end within `Timeouts.exchange`. Twice is as once.
 
         Args:
             drain: Seconds for which polls go on, so that tasks may still finish.
@@ -579,8 +580,6 @@ class AsyncClient:
             return "<AsyncClient that was refused its settings>"  # Seen in tracebacks only.
         state = "closed" if self._life.closed else f"{len(self.unfinished)} tasks in flight"
         return f"<AsyncClient {self._settings.base_url} {state}>"
-
-    # --- parts ---------------------------------------------------------------------------
 
     def _buying(self) -> Engine:
         try:

@@ -17,7 +17,7 @@
     ├── JournalError                   the journal of a bulk run cannot be used
     ├── StoreError                     what processes keep together cannot be used
     ├── KeyConflictError               the key stands for another input; nothing was bought
-    ├── BudgetExceededError            the next purchase would cost more than max_cost
+    ├── BudgetExceededError            the next purchase would exceed a budget or max_cost
     ├── SubmitUncertainError           it cannot be known whether a task was bought
     ├── TaskError                      about one task, which was bought
     │   ├── TaskFailedError            the service gave up on the task
@@ -185,12 +185,13 @@ class KeyConflictError(ApixoError, ValueError):
 
 
 class BudgetExceededError(ApixoError):
-    """The next purchase of a bulk run would exceed `max_cost`; it was not made.
+    """The next purchase would exceed a `Budget`, or the `max_cost` of a map; it was not made.
 
     Attributes:
         max_cost: USD that all purchases together may cost.
-        spent: USD of those that were made, and of uncertain ones.
+        spent: USD of those that were made, of those under way and of uncertain ones.
         price: USD of the next one.
+        renews_at: When the budget renews (aware UTC), or None if it does not.
     """
 
     _category = "budget"
@@ -203,6 +204,7 @@ class BudgetExceededError(ApixoError):
         max_cost: Decimal,
         spent: Decimal,
         price: Decimal,
+        renews_at: datetime | None = None,
         model: str | None = None,
         task_id: str | None = None,
     ) -> None:
@@ -210,6 +212,12 @@ class BudgetExceededError(ApixoError):
         self.max_cost = max_cost
         self.spent = spent
         self.price = price
+        self.renews_at = renews_at
+
+    @property
+    def left(self) -> Decimal:
+        """USD that may still be spent, less than `price`."""
+        return self.max_cost - self.spent
 
 
 class JournalWarning(UserWarning):

@@ -21,7 +21,7 @@ PACKAGE = "apixo_async"
 LAYERS = {
     "words": "_version _text _html _catalog _types errors events inputs "
     "_canonical _hosts _files _sync _backoff _at_exit",
-    "checks": "_config _validation _reporting",
+    "checks": "_config _validation _reporting _budget",
     "journal": "journal.*",  # It knows nothing of clients, requests and tasks.
     "stores": "stores.*",  # Nor do these.
     "limits": "_limits.*",
@@ -30,7 +30,7 @@ LAYERS = {
     "polling": "_polling.*",
     "task": "_task",
     "submit": "_submit.*",
-    "runtime": "_runtime",
+    "runtime": "_settings _runtime",
     "map": "_map.*",
     "client": "_client __init__",
     "blocking": "blocking",

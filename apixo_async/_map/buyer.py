@@ -92,6 +92,7 @@ class Buyer:
             calls=self._queued,
             sends=self._sends,
             prices=prices,
+            budget=engine.budget,
         )
 
     def buy(

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, cast
 
+from apixo_async._budget import Budget
 from apixo_async._map.bar import check_progress
-from apixo_async._map.progress import Spending
 from apixo_async._types import Delivery
-from apixo_async._validation import check_amount, check_delivery, check_prices
+from apixo_async._validation import check_delivery, check_prices
 from apixo_async.errors import FAILURE_CATEGORIES, ConfigurationError, FailureCategory
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Options(NamedTuple):
     journal: str | None
     retry: frozenset[FailureCategory]
     resubmit_uncertain: bool
-    spending: Spending
+    budget: Budget
+    prices: Mapping[str, Decimal]
     target: Path | None
     progress: bool
     name: NameTemplate | None
@@ -68,10 +69,8 @@ class Options(NamedTuple):
             journal=_path("journal", journal),
             retry=_retry(retry),
             resubmit_uncertain=_truth("resubmit_uncertain", resubmit_uncertain),
-            spending=Spending(
-                None if max_cost is None else check_amount("max_cost", max_cost),
-                {**known, **check_prices(prices)},
-            ),
+            budget=Budget(max_cost, name="max_cost"),
+            prices={**known, **check_prices(prices)},
             target=None if (path := _path("download_to", download_to)) is None else Path(path),
             progress=check_progress(progress),
             name=_name(name, download_to),

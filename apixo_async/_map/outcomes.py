@@ -45,7 +45,7 @@ class Outcomes:
     @property
     def progress(self) -> Progress:
         """The counts of this instant."""
-        return self._run.counts.progress()
+        return self._run.progress
 
     @property
     def ended_by(self) -> ApixoError | None:
@@ -110,7 +110,7 @@ class Outcomes:
             )
 
     def __repr__(self) -> str:
-        counts = self._run.counts.progress()
+        counts = self._run.progress
         return (
             f"<Outcomes {counts.read} read, {counts.in_progress} in progress, "
             f"{counts.succeeded} succeeded>"

@@ -25,7 +25,7 @@ from apixo_async._map.policy import (
     is_worth_another,
     pause_before,
 )
-from apixo_async._map.progress import ProgressCounter
+from apixo_async._map.progress import Progress, ProgressCounter
 from apixo_async._map.store import MapStore
 from apixo_async._reporting import guarded
 from apixo_async._sync import Signal, fresh
@@ -112,8 +112,14 @@ class MapRunner:
         self.ended_by: ApixoError | None = None
         self._moved = Signal()
         self._news = Signal()
-        self.counts = ProgressCounter(options.spending)
+        self.counts = ProgressCounter()
         self.state = MapState.NEW
+
+    @property
+    def progress(self) -> Progress:
+        """The counts of this instant."""
+        budget = self._options.budget
+        return self.counts.progress(budget.spent, budget.unpriced)
 
     @property
     def is_over(self) -> bool:
@@ -155,7 +161,7 @@ class MapRunner:
             self._failure = self._failure or error
         reason, self._reason = self._reason, None
         if reason is not None and (self._failure is None or isinstance(reason, JournalError)):
-            progress = self.counts.progress()
+            progress = self.progress
             self._failure = fresh(reason)
             self._failure.add_note(
                 f"This ended the map: of the {progress.read} inputs that were read, nothing was "
@@ -186,8 +192,7 @@ class MapRunner:
                     "tasks"
                 )
         elif self.state is MapState.NEW:
-            prices = self._options.spending.prices
-            self._opened = Buyer(self._map_client, self._options.delivery, prices)
+            self._opened = Buyer(self._map_client, self._options.delivery, self._options.prices)
             if self._options.progress:
                 total = len(self._inputs) if isinstance(self._inputs, Sized) else None
                 self._bar = open_bar(total)
@@ -462,7 +467,7 @@ class MapRunner:
         if self.is_over and self.state < MapState.CUT:
             self._store.begin_to_close()
         if self._bar is not None:
-            guarded("progress", self._bar.show, self.counts.progress())
+            guarded("progress", self._bar.show, self.progress)
             if self.is_over:
                 self._close_bar()
         self._news.fire()

@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apixo_async._budget import Budget, Reservation
 from apixo_async._map.items import Item
 from apixo_async._map.options import Options
-from apixo_async._map.progress import Spending
 from apixo_async._types import Result
 from apixo_async.errors import (
     ApixoError,
@@ -33,7 +33,7 @@ class PurchaseRecord:
     map, which stops.
 
     Args:
-        spending: Counts the money.
+        budget: Counts the money.
         model: What is bought.
         price: USD, or None where it is not known.
         journal: Where the item is, or None.
@@ -41,29 +41,30 @@ class PurchaseRecord:
     """
 
     __slots__ = (
+        "_budget",
         "_entry",
         "_is_bought",
-        "_is_reserved",
         "_journal",
         "_model",
         "_price",
-        "_spending",
+        "_reserved",
     )
 
     def __init__(
         self,
-        spending: Spending,
+        budget: Budget,
         model: str,
         price: Decimal | None,
         journal: Journal | None = None,
         entry: Entry | None = None,
     ) -> None:
-        self._spending = spending
+        self._budget = budget
         self._model = model
         self._price = price
         self._journal = journal
         self._entry = entry
-        self._is_reserved = self._is_bought = False
+        self._reserved: Reservation | None = None
+        self._is_bought = False
 
     @property
     def kept(self) -> bool:
@@ -72,8 +73,7 @@ class PurchaseRecord:
 
     async def intend(self, intent_id: str | None) -> None:
         """Reserve the money and make the intent durable; what this raises prevents the POST."""
-        self._spending.reserve(self._price, self._model)
-        self._is_reserved = True
+        self._reserved = self._budget.reserve(self._price, self._model)
         if self._journal is None or self._entry is None:
             return
         try:
@@ -124,9 +124,8 @@ class PurchaseRecord:
         return False
 
     def _give_back(self) -> None:
-        if self._is_reserved:
-            self._is_reserved = False
-            self._spending.give_back(self._price)
+        if self._reserved is not None:
+            self._reserved.give_back()
 
 
 class MapStore:
@@ -147,7 +146,8 @@ class MapStore:
         self._closing: asyncio.Future[None] | None = None
         self._has_raised = False
         self._closing_later: asyncio.Task[None] | None = None
-        self.spending = options.spending
+        self.budget = options.budget
+        self._prices = options.prices
 
     @property
     def has_journal(self) -> bool:
@@ -169,7 +169,7 @@ class MapStore:
         from apixo_async.journal._journal import Journal
 
         self._journal = await Journal.open(self._path, on_broken=self._fail)
-        self.spending.carry(*await self._journal.spent())
+        self.budget.carry(*await self._journal.spent())
         return await self._journal.pending()
 
     async def enter(self, item: Item) -> Entry:
@@ -189,12 +189,12 @@ class MapStore:
             ConfigurationError: Its price is not known, and `max_cost` is set.
         """
         assert item.input is not None  # Otherwise it was refused.
-        price = self.spending.price_of(item.input)
-        return PurchaseRecord(self.spending, item.input.model, price, self._journal, item.entry)
+        price = self.budget.price_of(item.input, self._prices)
+        return PurchaseRecord(self.budget, item.input.model, price, self._journal, item.entry)
 
     def record_of(self, entry: Entry) -> PurchaseRecord:
         """Return what notes what a callback tells of a purchase of an earlier run."""
-        return PurchaseRecord(self.spending, entry.model, None, self._journal, entry)
+        return PurchaseRecord(self.budget, entry.model, None, self._journal, entry)
 
     def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
         """Note how a task ended.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
 from apixo_async import events
+from apixo_async._budget import Reservation
 from apixo_async._catalog import timing
 from apixo_async._http.api import Api
 from apixo_async._http.channel import Unanswered
@@ -77,6 +78,8 @@ class SubmitAttempt:
         check: Called before the POST is sent; an exception prevents it.
         journal_places: The limiter of open intents, while this attempt holds one of its places.
         cost: USD that the task costs, or None where that is not known.
+        reserve: Sets that aside in the budget, or raises what prevents the POST.
+        reserved: What was set aside for the present POST.
     """
 
     input: TaskInput
@@ -91,13 +94,20 @@ class SubmitAttempt:
     check: Callable[[], object] = lambda: None
     journal_places: ConcurrencyLimiter | None = None
     cost: Decimal | None = None
+    reserve: Callable[[], Reservation | None] = lambda: None
+    reserved: Reservation | None = None
     slot_at: float = 0.0
     permit_at: float = 0.0
 
     @property
     def billing(self) -> Billing:
         """The tag and the cost of its task."""
-        return Billing(self.delivery.tag, self.cost)
+        return Billing(self.delivery.tag, self.cost, self.give_back)
+
+    def give_back(self) -> None:
+        """Give its money back: nothing was bought."""
+        if self.reserved is not None:
+            self.reserved.give_back()
 
     def leave_journal(self, took: float | None = None) -> None:
         """Give back the place, if it has one: the POST is being sent, or never will be.
@@ -194,11 +204,13 @@ class SubmitRequests:
                 )
                 delivery = replace(delivery, callback_url=attempt.expected.url)
             body = encode_submit(attempt.input, delivery)
+            attempt.reserved = attempt.reserve()
             if attempt.record is not None:
                 await self._intend(attempt, attempt.record, permit, calls)
         except BaseException:
             self._api.dismiss(permit)
             _unsubscribe(attempt)
+            attempt.give_back()
             raise
         # From here on the POST may have been sent: a cancelled caller no longer cancels it.
         attempt.sending = True
@@ -273,6 +285,7 @@ class SubmitRequests:
         self, attempt: SubmitAttempt, verdict: SubmitVerdict, sent_at: datetime
     ) -> Ended:
         if isinstance(verdict, Refused):
+            attempt.give_back()
             if attempt.expected is not None:
                 attempt.expected.refuse()
             if attempt.record is not None:

@@ -7,10 +7,12 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
 from apixo_async import events
+from apixo_async._budget import Budget
 from apixo_async._config import Timeouts
 from apixo_async._http.api import Api, throttled_too_long
 from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
@@ -26,7 +28,7 @@ from apixo_async._submit.requests import SubmitAttempt, SubmitRequests
 from apixo_async._submit.retries import RetryProbes, SubmitRetries
 from apixo_async._sync import fresh
 from apixo_async._task import Task
-from apixo_async._types import Delivery, TaskInput, price_of
+from apixo_async._types import Delivery, TaskInput
 from apixo_async.errors import APITimeoutError, ApixoError, SubmitUncertainError, reason_of
 
 #: The fewest places for journalled POSTs between their intent and their first byte. A crash makes
@@ -48,6 +50,7 @@ class Submitter:
         calls: Ends the waits for a slot and a permit when the client is closed.
         sends: Ends purchases that have a permit and are not sent yet; by default `calls`.
         prices: USD of a task by model, where the documents give no price.
+        budget: What all purchases of the client may cost; None for no bound.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Submitter:
         calls: PendingCalls,
         sends: PendingCalls | None = None,
         prices: Mapping[str, Decimal] = MappingProxyType({}),
+        budget: Budget | None = None,
     ) -> None:
         self._api = api
         self._requests = requests
@@ -73,6 +77,7 @@ class Submitter:
         self._calls = calls
         self._sends = sends or calls
         self._prices = prices
+        self._budget = Budget(None) if budget is None else budget
         self._probes = RetryProbes()
         # How many journalled POSTs may be between their intent and their first byte: the rate of
         # submits times the shortest time measured. So a slow disk does not limit throughput, and
@@ -111,6 +116,9 @@ class Submitter:
                 async with self._calls.open():
                     await asyncio.sleep(pause)
             self._poller.check()
+            cost = self._budget.price_of(task_input, self._prices)
+            # Before the queue: what cannot be paid for now need not wait for a slot.
+            self._budget.check(cost, task_input.model)
             now = asyncio.get_running_loop().time()
             deadline = math.inf if timeout is None else now + timeout
             while True:
@@ -121,7 +129,8 @@ class Submitter:
                 except TimeoutError:
                     raise self._gave_up(task_input.model, deadline) from None
                 attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
-                attempt.cost = price_of(task_input, self._prices)
+                attempt.cost = cost
+                attempt.reserve = partial(self._budget.reserve, cost, task_input.model)
                 attempt.slot_at = asyncio.get_running_loop().time()
                 try:
                     return Task(await self._until_settled(attempt, deadline), self._poller)

@@ -18,7 +18,7 @@ def test_defaults() -> None:
     options = Options.checked()
     assert (options.journal, options.target, options.attempts) == (None, None, 1)
     assert (options.ordered, options.resubmit_uncertain) == (False, False)
-    assert options.spending.max_cost is None
+    assert options.budget.usd is None
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_defaults() -> None:
 def test_amounts(given: Any, amount: str) -> None:
     """USD are read by their digits."""
     options = Options.checked(max_cost=given, prices={"sora-2": given})
-    assert options.spending.max_cost == Decimal(amount)
-    assert options.spending.prices == {"sora-2": Decimal(amount)}
+    assert options.budget.usd == Decimal(amount)
+    assert options.prices == {"sora-2": Decimal(amount)}
 
 
 def test_paths() -> None:

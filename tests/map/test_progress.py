@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from apixo_async import (
     APIConnectionError,
@@ -29,7 +30,7 @@ def test_every_end_is_counted_once() -> None:
     tally.ended(UNCERTAIN, 1)
     tally.ended(ApixoError("cut off"), 0)
     tally.ended(refused, 0)
-    assert tally.progress() == Progress(
+    assert tally.progress(Decimal(0), 0) == Progress(
         read=8, bought=4, in_progress=1, succeeded=1, failed=2, uncertain=3, unbought=1
     )
     assert tally.in_progress == 1

@@ -126,7 +126,7 @@ async def test_closed_while_tasks_run(simulator: Simulator, client_of: ClientOf)
     await asyncio.sleep(1)
     run.stop()
     await run.close()
-    progress = run.counts.progress()
+    progress = run.progress
     assert (progress.bought, progress.in_progress, progress.unbought) == (2, 2, 2)
     await run.close()
     await run.drained()
@@ -279,7 +279,7 @@ async def test_uncertain(simulator: Simulator, client_of: ClientOf) -> None:
     run.start()
     (outcome,) = await all_of(run)
     assert isinstance(outcome.error, SubmitUncertainError)
-    assert (run.counts.bought, run.counts.progress().uncertain) == (0, 1)
+    assert (run.counts.bought, run.progress.uncertain) == (0, 1)
 
 
 async def test_a_repeat_that_is_not_bought(simulator: Simulator, client_of: ClientOf) -> None:
@@ -326,4 +326,4 @@ def test_defect(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, interrupt
     outcome = run._buffer.take()
     assert str(outcome.error) == f"a defect: {raised.__name__}: oh"
     assert isinstance(outcome.error.__cause__, raised)
-    assert run.counts.progress().uncertain == 1
+    assert run.progress.uncertain == 1

@@ -65,7 +65,7 @@ async def test_no_journal() -> None:
     assert await store.open() == []
     record = store.record(Item(0, None, "0", castle(0)))
     await record.intend(None)
-    assert store.spending.spent == castle(0).price
+    assert store.budget.spent == castle(0).price
     store.ended(None, FAILED)
     store.downloaded(None, [])
     await store.aclose()
@@ -105,7 +105,7 @@ async def test_the_next_run(tmp_path: Path) -> None:
     second, _ = store_of(tmp_path / "run.db")
     [entry] = await second.open()
     assert (entry.state, entry.task_id) == ("submitted", "task_1")
-    assert second.spending.spent == castle(0).price
+    assert second.budget.spent == castle(0).price
     record = second.record_of(entry)
     await record.claimed("mark", "task_2")  # It is known already.
     await second.aclose()
@@ -162,7 +162,7 @@ async def test_a_broken_journal(tmp_path: Path) -> None:
         await store.aclose()
     await store.aclose()
     assert len(failures) == 1
-    assert store.spending.spent > Decimal(0)
+    assert store.budget.spent > Decimal(0)
 
 
 def test_a_loop_that_ends_at_once(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from apixo_async import BudgetExceededError, JournalError, SubmitUncertainError
-from apixo_async._map.progress import Spending
+from apixo_async import Budget, BudgetExceededError, JournalError, SubmitUncertainError
 from apixo_async._map.store import PurchaseRecord
 from apixo_async.journal._journal import Journal
 
@@ -22,11 +21,11 @@ DOUBT = SubmitUncertainError(
 )
 
 
-async def opened(path: Path, spending: Spending) -> tuple[Journal, PurchaseRecord]:
+async def opened(path: Path, budget: Budget) -> tuple[Journal, PurchaseRecord]:
     """Open a journal with one item; return where its purchase is noted."""
     journal = await Journal.open(path / "run.db")
     entry = await journal.enter("a", castle(0))
-    return journal, PurchaseRecord(spending, "flux-kontext", PRICE, journal, entry)
+    return journal, PurchaseRecord(budget, "flux-kontext", PRICE, journal, entry)
 
 
 async def state_of(journal: Journal) -> Any:
@@ -37,26 +36,26 @@ async def state_of(journal: Journal) -> Any:
 
 async def test_without_a_journal() -> None:
     """Money alone is counted: reserved before the POST, and given back once if nothing came."""
-    spending = Spending(PRICE)
-    record = PurchaseRecord(spending, "flux-kontext", PRICE)
+    budget = Budget(PRICE)
+    record = PurchaseRecord(budget, "flux-kontext", PRICE)
     await record.intend(None)
-    assert spending.spent == PRICE
+    assert budget.spent == PRICE
     record.refused()
     record.refused()
-    assert spending.spent == 0
+    assert budget.spent == 0
     await record.intend("mark")
     record.bought("task_1")
     record.uncertain("no answer", DOUBT)
     await record.claimed("mark", "task_1")
-    assert spending.spent == PRICE
+    assert budget.spent == PRICE
     with pytest.raises(BudgetExceededError):
-        await PurchaseRecord(spending, "flux-kontext", PRICE).intend(None)
+        await PurchaseRecord(budget, "flux-kontext", PRICE).intend(None)
 
 
 async def test_a_purchase(tmp_path: Path) -> None:
     """The intent is in the journal before the POST, and the task after it."""
-    spending = Spending()
-    journal, record = await opened(tmp_path, spending)
+    budget = Budget(None)
+    journal, record = await opened(tmp_path, budget)
     await record.intend("mark")
     assert await state_of(journal) == ("intent", 1, PRICE, None, None)
     record.refused()
@@ -69,7 +68,7 @@ async def test_a_purchase(tmp_path: Path) -> None:
 
 async def test_an_uncertain_purchase(tmp_path: Path) -> None:
     """An uncertain submit stays uncertain until a callback names its task."""
-    journal, record = await opened(tmp_path, Spending())
+    journal, record = await opened(tmp_path, Budget(None))
     await record.intend("mark")
     record.uncertain("no answer", DOUBT)
     assert (await state_of(journal))[0] == "uncertain"
@@ -84,7 +83,7 @@ async def test_an_uncertain_purchase(tmp_path: Path) -> None:
 
 async def test_a_claim_before_the_answer(tmp_path: Path) -> None:
     """A callback's word stands beside the submit, and gives way to an answer that came."""
-    journal, record = await opened(tmp_path, Spending())
+    journal, record = await opened(tmp_path, Budget(None))
     await record.intend("mark")
     await record.claimed("mark", "task_1")
     assert await state_of(journal) == ("intent", 1, PRICE, None, "task_1")
@@ -97,7 +96,7 @@ async def test_a_claim_before_the_answer(tmp_path: Path) -> None:
 
 async def test_a_claim_of_an_earlier_submit(tmp_path: Path) -> None:
     """A claim belongs to the POST whose callback made it: it comes back when a later one fails."""
-    journal, record = await opened(tmp_path, Spending())
+    journal, record = await opened(tmp_path, Budget(None))
     await record.intend("mark")
     record.uncertain("no answer", DOUBT)
     await record.claimed("mark", "task_1")
@@ -111,17 +110,17 @@ async def test_a_claim_of_an_earlier_submit(tmp_path: Path) -> None:
 
 async def test_an_intent_that_cannot_be_written(tmp_path: Path) -> None:
     """Nothing may be sent then, and the money is given back."""
-    spending = Spending()
-    journal, record = await opened(tmp_path, spending)
+    budget = Budget(None)
+    journal, record = await opened(tmp_path, budget)
     await journal.aclose()
     with pytest.raises(JournalError):
         await record.intend(None)
-    assert spending.spent == 0
+    assert budget.spent == 0
 
 
 async def test_a_journal_that_is_closed(tmp_path: Path) -> None:
     """What was bought is bought, whatever becomes of the journal; a claim has to come again."""
-    journal, record = await opened(tmp_path, Spending())
+    journal, record = await opened(tmp_path, Budget(None))
     await record.intend(None)
     await journal.aclose()
     record.bought("task_1")

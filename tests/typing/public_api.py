@@ -20,6 +20,7 @@ from apixo_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    Budget,
     BudgetExceededError,
     CallbackError,
     CallbacksLost,

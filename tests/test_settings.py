@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from apixo_async import ConfigurationError, Limiter, Limits, Polling, Timeouts
-from apixo_async._runtime import USER_AGENT, Settings
+from apixo_async._settings import USER_AGENT, Settings
 from apixo_async._version import __version__
 
 
