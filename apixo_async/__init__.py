@@ -24,6 +24,7 @@ from apixo_async._limits.limiter import Limiter
 from apixo_async._map.items import Outcome, OutcomeState
 from apixo_async._map.outcomes import Outcomes
 from apixo_async._map.progress import Progress
+from apixo_async._map.reconciliation import Reconciliation
 from apixo_async._polling.policy import Polling
 from apixo_async._task import Task
 from apixo_async._types import (
@@ -160,6 +161,7 @@ __all__ = [
     "Progress",
     "Provider",
     "RateLimitError",
+    "Reconciliation",
     "Result",
     "ResultDownloaded",
     "ResultExpiredError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Final
 
 from pydantic import ValidationError
@@ -12,6 +13,9 @@ _WORDS: Final[Mapping[str, str]] = {
     "missing": "is required",
     "extra_forbidden": "is no field of this model",
 }
+
+
+_CENT: Final = Decimal("0.01")
 
 
 def printable(text: str) -> str:
@@ -32,6 +36,11 @@ def one_line(text: str, most: int | None = None) -> str:
     if most is not None and len(text) > most:
         text = f"{text[: most - 1]}…"
     return printable(" ".join(text.split()))
+
+
+def dollars(amount: Decimal) -> str:
+    """Write an amount in USD with at least two decimals."""
+    return f"${amount:.2f}" if amount == amount.quantize(_CENT) else f"${amount}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -162,6 +162,26 @@ class Billing(NamedTuple):
 UNBILLED: Final = Billing()
 
 
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """What was bought since the balance was asked for: to compare with the balance now.
+
+    Attributes:
+        balance: USD on the account then, or None where that is not known. In a journal, as the last
+            run began that is older than every uncertain submit.
+        known: Purchases since then, without the uncertain ones.
+        known_cost: USD of those whose price is known.
+        unpriced: How many of them have no known price.
+        uncertain: How many submits are uncertain, by their price in USD; None is not known.
+    """
+
+    balance: Decimal | None
+    known: int
+    known_cost: Decimal
+    unpriced: int
+    uncertain: Mapping[Decimal | None, int]
+
+
 def price_of(wanted: TaskInput, prices: Mapping[str, Decimal]) -> Decimal | None:
     """Return the documented price of an input, else the given one of its model, or None."""
     return prices.get(wanted.model) if wanted.price is None else wanted.price

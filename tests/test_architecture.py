@@ -47,7 +47,8 @@ RULES = (
     "_limits.priority _limits.shared _limits.shared_pauses _limits.leased "
     "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
     "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "
-    "_polling.durations _polling.callback_health _map.policy _map.progress"
+    "_polling.durations _polling.callback_health _map.policy _map.progress "
+    "_map.reconciliation"
 )
 #: What rules may import beside each other. `random` is there for seeded sources handed in.
 PURE = (
@@ -278,7 +279,7 @@ def test_public_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["errors", "events", "inputs", "_types"])
 def test_every_public_class_is_exported(name: str) -> None:
     """Errors, events, inputs and values come from `apixo_async` itself."""
-    inner = {"_types": {"Billing", "Delivery", "TaskHandle", "TaskInput"}}
+    inner = {"_types": {"Billing", "Charges", "Delivery", "TaskHandle", "TaskInput"}}
     defined = {
         node.name
         for node in _modules()[name].tree.body

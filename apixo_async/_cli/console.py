@@ -121,11 +121,6 @@ def counted(number: int, noun: str = "row") -> str:
     return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def dollars(amount: Decimal) -> str:
-    """Write an amount in USD with at least two decimals."""
-    return f"${amount:.2f}" if amount == amount.quantize(Decimal("0.01")) else f"${amount}"
-
-
 def seconds(span: float) -> str:
     """Write a duration for a person: `8.4 s`, `75 s`, `10 min`."""
     if span < 10 and span != int(span):

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from apixo_async import Input, Limits, Outcome, events
 from apixo_async._cli import options, session
-from apixo_async._cli.console import Screen, dollars, seconds
+from apixo_async._cli.console import Screen, seconds
 from apixo_async._cli.inputs import make_input
 from apixo_async._cli.report.write import PAGE
 from apixo_async._cli.run.buying import Runner, RunResult
@@ -28,7 +28,7 @@ from apixo_async._cli.run.live_view import Notices
 from apixo_async._cli.run.options import RunOptions, Simulation
 from apixo_async._cli.run.summary import Summary
 from apixo_async._cli.simulate import check_installed
-from apixo_async._text import one_line
+from apixo_async._text import dollars, one_line
 
 #: Limits of the demo's account, small enough that one sees them fill up.
 LIMITS: Final = Limits(concurrent_tasks=12, requests_per_minute=1_000)

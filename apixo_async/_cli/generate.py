@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from apixo_async import Result, Task, WaitTimeoutError
 from apixo_async._catalog import timing
 from apixo_async._cli import options, session
-from apixo_async._cli.console import Screen, dollars, seconds
+from apixo_async._cli.console import Screen, seconds
 from apixo_async._cli.inputs import build_input, parse_sets, read_prompt
+from apixo_async._text import dollars
 
 #: Seconds between two refreshes of what a person sees.
 TICK: Final = 0.1

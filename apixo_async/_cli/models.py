@@ -13,7 +13,8 @@ import typer
 from apixo_async import Limits
 from apixo_async._catalog import RESULT_LIFETIME, Timing, similar_models, timing
 from apixo_async._cli import options
-from apixo_async._cli.console import Screen, dollars, seconds
+from apixo_async._cli.console import Screen, seconds
+from apixo_async._text import dollars
 from apixo_async.inputs import DOCUMENTED, Input, from_dict
 
 #: The field that a model's price depends on, and perhaps its times.

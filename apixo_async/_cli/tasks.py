@@ -10,8 +10,9 @@ import typer
 
 from apixo_async import Snapshot, TaskRef
 from apixo_async._cli import options, session
-from apixo_async._cli.console import Screen, dollars
+from apixo_async._cli.console import Screen
 from apixo_async._cli.generate import print_result, watch
+from apixo_async._text import dollars
 
 
 def status(

@@ -7,13 +7,15 @@ import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from apixo_async._catalog import timing
 from apixo_async._config import Timeouts
+from apixo_async._http.balance import ask_balance
 from apixo_async._polling.callback_health import CLOCK_ERROR
 from apixo_async._polling.tracked_task import SubmitTimes
 from apixo_async._runtime import Lifecycle
@@ -21,9 +23,10 @@ from apixo_async._submit.callbacks import reopened
 from apixo_async._submit.observer import SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.submitter import Submitter
+from apixo_async._sync import bound_after
 from apixo_async._task import Task
 from apixo_async._types import Delivery, Result, TaskInput
-from apixo_async.errors import ClientClosedError, SubmitUncertainError
+from apixo_async.errors import ApixoError, ClientClosedError, SubmitUncertainError
 from apixo_async.events import TaskOrphaned
 from apixo_async.journal._forms import input_of
 
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 #: What was paid for, or may have been, and no caller holds.
 Orphan: TypeAlias = Task | SubmitUncertainError
+
+
+#: Seconds for which the balance is waited for at most, before a run buys.
+_BALANCE: Final = 5.0
 
 
 class MapClient(NamedTuple):
@@ -75,6 +82,7 @@ class Buyer:
     ) -> None:
         engine = self._engine = map_client.life.engine()
         self.limiter = engine.api.limiter
+        self._client = map_client
         self._delivery = delivery
         self._patience = map_client.timeouts.exchange
         self._orphan = map_client.orphan
@@ -157,6 +165,23 @@ class Buyer:
             paths = await self._engine.downloader.download(result, folder, naming=naming)
         self._engine.downloaded(result, len(paths))
         return paths
+
+    async def balance(self) -> Decimal:
+        """Return the USD left on the key.
+
+        Raises:
+            ApixoError: It could not be had.
+        """
+        engine, client = self._engine, self._client
+        async with engine.calls.open():
+            return await ask_balance(engine.api, client.timeouts, client.rng, engine.quota)
+
+    async def balance_now(self) -> Decimal | None:
+        """Return the balance if it can be had within 5 s: a map goes on without it."""
+        with suppress(ApixoError, TimeoutError):
+            async with bound_after(_BALANCE):
+                return await self.balance()
+        return None
 
     async def posts_ended(self) -> None:
         """Wait for the POSTs under way, this map's among them."""

@@ -9,9 +9,11 @@ from typing import Self
 
 from apixo_async._map.buyer import MapClient
 from apixo_async._map.items import Inputs, Outcome, check_inputs
-from apixo_async._map.options import Options
+from apixo_async._map.options import Amount, Options
 from apixo_async._map.progress import Progress
+from apixo_async._map.reconciliation import Reconciliation
 from apixo_async._map.runner import MapRunner, MapState
+from apixo_async._validation import check_amount
 from apixo_async.errors import ApixoError
 
 
@@ -55,6 +57,25 @@ class Outcomes:
     def stop(self) -> None:
         """Read and buy no more; the outcomes of what was bought still come."""
         self._run.stop()
+
+    async def reconcile(self, before: Amount | None = None) -> Reconciliation:
+        """Compare the fall of the balance with what was bought: what became of uncertain submits?
+
+        That is advice, and buys nothing. It holds if nothing else used the key meanwhile, this
+        client included, and nothing was refunded or added. Call it when all outcomes are taken, and
+        before the client is closed.
+
+        Args:
+            before: What `client.balance()` was before the map began; for a map without a journal.
+                One with a journal asks by itself, and compares from the run on that began last
+                before the oldest uncertain submit.
+
+        Raises:
+            ConfigurationError: The map is not over, or `before` is missing, or too many.
+            JournalError: The journal cannot be read.
+            ApixoError: The balance cannot be had; as `client.balance` says.
+        """
+        return await self._run.reconcile(None if before is None else check_amount("before", before))
 
     def _start(self) -> MapRunner:
         self._run.start()

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Sized
 from contextlib import aclosing, suppress
+from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -26,6 +27,7 @@ from apixo_async._map.policy import (
     pause_before,
 )
 from apixo_async._map.progress import Progress, ProgressCounter
+from apixo_async._map.reconciliation import Reconciliation, reconciled
 from apixo_async._map.store import MapStore
 from apixo_async._reporting import guarded
 from apixo_async._sync import Signal, fresh
@@ -154,6 +156,16 @@ class MapRunner:
         self._moved.fire()
         return outcome
 
+    async def reconcile(self, before: Decimal | None) -> Reconciliation:
+        """Compare the balance with what was bought; `Outcomes.reconcile` says how."""
+        if not self.is_over:
+            raise ConfigurationError(
+                "reconcile: the map is not over, so that the balance still falls: take all of its "
+                "outcomes first"
+            )
+        charges = await self._store.charges(before, self.counts.bought)
+        return reconciled(charges, await self._buyer.balance())
+
     async def _end(self) -> BaseException:
         try:
             await self._store.aclose()
@@ -202,7 +214,9 @@ class MapRunner:
 
     async def _read_all(self) -> None:
         async with aclosing(items(self._inputs)) as found:
+            balance = await self._buyer.balance_now() if self._store.has_journal else None
             await self._resume()
+            self._store.note_balance(balance)
             await self._room_for_one()
             async for item in found:
                 self._begin(item)

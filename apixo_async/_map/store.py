@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from decimal import Decimal
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING
 from apixo_async._budget import Budget, Reservation
 from apixo_async._map.items import Item
 from apixo_async._map.options import Options
-from apixo_async._types import Result
+from apixo_async._types import Charges, Result
 from apixo_async.errors import (
     ApixoError,
+    ConfigurationError,
     JournalError,
     SubmitUncertainError,
     TaskError,
@@ -34,6 +36,7 @@ class PurchaseRecord:
 
     Args:
         budget: Counts the money.
+        doubts: Counts the uncertain submits, by price.
         model: What is bought.
         price: USD, or None where it is not known.
         journal: Where the item is, or None.
@@ -42,8 +45,10 @@ class PurchaseRecord:
 
     __slots__ = (
         "_budget",
+        "_doubts",
         "_entry",
         "_is_bought",
+        "_is_doubted",
         "_journal",
         "_model",
         "_price",
@@ -55,16 +60,18 @@ class PurchaseRecord:
         budget: Budget,
         model: str,
         price: Decimal | None,
+        doubts: Counter[Decimal | None],
         journal: Journal | None = None,
         entry: Entry | None = None,
     ) -> None:
         self._budget = budget
         self._model = model
         self._price = price
+        self._doubts = doubts
         self._journal = journal
         self._entry = entry
         self._reserved: Reservation | None = None
-        self._is_bought = False
+        self._is_bought = self._is_doubted = False
 
     @property
     def kept(self) -> bool:
@@ -91,6 +98,7 @@ class PurchaseRecord:
 
     def bought(self, task_id: str) -> None:
         """Note the task."""
+        self._doubt(-1)
         if self._journal is not None and self._entry is not None:
             with suppress(JournalError):
                 self._journal.submitted(self._entry, task_id)
@@ -104,6 +112,7 @@ class PurchaseRecord:
 
     def uncertain(self, reason: str, _: SubmitUncertainError, /) -> None:
         """Note that there may be a task."""
+        self._doubt(1)
         if self._journal is not None and self._entry is not None:
             with suppress(JournalError):
                 self._journal.uncertain(self._entry, reason)
@@ -122,6 +131,11 @@ class PurchaseRecord:
             return await self._journal.claimed(self._entry, intent_id, task_id)
         await self._journal.flush()
         return False
+
+    def _doubt(self, change: int) -> None:
+        if self._is_doubted is not (change > 0):
+            self._is_doubted = not self._is_doubted
+            self._doubts[self._price] += change
 
     def _give_back(self) -> None:
         if self._reserved is not None:
@@ -148,6 +162,7 @@ class MapStore:
         self._closing_later: asyncio.Task[None] | None = None
         self.budget = options.budget
         self._prices = options.prices
+        self.doubts: Counter[Decimal | None] = Counter()
 
     @property
     def has_journal(self) -> bool:
@@ -190,11 +205,51 @@ class MapStore:
         """
         assert item.input is not None  # Otherwise it was refused.
         price = self.budget.price_of(item.input, self._prices)
-        return PurchaseRecord(self.budget, item.input.model, price, self._journal, item.entry)
+        return PurchaseRecord(
+            self.budget, item.input.model, price, self.doubts, self._journal, item.entry
+        )
 
     def record_of(self, entry: Entry) -> PurchaseRecord:
         """Return what notes what a callback tells of a purchase of an earlier run."""
-        return PurchaseRecord(self.budget, entry.model, None, self._journal, entry)
+        doubts = Counter[Decimal | None]()  # Those of this run only are counted.
+        return PurchaseRecord(self.budget, entry.model, None, doubts, self._journal, entry)
+
+    def note_balance(self, balance: Decimal | None) -> None:
+        """Note what the account had before this run bought, where that is known."""
+        if self._journal is not None and balance is not None:
+            with suppress(JournalError):
+                self._journal.note_balance(balance)
+
+    async def charges(self, balance: Decimal | None, bought: int) -> Charges:
+        """Return what a map that is over has bought: the journal's word, or else its own.
+
+        Args:
+            balance: USD before it began, for a map without a journal.
+            bought: The tasks that it has bought for certain.
+
+        Raises:
+            ConfigurationError: There is both a journal and a balance, or neither.
+            JournalError: The journal cannot be read.
+        """
+        if (self._path is None) is (balance is None):
+            raise ConfigurationError(
+                "reconcile: a map with a journal has asked for the balance before it bought; "
+                "without one, give what `client.balance()` was then, as in reconcile(before)"
+            )
+        if self._path is not None:
+            from apixo_async.journal import open_journal  # Late, as above.
+
+            await self.aclose()
+            async with open_journal(self._path) as journal:
+                return await journal.charges()
+        priced = ((price, count) for price, count in self.doubts.items() if price is not None)
+        return Charges(
+            balance=balance,
+            known=bought,
+            known_cost=self.budget.spent - sum(price * count for price, count in priced),
+            unpriced=self.budget.unpriced - self.doubts[None],
+            uncertain=self.doubts,
+        )
 
     def ended(self, entry: Entry | None, ended: Result | ApixoError) -> None:
         """Note how a task ended.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from apixo_async.journal._reader import (
+        Charges,
         EntryState,
         JournalEntry,
         JournalReader,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Charges",
     "EntryState",
     "JournalEntry",
     "JournalReader",

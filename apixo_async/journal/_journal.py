@@ -106,6 +106,11 @@ class Journal:
         """Whether it was closed with all that had been noted."""
         return self._writer.is_closed and self._writer.broken is None
 
+    def note_balance(self, balance: Decimal) -> None:
+        """Note what the account has as this run begins to buy, to compare with its end."""
+        micro = round(balance * 1_000_000)
+        self._writer.tell("balance", lambda file: moves.note_balance(file, micro))
+
     # --- before a purchase ---------------------------------------------------------------------
 
     async def enter(

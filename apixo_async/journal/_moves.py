@@ -8,6 +8,7 @@ from typing import Final, TypeAlias, cast
 from apixo_async._canonical import Identity, canonical, key_of, short_forms
 from apixo_async.journal._entry import Row
 from apixo_async.journal._failures import JournalRefusal
+from apixo_async.journal._reads import purchases, spent
 from apixo_async.journal._schema import COLUMNS
 
 Value: TypeAlias = str | int | float | None
@@ -88,6 +89,16 @@ def move(connection: sqlite3.Connection, name: str, row: int, **values: Value) -
         raise JournalRefusal(f"{name}: it has no row {row}; the entry is of another journal")
     key, state = cast("tuple[str, str]", found)
     raise JournalRefusal(f"{name}: the item {key!r:.100} is {state!r}, where this cannot happen")
+
+
+def note_balance(connection: sqlite3.Connection, micro: int) -> None:
+    """Write what the account has as this run begins to buy, beside what was bought until now."""
+    cost, unpriced = spent(connection)
+    connection.execute(
+        "UPDATE run SET balance = ?, cost = ?, unpriced = ?, purchases = ? "
+        "WHERE number = (SELECT max(number) FROM run)",
+        (micro, cost, unpriced, purchases(connection)),
+    )
 
 
 def claim(connection: sqlite3.Connection, mark: str, task_id: str, row: int) -> bool:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 from apixo_async._canonical import identity, key_of
-from apixo_async._types import Result, TaskRef
+from apixo_async._types import Charges, Result, TaskRef
 from apixo_async.errors import ApixoError, JournalError, JournalWarning
 from apixo_async.inputs import Input
 from apixo_async.journal import _reads as reads
@@ -29,6 +29,7 @@ from apixo_async.journal._snapshot import JournalSnapshot
 from apixo_async.journal._writer import PATIENCE
 
 __all__ = [
+    "Charges",
     "EntryState",
     "JournalEntry",
     "JournalReader",
@@ -194,6 +195,26 @@ class JournalReader:
         purchases = await self._ask(reads.purchases)
         cost, unpriced = await self._ask(reads.spent)
         return JournalTotals(items, purchases, from_micro(cost), unpriced)
+
+    async def charges(self) -> Charges:
+        """Return what was bought since the balance was asked for; see `Outcomes.reconcile`.
+
+        Raises:
+            JournalError: As `counts` does.
+        """
+        mark = await self._ask(reads.since_balance)
+        uncertain = {
+            None if price is None else from_micro(price): count
+            for price, count in mark.uncertain.items()
+        }
+        priced = ((price, count) for price, count in uncertain.items() if price is not None)
+        return Charges(
+            balance=None if mark.balance is None else from_micro(mark.balance),
+            known=mark.purchases - sum(uncertain.values()),
+            known_cost=from_micro(mark.cost) - sum(price * count for price, count in priced),
+            unpriced=mark.unpriced - uncertain.get(None, 0),
+            uncertain=uncertain,
+        )
 
     async def entries(self) -> AsyncGenerator[JournalEntry]:
         """Iterate over all items in the order in which they came, 200 at a time in memory.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from apixo_async.journal._entry import STATES, EntryState, Row
 from apixo_async.journal._schema import COLUMNS
@@ -43,6 +44,48 @@ def spent(connection: sqlite3.Connection) -> tuple[int, int]:
         "FROM item"
     ).fetchone()
     return cast("tuple[int, int]", found)
+
+
+class BalanceMark(NamedTuple):
+    """What a journal holds beside a balance, from the beginning of a run on.
+
+    Attributes:
+        balance: Micro-dollars on the account then, or None where it was not asked for.
+        cost: Micro-dollars of all purchases since.
+        unpriced: Purchases since that have no known price.
+        purchases: All purchases since, those in doubt included.
+        uncertain: How many submits are uncertain, by their price in micro-dollars, or None.
+    """
+
+    balance: int | None
+    cost: int
+    unpriced: int
+    purchases: int
+    uncertain: dict[int | None, int]
+
+
+def since_balance(connection: sqlite3.Connection) -> BalanceMark:
+    """Return what was bought since the last balance that is older than every uncertain submit."""
+    found = connection.execute(
+        f"SELECT iif(price IS NULL, NULL, {_amount('price')}), count(*), min(intent_at) FROM item "
+        "WHERE state = 'uncertain' GROUP BY 1"
+    ).fetchall()
+    doubts = cast("list[tuple[int | None, int, float | None]]", found)
+    oldest = [at for _, _, at in doubts if isinstance(at, int | float)]
+    mark = connection.execute(
+        "SELECT balance, cost, unpriced, purchases FROM run "
+        "WHERE balance IS NOT NULL AND opened_at <= ? ORDER BY number DESC LIMIT 1",
+        (min(oldest, default=math.inf),),
+    ).fetchone()
+    balance, cost, unpriced, before = mark or (None, 0, 0, 0)
+    now, without = spent(connection)
+    return BalanceMark(
+        balance if isinstance(balance, int) else None,
+        now - int(cost or 0),
+        without - int(unpriced or 0),
+        purchases(connection) - int(before or 0),
+        {price: count for price, count, _ in doubts},
+    )
 
 
 def purchases(connection: sqlite3.Connection) -> int:

@@ -58,6 +58,14 @@ _TABLES: Final = (
     "CREATE TABLE run (number INTEGER PRIMARY KEY, opened_at REAL NOT NULL, version TEXT NOT NULL)",
     _NEEDS_LOG,
 )
+#: What the account had when a run began to buy, and what the items had cost until then. Not part of
+#: the version: a journal is complete without them.
+_OF_BALANCE: Final = {
+    "balance": "INTEGER",
+    "cost": "INTEGER",
+    "unpriced": "INTEGER",
+    "purchases": "INTEGER",
+}
 #: Version 1 had no such mark: nothing is known of its log, and its files are taken as they are.
 _FROM_1: Final = (
     _NEEDS_LOG,
@@ -118,10 +126,13 @@ def begin_run(connection: sqlite3.Connection, *, new: bool, now: float, version:
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables of version 1 to this version."""
+    """Bring the tables of version 1 to this version, and add what any file may lack."""
     if _number(connection, "PRAGMA user_version") == 1:
         for statement in _FROM_1:
             connection.execute(statement)
+    has = connection.execute("SELECT name FROM pragma_table_info('run')").fetchall()
+    for name in _OF_BALANCE.keys() - {name for (name,) in cast("list[tuple[str]]", has)}:
+        connection.execute(f"ALTER TABLE run ADD COLUMN {name} {_OF_BALANCE[name]}")
 
 
 def settle_intents(connection: sqlite3.Connection) -> None:

@@ -17,7 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from apixo_async._cli import console
-from apixo_async._cli.console import Screen, dollars, seconds
+from apixo_async._cli.console import Screen, seconds
+from apixo_async._text import dollars
 
 
 class ClosedPipe(io.StringIO):

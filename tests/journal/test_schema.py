@@ -33,7 +33,7 @@ def test_an_empty_file_is_a_new_journal(empty: sqlite3.Connection) -> None:
     assert not is_new(empty)
     assert empty.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     assert empty.execute("PRAGMA user_version").fetchone() == (VERSION,)
-    assert empty.execute("SELECT * FROM run").fetchall() == [(1, 5.0, "1.2.3", 0)]
+    assert empty.execute("SELECT * FROM run").fetchall() == [(1, 5.0, "1.2.3", 0, *[None] * 4)]
     assert APPLICATION_ID.to_bytes(4, "big") == b"apxj"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +26,7 @@ async def opened(path: Path, budget: Budget) -> tuple[Journal, PurchaseRecord]:
     """Open a journal with one item; return where its purchase is noted."""
     journal = await Journal.open(path / "run.db")
     entry = await journal.enter("a", castle(0))
-    return journal, PurchaseRecord(budget, "flux-kontext", PRICE, journal, entry)
+    return journal, PurchaseRecord(budget, "flux-kontext", PRICE, Counter(), journal, entry)
 
 
 async def state_of(journal: Journal) -> Any:
@@ -36,20 +37,24 @@ async def state_of(journal: Journal) -> Any:
 
 async def test_without_a_journal() -> None:
     """Money alone is counted: reserved before the POST, and given back once if nothing came."""
-    budget = Budget(PRICE)
-    record = PurchaseRecord(budget, "flux-kontext", PRICE)
+    budget, doubts = Budget(PRICE), Counter[Decimal | None]()
+    record = PurchaseRecord(budget, "flux-kontext", PRICE, doubts)
     await record.intend(None)
     assert budget.spent == PRICE
     record.refused()
     record.refused()
     assert budget.spent == 0
     await record.intend("mark")
-    record.bought("task_1")
     record.uncertain("no answer", DOUBT)
+    record.uncertain("no answer", DOUBT)
+    assert doubts == {PRICE: 1}
     await record.claimed("mark", "task_1")
+    record.bought("task_1")
+    record.bought("task_1")
+    assert doubts == {PRICE: 0}
     assert budget.spent == PRICE
     with pytest.raises(BudgetExceededError):
-        await PurchaseRecord(budget, "flux-kontext", PRICE).intend(None)
+        await PurchaseRecord(budget, "flux-kontext", PRICE, doubts).intend(None)
 
 
 async def test_a_purchase(tmp_path: Path) -> None:

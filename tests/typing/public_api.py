@@ -20,7 +20,6 @@ from apixo_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
-    Budget,
     BudgetExceededError,
     CallbackError,
     CallbacksLost,

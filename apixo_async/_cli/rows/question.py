@@ -17,11 +17,12 @@ from rich.prompt import Confirm
 from rich.text import Text
 
 from apixo_async import ConfigurationError
-from apixo_async._cli.console import Screen, counted, dollars
+from apixo_async._cli.console import Screen, counted
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.models import fields_of, misspelt, option_of
 from apixo_async._cli.rows.rows import ParsedRow, Rows
 from apixo_async._cli.rows.source import Problem, RowsSource
+from apixo_async._text import dollars
 
 #: Bad rows that are shown, and doubtful ones.
 SHOWN: Final = 20

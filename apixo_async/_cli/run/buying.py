@@ -22,6 +22,7 @@ from apixo_async import (
     Outcome,
     Outcomes,
     Progress,
+    Reconciliation,
     errors,
 )
 from apixo_async._cli.console import Screen
@@ -73,6 +74,7 @@ class RunResult:
     progress: Progress = field(default_factory=Progress)
     recorder: Recorder = field(default_factory=Recorder)
     balance_after: Decimal | None = None
+    reconciliation: Reconciliation | None = None
     polls: int = 0
 
     def note(self, outcome: Outcome, notices: Notices) -> None:
@@ -219,7 +221,11 @@ class Runner:
                 except (ApixoError, OSError) as error:
                     result.error = error
             with suppress(ApixoError):  # The run is over, whether or not its balance is known.
-                result.balance_after = await client.balance()
+                if outcomes.progress.uncertain and not outcomes.progress.in_progress:
+                    result.reconciliation = await outcomes.reconcile()
+                    result.balance_after = result.reconciliation.after
+                else:
+                    result.balance_after = await client.balance()
         return result
 
     async def _take(self, outcomes: Outcomes, result: RunResult) -> None:

@@ -20,9 +20,9 @@ from rich.table import Column
 from rich.text import Text
 
 from apixo_async import Outcome, Progress, Statistics, errors, events
-from apixo_async._cli.console import Screen, counted, dollars
+from apixo_async._cli.console import Screen, counted
 from apixo_async._cli.exits import lines
-from apixo_async._text import one_line
+from apixo_async._text import dollars, one_line
 
 #: Lines below the live view.
 _SHOWN: Final = 4

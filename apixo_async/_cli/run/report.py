@@ -14,13 +14,14 @@ import typer
 
 from apixo_async import ConfigurationError, JournalError, __version__
 from apixo_async._cli import exits, options, session
-from apixo_async._cli.console import Screen, dollars
+from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.report.records import RunFacts
 from apixo_async._cli.report.replacing import replacing
 from apixo_async._cli.report.write import PAGE, ReportWriter, line
 from apixo_async._cli.run.history import RecordView
 from apixo_async._cli.run.options import JOURNALS
+from apixo_async._text import dollars
 from apixo_async.journal import open_journal
 
 #: What rows say beside their inputs, which no journal has: a line for each, and for all runs.

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast
 
-from apixo_async import BudgetExceededError, Category, FailureCategory, JournalError
+from apixo_async import BudgetExceededError, Category, FailureCategory, JournalError, Reconciliation
 from apixo_async._cli import session
-from apixo_async._cli.console import Screen, counted, dollars
+from apixo_async._cli.console import Screen, counted
 from apixo_async._cli.exits import ExitCode, exit_code, lines
 from apixo_async._cli.report.records import RunFacts
 from apixo_async._cli.report.replacing import ReportError
@@ -22,6 +22,7 @@ from apixo_async._cli.run.history import RecordView
 from apixo_async._cli.run.live_view import span
 from apixo_async._cli.run.options import RunOptions
 from apixo_async._cli.run.report import failures_of, report_journal
+from apixo_async._text import dollars
 from apixo_async.errors import FAILURE_CATEGORIES
 
 #: Categories of rows that are counted elsewhere: what is uncertain, and what had no turn.
@@ -46,9 +47,15 @@ def steps(options: RunOptions, rows: Path, estimated: Decimal, result: RunResult
     else:
         yield from _retries(options, rows, result)
     if uncertain := result.codes[ExitCode.UNCERTAIN]:
+        known, risk = "which cannot be known: look at your account", ", at the risk of paying twice"
+        found = result.reconciliation
+        if found is not None and found.verdict == "none":
+            known, risk = "but by the balance none was", ""
+        elif found is not None and found.bought:
+            known = f"and by the balance {found.bought} were: look at your account"
         why = (
-            f"{counted(uncertain)} may have been bought, which cannot be known: look at your"
-            " account. To buy what is uncertain anew, at the risk of paying twice:"
+            f"{counted(uncertain)} may have been bought, {known}. To buy what is uncertain"
+            f" anew{risk}:"
         )
         yield Step(why, options._replace(resubmit_uncertain=True).command(rows))
 
@@ -170,6 +177,8 @@ class Summary(NamedTuple):
             before, after = dollars(result.balance_before), dollars(result.balance_after)
             money += f"; balance {before} before, {after} after"
         yield "Spent", money
+        if result.reconciliation is not None:
+            yield "Doubts", str(result.reconciliation)
         yield from self.more.items()
         if document:
             yield "Files", f"{document['items']['files']:,} in {self.options.out}"
@@ -183,9 +192,25 @@ class Summary(NamedTuple):
                 "not_reached": self.result.rows - self.result.progress.read,
             },
             "folder": str(self.options.out),
+            "reconciliation": _reconciliation(self.result.reconciliation),
             "exit_code": int(code),
             "next": [step._asdict() for step in self.steps],
         }
+
+
+def _reconciliation(found: Reconciliation | None) -> Mapping[str, object] | None:
+    if found is None:
+        return None
+    return {
+        "verdict": found.verdict,
+        "uncertain": found.uncertain,
+        "bought": found.bought,
+        "known": found.known,
+        "known_cost": found.known_cost,
+        "balance_before": found.before,
+        "balance_after": found.after,
+        "says": str(found),
+    }
 
 
 def _print_error(error: Exception, screen: Screen) -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async import BudgetExceededError, GptImage2, JournalError, Progress, Result
+from apixo_async import (
+    BudgetExceededError,
+    GptImage2,
+    JournalError,
+    Progress,
+    Reconciliation,
+    Result,
+)
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run.buying import RunResult
@@ -76,6 +83,26 @@ def test_a_program_gets_a_document(tmp_path: Path, capsys: pytest.CaptureFixture
     assert err.splitlines()[0] == (
         "apixo: --max-cost $0.06 is reached: $0.06 are spent, and the next task costs $0.02"
     )
+
+
+def test_what_the_balance_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of uncertain rows, in a line and in the document."""
+    run, cents = closing_of(tmp_path), Decimal("0.02")
+    run.result.reconciliation = Reconciliation(
+        "none", 0, 2, 2 * cents, 3, 3 * cents, Decimal(10), Decimal("9.94"), "none was bought"
+    )
+    run.close(Screen())
+    said = (
+        "the balance fell by $0.06, 3 known purchases cost $0.06: none was bought of 2 uncertain "
+        "submits (if nothing else used the key, and nothing was refunded or added)"
+    )
+    assert f"Doubts   {said}\n" in capsys.readouterr().out
+    run._replace(options=run.options).close(Screen(as_json=True))
+    document = json.loads(capsys.readouterr().out)["reconciliation"]
+    assert document == {
+        "verdict": "none", "uncertain": 2, "bought": 0, "known": 3, "known_cost": 0.06,
+        "balance_before": 10, "balance_after": 9.94, "says": said,
+    }  # fmt: skip
 
 
 def test_many_items_are_read(tmp_path: Path) -> None:

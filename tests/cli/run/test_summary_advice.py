@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async import AuthenticationError, BudgetExceededError, Progress
+from apixo_async import AuthenticationError, BudgetExceededError, Progress, Reconciliation
 from apixo_async._cli.console import counted
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.rows.question import Terms
@@ -65,6 +65,31 @@ NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
 def test_each_step_has_its_command(ended: RunResult, expected: list[str]) -> None:
     """A finished run needs none; the word to pay twice is given anew, or not at all."""
     assert commands(ended) == expected
+
+
+def doubts(verdict: str, bought: int | None) -> Reconciliation:
+    cents = Decimal("0.02")
+    return Reconciliation(
+        verdict,  # type: ignore[arg-type]  # one of its words
+        bought, 3, 3 * cents, 9, 9 * cents, Decimal(1), Decimal("0.82"), _why="none was bought",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, "which cannot be known: look at your account. To buy what is uncertain anew, at"),
+        (doubts("unclear", None), "which cannot be known: look at your account. To buy"),
+        (doubts("some", 2), "and by the balance 2 were: look at your account. To buy what is unc"),
+        (doubts("none", 0), "but by the balance none was. To buy what is uncertain anew:"),
+    ],
+)
+def test_what_the_balance_says_of_doubts(found: Reconciliation | None, said: str) -> None:
+    """The command is the same; whether it may pay twice is said by what is known."""
+    ended = result(codes=Counter({ExitCode.UNCERTAIN: 3}), reconciliation=found)
+    [step] = steps(ORDER, Path("a.csv"), Decimal(1), ended)
+    assert step.why.startswith(f"3 rows may have been bought, {said}")
+    assert "--resubmit-uncertain" in step.command
 
 
 def test_failures_are_counted_by_category() -> None:

@@ -7,13 +7,14 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
 from apixo_async import Timeouts
 from apixo_async._cli import app, session
-from apixo_async.testing import serve_process
+from apixo_async.testing import Fault, Simulator, serve_process, serve_thread
 
 from ...support.inside import ExitCode
 
@@ -93,6 +94,22 @@ def test_an_uncertain_submit_ends_with_6(apixo: Apixo) -> None:
         done = apixo("generate", "gpt-image-2", "x", "--base-url", url)
     assert done.returncode == ExitCode.UNCERTAIN
     assert "look at your account" in done.stderr
+
+
+def test_the_balance_says_what_became_of_uncertain_rows(
+    apixo: Apixo, key: str, tmp_path: Path
+) -> None:
+    """A run whose answers get lost ends with 6, and says by the balance how many were bought."""
+    simulator = Simulator(seed=1, key=key, speed=100)
+    simulator.faults.submit(None, *[Fault.lost_answer()] * 2, Fault.reset_before())
+    rows = tmp_path / "foxes.txt"
+    rows.write_text("".join(f"a fox, study {n}\n" for n in range(8)))
+    with serve_thread(simulator) as url:
+        order = ("run", str(rows), "--model", "gpt-image-2", "--out", str(tmp_path / "out"))
+        done = apixo(*order, "--yes", "--base-url", url)
+    assert done.returncode == ExitCode.UNCERTAIN
+    assert "Doubts   the balance fell by $0.14, 5 known purchases cost $0.10: 2 were" in done.stdout
+    assert "3 rows may have been bought, and by the balance 2 were" in done.stderr
 
 
 def test_a_result_that_is_gone_ends_with_7(

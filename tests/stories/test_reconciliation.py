@@ -1,0 +1,138 @@
+"""The balance as evidence: what it says of uncertain submits, against what the service did."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from apixo_async import (
+    AsyncClient,
+    ConfigurationError,
+    GptImage2,
+    OtherModel,
+    Outcomes,
+    Reconciliation,
+)
+from apixo_async.journal import open_journal
+from apixo_async.testing import Fault, Simulator
+
+ClientOf = Callable[..., AsyncClient]
+PRICE = Decimal("0.02")
+
+
+def moons(count: int) -> list[GptImage2]:
+    return [GptImage2(prompt=f"moon {n}", resolution="1k") for n in range(count)]
+
+
+async def ended(outcomes: Outcomes) -> Outcomes:
+    async with outcomes:
+        async for _ in outcomes:
+            pass
+    return outcomes
+
+
+@pytest.mark.parametrize("has_journal", [False, True])
+@pytest.mark.parametrize(
+    ("bought", "lost", "verdict"), [(0, 5, "none"), (3, 2, "some"), (5, 0, "all"), (0, 0, "none")]
+)
+async def test_lost_answers(
+    simulator: Simulator,
+    client_of: ClientOf,
+    tmp_path: Path,
+    bought: int,
+    lost: int,
+    verdict: str,
+    has_journal: bool,
+) -> None:
+    """It says how many of the uncertain submits have made a task."""
+    faults = [Fault.lost_answer()] * bought + [Fault.reset_before()] * lost
+    random.Random(1).shuffle(faults)
+    simulator.faults.submit(None, *faults)
+    client = client_of(simulator)
+    before = None if has_journal else await client.balance()
+    journal = tmp_path / "run.db" if has_journal else None
+    found = await (await ended(client.map(moons(40), journal=journal))).reconcile(before)
+    assert isinstance(found, Reconciliation)
+    assert (found.verdict, found.bought, found.uncertain) == (verdict, bought, bought + lost)
+    assert (found.known, found.known_cost) == (40 - bought - lost, PRICE * (40 - bought - lost))
+    assert found.fell == simulator.charged == PRICE * (40 - lost)
+    assert found.after == Decimal(1000) - simulator.charged
+
+
+async def test_a_run_that_was_killed(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """The balance of the run that sent them is compared, whatever later runs bought."""
+    path = tmp_path / "run.db"
+    await ended(client_of(simulator).map(moons(10), journal=path))
+    simulator.faults.submit(Fault.lost_answer(), *[Fault.reset_before()] * 3)
+    first = await ended(client_of(simulator).map(moons(20), journal=path))
+    assert first.progress.uncertain == 4
+    simulator.faults.clear()
+    client = client_of(simulator)
+    outcomes = await ended(client.map(moons(30), journal=path))
+    found = await outcomes.reconcile()
+    assert (found.uncertain, found.bought, found.known) == (4, 1, 16)
+    assert found.before == 1000 - 10 * PRICE
+    # Bought anew, they are in doubt no more.
+    anew = await ended(client.map(moons(30), journal=path, resubmit_uncertain=True))
+    assert str(await anew.reconcile()) == "no submit is uncertain"
+
+
+async def test_others_used_the_key(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """Then the balance says nothing, and that is what is said."""
+    simulator.faults.submit(Fault.reset_before())
+    client = client_of(simulator)
+    outcomes = client.map(moons(5), journal=tmp_path / "run.db")
+    async with outcomes:
+        async for _ in outcomes:
+            await client.generate(moons(1)[0])
+    found = await outcomes.reconcile()
+    assert found.verdict == "unclear"
+    assert "fell by more than all of them cost" in str(found)
+
+
+async def test_a_balance_that_cannot_be_had(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """A map buys without it, after 5 s, and says later that it is not known."""
+    simulator.faults.balance(Fault.hang())
+    simulator.faults.submit(Fault.reset_before())
+    outcomes = await ended(client_of(simulator).map(moons(5), journal=tmp_path / "run.db"))
+    assert outcomes.progress.succeeded == 4
+    found = await outcomes.reconcile()
+    assert found.before is None
+    async with open_journal(tmp_path / "run.db") as journal:
+        assert (await journal.charges()).balance is None
+
+
+async def test_prices_of_the_callers_own(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """Without a price of every purchase nothing follows."""
+    simulator.faults.submit(Fault.reset_before())
+    video = OtherModel("sora-2", prompt="a paper moon")
+    outcomes = client_of(simulator).map([video] * 3, journal=tmp_path / "run.db")
+    assert (await (await ended(outcomes)).reconcile()).verdict == "unclear"
+
+
+async def test_too_early_or_without_a_balance(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """The error says what to do."""
+    client = client_of(simulator)
+    outcomes = client.map(moons(3))
+    with pytest.raises(ConfigurationError, match="take all of its outcomes first"):
+        await outcomes.reconcile(5)
+    await ended(outcomes)
+    with pytest.raises(ConfigurationError, match=r"reconcile\(before\)"):
+        await outcomes.reconcile()
+    journalled = await ended(client.map(moons(3), journal=tmp_path / "run.db"))
+    with pytest.raises(ConfigurationError, match="has asked for the balance"):
+        await journalled.reconcile(5)
