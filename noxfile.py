@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 #: Where the wheel is. CI builds it once, and names the folder into which it was downloaded.
 DIST = Path(os.environ.get("APIXO_DIST") or ROOT / ".nox" / "dist")
-SITE = ROOT / ".nox" / "site"  # of the API reference
+SITE = ROOT / ".nox" / "site"  # of the API reference and the guides
 COVERED = 95.0  # percent of the package's lines, and percent of its branches
 
 #: What checks the files of GitHub: schemas that check-jsonschema comes with, so no network.
@@ -231,7 +231,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False, tags=MORE)
 def docs(session: nox.Session) -> None:
-    """Write the API reference, where a warning is an error, and read it in a browser."""
+    """Write the API reference and the guides, a warning an error, and read them in a browser."""
     install(session, "docs")
     shutil.rmtree(SITE, ignore_errors=True)
     session.run("python", "-W", "error", "tests/docs/build.py", str(SITE), env=ENVIRONMENT)

@@ -34,7 +34,7 @@ import pytest
 import apixo_async
 from apixo_async.testing import serve_process
 
-from .support.inside import haste
+from .support.inside import guides, haste
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -368,12 +368,38 @@ DOCUMENTED = [
 ]
 
 
-def test_the_readme_names_every_guide() -> None:
-    """Each guide is where the README says, and by the name that `apixo docs` knows."""
+def test_the_readme_lists_the_guides() -> None:
+    """Its table is the list that `apixo docs` prints: each guide, in order, with its title."""
+    table = README.read_text("utf-8").partition("\n## Guides\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| \[([\w-]+)\]\(([\w./-]+)\) \| (.+) \|$", table, re.MULTILINE)
+    titles = [(name, text.partition("\n")[0].removeprefix("# ")) for name, text in guides().items()]
+    assert [(name, title) for name, _, title in rows] == titles
+    assert sorted(ROOT / path for _, path, _ in rows) == GUIDES
+
+
+def test_links_to_guides_name_them() -> None:
+    """Each guide that the README speaks of is where it says, by the name `apixo docs` knows."""
+    text = README.read_text("utf-8").partition("\n## Changelog")[0]
+    linked = re.findall(r"\[`apixo docs ([\w-]+)`\]\(apixo_async/guides/([\w-]+)\.md\)", text)
+    assert linked
+    assert [name for name, _ in linked] == [stem for _, stem in linked]
+    assert text.count("`apixo docs ") == len(linked)
+
+
+def test_guides_speak_of_guides() -> None:
+    """What a guide sends its reader to is another guide."""
+    for name, text in guides().items():
+        others = {*re.findall(r"`apixo docs ([\w-]+)`", text)} - {"costs"}
+        assert others <= guides().keys() - {name}, name
+
+
+def test_the_table_of_contents() -> None:
+    """The README's contents lead to each of its sections, in order."""
     text = README.read_text("utf-8")
-    linked = re.findall(r"`apixo docs ([\w-]+)`, or\s+\[the guide\]\(([\w./-]+)\)", text)
-    assert [(ROOT / path).stem for _, path in linked] == [name for name, _ in linked]
-    assert sorted(ROOT / path for _, path in linked) == GUIDES
+    contents = text.partition("\nContents: ")[2].partition("\n\n")[0]
+    heads = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    slugs = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
+    assert re.findall(r"\(#([\w-]+)\)", contents) == slugs
 
 
 @pytest.mark.heavy

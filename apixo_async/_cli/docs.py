@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markdown import Markdown
 
 from apixo_async import ConfigurationError
 from apixo_async._cli.console import Screen
+
+#: The guides in the order of a reader's way: first steps, jobs, purchases, operation, questions.
+ORDER: Final = (
+    *("quickstart", "web-apps", "jobs", "webhooks", "bulk", "pipelines", "files", "running"),
+    *("errors", "durable", "many-processes", "costs", "limits", "polling"),
+    *("performance", "deployment", "proxies", "observability", "testing", "faq"),
+)
+
+
+def guides() -> dict[str, str]:
+    """Return the text of each guide by its name, in order."""
+    found = {
+        file.name.removesuffix(".md"): file.read_text("utf-8")
+        for file in (files("apixo_async") / "guides").iterdir()
+    }
+    return {name: found[name] for name in sorted(found, key=ORDER.index)}
 
 
 def docs(
@@ -18,19 +34,17 @@ def docs(
     ] = None,
 ) -> None:
     """List the guides, or show one: as it is in a pipe, laid out on a terminal."""
-    screen, folder = Screen(), files("apixo_async") / "guides"
-    found = sorted(folder.iterdir(), key=lambda file: file.name)
-    guides = {file.name.removesuffix(".md"): file.read_text("utf-8") for file in found}
+    screen, texts = Screen(), guides()
     if guide is None:
-        titles = {name: text.partition("\n")[0] for name, text in guides.items()}
+        titles = {name: text.partition("\n")[0] for name, text in texts.items()}
         rows = [(name, title.removeprefix("# ")) for name, title in titles.items()]
         screen.table(("guide", "about"), rows)
-    elif guide not in guides:
-        raise ConfigurationError(f"there is no guide {guide!r}; there are {', '.join(guides)}")
+    elif guide not in texts:
+        raise ConfigurationError(f"there is no guide {guide!r}; there are {', '.join(texts)}")
     elif screen.out.is_terminal:
         # Without the marks by which the examples of the guides are tested.
-        shown = (line for line in guides[guide].splitlines() if not line.startswith("<!-- run:"))
+        shown = (line for line in texts[guide].splitlines() if not line.startswith("<!-- run:"))
         screen.out.print(Markdown("\n".join(shown)))
     else:
-        for line in guides[guide].splitlines():
+        for line in texts[guide].splitlines():
             screen.line(line)

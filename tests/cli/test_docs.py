@@ -8,14 +8,18 @@ import pytest
 
 import apixo_async
 from apixo_async._cli import app, console
+from apixo_async._cli.docs import ORDER
 
 from ..support.inside import ExitCode
 
-GUIDES = sorted((Path(apixo_async.__file__).parent / "guides").glob("*.md"))
+GUIDES = sorted(
+    (Path(apixo_async.__file__).parent / "guides").glob("*.md"),
+    key=lambda path: ORDER.index(path.stem),
+)
 
 
 def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a name each guide is listed with what it is about."""
+    """Without a name each guide is listed in order, with what it is about."""
     assert app.run(["docs"]) == ExitCode.OK
     _, *lines = capsys.readouterr().out.splitlines()
     assert [line.partition("\t")[0] for line in lines] == [path.stem for path in GUIDES]

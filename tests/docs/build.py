@@ -1,4 +1,4 @@
-"""Write the API reference: a page for each public module, made from docstrings by pdoc.
+"""Write the API reference and the guides: a page for each public module and guide, by pdoc.
 
 `python -W error tests/docs/build.py FOLDER`, as in `nox -s docs`: what pdoc warns of, such as a
 name that does not resolve, ends it.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
+import re
 import sys
 import typing
 from collections.abc import Iterator
@@ -16,10 +17,18 @@ from inspect import Signature
 from pathlib import Path
 from types import ModuleType
 
+import pdoc
+import pdoc.docstrings
+import pdoc.extract
 import pdoc.render
 from pydantic import BaseModel
 
 import apixo_async
+from apixo_async._cli.docs import guides
+
+HERE = Path(__file__).parent
+#: Images lie beside the benchmarks, where the guides of the checkout find them.
+GUIDES = HERE.parents[1] / "apixo_async/guides"
 
 
 def public_modules() -> Iterator[ModuleType]:
@@ -72,22 +81,65 @@ def simplify(model: type[BaseModel]) -> None:
             field.default = Signature.empty
 
 
+def page_of(text: str) -> str:
+    """Return a guide without the marks of its tests, its images in it, and links to others."""
+    text = re.sub(r"^<!-- run: .* -->\n", "", text, flags=re.MULTILINE)
+    text = text.replace("```console\n", "```bash\n")  # whose commands are highlighted
+    text = re.sub(r"`apixo docs ([\w-]+)`", r"[\g<0>](\1.html)", text)
+    return pdoc.docstrings.embed_images(text, GUIDES / "any.md")
+
+
+def guide_pages() -> dict[str, pdoc.doc.Module]:
+    """Make a module of each guide, whose docstring it is: so pdoc lays it out and searches it."""
+    pages: dict[str, pdoc.doc.Module] = {}
+    for name, text in guides().items():
+        page = ModuleType(f"apixo_async.guides.{name}", page_of(text))
+        vars(page)["__docformat__"] = "markdown"
+        pages[page.__name__] = pdoc.doc.Module(page)
+    return pages
+
+
+def heading(page: pdoc.doc.Module) -> str:
+    """Return the title of a guide up to its colon."""
+    return page.docstring.partition("\n")[0].removeprefix("# ").partition(":")[0]
+
+
 def build(folder: Path) -> None:
     """Write the pages, an index and what the search needs."""
-    modules = list(public_modules())
-    for module in modules:
+    found = list(public_modules())
+    for module in found:
         resolve(module)
-    public = {cls for module in modules for cls in classes_of(module)}
+    public = {cls for module in found for cls in classes_of(module)}
     for cls in public:
         flatten(cls, public)
         if issubclass(cls, BaseModel):
             simplify(cls)
     footer = f"apixo_async {apixo_async.__version__}"
-    pdoc.render.configure(docformat="google", footer_text=footer, show_source=False)
-    names = [module.__name__ for module in modules]
+    pdoc.render.configure(
+        docformat="google",
+        footer_text=footer,
+        show_source=False,
+        template_directory=HERE / "templates",
+    )
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(folder):  # away from a checkout, which could be meant as well
-        pdoc.pdoc(*names, r"!.*\._", output_directory=Path())
+        names = pdoc.extract.walk_specs([*(one.__name__ for one in found), r"!.*\._"])
+        modules = {name: pdoc.doc.Module.from_name(name) for name in names}
+    pages = guide_pages()
+    pdoc.render.env.globals["guides"] = {name: heading(page) for name, page in pages.items()}
+    pdoc.render.env.globals["modules"] = {name: name for name in sorted(modules)}
+    pages = modules | pages
+    for name, page in pages.items():
+        write(folder / f"{name.replace('.', '/')}.html", pdoc.render.html_module(page, pages))
+    write(folder / "index.html", pdoc.render.html_index(pages))
+    write(folder / "search.js", pdoc.render.search_index(pages))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page, and the folder that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

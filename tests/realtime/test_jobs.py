@@ -1,4 +1,4 @@
-"""The apps of the README and of the guide on jobs, under uvicorn: errors, streams, restarts."""
+"""The apps of the guides on web applications and jobs: errors, streams, restarts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from apixo_async.testing import Fault, Simulator, serve
 
 from ..support.web_workers import BOUND, PACKAGE, WebWorker
-from ..test_readme import README
 
 GUIDE: Final = PACKAGE / "apixo_async/guides/jobs.md"
+WEB_APPS: Final = PACKAGE / "apixo_async/guides/web-apps.md"
 BODY: Final = {"model": "gpt-image-2", "prompt": "a lighthouse"}
 
 pytestmark = pytest.mark.heavy
@@ -84,7 +84,7 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], Fault | None, int, object]]] = {
 }
 
 
-@pytest.mark.parametrize("page", [README, GUIDE], ids=["readme", "guide"])
+@pytest.mark.parametrize("page", [WEB_APPS, GUIDE], ids=["web-apps", "jobs"])
 async def test_errors_have_a_status(tmp_path: Path, page: Path) -> None:
     """Whatever goes wrong is answered with its own status, and with what it cost; never a 500."""
     simulator = Simulator(seed=1, key="test-key", speed=100)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from apixo_async import AsyncClient, Limiter
+from apixo_async._cli.docs import guides
 from apixo_async._cli.exits import ExitCode
 from apixo_async._http.concurrency import MOST as MOST_IN_FLIGHT
 from apixo_async._polling.poller import Poller
@@ -14,7 +15,7 @@ from apixo_async._polling.registry import TaskRegistry
 from apixo_async.journal._entry import Entry
 from apixo_async.journal._journal import Journal
 
-__all__ = ["MOST_IN_FLIGHT", "Entry", "ExitCode", "Journal"]
+__all__ = ["MOST_IN_FLIGHT", "Entry", "ExitCode", "Journal", "guides"]
 
 
 def limiter_of(client: AsyncClient) -> Limiter:
