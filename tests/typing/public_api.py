@@ -20,6 +20,7 @@ from apixo_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    Budget,
     BudgetExceededError,
     CallbackError,
     CallbacksLost,
@@ -64,6 +65,7 @@ from apixo_async import (
     Progress,
     Provider,
     RateLimitError,
+    Reconciliation,
     Result,
     ResultDownloaded,
     ResultExpiredError,
@@ -154,6 +156,7 @@ def clients(transport: httpx2.AsyncBaseTransport, seen: list[Event]) -> list[Asy
             timeout=Timeouts(connect=5, exchange=20),
             on_event=seen.append,
             on_orphan=rescue,
+            budget=Budget("12.50", per="month", name="customer-42"),
             seed=1,
         ),
     ]
@@ -232,6 +235,10 @@ async def many(client: AsyncClient, wanted: Input) -> list[Result]:
     assert_type(kept.ended_by, ApixoError | None)
     async for outcome in kept:
         assert_type((outcome.paths, outcome.resumed), tuple[tuple[Path, ...], bool])
+    found = await kept.reconcile()
+    assert_type(found, Reconciliation)
+    assert_type((found.bought, found.fell), tuple[int | None, Decimal | None])
+    await client.map([wanted]).reconcile(await client.balance())
     money = kept.progress
     assert_type((money.spent, money.unpriced, money.resumed), tuple[Decimal, int, int])
     return results
@@ -251,6 +258,13 @@ def read(outcome: Outcome) -> None:
     assert_type(outcome.state, OutcomeState)
     row: Mapping[str, object] = outcome.to_dict()
     assert row["key"] == outcome.key
+
+
+def money(budget: Budget, error: BudgetExceededError) -> None:
+    """Read what may still be spent."""
+    assert_type((budget.left, budget.spent), tuple[Decimal | None, Decimal])
+    assert_type((budget.renews_at, error.renews_at), tuple[datetime | None, datetime | None])
+    assert_type(error.left, Decimal)
 
 
 def count(progress: Progress) -> None:
