@@ -200,24 +200,35 @@ class TaskSubmitted(_EventRecord):
 
 @dataclass(frozen=True, slots=True)
 class TaskAttached(_EventRecord):
-    """A task of an earlier submit is polled from now on."""
+    """A task of an earlier submit is polled from now on, or followed while another process does.
+
+    Attributes:
+        traceparent: The span in which it was submitted, where a store has that: `traceparent` of
+            W3C's Trace Context.
+    """
 
     level: ClassVar[int] = logging.INFO
     _line: ClassVar[str] = "{0.model}/{0.task_id} attached"
     model: str
     task_id: str
     tag: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskAdopted(_EventRecord):
-    """A task that another process bought is polled from now on, since that one has gone."""
+    """A task that another process bought is polled from now on, since that one has gone.
+
+    Attributes:
+        traceparent: As in `TaskAttached`.
+    """
 
     level: ClassVar[int] = logging.INFO
     _line: ClassVar[str] = "{0.model}/{0.task_id} taken over"
     model: str
     task_id: str
     tag: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TracerProvider,
+)
 
 from apixo_async import events
 from apixo_async._catalog import medium
 from apixo_async._client import AsyncClient
+from apixo_async._types import TaskInput, TaskRef
 from apixo_async._version import __version__
 
 Attributes: TypeAlias = Mapping[str, str | int | float]
@@ -46,8 +56,10 @@ class Instrument:
     """Report what one or several clients do.
 
     A task's span, `image_generation {model}` or of a video or audio, begins at its submit, under
-    the caller's span, and ends when the client knows that the task is over. No attribute holds a
-    prompt, a URL or a key; those of metrics are the model, outcomes and categories.
+    the caller's span, and ends when the client knows that the task is over. In another process
+    that finds the task by its key, or takes it over, it has a span of its own, with a link to the
+    span under which it was submitted. No attribute holds a prompt, a URL or a key; those of metrics
+    are the model, outcomes and categories.
 
     Polls are hidden from HTTP instrumentation: each would be a trace of its own, up to 10,000 a
     minute.
@@ -105,11 +117,21 @@ class Instrument:
             case events.LimitReached():
                 self._throttled.add(1, {"scope": event.scope})
             case events.ClientClosed():
-                for task in event.unfinished:
-                    model, _, task_id = task.rpartition("/")
-                    self._end((model, task_id), "unfinished")
+                for task in [*self._spans]:
+                    if str(TaskRef(*task)) in event.unfinished:
+                        self._end(task, "unfinished")
             case _:
                 pass
+
+    def traceparent(self) -> str | None:
+        """Return the caller's span, as a store keeps it with the task of a submit."""
+        span = trace.get_current_span().get_span_context()
+        if not span.is_valid:
+            return None
+        return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+
+    def submitting(self, task_input: TaskInput, /) -> None:
+        """Take what is about to be bought, of which nothing is kept."""
 
     def observe(self, client: AsyncClient) -> None:
         """Observe the counts of a client, for as long as it lives, when metrics are collected."""
@@ -149,12 +171,15 @@ class Instrument:
     def _begin(
         self, event: events.TaskSubmitted | events.TaskAttached | events.TaskAdopted, ago: float
     ) -> None:
+        if (event.model, event.task_id) in self._spans:
+            return  # It was followed before it was taken over, or is another client's as well.
         made = medium(event.model).rpartition(" ")[2]  # of a "quality image", an image
         operation = f"{made if made != 'unknown' else 'content'}_generation"
         self._spans[event.model, event.task_id] = self._tracer.start_span(
             f"{operation} {event.model}",
             kind=SpanKind.CLIENT,
             start_time=time.time_ns() - int(ago * 1e9),
+            links=_links(getattr(event, "traceparent", None)),
             attributes={
                 "gen_ai.operation.name": operation,
                 "gen_ai.provider.name": "apixo",
@@ -189,6 +214,13 @@ class Instrument:
         if error is not None:
             span.set_status(Status(StatusCode.ERROR, error))
         span.end()
+
+
+def _links(traceparent: str | None) -> Sequence[Link]:
+    if traceparent is None:
+        return ()
+    _, trace_id, span_id, flags = (int(part, 16) for part in traceparent.split("-"))
+    return [Link(SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags)))]
 
 
 def _suppression_key() -> str:

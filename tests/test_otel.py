@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,9 +19,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from apixo_async import AsyncClient, FluxKontext, SubmitUncertainError, TaskFailedError
 from apixo_async.otel import Instrument
-from apixo_async.testing import Fault, Simulator
+from apixo_async.testing import Fault, MemoryStore, Simulator
 
 ClientOf = Callable[..., AsyncClient]
+ARABIC = "\u0661"  # a digit to `str.isdigit`
 CASTLE = FluxKontext(mode="pro", prompt="a secret castle")
 
 
@@ -147,6 +149,70 @@ async def test_what_is_attached_has_a_span(
     [span] = telemetry.tasks()
     assert span.parent is None
     assert (span.attributes or {})["gen_ai.response.id"] == ref.task_id
+
+
+async def test_processes_that_share_a_task_are_linked(
+    simulator: Simulator, client_of: ClientOf, telemetry: Telemetry
+) -> None:
+    """Who finds it by key has a span under its own caller, linked to that of the submit."""
+    store, app = MemoryStore(), telemetry.tracers.get_tracer("app")
+    hooks = [Instrument(tracer_provider=telemetry.tracers) for _ in range(3)]
+    owner, finder, heir = (client_of(simulator, store=store, on_event=hook) for hook in hooks)
+    with app.start_as_current_span("POST /images") as submitting:
+        task = await owner.submit(CASTLE, key="order-1")
+    with app.start_as_current_span("GET /images") as finding:
+        found = await finder.find("order-1")
+    assert found is not None
+    await owner.aclose()
+    await finder.aclose()
+    (taken,) = await heir.recover()
+    assert (await taken).task_id == task.id
+    spans = telemetry.tasks()
+    assert [span.parent and span.parent.span_id for span in spans] == [
+        submitting.get_span_context().span_id,
+        finding.get_span_context().span_id,
+        None,
+    ]
+    assert [(span.attributes or {}).get("error.type") for span in spans] == ["unfinished"] * 2 + [
+        None
+    ]
+    assert [[link.context.span_id for link in span.links] for span in spans] == [
+        [],
+        [submitting.get_span_context().span_id],
+        [submitting.get_span_context().span_id],
+    ]
+    assert {link.context.trace_id for span in spans for link in span.links} == {
+        submitting.get_span_context().trace_id
+    }
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "",
+        "x" * 55,
+        f"00-{'0' * 32}-{'2' * 16}-01",
+        f"00-{'1' * 32}-{'0' * 16}-01",
+        f"01-{'1' * 32}-{'2' * 16}-01",
+        f"00-{'A' * 32}-{'2' * 16}-01",
+        f"00-{'1' * 32}-{'2' * 16}-01\n",
+        f"00-{ARABIC * 32}-{'2' * 16}-01",
+    ],
+)
+async def test_what_a_store_has_in_its_place(
+    simulator: Simulator, client_of: ClientOf, telemetry: Telemetry, kept: str
+) -> None:
+    """Anybody may have written it: what is none is no link, and the task goes on."""
+    store = MemoryStore()
+    await client_of(simulator, store=store).submit(CASTLE, key="order-1")
+    (row,) = store._tables.entries.values()
+    assert row.entry.purchase.traceparent is None  # no span was current
+    row.entry = replace(row.entry, purchase=replace(row.entry.purchase, traceparent=kept))
+    found = await client_of(simulator, store=store, on_event=telemetry.instrument).find("order-1")
+    assert found is not None
+    await found
+    [span] = telemetry.tasks()
+    assert list(span.links) == []
 
 
 async def test_no_secret_is_exported(

@@ -15,7 +15,7 @@ from apixo_async._limits.limiter import Slot
 from apixo_async._polling.outcomes import said_not_bought
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
-from apixo_async._reporting import Reporter, logger
+from apixo_async._reporting import Reporter, checked_traceparent, logger
 from apixo_async._submit.callbacks import SubmitCallbacks, reopened
 from apixo_async._submit.entries import EntryRecord, EntryWriter, record_of
 from apixo_async._sync import Alarm
@@ -176,15 +176,23 @@ class Following:
             if isinstance(track.record, EntryRecord)
         }
 
+    def _report_of(
+        self, event: type[TaskAttached | TaskAdopted], entry: StoreEntry, billing: Billing
+    ) -> None:
+        ref, traceparent = ref_of(entry), checked_traceparent(entry.purchase.traceparent)
+        self._report(event(ref.model, ref.task_id, billing.tag, traceparent))
+
     def _follow(self, entry: StoreEntry, tag: str | None) -> TrackedTask:
+        billing = billing_of(entry, tag)
         track = self._poller.track(
             ref_of(entry),
             entry.purchase.kind,
             Slot(None),
             age=_age(entry),
             is_followed=True,
-            billing=billing_of(entry, tag),
+            billing=billing,
         )
+        self._report_of(TaskAttached, entry, billing)
         self._followed[entry.attempt] = entry.purchase.key, track
         self.listen()
         self._next_follow = -math.inf  # Once more, now that its news are heard.
@@ -203,9 +211,9 @@ class Following:
         track = self._poller.registry.tracks.get(ref)
         billing = billing_of(entry, tag) if track is None else track.billing
         if entry.state is State.LOST:
-            self._report(TaskAttached(ref.model, ref.task_id, billing.tag))
+            self._report_of(TaskAttached, entry, billing)
         elif track is None or track.is_followed:
-            self._report(TaskAdopted(ref.model, ref.task_id, billing.tag))
+            self._report_of(TaskAdopted, entry, billing)
         if track is not None:
             self._poller.adopt(track, record)
             return track

@@ -194,6 +194,7 @@ class SubmitRequests:
                 )
                 delivery = replace(delivery, callback_url=attempt.expected.url)
             body = encode_submit(attempt.input, delivery)
+            self._report.submitting(attempt.input)
             if attempt.record is not None:
                 await self._intend(attempt, attempt.record, permit, calls)
         except BaseException:
