@@ -69,6 +69,7 @@ from apixo_async.errors import (
     WaitTimeoutError,
 )
 from apixo_async.events import (
+    CallbackReceived,
     CallbacksLost,
     CallbacksRestored,
     ClientClosed,
@@ -86,6 +87,7 @@ from apixo_async.events import (
     SubmitUncertain,
     TaskAdopted,
     TaskAttached,
+    TaskDetached,
     TaskOrphaned,
     TaskPolled,
     TaskSettled,
@@ -116,6 +118,7 @@ __all__ = [
     "BadRequestError",
     "BudgetExceededError",
     "CallbackError",
+    "CallbackReceived",
     "CallbacksLost",
     "CallbacksRestored",
     "Category",
@@ -173,6 +176,7 @@ __all__ = [
     "TaskAbandonedError",
     "TaskAdopted",
     "TaskAttached",
+    "TaskDetached",
     "TaskError",
     "TaskFailedError",
     "TaskNotFoundError",

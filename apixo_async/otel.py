@@ -7,9 +7,13 @@ Only `opentelemetry-api` is used: without an SDK, all of it does nothing.
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 import weakref
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -33,10 +37,28 @@ from apixo_async._types import TaskInput, TaskRef
 from apixo_async._version import __version__
 
 Attributes: TypeAlias = Mapping[str, str | int | float]
+Counts: TypeAlias = dict[tuple[tuple[str, str], ...], float]
 
 _NAME: Final = "apixo_async"
 #: Upper bounds of histograms, in seconds: from a wait for a permit to the longest film.
 _SECONDS: Final = (0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800)
+#: The histograms.
+_DURATIONS: Final = {
+    "task.duration": "From a submit to the poll that found its task over",
+    "result.delay": "From the end of a task to the poll that found it",
+    "slot.wait": "From a submit's call to its slot",
+    "permit.wait": "From its slot to its permit",
+    "http.duration": "From the permit of a request to its answer",
+}
+#: The counters: what is counted here, and read when metrics are collected, with its unit.
+_COUNTS: Final = {
+    "submits": ("{submit}", "Submits by outcome"),
+    "tasks": ("{task}", "Tasks that are over, by outcome"),
+    "polls": ("{poll}", "Polls of tasks that are over"),
+    "cost": ("USD", "Documented prices of purchases"),
+    "throttled": ("{429}", "429s that closed something"),
+    "callbacks": ("{callback}", "Callbacks by what they cause"),
+}
 #: What `client.statistics()` is observed as, by the name of its field.
 _GAUGES: Final = {
     "slots_used": "Tasks that take a slot of the account",
@@ -51,15 +73,31 @@ _GAUGES: Final = {
 #: What makes HTTP instrumentation leave a request alone.
 _SUPPRESS: Final = "suppress_http_instrumentation"
 
+#: The most 429s, and changes of an effective limit, that a span has as events: the last ones.
+_MOST_LIMITS: Final = 8
+
+#: The prompt of the submit whose POST is under way in this context, where it is asked for.
+_PROMPT: Final = ContextVar[object]("apixo_prompt", default=None)
+
+
+#: With what the span of a task begins.
+_OfTask: TypeAlias = (
+    events.TaskSubmitted | events.TaskAttached | events.TaskAdopted | events.UncertainSubmitResolved
+)
+
 
 class Instrument:
-    """Report what one or several clients do.
+    """Report what one or several clients do; one for each process.
 
     A task's span, `image_generation {model}` or of a video or audio, begins at its submit, under
     the caller's span, and ends when the client knows that the task is over. In another process
     that finds the task by its key, or takes it over, it has a span of its own, with a link to the
-    span under which it was submitted. No attribute holds a prompt, a URL or a key; those of metrics
-    are the model, outcomes and categories.
+    span under which it was submitted. A submit that is refused for good, or uncertain, is such a
+    span as well, which ends in an error. What 429s have closed, and effective limits, are events
+    of the tasks that were open then: of each, the last eight.
+
+    No attribute holds a URL or a key, nor a prompt unless asked for; those of metrics are the
+    model, outcomes and categories.
 
     Polls are hidden from HTTP instrumentation: each would be a trace of its own, up to 10,000 a
     minute.
@@ -67,7 +105,9 @@ class Instrument:
     Args:
         tracer_provider: Makes the spans; None takes the global one.
         meter_provider: Makes the metrics; None takes the global one.
-        trace_polls: Whether HTTP instrumentation sees polls all the same.
+        trace_polls: Whether each poll is a span under that of its task, and HTTP instrumentation
+            sees it.
+        capture_prompts: Whether the span of a task has its prompt, as `gen_ai.input.messages`.
     """
 
     def __init__(
@@ -76,52 +116,73 @@ class Instrument:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         trace_polls: bool = False,
+        capture_prompts: bool = False,
     ) -> None:
         self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
         self._meter = meter = metrics.get_meter(_NAME, __version__, meter_provider)
         self._trace_polls = trace_polls
-        self._spans: dict[tuple[str, str], Span] = {}
+        self._capture_prompts = capture_prompts
+        #: The open spans, by task, and when each began, in nanoseconds since the epoch.
+        self._tasks: dict[tuple[str, str], tuple[Span, int]] = {}
+        self._limits: deque[tuple[int, str, Attributes]] = deque(maxlen=_MOST_LIMITS)
         self._observed: list[weakref.ref[AsyncClient]] = []
-        seconds = partial(
-            meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_SECONDS
-        )
-        self._duration = seconds(
-            "apixo.task.duration", description="From a submit to the poll that found its task over"
-        )
-        self._delay = seconds(
-            "apixo.result.delay", description="From the end of a task to the poll that found it"
-        )
-        self._slot_wait = seconds("apixo.slot.wait", description="From a submit's call to its slot")
-        self._permit_wait = seconds("apixo.permit.wait", description="From its slot to its permit")
-        count = meter.create_counter
-        self._submits = count("apixo.submits", description="Submits by outcome")
-        self._tasks = count("apixo.tasks", description="Tasks that are over, by outcome")
-        self._polls = count("apixo.polls", description="Polls of tasks that are over")
-        self._cost = count("apixo.cost", unit="USD", description="Documented prices of purchases")
-        self._throttled = count("apixo.throttled", description="429s that closed something")
+        self._seconds = {
+            name: meter.create_histogram(
+                f"apixo.{name}", "s", about, explicit_bucket_boundaries_advisory=_SECONDS
+            )
+            for name, about in _DURATIONS.items()
+        }
+        #: By metric, and by its attributes. Clients of several threads may share them.
+        self._counts: dict[str, Counts] = {name: defaultdict(int) for name in _COUNTS}
+        self._lock = threading.Lock()
+        for name, (unit, about) in _COUNTS.items():
+            meter.create_observable_counter(
+                f"apixo.{name}", [partial(self._counted, name)], unit, about
+            )
 
     def __call__(self, event: events.Event) -> None:
         """Take an event of a client."""
         match event:
+            case events.TaskPolled() | events.PollFailed():
+                self._polled(event)
+            case events.TaskSubmitted():
+                self._bought(event)
+            case events.TaskSettled():
+                self._settled(event)
+            case events.TaskAttached() | events.TaskAdopted():
+                self._begin(event, 0.0, _links(event.traceparent))
+            case events.UncertainSubmitResolved():
+                self._begin(event, event.after)
+            case events.TaskDetached():
+                self._end((event.model, event.task_id))
+            case events.SubmitUncertain() | events.SubmitRefused():
+                self._not_bought(event)
+            case events.CallbackReceived():
+                self._count("callbacks", outcome=event.outcome)
+            case _:
+                self._of_client(event)
+
+    def _of_client(self, event: events.Event) -> None:
+        match event:
             case events.ClientOpened() if not self._trace_polls:
                 # It is reported in the context in which polls will run, and stays attached there.
                 context.attach(context.set_value(_suppression_key(), value=True))
-            case events.TaskSubmitted():
-                self._bought(event)
-            case events.TaskAttached() | events.TaskAdopted():
-                self._begin(event, 0.0)
-            case events.TaskSettled():
-                self._settled(event)
-            case events.SubmitRefused() | events.SubmitUncertain():
-                self._not_bought(event)
-            case events.LimitReached():
-                self._throttled.add(1, {"scope": event.scope})
             case events.ClientClosed():
-                for task in [*self._spans]:
+                for task in [*self._tasks]:
                     if str(TaskRef(*task)) in event.unfinished:
                         self._end(task, "unfinished")
+            case events.LimitReached():
+                self._count("throttled", scope=event.scope)
+                self._limit("429", scope=event.scope, pause=event.pause)
+            case events.EffectiveLimitLowered() | events.EffectiveLimitRaised():
+                self._limit("effective limit", scope=event.scope, limit=event.effective_limit)
             case _:
                 pass
+
+    def submitting(self, task_input: TaskInput, /) -> None:
+        """Take the prompt of what is about to be bought, if that was asked for."""
+        if self._capture_prompts:
+            _PROMPT.set(task_input.payload().get("prompt"))
 
     def traceparent(self) -> str | None:
         """Return the caller's span, as a store keeps it with the task of a submit."""
@@ -130,16 +191,14 @@ class Instrument:
             return None
         return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
-    def submitting(self, task_input: TaskInput, /) -> None:
-        """Take what is about to be bought, of which nothing is kept."""
+    # --- metrics -------------------------------------------------------------------------
 
     def observe(self, client: AsyncClient) -> None:
         """Observe the counts of a client, for as long as it lives, when metrics are collected."""
         if not self._observed:
-            for name, description in _GAUGES.items():
+            for name, about in _GAUGES.items():
                 read = partial(self._read, name)
-                gauge = f"apixo.{name}"
-                self._meter.create_observable_gauge(gauge, [read], description=description)
+                self._meter.create_observable_gauge(f"apixo.{name}", [read], description=about)
         self._observed.append(weakref.ref(client))
 
     def _read(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
@@ -149,74 +208,123 @@ class Instrument:
             if value is not None:
                 yield Observation(value, {"client": number})
 
+    def _count(self, name: str, number: float = 1, /, **about: str) -> None:
+        with self._lock:
+            self._counts[name][*about.items()] += number
+
+    def _counted(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            counts = [*self._counts[name].items()]
+        return [Observation(number, dict(about)) for about, number in counts]
+
     # --- tasks ---------------------------------------------------------------------------
 
     def _bought(self, event: events.TaskSubmitted) -> None:
-        about = {"model": event.model}
+        model = {"model": event.model}
         self._begin(event, event.waited)
-        self._submits.add(1, {**about, "outcome": "bought"})
-        self._slot_wait.record(event.slot_wait, about)
-        self._permit_wait.record(event.permit_wait, about)
+        self._count("submits", model=event.model, outcome="bought")
+        self._seconds["slot.wait"].record(event.slot_wait, model)
+        self._seconds["permit.wait"].record(event.permit_wait, model)
+        took = event.waited - event.slot_wait - event.permit_wait
+        self._seconds["http.duration"].record(took, {"request": "submit", **model})
         if event.cost is not None:
-            self._cost.add(float(event.cost), about)
+            self._count("cost", float(event.cost), model=event.model)
 
     def _not_bought(self, event: events.SubmitRefused | events.SubmitUncertain) -> None:
-        outcome = "uncertain" if isinstance(event, events.SubmitUncertain) else "refused"
-        if isinstance(event, events.SubmitUncertain) or event.again_in is None:
-            self._submits.add(1, {"model": event.model, "outcome": outcome})
-        trace.get_current_span().add_event(
-            f"apixo submit {outcome}", {"model": event.model, "reason": event.reason}
-        )
+        if isinstance(event, events.SubmitUncertain):
+            outcome = category = "uncertain"
+        elif event.again_in is None:
+            outcome, category = "refused", event.category
+        else:
+            return
+        self._count("submits", model=event.model, outcome=outcome)
+        span, _ = self._start(event, event.waited)
+        span.set_attribute("error.type", category)
+        _end(span, event.reason)
 
-    def _begin(
-        self, event: events.TaskSubmitted | events.TaskAttached | events.TaskAdopted, ago: float
-    ) -> None:
-        if (event.model, event.task_id) in self._spans:
-            return  # It was followed before it was taken over, or is another client's as well.
+    def _begin(self, event: _OfTask, ago: float, links: Sequence[Link] = ()) -> None:
+        ref = (event.model, event.task_id)
+        if ref not in self._tasks:  # It may be another client's, too, or was followed before.
+            self._tasks[ref] = span, _ = self._start(event, ago, links)
+            span.set_attribute("gen_ai.response.id", event.task_id)
+
+    def _start(
+        self,
+        event: _OfTask | events.SubmitRefused | events.SubmitUncertain,
+        ago: float,
+        links: Sequence[Link] = (),
+    ) -> tuple[Span, int]:
         made = medium(event.model).rpartition(" ")[2]  # of a "quality image", an image
         operation = f"{made if made != 'unknown' else 'content'}_generation"
-        self._spans[event.model, event.task_id] = self._tracer.start_span(
-            f"{operation} {event.model}",
-            kind=SpanKind.CLIENT,
-            start_time=time.time_ns() - int(ago * 1e9),
-            links=_links(getattr(event, "traceparent", None)),
-            attributes={
-                "gen_ai.operation.name": operation,
-                "gen_ai.provider.name": "apixo",
-                "gen_ai.request.model": event.model,
-                "gen_ai.response.id": event.task_id,
-                "gen_ai.output.type": made,
-                **({} if event.tag is None else {"apixo.tag": event.tag}),
-            },
-        )
+        about = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": "apixo",
+            "gen_ai.request.model": event.model,
+            "gen_ai.output.type": made,
+        }
+        if event.tag is not None:
+            about["apixo.tag"] = event.tag
+        if self._capture_prompts and (prompt := _PROMPT.get()) is not None:
+            said = {"role": "user", "parts": [{"type": "text", "content": prompt}]}
+            about["gen_ai.input.messages"] = json.dumps([said])
+        name, began = f"{operation} {event.model}", _ago(ago)
+        start = partial(self._tracer.start_span, kind=SpanKind.CLIENT, start_time=began)
+        return start(name, attributes=about, links=links), began
+
+    def _polled(self, event: events.TaskPolled | events.PollFailed | events.TaskSettled) -> None:
+        if event.took is None:
+            return
+        about = {"request": "poll", "model": event.model}
+        self._seconds["http.duration"].record(event.took, about)
+        if self._trace_polls and (task := self._tasks.get((event.model, event.task_id))):
+            under = trace.set_span_in_context(task[0])
+            span = self._tracer.start_span("apixo poll", under, start_time=_ago(event.took))
+            _end(span, event.reason if isinstance(event, events.PollFailed) else None)
 
     def _settled(self, event: events.TaskSettled) -> None:
+        self._polled(event)
         about = {"model": event.model, "outcome": event.outcome}
         if event.category is not None:
             about["category"] = event.category
-        self._tasks.add(1, about)
-        self._polls.add(event.polls, {"model": event.model})
-        self._duration.record(event.age, about)
+        self._count("tasks", 1, **about)
+        self._count("polls", event.polls, model=event.model)
+        self._seconds["task.duration"].record(event.age, about)
         if event.delay is not None:
-            self._delay.record(event.delay, {"model": event.model})
+            self._seconds["result.delay"].record(event.delay, {"model": event.model})
         known: dict[str, str | int | float] = {"apixo.polls": event.polls}
         if event.cost is not None:
             known["operation.cost"] = float(event.cost)
         self._end((event.model, event.task_id), event.category, known)
 
     def _end(
-        self, task: tuple[str, str], error: str | None, known: Attributes | None = None
+        self, ref: tuple[str, str], error: str | None = None, known: Attributes | None = None
     ) -> None:
-        span = self._spans.pop(task, None)
-        if span is None:
+        if ref not in self._tasks:
             return
+        span, began = self._tasks.pop(ref)
+        for at, name, limit in self._limits:
+            if at >= began:
+                span.add_event(name, limit, at)
         span.set_attributes({**(known or {}), **({} if error is None else {"error.type": error})})
-        if error is not None:
-            span.set_status(Status(StatusCode.ERROR, error))
-        span.end()
+        _end(span, error)
+
+    def _limit(self, name: str, **about: str | float) -> None:
+        self._limits.append((time.time_ns(), f"apixo {name}", about))
+
+
+def _ago(seconds: float) -> int:
+    """Return a time of the past, in nanoseconds since the epoch."""
+    return time.time_ns() - int(seconds * 1e9)
+
+
+def _end(span: Span, error: str | None) -> None:
+    if error is not None:
+        span.set_status(Status(StatusCode.ERROR, error))
+    span.end()
 
 
 def _links(traceparent: str | None) -> Sequence[Link]:
+    """Return the span under which another process has submitted a task, if it is known."""
     if traceparent is None:
         return ()
     _, trace_id, span_id, flags = (int(part, 16) for part in traceparent.split("-"))

@@ -22,7 +22,7 @@ from apixo_async._sync import Alarm
 from apixo_async._task import Task
 from apixo_async._types import Billing, Result, TaskRef
 from apixo_async.errors import StoreError, TaskError
-from apixo_async.events import TaskAdopted, TaskAttached
+from apixo_async.events import CallbackReceived, TaskAdopted, TaskAttached
 from apixo_async.journal._error_forms import About, error_of
 from apixo_async.journal._forms import result_of
 from apixo_async.stores._protocol import ENDED, MOST_FOUND, State, StoreEntry
@@ -257,6 +257,7 @@ class Following:
             raise StoreError("the client was closed: the callback has to come again")
         store = await self._writer.account.opened()
         is_known = await store.called(attempt, task_id)
+        self._report(CallbackReceived("passed on" if is_known else "unknown"))
         self._look_at_calls_soon()  # It may be this one: a process does not hear of its own writes.
         return is_known
 

@@ -10,7 +10,6 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from apixo_async import events
 from apixo_async._config import Timeouts
 from apixo_async._http.api import Api, throttled_too_long
 from apixo_async._http.concurrency import ConcurrencyLimit, ConcurrencyLimiter
@@ -161,8 +160,7 @@ class Submitter:
         refused: ApixoError | None = None
 
         def report(error: ApixoError, again_in: float | None) -> None:
-            tag = attempt.delivery.tag
-            self._report(events.SubmitRefused(model, reason_of(error), again_in, tag))
+            self._report(attempt.refusal(error, again_in))
 
         try:
             while True:

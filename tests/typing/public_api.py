@@ -22,6 +22,7 @@ from apixo_async import (
     BadRequestError,
     BudgetExceededError,
     CallbackError,
+    CallbackReceived,
     CallbacksLost,
     CallbacksRestored,
     Category,
@@ -79,6 +80,7 @@ from apixo_async import (
     TaskAbandonedError,
     TaskAdopted,
     TaskAttached,
+    TaskDetached,
     TaskError,
     TaskFailedError,
     TaskNotFoundError,
@@ -474,20 +476,18 @@ def headline(event: Event) -> str:
     match event:
         case ClientOpened() | ClientClosed() | ServiceDown() | ServiceRecovered() | PollerDied():
             return str(event)
-        case SubmitRefused() | SubmitUncertain():
-            return f"{event.model}: {event.reason}"
-        case TaskSubmitted() | TaskAttached() | TaskAdopted() | TaskOrphaned() | TaskPolled():
-            return f"{event.model}/{event.task_id}"
-        case PollFailed():
-            return f"{event.reason}, again in {event.again_in}"
-        case TaskSettled():
-            return f"{event.outcome} after {event.polls} polls"
-        case LimitReached():
-            return f"{event.scope} for {event.pause}"
-        case EffectiveLimitLowered() | EffectiveLimitRaised():
-            return f"{event.scope}: {event.effective_limit} of {event.limit}"
         case UncertainSubmitResolved() | CallbacksLost() | CallbacksRestored():
             return str(event)
+        case SubmitRefused() | SubmitUncertain():
+            return f"{event.model}: {event.reason} after {event.waited}"
+        case TaskSubmitted() | TaskAttached() | TaskAdopted() | TaskOrphaned() | TaskDetached():
+            return f"{event.model}/{event.task_id}"
+        case TaskPolled() | PollFailed() | TaskSettled():
+            return f"{event.task_id}: a poll took {event.took}"
+        case LimitReached() | EffectiveLimitLowered() | EffectiveLimitRaised():
+            return event.scope
+        case CallbackReceived():
+            return event.outcome
         case ResultDownloaded():
             return f"{event.files} files"
     assert_never(event)
