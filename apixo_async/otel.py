@@ -15,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from opentelemetry import context, metrics, trace
@@ -238,29 +239,29 @@ class Instrument:
         else:
             return
         self._count("submits", model=event.model, outcome=outcome)
-        span, _ = self._start(event, event.waited)
-        span.set_attribute("error.type", category)
+        span, _ = self._start(event, event.waited, known={"error.type": category})
         _end(span, event.reason)
 
     def _begin(self, event: _OfTask, ago: float, links: Sequence[Link] = ()) -> None:
         ref = (event.model, event.task_id)
         if ref not in self._tasks:  # It may be another client's, too, or was followed before.
-            self._tasks[ref] = span, _ = self._start(event, ago, links)
-            span.set_attribute("gen_ai.response.id", event.task_id)
+            self._tasks[ref] = self._start(event, ago, links, {"gen_ai.response.id": event.task_id})
 
     def _start(
         self,
         event: _OfTask | events.SubmitRefused | events.SubmitUncertain,
         ago: float,
         links: Sequence[Link] = (),
+        known: Attributes = MappingProxyType({}),
     ) -> tuple[Span, int]:
         made = medium(event.model).rpartition(" ")[2]  # of a "quality image", an image
         operation = f"{made if made != 'unknown' else 'content'}_generation"
-        about = {
+        about: dict[str, str | int | float] = {
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": "apixo",
             "gen_ai.request.model": event.model,
             "gen_ai.output.type": made,
+            **known,
         }
         if event.tag is not None:
             about["apixo.tag"] = event.tag
