@@ -16,7 +16,7 @@ import apixo_async
 from apixo_async import AsyncClient, Polling
 from apixo_async.testing import Fault, Simulator, serve_thread
 
-from ...test_otel import Telemetry, telemetry
+from ...support.telemetry import Telemetry, telemetry
 
 __all__ = ["telemetry"]  # a fixture
 

@@ -1,25 +1,18 @@
-"""A span for each task, and metrics, by OpenTelemetry (extra `[otel]`): a hook for `on_event`.
-
-    client = AsyncClient(on_event=Instrument())
-
-Only `opentelemetry-api` is used: without an SDK, all of it does nothing.
-"""
+"""The hook: spans from events, and what of them is counted."""
 
 from __future__ import annotations
 
 import json
-import threading
 import time
-import weakref
-from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from opentelemetry import context, metrics, trace
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
     Link,
     Span,
@@ -36,41 +29,10 @@ from apixo_async._catalog import medium
 from apixo_async._client import AsyncClient
 from apixo_async._types import TaskInput, TaskRef
 from apixo_async._version import __version__
-
-Attributes: TypeAlias = Mapping[str, str | int | float]
-Counts: TypeAlias = dict[tuple[tuple[str, str], ...], float]
+from apixo_async.blocking import Client
+from apixo_async.otel._metrics import Attributes, Metrics
 
 _NAME: Final = "apixo_async"
-#: Upper bounds of histograms, in seconds: from a wait for a permit to the longest film.
-_SECONDS: Final = (0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800)
-#: The histograms.
-_DURATIONS: Final = {
-    "task.duration": "From a submit to the poll that found its task over",
-    "result.delay": "From the end of a task to the poll that found it",
-    "slot.wait": "From a submit's call to its slot",
-    "permit.wait": "From its slot to its permit",
-    "http.duration": "From the permit of a request to its answer",
-}
-#: The counters: what is counted here, and read when metrics are collected, with its unit.
-_COUNTS: Final = {
-    "submits": ("{submit}", "Submits by outcome"),
-    "tasks": ("{task}", "Tasks that are over, by outcome"),
-    "polls": ("{poll}", "Polls of tasks that are over"),
-    "cost": ("USD", "Documented prices of purchases"),
-    "throttled": ("{429}", "429s that closed something"),
-    "callbacks": ("{callback}", "Callbacks by what they cause"),
-}
-#: What `client.statistics()` is observed as, by the name of its field.
-_GAUGES: Final = {
-    "slots_used": "Tasks that take a slot of the account",
-    "slots_waiting": "Submits that wait for a slot",
-    "effective_slots_limit": "Tasks at once that the service grants, as 429s have shown",
-    "requests_in_window": "Requests of the last 60 s",
-    "requests_waiting": "Requests that wait for a permit",
-    "effective_requests_limit": "Requests in 60 s that the service grants, as 429s have shown",
-    "tasks_tracked": "Tasks that are not over",
-    "uncertain_entries": "Uncertain submits in the store, of all processes",
-}
 #: What makes HTTP instrumentation leave a request alone.
 _SUPPRESS: Final = "suppress_http_instrumentation"
 
@@ -120,26 +82,12 @@ class Instrument:
         capture_prompts: bool = False,
     ) -> None:
         self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
-        self._meter = meter = metrics.get_meter(_NAME, __version__, meter_provider)
         self._trace_polls = trace_polls
         self._capture_prompts = capture_prompts
         #: The open spans, by task, and when each began, in nanoseconds since the epoch.
         self._tasks: dict[tuple[str, str], tuple[Span, int]] = {}
         self._limits: deque[tuple[int, str, Attributes]] = deque(maxlen=_MOST_LIMITS)
-        self._observed: list[weakref.ref[AsyncClient]] = []
-        self._seconds = {
-            name: meter.create_histogram(
-                f"apixo.{name}", "s", about, explicit_bucket_boundaries_advisory=_SECONDS
-            )
-            for name, about in _DURATIONS.items()
-        }
-        #: By metric, and by its attributes. Clients of several threads may share them.
-        self._counts: dict[str, Counts] = {name: defaultdict(int) for name in _COUNTS}
-        self._lock = threading.Lock()
-        for name, (unit, about) in _COUNTS.items():
-            meter.create_observable_counter(
-                f"apixo.{name}", [partial(self._counted, name)], unit, about
-            )
+        self._metrics = Metrics(metrics.get_meter(_NAME, __version__, meter_provider))
 
     def __call__(self, event: events.Event) -> None:
         """Take an event of a client."""
@@ -159,7 +107,7 @@ class Instrument:
             case events.SubmitUncertain() | events.SubmitRefused():
                 self._not_bought(event)
             case events.CallbackReceived():
-                self._count("callbacks", outcome=event.outcome)
+                self._metrics.count("callbacks", outcome=event.outcome)
             case _:
                 self._of_client(event)
 
@@ -173,7 +121,7 @@ class Instrument:
                     if str(TaskRef(*task)) in event.unfinished:
                         self._end(task, "unfinished")
             case events.LimitReached():
-                self._count("throttled", scope=event.scope)
+                self._metrics.count("throttled", scope=event.scope)
                 self._limit("429", scope=event.scope, pause=event.pause)
             case events.EffectiveLimitLowered() | events.EffectiveLimitRaised():
                 self._limit("effective limit", scope=event.scope, limit=event.effective_limit)
@@ -192,44 +140,24 @@ class Instrument:
             return None
         return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
-    # --- metrics -------------------------------------------------------------------------
+    def observe(self, client: AsyncClient | Client) -> None:
+        """Observe the counts of a client, for as long as it lives, when metrics are collected.
 
-    def observe(self, client: AsyncClient) -> None:
-        """Observe the counts of a client, for as long as it lives, when metrics are collected."""
-        if not self._observed:
-            for name, about in _GAUGES.items():
-                read = partial(self._read, name)
-                self._meter.create_observable_gauge(f"apixo.{name}", [read], description=about)
-        self._observed.append(weakref.ref(client))
-
-    def _read(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
-        for number, reference in enumerate(self._observed):
-            client = reference()
-            value = None if client is None else getattr(client.statistics(), name)
-            if value is not None:
-                yield Observation(value, {"client": number})
-
-    def _count(self, name: str, number: float = 1, /, **about: str) -> None:
-        with self._lock:
-            self._counts[name][*about.items()] += number
-
-    def _counted(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
-        with self._lock:
-            counts = [*self._counts[name].items()]
-        return [Observation(number, dict(about)) for about, number in counts]
-
-    # --- tasks ---------------------------------------------------------------------------
+        Of an `AsyncClient` call it on its event loop, such as right after `async with`: its counts
+        are read there, whichever thread collects.
+        """
+        self._metrics.observe(client)
 
     def _bought(self, event: events.TaskSubmitted) -> None:
         model = {"model": event.model}
         self._begin(event, event.waited)
-        self._count("submits", model=event.model, outcome="bought")
-        self._seconds["slot.wait"].record(event.slot_wait, model)
-        self._seconds["permit.wait"].record(event.permit_wait, model)
+        self._metrics.count("submits", model=event.model, outcome="bought")
+        self._metrics.record("slot.wait", event.slot_wait, model)
+        self._metrics.record("permit.wait", event.permit_wait, model)
         took = event.waited - event.slot_wait - event.permit_wait
-        self._seconds["http.duration"].record(took, {"request": "submit", **model})
+        self._metrics.record("http.duration", took, {"request": "submit", **model})
         if event.cost is not None:
-            self._count("cost", float(event.cost), model=event.model)
+            self._metrics.count("cost", float(event.cost), model=event.model)
 
     def _not_bought(self, event: events.SubmitRefused | events.SubmitUncertain) -> None:
         if isinstance(event, events.SubmitUncertain):
@@ -238,7 +166,7 @@ class Instrument:
             outcome, category = "refused", event.category
         else:
             return
-        self._count("submits", model=event.model, outcome=outcome)
+        self._metrics.count("submits", model=event.model, outcome=outcome)
         span, _ = self._start(event, event.waited, known={"error.type": category})
         _end(span, event.reason)
 
@@ -276,7 +204,7 @@ class Instrument:
         if event.took is None:
             return
         about = {"request": "poll", "model": event.model}
-        self._seconds["http.duration"].record(event.took, about)
+        self._metrics.record("http.duration", event.took, about)
         if self._trace_polls and (task := self._tasks.get((event.model, event.task_id))):
             under = trace.set_span_in_context(task[0])
             span = self._tracer.start_span("apixo poll", under, start_time=_ago(event.took))
@@ -287,11 +215,11 @@ class Instrument:
         about = {"model": event.model, "outcome": event.outcome}
         if event.category is not None:
             about["category"] = event.category
-        self._count("tasks", 1, **about)
-        self._count("polls", event.polls, model=event.model)
-        self._seconds["task.duration"].record(event.age, about)
+        self._metrics.count("tasks", 1, **about)
+        self._metrics.count("polls", event.polls, model=event.model)
+        self._metrics.record("task.duration", event.age, about)
         if event.delay is not None:
-            self._seconds["result.delay"].record(event.delay, {"model": event.model})
+            self._metrics.record("result.delay", event.delay, {"model": event.model})
         known: dict[str, str | int | float] = {"apixo.polls": event.polls}
         if event.cost is not None:
             known["operation.cost"] = float(event.cost)

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import StatusCode
 
 from apixo_async import (
     AsyncClient,
-    CallbackReceived,
     ConfigurationError,
     EffectiveLimitLowered,
     FluxKontext,
@@ -32,50 +24,17 @@ from apixo_async import (
     TaskSettled,
     WebhookReceiver,
 )
-from apixo_async.otel import _COUNTS, _DURATIONS, _GAUGES, Instrument
+from apixo_async.otel import Instrument
+from apixo_async.otel._metrics import COUNTS, DURATIONS, GAUGES
 from apixo_async.testing import Fault, MemoryStore, Simulator
+
+from ..support.telemetry import Telemetry, telemetry
+
+__all__ = ["telemetry"]  # a fixture
 
 ClientOf = Callable[..., AsyncClient]
 ARABIC = "\u0661"  # a digit to `str.isdigit`
 CASTLE = FluxKontext(mode="pro", prompt="a secret castle")
-
-
-class Telemetry(NamedTuple):
-    """What was exported."""
-
-    exporter: InMemorySpanExporter
-    reader: InMemoryMetricReader
-    tracers: TracerProvider
-    meters: MeterProvider
-    instrument: Instrument
-
-    @property
-    def spans(self) -> list[ReadableSpan]:
-        return list(self.exporter.get_finished_spans())
-
-    def tasks(self) -> list[ReadableSpan]:
-        return [span for span in self.spans if span.kind is SpanKind.CLIENT]
-
-    def points(self) -> dict[str, list[Any]]:
-        """Return the points of each metric."""
-        data = self.reader.get_metrics_data()
-        return {
-            metric.name: list(metric.data.data_points)
-            for resource in (data.resource_metrics if data else [])
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
-
-
-@pytest.fixture
-def telemetry() -> Iterator[Telemetry]:
-    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracers, meters = TracerProvider(), MeterProvider([reader])
-    tracers.add_span_processor(SimpleSpanProcessor(exporter))
-    instrument = Instrument(tracer_provider=tracers, meter_provider=meters)
-    yield Telemetry(exporter, reader, tracers, meters, instrument)
-    tracers.shutdown()
-    meters.shutdown()
 
 
 async def test_a_span_is_the_task_of_its_caller(
@@ -143,7 +102,7 @@ async def test_a_hundred_tasks(
     assert requests["poll"].count == simulator.count("poll")
     assert requests["poll"].min == pytest.approx(0.05)  # as the simulator's network
     assert requests["submit"].min == pytest.approx(0.05)
-    assert set(points) == {f"apixo.{name}" for name in (*_DURATIONS, *_COUNTS, *_GAUGES)} - {
+    assert set(points) == {f"apixo.{name}" for name in (*DURATIONS, *COUNTS, *GAUGES)} - {
         "apixo.throttled", "apixo.callbacks", "apixo.uncertain_entries",
     }  # fmt: skip
     assert sum(point.value for point in points["apixo.polls"]) == simulator.count("poll")
@@ -399,22 +358,6 @@ async def test_no_secret_is_exported(
     assert ("secret castle" in exported) == capture_prompts
     events = {event.name for span in telemetry.spans for event in span.events}
     assert events == {"apixo 429"}
-
-
-async def test_counts_of_threads(telemetry: Telemetry) -> None:
-    """Clients of several threads share a hook: no count is lost."""
-
-    def report() -> None:
-        for _ in range(5_000):
-            telemetry.instrument(CallbackReceived("polled"))
-
-    threads = [threading.Thread(target=report) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    [point] = telemetry.points()["apixo.callbacks"]
-    assert point.value == 20_000
 
 
 async def test_several_hooks(simulator: Simulator, client_of: ClientOf) -> None:
