@@ -1,4 +1,4 @@
-"""`apixo docs`: the guides, which come with the package."""
+"""`apixo docs`: the guides, which come with the package, and files that they name."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def docs(
     guides = {file.name.removesuffix(".md"): file.read_text("utf-8") for file in found}
     if guide is None:
         titles = {name: text.partition("\n")[0] for name, text in guides.items()}
-        rows = [(name, title.removeprefix("# ")) for name, title in titles.items()]
-        screen.table(("guide", "about"), rows)
+        shown = [(name, title) for name, title in titles.items() if title.startswith("# ")]
+        screen.table(("guide", "about"), [(name, title[2:]) for name, title in shown])
     elif guide not in guides:
         raise ConfigurationError(f"there is no guide {guide!r}; there are {', '.join(guides)}")
-    elif screen.out.is_terminal:
+    elif screen.out.is_terminal and guides[guide].startswith("# "):
         # Without the marks by which the examples of the guides are tested.
-        shown = (line for line in guides[guide].splitlines() if not line.startswith("<!-- run:"))
-        screen.out.print(Markdown("\n".join(shown)))
+        lines = (line for line in guides[guide].splitlines() if not line.startswith("<!-- run:"))
+        screen.out.print(Markdown("\n".join(lines)))
     else:
         for line in guides[guide].splitlines():
             screen.line(line)

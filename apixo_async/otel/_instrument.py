@@ -160,13 +160,13 @@ class Instrument:
             self._metrics.count("cost", float(event.cost), model=event.model)
 
     def _not_bought(self, event: events.SubmitRefused | events.SubmitUncertain) -> None:
-        if isinstance(event, events.SubmitUncertain):
-            outcome = category = "uncertain"
-        elif event.again_in is None:
-            outcome, category = "refused", event.category
-        else:
-            return
-        self._metrics.count("submits", model=event.model, outcome=outcome)
+        about, category = {"model": event.model, "outcome": "uncertain"}, "uncertain"
+        if isinstance(event, events.SubmitRefused):
+            if event.again_in is not None:
+                return
+            about["outcome"], about["category"] = "refused", event.category
+            category = event.category
+        self._metrics.count("submits", 1, **about)
         span, _ = self._start(event, event.waited, known={"error.type": category})
         _end(span, event.reason)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 import time
 from collections.abc import Callable
+from importlib.resources import files
 
 from apixo_async import AsyncClient, CallbackReceived, FluxKontext
 from apixo_async.blocking import Client
+from apixo_async.otel._metrics import COUNTS, DURATIONS, GAUGES
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
 from ..support.telemetry import Telemetry, telemetry
@@ -93,3 +96,11 @@ def test_a_blocking_client(simulator: Simulator, telemetry: Telemetry) -> None:
     with Client("test-key", transport=simulator.transport()) as client:
         telemetry.instrument.observe(client)
         assert used(telemetry) == [0]
+
+
+def test_the_table_of_the_guide() -> None:
+    """It has every metric there is, and no other one."""
+    guide = (files("apixo_async") / "guides/observability.md").read_text("utf-8")
+    table = guide.partition("### Metrics")[2].partition("The last three rows")[0]
+    named = re.findall(r"`apixo\.([\w.]+)`", table)
+    assert sorted(named) == sorted((*DURATIONS, *COUNTS, *GAUGES))
