@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from opentelemetry import context, metrics, trace
+from opentelemetry import context, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
     Link,
@@ -30,9 +30,8 @@ from apixo_async._client import AsyncClient
 from apixo_async._types import TaskInput, TaskRef
 from apixo_async._version import __version__
 from apixo_async.blocking import Client
-from apixo_async.otel._metrics import Attributes, Metrics
+from apixo_async.otel._metrics import NAME, Attributes, metrics_of
 
-_NAME: Final = "apixo_async"
 #: What makes HTTP instrumentation leave a request alone.
 _SUPPRESS: Final = "suppress_http_instrumentation"
 
@@ -50,7 +49,7 @@ _OfTask: TypeAlias = (
 
 
 class Instrument:
-    """Report what one or several clients do; one for each process.
+    """Report what one or several clients do.
 
     A task's span, `image_generation {model}` or of a video or audio, begins at its submit, under
     the caller's span, and ends when the client knows that the task is over. In another process
@@ -81,13 +80,13 @@ class Instrument:
         trace_polls: bool = False,
         capture_prompts: bool = False,
     ) -> None:
-        self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
+        self._tracer = trace.get_tracer(NAME, __version__, tracer_provider)
         self._trace_polls = trace_polls
         self._capture_prompts = capture_prompts
         #: The open spans, by task, and when each began, in nanoseconds since the epoch.
         self._tasks: dict[tuple[str, str], tuple[Span, int]] = {}
         self._limits: deque[tuple[int, str, Attributes]] = deque(maxlen=_MOST_LIMITS)
-        self._metrics = Metrics(metrics.get_meter(_NAME, __version__, meter_provider))
+        self._metrics = metrics_of(meter_provider)
 
     def __call__(self, event: events.Event) -> None:
         """Take an event of a client."""

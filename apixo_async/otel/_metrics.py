@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import threading
 import time
@@ -11,13 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Final, TypeAlias
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 from apixo_async._client import AsyncClient
 from apixo_async._types import Statistics
+from apixo_async._version import __version__
 from apixo_async.blocking import Client
 
 Attributes: TypeAlias = Mapping[str, str | int | float]
@@ -52,9 +55,29 @@ GAUGES: Final = {
     "tasks_tracked": "Tasks that are not over",
     "uncertain_entries": "Uncertain submits in the store, of all processes",
 }
+NAME: Final = "apixo_async"
+
 #: Seconds that another thread waits for the counts of a client, and for which it uses them.
 _PATIENCE: Final = 1.0
 _FRESH: Final = 0.5
+
+
+_KNOWN: Final[weakref.WeakKeyDictionary[MeterProvider, Metrics]] = weakref.WeakKeyDictionary()
+
+
+def metrics_of(provider: MeterProvider | None) -> Metrics:
+    """Return the metrics of a provider, which several hooks share: it takes each of them once."""
+    if provider is None:
+        return _of_all()
+    if provider not in _KNOWN:
+        _KNOWN[provider] = Metrics(provider.get_meter(NAME, __version__))
+    return _KNOWN[provider]
+
+
+@cache
+def _of_all() -> Metrics:
+    # Whichever provider the program sets, now or later.
+    return Metrics(metrics.get_meter(NAME, __version__))
 
 
 class Metrics:
@@ -62,7 +85,8 @@ class Metrics:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        self._observed: list[_Observed] = []
+        self._observed: dict[int, _Observed] = {}
+        self._numbers = itertools.count()
         self._seconds = {
             name: meter.create_histogram(
                 f"apixo.{name}", "s", about, explicit_bucket_boundaries_advisory=_SECONDS
@@ -89,11 +113,13 @@ class Metrics:
 
     def observe(self, client: AsyncClient | Client) -> None:
         """See `Instrument.observe`."""
-        if not self._observed:
+        number = next(self._numbers)
+        self._observed = {n: each for n, each in self._observed.items() if each.is_there}
+        self._observed[number] = _Observed(client)
+        if number == 0:
             for name, about in GAUGES.items():
                 read = partial(self._read, name)
                 self._meter.create_observable_gauge(f"apixo.{name}", [read], description=about)
-        self._observed.append(_Observed(client))
 
     def _counted(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
@@ -101,7 +127,7 @@ class Metrics:
         return [Observation(number, dict(about)) for about, number in counts]
 
     def _read(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
-        for number, observed in enumerate(self._observed):
+        for number, observed in [*self._observed.items()]:
             statistics = observed.statistics()
             value = None if statistics is None else getattr(statistics, name)
             if value is not None:
@@ -116,6 +142,11 @@ class _Observed:
         self._loop = _running_loop()
         self._last: Statistics | None = None
         self._read_at = -math.inf
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the program still has the client."""
+        return self._client() is not None
 
     def statistics(self) -> Statistics | None:
         """Return the counts; None where the client or its loop is gone, or the loop is held up."""

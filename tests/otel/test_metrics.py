@@ -12,6 +12,7 @@ from importlib.resources import files
 
 from apixo_async import AsyncClient, CallbackReceived, FluxKontext
 from apixo_async.blocking import Client
+from apixo_async.otel import Instrument
 from apixo_async.otel._metrics import COUNTS, DURATIONS, GAUGES
 from apixo_async.testing import Fault, Simulator, VirtualTimeLoop
 
@@ -60,6 +61,20 @@ async def test_counts_are_read_from_another_thread(
     time.sleep(0.6)  # noqa: ASYNC251  # a real half second: a thread's clock
     assert await asyncio.to_thread(used, telemetry) == [1]
     assert len(read) == 1
+
+
+async def test_several_hooks_share_their_metrics(
+    simulator: Simulator, client_of: ClientOf, telemetry: Telemetry
+) -> None:
+    """A provider takes each metric once: what either counts, or observes, is in it."""
+    other = Instrument(meter_provider=telemetry.meters)
+    for hook in (telemetry.instrument, other):
+        hook(CallbackReceived("polled"))
+        hook.observe(client_of(simulator))
+    [point] = telemetry.points()["apixo.callbacks"]
+    assert point.value == 2
+    assert used(telemetry) == [0, 0]
+    assert Instrument()._metrics is Instrument()._metrics
 
 
 async def test_a_client_that_is_gone_is_observed_no_more(
