@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextvars import ContextVar
-from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -194,10 +193,16 @@ class Instrument:
             about["apixo.tag"] = event.tag
         if self._capture_prompts and (prompt := _PROMPT.get()) is not None:
             said = {"role": "user", "parts": [{"type": "text", "content": prompt}]}
-            about["gen_ai.input.messages"] = json.dumps([said])
-        name, began = f"{operation} {event.model}", _ago(ago)
-        start = partial(self._tracer.start_span, kind=SpanKind.CLIENT, start_time=began)
-        return start(name, attributes=about, links=links), began
+            about["gen_ai.input.messages"] = json.dumps([said], default=str)
+        began = _ago(ago)
+        span = self._tracer.start_span(
+            f"{operation} {event.model}",
+            kind=SpanKind.CLIENT,
+            attributes=about,
+            links=links,
+            start_time=began,
+        )
+        return span, began
 
     def _polled(self, event: events.TaskPolled | events.PollFailed | events.TaskSettled) -> None:
         if event.took is None:

@@ -218,6 +218,12 @@ async def test_a_submit_that_bought_nothing_is_a_span(
         caller.get_span_context().span_id
     }
     assert [span.status.status_code for span in spans[:2]] == [StatusCode.ERROR] * 2
+    submits = telemetry.points()["apixo.submits"]
+    assert {point.attributes["outcome"]: point.attributes.get("category") for point in submits} == {
+        "uncertain": None,
+        "refused": "balance",
+        "bought": None,
+    }
     lost = (spans[0].end_time or 0) - (spans[0].start_time or 0)
     assert lost == pytest.approx(0.05e9, rel=0.5)  # the network's time, of the virtual clock
 
