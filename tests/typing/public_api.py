@@ -300,7 +300,7 @@ def without_a_loop(client: blocking.Client, wanted: Input, folder: Path) -> Resu
 
 def instrumented() -> AsyncClient:
     """Make a client that OpenTelemetry sees."""
-    instrument = Instrument(trace_polls=True)
+    instrument = Instrument(trace_polls=True, capture_prompts=True)
     client = AsyncClient(on_event=[instrument, print])
     instrument.observe(client)
     return client
@@ -480,7 +480,9 @@ def headline(event: Event) -> str:
             return str(event)
         case SubmitRefused() | SubmitUncertain():
             return f"{event.model}: {event.reason} after {event.waited}"
-        case TaskSubmitted() | TaskAttached() | TaskAdopted() | TaskOrphaned() | TaskDetached():
+        case TaskAttached() | TaskAdopted():
+            return f"{event.task_id} of {event.traceparent}"
+        case TaskSubmitted() | TaskOrphaned() | TaskDetached():
             return f"{event.model}/{event.task_id}"
         case TaskPolled() | PollFailed() | TaskSettled():
             return f"{event.task_id}: a poll took {event.took}"
