@@ -240,7 +240,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
 def frameworks(session: nox.Session) -> None:
-    """Run what needs other people's frameworks: pytest-asyncio, Django, Flask, pandas, Jupyter."""
+    """Run what needs other people's frameworks: pytest-asyncio, Django, pandas, OpenTelemetry's."""
     install(session, "frameworks")
     # pytest-asyncio must not take part in the tests that anyio runs.
     run = (*PYTEST, "-p", "no:asyncio", *PARALLEL, "tests/frameworks", *session.posargs)

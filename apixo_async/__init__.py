@@ -71,6 +71,7 @@ from apixo_async.errors import (
     WaitTimeoutError,
 )
 from apixo_async.events import (
+    CallbackReceived,
     CallbacksLost,
     CallbacksRestored,
     ClientClosed,
@@ -88,6 +89,7 @@ from apixo_async.events import (
     SubmitUncertain,
     TaskAdopted,
     TaskAttached,
+    TaskDetached,
     TaskOrphaned,
     TaskPolled,
     TaskSettled,
@@ -119,6 +121,7 @@ __all__ = [
     "Budget",
     "BudgetExceededError",
     "CallbackError",
+    "CallbackReceived",
     "CallbacksLost",
     "CallbacksRestored",
     "Category",
@@ -177,6 +180,7 @@ __all__ = [
     "TaskAbandonedError",
     "TaskAdopted",
     "TaskAttached",
+    "TaskDetached",
     "TaskError",
     "TaskFailedError",
     "TaskNotFoundError",

@@ -249,7 +249,7 @@ class AsyncClient:
         provider: Provider | None = None,
         journal: StrPath | None = None,
         retry: bool | Collection[FailureCategory] = (),
-        resubmit_uncertain: bool = False,
+        resubmit_uncertain: bool | Collection[str] = False,
         max_cost: Amount | None = None,
         prices: Mapping[str, Amount] | None = None,
         download_to: StrPath | None = None,
@@ -280,8 +280,8 @@ class AsyncClient:
             retry: Which inputs to buy again whose task failed in an earlier run of the journal:
                 True for all of them, or the categories of their errors, as in `["timeout"]`. Where
                 nothing was bought, or a task failed for the balance, that is done in any case.
-            resubmit_uncertain: Whether to buy again what an earlier run may have bought: you accept
-                that it may be paid for twice.
+            resubmit_uncertain: Whether to buy again what an earlier run may have bought, or which
+                keys of it: you accept that it may be paid for twice.
             max_cost: USD that all purchases may cost, including those of earlier runs of the
                 journal; checked before each one by the documented prices.
             prices: Beside those of the client, and before them.

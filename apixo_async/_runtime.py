@@ -187,7 +187,7 @@ class Engine:
         quota = RetryQuota(asyncio.get_running_loop().time())
         callbacks = None
         if settings.webhooks is not None:
-            callbacks = SubmitCallbacks(settings.webhooks.inbox(), poller, timeouts.exchange)
+            callbacks = SubmitCallbacks(settings.webhooks.inbox(report), poller, timeouts.exchange)
         requests = SubmitRequests(api, poller, report, hand_over, callbacks)
         if report not in limiter.listeners:  # A client that is bound to a new loop is there.
             limiter.listeners.append(report)

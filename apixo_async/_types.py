@@ -172,7 +172,8 @@ class Charges:
         known: Purchases since then, without the uncertain ones.
         known_cost: USD of those whose price is known.
         unpriced: How many of them have no known price.
-        uncertain: How many submits are uncertain, by their price in USD; None is not known.
+        uncertain: How many submits are uncertain, by their price in USD; None is not known. Those
+            that were bought anew are among them.
     """
 
     balance: Decimal | None

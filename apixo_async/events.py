@@ -113,6 +113,24 @@ class ServiceRecovered(_EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class CallbackReceived(_EventRecord):
+    """A callback came for a submit of this client, or of another process that uses its store.
+
+    One that no client awaits, such as for a task that is over, is only answered.
+
+    Attributes:
+        outcome: What it causes. "polled": its task is polled. "early": the answer to its submit is
+            not known yet. "repeated": nothing, since a poll waits already, or enough were caused.
+            "passed on": another process is to poll. "unknown": the store has no such submit.
+            "refused": nothing, but its submit had been refused, so that there is a task too many.
+    """
+
+    level: ClassVar[int] = logging.DEBUG
+    _line: ClassVar[str] = "a callback came: {0.outcome}"
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbacksLost(_EventRecord):
     """Tasks were over before any callback came for them: tasks are polled as without webhooks.
 
@@ -200,24 +218,35 @@ class TaskSubmitted(_EventRecord):
 
 @dataclass(frozen=True, slots=True)
 class TaskAttached(_EventRecord):
-    """A task of an earlier submit is polled from now on."""
+    """A task of an earlier submit is polled from now on, or followed while another process does.
+
+    Attributes:
+        traceparent: The span in which it was submitted, where a store has that: `traceparent` of
+            W3C's Trace Context.
+    """
 
     level: ClassVar[int] = logging.INFO
     _line: ClassVar[str] = "{0.model}/{0.task_id} attached"
     model: str
     task_id: str
     tag: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskAdopted(_EventRecord):
-    """A task that another process bought is polled from now on, since that one has gone."""
+    """A task that another process bought is polled from now on, since that one has gone.
+
+    Attributes:
+        traceparent: As in `TaskAttached`.
+    """
 
     level: ClassVar[int] = logging.INFO
     _line: ClassVar[str] = "{0.model}/{0.task_id} taken over"
     model: str
     task_id: str
     tag: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +256,8 @@ class SubmitRefused(_EventRecord):
     Attributes:
         reason: The error, without the service's own words: they may repeat a prompt.
         again_in: Seconds until it is sent again by itself, or None if it is not.
+        waited: Seconds since the call.
+        category: What it was refused for, as `error.category`.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -234,6 +265,8 @@ class SubmitRefused(_EventRecord):
     reason: str
     again_in: float | None
     tag: str | None = None
+    waited: float = 0.0
+    category: Category = "other"
 
     def _words(self) -> str:
         again = "not sent again" if self.again_in is None else f"again in {self.again_in:.1f} s"
@@ -247,6 +280,7 @@ class SubmitUncertain(_EventRecord):
     Attributes:
         reason: What makes it uncertain.
         hold: Seconds for which its slot stays taken.
+        waited: Seconds since the call.
     """
 
     level: ClassVar[int] = logging.ERROR
@@ -258,6 +292,7 @@ class SubmitUncertain(_EventRecord):
     reason: str
     hold: float
     tag: str | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +307,23 @@ class TaskOrphaned(_EventRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskDetached(_EventRecord):
+    """A task is polled no more, as its caller wished; it goes on."""
+
+    level: ClassVar[int] = logging.INFO
+    _line: ClassVar[str] = "{0.model}/{0.task_id} detached"
+    model: str
+    task_id: str
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskPolled(_EventRecord):
-    """A poll found a task still running."""
+    """A poll found a task still running.
+
+    Attributes:
+        took: Seconds from its sending to its answer.
+    """
 
     level: ClassVar[int] = logging.DEBUG
     _line: ClassVar[str] = "{0.model}/{0.task_id} is {0.state}"
@@ -281,6 +331,7 @@ class TaskPolled(_EventRecord):
     task_id: str
     state: str
     tag: str | None = None
+    took: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +341,7 @@ class PollFailed(_EventRecord):
     Attributes:
         reason: As in `SubmitRefused`.
         again_in: Seconds until the next poll, or None where polls pause until `refresh`.
+        took: As in `TaskPolled`.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -298,6 +350,7 @@ class PollFailed(_EventRecord):
     reason: str
     again_in: float | None
     tag: str | None = None
+    took: float | None = None
 
     def _words(self) -> str:
         pause = self.again_in
@@ -319,6 +372,7 @@ class TaskSettled(_EventRecord):
         category: What it failed for, as `error.category`; None for a success.
         duration: Seconds that it took by the service's count, or None.
         delay: Seconds of `age` for which it was over already by that count, or None.
+        took: As in `TaskPolled`, of the poll that found it over; None where none did.
     """
 
     level: ClassVar[int] = logging.INFO
@@ -333,6 +387,7 @@ class TaskSettled(_EventRecord):
     category: Category | None = None
     duration: float | None = None
     delay: float | None = None
+    took: float | None = None
 
     def _words(self) -> str:
         took = f"{self.age:.1f} s and {counted(self.polls, 'poll')}"
@@ -379,6 +434,7 @@ Event: TypeAlias = (
     | SubmitRefused
     | SubmitUncertain
     | TaskOrphaned
+    | TaskDetached
     | TaskPolled
     | PollFailed
     | TaskSettled
@@ -388,6 +444,7 @@ Event: TypeAlias = (
     | ServiceDown
     | ServiceRecovered
     | UncertainSubmitResolved
+    | CallbackReceived
     | CallbacksLost
     | CallbacksRestored
     | ResultDownloaded

@@ -35,7 +35,7 @@ LAYERS = {
     "client": "_client __init__",
     "blocking": "blocking",
     "pipelines": "pipelines.*",
-    "otel": "otel",
+    "otel": "otel.*",
     "testing": "testing.*",
     "command": "_cli.* __main__",
 }

@@ -17,7 +17,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 import benchmarks.__main__ as command
-from benchmarks import Options, Row, journal, tasks_at_once
+from benchmarks import Options, Row, journal, otel, tasks_at_once
 from benchmarks.measuring import cpu_of, in_child, interleaved, median, metered
 from benchmarks.peers.clients import PEERS
 from benchmarks.tasks_at_once import Outcome
@@ -187,6 +187,33 @@ def test_the_cost_of_a_journal(
     assert [row.reached for row in rows] == reached
     assert rows[0].ratio == f"{kept.rate / 1000:.3f}x"
     assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "poll", "without", "reached"), [(155.0, 11.0, 1.0, True), (156.0, 12.0, 1.1, False)]
+)
+def test_the_cost_of_a_hook(
+    task: float, poll: float, without: float, reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What events cost without a hook is not the hook's; the SDK's part stands beside it."""
+    took = {"task": task, "task without": 5, "poll": poll, "poll without": 1}
+    took |= {"submit without": without, "span": 30, "value": 10}
+
+    def measured(rounds: int, candidates: dict[str, object]) -> dict[str, list[float]]:
+        assert candidates.keys() == took.keys()
+        return {name: [value] * rounds for name, value in took.items()}
+
+    monkeypatch.setattr(otel, "interleaved", measured)
+    rows = list(otel.run(OPTIONS))
+    assert [row.reached for row in rows] == [reached] * 3
+    assert rows[0].ratio == f"{(task - 5) / 80:.2f}x"
+    made = otel.telemetry()
+    for number in range(3):
+        otel.task(made.hook, number)
+        otel.poll(made.hook)
+        made.span(number)
+        made.value(number)
+    otel.asked(made.hook)
 
 
 @pytest.mark.realtime

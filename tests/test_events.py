@@ -11,6 +11,7 @@ import pytest
 
 from apixo_async import events
 from apixo_async.events import (
+    CallbackReceived,
     CallbacksLost,
     CallbacksRestored,
     ClientClosed,
@@ -28,6 +29,7 @@ from apixo_async.events import (
     SubmitUncertain,
     TaskAdopted,
     TaskAttached,
+    TaskDetached,
     TaskOrphaned,
     TaskPolled,
     TaskSettled,
@@ -51,6 +53,8 @@ LINES: list[tuple[Event, int, str]] = [
     (TaskSubmitted("m", "1", 0.256), logging.INFO, "m/1 submitted after 0.26 s"),
     (TaskAttached("m", "1"), logging.INFO, "m/1 attached"),
     (TaskAdopted("m", "1"), logging.INFO, "m/1 taken over"),
+    (TaskDetached("m", "1"), logging.INFO, "m/1 detached"),
+    (CallbackReceived("polled"), logging.DEBUG, "a callback came: polled"),
     (
         SubmitRefused("m", "HTTP 400", None),
         logging.WARNING,
@@ -171,5 +175,6 @@ def test_no_event_has_room_for_a_secret() -> None:
         *("waited", "again_in", "hold", "polls", "age", "pause", "after", "files"),
         *("effective_limit", "limit", "tasks"),
         *("tag", "cost"),  # The caller's own word, and a price.
-        *("kind", "slot_wait", "permit_wait", "category", "duration", "delay"),
+        *("kind", "slot_wait", "permit_wait", "category", "duration", "delay", "took"),
+        "traceparent",  # Ids of a trace and a span.
     }

@@ -6,9 +6,12 @@ import logging
 
 import pytest
 
+from apixo_async import FluxKontext
 from apixo_async._reporting import Reporter, guarded, logger
+from apixo_async._types import TaskInput
 from apixo_async.events import Event, LimitReached, PollerDied, TaskAttached, TaskPolled
 
+SPAN = f"00-{'1' * 32}-{'2' * 16}-01"
 ATTACHED = TaskAttached("gpt-image-1", "task_1")
 
 
@@ -52,6 +55,34 @@ def test_a_hook_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert failure.levelno == logging.ERROR
     assert failure.exc_info is not None
     assert failure.exc_info[0] is KeyError
+
+
+def test_a_hook_of_submits(caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked; what it raises, or returns in place of a span, is no span."""
+    asked: list[TaskInput] = []
+    known: list[object] = [KeyError("hook"), 42, "no span", SPAN]
+
+    class Hook:
+        def __call__(self, event: Event) -> None:
+            del event
+
+        def submitting(self, task_input: TaskInput, /) -> None:
+            asked.append(task_input)
+            raise KeyError("a castle")
+
+        def traceparent(self) -> str | None:
+            given = known.pop(0)
+            if isinstance(given, Exception):
+                raise given
+            return given  # type: ignore[return-value]  # as a caller's may
+
+    report, castle = Reporter([].append, Hook()), FluxKontext(prompt="a castle")
+    report.submitting(castle)
+    assert asked == [castle]
+    assert [record.getMessage() for record in caplog.records] == [
+        "on_event raised; the client goes on"
+    ]
+    assert [report.traceparent() for _ in range(4)] == [None, None, None, SPAN]
 
 
 def test_what_a_hook_is_given_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""`apixo docs`: the guides, which come with the package."""
+"""`apixo docs`: the guides, which come with the package, and files that they name."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ ORDER: Final = (
     *("performance", "deployment", "proxies", "observability", "testing", "faq"),
 )
 
+#: Files that guides name.
+OTHERS: Final = ("grafana.json",)
+
 
 def guides() -> dict[str, str]:
     """Return the text of each guide by its name, in order."""
-    found = {
-        file.name.removesuffix(".md"): file.read_text("utf-8")
-        for file in (files("apixo_async") / "guides").iterdir()
-    }
-    return {name: found[name] for name in sorted(found, key=ORDER.index)}
+    return {name: _text(f"{name}.md") for name in ORDER}
 
 
 def docs(
@@ -34,17 +33,22 @@ def docs(
     ] = None,
 ) -> None:
     """List the guides, or show one: as it is in a pipe, laid out on a terminal."""
-    screen, texts = Screen(), guides()
+    screen = Screen()
     if guide is None:
-        titles = {name: text.partition("\n")[0] for name, text in texts.items()}
+        titles = {name: text.partition("\n")[0] for name, text in guides().items()}
         rows = [(name, title.removeprefix("# ")) for name, title in titles.items()]
         screen.table(("guide", "about"), rows)
-    elif guide not in texts:
-        raise ConfigurationError(f"there is no guide {guide!r}; there are {', '.join(texts)}")
-    elif screen.out.is_terminal:
+    elif guide in ORDER and screen.out.is_terminal:
         # Without the marks by which the examples of the guides are tested.
-        shown = (line for line in texts[guide].splitlines() if not line.startswith("<!-- run:"))
-        screen.out.print(Markdown("\n".join(shown)))
-    else:
-        for line in texts[guide].splitlines():
+        lines = (line for line in guides()[guide].splitlines() if not line.startswith("<!-- run:"))
+        screen.out.print(Markdown("\n".join(lines)))
+    elif guide in (*ORDER, *OTHERS):
+        for line in _text(f"{guide}.md" if guide in ORDER else guide).splitlines():
             screen.line(line)
+    else:
+        known = ", ".join((*ORDER, *OTHERS))
+        raise ConfigurationError(f"there is no guide {guide!r}; there are {known}")
+
+
+def _text(name: str) -> str:
+    return (files("apixo_async") / "guides" / name).read_text("utf-8")

@@ -30,7 +30,7 @@ class Options(NamedTuple):
     attempts: int
     journal: str | None
     retry: frozenset[FailureCategory]
-    resubmit_uncertain: bool
+    resubmit_uncertain: frozenset[str] | bool
     budget: Budget
     prices: Mapping[str, Decimal]
     target: Path | None
@@ -47,7 +47,7 @@ class Options(NamedTuple):
         provider: str | None = None,
         journal: StrPath | None = None,
         retry: bool | Collection[FailureCategory] = (),
-        resubmit_uncertain: bool = False,
+        resubmit_uncertain: bool | Collection[str] = False,
         max_cost: Amount | None = None,
         prices: Mapping[str, Amount] | None = None,
         download_to: StrPath | None = None,
@@ -68,7 +68,7 @@ class Options(NamedTuple):
             attempts=_attempts(attempts),
             journal=_path("journal", journal),
             retry=_retry(retry),
-            resubmit_uncertain=_truth("resubmit_uncertain", resubmit_uncertain),
+            resubmit_uncertain=_keys("resubmit_uncertain", resubmit_uncertain),
             budget=Budget(max_cost, name="max_cost"),
             prices={**known, **check_prices(prices)},
             target=None if (path := _path("download_to", download_to)) is None else Path(path),
@@ -76,6 +76,21 @@ class Options(NamedTuple):
             name=_name(name, download_to),
             raise_at_end=_truth("raise_at_end", raise_at_end),
         )
+
+    def resubmits(self, key: str) -> bool:
+        """Return True if an uncertain item of an earlier run is bought anew."""
+        wanted = self.resubmit_uncertain
+        return wanted if isinstance(wanted, bool) else key in wanted
+
+
+def _keys(name: str, given: object) -> frozenset[str] | bool:
+    if isinstance(given, bool):
+        return given
+    if isinstance(given, Collection) and not isinstance(given, str):
+        keys = cast("Collection[object]", given)
+        if all(isinstance(key, str) for key in keys):
+            return frozenset(cast("Collection[str]", keys))
+    raise ConfigurationError(f"{name}: {given!r:.200} given; True, False, or keys of items")
 
 
 def _truth(name: str, given: object) -> bool:

@@ -25,7 +25,7 @@ class Reconciliation:
     Attributes:
         verdict: Which of the uncertain submits were bought: "none", "some", "all", or "unclear".
         bought: How many of them, or None where that does not follow.
-        uncertain: How many uncertain submits there are.
+        uncertain: How many uncertain submits there are; one that was bought anew still is one.
         uncertain_cost: USD that they cost if all of them were bought.
         known: How many other purchases were made since `before`.
         known_cost: USD that those cost.
@@ -118,4 +118,4 @@ def _finding(rest: Decimal, total: Decimal, priced: Mapping[Decimal, int]) -> _F
     bought = int((rest / price).to_integral_value())
     if abs(rest - bought * price) >= slack:
         return _unclear("what is left is no multiple of their price")
-    return _Finding("some", bought, f"{bought} were bought")
+    return _Finding("some", bought, f"{bought} {'was' if bought == 1 else 'were'} bought")

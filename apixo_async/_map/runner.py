@@ -271,7 +271,7 @@ class MapRunner:
         return self._buyer.reopen(
             entry,
             self._store.record_of(entry),
-            await_callback=not self._options.resubmit_uncertain,
+            await_callback=not self._options.resubmits(entry.key),
         )
 
     async def _watch_left(self, entry: Entry, task: Task) -> None:
@@ -338,7 +338,7 @@ class MapRunner:
         match entry.state, entry.result, entry.error:
             case "new", _, _:
                 return None
-            case "uncertain", _, _ if self._options.resubmit_uncertain:
+            case "uncertain", _, _ if self._options.resubmits(entry.key):
                 return None
             case "success", Result() as result, _:
                 item.paths = entry.files
@@ -408,7 +408,7 @@ class MapRunner:
             self._move(item, Stage.RUNNING)
             doubt = self._resolved(item, ended if isinstance(ended, ApixoError) else None)
             if doubt is not None:
-                if self._options.resubmit_uncertain and not item.bought_now:
+                if self._options.resubmits(item.key) and not item.bought_now:
                     return None  # The task that a callback has named is not of this submit.
                 raise doubt
         self._store.ended(item.entry, ended)

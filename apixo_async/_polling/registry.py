@@ -318,7 +318,8 @@ class TaskRegistry:
                 over = billed_over(verdict, track.billing)
                 track.snapshot = over.snapshot
                 track.answer_refreshers(over.snapshot)
-                self._settle(track, over.outcome, now, lasted(track, over.lasted, now))
+                seconds, took = lasted(track, over.lasted, now), now - track.polled_at
+                self._settle(track, over.outcome, now, seconds, took)
             case verdicts.Running():
                 self._still_running(track, verdict, now)
             case verdicts.Faulty():
@@ -389,6 +390,8 @@ class TaskRegistry:
         if track.subscription is not None:
             track.subscription.close()
         track.wake()
+        ref = track.ref
+        self._report(events.TaskDetached(ref.model, ref.task_id, track.billing.tag))
         self.outages.checked(track, now)
 
     # --- what callers and callbacks ask for ----------------------------------------------
@@ -445,10 +448,8 @@ class TaskRegistry:
         self.queue.schedule(track, due)
         track.answer_refreshers(verdict.snapshot)
         track.wake()
-        ref = track.ref
-        self._report(
-            events.TaskPolled(ref.model, ref.task_id, verdict.snapshot.state, track.billing.tag)
-        )
+        ref, state, took = track.ref, verdict.snapshot.state, now - track.polled_at
+        self._report(events.TaskPolled(ref.model, ref.task_id, state, track.billing.tag, took))
 
     def _next_poll(self, track: TrackedTask, now: float) -> float:
         limiter = self._limiter
@@ -471,16 +472,16 @@ class TaskRegistry:
         if due is not None:
             self.queue.schedule(track, due)
         ref, again_in = track.ref, None if due is None else due - now
-        self._report(
-            events.PollFailed(ref.model, ref.task_id, reason_of(error), again_in, track.billing.tag)
-        )
+        reason, tag, took = reason_of(error), track.billing.tag, now - track.polled_at
+        self._report(events.PollFailed(ref.model, ref.task_id, reason, again_in, tag, took))
         track.answer_refreshers(error)
 
     def _missed(self, track: TrackedTask, verdict: verdicts.Missing, now: float) -> None:
         if self.outages.missed(track, now):
             if track.identity is TaskIdentity.KNOWN:
                 track.answer_refreshers(verdict.error)
-                self._settle(track, not_found(track, verdict.error), now)
+                outcome = not_found(track, verdict.error)
+                self._settle(track, outcome, now, took=now - track.polled_at)
             else:
                 self._disprove(track, verdict.error, now)
         else:
@@ -503,6 +504,7 @@ class TaskRegistry:
         outcome: Result | TaskError,
         now: float,
         seconds: float | None = None,
+        took: float | None = None,
     ) -> None:
         """Record how a task ended: the only way in which one does."""
         track.outcome, track.halted, track.due, track.ended_at = outcome, None, None, now
@@ -544,6 +546,7 @@ class TaskRegistry:
                 category=outcome.category if isinstance(outcome, TaskError) else None,
                 duration=seconds,
                 delay=None if seconds is None else max(0.0, age - seconds),
+                took=took,
             )
         )
         self.outages.checked(track, now)

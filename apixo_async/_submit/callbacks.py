@@ -80,7 +80,7 @@ class SubmitCallbacks:
         if subscription is None or subscription.inbox is not self._inbox:
             return False
         for task_id in named or (None,):
-            subscription.receive(task_id)
+            subscription.receive(task_id, is_reported=False)  # By that process.
         return True
 
     def expect(

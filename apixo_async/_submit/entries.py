@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -83,14 +83,21 @@ class EntryWriter:
         limiter: Knows by what name this process owns entries, and how many slots there are.
         rng: The source of every jitter.
         exchange: The most seconds that a POST takes.
+        traceparent: Returns what is kept of the span in whose context it is called.
     """
 
     def __init__(
-        self, account: AccountStore, limiter: SharedLimiter, rng: random.Random, exchange: float
+        self,
+        account: AccountStore,
+        limiter: SharedLimiter,
+        rng: random.Random,
+        exchange: float,
+        traceparent: Callable[[], str | None],
     ) -> None:
         self.account = account
         self.limiter = limiter
         self.exchange = exchange
+        self.traceparent = traceparent
         self._rng = rng
         #: Those of keys for whose change somebody waits, by key.
         self._changes: WeakValueDictionary[str, _Change] = WeakValueDictionary()
@@ -250,8 +257,11 @@ class EntryRecord:
         # What an earlier POST of this submit came to is written first.
         await self.written()
         self.attempt = intent_id or secrets.token_hex(16)
-        if self._is_unkeyed:
-            self.purchase = replace(self.purchase, key=f"{UNKEYED}{self.attempt}")
+        self.purchase = replace(
+            self.purchase,
+            key=f"{UNKEYED}{self.attempt}" if self._is_unkeyed else self.purchase.key,
+            traceparent=self._writer.traceparent(),
+        )
         writer, longest = self._writer, timing(self.purchase.kind).longest
         try:
             intended = await (await writer.account.opened()).intend(

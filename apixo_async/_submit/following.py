@@ -15,14 +15,14 @@ from apixo_async._limits.limiter import Slot
 from apixo_async._polling.outcomes import said_not_bought
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
-from apixo_async._reporting import Reporter, logger
+from apixo_async._reporting import Reporter, checked_traceparent, logger
 from apixo_async._submit.callbacks import SubmitCallbacks, reopened
 from apixo_async._submit.entries import EntryRecord, EntryWriter, record_of
 from apixo_async._sync import Alarm
 from apixo_async._task import Task
 from apixo_async._types import Billing, Result, TaskRef
 from apixo_async.errors import StoreError, TaskError
-from apixo_async.events import TaskAdopted, TaskAttached
+from apixo_async.events import CallbackReceived, TaskAdopted, TaskAttached
 from apixo_async.journal._error_forms import About, error_of
 from apixo_async.journal._forms import result_of
 from apixo_async.stores._protocol import ENDED, MOST_FOUND, State, StoreEntry
@@ -176,15 +176,23 @@ class Following:
             if isinstance(track.record, EntryRecord)
         }
 
+    def _report_of(
+        self, event: type[TaskAttached | TaskAdopted], entry: StoreEntry, billing: Billing
+    ) -> None:
+        ref, traceparent = ref_of(entry), checked_traceparent(entry.purchase.traceparent)
+        self._report(event(ref.model, ref.task_id, billing.tag, traceparent))
+
     def _follow(self, entry: StoreEntry, tag: str | None) -> TrackedTask:
+        billing = billing_of(entry, tag)
         track = self._poller.track(
             ref_of(entry),
             entry.purchase.kind,
             Slot(None),
             age=_age(entry),
             is_followed=True,
-            billing=billing_of(entry, tag),
+            billing=billing,
         )
+        self._report_of(TaskAttached, entry, billing)
         self._followed[entry.attempt] = entry.purchase.key, track
         self.listen()
         self._next_follow = -math.inf  # Once more, now that its news are heard.
@@ -203,9 +211,9 @@ class Following:
         track = self._poller.registry.tracks.get(ref)
         billing = billing_of(entry, tag) if track is None else track.billing
         if entry.state is State.LOST:
-            self._report(TaskAttached(ref.model, ref.task_id, billing.tag))
+            self._report_of(TaskAttached, entry, billing)
         elif track is None or track.is_followed:
-            self._report(TaskAdopted(ref.model, ref.task_id, billing.tag))
+            self._report_of(TaskAdopted, entry, billing)
         if track is not None:
             self._poller.adopt(track, record)
             return track
@@ -249,6 +257,7 @@ class Following:
             raise StoreError("the client was closed: the callback has to come again")
         store = await self._writer.account.opened()
         is_known = await store.called(attempt, task_id)
+        self._report(CallbackReceived("passed on" if is_known else "unknown"))
         self._look_at_calls_soon()  # It may be this one: a process does not hear of its own writes.
         return is_known
 

@@ -90,7 +90,7 @@ class KeyedSubmits:
     ) -> Self:
         """Wire the parts, and take part in the account. Needs a running loop."""
         assert isinstance(limiter, SharedLimiter)  # A client with a store has one.
-        writer = EntryWriter(account, limiter, rng, timeouts.exchange)
+        writer = EntryWriter(account, limiter, rng, timeouts.exchange, report.traceparent)
         following = Following(writer, poller, report, callbacks)
         following.start()
         return cls(submitter, writer, following, calls, prices)

@@ -109,6 +109,22 @@ class SubmitAttempt:
         if self.reserved is not None:
             self.reserved.give_back()
 
+    @property
+    def waited(self) -> float:
+        """Seconds since the caller asked."""
+        return asyncio.get_running_loop().time() - self.called_at
+
+    def refusal(self, error: ApixoError, again_in: float | None) -> events.SubmitRefused:
+        """Return what is reported of a refusal, and when it is sent again."""
+        return events.SubmitRefused(
+            self.input.model,
+            reason_of(error),
+            again_in,
+            self.delivery.tag,
+            self.waited,
+            error.category,
+        )
+
     def leave_journal(self, took: float | None = None) -> None:
         """Give back the place, if it has one: the POST is being sent, or never will be.
 
@@ -205,6 +221,7 @@ class SubmitRequests:
                 delivery = replace(delivery, callback_url=attempt.expected.url)
             body = encode_submit(attempt.input, delivery)
             attempt.reserved = attempt.reserve()
+            self._report.submitting(attempt.input)
             if attempt.record is not None:
                 await self._intend(attempt, attempt.record, permit, calls)
         except BaseException:
@@ -341,7 +358,7 @@ class SubmitRequests:
             # Guarded: a record that fails must not lose the id of a paid task.
             guarded("the record of a purchase", attempt.record.bought, task_id)
         ref = TaskRef(attempt.input.model, task_id)
-        waited = asyncio.get_running_loop().time() - attempt.called_at
+        waited = attempt.waited
         expected, slot = attempt.expected, attempt.slot.handed_on()
         try:
             track = self._poller.track(
@@ -395,7 +412,8 @@ class SubmitRequests:
         if attempt.record is not None:
             note = partial(attempt.record.uncertain, verdict.reason)
             guarded("the record of a purchase", note, error)
-        return error, events.SubmitUncertain(model, verdict.reason, hold, attempt.delivery.tag)
+        tag, waited = attempt.delivery.tag, attempt.waited
+        return error, events.SubmitUncertain(model, verdict.reason, hold, tag, waited)
 
     def _orphaned(self, attempt: SubmitAttempt, permit: Permit, post: asyncio.Task[Ended]) -> None:
         if post.cancelled() or post.exception() is not None:
@@ -407,9 +425,7 @@ class SubmitRequests:
         ended = post.result()
         if isinstance(ended, Refused):
             attempt.slot.release()
-            reason = reason_of(ended.error)
-            tag = attempt.delivery.tag
-            self._report(events.SubmitRefused(attempt.input.model, reason, None, tag))
+            self._report(attempt.refusal(ended.error, None))
             return
         if isinstance(ended, TrackedTask):
             self._report(events.TaskOrphaned(ended.ref.model, ended.ref.task_id, ended.billing.tag))

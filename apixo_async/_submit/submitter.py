@@ -11,7 +11,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from apixo_async import events
 from apixo_async._budget import Budget
 from apixo_async._config import Timeouts
 from apixo_async._http.api import Api, throttled_too_long
@@ -170,8 +169,7 @@ class Submitter:
         refused: ApixoError | None = None
 
         def report(error: ApixoError, again_in: float | None) -> None:
-            tag = attempt.delivery.tag
-            self._report(events.SubmitRefused(model, reason_of(error), again_in, tag))
+            self._report(attempt.refusal(error, again_in))
 
         try:
             while True:

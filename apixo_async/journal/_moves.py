@@ -19,6 +19,9 @@ UPDATE item SET
     prior_claim = claim, claim = NULL,
     state = 'intent', purchases = purchases + 1, price = :price,
     cost = cost + coalesce(:price, 0), unpriced = unpriced + (:price IS NULL),
+    doubted = doubted + (state = 'uncertain'),
+    doubted_cost = iif(state = 'uncertain', doubted_cost + :price, doubted_cost),
+    doubted_at = iif(state = 'uncertain', coalesce(doubted_at, intent_at), doubted_at),
     intent_id = :mark, intent_at = :at
 WHERE row = :row AND state IN ('new', 'failed', 'uncertain')
 """
@@ -26,6 +29,8 @@ _REFUSED: Final = """
 UPDATE item SET
     state = prior_state, purchases = purchases - 1,
     cost = cost - coalesce(price, 0), unpriced = unpriced - (price IS NULL),
+    doubted = doubted - (prior_state = 'uncertain'),
+    doubted_cost = iif(prior_state = 'uncertain', doubted_cost - price, doubted_cost),
     intent_id = prior_intent_id, intent_at = prior_intent_at, claim = prior_claim
 WHERE row = :row AND state = 'intent'
 """

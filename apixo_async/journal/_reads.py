@@ -54,7 +54,8 @@ class BalanceMark(NamedTuple):
         cost: Micro-dollars of all purchases since.
         unpriced: Purchases since that have no known price.
         purchases: All purchases since, those in doubt included.
-        uncertain: How many submits are uncertain, by their price in micro-dollars, or None.
+        uncertain: How many submits are uncertain, by their price in micro-dollars, or None; those
+            that were bought anew are among them: they may have been bought, too.
     """
 
     balance: int | None
@@ -64,26 +65,34 @@ class BalanceMark(NamedTuple):
     uncertain: dict[int | None, int]
 
 
+_DOUBTS: Final = f"""
+SELECT price, sum(count), min(at) FROM (
+    SELECT iif(price IS NULL, NULL, {_amount("price")}) AS price, 1 AS count, intent_at AS at
+    FROM item WHERE state = 'uncertain'
+    UNION ALL
+    SELECT {_amount("doubted_cost")} / doubted, doubted, doubted_at FROM item WHERE doubted > 0
+) GROUP BY price
+"""
+_MARK: Final = """
+SELECT balance, cost, unpriced, purchases FROM run
+WHERE balance IS NOT NULL AND opened_at <= ? ORDER BY number DESC LIMIT 1
+"""
+
+
 def since_balance(connection: sqlite3.Connection) -> BalanceMark:
     """Return what was bought since the last balance that is older than every uncertain submit."""
-    found = connection.execute(
-        f"SELECT iif(price IS NULL, NULL, {_amount('price')}), count(*), min(intent_at) FROM item "
-        "WHERE state = 'uncertain' GROUP BY 1"
-    ).fetchall()
+    found = connection.execute(_DOUBTS).fetchall()
     doubts = cast("list[tuple[int | None, int, float | None]]", found)
     oldest = [at for _, _, at in doubts if isinstance(at, int | float)]
-    mark = connection.execute(
-        "SELECT balance, cost, unpriced, purchases FROM run "
-        "WHERE balance IS NOT NULL AND opened_at <= ? ORDER BY number DESC LIMIT 1",
-        (min(oldest, default=math.inf),),
-    ).fetchone()
-    balance, cost, unpriced, before = mark or (None, 0, 0, 0)
+    mark = connection.execute(_MARK, (min(oldest, default=math.inf),)).fetchone()
+    balance, *before = mark or (None, 0, 0, 0)
+    cost, unpriced, bought = (one if isinstance(one, int) else 0 for one in before)
     now, without = spent(connection)
     return BalanceMark(
         balance if isinstance(balance, int) else None,
-        now - int(cost or 0),
-        without - int(unpriced or 0),
-        purchases(connection) - int(before or 0),
+        now - cost,
+        without - unpriced,
+        purchases(connection) - bought,
         {price: count for price, count, _ in doubts},
     )
 

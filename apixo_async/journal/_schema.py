@@ -58,14 +58,18 @@ _TABLES: Final = (
     "CREATE TABLE run (number INTEGER PRIMARY KEY, opened_at REAL NOT NULL, version TEXT NOT NULL)",
     _NEEDS_LOG,
 )
-#: What the account had when a run began to buy, and what the items had cost until then. Not part of
-#: the version: a journal is complete without them.
-_OF_BALANCE: Final = {
-    "balance": "INTEGER",
-    "cost": "INTEGER",
-    "unpriced": "INTEGER",
-    "purchases": "INTEGER",
-}
+#: What the balance is compared with. Not part of the version: a journal is complete without it.
+_OF_BALANCE: Final = (
+    # What the account had as a run began to buy, and what the items had cost until then.
+    ("run", "balance", "INTEGER"),
+    ("run", "cost", "INTEGER"),
+    ("run", "unpriced", "INTEGER"),
+    ("run", "purchases", "INTEGER"),
+    # Uncertain submits that were bought anew: how many, what they cost, when the first was sent.
+    ("item", "doubted", "INTEGER NOT NULL DEFAULT 0"),
+    ("item", "doubted_cost", "INTEGER DEFAULT 0"),
+    ("item", "doubted_at", "REAL"),
+)
 #: Version 1 had no such mark: nothing is known of its log, and its files are taken as they are.
 _FROM_1: Final = (
     _NEEDS_LOG,
@@ -130,9 +134,10 @@ def upgrade(connection: sqlite3.Connection) -> None:
     if _number(connection, "PRAGMA user_version") == 1:
         for statement in _FROM_1:
             connection.execute(statement)
-    has = connection.execute("SELECT name FROM pragma_table_info('run')").fetchall()
-    for name in _OF_BALANCE.keys() - {name for (name,) in cast("list[tuple[str]]", has)}:
-        connection.execute(f"ALTER TABLE run ADD COLUMN {name} {_OF_BALANCE[name]}")
+    for table, name, kind in _OF_BALANCE:
+        has = f"SELECT 1 FROM pragma_table_info('{table}') WHERE name = '{name}'"
+        if connection.execute(has).fetchone() is None:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
 
 def settle_intents(connection: sqlite3.Connection) -> None:

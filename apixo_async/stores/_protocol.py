@@ -58,6 +58,8 @@ class Purchase:
         payload: The input, as JSON.
         price: USD, as text, or None where it is not known.
         tag: The caller's word for it, or None.
+        traceparent: The span in which its first POST was sent, as W3C's Trace Context writes it,
+            or None.
     """
 
     key: str
@@ -68,6 +70,7 @@ class Purchase:
     payload: str
     price: str | None
     tag: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 #: Written into each new store; a later layout only adds to it.
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,11 @@ SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS apixo_entry (
         row <row>, namespace text NOT NULL, key text NOT NULL, account text NOT NULL,
         digest text NOT NULL, model text NOT NULL, provider text, kind text NOT NULL,
-        payload text NOT NULL, price text, tag text, state text NOT NULL, owner text,
-        attempt text NOT NULL, prior_state text, prior_attempt text, purchases integer NOT NULL,
-        intent_at <real> NOT NULL, slot_until <real> NOT NULL, held_until <real> NOT NULL,
-        submitted_at <real>, ended_at <real>, task_id text, also text NOT NULL,
+        payload text NOT NULL, price text, tag text, traceparent text,
+        state text NOT NULL, owner text, attempt text NOT NULL, prior_state text,
+        prior_attempt text, purchases integer NOT NULL, intent_at <real> NOT NULL,
+        slot_until <real> NOT NULL, held_until <real> NOT NULL, submitted_at <real>,
+        ended_at <real>, task_id text, also text NOT NULL,
         called_at <real>, claimed text NOT NULL DEFAULT '', outcome text, taken text,
         UNIQUE (namespace, key))""",
     """CREATE INDEX IF NOT EXISTS apixo_entry_open ON apixo_entry (account, owner)

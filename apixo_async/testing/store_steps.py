@@ -32,6 +32,7 @@ def purchase(key: str, **changes: str | None) -> Purchase:
         "payload": json.dumps({"prompt": f"a castle for {key}"}),
         "price": "0.04",
         "tag": "customer-42",
+        "traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
     }
     return Purchase(key=key, **(values | changes))  # type: ignore[arg-type]  # mypy sees no names
 

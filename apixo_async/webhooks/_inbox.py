@@ -12,6 +12,7 @@ import anyio
 
 from apixo_async._reporting import guarded, logger
 from apixo_async._text import counted
+from apixo_async.events import CallbackReceived, Event
 
 #: Called on the client's loop when a callback came: poll now. The argument is the task's id that
 #: the body claims, or None; only a poll proves it.
@@ -111,14 +112,14 @@ class CallbackSubscription:
         if self.received:
             poll(self.claimed)
 
-    def receive(self, task_id: str | None) -> None:
+    def receive(self, task_id: str | None, *, is_reported: bool = True) -> None:
         """Pass a callback on to the client's loop, from any thread. Returns at once."""
         loop = self.inbox.loop
         if _is_running(loop):
-            self._received(task_id)
+            self._received(task_id, is_reported)
         else:
             with suppress(RuntimeError):  # The client's loop is closed.
-                loop.call_soon_threadsafe(self._received, task_id)
+                loop.call_soon_threadsafe(self._received, task_id, is_reported)
 
     async def accept(self, task_id: str | None) -> bool:
         """Act on a callback, from any thread; return True if it need not come again.
@@ -133,7 +134,7 @@ class CallbackSubscription:
         self.receive(None)
         may_be_right = await _noted(self.inbox.loop, note, self.id, task_id)
         if may_be_right:
-            self.receive(task_id)
+            self.receive(task_id, is_reported=False)
         return may_be_right is not None
 
     @property
@@ -171,23 +172,31 @@ class CallbackSubscription:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _received(self, task_id: str | None) -> None:
+    def _received(self, task_id: str | None, is_reported: bool) -> None:
+        outcome = self._outcome(task_id)
+        if is_reported and outcome is not None:
+            self.inbox.report(CallbackReceived(outcome))
+
+    def _outcome(self, task_id: str | None) -> str | None:
+        """Act on a callback; return what it causes, or None where its task is over."""
         # A callback may be on its way from another thread when the subscription is closed.
         if self._state is CallbackState.CLOSED:
-            if self.id in self.inbox.refused:
-                report_bought(task_id)
-            return
+            if self.id not in self.inbox.refused:
+                return None
+            report_bought(task_id)
+            return "refused"
         self.received, self.claimed = True, task_id or self.claimed
         if self._timer is not None:
-            return  # The poll that waits serves this callback, too.
+            return "repeated"  # The poll that waits serves this callback, too.
         now = self.inbox.loop.time()
         due = next_poll(self._caused, self._last, now)
         if due is None:
-            return
+            return "repeated"
         if due <= now:
             self._poll_now()
         else:
             self._timer = self.inbox.loop.call_at(due, self._poll_now)
+        return "early" if self._state is CallbackState.KEPT else "polled"
 
     def _poll_now(self) -> None:
         self._timer = None
@@ -212,6 +221,7 @@ class CallbackInbox:
         left: The intents that clients left unsettled when they were closed.
         refused: The intents whose submits were refused.
         is_shared: Returns True if callbacks of another process came to this receiver.
+        report: Where the client's events go.
 
     Attributes:
         for_others: Notes a callback in a store that other processes share, if the client has one;
@@ -228,11 +238,13 @@ class CallbackInbox:
         left: MutableMapping[str, None],
         refused: MutableMapping[str, None],
         is_shared: Callable[[], bool] = lambda: False,
+        report: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self.subscriptions = subscriptions
         self.left = left
         self.refused = refused
         self.is_shared = is_shared
+        self.report = report
         self.loop = asyncio.get_running_loop()
         self._early = early
         self._issue = issue

@@ -17,6 +17,7 @@ from apixo_async._reporting import guarded
 from apixo_async._types import TaskRef, as_seconds
 from apixo_async._validation import check_hook
 from apixo_async.errors import CallbackError, ConfigurationError
+from apixo_async.events import Event
 from apixo_async.inputs import check_model_name
 from apixo_async.webhooks import _tokens as tokens
 from apixo_async.webhooks._body import Chunk, read_body, task_id_in
@@ -154,8 +155,12 @@ class WebhookReceiver:
             raise CallbackError(400)
         return TaskRef(intent.model, task_id)
 
-    def inbox(self) -> CallbackInbox:
-        """Return the side of this receiver that serves a client on the running loop."""
+    def inbox(self, report: Callable[[Event], None] = lambda _: None) -> CallbackInbox:
+        """Return the side of this receiver that serves a client on the running loop.
+
+        Args:
+            report: Where the client's events go.
+        """
         self._forget_parent()
         inbox = CallbackInbox(
             self._subscriptions,
@@ -164,6 +169,7 @@ class WebhookReceiver:
             self._left,
             self._refused,
             lambda: self._is_shared,
+            report,
         )
         self._inboxes.add(inbox)
         return inbox

@@ -8,17 +8,19 @@ from collections import Counter
 import httpx2
 import pytest
 
-from apixo_async import AsyncClient
+from apixo_async import AsyncClient, FluxKontext
 from apixo_async.otel import Instrument
 from apixo_async.testing import Simulator, serve_thread
 
-from ..test_otel import CASTLE, Telemetry, telemetry
+from ..support.telemetry import Telemetry, telemetry
 
 pytest.importorskip("opentelemetry.instrumentation.httpx")
 
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 
 __all__ = ["telemetry"]  # a fixture
+
+CASTLE = FluxKontext(mode="pro", prompt="a castle")
 
 pytestmark = pytest.mark.realtime
 

@@ -75,6 +75,7 @@ def test_what_is_retried(given: Any, retried: set[str]) -> None:
         ({"name": "../{row}", "download_to": "out"}, "name: '../{row}' holds '/'"),
         ({"name": "", "download_to": "out"}, "name: '' given"),
         ({"resubmit_uncertain": 1}, "resubmit_uncertain: 1 given"),
+        ({"resubmit_uncertain": "key"}, "True, False, or keys of items"),
         ({"retry": "timeout"}, "retry: 'timeout' given; True, or a list"),
         ({"retry": 1}, "retry: 1 given"),
         ({"retry": ["timeout", "uncertain"]}, "retry: 'uncertain' given; a task fails for content"),

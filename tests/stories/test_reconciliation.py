@@ -78,9 +78,43 @@ async def test_a_run_that_was_killed(
     found = await outcomes.reconcile()
     assert (found.uncertain, found.bought, found.known) == (4, 1, 16)
     assert found.before == 1000 - 10 * PRICE
-    # Bought anew, they are in doubt no more.
+    # Bought anew, it is as true of the first four that one was bought: twice, now.
     anew = await ended(client.map(moons(30), journal=path, resubmit_uncertain=True))
-    assert str(await anew.reconcile()) == "no submit is uncertain"
+    found = await anew.reconcile()
+    assert (found.uncertain, found.bought, found.known) == (4, 1, 20)
+    assert simulator.created == 31
+
+
+async def test_one_of_two_is_bought_anew(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """What the balance says of the other stays true: none of it is called unbought."""
+    path, inputs = tmp_path / "run.db", {f"fox-{n}": moon for n, moon in enumerate(moons(20))}
+    simulator.faults.submit(None, Fault.lost_answer(), Fault.reset_before())
+    client = client_of(simulator)
+    done = [one async for one in client.map(inputs.items(), journal=path)]
+    _, *doubts = [one.key for one in sorted(done, key=lambda one: one.state == "uncertain")][-3:]
+    bought = {task.input["prompt"] for task in simulator.tasks.values()}
+    [lost] = [key for key in doubts if inputs[key].prompt not in bought]
+    anew = await ended(client.map(inputs.items(), journal=path, resubmit_uncertain=[lost]))
+    assert (simulator.created, anew.progress.uncertain) == (20, 1)
+    found = await anew.reconcile()
+    assert (found.verdict, found.bought, found.uncertain, found.known) == ("some", 1, 2, 19)
+    assert "1 was bought of 2 uncertain submits" in str(found)
+
+
+async def test_what_is_refused_when_bought_anew(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """It is uncertain as before, and no more."""
+    path = tmp_path / "run.db"
+    simulator.faults.submit(Fault.lost_answer())
+    client = client_of(simulator)
+    await ended(client.map(moons(3), journal=path))
+    simulator.faults.submit(Fault.status(400))
+    outcomes = await ended(client.map(moons(3), journal=path, resubmit_uncertain=True))
+    found = await outcomes.reconcile()
+    assert (found.uncertain, found.bought, found.known) == (1, 1, 2)
 
 
 async def test_others_used_the_key(

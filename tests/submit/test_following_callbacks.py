@@ -9,6 +9,7 @@ import pytest
 
 from apixo_async import (
     ApixoError,
+    CallbackReceived,
     FluxKontext,
     PresumedNotBoughtError,
     Result,
@@ -90,6 +91,12 @@ async def test_the_owner_polls_at_once() -> None:
         counts = workers.simulator.callbacks.counts
         assert (counts.delivered, counts.failed) == (2, 0)
         assert not workers.unknown
+        assert await workers.call_of_a_stranger() == 503
+        received = [
+            [event.outcome for event in process.events if isinstance(event, CallbackReceived)]
+            for process in (workers.owner, workers.other)
+        ]
+        assert received == [[], ["passed on", "passed on", "unknown"]]
 
 
 async def test_a_follower_is_woken_as_well() -> None:

@@ -23,6 +23,7 @@ from apixo_async import (
     Budget,
     BudgetExceededError,
     CallbackError,
+    CallbackReceived,
     CallbacksLost,
     CallbacksRestored,
     Category,
@@ -81,6 +82,7 @@ from apixo_async import (
     TaskAbandonedError,
     TaskAdopted,
     TaskAttached,
+    TaskDetached,
     TaskError,
     TaskFailedError,
     TaskNotFoundError,
@@ -312,7 +314,7 @@ def without_a_loop(client: blocking.Client, wanted: Input, folder: Path) -> Resu
 
 def instrumented() -> AsyncClient:
     """Make a client that OpenTelemetry sees."""
-    instrument = Instrument(trace_polls=True)
+    instrument = Instrument(trace_polls=True, capture_prompts=True)
     client = AsyncClient(on_event=[instrument, print])
     instrument.observe(client)
     return client
@@ -488,20 +490,20 @@ def headline(event: Event) -> str:
     match event:
         case ClientOpened() | ClientClosed() | ServiceDown() | ServiceRecovered() | PollerDied():
             return str(event)
-        case SubmitRefused() | SubmitUncertain():
-            return f"{event.model}: {event.reason}"
-        case TaskSubmitted() | TaskAttached() | TaskAdopted() | TaskOrphaned() | TaskPolled():
-            return f"{event.model}/{event.task_id}"
-        case PollFailed():
-            return f"{event.reason}, again in {event.again_in}"
-        case TaskSettled():
-            return f"{event.outcome} after {event.polls} polls"
-        case LimitReached():
-            return f"{event.scope} for {event.pause}"
-        case EffectiveLimitLowered() | EffectiveLimitRaised():
-            return f"{event.scope}: {event.effective_limit} of {event.limit}"
         case UncertainSubmitResolved() | CallbacksLost() | CallbacksRestored():
             return str(event)
+        case SubmitRefused() | SubmitUncertain():
+            return f"{event.model}: {event.reason} after {event.waited}"
+        case TaskAttached() | TaskAdopted():
+            return f"{event.task_id} of {event.traceparent}"
+        case TaskSubmitted() | TaskOrphaned() | TaskDetached():
+            return f"{event.model}/{event.task_id}"
+        case TaskPolled() | PollFailed() | TaskSettled():
+            return f"{event.task_id}: a poll took {event.took}"
+        case LimitReached() | EffectiveLimitLowered() | EffectiveLimitRaised():
+            return event.scope
+        case CallbackReceived():
+            return event.outcome
         case ResultDownloaded():
             return f"{event.files} files"
     assert_never(event)

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from apixo_async.events import CallbackReceived, Event
 from apixo_async.webhooks._inbox import (
     MOST,
     SPACING,
@@ -32,7 +33,15 @@ class Office:
 
         self.left: dict[str, None] = {}
         self.refused: dict[str, None] = {}
-        self.inbox = CallbackInbox(self.subscriptions, issue, self.early, self.left, self.refused)
+        self.events: list[Event] = []
+        self.inbox = CallbackInbox(
+            self.subscriptions,
+            issue,
+            self.early,
+            self.left,
+            self.refused,
+            report=self.events.append,
+        )
         self.polls: Polls = []
 
     def open(self) -> CallbackSubscription:
@@ -68,6 +77,30 @@ async def test_the_first_callback() -> None:
     now = office.inbox.loop.time()
     office.open().receive("t")
     assert office.polls == [(now, "t")]
+
+
+async def test_what_is_reported() -> None:
+    """What each delivery causes, once for each; of a task that is over, nothing."""
+    office = Office()
+
+    async def note(intent_id: str, task_id: str | None) -> bool:
+        del intent_id
+        return task_id is not None
+
+    early = office.inbox.open("m", 60.0, note=note)
+    await early.accept("t")
+    early.resolved(office.note)
+    for _ in range(2):
+        early.receive("t")
+    early.receive("t", is_reported=False)  # Heard of through a store.
+    await asyncio.sleep(10.0)
+    early.receive("t")
+    early.close()
+    early.receive("t")
+    early.refuse()
+    early.receive("t")
+    outcomes = [event.outcome for event in office.events if isinstance(event, CallbackReceived)]
+    assert outcomes == ["early", "repeated", "repeated", "polled", "refused"]
 
 
 async def test_callbacks_in_one_instant() -> None:

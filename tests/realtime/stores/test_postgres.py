@@ -105,7 +105,7 @@ async def test_another_layout(dsn: str) -> None:
     await (await PostgresStore(dsn).open("account")).aclose()
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("UPDATE apixo_store SET version = 1")
-    with pytest.raises(StoreError, match="has layout 1, and this release knows 2"):
+    with pytest.raises(StoreError, match="has layout 1, and this release knows 3"):
         await PostgresStore(dsn).open("account")
 
 

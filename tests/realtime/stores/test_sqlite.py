@@ -97,7 +97,7 @@ async def test_another_layout(tmp_path: Path) -> None:
     with sqlite3.connect(path) as file:
         file.execute("UPDATE apixo_store SET version = 1")
     file.close()
-    with pytest.raises(StoreError, match="has layout 1, and this release knows 2"):
+    with pytest.raises(StoreError, match="has layout 1, and this release knows 3"):
         await SqliteStore(path).open("account")
 
 
