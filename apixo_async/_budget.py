@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Literal, TypeAlias, get_args
+from decimal import Context, Decimal
+from typing import Final, Literal, TypeAlias, get_args
 
 from apixo_async._types import TaskInput, price_of
 from apixo_async._validation import check_amount
@@ -16,6 +16,9 @@ from apixo_async.errors import BudgetExceededError, ConfigurationError
 
 #: How often a budget renews, by the calendar of UTC.
 Period: TypeAlias = Literal["hour", "day", "month"]
+
+#: The application's own context may round: to fewer digits than a sum of prices has.
+_EXACT: Final = Context(prec=200)
 
 
 def renewal_of(period: Period, now: datetime) -> datetime:
@@ -35,9 +38,9 @@ class Budget:
         client = AsyncClient(budget=Budget(50, per="day"))
 
     The price of a task, by the documents or `AsyncClient(prices=...)`, is set aside just before its
-    POST, and given back if the submit is refused. Where it cannot be known whether a task was
-    bought, it stays counted until that is settled. A task that fails counts: the documents promise
-    no refund. Nothing is kept: a new process begins at 0.
+    POST, and given back if the submit is refused. It stays counted where it cannot be known whether
+    a task was bought, and where a task fails: the documents promise no refund. What is under way as
+    a period ends counts in the next one as well. Nothing is kept: a new process begins at 0.
 
     Args:
         usd: The most USD; None for no bound, only to count.
@@ -67,6 +70,8 @@ class Budget:
         self._renews_at: datetime | None = None
         self._spent = Decimal(0)
         self._unpriced = 0
+        #: What is under way; of no interest to a budget that never renews.
+        self._open: set[Reservation] = set()
         self._renew()
 
     @property
@@ -83,7 +88,7 @@ class Budget:
     @property
     def left(self) -> Decimal | None:
         """USD that may still be spent in this period, or None for no bound."""
-        return None if self._usd is None else self._usd - self.spent
+        return None if self._usd is None else _EXACT.subtract(self._usd, self.spent)
 
     @property
     def unpriced(self) -> int:
@@ -123,12 +128,12 @@ class Budget:
             BudgetExceededError: It would.
         """
         spent = self.spent
-        if price is None or self._usd is None or spent + price <= self._usd:
+        if price is None or self._usd is None or _EXACT.add(spent, price) <= self._usd:
             return
         renews = self._renews_at
         advice = f"raise {self.name} to go on"
         if renews is not None:
-            advice = f"it renews at {renews:%Y-%m-%d %H:%M} UTC; {advice} before"
+            advice = f"{self.name} renews at {renews:%Y-%m-%d %H:%M} UTC"
         raise BudgetExceededError(
             f"{self.name}: the next task of {model} costs ${price}, and ${spent} of "
             f"${self._usd} are spent or reserved; {advice}",
@@ -152,43 +157,64 @@ class Budget:
         with self._lock:
             self.check(price, model)
             self.carry(price or Decimal(0), int(price is None))
-            return Reservation(self, price, self._renews_at)
+            reservation = Reservation(self, price)
+            if self._per is not None:
+                self._open.add(reservation)
+            return reservation
 
-    def give_back(self, reservation: Reservation) -> None:
-        """Count a purchase no more: nothing was bought. Twice is as once."""
+    def settle(self, reservation: Reservation, *, bought: bool) -> None:
+        """End a reservation: its purchase was made, or may have been, or else is counted no more.
+
+        Twice is as once.
+        """
         with self._lock:
-            # What an earlier period counted has gone with it.
-            if reservation.is_counted and self.renews_at == reservation.renews_at:
+            self._renew()
+            if reservation.is_open and not bought:
                 price = reservation.price
-                self.carry(-(price or Decimal(0)), -int(price is None))
-            reservation.is_counted = False
+                self.carry((price or Decimal(0)).copy_negate(), -int(price is None))
+            reservation.is_open = False
+            self._open.discard(reservation)
 
     def carry(self, spent: Decimal, unpriced: int) -> None:
         """Count purchases that were made before, such as by earlier runs of a journal."""
         with self._lock:
             self._renew()
-            self._spent += spent
+            self._spent = _EXACT.add(self._spent, spent)
             self._unpriced += unpriced
 
     def _renew(self) -> None:
         if self._per is None:
             return
         now = datetime.fromtimestamp(self._clock(), UTC)
-        # Never backwards: a clock that is set back must not make money available again.
-        if self._renews_at is None or now >= self._renews_at:
-            self._spent, self._unpriced = Decimal(0), 0
-            self._renews_at = renewal_of(self._per, now)
+        with self._lock:
+            # Never backwards: a clock that is set back must not make money available again.
+            if self._renews_at is None or now >= self._renews_at:
+                self._spent, self._unpriced = Decimal(0), 0
+                self._renews_at = renewal_of(self._per, now)
+                for reservation in self._open:  # It may be charged in either period.
+                    price = reservation.price
+                    self._spent = _EXACT.add(self._spent, price or Decimal(0))
+                    self._unpriced += price is None
 
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """A purchase that a budget counts."""
+    """A purchase under way, which a budget counts.
+
+    Attributes:
+        budget: The budget.
+        price: USD, or None where it is not known.
+        is_open: Whether it is not known yet what became of it.
+    """
 
     budget: Budget
     price: Decimal | None
-    renews_at: datetime | None
-    is_counted: bool = True
+    is_open: bool = True
+
+    def keep(self) -> None:
+        """Count the purchase from now on: it was made, or may have been."""
+        self.budget.settle(self, bought=True)
 
     def give_back(self) -> None:
-        """See `Budget.give_back`."""
-        self.budget.give_back(self)
+        """Count the purchase no more: nothing was bought."""
+        self.budget.settle(self, bought=False)

@@ -268,7 +268,8 @@ class AsyncClient:
 
         Args:
             inputs: An iterable, or an async one, of inputs or (key, input) pairs with str keys.
-                The key of an input without one is its position, from "0".
+                The key of an input without one is its position, from "0", or with a journal made of
+                the input.
             ordered: Whether outcomes come in the order of the inputs; else as tasks finish.
             attempts: The most tasks bought for an input, where the first ones fail in a way that
                 may not recur; the service may charge for each.

@@ -75,6 +75,11 @@ class Task:
         return self._poller.age(self._track)
 
     @property
+    def polls(self) -> int:
+        """Status requests that were sent for it so far; with webhooks often one."""
+        return self._track.polls
+
+    @property
     def expected(self) -> float:
         """Seconds that such a task takes: the median of recent ones, once eight have ended.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -137,22 +137,16 @@ class Delivery:
 POLLED: Final = Delivery()
 
 
-def _nothing() -> None:
-    pass
-
-
 class Billing(NamedTuple):
     """What the client knows of a task's price and purpose; the service says neither.
 
     Attributes:
         tag: The caller's word for it, or None.
         cost: USD by the documents or the caller's prices, or None where neither gives one.
-        give_back: Takes it out of the budget, where it turns out that nothing was bought.
     """
 
     tag: str | None = None
     cost: Decimal | None = None
-    give_back: Callable[[], None] = _nothing
 
     def filled(self, other: Billing) -> Billing:
         """Return this, with what it lacks from another one."""

@@ -136,6 +136,8 @@ def check_amount(name: str, given: object) -> Decimal:
         amount = Decimal(str(given)) if isinstance(given, int | float | str | Decimal) else None
     except InvalidOperation:
         amount = None
+    except ValueError:  # Python writes no whole number of thousands of digits.
+        given, amount = "a number of thousands of digits", None
     if amount is None or isinstance(given, bool) or not amount.is_finite() or amount < 0:
         raise ConfigurationError(f"{name}: {given!r} given; USD from 0 up, such as 25 or '0.35'")
     return amount

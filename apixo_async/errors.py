@@ -191,6 +191,7 @@ class BudgetExceededError(ApixoError):
         max_cost: USD that all purchases together may cost.
         spent: USD of those that were made, of those under way and of uncertain ones.
         price: USD of the next one.
+        left: USD that may still be spent, less than `price`.
         renews_at: When the budget renews (aware UTC), or None if it does not.
     """
 

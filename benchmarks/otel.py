@@ -2,7 +2,7 @@
 
 The events of tasks and of polls are reported as a client reports them: with the hook, and without
 one. The difference is the hook's. Beside it stands what the SDK alone takes for what a task is in
-the end, one span and five values of histograms, and for a poll, one value. Nothing is exported:
+the end, one span and six values of histograms. Nothing is exported:
 that has a thread of its own, and a price that depends on where it goes.
 """
 
@@ -83,24 +83,21 @@ def run(options: Options) -> Iterator[Row]:
     )
     took = {name: median(values) for name, values in measured.items()}
     of_task, of_poll = took["task"] - took["task without"], took["poll"] - took["poll without"]
-    sdk = took["span"] + 5 * took["value"]
-    yield _row("a task", of_task, sdk, TARGET_TASK)
-    yield _row("a poll", of_poll, took["value"], TARGET_POLL)
+    sdk = took["span"] + 6 * took["value"]
+    yield Row(
+        QUESTION,
+        "CPU of a task, against the SDK alone",
+        f"{of_task / sdk:.2f}x",
+        f"{of_task:.0f} against {sdk:.0f} µs",
+        f"at most {TARGET_TASK:.0f} µs",
+        of_task <= TARGET_TASK,
+    )
+    target = f"at most {TARGET_POLL:.0f} µs"
+    yield Row(QUESTION, "CPU of a poll", "-", f"{of_poll:.1f} µs", target, of_poll <= TARGET_POLL)
     nothing = took["submit without"]
     target = f"at most {TARGET_WITHOUT:.0f} µs"
     reached = nothing <= TARGET_WITHOUT
     yield Row(QUESTION, "a submit without a hook", "-", f"{nothing:.1f} µs", target, reached)
-
-
-def _row(what: str, own: float, sdk: float, target: float) -> Row:
-    return Row(
-        QUESTION,
-        f"CPU of {what}, against the SDK alone",
-        f"{own / sdk:.2f}x",
-        f"{own:.0f} against {sdk:.0f} µs",
-        f"at most {target:.0f} µs",
-        own <= target,
-    )
 
 
 def each(call: Callable[[int], None]) -> float:
@@ -118,7 +115,9 @@ def task(report: Reporter, number: int) -> None:
     name, waits = f"task_{number}", {"slot_wait": 0.1, "permit_wait": 0.1}
     report.submitting(_INPUT)
     report(TaskSubmitted(_MODEL, name, 0.3, "tag", kind=_MODEL, cost=_PRICE, **waits))
-    report(TaskSettled(_MODEL, name, "success", 5, 20.0, "tag", _PRICE, _MODEL, None, 18.0, 2.0))
+    report(
+        TaskSettled(_MODEL, name, "success", 5, 20.0, "tag", _PRICE, _MODEL, None, 18.0, 2.0, 0.05)
+    )
 
 
 def poll(report: Reporter) -> None:

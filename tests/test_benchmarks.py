@@ -206,7 +206,7 @@ def test_the_cost_of_a_hook(
     monkeypatch.setattr(otel, "interleaved", measured)
     rows = list(otel.run(OPTIONS))
     assert [row.reached for row in rows] == [reached] * 3
-    assert rows[0].ratio == f"{(task - 5) / 80:.2f}x"
+    assert rows[0].ratio == f"{(task - 5) / 90:.2f}x"
     made = otel.telemetry()
     for number in range(3):
         otel.task(made.hook, number)

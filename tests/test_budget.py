@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pickle
 import random
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -101,25 +102,52 @@ def test_when_it_renews(per: Period, now: str, renewal: str) -> None:
 
 
 def test_a_day() -> None:
-    """The next one begins at 0, whatever is given back of the last, or however clocks are set."""
+    """The next one begins at 0, once, however clocks are set."""
     clock = Clock("2026-11-28T23:59")
     budget = Budget(1, per="day", clock=clock)
-    yesterday = [budget.reserve(PRICE), budget.reserve(PRICE)]
-    with pytest.raises(BudgetExceededError, match="renews at 2026-11-29 00:00 UTC; raise budget"):
+    for _ in range(2):
+        budget.reserve(PRICE).keep()
+    with pytest.raises(BudgetExceededError, match="; budget renews at 2026-11-29 00:00 UTC"):
         budget.reserve(PRICE)
     clock.set("2026-11-29T00:00")
     assert (budget.spent, budget.renews_at) == (0, datetime(2026, 11, 30, tzinfo=UTC))
     budget.reserve(PRICE)
-    yesterday[0].give_back()
-    assert budget.spent == PRICE
+    assert budget.left == 1 - PRICE
     clock.set("2026-11-27T12:00")
-    yesterday[1].give_back()
     assert budget.spent == PRICE
     assert repr(budget) == "<Budget budget: $0.35 of $1 spent per day>"
 
 
+def test_what_is_under_way_as_a_day_ends() -> None:
+    """It may be charged after midnight, and counts in both."""
+    clock = Clock("2026-11-28T23:59")
+    budget = Budget(1, per="day", clock=clock)
+    kept, given_back = budget.reserve(Decimal("0.30")), budget.reserve(Decimal("0.20"))
+    bought = budget.reserve(PRICE)
+    bought.keep()
+    clock.set("2026-11-29T00:00")
+    assert budget.spent == Decimal("0.50")
+    given_back.give_back()
+    kept.keep()
+    kept.give_back()
+    bought.give_back()
+    assert budget.spent == Decimal("0.30")
+
+
+def test_the_applications_own_context() -> None:
+    """It rounds no cent away."""
+    with localcontext(prec=3):
+        budget = Budget("10.01")
+        budget.carry(Decimal("10.00"), 0)
+        budget.reserve(Decimal("0.01"))
+        with pytest.raises(BudgetExceededError):
+            budget.reserve(Decimal("0.01"))
+    assert (budget.spent, budget.left) == (Decimal("10.01"), 0)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"usd": -1}, {"usd": "much"}, {"usd": True}, {"usd": 1, "per": "week"}]
+    "wrong",
+    [{"usd": -1}, {"usd": 10**5_000}, {"usd": "much"}, {"usd": True}, {"usd": 1, "per": "week"}],
 )
 def test_what_is_no_budget(wrong: dict[str, Any]) -> None:
     """It says what can be one."""
@@ -160,3 +188,26 @@ def test_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(buy, [budget] * 8)) == 1_000
     assert budget.spent == 10
+
+
+def test_threads_at_a_renewal() -> None:
+    """What one thread has reserved in a new period, no other one's renewal forgets."""
+    clock, switch = Clock("2026-11-28T23:59"), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for day in range(1, 28):
+                budget = Budget("0.01", per="day", clock=clock)
+                clock.set(f"2026-12-{day:02}T12:00")
+                got = pool.map(_reserved, [budget] * 4)
+                assert sum(got) == 1
+    finally:
+        sys.setswitchinterval(switch)
+
+
+def _reserved(budget: Budget) -> int:
+    try:
+        budget.reserve(Decimal("0.01")).keep()
+    except BudgetExceededError:
+        return 0
+    return 1

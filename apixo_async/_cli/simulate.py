@@ -100,7 +100,7 @@ def introduce(url: str, key: str, screen: Screen) -> None:
     screen.line(f"page      {url}/")
     screen.line(f"try       {curl}")
     variables = f"APIXO_BASE_URL={url} APIXO_API_KEY={shlex.quote(key)}"
-    screen.line(f"or        {variables} apixo generate gpt-image-2 'a fox'")
+    screen.line(f"settings  export {variables}")
     screen.note("Ctrl-C ends it.", style="dim")
 
 

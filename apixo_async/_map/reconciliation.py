@@ -12,8 +12,11 @@ from apixo_async._types import Charges
 
 Verdict: TypeAlias = Literal["none", "some", "all", "unclear"]
 
-#: By how much a balance may be off that the service rounds to cents, before and after.
-_ROUNDING: Final = Decimal("0.01")
+#: The bound of what a balance is off that the service rounds to cents, before and after.
+_CENT: Final = Decimal("0.01")
+
+#: Sums that are looked at, before it is said that some were bought.
+_MOST_SUMS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class Reconciliation:
     Attributes:
         verdict: Which of the uncertain submits were bought: "none", "some", "all", or "unclear".
         bought: How many of them, or None where that does not follow.
-        uncertain: How many uncertain submits there are; one that was bought anew still is one.
+        uncertain: How many uncertain submits there are; one that was bought anew still is one, and
+            one that costs nothing is none.
         uncertain_cost: USD that they cost if all of them were bought.
         known: How many other purchases were made since `before`.
         known_cost: USD that those cost.
@@ -66,8 +70,10 @@ class Reconciliation:
 
 def reconciled(charges: Charges, after: Decimal) -> Reconciliation:
     """Compare what was bought with the balance, which is `after` USD now."""
-    priced = {price: count for price, count in charges.uncertain.items() if price and count}
-    count = sum(charges.uncertain.values())
+    # What costs nothing leaves no trace, and does no harm.
+    doubts = {price: count for price, count in charges.uncertain.items() if count and price != 0}
+    priced = {price: count for price, count in doubts.items() if price is not None}
+    count = sum(doubts.values())
     total = sum((price * each for price, each in priced.items()), Decimal(0))
     if not count:
         finding = _Finding("none", 0, "")
@@ -75,6 +81,8 @@ def reconciled(charges: Charges, after: Decimal) -> Reconciliation:
         finding = _unclear("the balance before the purchases is not known")
     elif charges.unpriced or sum(priced.values()) < count:
         finding = _unclear("purchases without a known price are among them")
+    elif _is_in_cents(charges.balance) and _is_in_cents(after) and min(priced) < 2 * _CENT:
+        finding = _unclear("the balance may be rounded to cents, too much for such prices")
     else:
         finding = _finding(charges.balance - after - charges.known_cost, total, priced)
     return Reconciliation(
@@ -90,6 +98,10 @@ def reconciled(charges: Charges, after: Decimal) -> Reconciliation:
     )
 
 
+def _is_in_cents(amount: Decimal) -> bool:
+    return amount == amount.quantize(_CENT)
+
+
 class _Finding(NamedTuple):
     verdict: Verdict
     bought: int | None
@@ -102,20 +114,36 @@ def _unclear(why: str) -> _Finding:
 
 def _finding(rest: Decimal, total: Decimal, priced: Mapping[Decimal, int]) -> _Finding:
     """Say what follows for uncertain submits that cost `total` USD if `rest` was paid for them."""
-    slack = min(_ROUNDING, *(price / 2 for price in priced))
-    if abs(rest) < slack:
-        return _Finding("none", 0, "none was bought")
-    if rest < 0:
+    slack = min(_CENT, *(price / 2 for price in priced))
+    if rest <= -slack:
         return _unclear("it fell by less, so money was refunded or added")
-    if abs(rest - total) < slack:
-        return _Finding("all", sum(priced.values()), "all were bought")
-    if rest > total:
+    if rest >= total + slack:
         return _unclear("it fell by more than all of them cost")
-    if len(priced) > 1:
+    possible = _possible(rest, slack, priced)
+    if not possible:
+        return _unclear("no number of them costs what is left")
+    if len(possible) > 1:
         paid = f"{dollars(rest)} of {dollars(total)}"
         return _Finding("some", None, f"{paid} was paid for them, so that some were bought")
-    [price] = priced
-    bought = int((rest / price).to_integral_value())
-    if abs(rest - bought * price) >= slack:
-        return _unclear("what is left is no multiple of their price")
+    [bought] = possible
+    if bought == 0:
+        return _Finding("none", 0, "none was bought")
+    if bought == sum(priced.values()):
+        return _Finding("all", bought, "all were bought")
     return _Finding("some", bought, f"{bought} {'was' if bought == 1 else 'were'} bought")
+
+
+def _possible(rest: Decimal, slack: Decimal, priced: Mapping[Decimal, int]) -> set[int]:
+    """Return how many purchases may have cost `rest`."""
+    sums: dict[Decimal, set[int]] = {Decimal(0): {0}}
+    for price, most in priced.items():
+        if len(sums) * (most + 1) > _MOST_SUMS:
+            return {1, 2}  # Some: which is not worth the time to find out.
+        longer: dict[Decimal, set[int]] = {}
+        for paid, counts in sums.items():
+            left = min(most, int((rest + slack - paid) / price))
+            for more in range(left + 1):
+                each = longer.setdefault(paid + more * price, set())
+                each.update(count + more for count in counts)
+        sums = longer
+    return {count for paid, counts in sums.items() if abs(rest - paid) < slack for count in counts}

@@ -159,10 +159,8 @@ class MapRunner:
     async def reconcile(self, before: Decimal | None) -> Reconciliation:
         """Compare the balance with what was bought; `Outcomes.reconcile` says how."""
         if not self.is_over:
-            raise ConfigurationError(
-                "reconcile: the map is not over, so that the balance still falls: take all of its "
-                "outcomes first"
-            )
+            raise ConfigurationError("reconcile: the map goes on: take all of its outcomes first")
+        await self._buyer.posts_ended()
         charges = await self._store.charges(before, self.counts.bought)
         return reconciled(charges, await self._buyer.balance())
 
@@ -214,9 +212,7 @@ class MapRunner:
 
     async def _read_all(self) -> None:
         async with aclosing(items(self._inputs)) as found:
-            balance = await self._buyer.balance_now() if self._store.has_journal else None
             await self._resume()
-            self._store.note_balance(balance)
             await self._room_for_one()
             async for item in found:
                 self._begin(item)
@@ -257,7 +253,10 @@ class MapRunner:
         Raises:
             JournalError: The journal cannot be used.
         """
-        for entry in await self._store.open():
+        left = await self._store.open()
+        if self._store.has_journal:  # It is held by now: no earlier POST is under way.
+            self._store.note_balance(await self._buyer.balance_now())
+        for entry in left:
             task = None
             with suppress(ConfigurationError):  # A damaged row: reported when its item is entered.
                 task = self._task_of(entry)

@@ -277,7 +277,7 @@ class MapStore:
         async def close() -> None:
             await posts_ended()
             with suppress(JournalError):  # No caller is left to take it.
-                await self.aclose()
+                await self._close()
 
         if self._closing_later is None and self._journal is not None:
             self._closing_later = asyncio.get_running_loop().create_task(close())
@@ -301,6 +301,11 @@ class MapStore:
         Raises:
             JournalError: Not everything could be written; raised once.
         """
+        if self._closing_later is not None:  # It waits for POSTs, whose answers are to be noted.
+            await asyncio.wait([self._closing_later])
+        await self._close()
+
+    async def _close(self) -> None:
         if self._journal is None:
             return
         try:

@@ -37,7 +37,7 @@ from apixo_async._polling.tracked_task import (
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter, guarded
 from apixo_async._types import UNBILLED, Billing, Result, TaskRef
-from apixo_async.errors import ApixoError, PresumedNotBoughtError, TaskError, reason_of
+from apixo_async.errors import ApixoError, TaskError, reason_of
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackSubscription
@@ -512,8 +512,6 @@ class TaskRegistry:
         if isinstance(outcome, TaskError):
             track.answer_refreshers(outcome)
         track.wake()
-        if isinstance(outcome, PresumedNotBoughtError) and outcome.bought is False:
-            track.billing.give_back()
         if track.record is not None:
             guarded("the record of a task", track.record.over, outcome)
         if track.identity is TaskIdentity.UNRESOLVED:

@@ -102,7 +102,7 @@ class SubmitAttempt:
     @property
     def billing(self) -> Billing:
         """The tag and the cost of its task."""
-        return Billing(self.delivery.tag, self.cost, self.give_back)
+        return Billing(self.delivery.tag, self.cost)
 
     def give_back(self) -> None:
         """Give its money back: nothing was bought."""
@@ -309,6 +309,8 @@ class SubmitRequests:
                 attempt.record.refused()
             return verdict
         attempt.ended, event = self._made(attempt, verdict, sent_at)
+        if attempt.reserved is not None:
+            attempt.reserved.keep()
         self._report(event)
         return attempt.ended
 

@@ -28,7 +28,14 @@ from apixo_async._submit.retries import RetryProbes, SubmitRetries
 from apixo_async._sync import fresh
 from apixo_async._task import Task
 from apixo_async._types import Delivery, TaskInput
-from apixo_async.errors import APITimeoutError, ApixoError, SubmitUncertainError, reason_of
+from apixo_async.errors import (
+    APITimeoutError,
+    ApixoError,
+    BudgetExceededError,
+    SubmitUncertainError,
+    reason_of,
+)
+from apixo_async.events import SubmitRefused
 
 #: The fewest places for journalled POSTs between their intent and their first byte. A crash makes
 #: those uncertain although they were never sent, so that there should be few.
@@ -145,6 +152,11 @@ class Submitter:
             if not isinstance(error, SubmitUncertainError) and not error.bought:
                 error.bought = False
             error.tag = delivery.tag
+            if isinstance(error, BudgetExceededError):
+                refusal = SubmitRefused(
+                    task_input.model, str(error), None, delivery.tag, category=error.category
+                )
+                self._report(refusal)
             raise
 
     def _slot_until(self, deadline: float) -> float | Callable[[], float]:

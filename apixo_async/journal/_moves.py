@@ -20,8 +20,9 @@ UPDATE item SET
     state = 'intent', purchases = purchases + 1, price = :price,
     cost = cost + coalesce(:price, 0), unpriced = unpriced + (:price IS NULL),
     doubted = doubted + (state = 'uncertain'),
-    doubted_cost = iif(state = 'uncertain', doubted_cost + :price, doubted_cost),
-    doubted_at = iif(state = 'uncertain', coalesce(doubted_at, intent_at), doubted_at),
+    doubted_cost = iif(state = 'uncertain', doubted_cost + price, doubted_cost),
+    doubted_run = iif(state = 'uncertain', coalesce(doubted_run, run), doubted_run),
+    prior_price = price, run = (SELECT max(number) FROM run),
     intent_id = :mark, intent_at = :at
 WHERE row = :row AND state IN ('new', 'failed', 'uncertain')
 """
@@ -30,7 +31,8 @@ UPDATE item SET
     state = prior_state, purchases = purchases - 1,
     cost = cost - coalesce(price, 0), unpriced = unpriced - (price IS NULL),
     doubted = doubted - (prior_state = 'uncertain'),
-    doubted_cost = iif(prior_state = 'uncertain', doubted_cost - price, doubted_cost),
+    doubted_cost = iif(prior_state = 'uncertain', doubted_cost - prior_price, doubted_cost),
+    run = iif(prior_state = 'uncertain', doubted_run, run), price = prior_price,
     intent_id = prior_intent_id, intent_at = prior_intent_at, claim = prior_claim
 WHERE row = :row AND state = 'intent'
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from typing import Final, NamedTuple, cast
 
@@ -65,31 +64,33 @@ class BalanceMark(NamedTuple):
     uncertain: dict[int | None, int]
 
 
+#: Each price of submits in doubt, how many, and the run of the first: 0 where that is not known.
 _DOUBTS: Final = f"""
-SELECT price, sum(count), min(at) FROM (
-    SELECT iif(price IS NULL, NULL, {_amount("price")}) AS price, 1 AS count, intent_at AS at
+SELECT price, sum(count), min(coalesce(run, 0)) FROM (
+    SELECT iif(price IS NULL, NULL, {_amount("price")}) AS price, 1 AS count, run
     FROM item WHERE state = 'uncertain'
     UNION ALL
-    SELECT {_amount("doubted_cost")} / doubted, doubted, doubted_at FROM item WHERE doubted > 0
+    SELECT {_amount("doubted_cost")} / doubted, doubted, doubted_run FROM item WHERE doubted > 0
 ) GROUP BY price
 """
 _MARK: Final = """
 SELECT balance, cost, unpriced, purchases FROM run
-WHERE balance IS NOT NULL AND opened_at <= ? ORDER BY number DESC LIMIT 1
+WHERE balance IS NOT NULL AND number <= ? ORDER BY number DESC LIMIT 1
 """
+_LAST_RUN: Final = 2**63 - 1
 
 
 def since_balance(connection: sqlite3.Connection) -> BalanceMark:
     """Return what was bought since the last balance that is older than every uncertain submit."""
-    found = connection.execute(_DOUBTS).fetchall()
-    doubts = cast("list[tuple[int | None, int, float | None]]", found)
-    oldest = [at for _, _, at in doubts if isinstance(at, int | float)]
-    mark = connection.execute(_MARK, (min(oldest, default=math.inf),)).fetchone()
-    balance, *before = mark or (None, 0, 0, 0)
-    cost, unpriced, bought = (one if isinstance(one, int) else 0 for one in before)
+    doubts = cast("list[tuple[int | None, int, object]]", connection.execute(_DOUBTS).fetchall())
+    runs = [run if isinstance(run, int) else 0 for _, _, run in doubts]
+    mark = connection.execute(_MARK, (min(runs, default=_LAST_RUN),)).fetchone()
+    if mark is None or not all(isinstance(number, int) for number in mark):
+        mark = None, 0, 0, 0  # There is none, or anybody has written it.
+    balance, cost, unpriced, bought = cast("tuple[int | None, int, int, int]", mark)
     now, without = spent(connection)
     return BalanceMark(
-        balance if isinstance(balance, int) else None,
+        balance,
         now - cost,
         without - unpriced,
         purchases(connection) - bought,

@@ -65,10 +65,13 @@ _OF_BALANCE: Final = (
     ("run", "cost", "INTEGER"),
     ("run", "unpriced", "INTEGER"),
     ("run", "purchases", "INTEGER"),
-    # Uncertain submits that were bought anew: how many, what they cost, when the first was sent.
+    # The run of an item's last submit; what a refusal takes back, as `prior_state`.
+    ("item", "run", "INTEGER"),
+    ("item", "prior_price", "INTEGER"),
+    # Uncertain submits that were bought anew: how many, what they cost, and the run of the first.
     ("item", "doubted", "INTEGER NOT NULL DEFAULT 0"),
     ("item", "doubted_cost", "INTEGER DEFAULT 0"),
-    ("item", "doubted_at", "REAL"),
+    ("item", "doubted_run", "INTEGER"),
 )
 #: Version 1 had no such mark: nothing is known of its log, and its files are taken as they are.
 _FROM_1: Final = (

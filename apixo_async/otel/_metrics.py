@@ -33,7 +33,7 @@ DURATIONS: Final = {
     "result.delay": "From the end of a task to the poll that found it",
     "slot.wait": "From a submit's call to its slot",
     "permit.wait": "From its slot to its permit",
-    "http.duration": "From the permit of a request to its answer",
+    "http.duration": "From permit to answer: of submits, and of polls that failed or ended a task",
 }
 #: The counters: what is counted here, and read when metrics are collected, with its unit.
 COUNTS: Final = {

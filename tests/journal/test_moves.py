@@ -213,6 +213,11 @@ FULL: dict[str, Any] = {
     "prior_intent_id": "prior",
     "prior_intent_at": 1.0,
     "prior_claim": "task_0",
+    "prior_price": 5,
+    "run": 3,
+    "doubted": 2,
+    "doubted_cost": 12,
+    "doubted_run": 1,
     "intent_id": "mark",
     "intent_at": 2.0,
     "claim": "task_1",
@@ -223,9 +228,17 @@ FULL: dict[str, Any] = {
     "error": "{}",
     "files": "{}",
 }
-KEPT = {"prior_state": "failed", "prior_intent_id": "mark", "prior_intent_at": 2.0}
-INTENT = {**KEPT, "prior_claim": "task_1", "claim": None, "intent_id": "new", "intent_at": 9.0}
-BACK = {"state": "uncertain", "intent_id": "prior", "intent_at": 1.0, "claim": "task_0"}
+KEPT = {
+    "prior_state": "failed", "prior_intent_id": "mark", "prior_intent_at": 2.0, "prior_price": 7,
+}  # fmt: skip
+INTENT = {
+    **KEPT, "prior_claim": "task_1", "claim": None, "intent_id": "new", "intent_at": 9.0, "run": 1,
+}  # fmt: skip
+BACK = {
+    "state": "uncertain", "intent_id": "prior", "intent_at": 1.0, "claim": "task_0",
+    "price": 5, "doubted": 1, "doubted_cost": 7, "run": 1,
+}  # fmt: skip
+ANEW = {"prior_state": "uncertain", "doubted": 3, "doubted_cost": 19}
 TASK = {"task_id": "task_9", "submitted_at": 9.0}
 EMPTY = dict.fromkeys(("claim", "ended_at", "result", "error", "files"))
 
@@ -240,6 +253,10 @@ EMPTY = dict.fromkeys(("claim", "ended_at", "result", "error", "files"))
         (
             *("intend", "failed", {"price": None, "mark": "new", "at": 9.0}),
             {"state": "intent", "purchases": 4, "price": None, "unpriced": 3, **INTENT},
+        ),
+        (
+            *("intend", "uncertain", {"price": 20, "mark": "new", "at": 9.0}),
+            {"state": "intent", "purchases": 4, "price": 20, "cost": 120, **INTENT, **ANEW},
         ),
         ("refused", "intent", {}, {"purchases": 2, "cost": 93, **BACK}),
         ("refused", "intent", {"was_priced": None}, {"purchases": 2, "unpriced": 1, **BACK}),

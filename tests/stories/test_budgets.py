@@ -24,7 +24,7 @@ from apixo_async import (
     SubmitUncertainError,
     WebhookReceiver,
 )
-from apixo_async.testing import Fault, MemoryStore, Simulator
+from apixo_async.testing import Callback, Fault, MemoryStore, Simulator
 
 ClientOf = Callable[..., AsyncClient]
 MOON = GptImage2(prompt="a paper moon", resolution="1k")  # $0.02
@@ -66,25 +66,37 @@ async def test_what_is_refused_is_given_back(simulator: Simulator, client_of: Cl
 
 
 async def test_an_uncertain_submit_is_counted(simulator: Simulator, client_of: ClientOf) -> None:
-    """Until it turns out that nothing was bought: here, as callbacks come, but none for it."""
+    """It may have been bought, whatever is presumed of it later."""
     receiver = WebhookReceiver("https://example.com/apixo", secret="a secret of sixteen bytes")
     simulator.deliver_to(receiver.asgi())
-    simulator.faults.submit(Fault.reset_before())
-    budget = Budget(10)
+    simulator.callbacks.next(Callback(lost=True))
+    simulator.faults.submit(Fault.lost_answer())
+    budget = Budget("0.90")
     client = client_of(simulator, budget=budget, webhooks=receiver)
     with pytest.raises(SubmitUncertainError) as caught:
         await client.submit(MOON)
-    assert budget.spent == PRICE
-    task, bought = caught.value.task, 0
-    assert task is not None
-    while not task.done():
-        assert budget.spent == PRICE * (bought + 1)
+    assert caught.value.task is not None
+    while budget.left:
         await client.generate(MOON)
-        bought += 1
-    with pytest.raises(PresumedNotBoughtError) as presumed:
-        await task
-    assert presumed.value.bought is False
-    assert budget.spent == PRICE * bought
+    with pytest.raises(PresumedNotBoughtError):
+        await caught.value.task
+    assert budget.spent == simulator.charged == Decimal("0.90")
+
+
+async def test_posts_under_way_at_a_renewal(simulator: Simulator, client_of: ClientOf) -> None:
+    """What the service charges in a new day is not exceeded by what was sent in the old one."""
+    loop = asyncio.get_running_loop()
+    midnight = datetime(2026, 11, 29, tzinfo=UTC)
+    start = midnight.timestamp() - loop.time() - 1
+    budget = Budget("0.20", per="day", clock=lambda: start + loop.time())
+    client = client_of(simulator, latency=4.0, budget=budget)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(10):
+            group.create_task(client.submit(MOON))
+        await asyncio.sleep(1.5)
+        with pytest.raises(BudgetExceededError):
+            await client.submit(MOON)
+    assert simulator.charged == budget.spent == Decimal("0.20")
 
 
 async def test_a_key_that_another_client_buys_just_then(

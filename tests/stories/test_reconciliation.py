@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from apixo_async import (
     AsyncClient,
     ConfigurationError,
     GptImage2,
+    Limits,
     OtherModel,
     Outcomes,
     Reconciliation,
@@ -115,6 +120,89 @@ async def test_what_is_refused_when_bought_anew(
     outcomes = await ended(client.map(moons(3), journal=path, resubmit_uncertain=True))
     found = await outcomes.reconcile()
     assert (found.uncertain, found.bought, found.known) == (1, 1, 2)
+
+
+async def test_a_doubt_that_a_later_run_leaves_alone(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """Of two uncertain submits one is bought anew, at another price first: both stay in doubt."""
+    videos = [OtherModel("sora-2", prompt=f"wave {n}") for n in range(2)]
+    simulator.faults.submit(Fault.reset_before(), Fault.lost_answer())
+    path = tmp_path / "run.db"
+    client = client_of(simulator, prices={"sora-2": "0.05"}, limits=Limits(1, 1_000))
+    await ended(client.map(videos, journal=path))
+    simulator.faults.submit(Fault.status(400))
+    again = {"journal": path, "resubmit_uncertain": True}
+    await ended(client.map(videos[:1], prices={"sora-2": "0.025"}, **again))
+    found = await (await ended(client.map(videos, journal=path))).reconcile()
+    assert (found.bought, found.uncertain, simulator.created) == (1, 2, 1)
+
+
+async def test_a_clock_that_is_set_back(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later run's balance is not taken for an earlier one."""
+    simulator.faults.submit(None, Fault.reset_before())
+    client = client_of(simulator, limits=Limits(1, 1_000))
+    await ended(client.map(moons(2), journal=tmp_path / "run.db"))
+    hour = time.time() - 3_600
+    monkeypatch.setattr(time, "time", lambda: hour)
+    outcomes = await ended(client.map(moons(4), journal=tmp_path / "run.db"))
+    found = await outcomes.reconcile()
+    assert (found.verdict, found.known, found.before) == ("none", 3, Decimal(1000))
+
+
+async def test_posts_under_way_are_waited_for(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """A map that was left in the middle of its POSTs keeps what they bought."""
+    client = client_of(simulator, latency=4.0)
+    outcomes = client.map(moons(4), journal=tmp_path / "run.db")
+    taking = asyncio.ensure_future(_left(outcomes))
+    await asyncio.sleep(6)  # The balance took 4 s: the POSTs are sent.
+    for _ in range(2):
+        taking.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([taking])
+    found = await outcomes.reconcile()
+    assert found.uncertain == 0
+    async with open_journal(tmp_path / "run.db") as journal:
+        assert (await journal.counts())["submitted"] == simulator.created == 4
+
+
+async def _left(outcomes: Outcomes) -> None:
+    async with outcomes:
+        await asyncio.sleep(1_000)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "run SET cost = 'abc'",
+        "run SET balance = 'abc'",
+        "run SET balance = NULL",
+        "run SET purchases = 1e999",
+        "run SET unpriced = x'00'",
+        "item SET run = NULL",
+        "item SET run = -1",
+    ],
+)
+async def test_a_journal_that_anybody_has_written(
+    simulator: Simulator, client_of: ClientOf, tmp_path: Path, damage: str
+) -> None:
+    """Without a balance that can be read nothing follows, and nothing else is hurt."""
+    simulator.faults.submit(Fault.reset_before())
+    client = client_of(simulator)
+    path = tmp_path / "run.db"
+    await ended(client.map(moons(3), journal=path))
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(f"UPDATE {damage}")
+    async with open_journal(path) as journal:
+        charges = await journal.charges()
+    assert (charges.balance, sum(charges.uncertain.values())) == (None, 1)
+    outcomes = await ended(client.map(moons(4), journal=path))
+    assert outcomes.progress.succeeded == 3
+    assert (await outcomes.reconcile()).verdict in ("unclear", "none")
 
 
 async def test_others_used_the_key(

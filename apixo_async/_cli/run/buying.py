@@ -74,6 +74,8 @@ class RunResult:
     progress: Progress = field(default_factory=Progress)
     recorder: Recorder = field(default_factory=Recorder)
     balance_after: Decimal | None = None
+    #: USD that earlier runs of the same journal have spent.
+    spent_before: Decimal = Decimal(0)
     reconciliation: Reconciliation | None = None
     polls: int = 0
 
@@ -198,6 +200,7 @@ class Runner:
     async def buy(self, balance: Decimal | None) -> RunResult:
         """Buy until all rows are over, something ends it, or a signal does."""
         result, options = RunResult(self._rows, self._lines, balance), self._options
+        result.spent_before = self._spent_before
         async with open_client(options, self._screen, self._notices.event) as client:
             outcomes = client.map(
                 self._inputs,

@@ -27,6 +27,8 @@ from apixo_async.errors import FAILURE_CATEGORIES
 
 #: Categories of rows that are counted elsewhere: what is uncertain, and what had no turn.
 _NO_FAILURES: Final = ("uncertain", "budget", "other")
+#: What a row fails for that fails for it again.
+_OF_INPUTS: Final = ("content", "prompt", "image")
 _CENT: Final = Decimal("0.01")
 
 
@@ -69,6 +71,12 @@ def _retries(options: RunOptions, rows: Path, result: RunResult) -> Iterator[Ste
     for category, count in result.failed.most_common():
         if category == "balance":
             again[category] += count
+        elif category in _OF_INPUTS:
+            rows_to_change = options.out / FAILED
+            why = f"{counted(count)} failed for {category}, as the same input will again. Change"
+            yield Step(
+                f"{why} it in {rows_to_change}, then:", options.command_to_go_on(rows_to_change)
+            )
         elif category in FAILURE_CATEGORIES:
             why = f"{counted(count)} failed for {category}. To buy anew:"
             retry = (cast("FailureCategory", category),)
@@ -172,7 +180,10 @@ class Summary(NamedTuple):
             yield "Earlier", f"{progress.resumed:,} of them come from earlier runs"
         seconds = (datetime.now(UTC) - result.began_at).total_seconds()
         yield "Time", span(seconds)
-        money = f"{dollars(progress.spent)} in all, by the documents' prices"
+        money = f"{dollars(progress.spent)} in all"
+        if result.spent_before:
+            money += f", {dollars(progress.spent - result.spent_before)} in this run"
+        money += ", by the documents' prices"
         if result.balance_before is not None and result.balance_after is not None:
             before, after = dollars(result.balance_before), dollars(result.balance_after)
             money += f"; balance {before} before, {after} after"

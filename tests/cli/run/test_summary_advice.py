@@ -33,7 +33,7 @@ def result(**values: object) -> RunResult:
     return RunResult(1, {}, progress=Progress(read=1), **values)  # type: ignore[arg-type]  # as given
 
 
-TWO = ("timeout", "content")
+CHANGED = "out/failed.jsonl"
 BUDGET = BudgetExceededError("x", max_cost=Decimal(1), spent=Decimal(1), price=Decimal(1))
 NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
 
@@ -47,7 +47,10 @@ NO_KEY = AuthenticationError("no", status=401, code=401, message="no")
         (result(error=BUDGET), [SAME.replace("cost 1", "cost 3.15")]),
         (
             result(failed=Counter(timeout=2, content=1)),
-            [SAME.replace(" --max", f" --retry-failed={one} --max") for one in TWO],
+            [
+                SAME.replace(" --max", " --retry-failed=timeout --max"),
+                SAME.replace("a.csv", CHANGED),
+            ],
         ),
         (
             result(
