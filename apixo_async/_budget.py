@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
-from typing import Final, Literal, TypeAlias, get_args
+from decimal import Decimal
+from typing import Literal, TypeAlias, get_args
 
+from apixo_async._text import EXACT
 from apixo_async._types import TaskInput, price_of
 from apixo_async._validation import check_amount
 from apixo_async.errors import BudgetExceededError, ConfigurationError
 
 #: How often a budget renews, by the calendar of UTC.
 Period: TypeAlias = Literal["hour", "day", "month"]
-
-#: The application's own context may round: to fewer digits than a sum of prices has.
-_EXACT: Final = Context(prec=200)
 
 
 def renewal_of(period: Period, now: datetime) -> datetime:
@@ -88,7 +86,7 @@ class Budget:
     @property
     def left(self) -> Decimal | None:
         """USD that may still be spent in this period, or None for no bound."""
-        return None if self._usd is None else _EXACT.subtract(self._usd, self.spent)
+        return None if self._usd is None else EXACT.subtract(self._usd, self.spent)
 
     @property
     def unpriced(self) -> int:
@@ -128,7 +126,7 @@ class Budget:
             BudgetExceededError: It would.
         """
         spent = self.spent
-        if price is None or self._usd is None or _EXACT.add(spent, price) <= self._usd:
+        if price is None or self._usd is None or EXACT.add(spent, price) <= self._usd:
             return
         renews = self._renews_at
         advice = f"raise {self.name} to go on"
@@ -179,7 +177,7 @@ class Budget:
         """Count purchases that were made before, such as by earlier runs of a journal."""
         with self._lock:
             self._renew()
-            self._spent = _EXACT.add(self._spent, spent)
+            self._spent = EXACT.add(self._spent, spent)
             self._unpriced += unpriced
 
     def _renew(self) -> None:
@@ -193,7 +191,7 @@ class Budget:
                 self._renews_at = renewal_of(self._per, now)
                 for reservation in self._open:  # It may be charged in either period.
                     price = reservation.price
-                    self._spent = _EXACT.add(self._spent, price or Decimal(0))
+                    self._spent = EXACT.add(self._spent, price or Decimal(0))
                     self._unpriced += price is None
 
 

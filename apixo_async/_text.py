@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final
 
 from pydantic import ValidationError
@@ -16,6 +16,9 @@ _WORDS: Final[Mapping[str, str]] = {
 
 
 _CENT: Final = Decimal("0.01")
+
+#: The application's own context may round: to fewer digits than a sum of prices has.
+EXACT: Final = Context(prec=200)
 
 
 def printable(text: str) -> str:
@@ -40,7 +43,7 @@ def one_line(text: str, most: int | None = None) -> str:
 
 def dollars(amount: Decimal) -> str:
     """Write an amount in USD with at least two decimals."""
-    return f"${amount:.2f}" if amount == amount.quantize(_CENT) else f"${amount}"
+    return f"${amount:.2f}" if amount == amount.quantize(_CENT, context=EXACT) else f"${amount}"
 
 
 def counted(number: int, noun: str) -> str:

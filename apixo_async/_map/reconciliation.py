@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from apixo_async._text import counted, dollars
+from apixo_async._text import EXACT, counted, dollars
 from apixo_async._types import Charges
 
 Verdict: TypeAlias = Literal["none", "some", "all", "unclear"]
@@ -50,7 +50,7 @@ class Reconciliation:
     @property
     def fell(self) -> Decimal | None:
         """USD by which the balance fell, or None."""
-        return None if self.before is None else self.before - self.after
+        return None if self.before is None else EXACT.subtract(self.before, self.after)
 
     def __str__(self) -> str:
         if not self.uncertain:
@@ -70,6 +70,11 @@ class Reconciliation:
 
 def reconciled(charges: Charges, after: Decimal) -> Reconciliation:
     """Compare what was bought with the balance, which is `after` USD now."""
+    with localcontext(EXACT):
+        return _reconciled(charges, after)
+
+
+def _reconciled(charges: Charges, after: Decimal) -> Reconciliation:
     # What costs nothing leaves no trace, and does no harm.
     doubts = {price: count for price, count in charges.uncertain.items() if count and price != 0}
     priced = {price: count for price, count in doubts.items() if price is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
 
@@ -61,6 +61,14 @@ def test_what_follows(
     if found.uncertain:
         assert f"the balance fell by ${found.fell:.2f}" in str(found) or after[-1] == "5"
         assert "1467 known purchases cost $29.34" in str(found)
+
+
+def test_the_applications_own_context() -> None:
+    """It rounds nothing."""
+    with localcontext(prec=3):
+        found = reconciled(replace(BOUGHT, uncertain={CENTS2: 33}), Decimal("70.60"))
+        assert "the balance fell by $29.40" in str(found)
+    assert found.bought == 3
 
 
 def test_many_prices() -> None:
