@@ -22,6 +22,7 @@ from apixo_async._runtime import Lifecycle
 from apixo_async._submit.callbacks import reopened
 from apixo_async._submit.observer import SubmitObserver
 from apixo_async._submit.pending import PendingCalls
+from apixo_async._submit.requests import CANCELLING
 from apixo_async._submit.submitter import Submitter
 from apixo_async._sync import bound_after
 from apixo_async._task import Task
@@ -184,8 +185,10 @@ class Buyer:
         return None
 
     async def posts_ended(self) -> None:
-        """Wait for the POSTs under way, this map's among them."""
-        await self._engine.requests.ended()
+        """Wait for the POSTs under way, this map's among them, for as long as one may take."""
+        with suppress(TimeoutError):  # Of a transport that ignores its timeouts.
+            async with bound_after(self._patience + CANCELLING):
+                await self._engine.requests.ended()
 
     def is_crowded(self, queue: int) -> bool:
         """Return True if `queue` submits and polls, of any caller, wait for a slot or permit."""

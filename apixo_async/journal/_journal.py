@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from apixo_async._canonical import identity
+from apixo_async._text import EXACT
 from apixo_async._types import Result, TaskInput
 from apixo_async._version import __version__
 from apixo_async.errors import ApixoError, JournalError, JournalWarning, SubmitUncertainError
@@ -108,7 +109,7 @@ class Journal:
 
     def note_balance(self, balance: Decimal) -> None:
         """Note what the account has as this run begins to buy, to compare with its end."""
-        micro = round(balance * 1_000_000)
+        micro = int(EXACT.scaleb(balance, 6))
         self._writer.tell("balance", lambda file: moves.note_balance(file, micro))
 
     # --- before a purchase ---------------------------------------------------------------------

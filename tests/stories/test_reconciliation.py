@@ -16,6 +16,7 @@ import pytest
 from apixo_async import (
     AsyncClient,
     ConfigurationError,
+    FluxKontext,
     GptImage2,
     Limits,
     OtherModel,
@@ -27,6 +28,7 @@ from apixo_async.testing import Fault, Simulator
 
 ClientOf = Callable[..., AsyncClient]
 PRICE = Decimal("0.02")
+CASTLES = [FluxKontext(mode=mode, prompt="a castle") for mode in ("pro", "max")]
 
 
 def moons(count: int) -> list[GptImage2]:
@@ -258,3 +260,42 @@ async def test_too_early_or_without_a_balance(
     journalled = await ended(client.map(moons(3), journal=tmp_path / "run.db"))
     with pytest.raises(ConfigurationError, match="has asked for the balance"):
         await journalled.reconcile(5)
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_lives_of_a_journal(client_of: ClientOf, tmp_path: Path, seed: int) -> None:
+    """However often runs are begun, left and resubmitted, what is said is what was charged."""
+    rng = random.Random(seed)
+    simulator = Simulator(seed=seed)
+    fates = [Fault.lost_answer(), Fault.reset_before(), Fault.status(400), Fault.status(503)]
+    inputs = {f"{n}": rng.choice(moons(30) + CASTLES) for n in range(rng.randint(2, 20))}
+    client = client_of(simulator, limits=Limits(rng.choice([1, 5, 1_000]), 10_000))
+    for _ in range(rng.randint(1, 4)):
+        fates_now = [rng.choice([None, None, None, *fates]) for _ in range(20)]
+        simulator.faults.submit(*fates_now)
+        given = [*inputs.items()][: rng.randint(1, len(inputs))]
+        anew = rng.choice([False, False, True, [key for key, _ in given[::2]]])
+        outcomes = client.map(given, journal=tmp_path / "run.db", resubmit_uncertain=anew)
+        async with outcomes:
+            async for _ in outcomes:
+                if rng.random() < 0.05:
+                    break
+        async for _ in outcomes:
+            pass
+        simulator.faults.clear()
+        found = await outcomes.reconcile()
+        bought = simulator.created - _known(found, simulator)
+        assert found.uncertain == 0 or found.verdict != "unclear", str(found)
+        assert found.bought in (bought, None)
+        assert found.bought is not None or found.verdict == "some"
+
+
+def _known(found: Reconciliation, simulator: Simulator) -> int:
+    """Return how many tasks were made that are in no doubt: those before the balance, too."""
+    before = Decimal(1000) - (found.before or Decimal(1000))
+    count = 0
+    for task in simulator.tasks.values():
+        if before <= 0:
+            break
+        before, count = before - task.price, count + 1
+    return count + found.known
