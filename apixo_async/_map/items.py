@@ -27,6 +27,8 @@ from apixo_async.errors import (
 from apixo_async.inputs import FluxKontext, GptImage1, GptImage2, Input, OtherModel
 
 if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
+
     from apixo_async._downloads.names import NameTemplate, Naming
     from apixo_async.journal._entry import Entry
 
@@ -189,6 +191,18 @@ class Outcome:
         if price is None and self.input is not None:
             price = self.input.price
         return None if price is None else float(price * self.purchases)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
+        # As a response model of FastAPI, or a field of a model, it is what `to_dict` returns.
+        from pydantic_core import core_schema
+
+        return core_schema.is_instance_schema(
+            cls,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                cls.to_dict, return_schema=core_schema.dict_schema(core_schema.str_schema())
+            ),
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         values = (getattr(self, field.name) for field in fields(self))
