@@ -26,6 +26,7 @@ from apixo_async._map.outcomes import Outcomes
 from apixo_async._map.progress import Progress
 from apixo_async._map.reconciliation import Reconciliation
 from apixo_async._polling.policy import Polling
+from apixo_async._result_files import MediaKind, ResultFile
 from apixo_async._task import Task
 from apixo_async._types import (
     Estimate,
@@ -108,6 +109,7 @@ from apixo_async.inputs import (
 
 if TYPE_CHECKING:
     from apixo_async._downloads.spool import FileStream
+    from apixo_async._json import from_json, to_json
     from apixo_async.webhooks import CallbackError, WebhookReceiver
 
 __all__ = [
@@ -150,6 +152,7 @@ __all__ = [
     "LimitReached",
     "Limiter",
     "Limits",
+    "MediaKind",
     "NotFoundError",
     "OtherModel",
     "Outcome",
@@ -168,6 +171,7 @@ __all__ = [
     "Result",
     "ResultDownloaded",
     "ResultExpiredError",
+    "ResultFile",
     "ServiceDown",
     "ServiceRecovered",
     "Snapshot",
@@ -195,6 +199,8 @@ __all__ = [
     "WebhookReceiver",
     "__version__",
     "from_dict",
+    "from_json",
+    "to_json",
 ]
 
 
@@ -204,6 +210,10 @@ def __getattr__(name: str) -> object:
         from apixo_async._downloads.spool import FileStream
 
         return FileStream
+    if name in ("from_json", "to_json"):
+        from apixo_async import _json
+
+        return getattr(_json, name)
     if name in ("CallbackError", "WebhookReceiver"):
         from apixo_async import webhooks
 

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from html import escape
-from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
 
-#: What a browser shows as what, by the suffix of a URL's path.
-_SHOWN_AS: Final[Mapping[str, str]] = {
-    **dict.fromkeys((".mp4", ".m4v", ".mov", ".webm", ".ogv"), "video"),
-    **dict.fromkeys((".mp3", ".wav", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".flac"), "audio"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".svg"), "image"),
-}
+from apixo_async._result_files import kind_of_url, path_of
+
 #: Where the URL has no suffix, by what the model makes.
 _MADE: Final[Mapping[str, str]] = {"video": "video", "audio": "audio"}
 _BOX: Final = "max-width: 256px; max-height: 256px; margin: 4px; vertical-align: top"
@@ -40,13 +34,9 @@ def _is_link(url: str) -> bool:
 
 def _file(url: str, medium: str) -> str:
     src = escape(url)
-    try:
-        path = PurePosixPath(urlsplit(url).path)
-    except ValueError:  # Brackets that hold no address.
-        path = PurePosixPath()
-    suffix = path.suffix.lower()
+    path = path_of(url)
     # A URL that says nothing may be an image still, as most are.
-    shown_as = _SHOWN_AS.get(suffix, "file" if suffix else _MADE.get(medium, "image"))
+    shown_as = kind_of_url(url) or ("file" if path.suffix else _MADE.get(medium, "image"))
     link = f'<a href="{src}" target="_blank" rel="noopener noreferrer">'
     match shown_as:
         case "video":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from apixo_async._catalog import (
     CONCURRENT_TASKS,
@@ -19,6 +19,9 @@ from apixo_async._catalog import (
     medium,
 )
 from apixo_async._text import one_line
+
+if TYPE_CHECKING:
+    from apixo_async._result_files import ResultFile
 
 #: The routes that the documents list.
 Provider: TypeAlias = Literal["auto", "value", "official"]
@@ -211,7 +214,8 @@ class Result:
     Attributes:
         task_id: The service's id of the task.
         model: The model's name.
-        urls: Every URL of the result, in the service's order; possibly none.
+        urls: The files: every URL of `resultUrls` in the service's order, or where there is none,
+            those of `files`; possibly none.
         raw: The decoded `resultJson` with whatever else it holds.
         created_at: When the service made the task (aware UTC), or None.
         completed_at: When the service finished it (aware UTC), or None.
@@ -242,6 +246,22 @@ class Result:
             return self.created_at and self.created_at + timedelta(seconds=RESULT_LIFETIME)
         except OverflowError:  # The service sent a date near year 9999.
             return None
+
+    @property
+    def files(self) -> tuple[ResultFile, ...]:
+        """Every URL that the result holds, those of `urls` first, each with its place in `raw`.
+
+        Music models put audio and covers beside, or instead of, `resultUrls`.
+        """
+        from apixo_async._result_files import files_of  # Here, since few results are asked for it.
+
+        return files_of(self.raw or {"resultUrls": self.urls})
+
+    def with_files(self) -> Result:
+        """Return this with all of `files` in `urls`: for `download`, `read` and `stream`."""
+        return replace(
+            self, urls=(*dict.fromkeys((*self.urls, *(file.url for file in self.files))),)
+        )
 
     def _repr_html_(self) -> str:
         """Show images, videos and audio in a notebook."""

@@ -19,7 +19,7 @@ PACKAGE = "apixo_async"
 
 #: From the ground up: a module imports from its own layer and from those before it.
 LAYERS = {
-    "words": "_version _text _html _catalog _types errors events inputs "
+    "words": "_version _text _html _catalog _result_files _types errors events inputs "
     "_canonical _hosts _files _sync _backoff _at_exit",
     "checks": "_config _validation _reporting _budget",
     "journal": "journal.*",  # It knows nothing of clients, requests and tasks.
@@ -32,7 +32,7 @@ LAYERS = {
     "submit": "_submit.*",
     "runtime": "_settings _runtime",
     "map": "_map.*",
-    "client": "_client __init__",
+    "client": "_client _json __init__",
     "blocking": "blocking",
     "pipelines": "pipelines.*",
     "otel": "otel.*",
@@ -42,7 +42,7 @@ LAYERS = {
 
 #: Rules: they take the time as `now`, and neither wait nor do I/O.
 RULES = (
-    "_text _html _catalog _types errors events _canonical _backoff "
+    "_text _html _catalog _result_files _types errors events _canonical _backoff "
     "_limits.allowance _limits.adaptive _limits.window _limits.slots _limits.breaker "
     "_limits.priority _limits.shared _limits.shared_pauses _limits.leased "
     "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "

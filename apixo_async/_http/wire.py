@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidatorFunctionWrapHandler
 from pydantic import WrapValidator as Wrap
 from pydantic_core import from_json
 
+from apixo_async._result_files import files_of
 from apixo_async._text import one_line
 from apixo_async._types import Delivery, Result, TaskInput, TaskRef
 
@@ -225,7 +226,7 @@ def read_result(status: Status, ref: TaskRef) -> Result:
     return Result(
         task_id=ref.task_id,
         model=ref.model,
-        urls=_urls(raw),
+        urls=_urls(raw) or tuple(file.url for file in files_of(raw)),
         raw=raw,
         created_at=_moment(status.createTime),
         completed_at=_moment(status.completeTime),

@@ -68,7 +68,7 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], Kind, tuple[str, ...]], ...]] = (
     (re.compile(rf"{_API}/statusTask/(?P<model>[^/]+)"), "poll", ("GET",)),
     (re.compile(rf"{_API}/apikeys/current-balance"), "balance", ("GET",)),
     (
-        re.compile(r"/results/(?P<task_id>[^/]+)/(?P<index>\d{1,4})\.(?:png|jpg|webp)"),
+        re.compile(r"/results/(?P<task_id>[^/]+)/(?P<index>\d{1,4})\.(?:png|jpg|webp|mp4|mp3)"),
         "download",
         ("GET", "HEAD"),
     ),

@@ -1,13 +1,15 @@
-"""The results of tasks: pictures of the right shape, served as by an object store."""
+"""The results of tasks: pictures of the right shape, videos and tones, as an object store has."""
 
 from __future__ import annotations
 
 import colorsys
+import functools
 import io
 import random
 import re
 import textwrap
 from collections import OrderedDict
+from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from apixo_async.testing.exchanges import Call, Reply
@@ -108,13 +110,13 @@ class Results:
 
     def reply(self, task: SimulatedTask | None, index: int, call: Call, now: float) -> Reply:
         """Return the answer to a request for one file of a task."""
-        if task is None or task.state(now) != "success" or index >= task.images:
+        if task is None or task.state(now) != "success" or index >= len(task.file_types):
             return _missing(404)
         if now >= task.ends + self._options.result_lifetime:
             return _missing(self._options.expired_status)
         content, tag = self.content(task, index), f'"{task.id}-{index}"'
         headers = {
-            "content-type": f"image/{task.file_type}",
+            "content-type": _content_type(task.file_types[index]),
             "accept-ranges": "bytes",
             "etag": tag,
         }
@@ -129,6 +131,9 @@ class Results:
 
     def content(self, task: SimulatedTask, index: int) -> bytes:
         """Return the bytes of a file, drawn at its first use."""
+        file_type = task.file_types[index]
+        if file_type in ("mp4", "mp3"):
+            return _sample(f"sample.{file_type}")
         key = (task.id, index)
         found = self._files.get(key)
         if found is None:
@@ -136,11 +141,21 @@ class Results:
             ratio = next((task.input[name] for name in names if name in task.input), None)
             size = size_of(ratio, self._options.longest_side)
             seed = f"{task.model}/{task.id}/{index}"
-            found = self._files[key] = draw(seed, task.prompt, size, task.file_type)
+            found = self._files[key] = draw(seed, task.prompt, size, file_type)
         self._files.move_to_end(key)
         if len(self._files) > _CACHED:
             self._files.popitem(last=False)
         return found
+
+
+@functools.cache
+def _sample(name: str) -> bytes:
+    """Return a video or a tone of one second: encoded once, and the same for every task."""
+    return (files("apixo_async.testing") / name).read_bytes()
+
+
+def _content_type(file_type: FileType) -> str:
+    return {"mp4": "video/mp4", "mp3": "audio/mpeg"}.get(file_type, f"image/{file_type}")
 
 
 def _missing(status: int) -> Reply:

@@ -86,7 +86,8 @@ class Simulator:
 
     Use it in process through `transport`, or on a port through `serve`. Callbacks go where
     `deliver_to` says; served, to their URLs over real sockets. A failed task is not refunded: the
-    documentation has nothing on refunds. The sample task of the documentation,
+    documentation has nothing on refunds. Video and audio models make a second of it, music models
+    a list ``tracks`` with covers, and no ``resultUrls``. The sample task of the documentation,
     ``task_12345678``, can be polled under each documented model; it is in no list and no count.
 
     Args:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from apixo_async._catalog import medium
 from apixo_async._hosts import takes_callbacks
 from apixo_async.inputs import DOCUMENTED, GptImage1, Input, InputWarning, from_dict
 from apixo_async.testing.exchanges import Call, Refusal
@@ -22,7 +23,15 @@ DEFAULT_PRICE: Final = Decimal("0.05")
 #: The most results of one task of a model whose bounds are not documented.
 _MOST_IMAGES: Final = 16
 
-FileType = Literal["png", "jpeg", "webp"]
+FileType = Literal["png", "jpeg", "webp", "mp4", "mp3"]
+
+#: Of images, by the word for them in an input's ``output_format``.
+_FORMATS: Final[Mapping[str, FileType]] = {
+    "png": "png",
+    "jpeg": "jpeg",
+    "jpg": "jpeg",
+    "webp": "webp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,14 @@ class Submission:
 
     @property
     def file_type(self) -> FileType:
-        """The type of the results."""
-        if self.model == "flux-kontext":
-            return "png" if self.fields.get("output_format") == "png" else "jpeg"
-        return "png" if self.model in DOCUMENTED else "webp"
+        """The type of the results; of music, that of the tracks."""
+        made = medium(self.model)
+        if made in ("video", "audio"):
+            return "mp4" if made == "video" else "mp3"
+        usual: FileType = "webp"
+        if self.model in DOCUMENTED:
+            usual = "jpeg" if self.model == "flux-kontext" else "png"
+        return _FORMATS.get(str(self.fields.get("output_format")).lower(), usual)
 
 
 def parse_submission(model: str, call: Call) -> Submission:

@@ -76,8 +76,8 @@ class SimulatedTask:
         cost: Seconds that ``costTime`` states, close to ``ends - created``.
         fail_code: None where the task succeeds.
         fail_msg: None where the task succeeds.
-        images: How many result URLs a success has.
-        file_type: ``png``, ``jpeg`` or ``webp``.
+        images: How many results a success has: pictures, videos or tracks.
+        file_type: Of them, ``png``, ``jpeg``, ``webp``, ``mp4`` or ``mp3``.
         request_type: ``async`` or ``callback``.
         callback_url: Where to post callbacks to, if it is in callback mode.
         callback: What becomes of these callbacks; None in async mode.
@@ -118,8 +118,40 @@ class SimulatedTask:
 
     def result_paths(self) -> list[str]:
         """Return the paths of the result files on their server."""
-        extension = "jpg" if self.file_type == "jpeg" else self.file_type
-        return [f"/results/{self.id}/{index}.{extension}" for index in range(self.images)]
+        return [
+            f"/results/{self.id}/{index}.{'jpg' if file_type == 'jpeg' else file_type}"
+            for index, file_type in enumerate(self.file_types)
+        ]
+
+    @property
+    def file_types(self) -> list[FileType]:
+        """The type of each file; a track of music has its cover behind it."""
+        each: list[FileType] = [self.file_type, "webp"] if self.has_covers else [self.file_type]
+        return each * self.images
+
+    @property
+    def has_covers(self) -> bool:
+        """Whether it is music, whose results are tracks."""
+        return self.file_type == "mp3" and any(word in self.model for word in ("suno", "music"))
+
+    def result(self, base: str) -> dict[str, object]:
+        """Return what ``resultJson`` holds, in the shape that callers of such a model read.
+
+        Args:
+            base: Scheme and host for the URLs.
+        """
+        urls = [base + path for path in self.result_paths()]
+        if self.has_covers:
+            tracks = zip(urls[::2], urls[1::2], strict=True)
+            return {
+                "tracks": [
+                    {"title": self.prompt[:80], "audio_url": audio, "image_url": cover}
+                    for audio, cover in tracks
+                ]
+            }
+        if self.file_type == "mp3":
+            return {"audio_url": urls[0], "resultUrls": urls}
+        return {"resultUrls": urls}
 
     @property
     def prompt(self) -> str:
@@ -268,9 +300,8 @@ def status_object(task: SimulatedTask, now: float, epoch: float, base: str) -> d
     state = task.state(now)
     found: dict[str, object] = {"taskId": task.id, "state": state}
     if state == "success":
-        urls = [base + path for path in task.result_paths()]
         # JSON in a string, as all samples have it; some callers met an object instead.
-        found["resultJson"] = json.dumps({"resultUrls": urls}, separators=(",", ":"))
+        found["resultJson"] = json.dumps(task.result(base), separators=(",", ":"))
     elif state == "failed":
         found |= {"failCode": task.fail_code, "failMsg": task.fail_msg}
     found["createTime"] = _milliseconds(epoch + task.created)

@@ -188,7 +188,7 @@ def test_odd_parts_hide_no_others() -> None:
         ("", [], {"resultJson": ""}),
         ('\ufeff["https://x/y.png"]', ["https://x/y.png"], {"resultUrls": ["https://x/y.png"]}),
         ('{"resultUrls": [', [], {"resultJson": '{"resultUrls": ['}),
-        ('"https://x/y.png"', [], {"resultJson": "https://x/y.png"}),
+        ('"https://x/y.png"', ["https://x/y.png"], {"resultJson": "https://x/y.png"}),
         (7, [], {"resultJson": 7}),
     ],
     ids=lambda value: repr(value)[:40],

@@ -42,7 +42,7 @@ def test_the_state_shows_tasks_newest_first() -> None:
     assert len(third["prompt"]) == 140
     assert (second["state"], second["fail_code"], second["pictures"]) == ("failed", "NSFW", [])
     assert (first["prompt"], first["state"], first["price"]) == ("first", "success", "0.05")
-    assert first["pictures"] == [f"/results/{first['id']}/0.webp"]
+    assert first["pictures"] == [f"/results/{first['id']}/0.mp4"]
     assert state(simulator)["latest"] == first["pictures"]
 
 

@@ -211,7 +211,7 @@ def test_any_other_model_is_accepted() -> None:
     simulator = Simulator()
     data(submit(simulator, model="happyHorse", anything={"at": ["all"]}))
     (task,) = simulator.tasks.values()
-    assert (task.model, task.price, task.file_type) == ("happyHorse", Decimal("0.05"), "webp")
+    assert (task.model, task.price, task.file_type) == ("happyHorse", Decimal("0.05"), "mp4")
 
 
 def test_an_unknown_model_is_404_where_the_models_are_named() -> None:

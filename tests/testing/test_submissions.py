@@ -30,7 +30,10 @@ def parse(model: str, body: object, content_type: str = "application/json") -> S
         ("gpt-image-2", {**IMAGE_2, "resolution": "4k"}, "gpt-image-2/4k", "0.04", 1, "png"),
         ("flux-kontext", FLUX, "flux-kontext/pro", "0.03", 1, "jpeg"),
         ("flux-kontext", {**FLUX, "output_format": "png"}, "flux-kontext/pro", "0.03", 1, "png"),
-        ("sora-2", {"anything": [1]}, "sora-2", str(DEFAULT_PRICE), 1, "webp"),
+        ("sora-2", {"anything": [1]}, "sora-2", str(DEFAULT_PRICE), 1, "mp4"),
+        ("suno", {}, "suno", str(DEFAULT_PRICE), 1, "mp3"),
+        ("flux-2", {"output_format": "PNG"}, "flux-2", str(DEFAULT_PRICE), 1, "png"),
+        ("flux-2", {"output_format": "tiff"}, "flux-2", str(DEFAULT_PRICE), 1, "webp"),
         ("gpt-image-1", {**IMAGE_1, "num_images": 4}, "gpt-image-1/4", "1.40", 4, "png"),
         ("midjourney", {"num_images": 4}, "midjourney/num_images=4", str(DEFAULT_PRICE), 4, "webp"),
         (

@@ -248,13 +248,13 @@ async def test_downloads_need_no_key_and_come_in_ranges(
     simulator.faults.submit(Fault.task_lasts(1.0))
     made = await client.post(SUBMIT, json={"input": {"prompt": "p"}})
     await asyncio.sleep(2)
-    url = f"https://cdn.apixo.ai/results/{made.json()['data']['taskId']}/0.webp"
+    url = f"https://cdn.apixo.ai/results/{made.json()['data']['taskId']}/0.mp4"
     async with httpx2.AsyncClient(transport=simulator.transport()) as plain:
         whole = await plain.get(url)
         part = await plain.get(url, headers={"Range": "bytes=4-", "Cookie": "a=b"})
         head = await plain.head(url)
     await client.get(url)
-    assert whole.headers["content-type"] == "image/webp"
+    assert whole.headers["content-type"] == "video/mp4"
     assert (part.status_code, part.content) == (206, whole.content[4:])
     assert (head.content, head.headers["content-length"]) == (b"", str(len(whole.content)))
     downloads = [record for record in simulator.log if record.kind == "download"]

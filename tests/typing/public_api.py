@@ -52,6 +52,7 @@ from apixo_async import (
     Limiter,
     LimitReached,
     Limits,
+    MediaKind,
     NotFoundError,
     OtherModel,
     Outcome,
@@ -70,6 +71,7 @@ from apixo_async import (
     Result,
     ResultDownloaded,
     ResultExpiredError,
+    ResultFile,
     ServiceDown,
     ServiceRecovered,
     Snapshot,
@@ -98,6 +100,8 @@ from apixo_async import (
     __version__,
     blocking,
     from_dict,
+    from_json,
+    to_json,
 )
 from apixo_async.journal import (
     EntryState,
@@ -267,6 +271,22 @@ def money(budget: Budget, error: BudgetExceededError) -> None:
     assert_type((budget.left, budget.spent), tuple[Decimal | None, Decimal])
     assert_type((budget.renews_at, error.renews_at), tuple[datetime | None, datetime | None])
     assert_type(error.left, Decimal)
+
+
+def files(result: Result) -> list[ResultFile]:
+    """Read what a result holds."""
+    [file, *_] = result.files
+    kind: MediaKind | None = file.kind
+    assert_type((file.path, kind is None), tuple[str, bool])
+    assert_type(result.with_files(), Result)
+    return [*result.files]
+
+
+def kept(result: Result, outcome: Outcome) -> list[str]:
+    """Write values, and read them."""
+    again = from_json(to_json(result))
+    assert_type(again, Result | TaskRef | Snapshot | Outcome)
+    return [to_json(again), to_json(outcome), to_json(result.ref)]
 
 
 def count(progress: Progress) -> None:
