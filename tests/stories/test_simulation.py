@@ -175,7 +175,8 @@ def any_token_holds(patch: pytest.MonkeyPatch) -> None:
 
 
 def urls_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("apixo_async._http.wire._urls", lambda _: ())
+    for name in ("_urls", "files_of"):
+        patch.setattr(f"apixo_async._http.wire.{name}", lambda _: ())
 
 
 def tasks_are_not_journalled(patch: pytest.MonkeyPatch) -> None:
@@ -183,10 +184,7 @@ def tasks_are_not_journalled(patch: pytest.MonkeyPatch) -> None:
 
 
 def doubts_are_bought_again(patch: pytest.MonkeyPatch) -> None:
-    def always(name: str, given: bool) -> bool:
-        return given or name == "resubmit_uncertain"
-
-    patch.setattr("apixo_async._map.options._truth", always)
+    patch.setattr("apixo_async._map.options.Options.resubmits", lambda *_: True)
 
 
 def maps_go_on_after_their_stop(patch: pytest.MonkeyPatch) -> None:
