@@ -60,7 +60,7 @@ async def test_a_task_goes_from_submit_to_download(
         await asyncio.sleep(0.01)
     (url,) = json.loads(state["resultJson"])["resultUrls"]
     file = await client.get(url)
-    assert file.content[8:12] == b"WEBP"
+    assert file.content[4:8] == b"ftyp"
     assert simulator.log[0].host == client.base_url.netloc.decode()
     head = await client.head(url)
     assert (head.content, head.headers["content-length"]) == (b"", str(len(file.content)))
