@@ -191,8 +191,7 @@ class Budget:
                 self._renews_at = renewal_of(self._per, now)
                 for reservation in self._open:  # It may be charged in either period.
                     price = reservation.price
-                    self._spent = EXACT.add(self._spent, price or Decimal(0))
-                    self._unpriced += price is None
+                    self.carry(price or Decimal(0), int(price is None))
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,6 @@ from apixo_async import events
 from apixo_async._budget import Budget
 from apixo_async._config import Timeouts
 from apixo_async._downloads import DEFAULT_MAX_BYTES, READ_MAX_BYTES, READ_MAX_TOTAL
-from apixo_async._http.balance import ask_balance
 from apixo_async._limits.limiter import Limiter
 from apixo_async._map.buyer import MapClient, Orphan
 from apixo_async._map.items import Inputs
@@ -524,9 +523,7 @@ class AsyncClient:
             APIStatusError: The service refused.
             APIConnectionError: There was no readable answer within `Timeouts.retry` seconds.
         """
-        engine = self._life.engine()
-        async with engine.calls.open():
-            return await ask_balance(engine.api, self._settings.timeouts, self._rng, engine.quota)
+        return await self._life.engine().balance(self._settings.timeouts, self._rng)
 
     def estimate(self, inputs: Iterable[Input]) -> Estimate:
         """Add up the prices of inputs, the documents' and `prices`, and count those without one."""

@@ -15,7 +15,9 @@ import httpx2
 
 from apixo_async._budget import Budget
 from apixo_async._catalog import timing
+from apixo_async._config import Timeouts
 from apixo_async._http.api import Api
+from apixo_async._http.balance import ask_balance
 from apixo_async._http.channel import tells_peer
 from apixo_async._http.concurrency import ConcurrencyLimiter
 from apixo_async._http.retry import RetryQuota
@@ -288,6 +290,11 @@ class Engine:
         except ApixoError as error:
             error.tag = result.tag
             raise
+
+    async def balance(self, timeouts: Timeouts, rng: random.Random) -> Decimal:
+        """Return the USD left on the key; `AsyncClient.balance` says what is raised."""
+        async with self.calls.open():
+            return await ask_balance(self.api, timeouts, rng, self.quota)
 
     def downloaded(self, result: Result, files: int) -> None:
         """Report that files of a result were received."""

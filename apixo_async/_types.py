@@ -179,6 +179,21 @@ class Charges:
     unpriced: int
     uncertain: Mapping[Decimal | None, int]
 
+    @classmethod
+    def of(
+        cls,
+        balance: Decimal | None,
+        *,
+        known: int,
+        cost: Decimal,
+        unpriced: int,
+        uncertain: Mapping[Decimal | None, int],
+    ) -> Charges:
+        """Part what all purchases cost, and those without a price, from the uncertain ones."""
+        priced = ((price, count) for price, count in uncertain.items() if price is not None)
+        known_cost = cost - sum(price * count for price, count in priced)
+        return cls(balance, known, known_cost, unpriced - uncertain.get(None, 0), uncertain)
+
 
 def price_of(wanted: TaskInput, prices: Mapping[str, Decimal]) -> Decimal | None:
     """Return the documented price of an input, else the given one of its model, or None."""
@@ -259,9 +274,8 @@ class Result:
 
     def with_files(self) -> Result:
         """Return this with all of `files` in `urls`: for `download`, `read` and `stream`."""
-        return replace(
-            self, urls=(*dict.fromkeys((*self.urls, *(file.url for file in self.files))),)
-        )
+        everything = dict.fromkeys((*self.urls, *(file.url for file in self.files)))
+        return replace(self, urls=tuple(everything))
 
     def _repr_html_(self) -> str:
         """Show images, videos and audio in a notebook."""

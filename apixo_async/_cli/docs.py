@@ -38,16 +38,18 @@ def docs(
         titles = {name: text.partition("\n")[0] for name, text in guides().items()}
         rows = [(name, title.removeprefix("# ")) for name, title in titles.items()]
         screen.table(("guide", "about"), rows)
-    elif guide in ORDER and screen.out.is_terminal:
-        # Without the marks by which the examples of the guides are tested.
-        lines = (line for line in guides()[guide].splitlines() if not line.startswith("<!-- run:"))
-        screen.out.print(Markdown("\n".join(lines)))
-    elif guide in (*ORDER, *OTHERS):
-        for line in _text(f"{guide}.md" if guide in ORDER else guide).splitlines():
-            screen.line(line)
-    else:
+        return
+    if guide not in (*ORDER, *OTHERS):
         known = ", ".join((*ORDER, *OTHERS))
         raise ConfigurationError(f"there is no guide {guide!r}; there are {known}")
+    lines = _text(f"{guide}.md" if guide in ORDER else guide).splitlines()
+    if guide in ORDER and screen.out.is_terminal:
+        # Without the marks by which the examples of the guides are tested.
+        shown = (line for line in lines if not line.startswith("<!-- run:"))
+        screen.out.print(Markdown("\n".join(shown)))
+        return
+    for line in lines:
+        screen.line(line)
 
 
 def _text(name: str) -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from apixo_async._catalog import timing
 from apixo_async._config import Timeouts
-from apixo_async._http.balance import ask_balance
 from apixo_async._polling.callback_health import CLOCK_ERROR
 from apixo_async._polling.tracked_task import SubmitTimes
 from apixo_async._runtime import Lifecycle
@@ -173,9 +172,7 @@ class Buyer:
         Raises:
             ApixoError: It could not be had.
         """
-        engine, client = self._engine, self._client
-        async with engine.calls.open():
-            return await ask_balance(engine.api, client.timeouts, client.rng, engine.quota)
+        return await self._engine.balance(self._client.timeouts, self._client.rng)
 
     async def balance_now(self) -> Decimal | None:
         """Return the balance if it can be had within 5 s: a map goes on without it."""

@@ -242,12 +242,11 @@ class MapStore:
             await self.aclose()
             async with open_journal(self._path) as journal:
                 return await journal.charges()
-        priced = ((price, count) for price, count in self.doubts.items() if price is not None)
-        return Charges(
-            balance=balance,
+        return Charges.of(
+            balance,
             known=bought,
-            known_cost=self.budget.spent - sum(price * count for price, count in priced),
-            unpriced=self.budget.unpriced - self.doubts[None],
+            cost=self.budget.spent,
+            unpriced=self.budget.unpriced,
             uncertain=self.doubts,
         )
 

@@ -207,12 +207,11 @@ class JournalReader:
             None if price is None else from_micro(price): count
             for price, count in mark.uncertain.items()
         }
-        priced = ((price, count) for price, count in uncertain.items() if price is not None)
-        return Charges(
-            balance=None if mark.balance is None else from_micro(mark.balance),
+        return Charges.of(
+            None if mark.balance is None else from_micro(mark.balance),
             known=mark.purchases - sum(uncertain.values()),
-            known_cost=from_micro(mark.cost) - sum(price * count for price, count in priced),
-            unpriced=mark.unpriced - uncertain.get(None, 0),
+            cost=from_micro(mark.cost),
+            unpriced=mark.unpriced,
             uncertain=uncertain,
         )
 

@@ -72,11 +72,12 @@ def _retries(options: RunOptions, rows: Path, result: RunResult) -> Iterator[Ste
         if category == "balance":
             again[category] += count
         elif category in _OF_INPUTS:
-            rows_to_change = options.out / FAILED
-            why = f"{counted(count)} failed for {category}, as the same input will again. Change"
-            yield Step(
-                f"{why} it in {rows_to_change}, then:", options.command_to_go_on(rows_to_change)
+            failed = options.out / FAILED
+            why = (
+                f"{counted(count)} failed for {category}, as the same input will again. Change"
+                f" it in {failed}, then:"
             )
+            yield Step(why, options.command_to_go_on(failed))
         elif category in FAILURE_CATEGORIES:
             why = f"{counted(count)} failed for {category}. To buy anew:"
             retry = (cast("FailureCategory", category),)
