@@ -13,8 +13,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from decimal import Decimal
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -42,6 +43,9 @@ __all__ = ["Client", "Outcomes", "Task"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+#: Wakes a thread, once for each None. It waits in C: Ctrl-C in a wait for a `Future` or an `Event`
+#: may come out as a RuntimeError of its condition, or leave that locked.
+Changes: TypeAlias = "SimpleQueue[None]"
 
 
 class _LoopClient(AsyncClient):
@@ -67,16 +71,22 @@ class _Call(Generic[T]):
     Args:
         function: What to call on the loop.
         unwanted: Takes what came of it on the loop, if the thread was interrupted meanwhile.
+        changes: Where to say that it has ended.
     """
 
     def __init__(
-        self, function: Callable[[], Awaitable[T]], unwanted: Callable[[object], None] = _ignore
+        self,
+        function: Callable[[], Awaitable[T]],
+        unwanted: Callable[[object], None] = _ignore,
+        changes: Changes | None = None,
     ) -> None:
         self._function = function
         self._unwanted = unwanted
         self._task: asyncio.Task[object] | None = None
         self._given_up = False
-        self.future: Future[T] = Future()
+        self._values: list[T] = []  # what the call returned
+        self._error: BaseException | None = None
+        self._changes = changes or SimpleQueue()
 
     async def run(self) -> None:
         """Make the call, unless it was given up before."""
@@ -84,22 +94,40 @@ class _Call(Generic[T]):
             return
         self._task = asyncio.current_task()
         try:
-            self.future.set_result(await self._function())
+            self._values.append(await self._function())
         except asyncio.CancelledError:
-            self.future.set_exception(_closed())
+            self._error = _closed()
         except BaseException as error:
-            self.future.set_exception(error)
+            self._error = error
+        self._changes.put(None)
+        self._hand_back()
 
     def give_up(self) -> None:
         """Cancel the call; it may be too late for that."""
         self._given_up = True
-        if self._task is not None and not self.future.done():
+        if self._task is not None and not self.done():
             self._task.cancel()
-        self.future.add_done_callback(lambda end: self._unwanted(end.exception() or end.result()))
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        if self._given_up and self.done():
+            self._unwanted(self._error or self._values[0])
+
+    def done(self) -> bool:
+        """Return True once the call has returned or raised."""
+        return bool(self._values) or self._error is not None
+
+    def result(self) -> T:
+        """Wait for the end of the call, and return or raise what came of it."""
+        while not self.done():
+            self._changes.get()
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
 
     def raised(self, error: BaseException) -> bool:
         """Return True if this is the error of the call, and not an interrupt of the thread."""
-        return self.future.done() and self.future.exception() is error
+        return self._error is error
 
 
 def _closed() -> ClientClosedError:
@@ -289,7 +317,7 @@ class Client:
                 portal = self._opened()
                 portal.start_task_soon(call.run)
             meanwhile()
-            return call.future.result()
+            return call.result()
         except BaseException as error:
             if portal is not None and not call.raised(error):
                 with suppress(RuntimeError):  # It was closed meanwhile, and the call with it.
@@ -414,26 +442,24 @@ class _Feed:
         self._inputs: Iterator[Given] = iter(checked)
         # It stays until it is answered: an interrupt of the thread may come at any line.
         self._question: Future[tuple[Given] | None] | None = None
-        self._changed = threading.Event()
+        self.changes: Changes = SimpleQueue()
 
     async def read(self) -> AsyncGenerator[Given]:
         """Yield the inputs on the loop, as they are needed there."""
         while True:
             self._question = Future()
-            self._changed.set()
+            self.changes.put(None)
             answer = await asyncio.wrap_future(self._question)
             if answer is None:
                 return
             yield answer[0]
 
-    def answer_until(self, done: Future[Outcome | None]) -> None:
+    def answer_until_done(self, call: _Call[Outcome | None]) -> None:
         """Read inputs as they are asked for, until a call on the loop is done."""
-        done.add_done_callback(lambda _: self._changed.set())
-        while not done.done():
+        while not call.done():
             question = self._question
             if question is None or question.done():
-                self._changed.wait()
-                self._changed.clear()  # Before the next look, which so misses nothing.
+                self.changes.get()
             # One that was cancelled is not needed: the buying has ended.
             elif question.running() or question.set_running_or_notify_cancel():
                 self._answer(question)
@@ -505,9 +531,9 @@ class Outcomes:
         with self._lock:
             if self._kept:
                 return self._kept.pop()
-            call = _Call(self._take, self._keep)
+            call = _Call(self._take, self._keep, self._feed.changes)
             try:
-                taken = self._client._run(call, lambda: self._feed.answer_until(call.future))
+                taken = self._client._run(call, lambda: self._feed.answer_until_done(call))
             except ClientClosedError as closed:
                 try:  # What has ended before the close can still be taken, without its loop.
                     taken = asyncio.run(self._take())
