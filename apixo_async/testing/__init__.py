@@ -10,6 +10,7 @@ from apixo_async.testing.callbacks import Attempt, Callback, CallbackCounts
 from apixo_async.testing.exchanges import Exchange
 from apixo_async.testing.faults import Fault
 from apixo_async.testing.memory_store import MemoryStore
+from apixo_async.testing.open_points import OpenPoints
 from apixo_async.testing.process import serve_process
 from apixo_async.testing.server import serve, serve_forever, serve_thread
 from apixo_async.testing.simulator import Simulator, SimulatorStatistics
@@ -26,7 +27,7 @@ from apixo_async.testing.virtual_time import RealTimeWarning, StuckError, Virtua
 #   exchanges       requests, routes, envelopes, the log; accounts: balance and limits of a key
 #   faults          the script of what goes wrong
 #   callbacks       what becomes of a task's callbacks; deliveries posts them
-#   options         the keywords of Simulator, checked
+#   options         the keywords of Simulator, checked; open_points: what no document settles
 # Beside it: virtual_time, the loop of tests; plugin, the fixtures for pytest; memory_store, what
 # processes share, without a database; store_contract, what every store must do.
 
@@ -37,6 +38,7 @@ __all__ = [
     "Exchange",
     "Fault",
     "MemoryStore",
+    "OpenPoints",
     "RealTimeWarning",
     "SimulatedTask",
     "Simulator",

@@ -7,7 +7,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 
 from apixo_async._catalog import WINDOW
 from apixo_async.testing.exchanges import ROUNDING
@@ -18,16 +18,19 @@ class Account:
 
     A request belongs to every window of 60 s, ``[t, t + 60)``, that holds its arrival: the
     documentation has a limit per minute and leaves open where minutes begin, and this reading is
-    the strictest.
+    the strictest. `OpenPoints.window` has the other one.
     """
 
-    def __init__(self, name: str, balance: Decimal) -> None:
+    def __init__(
+        self, name: str, balance: Decimal, window: Literal["sliding", "minute"] = "sliding"
+    ) -> None:
         self.name = name
+        self._window = window
         self.balance = balance
         self.most_requests = 0
         self.most_tasks = 0
         self._arrivals: deque[float] = deque()
-        self._ends: list[float] = []
+        self._open: list[tuple[float, Decimal]] = []  # the end of each task, and what it gives back
 
     def requests(self, now: float) -> int:
         """Return the requests counted in the last 60 s."""
@@ -35,30 +38,41 @@ class Account:
             self._arrivals.popleft()
         return len(self._arrivals)
 
+    def requests_that_count(self, now: float) -> int:
+        """Return the requests that decide whether one more is allowed."""
+        counted = self.requests(now)
+        if self._window == "minute":
+            counted = sum(arrival >= now // WINDOW * WINDOW for arrival in self._arrivals)
+        return counted
+
     def count_request(self, now: float) -> None:
         """Count a request that arrives now."""
         self._arrivals.append(now)
         self.most_requests = max(self.most_requests, self.requests(now))
 
     def tasks(self, now: float) -> int:
-        """Return the tasks that have not ended."""
-        while self._ends and self._ends[0] <= now:
-            heapq.heappop(self._ends)
-        return len(self._ends)
+        """Return the tasks that have not ended, and pay back what ended ones give back."""
+        while self._open and self._open[0][0] <= now:
+            self.balance += heapq.heappop(self._open)[1]
+        return len(self._open)
 
-    def buy(self, price: Decimal, ends: float, now: float) -> None:
-        """Charge for a task that lasts until ``ends``."""
+    def buy(self, price: Decimal, ends: float, now: float, refund: Decimal = Decimal(0)) -> None:
+        """Charge for a task that lasts until ``ends``, and then gives ``refund`` back."""
         self.balance -= price
-        heapq.heappush(self._ends, ends)
+        heapq.heappush(self._open, (ends, refund))
         self.most_tasks = max(self.most_tasks, self.tasks(now))
 
 
 class Accounts:
     """All accounts, found by the ``Authorization`` header; their names are digests of the keys."""
 
-    def __init__(self, balances: Mapping[str, Decimal]) -> None:
+    def __init__(
+        self,
+        balances: Mapping[str, Decimal],
+        window: Literal["sliding", "minute"] = "sliding",
+    ) -> None:
         self._by_key = {
-            key: Account(hashlib.sha256(key.encode()).hexdigest()[:8], balance)
+            key: Account(hashlib.sha256(key.encode()).hexdigest()[:8], balance, window)
             for key, balance in balances.items()
         }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from apixo_async._catalog import WINDOW
+from apixo_async.testing.open_points import DEFAULTS, OpenPoints
 
 Kind = Literal["submit", "poll", "balance", "download", "other"]
 
@@ -113,8 +114,13 @@ class Reply:
 
     status: int
     body: bytes
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     code: int | None = None
+
+    @property
+    def is_throttling(self) -> bool:
+        """Whether it says that a limit was reached."""
+        return 429 in (self.status, self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +149,13 @@ class Refusal(Exception):  # a signal inside the simulator, not an error of its 
         self.headers = headers or {}
         super().__init__(code, self.message)
 
-    def reply(self) -> Reply:
-        """Return the error with its code as HTTP status and in the envelope, and null data.
-
-        The documentation leaves open whether both codes always agree; its samples of errors have
-        null data, no data, or an object with ``error``. `Fault.status` gives the other forms.
-        """
-        body = {"code": self.code, "message": self.message, "data": None}
-        return as_json(body, status=self.code, headers=self.headers)
+    def reply(self, points: OpenPoints = DEFAULTS) -> Reply:
+        """Return the error in its envelope: unless switched, with its code as HTTP status too."""
+        body: dict[str, object] = {"code": self.code, "message": self.message}
+        if points.error_data != "missing":
+            body["data"] = None if points.error_data == "null" else {"error": self.message}
+        status = self.code if points.errors == "status" else 200
+        return as_json(body, status=status, headers=self.headers)
 
 
 def success(data: object) -> Reply:
@@ -262,7 +267,7 @@ class Log:
         number, self._next = self._next, self._next + 1
         self._kept[number] = record
         self._totals[record.kind] += record.arrived
-        self.refused += record.status == 429
+        self.refused += 429 in (record.status, record.code)
         if self._keep is not None and len(self._kept) > self._keep:
             del self._kept[next(iter(self._kept))]
         return number

@@ -183,7 +183,7 @@ class Fault:
         """Give ``resultJson`` as an object instead of a string that holds JSON."""
 
         def alter(status: dict[str, Any]) -> None:
-            if "resultJson" in status:
+            if isinstance(status.get("resultJson"), str):
                 status["resultJson"] = json.loads(status["resultJson"])
 
         return cls("result_json_as_object", alter=_of_status(alter))

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
 from apixo_async.testing.exchanges import MODEL_NAME
+from apixo_async.testing.open_points import OpenPoints
 
 DurationOf: TypeAlias = float | Callable[[str, dict[str, object], random.Random], float]
 NoCredit: TypeAlias = Literal["402", "400"]
@@ -51,6 +52,7 @@ class SimulatorOptions:
     keep_log: int | None
     clock: Callable[[], float] | None
     epoch: float | None
+    open_points: OpenPoints
 
     def __post_init__(self) -> None:
         self._check("speed", "above 0", lambda value: value > 0)

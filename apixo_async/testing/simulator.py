@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import httpx2
@@ -33,6 +33,7 @@ from apixo_async.testing.exchanges import (
     success,
 )
 from apixo_async.testing.faults import API, Fault, Script
+from apixo_async.testing.open_points import DEFAULTS, OpenPoints
 from apixo_async.testing.options import KEY, DurationOf, NoCredit, SimulatorOptions
 from apixo_async.testing.results import Results
 from apixo_async.testing.submissions import parse_submission
@@ -48,6 +49,9 @@ _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 _NO_ANSWER: Final = Reply(0, b"", {})
+
+#: Answers to a submit after which there may be a task. A 503 counts as a refusal.
+_ERRORS_THAT_MAY_BUY: Final = (500, 502, 504)
 
 #: Tables of codes have 402 for it; samples of errors have 400 with this message.
 _NO_CREDIT: Final[Mapping[NoCredit, tuple[int, str | None]]] = {
@@ -123,6 +127,7 @@ class Simulator:
         clock: The service's clock in seconds. Unless given, the running event loop's, and outside
             of a loop ``time.monotonic``.
         epoch: Unix time, in seconds, at the clock's zero. Unless given, the wall clock's.
+        open_points: What no document settles.
 
     Attributes:
         options: These options.
@@ -162,6 +167,7 @@ class Simulator:
         keep_log: int | None = None,
         clock: Callable[[], float] | None = None,
         epoch: float | None = None,
+        open_points: OpenPoints = DEFAULTS,
     ) -> None:
         self.options = SimulatorOptions(
             seed=seed,
@@ -188,11 +194,13 @@ class Simulator:
             keep_log=keep_log,
             clock=clock,
             epoch=epoch,
+            open_points=open_points,
         )
         self.faults = Script()
         self.callbacks = CallbackLog(self.options)
         self.deliveries = Deliveries(self.callbacks, self.options, self.now)
-        self.accounts = Accounts({key: balance} if keys is None else keys)
+        balances = {key: balance} if keys is None else keys
+        self.accounts = Accounts(balances, open_points.window)
         self.history = LimitHistory()
         self._tasks = Tasks(self.options)
         self._results = Results(self.options)
@@ -273,7 +281,7 @@ class Simulator:
         account = self.accounts.of(call.headers.get("authorization"))
         task_id, after = found.task_id, None
         own: Reply | None = None
-        if fault.carried_out:
+        if fault.carried_out or self._buys(found, fault):
             own, created = self._answer(call, found, account, fault, now)
             if created is not None:
                 task_id = created.id
@@ -283,11 +291,12 @@ class Simulator:
                 fault.alter(envelope)
                 own = as_json(envelope, status=own.status, headers=own.headers)
         reply = fault.reply or own or _NO_ANSWER
-        # Whether polls count is in no page. They do, and so does all but what 429 answers.
-        counted = found.kind in API and (own or reply).status != 429
+        counted = self._counts(found, own or reply)
         if account is not None and counted:
             account.count_request(now)
             self.history.note(account, now)
+        if account is not None and own is not None and reply is own:
+            reply = replace(own, headers=own.headers | self._limit_headers(account, now))
         answers = fault.end == "answer"
         record = replace(
             exchange(call, found, now, fault.name),
@@ -320,19 +329,19 @@ class Simulator:
                 return self.download(call, now), None
             if account is None:
                 raise Refusal(401)
-            if account.requests(now) >= self.options.requests_per_minute:
+            if account.requests_that_count(now) >= self.options.requests_per_minute:
                 raise self._throttle()
             models = self.options.models
             if found.model is not None and models is not None and found.model not in models:
                 raise Refusal(404, "Model not found")
             if found.kind == "balance":
-                return success(float(account.balance)), None
+                return success(float(self._balance(account, now))), None
             if found.kind == "poll":
                 return success(self._status(call, found, now)), None
             task = self._submit(call, found.model or "", account, fault, now)
             return success({"taskId": task.id}), task
         except Refusal as refusal:
-            return refusal.reply(), None
+            return refusal.reply(self.options.open_points), None
 
     def _submit(
         self, call: Call, model: str, account: Account, fault: Fault, now: float
@@ -352,16 +361,51 @@ class Simulator:
             fails=fault.fails,
             callback=callback,
         )
-        account.buy(task.price, task.ends, now)
+        is_refunded = self.options.open_points.refunds and task.fail_code is not None
+        account.buy(task.price, task.ends, now, task.price if is_refunded else Decimal(0))
         return task
 
     def _status(self, call: Call, found: Route, now: float) -> dict[str, object]:
         if not found.task_id:
             raise Refusal(400, "taskId is required")
-        task = self._tasks.find(found.task_id, found.model, now)
+        model = found.model
+        if self.options.open_points.any_model and found.task_id in self.tasks:
+            model = self.tasks[found.task_id].model
+        task = self._tasks.find(found.task_id, model, now)
         if task is None:
             raise Refusal(404, "Task not found")
-        return status_object(task, now, self._zero(now), call.result_base)
+        return self._status_of(task, now, call)
+
+    def _status_of(self, task: SimulatedTask, now: float, call: Call) -> dict[str, object]:
+        points = self.options.open_points
+        return status_object(task, now, self._zero(now), call.result_base, points)
+
+    def _balance(self, account: Account, now: float) -> Decimal:
+        account.tasks(now)  # Those that have ended give back what they do.
+        if not self.options.open_points.cents:
+            return account.balance
+        return account.balance.quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+    def _limit_headers(self, account: Account, now: float) -> dict[str, str]:
+        if not self.options.open_points.limit_headers:
+            return {}
+        limit = self.options.requests_per_minute
+        return {
+            "x-request-id": f"req-{self._log.total()}",
+            "x-ratelimit-limit": str(limit),
+            "x-ratelimit-remaining": str(max(0, limit - account.requests_that_count(now))),
+        }
+
+    def _buys(self, found: Route, fault: Fault) -> bool:
+        """Return True for a submit which makes a task although it is answered with an error."""
+        is_error = fault.reply is not None and fault.reply.status in _ERRORS_THAT_MAY_BUY
+        return found.kind == "submit" and is_error and self.options.open_points.errors_buy
+
+    def _counts(self, found: Route, reply: Reply) -> bool:
+        """Return True if a request counts against the limit."""
+        points = self.options.open_points
+        kinds = API if points.polls_count else ("submit",)
+        return found.kind in kinds and (points.refused_count or not reply.is_throttling)
 
     def _throttle(self, message: str | None = None) -> Refusal:
         # The documentation names no header: Retry-After is sent only where it is asked for.
@@ -370,7 +414,9 @@ class Simulator:
 
     def _announce(self, task: SimulatedTask, call: Call, now: float) -> asyncio.Event | None:
         def content(moment: float) -> bytes:
-            return success(status_object(task, moment, self._zero(now), call.result_base)).body
+            status = self._status_of(task, moment, call)
+            bare = self.options.open_points.bare_callbacks
+            return (as_json(status, status=200) if bare else success(status)).body
 
         return self.deliveries.start(task, content, now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +14,7 @@ from typing import Final, Literal
 from apixo_async._catalog import timing
 from apixo_async.inputs import DOCUMENTED
 from apixo_async.testing.callbacks import Callback
+from apixo_async.testing.open_points import DEFAULTS, OpenPoints
 from apixo_async.testing.options import SimulatorOptions
 from apixo_async.testing.submissions import FileType, Submission
 
@@ -207,8 +209,10 @@ class Tasks:
             drawn = source.choice(FAILURES.get(submission.model, FAILURES["gpt-image-2"]))
             fails = fails or drawn
         fail_code, fail_msg = fails or (None, None)
+        found_id = task_id(self._options.seed, serial)
+        is_plain = self._options.open_points.task_ids == "digits"
         task = SimulatedTask(
-            id=task_id(self._options.seed, serial),
+            id=found_id if is_plain else uuid_of(found_id),
             model=submission.model,
             input=submission.fields,
             kind=submission.kind,
@@ -280,6 +284,11 @@ def task_id(seed: int, serial: int) -> str:
     return found if found != SAMPLE_ID else f"task_{(seed * 7_919) % _IDS:08d}"
 
 
+def uuid_of(task_id: str) -> str:
+    """Return an id of the other form for the task of such an id."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, task_id))
+
+
 def usual_duration(kind: str, source: random.Random) -> float:
     """Draw a duration in seconds around the documented typical time, within its range."""
     known = timing(kind)
@@ -288,7 +297,9 @@ def usual_duration(kind: str, source: random.Random) -> float:
     return min(max(drawn, known.typical_low), known.typical_high)
 
 
-def status_object(task: SimulatedTask, now: float, epoch: float, base: str) -> dict[str, object]:
+def status_object(
+    task: SimulatedTask, now: float, epoch: float, base: str, points: OpenPoints = DEFAULTS
+) -> dict[str, object]:
     """Return the status object of a task at ``now``, with the keys that the documentation has.
 
     Args:
@@ -296,23 +307,35 @@ def status_object(task: SimulatedTask, now: float, epoch: float, base: str) -> d
         now: The service's time.
         epoch: Unix time, in seconds, at the zero of the service's clock.
         base: Scheme and host for the URLs of results.
+        points: What no document settles.
     """
     state = task.state(now)
-    found: dict[str, object] = {"taskId": task.id, "state": state}
+    found: dict[str, object] = {"taskId": task.id, "state": _word(task, state, now, points)}
     if state == "success":
         # JSON in a string, as all samples have it; some callers met an object instead.
-        found["resultJson"] = json.dumps(task.result(base), separators=(",", ":"))
+        result = task.result(base)
+        is_text = points.result_json == "string"
+        found["resultJson"] = json.dumps(result, separators=(",", ":")) if is_text else result
     elif state == "failed":
         found |= {"failCode": task.fail_code, "failMsg": task.fail_msg}
-    found["createTime"] = _milliseconds(epoch + task.created)
+        if not points.failed_times:
+            return found
+
+    def _milliseconds(seconds: float) -> int:
+        return round(seconds) * 1000 if points.whole_seconds else round(seconds * 1000)
+
+    found["createTime"] = _milliseconds(epoch + task.created + points.created_late)
     if state in ("success", "failed"):
         found["completeTime"] = _milliseconds(epoch + task.ends)
-        # The page of gpt-image-2 has costTime after success only. A page of gpt-image-1 shows a
-        # failure without any times, which is left to `Fault.no_timestamps`.
+        # The page of gpt-image-2 has costTime after success only.
         if state == "success" or task.model != "gpt-image-2":
             found["costTime"] = _milliseconds(task.cost)
     return found
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
+def _word(task: SimulatedTask, state: State, now: float, points: OpenPoints) -> str:
+    if state == "pending" and not points.pending:
+        return "processing"
+    if state == "processing" and points.odd_state and 2 * now >= task.started + task.ends:
+        return "processing_r2"
+    return state

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from apixo_async.testing import Simulator
+from apixo_async.testing.open_points import OpenPoints
 from apixo_async.testing.options import SimulatorOptions, known_models
 
 OTHERS: dict[str, Any] = {
@@ -36,6 +37,7 @@ OTHERS: dict[str, Any] = {
     "keep_log": 10,
     "clock": float,
     "epoch": 11.0,
+    "open_points": OpenPoints(cents=True),
 }
 
 

@@ -29,6 +29,7 @@ from apixo_async.testing import Simulator
 from apixo_async.testing.exchanges import most_in_window
 from apixo_async.testing.virtual_time import START
 
+from ..open_points import drawn
 from . import rules
 from .callers import Crowd
 from .clocks import EPOCH, WallClock
@@ -72,6 +73,7 @@ class JournalLife:
             durations=durations(rng),
             clock=self.time,
             epoch=EPOCH,
+            **drawn(random.Random(f"{seed}/open points")),
         )
         script_trouble(self.simulator, rng, within=rng.choice((10, 100, 1_000)))
         self.crowd = Crowd(self.simulator)

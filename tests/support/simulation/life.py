@@ -23,6 +23,7 @@ from apixo_async.testing import Exchange, Simulator, StuckError, VirtualTimeLoop
 from apixo_async.testing.virtual_time import START
 from apixo_async.webhooks import WebhookReceiver
 
+from ..open_points import drawn
 from ..watchdog import FrozenError, watchdog
 from . import rules
 from .callers import Crowd
@@ -88,6 +89,7 @@ class Life:
             durations=durations(rng),
             clock=self.loop.time,
             epoch=EPOCH,
+            **drawn(random.Random(f"{seed}/open points")),
         )
         script_trouble(self.simulator, rng)
         self.crowd = Crowd(self.simulator)
@@ -230,7 +232,7 @@ class Life:
             self.problems.append(f"{service.most_in_window()} requests in a window, {limits}")
         excused = rules.excused(service, crowd.books.uncertain, crowd.witness)
         if self.told_right and not excused:
-            refused = [e for e in service.log if e.status == 429 and e.fault is None]
+            refused = [e for e in service.log if 429 in (e.status, e.code) and e.fault is None]
             self.problems += [f"answered 429 within the limits: {e}" for e in refused]
         most = rules.most_at_once(service.tasks.values(), excused)
         if most > limits.concurrent_tasks:

@@ -122,7 +122,9 @@ def _result(rng: random.Random, text: str, value: object) -> Alteration:
         data = envelope.get("data")
         if not isinstance(data, dict) or "resultJson" not in data:
             return
-        result = json.loads(data["resultJson"]) | {f"more {text}": value, "seed": text}
+        made = data["resultJson"]
+        result = json.loads(made) if isinstance(made, str) else made
+        result |= {f"more {text}": value, "seed": text}
         data["resultJson"] = (
             result if form == "object" else json.dumps(result, ensure_ascii=form == "escapes")
         )

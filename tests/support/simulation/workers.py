@@ -185,7 +185,11 @@ class Balancer(httpx2.AsyncBaseTransport):
 
     def _odd(self, task: SimulatedTask, body: bytes) -> bytes:
         rng = self._rng
-        others = [one.id for one in self._simulator.tasks.values() if one.id != task.id]
+        # Of submits that were answered: if a callback named the task of another submit that is
+        # uncertain at the same time, no client could know.
+        log = self._simulator.log
+        answered = [str(one.task_id) for one in log if one.kind == "submit" and one.code == 200]
+        others = [one for one in answered if one != task.id]
         return rng.choice(
             (
                 body + b" " * 70_000,
@@ -203,7 +207,7 @@ class Balancer(httpx2.AsyncBaseTransport):
                 _envelope({"taskId": task.id, "error": "x"}, code=500),
                 _envelope({"taskId": f"task_{rng.randrange(10**8):08d}", "state": "success"}),
                 _envelope({"taskId": rng.choice(others or ["task_1"]), "state": "success"}),
-                _envelope({"taskId": next(iter(self._simulator.tasks)), "state": "failed"}),
+                _envelope({"taskId": (answered or ["task_1"])[0], "state": "failed"}),
             )
         )
 
