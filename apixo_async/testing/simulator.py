@@ -36,7 +36,7 @@ from apixo_async.testing.faults import API, Fault, Script
 from apixo_async.testing.open_points import DEFAULTS, OpenPoints
 from apixo_async.testing.options import KEY, DurationOf, NoCredit, SimulatorOptions
 from apixo_async.testing.results import Results
-from apixo_async.testing.submissions import parse_submission
+from apixo_async.testing.submissions import NO_MODEL, parse_submission
 from apixo_async.testing.tasks import SimulatedTask, Tasks, status_object
 from apixo_async.testing.transport import Latency, SimulatorTransport
 
@@ -91,7 +91,8 @@ class Simulator:
     Use it in process through `transport`, or on a port through `serve`. Callbacks go where
     `deliver_to` says; served, to their URLs over real sockets. A failed task is not refunded: the
     documentation has nothing on refunds. Video and audio models make a second of it, music models
-    a list ``tracks`` with covers, and no ``resultUrls``. The sample task of the documentation,
+    a list ``tracks`` with covers, and no ``resultUrls``. A task fails with a reference image on a
+    host in ``.invalid``, which cannot be fetched. The sample task of the documentation,
     ``task_12345678``, can be polled under each documented model; it is in no list and no count.
 
     Args:
@@ -103,7 +104,8 @@ class Simulator:
         keys: Keys with their balances in USD. Any other key is answered 401.
         no_credit: The answer to a submit beyond the balance, which the documentation has in two
             forms: 402, or 400 with the message "Insufficient credits".
-        models: The only models that exist; any other is answered 404. With None, all names exist.
+        models: The only models that exist; any other is answered 404. With None, all names exist
+            but ``no-such-model``.
         concurrent_tasks: Tasks of one key at once; a submit beyond is answered 429.
         requests_per_minute: Requests of one key in any 60 s, counted at their arrival; one beyond
             is answered 429. Requests answered 429, requests with an unknown key and downloads do
@@ -331,8 +333,7 @@ class Simulator:
                 raise Refusal(401)
             if account.requests_that_count(now) >= self.options.requests_per_minute:
                 raise self._throttle()
-            models = self.options.models
-            if found.model is not None and models is not None and found.model not in models:
+            if found.model is not None and not self._exists(found.model):
                 raise Refusal(404, "Model not found")
             if found.kind == "balance":
                 return success(float(self._balance(account, now))), None
@@ -379,6 +380,10 @@ class Simulator:
     def _status_of(self, task: SimulatedTask, now: float, call: Call) -> dict[str, object]:
         points = self.options.open_points
         return status_object(task, now, self._zero(now), call.result_base, points)
+
+    def _exists(self, model: str) -> bool:
+        models = self.options.models
+        return model != NO_MODEL and (models is None or model in models)
 
     def _balance(self, account: Account, now: float) -> Decimal:
         account.tasks(now)  # Those that have ended give back what they do.

@@ -23,6 +23,10 @@ DEFAULT_PRICE: Final = Decimal("0.05")
 #: The most results of one task of a model whose bounds are not documented.
 _MOST_IMAGES: Final = 16
 
+#: A model that never exists, and the end of hosts that no image can be fetched from (RFC 2606).
+NO_MODEL: Final = "no-such-model"
+NO_HOST: Final = ".invalid"
+
 FileType = Literal["png", "jpeg", "webp", "mp4", "mp3"]
 
 #: Of images, by the word for them in an input's ``output_format``.
@@ -57,6 +61,13 @@ class Submission:
     callback_url: str | None
     provider: str | None
     images: int = 1
+
+    @property
+    def has_unreachable_image(self) -> bool:
+        """Whether one of its reference images is on a host of which there is none."""
+        urls = self.fields.get("image_urls")
+        given = cast("list[object]", urls) if isinstance(urls, list) else []
+        return any(_host_of(url).endswith(NO_HOST) for url in given)
 
     @property
     def file_type(self) -> FileType:
@@ -135,6 +146,13 @@ def _callback_url(body: Mapping[str, object], *, required: bool) -> str | None:
     if not isinstance(url, str) or not _can_be_called(url):
         raise Refusal(400, "callback_url must be a public HTTPS URL when request_type is callback")
     return url
+
+
+def _host_of(url: object) -> str:
+    try:
+        return urlsplit(str(url)).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _can_be_called(url: str) -> bool:

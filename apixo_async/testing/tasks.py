@@ -50,6 +50,8 @@ FAILURES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
 }
 
+_UNREACHABLE: Final = "INVALID_IMAGE_URL", "Cannot access provided image URL"
+
 #: Ids count in this step, which is prime to 10**8: 10**8 ids pass before one comes back.
 _STRIDE: Final = 61_803_399
 _IDS: Final = 10**8
@@ -208,6 +210,8 @@ class Tasks:
         if failed:
             drawn = source.choice(FAILURES.get(submission.model, FAILURES["gpt-image-2"]))
             fails = fails or drawn
+        if submission.has_unreachable_image:
+            fails = _UNREACHABLE
         fail_code, fail_msg = fails or (None, None)
         found_id = task_id(self._options.seed, serial)
         is_plain = self._options.open_points.task_ids == "digits"
