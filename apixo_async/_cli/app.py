@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from apixo_async import __version__
-from apixo_async._cli import demo, docs, exits, generate, models, simulate, store, tasks
+from apixo_async._cli import conform, demo, docs, exits, generate, models, simulate, store, tasks
 from apixo_async._cli.console import Screen, close_quietly, debugging
 from apixo_async._cli.exits import ExitCode
 from apixo_async._cli.run import command as bulk
@@ -31,6 +31,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     tasks.balance,
     models.models,
     simulate.simulate,
+    conform.conform,
     docs.docs,
 )
 

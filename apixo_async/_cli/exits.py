@@ -35,6 +35,7 @@ class ExitCode(IntEnum):
     RATE_LIMITED = 8, "rate-limited for longer than apixo waits"
     JOURNAL = 9, "the journal of a run could not be read or written"
     BUDGET = 10, "the next task would have cost more than --max-cost"
+    DIFFERS = 11, "the service differs from the contract that was checked"
     INTERRUPTED = 130, "ended by Ctrl-C or SIGTERM"
 
 

@@ -67,12 +67,22 @@ async def serve(
         OSError: The port cannot be taken.
         RuntimeError: Starlette or uvicorn is missing; the message names the extra.
     """
+    app = OwnHosts(simulator.app(), host)
+    async with serve_app(app, host, port) as url, simulator.deliveries.on_sockets():
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def serve_app(
+    app: ASGIApp, host: str = "127.0.0.1", port: int = 0
+) -> AsyncGenerator[str, None]:
+    """Serve an app for as long as the context lasts; yield its base URL, and cut all at the end."""
     try:
         from apixo_async.testing.uvicorn_server import SimulatorServer
     except ImportError as exc:
-        message = "the served simulator needs uvicorn: pip install 'apixo-async[simulator]'"
+        message = "a server needs uvicorn: pip install 'apixo-async[simulator]'"
         raise RuntimeError(message) from exc
-    server = SimulatorServer(OwnHosts(simulator.app(), host))
+    server = SimulatorServer(app)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family)
     # asyncio does it for sockets of its own only. Without it, heads and bodies that go out apart
@@ -81,10 +91,9 @@ async def serve(
     running = asyncio.create_task(server.serve([listening]))
     try:
         await server.ready.wait()
-        async with simulator.deliveries.on_sockets():
-            bound, taken = listening.getsockname()[:2]
-            reached = str(_REACHED.get(bound, bound))
-            yield f"http://[{reached}]:{taken}" if ":" in reached else f"http://{reached}:{taken}"
+        bound, taken = listening.getsockname()[:2]
+        reached = str(_REACHED.get(bound, bound))
+        yield f"http://[{reached}]:{taken}" if ":" in reached else f"http://{reached}:{taken}"
     finally:
         server.should_exit = True
         with anyio.move_on_after(_CLOSING, shield=True):

@@ -1,31 +1,34 @@
 """The contract: what a service does, in numbered statements that anyone can check against it.
 
+    report = await conform(base_url=url, plan=Plan(max_cost=Decimal("0.10")))
+
 Documents state them, or are silent and clients assume them; then they are what the simulator does
 unless switched, and a finding that differs names the switch that does what was seen.
 """
 
-from typing import Final
+from apixo_async.testing.contract import callbacks, errors, limits, one_task
+from apixo_async.testing.contract.evidence import ReceivedCallback
+from apixo_async.testing.contract.listener import Listener, listening
+from apixo_async.testing.contract.probe import CallbackListener, Plan
+from apixo_async.testing.contract.report import VERSION, Report, conform
+from apixo_async.testing.contract.statements import STATEMENTS, Finding, Statement, Verdict
 
-from apixo_async.testing.contract import callbacks, errors, limits, one_task, statements
-from apixo_async.testing.contract.evidence import Evidence, ReceivedCallback
-from apixo_async.testing.contract.probe import CallbackListener, Plan, Probe
-from apixo_async.testing.contract.statements import Finding, Statement
-
-#: Of the list of statements: a number keeps its statement, and a new one takes the next number.
-VERSION: Final = 1
-
-STATEMENTS: Final = tuple(statements.STATEMENTS[number] for number in sorted(statements.STATEMENTS))
+# The way of a statement: probe asks, evidence keeps what was seen, statements decide by it (those
+# of errors, one_task, callbacks and limits, which are imported for them), report has all.
 
 __all__ = [
     "STATEMENTS",
     "VERSION",
     "CallbackListener",
-    "Evidence",
     "Finding",
+    "Listener",
     "Plan",
-    "Probe",
     "ReceivedCallback",
+    "Report",
     "Statement",
+    "Verdict",
+    "conform",
+    "listening",
 ]
 
-_ = callbacks, errors, limits, one_task  # Imported for the statements that they hold.
+_ = callbacks, errors, limits, one_task

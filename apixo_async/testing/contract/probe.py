@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import httpx2
 
 from apixo_async._catalog import WINDOW, timing
+from apixo_async._config import Secret
 from apixo_async._http.wire import SPEED_HEADER, parse_speed
 from apixo_async._text import dollars
 from apixo_async._types import Limits, TaskRef
@@ -38,6 +39,7 @@ _OTHER_MODEL: Final = "flux-kontext"
 _UNREACHABLE: Final = f"https://images{NO_HOST}/none.png"
 
 _TIMES: Final = timing(f"{MODEL}/1k")
+_WRONG_KEY: Final = Secret("no-key-of-any-account")
 _TEXT: Final = {"input": {"mode": "text-to-image"}}
 #: Submits that the documents have answered 400, by what is wrong with each.
 _WRONG: Final[Mapping[str, dict[str, Any]]] = {
@@ -68,6 +70,7 @@ _STAGES: Final = (
     "crowd",
 )
 
+_SECONDS_FOR_CALLBACK: Final = 30
 #: Attempts to deliver a callback that are refused.
 _MOST_ATTEMPTS: Final = 40
 #: Requests in flight in a flood.
@@ -127,14 +130,14 @@ class Probe:
         self,
         client: httpx2.AsyncClient,
         base_url: str,
-        key: str,
+        key: Secret,
         plan: Plan,
         *,
         listener: CallbackListener | None = None,
         say: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.evidence = Evidence(secrets={key, PROMPT})
+        self.evidence = Evidence(secrets={PROMPT})
         self.spent = Decimal(0)
         self._client = client
         self._base = base_url
@@ -198,13 +201,13 @@ class Probe:
         method: str,
         path: str,
         *,
-        key: str | None = None,
+        key: Secret | None = None,
+        is_keyless: bool = False,
         params: Mapping[str, str] | None = None,
         body: object = None,
     ) -> Answer | None:
         """Make a request of the API, and keep its answer under a name; None without one."""
-        token = self._key if key is None else key
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        headers = [] if is_keyless else [(key or self._key).authorization()]
         url = f"{self._base}/{path}"
         request = httpx2.Request(method, url, headers=headers, params=params, json=body)
         answer = await self._send(request)
@@ -222,7 +225,8 @@ class Probe:
         headers = {name.lower(): value for name, value in response.headers.items()}
         if speed := parse_speed(headers.get(SPEED_HEADER.lower())):
             self.evidence.speed = speed
-        return Answer(began, self._clock(), response.status_code, headers, response.content)
+        content = self._key.hidden_in(response.content)
+        return Answer(began, self._clock(), response.status_code, headers, content)
 
     async def _balance(self, name: str) -> Answer | None:
         return await self._ask(name, "GET", "apikeys/current-balance")
@@ -254,15 +258,15 @@ class Probe:
     async def _free(self) -> None:
         self._say("free: the balance, wrong keys, tasks and models that do not exist")
         await self._balance("balance")
-        await self._ask("no key", "GET", "apikeys/current-balance", key="")
-        await self._ask("wrong key", "GET", "apikeys/current-balance", key="no-key-of-anyone")
+        await self._ask("no key", "GET", "apikeys/current-balance", is_keyless=True)
+        await self._ask("wrong key", "GET", "apikeys/current-balance", key=_WRONG_KEY)
         path, query = f"statusTask/{MODEL}", {"taskId": "task_of_nobody"}
-        await self._ask("wrong key: poll", "GET", path, key="no-key-of-anyone", params=query)
+        await self._ask("wrong key: poll", "GET", path, key=_WRONG_KEY, params=query)
         await self._poll("unknown task", "task_of_nobody")
         await self._ask("no task id", "GET", path)
         body = {"request_type": "async", "input": {"mode": "text-to-image", "prompt": PROMPT}}
         path = f"generateTask/{MODEL}"
-        await self._ask("wrong key: submit", "POST", path, key="no-key-of-anyone", body=body)
+        await self._ask("wrong key: submit", "POST", path, key=_WRONG_KEY, body=body)
         await self._ask("unknown model", "POST", f"generateTask/{NO_MODEL}", body=body)
 
     async def _old(self) -> None:
@@ -296,9 +300,9 @@ class Probe:
         self._say(f"one task of {MODEL}, for {dollars(PRICE)}")
         await self._balance("task: before")
         task_id = await self._submit("task: submit", _TEXT)
+        await self._balance("task: after")
         if task_id is None:
             return
-        await self._balance("task: after")
         await self._poll("task: other model", task_id, _OTHER_MODEL)
         await self._until_over("task: end", task_id, self.evidence.polls)
         await self._poll("task: again", task_id)
@@ -312,15 +316,14 @@ class Probe:
         task_id = await self._submit("failing: submit", {"input": fields})
         if task_id is not None:
             await self._until_over("failing: end", task_id)
-            await self._balance("failing: after")
+        await self._balance("failing: after")
 
     async def _callback(self) -> None:
         listener = self._listener
         assert listener is not None  # Else there was an obstacle.
         self._say(f"one task in callback mode, for {dollars(PRICE)}")
         self.evidence.secrets.add(listener.url)
-        await self._call_back("callback", listener)
-        self.evidence.callbacks += listener.received
+        self.evidence.callbacks += await self._call_back("callback", listener)
 
     async def _redelivery(self) -> None:
         listener = self._listener
@@ -330,21 +333,31 @@ class Probe:
             f"one task whose callback is refused, for {dollars(PRICE)}, and {minutes:.0f} minutes "
             "for its redeliveries"
         )
-        before = len(listener.received)
         listener.answers.extend([500] * _MOST_ATTEMPTS)
-        await self._call_back("redelivery", listener)
-        if len(listener.received) > before:
-            await self._pause(sum(REDELIVERY) + _MORE_CALLBACKS)
-        self.evidence.refused_callbacks += listener.received[before:]
+        received = await self._call_back("redelivery", listener, sum(REDELIVERY))
+        self.evidence.refused_callbacks += received
         listener.answers.clear()
 
-    async def _call_back(self, stage: str, listener: CallbackListener) -> None:
-        """Submit a task in callback mode, and wait until it is over and a while longer."""
+    async def _call_back(
+        self, stage: str, listener: CallbackListener, more: float = 0.0
+    ) -> list[ReceivedCallback]:
+        """Have a task in callback mode, and return what came while it ran, and a while longer."""
         body = {"request_type": "callback", "callback_url": listener.url}
         task_id = await self._submit(f"{stage}: submit", body | _TEXT)
-        if task_id is not None:
-            await self._until_over(f"{stage}: end", task_id)
-            await self._pause(_MORE_CALLBACKS)
+        if task_id is None:
+            return []
+
+        def received() -> list[ReceivedCallback]:
+            return [one for one in listener.received if task_id.encode() in one.content]
+
+        await self._until_over(f"{stage}: end", task_id)
+        for _ in range(_SECONDS_FOR_CALLBACK):  # A machine may be busy, however fast its simulator.
+            if received():
+                await self._pause(more)
+                break
+            await asyncio.sleep(1)
+        await asyncio.sleep(max(1.0, _MORE_CALLBACKS / self.evidence.speed))
+        return received()
 
     async def _until_over(self, name: str, task_id: str, polls: list[Answer] | None = None) -> None:
         """Poll a task until it is over, and keep the last answer under a name."""
@@ -443,12 +456,12 @@ class Probe:
         if self.evidence.flood is not None:
             await asyncio.sleep(WINDOW)  # Else they would be refused for its requests.
         first: str | None = None
-        for number in range(most + 1):
+        for _ in range(most + 1):
             task_id = await self._submit("crowd: last", _TEXT)
             first = first or task_id
             if self._has("crowd: last"):
                 self.evidence.crowd.append(self.evidence["crowd: last"])
-            if number and self.evidence.crowd[-1].error == 429:
+            if self.evidence.crowd and self.evidence.crowd[-1].error == 429:
                 break
         if first is not None:
             await self._until_over("crowd: end", first)
