@@ -33,6 +33,13 @@ from apixo_async.testing.exchanges import (
     success,
 )
 from apixo_async.testing.faults import API, Fault, Script
+from apixo_async.testing.mistakes import (
+    no_such_call,
+    no_such_key,
+    no_such_model,
+    no_such_task,
+    no_task_id,
+)
 from apixo_async.testing.options import KEY, DurationOf, NoCredit, SimulatorOptions
 from apixo_async.testing.results import Results
 from apixo_async.testing.submissions import parse_submission
@@ -315,16 +322,16 @@ class Simulator:
         """Carry a call out; return its answer and the task that it created."""
         try:
             if found.problem is not None:
-                raise Refusal(found.problem)
+                raise no_such_call(call, found)
             if found.kind == "download":
                 return self.download(call, now), None
             if account is None:
-                raise Refusal(401)
+                raise no_such_key(call)
             if account.requests(now) >= self.options.requests_per_minute:
                 raise self._throttle()
             models = self.options.models
             if found.model is not None and models is not None and found.model not in models:
-                raise Refusal(404, "Model not found")
+                raise no_such_model(found.model, models)
             if found.kind == "balance":
                 return success(float(account.balance)), None
             if found.kind == "poll":
@@ -357,10 +364,11 @@ class Simulator:
 
     def _status(self, call: Call, found: Route, now: float) -> dict[str, object]:
         if not found.task_id:
-            raise Refusal(400, "taskId is required")
+            raise no_task_id(call)
         task = self._tasks.find(found.task_id, found.model, now)
         if task is None:
-            raise Refusal(404, "Task not found")
+            other = self.tasks.get(found.task_id)
+            raise no_such_task(found.task_id, found.model, other.model if other else None)
         return status_object(task, now, self._zero(now), call.result_base)
 
     def _throttle(self, message: str | None = None) -> Refusal:
