@@ -239,9 +239,8 @@ def test_a_callback_needs_a_public_https_url(url: object, allowed: bool) -> None
     if allowed:
         assert parse("sora-2", body).callback_url == url
     else:
-        with pytest.raises(
-            Refusal, match=r"callback_url (must be|is required.*) a public HTTPS URL"
-        ):
+        told = "is required" if url is None else "must be a public HTTPS URL"
+        with pytest.raises(Refusal, match=f"callback_url {told}"):
             parse("sora-2", body)
 
 
