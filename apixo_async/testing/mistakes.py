@@ -37,31 +37,30 @@ def no_such_call(call: Call, found: Route) -> Refusal:
 
 
 def _wrong_path(path: str) -> str:
-    parts = path.split("/")[1:]
-    named = [part for part in parts if part]
+    parts = path.split("/")
     calls = {name.lower(): name for name in _PATHS}
-    places = [place for place, part in enumerate(named) if part.lower() in calls]
-    if not places:
+    place = next((at for at, part in enumerate(parts) if part.lower() in calls), None)
+    if place is None:
         return f"{MEANINGS[404]}: the documented paths are {', '.join(_PATHS.values())}"
-    place = places[0]
-    name = calls[named[place].lower()]
-    wrong: list[str] = []
-    if not path.startswith("/"):
-        wrong.append("is a whole URL, as a proxy gets it")
-    elif "" in parts[:-1]:
-        wrong.append("has an empty part ('//')")
-    if parts[-1] == "":
-        wrong.append("ends with '/'")
-    before = ["api", "v1", "apikeys"] if name == "current-balance" else ["api", "v1"]
-    if named[:place] != before:
-        twice = named[:place].count("v1") > 1
-        wrong.append("has /api/v1 twice" if twice else f"does not begin with /{'/'.join(before)}/")
-    if named[place] != name:
-        wrong.append(f"does not spell {name} so")
+    name = calls[parts[place].lower()]
+    start = "/api/v1/apikeys/" if name == "current-balance" else "/api/v1/"
+    before = [part for part in parts[:place] if part]
+    behind = parts[place + 1 :]
+    twice = before.count("v1") > 1
+    begins = path.startswith("/") and before == start.strip("/").split("/")
+    differences = {
+        "has an empty part ('//')": "" in [*parts[1:place], *behind[:-1]],
+        "ends with '/'": behind[-1:] == [""],
+        "has /api/v1 twice": twice,
+        f"does not begin with {start}": not begins and not twice,
+        f"does not spell {name} so": parts[place] != name,
+        "has more behind it": name == "current-balance" and any(behind),
+    }
+    wrong = [difference for difference, is_there in differences.items() if is_there]
     if name != "current-balance":
-        wrong += _wrong_model(named[place + 1 :])
-    why = f"; this one {' and '.join(wrong)}" if wrong else ""
-    return f"{MEANINGS[404]}: the documented path is {_PATHS[name]}{why}"
+        wrong += _wrong_model([part for part in behind if part])
+    documented = f"the documented path is {_PATHS[name]}"
+    return f"{MEANINGS[404]}: {documented}; this one {' and '.join(wrong)}"
 
 
 def _wrong_model(parts: list[str]) -> list[str]:

@@ -37,7 +37,9 @@ BALANCE = "/api/v1/apikeys/current-balance"
         ("/api/v1/statusTask/a/t1", POLL, "has more than one part where the model stands"),
         ("/api/v1/statusTask/a?taskId=t1", POLL, "has its '?' percent-encoded"),
         ("/api/v1/generateTask/a b", SUBMIT, "names a model with other characters"),
-        ("http://a:1/api/v1/statusTask/a", POLL, "is a whole URL, as a proxy gets it"),
+        ("api/v1/generateTask/a", SUBMIT, "does not begin with /api/v1/"),
+        ("generateTask/a", SUBMIT, "does not begin with /api/v1/"),
+        ("/api/v1/apikeys/current-balance/a", BALANCE, "has more behind it"),
     ],
 )
 def test_a_wrong_path_is_compared_with_the_documented_one(
