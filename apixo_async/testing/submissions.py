@@ -23,6 +23,10 @@ DEFAULT_PRICE: Final = Decimal("0.05")
 #: The most results of one task of a model whose bounds are not documented.
 _MOST_IMAGES: Final = 16
 
+#: What may stand beside ``input``; and parts of the names that callers give a ``callback_url``.
+_BESIDE: Final = ("request_type", "callback_url", "provider", "model")
+_CALLBACK_WORDS: Final = ("callback", "hook", "notify")
+
 FileType = Literal["png", "jpeg", "webp", "mp4", "mp3"]
 
 #: Of images, by the word for them in an input's ``output_format``.
@@ -108,9 +112,6 @@ def _body(call: Call) -> dict[str, object]:
         came = f"not {content_type:.60}" if content_type else "and none came"
         form = "; a form is not read" if "form" in content_type else ""
         raise Refusal(400, f"Content-Type must be application/json, {came}{form}")
-    encoding = call.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise Refusal(400, f"Content-Encoding {encoding:.20} is not documented: send plain JSON")
     if not call.body:
         raise Refusal(400, "request body is required, a JSON object with input")
     try:
@@ -118,7 +119,9 @@ def _body(call: Call) -> dict[str, object]:
         body = json.loads(call.body.decode(), parse_constant=_refuse_constant)
         json.dumps(body, ensure_ascii=False).encode()
     except ValueError as exc:
-        raise Refusal(400, f"request body is not valid JSON{_place_of(exc)}") from None
+        encoding = call.headers.get("content-encoding")
+        why = f": Content-Encoding {encoding:.20} is not documented" if encoding else _place_of(exc)
+        raise Refusal(400, f"request body is not valid JSON{why}") from None
     if not isinstance(body, dict):
         twice = "; it is a string: was it encoded twice?" if isinstance(body, str) else ""
         raise Refusal(400, f"request body must be a JSON object{twice}")
@@ -137,10 +140,6 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-#: What may stand beside ``input``.
-_BESIDE: Final = ("request_type", "callback_url", "provider", "model")
-
-
 def _no_input(body: Mapping[str, object]) -> str:
     message = "input is required and must be an object"
     if isinstance(body.get("input"), str):
@@ -154,9 +153,6 @@ def _choice(body: Mapping[str, object], name: str, allowed: tuple[str, ...]) -> 
     if value is not None and value not in allowed:
         raise Refusal(400, f"{name} must be one of {', '.join(allowed)}")
     return None if value is None else str(value)
-
-
-_CALLBACK_WORDS: Final = ("callback", "hook", "notify")
 
 
 def _callback_url(body: Mapping[str, object], *, required: bool) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import sys
 from collections.abc import Generator
@@ -19,6 +20,8 @@ from apixo_async.testing.server import CONNECTION
 
 _KEEP_ALIVE: Final = 75  # seconds; clients should be the first to close an idle connection
 _CLOSING: Final = 5  # seconds for exchanges whose connection was cut
+#: What h11's errors quote of a request at their end: it may be a key.
+_QUOTED: Final = re.compile(r":?\s*(bytearray\()?b['\"].*", re.DOTALL)
 
 
 class _Protocol(H11Protocol):
@@ -28,9 +31,8 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request in an envelope that says why."""
-        # uvicorn calls this where it catches the error, which says more than `msg`. After a colon
-        # h11 quotes what came, which may be a key.
-        why = str(sys.exception() or msg).partition(": bytearray")[0]
+        # uvicorn calls this where it catches h11's error, which says more than `msg`.
+        why = _QUOTED.sub("", str(sys.exception() or msg))
         reply = Refusal(400, f"Invalid HTTP request: {why}").reply()
         headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
         headers += [(b"content-length", b"%d" % len(reply.body)), (b"connection", b"close")]

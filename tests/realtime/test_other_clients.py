@@ -81,7 +81,7 @@ class Service:
         return urllib.parse.urlsplit(self.url).port or 0
 
     def check(self, gets: str, status: int, envelope: Any) -> None:
-        """Check an answer, and that no other request than an accepted submit made a task.
+        """Check an answer, and that only an accepted submit made a task.
 
         Args:
             gets: The HTTP status, and a part of the message; for 200, of what data holds.
@@ -93,6 +93,7 @@ class Service:
         assert status == envelope["code"] == int(expected), envelope
         assert part in (json.dumps(envelope["data"]) if status == 200 else envelope["message"])
         assert status == 200 or envelope["data"] is None
+        assert "test-key" not in envelope["message"]
         assert self.simulator.created - self.made == (gets == "200 taskId")
 
 
@@ -453,6 +454,7 @@ CHUNKED = (
     f"{AT}{CLOSE}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     f"1\r\n{TEXT[0]}\r\n{len(TEXT) - 1:x}\r\n{TEXT[1:]}\r\n0\r\n"
 )
+NO_COLON = "Authorization Bearer test-key"
 OTHER_HOST = "Host: api.apixo.ai\r\n"
 
 
@@ -462,6 +464,7 @@ OTHER_HOST = "Host: api.apixo.ai\r\n"
     ("chunks", f"POST {SUBMIT} HTTP/1.1\r\n{CHUNKED}\r\n", "200 taskId"),
     ("no host", f"GET {BALANCE} HTTP/1.1\r\n{CLOSE}\r\n", "400 Missing mandatory Host: header"),
     ("a space", f"GET {POLL} 1 HTTP/1.1\r\n{AT}{CLOSE}\r\n", "400 illegal request line"),
+    ("no colon", f"GET {POLL} HTTP/1.1\r\n{AT}{NO_COLON}\r\n\r\n", "400 illegal header line"),
     ("TLS", "\x16\x03\x01\x02\x00\r\n\r\n", "400 Invalid HTTP request: "),
     ("URL", f"GET http://a{POLL} HTTP/1.1\r\n{AT}{CLOSE}\r\n", "404 does not begin with /api/v1/"),
     ("no path", f"OPTIONS * HTTP/1.1\r\n{AT}{CLOSE}\r\n", "404 the documented paths are /api/v1/"),
