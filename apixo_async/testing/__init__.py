@@ -25,6 +25,7 @@ from apixo_async.testing.virtual_time import RealTimeWarning, StuckError, Virtua
 #   submissions     what a submit may ask for
 #   tasks           the task that it creates: duration, end, status object; results: its files
 #   exchanges       requests, routes, envelopes, the log; accounts: balance and limits of a key
+#   mistakes        what a 4xx says is wrong with a request
 #   faults          the script of what goes wrong
 #   callbacks       what becomes of a task's callbacks; deliveries posts them
 #   options         the keywords of Simulator, checked; open_points: what no document settles

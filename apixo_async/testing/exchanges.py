@@ -78,13 +78,23 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], Kind, tuple[str, ...]], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a request asks for; ``problem`` is 404 or 405 where there is no such call."""
+    """What a request asks for.
+
+    Attributes:
+        kind: What of it the log counts.
+        model: As the path names it.
+        task_id: Of a poll or a download.
+        index: Of a file among the task's.
+        problem: 404 or 405 where there is no such call.
+        allowed: The methods of the path.
+    """
 
     kind: Kind
     model: str | None = None
     task_id: str | None = None
     index: int | None = None
     problem: int | None = None
+    allowed: tuple[str, ...] = ()
 
 
 def route(call: Call) -> Route:
@@ -104,6 +114,7 @@ def route(call: Call) -> Route:
             parts.get("task_id") or polled,
             None if index is None else int(index),
             405 if not allowed else None if known else 404,
+            methods,
         )
     return Route("other", problem=404)
 

@@ -92,12 +92,15 @@ async def serve_app(
     try:
         await server.ready.wait()
         bound, taken = listening.getsockname()[:2]
-        reached = str(_REACHED.get(bound, bound))
-        yield f"http://[{reached}]:{taken}" if ":" in reached else f"http://{reached}:{taken}"
+        yield f"http://{_authority(str(_REACHED.get(bound, bound)), taken)}"
     finally:
         server.should_exit = True
         with anyio.move_on_after(_CLOSING, shield=True):
             await running
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextlib.contextmanager
@@ -153,9 +156,10 @@ class OwnHosts:
         if is_own_host(header, self._own):
             await self._app(scope, receive, send)
             return
-        from starlette.responses import PlainTextResponse
+        from starlette.responses import Response
 
-        await PlainTextResponse(_REFUSED, 421)(scope, receive, send)
+        reply = Refusal(421, _REFUSED).reply()
+        await Response(reply.body, reply.status, dict(reply.headers))(scope, receive, send)
 
 
 def make_app(simulator: Simulator) -> Starlette:
@@ -173,7 +177,10 @@ def make_app(simulator: Simulator) -> Starlette:
     except ImportError as exc:
         message = "the served simulator needs Starlette: pip install 'apixo-async[simulator]'"
         raise RuntimeError(message) from exc
-    return Starlette(routes=[*_page_routes(simulator), Mount("/", _Calls(simulator))])
+    calls = _Calls(simulator)
+    app = Starlette(routes=[*_page_routes(simulator), Mount("/", calls)])
+    app.router.default = calls  # where the target of the request is not a path: a URL, or "*"
+    return app
 
 
 #: Bytes of a body: some media in a field, and what is read before a request is answered 401.
@@ -193,8 +200,8 @@ class _Calls:
         connection = _Connection(scope, receive, send)
         with contextlib.suppress(ClientDisconnect):
             call = await self._read(scope, receive)
-            if call is None:
-                await connection.finish(HEALTHY, Refusal(413, "Request body too large").reply())
+            if isinstance(call, Refusal):
+                await connection.finish(HEALTHY, call.reply())
                 return
             fault = self._simulator.begin(call)
             if fault.end in ("refuse", "unreachable"):
@@ -211,8 +218,8 @@ class _Calls:
             reply = replace(served.reply, headers={**served.reply.headers, **speed})
             await connection.finish(fault, reply)
 
-    async def _read(self, scope: Scope, receive: Receive) -> Call | None:
-        """Read a request; None if its body is longer than its key may send."""
+    async def _read(self, scope: Scope, receive: Receive) -> Call | Refusal:
+        """Read a request; refuse it if its body is longer than its key may send."""
         from starlette.requests import Request
 
         request = Request(scope, receive)
@@ -221,9 +228,13 @@ class _Calls:
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > (_LONGEST if known else _LONGEST_WITHOUT_KEY):
-                return None
-        host = headers.get("host", "")
+            if len(body) > (longest := _LONGEST if known else _LONGEST_WITHOUT_KEY):
+                whose = "a known key" if known else "an unknown or missing API Key"
+                message = f"Request body too large: of {whose} {longest} bytes are read"
+                return Refusal(413, message)
+        # HTTP/1.0 needs no Host; results are then where the request came.
+        server = scope.get("server")
+        host = headers.get("host") or (_authority(*server) if server else "")
         return Call(
             method=request.method,
             host=host,

@@ -33,6 +33,13 @@ from apixo_async.testing.exchanges import (
     success,
 )
 from apixo_async.testing.faults import API, Fault, Script
+from apixo_async.testing.mistakes import (
+    no_such_call,
+    no_such_key,
+    no_such_model,
+    no_such_task,
+    no_task_id,
+)
 from apixo_async.testing.open_points import DEFAULTS, OpenPoints
 from apixo_async.testing.options import KEY, DurationOf, NoCredit, SimulatorOptions
 from apixo_async.testing.results import Results
@@ -326,15 +333,15 @@ class Simulator:
         """Carry a call out; return its answer and the task that it created."""
         try:
             if found.problem is not None:
-                raise Refusal(found.problem)
+                raise no_such_call(call, found)
             if found.kind == "download":
                 return self.download(call, now), None
             if account is None:
-                raise Refusal(401)
+                raise no_such_key(call)
             if account.requests_that_count(now) >= self.options.requests_per_minute:
                 raise self._throttle()
             if found.model is not None and not self._exists(found.model):
-                raise Refusal(404, "Model not found")
+                raise no_such_model(found.model, self.options.models)
             if found.kind == "balance":
                 return success(float(self._balance(account, now))), None
             if found.kind == "poll":
@@ -368,13 +375,14 @@ class Simulator:
 
     def _status(self, call: Call, found: Route, now: float) -> dict[str, object]:
         if not found.task_id:
-            raise Refusal(400, "taskId is required")
+            raise no_task_id(call)
         model = found.model
         if self.options.open_points.any_model and found.task_id in self.tasks:
             model = self.tasks[found.task_id].model
         task = self._tasks.find(found.task_id, model, now)
         if task is None:
-            raise Refusal(404, "Task not found")
+            other = self.tasks.get(found.task_id)
+            raise no_such_task(found.task_id, found.model, other.model if other else None)
         return self._status_of(task, now, call)
 
     def _status_of(self, task: SimulatedTask, now: float, call: Call) -> dict[str, object]:

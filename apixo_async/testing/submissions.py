@@ -26,6 +26,9 @@ _MOST_IMAGES: Final = 16
 #: A model that never exists, and the end of hosts that no image can be fetched from (RFC 2606).
 NO_MODEL: Final = "no-such-model"
 NO_HOST: Final = ".invalid"
+#: What may stand beside ``input``; and parts of the names that callers give a ``callback_url``.
+_BESIDE: Final = ("request_type", "callback_url", "provider", "model")
+_CALLBACK_WORDS: Final = ("callback", "hook", "notify")
 
 FileType = Literal["png", "jpeg", "webp", "mp4", "mp3"]
 
@@ -94,7 +97,7 @@ def parse_submission(model: str, call: Call) -> Submission:
         callback_url = _callback_url(body, required=request_type == "callback")
         fields = body.get("input")
         if not isinstance(fields, dict):
-            raise Refusal(400, "input is required and must be an object")
+            raise Refusal(400, _no_input(body))
         fields = cast("dict[str, object]", fields)
         parsed = _validated(model, fields)
         images = parsed.num_images if isinstance(parsed, GptImage1) else fields.get("num_images")
@@ -116,20 +119,43 @@ def parse_submission(model: str, call: Call) -> Submission:
 def _body(call: Call) -> dict[str, object]:
     content_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
-        raise Refusal(400, "Content-Type must be application/json")
+        came = f"not {content_type:.60}" if content_type else "and none came"
+        form = "; a form is not read" if "form" in content_type else ""
+        raise Refusal(400, f"Content-Type must be application/json, {came}{form}")
+    if not call.body:
+        raise Refusal(400, "request body is required, a JSON object with input")
     try:
         # RFC 8259 has UTF-8 only; Python's parser would take UTF-16, NaN and lone surrogates too.
         body = json.loads(call.body.decode(), parse_constant=_refuse_constant)
         json.dumps(body, ensure_ascii=False).encode()
-    except ValueError:
-        raise Refusal(400, "request body is not valid JSON") from None
+    except ValueError as exc:
+        encoding = call.headers.get("content-encoding")
+        why = f": Content-Encoding {encoding:.20} is not documented" if encoding else _place_of(exc)
+        raise Refusal(400, f"request body is not valid JSON{why}") from None
     if not isinstance(body, dict):
-        raise Refusal(400, "request body must be a JSON object")
+        twice = "; it is a string: was it encoded twice?" if isinstance(body, str) else ""
+        raise Refusal(400, f"request body must be a JSON object{twice}")
     return cast("dict[str, object]", body)
+
+
+def _place_of(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        if error.doc.startswith("\ufeff"):
+            return ": it begins with a byte order mark"
+        return f": {error.msg} in line {error.lineno}, column {error.colno}"
+    return f": byte {error.start} is not UTF-8" if isinstance(error, UnicodeDecodeError) else ""
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _no_input(body: Mapping[str, object]) -> str:
+    message = "input is required and must be an object"
+    if isinstance(body.get("input"), str):
+        return f"{message}, not a string"
+    inside = [name for name in body if name not in ("input", *_BESIDE)]
+    return f"{message}; {inside[0]:.60} belongs in it" if inside else message
 
 
 def _choice(body: Mapping[str, object], name: str, allowed: tuple[str, ...]) -> str | None:
@@ -143,9 +169,21 @@ def _callback_url(body: Mapping[str, object], *, required: bool) -> str | None:
     url = body.get("callback_url")
     if url is None and not required:
         return None
+    if url is None:
+        raise Refusal(400, _no_callback_url(body))
     if not isinstance(url, str) or not _can_be_called(url):
         raise Refusal(400, "callback_url must be a public HTTPS URL when request_type is callback")
     return url
+
+
+def _no_callback_url(body: Mapping[str, object]) -> str:
+    message = "callback_url is required when request_type is callback: a public HTTPS URL"
+    fields = body.get("input")
+    if isinstance(fields, dict) and "callback_url" in fields:
+        return f"{message} beside input, not in it"
+    names = [name for name in body if name != "callback_url"]
+    meant = [name for name in names if any(word in name.lower() for word in _CALLBACK_WORDS)]
+    return f"{message} ({meant[0]:.60} is not a documented field)" if meant else message
 
 
 def _host_of(url: object) -> str:

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
+import sys
 from collections.abc import Generator
 from typing import Final
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from apixo_async.testing.exchanges import Refusal
 from apixo_async.testing.server import CONNECTION
 
 _KEEP_ALIVE: Final = 75  # seconds; clients should be the first to close an idle connection
 _CLOSING: Final = 5  # seconds for exchanges whose connection was cut
+#: What h11's errors quote of a request at their end: it may be a key.
+_QUOTED: Final = re.compile(r":?\s*(bytearray\()?b['\"].*", re.DOTALL)
 
 
 class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         self.app_state = {**self.app_state, CONNECTION: transport}
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request in an envelope that says why."""
+        # uvicorn calls this where it catches h11's error, which says more than `msg`.
+        why = _QUOTED.sub("", str(sys.exception() or msg))
+        reply = Refusal(400, f"Invalid HTTP request: {why}").reply()
+        headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+        headers += [(b"content-length", b"%d" % len(reply.body)), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=reply.status, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=reply.body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 class SimulatorServer(uvicorn.Server):

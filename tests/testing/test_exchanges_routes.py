@@ -32,5 +32,6 @@ def test_a_path_is_one_call(method: str, path: str, expected: Route) -> None:
     found = route(Call(method, path, query))
     assert found.problem == expected.problem
     assert (found.kind, found.model, found.index) == (expected.kind, expected.model, expected.index)
+    assert (method in found.allowed) == (found.problem is None or found.kind != "other")
     if found.kind != "other":
         assert found.task_id == expected.task_id

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from apixo_async.testing.server import OwnHosts, is_own_host
@@ -49,7 +52,7 @@ def test_names_of_others(header: str) -> None:
 
 async def test_a_strange_host_is_answered_421() -> None:
     """The app behind it is not asked."""
-    sent: list[dict[str, object]] = []
+    sent: list[dict[str, Any]] = []
 
     async def send(message: object) -> None:
         sent.append(message)  # type: ignore[arg-type]
@@ -60,3 +63,5 @@ async def test_a_strange_host_is_answered_421() -> None:
     scope = {"type": "http", "headers": [(b"host", b"evil.example")]}
     await OwnHosts(None, "127.0.0.1")(scope, receive, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 421
+    told = json.loads(sent[1]["body"])
+    assert (told["code"], told["data"]) == (421, None)

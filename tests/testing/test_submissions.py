@@ -72,14 +72,18 @@ def test_a_submit_is_read(
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        (b"{", "not valid JSON"),
-        (b"\xff", "not valid JSON"),
-        (b'\xef\xbb\xbf{"input": {}}', "not valid JSON"),
+        (b"", "request body is required"),
+        (b"{", "not valid JSON: Expecting property name enclosed in double quotes in line 1"),
+        (b"{'input': {}}", "not valid JSON: Expecting property name enclosed in double quotes"),
+        (b"\xff", "not valid JSON: byte 0 is not UTF-8"),
+        (b'\xef\xbb\xbf{"input": {}}', "not valid JSON: it begins with a byte order mark"),
         (b'{"input": {"mode": NaN}}', "not valid JSON"),
         pytest.param(b'{"input": ' + b"1" * 5000 + b"}", "not valid JSON", id="long"),
         ([1], "must be a JSON object"),
+        (json.dumps({"input": IMAGE_1}), "must be a JSON object; it is a string"),
         ({}, "input is required"),
-        ({"input": "p"}, "input is required"),
+        ({"input": "p"}, "input is required and must be an object, not a string"),
+        (IMAGE_1, "input is required and must be an object; mode belongs in it"),
         ({"input": IMAGE_1, "request_type": "sync"}, "request_type must be one of async, callback"),
         ({"input": IMAGE_1, "provider": "best"}, "provider must be one of auto, value, official"),
         ({"input": {**IMAGE_1, "mode": None}}, "input.mode is required"),
@@ -144,7 +148,8 @@ def test_a_body_that_is_no_json_in_utf_8_is_refused(model: str, content: bytes) 
     """Every model takes the JSON of RFC 8259: UTF-8, no NaN, no half of a surrogate pair."""
     with pytest.raises(Refusal) as caught:
         parse(model, content)
-    assert (caught.value.code, caught.value.message) == (400, "request body is not valid JSON")
+    assert caught.value.code == 400
+    assert caught.value.message.startswith("request body is not valid JSON")
 
 
 def test_a_number_beyond_floats_is_refused() -> None:
@@ -191,9 +196,25 @@ def test_every_depth_is_read_or_refused() -> None:
 
 def test_a_submit_needs_the_content_type() -> None:
     """The documents require Content-Type: application/json; a charset may follow."""
-    with pytest.raises(Refusal, match="Content-Type"):
-        parse("sora-2", {"input": {}}, "text/plain")
-    assert parse("sora-2", {"input": {}}, "application/json; charset=utf-8").model == "sora-2"
+    for other, told in (
+        ("text/plain", "not text/plain"),
+        ("", "and none came"),
+        ("application/x-www-form-urlencoded", "a form is not read"),
+    ):
+        with pytest.raises(Refusal, match=f"Content-Type must be application/json.*{told}"):
+            parse("sora-2", {"input": {}}, other)
+    for same in ("application/json; charset=utf-8", "Application/JSON"):
+        assert parse("sora-2", {"input": {}}, same).model == "sora-2"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_a_packed_body_is_refused(encoding: str) -> None:
+    """The documents have no Content-Encoding: one that changes nothing is not read."""
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    with pytest.raises(Refusal, match=f"not valid JSON: Content-Encoding {encoding} is not docum"):
+        parse_submission("sora-2", Call("POST", "/", headers=headers, body=b"\x1f\x8b"))
+    plain = Call("POST", "/", headers=headers, body=b'{"input": {}}')
+    assert parse_submission("sora-2", plain).model == "sora-2"
 
 
 @pytest.mark.parametrize(
@@ -220,8 +241,29 @@ def test_a_callback_needs_a_public_https_url(url: object, allowed: bool) -> None
     if allowed:
         assert parse("sora-2", body).callback_url == url
     else:
-        with pytest.raises(Refusal, match="callback_url must be a public HTTPS URL"):
+        told = "is required" if url is None else "must be a public HTTPS URL"
+        with pytest.raises(Refusal, match=f"callback_url {told}"):
             parse("sora-2", body)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({}, "a public HTTPS URL"),
+        ({"callback_url": None}, "a public HTTPS URL"),
+        *(
+            ({name: "https://a.example/x"}, f"({name} is not a documented field)")
+            for name in ("webhook", "webhook_url", "callbackUrl", "callback", "notify_url")
+        ),
+        ({"input": {"callback_url": "https://a.example/x"}}, "beside input, not in it"),
+    ],
+)
+def test_a_callback_under_another_name_is_named(body: dict[str, object], told: str) -> None:
+    """Callback mode without callback_url is refused with the field that was meant."""
+    with pytest.raises(Refusal) as caught:
+        parse("sora-2", {"request_type": "callback", "input": {}, **body})
+    assert caught.value.message.startswith("callback_url is required when request_type is callback")
+    assert caught.value.message.endswith(told)
 
 
 def test_all_options_are_kept() -> None:
