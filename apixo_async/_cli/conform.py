@@ -20,7 +20,7 @@ from apixo_async._hosts import is_loopback
 from apixo_async._text import dollars
 
 if TYPE_CHECKING:
-    from apixo_async.testing.contract import Plan, Report, Verdict
+    from apixo_async.testing.contract import Agreement, ContractReport, Plan
 
 
 def conform(
@@ -92,7 +92,7 @@ def conform(
 
 async def _conform(
     access: session.Access, plan: Plan, callback_url: str | None, port: int, screen: Screen
-) -> Report:
+) -> ContractReport:
     from apixo_async.testing.contract import conform, listening
 
     key = session.find_key(access, screen)
@@ -125,7 +125,7 @@ def _parse_ref(text: str) -> TaskRef:
     return TaskRef(model, task_id)
 
 
-def _print(found: Report, plan: Plan, screen: Screen) -> None:
+def _print(found: ContractReport, plan: Plan, screen: Screen) -> None:
     if screen.as_json:
         screen.document(found.to_dict())
         return
@@ -136,6 +136,6 @@ def _print(found: Report, plan: Plan, screen: Screen) -> None:
             for statement, finding in found.findings
         ],
     )
-    verdicts: tuple[Verdict, ...] = ("agree", "differ", "unknown")
+    verdicts: tuple[Agreement, ...] = ("agree", "differ", "unknown")
     counts = ", ".join(f"{found.counts[verdict]} {verdict}" for verdict in verdicts)
     screen.note(f"{counts}; at most {dollars(found.spent)} of {dollars(plan.max_cost)} spent")

@@ -15,7 +15,7 @@ from apixo_async._cli.console import Screen
 ORDER: Final = (
     *("quickstart", "web-apps", "jobs", "webhooks", "bulk", "pipelines", "files", "running"),
     *("errors", "durable", "many-processes", "costs", "limits", "polling"),
-    *("performance", "deployment", "proxies", "observability", "testing", "faq"),
+    *("performance", "deployment", "proxies", "observability", "testing", "conformance", "faq"),
 )
 
 #: Files that guides name.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
+from collections.abc import Sequence
+from dataclasses import fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,9 +17,10 @@ from apixo_async._cli import options, session
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
 from apixo_async._hosts import is_loopback
+from apixo_async._text import field_lines
 
 if TYPE_CHECKING:
-    from apixo_async.testing import Simulator
+    from apixo_async.testing import OpenPoints, Simulator
 
 _NEEDED: Final = ("starlette", "uvicorn", "PIL")
 _SAMPLE: Final = {"request_type": "async", "input": {"mode": "text-to-image", "prompt": "a fox"}}
@@ -41,6 +44,14 @@ def simulate(
     requests_per_minute: Annotated[
         int, typer.Option(min=1, help="Requests in any 60 s; one more is answered 429.")
     ] = Limits().requests_per_minute,
+    open_points: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--open",
+            metavar="NAME=VALUE",
+            help="What no document settles, such as errors=code; repeatable.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Serve a simulator of the API, with a page to watch it. Ctrl-C or SIGTERM end it with 0."""
@@ -58,11 +69,28 @@ def simulate(
             requests_per_minute=requests_per_minute,
             # A simulator may run for days: its log is for the page and for tests.
             keep_log=10_000,
+            open_points=_parse_points(open_points or ()),
         )
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from exc
     screen = Screen(as_json=as_json)
     session.run(_serve(simulator, host, port, screen), interrupted=ExitCode.OK)
+
+
+def _parse_points(pairs: Sequence[str]) -> OpenPoints:
+    from pydantic import TypeAdapter, ValidationError
+
+    from apixo_async.testing import OpenPoints
+
+    given = {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    known = [field.name for field in fields(OpenPoints)]
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(f"--open {name}: there are {', '.join(known)}")
+    try:
+        return TypeAdapter(OpenPoints).validate_python(given)
+    except ValidationError as exc:
+        raise ConfigurationError(f"--open {'; '.join(field_lines(exc))}") from exc
 
 
 def check_installed() -> None:

@@ -32,6 +32,9 @@ class OpenPoints:
         limit_headers: Whether answers have ``X-Request-Id`` and ``X-RateLimit-...`` headers.
         cents: Whether the balance is rounded to cents, half of one up.
         bare_callbacks: Whether a callback is the status object without its envelope.
+
+    Raises:
+        ValueError: A word is none of those that the point has.
     """
 
     polls_count: bool = True
@@ -52,6 +55,21 @@ class OpenPoints:
     limit_headers: bool = False
     cents: bool = False
     bare_callbacks: bool = False
+
+    def __post_init__(self) -> None:
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                allowed = ", ".join(words)
+                raise ValueError(f"{name}: {getattr(self, name)!r} given; allowed is {allowed}")
+
+
+_WORDS: Final = {
+    "window": ("sliding", "minute"),
+    "errors": ("status", "code"),
+    "error_data": ("null", "missing", "object"),
+    "result_json": ("string", "object"),
+    "task_ids": ("digits", "uuid"),
+}
 
 
 DEFAULTS: Final = OpenPoints()

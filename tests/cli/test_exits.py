@@ -110,7 +110,7 @@ def test_an_error_is_said_in_single_lines(error: BaseException, code: ExitCode) 
 
 def test_each_code_has_a_meaning() -> None:
     """Codes are whole numbers that a shell can take, each with a meaning of its own."""
-    assert [int(code) for code in ExitCode] == [*range(11), 130]
+    assert [int(code) for code in ExitCode] == [*range(12), 130]
     assert len({code.meaning for code in ExitCode}) == len(ExitCode)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from apixo_async import Limits
 from apixo_async.testing import Simulator, VirtualTimeLoop
-from apixo_async.testing.contract import Listener, Plan, Report, conform
+from apixo_async.testing.contract import ContractReport, Listener, Plan, conform
 
 KEY = "canary/key+7f"
 #: The account of these tests: its limits are small, so that more than they allow is soon sent.
@@ -32,14 +32,14 @@ def service(**options: Any) -> Simulator:
     return Simulator(**{"seed": 3, "epoch": 1_700_000_000.0, "key": KEY} | limits | options)
 
 
-def checked(simulator: Simulator, transport: Any = None, **plan: Any) -> Report:
+def checked(simulator: Simulator, transport: Any = None, **plan: Any) -> ContractReport:
     """Check a service against the contract, in virtual time."""
 
-    async def check() -> Report:
+    async def check() -> ContractReport:
         listener = Listener("https://app.example.com", simulator.wall_clock)
         simulator.deliver_to(listener)
         return await conform(
-            KEY,
+            simulator.options.key,
             plan=Plan(**EVERYTHING | plan),
             listener=listener,
             transport=transport or simulator.transport(),
@@ -50,11 +50,11 @@ def checked(simulator: Simulator, transport: Any = None, **plan: Any) -> Report:
         return runner.run(check())
 
 
-def differing(report: Report) -> set[int]:
+def differing(report: ContractReport) -> set[int]:
     """Return the numbers of the statements that differ."""
     return {one.number for one, finding in report.findings if finding.verdict == "differ"}
 
 
-def unknown(report: Report) -> set[int]:
+def unknown(report: ContractReport) -> set[int]:
     """Return the numbers of the statements of which nothing is known."""
     return {one.number for one, finding in report.findings if finding.verdict == "unknown"}

@@ -16,6 +16,7 @@ from apixo_async.testing.exchanges import Call, Reply
 
 HEADERS = {"authorization": "Bearer test-key", "content-type": "application/json"}
 MODEL = "gpt-image-2"
+NO_TASK = "Task not found: no submit was answered with this taskId"
 EPOCH = 1_700_000_000.0
 
 
@@ -132,7 +133,12 @@ SWITCHED = {
         ("window", [True, False], [True, True], "minute"),
         ("errors", 404, 200, "code"),
         ("error_data", None, "missing", "missing"),
-        ("error_data", None, {"error": "Task not found"}, "object"),
+        (
+            "error_data",
+            None,
+            {"error": "Task not found: no submit was answered with this taskId"},
+            "object",
+        ),
         ("errors_buy", 0, 2, True),
         ("created_late", 1_700_000_000_250, 1_700_000_002_250, 2.0),
         ("whole_seconds", 1_700_000_000_250, 1_700_000_000_000, True),
@@ -187,3 +193,10 @@ async def test_bare_callbacks(bare: bool) -> None:
     await asyncio.sleep(60)
     (found,) = map(json.loads, bodies)
     assert (found if bare else found["data"])["taskId"] in simulator.tasks
+
+
+def test_wrong_words() -> None:
+    """A word that a point does not have is refused, with those that it has."""
+    wrong: Any = "hourly"
+    with pytest.raises(ValueError, match="window: 'hourly' given; allowed is sliding, minute"):
+        OpenPoints(window=wrong)

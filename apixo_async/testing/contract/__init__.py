@@ -10,8 +10,8 @@ from apixo_async.testing.contract import callbacks, errors, limits, one_task
 from apixo_async.testing.contract.evidence import ReceivedCallback
 from apixo_async.testing.contract.listener import Listener, listening
 from apixo_async.testing.contract.probe import CallbackListener, Plan
-from apixo_async.testing.contract.report import VERSION, Report, conform
-from apixo_async.testing.contract.statements import STATEMENTS, Finding, Statement, Verdict
+from apixo_async.testing.contract.report import VERSION, ContractReport, conform
+from apixo_async.testing.contract.statements import STATEMENTS, Agreement, Finding, Statement
 
 # The way of a statement: probe asks, evidence keeps what was seen, statements decide by it (those
 # of errors, one_task, callbacks and limits, which are imported for them), report has all.
@@ -19,14 +19,14 @@ from apixo_async.testing.contract.statements import STATEMENTS, Finding, Stateme
 __all__ = [
     "STATEMENTS",
     "VERSION",
+    "Agreement",
     "CallbackListener",
+    "ContractReport",
     "Finding",
     "Listener",
     "Plan",
     "ReceivedCallback",
-    "Report",
     "Statement",
-    "Verdict",
     "conform",
     "listening",
 ]

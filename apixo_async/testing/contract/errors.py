@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from apixo_async.testing.contract.evidence import Answer, Evidence, Unknown, limit_headers
+from apixo_async._text import dollars
+from apixo_async.testing.contract.evidence import Evidence, SeenAnswer, Unknown, limit_headers
 from apixo_async.testing.contract.probe import Plan
 from apixo_async.testing.contract.statements import (
-    Check,
     Finding,
+    StatementCheck,
     assumed,
     found,
     is_object,
@@ -30,19 +31,26 @@ def _balance(evidence: Evidence, _: Plan) -> Finding:
     "exchanges.success",
 )
 def _envelope(evidence: Evidence, _: Plan) -> Finding:
-    answer = evidence["balance"]
-    keys, message = sorted(answer.envelope), answer.envelope.get("message")
-    agrees = keys == ["code", "data", "message"] and (answer.code, message) == (200, "success")
-    return found(agrees, f"keys {', '.join(keys) or 'none'}; {answer.says()}")
+    evidence["balance"]
+    for answer in evidence.all_answers():
+        keys, message = sorted(answer.envelope), answer.envelope.get("message")
+        is_usual = (answer.code, message, keys) == (200, "success", ["code", "data", "message"])
+        if answer.error is None and answer.state != "failed" and not is_usual:
+            return Finding("differ", f"keys {', '.join(keys) or 'none'}; {answer.says()}")
+    return Finding("agree", "all are")
 
 
 @stated(3, "Answers are application/json.", "models' pages", "exchanges.as_json")
 def _content_type(evidence: Evidence, _: Plan) -> Finding:
-    named = evidence["balance"].headers.get("content-type", "none")
-    return found(named.partition(";")[0].strip().lower() == "application/json", named)
+    evidence["balance"]
+    types = dict.fromkeys(
+        answer.headers.get("content-type", "none").partition(";")[0].strip().lower()
+        for answer in evidence.all_answers()
+    )
+    return found([*types] == ["application/json"], ", ".join(types))
 
 
-def _refused(name: str, *codes: int) -> Check:
+def _refused(name: str, *codes: int) -> StatementCheck:
     def check(evidence: Evidence, _: Plan) -> Finding:
         return found(evidence[name].error in codes, evidence[name].says())
 
@@ -62,7 +70,7 @@ for _number, _name, _text in _KEYS:
 _UNKNOWN = (
     (8, "unknown task", 404, "A poll of a task that does not exist is answered 404."),
     (9, "no task id", 400, "A poll without a taskId is answered 400."),
-    (10, "unknown model", 404, "A submit of a model that does not exist is answered 404."),
+    (10, "wrong: model", 404, "A submit of a model that does not exist is answered 404."),
 )
 for _number, _name, _code, _text in _UNKNOWN:
     stated(_number, _text, _API, f"Simulator: Refusal({_code})")(_refused(_name, _code))
@@ -89,7 +97,7 @@ def _error_data(evidence: Evidence, _: Plan) -> Finding:
     return Finding("agree", f"in all of {len(errors)}")
 
 
-def _errors_in_envelopes(evidence: Evidence) -> list[Answer]:
+def _errors_in_envelopes(evidence: Evidence) -> list[SeenAnswer]:
     errors = [one for one in evidence.all_answers() if one.error and one.code is not None]
     if not errors:
         raise Unknown("no error in an envelope was met")
@@ -101,8 +109,8 @@ def _limit_headers(evidence: Evidence, _: Plan) -> Finding:
     evidence["balance"]
     names = limit_headers(evidence.all_answers())
     others = {name for one in evidence.all_answers() for name in one.headers if name[:2] == "x-"}
-    seen = f"of {', '.join(sorted(others)) or 'no x- headers'}"
-    return observed("limit_headers", bool(names), f"{', '.join(names) or 'none'} {seen}")
+    seen = f"{', '.join(names) or 'none'}; others are {', '.join(sorted(others)) or 'none'}"
+    return observed("limit_headers", bool(names), seen)
 
 
 _WRONG = (
@@ -116,3 +124,14 @@ _WRONG = (
 )
 for _number, _name, _text, _source, _place in _WRONG:
     stated(_number, f"{_text} is answered 400.", _source, _place)(_refused(f"wrong: {_name}", 400))
+
+
+@assumed(59, "A submit that is refused costs nothing.", "Simulator: _submit")
+def _free_refusals(evidence: Evidence, _: Plan) -> Finding:
+    submits = [one for name, one in evidence.answers.items() if name.startswith("wrong: ")]
+    if not submits:
+        raise Unknown(evidence.reason("wrong"))
+    if any(one.error is None for one in submits):
+        raise Unknown("not all of them were refused")
+    fell = evidence.money("balance") - evidence.money("task: before")
+    return found(fell == 0, f"the balance fell by {dollars(fell)}")

@@ -18,7 +18,7 @@ _SHOWN: Final = 120
 _URL: Final = re.compile(r"https?://\S+")
 
 #: Parts of the names of headers by which services announce limits.
-_LIMIT_WORDS: Final = ("ratelimit", "rate-limit", "x-quota")
+_LIMIT_WORDS: Final = ("ratelimit", "rate-limit", "quota", "remaining", "available")
 
 
 class Unknown(Exception):  # a signal inside the contract, not an error of its users
@@ -26,7 +26,7 @@ class Unknown(Exception):  # a signal inside the contract, not an error of its u
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SeenAnswer:
     """One answer of the service.
 
     Attributes:
@@ -70,10 +70,10 @@ class Answer:
 
     @property
     def error(self) -> int | None:
-        """The code of an error: the envelope's before that of HTTP; None where it went well."""
-        if self.code is not None and self.code != 200:
-            return self.code
-        return self.status if self.status >= 300 else None
+        """The code of an error: that of HTTP before the envelope's; None where it went well."""
+        if self.status >= 300:
+            return self.status
+        return self.code if self.code not in (None, 0, 200) else None
 
     @property
     def status_object(self) -> Mapping[str, object]:
@@ -116,9 +116,9 @@ class ReceivedCallback:
     headers: Mapping[str, str]
     content: bytes
 
-    def as_answer(self) -> Answer:
+    def as_answer(self) -> SeenAnswer:
         """Return it as if it had been asked for."""
-        return Answer(self.at, self.at, 200, self.headers, self.content)
+        return SeenAnswer(self.at, self.at, 200, self.headers, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Flood:
     kind: str
     first_at: float
     accepted: int
-    refusal: Answer | None = None
+    refusal: SeenAnswer | None = None
     back_at: float | None = None
     freed: int | None = None
     again: int = 0
@@ -162,17 +162,17 @@ class Evidence:
         speed: How many times faster than the documented service it is: a simulator says so.
     """
 
-    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
-    polls: list[Answer] = field(default_factory=list[Answer])
+    answers: dict[str, SeenAnswer] = field(default_factory=dict[str, SeenAnswer])
+    polls: list[SeenAnswer] = field(default_factory=list[SeenAnswer])
     callbacks: list[ReceivedCallback] = field(default_factory=list[ReceivedCallback])
     refused_callbacks: list[ReceivedCallback] = field(default_factory=list[ReceivedCallback])
     flood: Flood | None = None
-    crowd: list[Answer] = field(default_factory=list[Answer])
+    crowd: list[SeenAnswer] = field(default_factory=list[SeenAnswer])
     skipped: dict[str, str] = field(default_factory=dict[str, str])
     secrets: set[str] = field(default_factory=set[str])
     speed: float = 1.0
 
-    def __getitem__(self, name: str) -> Answer:
+    def __getitem__(self, name: str) -> SeenAnswer:
         """Return the answer to what was asked under a name.
 
         Raises:
@@ -184,7 +184,7 @@ class Evidence:
 
     def reason(self, stage: str) -> str:
         """Return why a stage has shown nothing."""
-        return self.skipped.get(stage, "it was not answered")
+        return self.skipped.get(stage, "it was not asked, or not answered")
 
     def status(self, name: str) -> Mapping[str, object]:
         """Return the status of a task that was asked for under a name.
@@ -197,9 +197,9 @@ class Evidence:
             raise Unknown(f"no status object: {self[name].says()}")
         return found
 
-    def all_answers(self) -> Iterator[Answer]:
-        """Yield every answer."""
-        yield from self.answers.values()
+    def all_answers(self) -> Iterator[SeenAnswer]:
+        """Yield every answer of the API, thus none of a file."""
+        yield from (answer for name, answer in self.answers.items() if ": file" not in name)
         yield from self.polls
         yield from self.crowd
         if self.flood is not None and self.flood.refusal is not None:
@@ -223,22 +223,27 @@ class Evidence:
         return one_line(_URL.sub("(URL)", text))
 
 
-def result_urls(answer: Answer) -> list[str]:
+def decoded(result: object) -> object:
+    """Return what a `resultJson` holds, in either form; None where it cannot be read."""
+    if not isinstance(result, str):
+        return result
+    try:
+        return cast("object", json.loads(result))
+    except (ValueError, RecursionError):
+        return None
+
+
+def result_urls(answer: SeenAnswer) -> list[str]:
     """Return the `resultUrls` of a task, in either form of its result."""
-    result = answer.status_object.get("resultJson")
-    if isinstance(result, str):
-        try:
-            result = json.loads(result)
-        except (ValueError, RecursionError):
-            return []
-    urls = (
-        cast("Mapping[str, object]", result).get("resultUrls") if isinstance(result, dict) else ()
-    )
+    result = decoded(answer.status_object.get("resultJson"))
+    if not isinstance(result, dict):
+        return []
+    urls = cast("Mapping[str, object]", result).get("resultUrls")
     found = cast("list[object]", urls) if isinstance(urls, list) else []
     return [url for url in found if isinstance(url, str)]
 
 
-def limit_headers(answers: Iterable[Answer]) -> list[str]:
+def limit_headers(answers: Iterable[SeenAnswer]) -> list[str]:
     """Return the names of headers that announce limits."""
     names = {name for answer in answers for name in answer.headers}
     return sorted(name for name in names if any(word in name for word in _LIMIT_WORDS))

@@ -38,10 +38,12 @@ def _polls_count(evidence: Evidence, _: Plan) -> Finding:
 
 
 @assumed(52, "The limit holds for any 60 s, not for minutes of a clock.", "OpenPoints.window")
-def _window(evidence: Evidence, _: Plan) -> Finding:
+def _window(evidence: Evidence, plan: Plan) -> Finding:
     flood = evidence.flood
     if flood is None or flood.back_at is None:
         raise Unknown(evidence.reason("flood"))
+    if flood.accepted < 0.99 * plan.limits.requests_per_minute:
+        raise Unknown("another limit was met")
     words = f"accepted again {flood.back_at - flood.first_at:.1f} s after the first one"
     return observed("window", "minute" if _is_back_early(flood) else "sliding", words)
 
@@ -76,6 +78,8 @@ def _retry_after(evidence: Evidence, _: Plan) -> Finding:
 def _tasks(evidence: Evidence, plan: Plan) -> Finding:
     if not evidence.crowd:
         raise Unknown(evidence.reason("crowd"))
+    if any(one.error in (500, 502, 504) for one in evidence.crowd):
+        raise Unknown("a submit was answered with an error that may have made a task")
     taken = sum(one.error is None for one in evidence.crowd)
     words = f"{taken:,} were taken, the last answer: {evidence.crowd[-1].says()}"
     agrees = taken == plan.limits.concurrent_tasks and evidence.crowd[-1].error == 429
@@ -90,13 +94,13 @@ def _place(evidence: Evidence, _: Plan) -> Finding:
 
 @assumed(57, "A submit that is answered 500, 502 or 504 has made no task.", "OpenPoints.errors_buy")
 def _errors_buy(evidence: Evidence, _: Plan) -> Finding:
-    for name in ("task", "failing"):
+    for name, then in (("task", "after"), ("failing", "charged")):
         submit = evidence.answers.get(f"{name}: submit")
         if submit is not None and submit.error in (500, 502, 504):
-            fell = evidence.money(f"{name}: before") - evidence.money(f"{name}: after")
+            fell = evidence.money(f"{name}: before") - evidence.money(f"{name}: {then}")
             words = f"{submit.says()}, and the balance fell by {dollars(fell)}"
             return observed("errors_buy", fell > 0, words)
-    raise Unknown("no submit was answered so")
+    raise Unknown("no submit was answered so beside two balances")
 
 
 @assumed(58, "A submit beyond the balance is answered 402.", "Simulator(no_credit=)")

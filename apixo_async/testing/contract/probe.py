@@ -23,10 +23,11 @@ from apixo_async._types import Limits, TaskRef
 from apixo_async.inputs import GptImage2
 from apixo_async.testing.callbacks import REDELIVERY
 from apixo_async.testing.contract.evidence import (
-    Answer,
     Evidence,
     Flood,
     ReceivedCallback,
+    SeenAnswer,
+    Unknown,
     result_urls,
 )
 from apixo_async.testing.submissions import NO_HOST, NO_MODEL
@@ -72,7 +73,7 @@ _STAGES: Final = (
 
 _SECONDS_FOR_CALLBACK: Final = 30
 #: Attempts to deliver a callback that are refused.
-_MOST_ATTEMPTS: Final = 40
+_MOST_ATTEMPTS: Final = 20
 #: Requests in flight in a flood.
 _AT_ONCE: Final = 50
 _TIMEOUT: Final = 30.0
@@ -139,6 +140,7 @@ class Probe:
     ) -> None:
         self.evidence = Evidence(secrets={PROMPT})
         self.spent = Decimal(0)
+        self._price = PRICE
         self._client = client
         self._base = base_url
         self._key = key
@@ -158,19 +160,22 @@ class Probe:
             return self.evidence
         await self._old()
         await self._poor()
-        for stage, cost, run in (
-            ("wrong", PRICE, self._wrong),
-            ("task", PRICE, self._task),
-            ("failing", PRICE, self._failing),
-            ("callback", PRICE, self._callback),
-            ("redelivery", PRICE, self._redelivery),
-            ("flood", Decimal(0), self._flood),
-            ("crowd", PRICE * (self._plan.limits.concurrent_tasks + 2), self._crowd),
+        for stage, tasks, run in (
+            ("wrong", 1, self._wrong),
+            ("task", 1, self._task),
+            ("failing", 1, self._failing),
+            ("callback", 1, self._callback),
+            ("redelivery", 1, self._redelivery),
+            ("flood", 0, self._flood),
+            ("crowd", self._plan.limits.concurrent_tasks + 2, self._crowd),
         ):
-            if reason := self._obstacle(stage, cost):
+            if reason := self._obstacle(stage, tasks * self._price):
                 skipped[stage] = reason
-                continue
-            await run()
+            else:
+                await run()
+        # Now, since some callbacks come late.
+        self.evidence.callbacks = self._received("callback")
+        self.evidence.refused_callbacks = self._received("redelivery")
         return self.evidence
 
     def _obstacle(self, stage: str, cost: Decimal) -> str | None:
@@ -205,7 +210,7 @@ class Probe:
         is_keyless: bool = False,
         params: Mapping[str, str] | None = None,
         body: object = None,
-    ) -> Answer | None:
+    ) -> SeenAnswer | None:
         """Make a request of the API, and keep its answer under a name; None without one."""
         headers = [] if is_keyless else [(key or self._key).authorization()]
         url = f"{self._base}/{path}"
@@ -215,7 +220,7 @@ class Probe:
             self.evidence.answers[name] = answer
         return answer
 
-    async def _send(self, request: httpx2.Request) -> Answer | None:
+    async def _send(self, request: httpx2.Request) -> SeenAnswer | None:
         began = self._clock()
         try:
             async with asyncio.timeout(_TIMEOUT):
@@ -226,28 +231,28 @@ class Probe:
         if speed := parse_speed(headers.get(SPEED_HEADER.lower())):
             self.evidence.speed = speed
         content = self._key.hidden_in(response.content)
-        return Answer(began, self._clock(), response.status_code, headers, content)
+        return SeenAnswer(began, self._clock(), response.status_code, headers, content)
 
-    async def _balance(self, name: str) -> Answer | None:
+    async def _balance(self, name: str) -> SeenAnswer | None:
         return await self._ask(name, "GET", "apikeys/current-balance")
 
-    async def _poll(self, name: str, task_id: str, model: str = MODEL) -> Answer | None:
+    async def _poll(self, name: str, task_id: str, model: str = MODEL) -> SeenAnswer | None:
         return await self._ask(name, "GET", f"statusTask/{model}", params={"taskId": task_id})
 
-    async def _submit(self, name: str, body: Mapping[str, Any], at_least: str = "") -> str | None:
+    async def _submit(self, name: str, body: Mapping[str, Any], model: str = MODEL) -> str | None:
         """Submit a task, and return its id; what it may have cost counts as spent."""
-        fields = {"prompt": at_least or PROMPT, "resolution": "1k"} | body.get("input", {})
+        fields = {"prompt": PROMPT, "resolution": "1k"} | body.get("input", {})
         sent = {"request_type": "async"} | dict(body) | {"input": fields}
         if "input" not in body:
             del sent["input"]
-        answer = await self._ask(name, "POST", f"generateTask/{MODEL}", body=sent)
+        answer = await self._ask(name, "POST", f"generateTask/{model}", body=sent)
         task_id = None if answer is None else answer.status_object.get("taskId")
         if isinstance(task_id, str) and task_id:
             self.evidence.secrets.add(task_id)
         else:
             task_id = None
         if answer is None or answer.error is None or answer.error in (500, 502, 504):
-            self.spent += PRICE
+            self.spent += self._price
         return task_id
 
     async def _pause(self, seconds: float) -> None:
@@ -256,7 +261,7 @@ class Probe:
     # --- stages --------------------------------------------------------------------------
 
     async def _free(self) -> None:
-        self._say("free: the balance, wrong keys, tasks and models that do not exist")
+        self._say("free: the balance, wrong keys, a task that does not exist")
         await self._balance("balance")
         await self._ask("no key", "GET", "apikeys/current-balance", is_keyless=True)
         await self._ask("wrong key", "GET", "apikeys/current-balance", key=_WRONG_KEY)
@@ -267,7 +272,6 @@ class Probe:
         body = {"request_type": "async", "input": {"mode": "text-to-image", "prompt": PROMPT}}
         path = f"generateTask/{MODEL}"
         await self._ask("wrong key: submit", "POST", path, key=_WRONG_KEY, body=body)
-        await self._ask("unknown model", "POST", f"generateTask/{NO_MODEL}", body=body)
 
     async def _old(self) -> None:
         ref = self._plan.old_task
@@ -290,17 +294,20 @@ class Probe:
 
     async def _wrong(self) -> None:
         self._say(f"submits that are to be refused: free, or {dollars(PRICE)} if one is not")
+        await self._submit("wrong: model", _TEXT, model=NO_MODEL)
         for name, body in _WRONG.items():
-            if self._obstacle("wrong", PRICE):
+            if self._obstacle("wrong", self._price):
                 break  # Some were taken after all.
-            prompt = body.get("input", {}).get("prompt", PROMPT)
-            await self._submit(f"wrong: {name}", body, prompt)
+            await self._submit(f"wrong: {name}", body)
 
     async def _task(self) -> None:
         self._say(f"one task of {MODEL}, for {dollars(PRICE)}")
         await self._balance("task: before")
         task_id = await self._submit("task: submit", _TEXT)
         await self._balance("task: after")
+        with suppress(Unknown):  # It may cost more than the documents have.
+            fell = self.evidence.money("task: before") - self.evidence.money("task: after")
+            self.spent, self._price = self.spent + max(fell - PRICE, Decimal(0)), max(fell, PRICE)
         if task_id is None:
             return
         await self._poll("task: other model", task_id, _OTHER_MODEL)
@@ -314,6 +321,7 @@ class Probe:
         await self._balance("failing: before")
         fields = {"mode": "image-to-image", "image_urls": [_UNREACHABLE]}
         task_id = await self._submit("failing: submit", {"input": fields})
+        await self._balance("failing: charged")
         if task_id is not None:
             await self._until_over("failing: end", task_id)
         await self._balance("failing: after")
@@ -323,7 +331,7 @@ class Probe:
         assert listener is not None  # Else there was an obstacle.
         self._say(f"one task in callback mode, for {dollars(PRICE)}")
         self.evidence.secrets.add(listener.url)
-        self.evidence.callbacks += await self._call_back("callback", listener)
+        await self._call_back("callback", listener)
 
     async def _redelivery(self) -> None:
         listener = self._listener
@@ -333,33 +341,35 @@ class Probe:
             f"one task whose callback is refused, for {dollars(PRICE)}, and {minutes:.0f} minutes "
             "for its redeliveries"
         )
-        listener.answers.extend([500] * _MOST_ATTEMPTS)
-        received = await self._call_back("redelivery", listener, sum(REDELIVERY))
-        self.evidence.refused_callbacks += received
+        listener.answers.extend([500, 204] * _MOST_ATTEMPTS)  # Only 200 is to end them.
+        await self._call_back("redelivery", listener, sum(REDELIVERY))
         listener.answers.clear()
 
-    async def _call_back(
-        self, stage: str, listener: CallbackListener, more: float = 0.0
-    ) -> list[ReceivedCallback]:
-        """Have a task in callback mode, and return what came while it ran, and a while longer."""
+    async def _call_back(self, stage: str, listener: CallbackListener, more: float = 0.0) -> None:
+        """Have a task in callback mode, and wait for its callbacks until it is over, and longer."""
         body = {"request_type": "callback", "callback_url": listener.url}
         task_id = await self._submit(f"{stage}: submit", body | _TEXT)
         if task_id is None:
-            return []
-
-        def received() -> list[ReceivedCallback]:
-            return [one for one in listener.received if task_id.encode() in one.content]
-
+            return
         await self._until_over(f"{stage}: end", task_id)
         for _ in range(_SECONDS_FOR_CALLBACK):  # A machine may be busy, however fast its simulator.
-            if received():
+            if self._received(stage):
                 await self._pause(more)
                 break
             await asyncio.sleep(1)
         await asyncio.sleep(max(1.0, _MORE_CALLBACKS / self.evidence.speed))
-        return received()
 
-    async def _until_over(self, name: str, task_id: str, polls: list[Answer] | None = None) -> None:
+    def _received(self, stage: str) -> list[ReceivedCallback]:
+        """Return the callbacks that name the task of a stage."""
+        submit = self.evidence.answers.get(f"{stage}: submit")
+        task_id = "" if submit is None else str(submit.status_object.get("taskId") or "")
+        if self._listener is None or not task_id:
+            return []
+        return [one for one in self._listener.received if task_id.encode() in one.content]
+
+    async def _until_over(
+        self, name: str, task_id: str, polls: list[SeenAnswer] | None = None
+    ) -> None:
         """Poll a task until it is over, and keep the last answer under a name."""
         give_up_at = self._clock() + _PATIENCE / self.evidence.speed
         while True:
@@ -374,10 +384,10 @@ class Probe:
                 return
             await self._pause(_POLL_EVERY)
 
-    async def _download(self, name: str, end: Answer) -> None:
+    async def _download(self, name: str, end: SeenAnswer) -> None:
         """Get the first file of a task twice: without the key, then its first bytes only."""
-        url = next(iter(result_urls(end)), None)
-        if url is None:
+        url = next(iter(result_urls(end)), "")
+        if not url.startswith(("http://", "https://")):
             return
         with suppress(httpx2.InvalidURL):
             whole = await self._send(httpx2.Request("GET", url))
@@ -424,13 +434,13 @@ class Probe:
     def _kind_of_flood(self) -> str:
         return "polls" if self._has("task: end") else "requests for the balance"
 
-    async def _one(self) -> Answer | None:
+    async def _one(self) -> SeenAnswer | None:
         """Send one request of a flood."""
         if not self._has("task: end"):
             return await self._balance("")
         return await self._poll("", str(self.evidence.status("task: end").get("taskId")))
 
-    async def _burst(self, most: int) -> tuple[int, Answer | None]:
+    async def _burst(self, most: int) -> tuple[int, SeenAnswer | None]:
         """Send requests until one is refused; return how many were accepted, and that refusal."""
         left, accepted, refusal = most, 0, None
 

@@ -17,14 +17,14 @@ from apixo_async._config import resolve_base_url, resolve_key
 from apixo_async._hosts import is_loopback
 from apixo_async._version import __version__
 from apixo_async.testing.contract.probe import CallbackListener, Plan, Probe
-from apixo_async.testing.contract.statements import STATEMENTS, Finding, Statement, Verdict
+from apixo_async.testing.contract.statements import STATEMENTS, Agreement, Finding, Statement
 
 #: Of the list of statements: a number keeps its statement, and a new one takes the next number.
 VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ContractReport:
     """What a service did.
 
     Attributes:
@@ -40,7 +40,7 @@ class Report:
     day: str
 
     @property
-    def counts(self) -> Counter[Verdict]:
+    def counts(self) -> Counter[Agreement]:
         """How many statements agree, differ and are unknown."""
         return Counter(finding.verdict for _, finding in self.findings)
 
@@ -74,7 +74,7 @@ async def conform(
     say: Callable[[str], None] = lambda _: None,
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.time,
-) -> Report:
+) -> ContractReport:
     """Check a service against the contract: what is free first, what costs money last.
 
     Args:
@@ -97,7 +97,7 @@ async def conform(
         probe = Probe(client, base, key, plan, listener=listener, say=say, clock=clock)
         evidence = await probe.run()
     host = urlsplit(base).hostname or ""
-    return Report(
+    return ContractReport(
         findings=tuple(
             (STATEMENTS[number], STATEMENTS[number].examine(evidence, plan))
             for number in sorted(STATEMENTS)

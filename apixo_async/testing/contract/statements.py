@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
-from apixo_async.testing.contract.evidence import Answer, Evidence, Unknown
+from apixo_async.testing.contract.evidence import Evidence, SeenAnswer, Unknown
 from apixo_async.testing.contract.probe import Plan
 from apixo_async.testing.open_points import DEFAULTS
 
-Verdict: TypeAlias = Literal["agree", "differ", "unknown"]
+Agreement: TypeAlias = Literal["agree", "differ", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Finding:
         evidence: What was seen, or why nothing was.
     """
 
-    verdict: Verdict
+    verdict: Agreement
     evidence: str
 
 
-Check: TypeAlias = Callable[[Evidence, Plan], Finding]
+StatementCheck: TypeAlias = Callable[[Evidence, Plan], Finding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Statement:
     text: str
     source: str
     place: str
-    check: Check
+    check: StatementCheck
 
     def examine(self, evidence: Evidence, plan: Plan) -> Finding:
         """Check the statement; the evidence is one line that holds nothing of the account."""
@@ -65,10 +65,12 @@ class Statement:
 STATEMENTS: Final[dict[int, Statement]] = {}
 
 
-def stated(number: int, text: str, source: str, place: str) -> Callable[[Check], Check]:
+def stated(
+    number: int, text: str, source: str, place: str
+) -> Callable[[StatementCheck], StatementCheck]:
     """Make a check that of a statement, which documents have."""
 
-    def add(check: Check) -> Check:
+    def add(check: StatementCheck) -> StatementCheck:
         assert number not in STATEMENTS
         STATEMENTS[number] = Statement(number, text, source, place, check)
         return check
@@ -76,7 +78,7 @@ def stated(number: int, text: str, source: str, place: str) -> Callable[[Check],
     return add
 
 
-def assumed(number: int, text: str, place: str) -> Callable[[Check], Check]:
+def assumed(number: int, text: str, place: str) -> Callable[[StatementCheck], StatementCheck]:
     """Make a check that of a statement, which no document has."""
     return stated(number, text, "open", place)
 
@@ -121,7 +123,7 @@ def number_of(value: object) -> Decimal | None:
     return Decimal(value)
 
 
-def value_of(answer: Answer, name: str) -> object:
+def value_of(answer: SeenAnswer, name: str) -> object:
     """Return a field of a status.
 
     Raises:

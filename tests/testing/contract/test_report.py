@@ -136,9 +136,9 @@ def test_free_unless_paid_for() -> None:
     simulator = service()
     report = checked(simulator, max_cost=Decimal(0), floods=False)
     assert (simulator.created, report.spent) == (0, 0)
-    assert simulator.count("submit") == 2  # with a wrong key, and of a model that does not exist
-    assert report.counts["agree"] == 13
-    found = [finding.evidence for one, finding in report.findings if 14 <= one.number <= 39]
+    assert simulator.count("submit") == 1  # with a wrong key
+    assert report.counts["agree"] == 12
+    found = [finding.evidence for one, finding in report.findings if 14 <= one.number <= 37]
     assert set(found) == {"it may cost $0.02, and $0.00 may still be spent"}
 
 
@@ -185,6 +185,6 @@ def test_numbers_are_kept() -> None:
 
 def test_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a key nothing is asked."""
-    monkeypatch.setattr("tests.support.contracts.KEY", "")
+    monkeypatch.delenv("APIXO_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="no API key"):
-        checked(service())
+        checked(service(key=""))
