@@ -13,6 +13,8 @@ from apixo_async._text import one_line
 
 DAY: Final = 86_400.0
 
+_MOST_MONEY: Final = 10**9
+
 #: Characters of a service's words that a report shows.
 _SHOWN: Final = 120
 _URL: Final = re.compile(r"https?://\S+")
@@ -214,6 +216,8 @@ class Evidence:
         data = self[name].data
         if isinstance(data, bool) or not isinstance(data, int | Decimal):
             raise Unknown("the balance is no number")
+        if not abs(data) < _MOST_MONEY:
+            raise Unknown("the balance is beyond all money")
         return Decimal(data)
 
     def clean(self, text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -77,6 +78,8 @@ _MOST_ATTEMPTS: Final = 20
 #: Requests in flight in a flood.
 _AT_ONCE: Final = 50
 _TIMEOUT: Final = 30.0
+#: Bytes of an answer or a file that are read.
+_LONGEST_BODY: Final = 32 * 2**20
 
 
 class CallbackListener(Protocol):
@@ -224,13 +227,14 @@ class Probe:
         began = self._clock()
         try:
             async with asyncio.timeout(_TIMEOUT):
-                response = await self._client.send(request)
+                response = await self._client.send(request, stream=True)
+                content = await _beginning(response)
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError):
             return None
         headers = {name.lower(): value for name, value in response.headers.items()}
         if speed := parse_speed(headers.get(SPEED_HEADER.lower())):
             self.evidence.speed = speed
-        content = self._key.hidden_in(response.content)
+        content = self._key.hidden_in(content)
         return SeenAnswer(began, self._clock(), response.status_code, headers, content)
 
     async def _balance(self, name: str) -> SeenAnswer | None:
@@ -247,7 +251,7 @@ class Probe:
             del sent["input"]
         answer = await self._ask(name, "POST", f"generateTask/{model}", body=sent)
         task_id = None if answer is None else answer.status_object.get("taskId")
-        if isinstance(task_id, str) and task_id:
+        if isinstance(task_id, str) and re.fullmatch(r"[\x21-\x7e]{1,256}", task_id):
             self.evidence.secrets.add(task_id)
         else:
             task_id = None
@@ -476,3 +480,16 @@ class Probe:
         if first is not None:
             await self._until_over("crowd: end", first)
             await self._submit("crowd: after", _TEXT)
+
+
+async def _beginning(response: httpx2.Response) -> bytes:
+    """Return the body of an answer, or its first bytes where it is longer than any should be."""
+    body = bytearray()
+    try:
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > _LONGEST_BODY:
+                break
+    finally:
+        await response.aclose()
+    return bytes(body)

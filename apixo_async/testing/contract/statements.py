@@ -55,6 +55,8 @@ class Statement:
             found = self.check(evidence, plan)
         except Unknown as reason:
             found = Finding("unknown", str(reason))
+        except (ArithmeticError, ValueError, TypeError, LookupError, RecursionError) as exc:
+            found = Finding("unknown", f"an answer cannot be read ({type(exc).__name__})")
         words = found.evidence
         if found.verdict == "differ":
             words = f"{words}; contradicts {self.place}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -161,6 +162,41 @@ def test_a_service_that_is_down(fault: Fault) -> None:
     report = checked(simulator, max_cost=Decimal("0.10"), floods=False, crowds=False)
     assert simulator.created == 0
     assert report.counts["unknown"] > 30
+
+
+_HOSTILE: tuple[object, ...] = (
+    None,
+    True,
+    -1,
+    10**400,
+    1e308,
+    "",
+    "\udc80",
+    "x" * 9_999,
+    [],
+    {},
+    [[]],
+)
+
+
+def _spoil(envelope: object, rng: random.Random) -> None:
+    if isinstance(envelope, dict):
+        for name in [*envelope]:
+            if rng.random() < 0.2:
+                envelope[name] = rng.choice(_HOSTILE)
+            else:
+                _spoil(envelope[name], rng)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_hostile_answers(seed: int) -> None:
+    """Whatever an answer holds, the contract is examined to its end, within what it may cost."""
+    simulator, rng = service(), random.Random(seed)
+    simulator.faults.balance(None)
+    simulator.faults.during(-1e9, 1e9, Fault("spoilt", alter=lambda one: _spoil(one, rng)))
+    report = checked(simulator, max_cost=Decimal("0.20"))
+    assert len(report.findings) == len(STATEMENTS)
+    assert json.dumps(report.to_dict())
 
 
 def test_no_report_holds_anything_of_the_account() -> None:
