@@ -216,9 +216,10 @@ class Evidence:
         data = self[name].data
         if isinstance(data, bool) or not isinstance(data, int | Decimal):
             raise Unknown("the balance is no number")
-        if not abs(data) < _MOST_MONEY:
+        amount = Decimal(data)
+        if not abs(amount) < _MOST_MONEY:
             raise Unknown("the balance is beyond all money")
-        return Decimal(data)
+        return amount
 
     def clean(self, text: str) -> str:
         """Return a text in one line, without URLs and without what no report may hold."""

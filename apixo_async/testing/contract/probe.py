@@ -144,6 +144,7 @@ class Probe:
         self.evidence = Evidence(secrets={PROMPT})
         self.spent = Decimal(0)
         self._price = PRICE
+        self._task_id = ""  # of the one task, for polls
         self._client = client
         self._base = base_url
         self._key = key
@@ -314,6 +315,7 @@ class Probe:
             self.spent, self._price = self.spent + max(fell - PRICE, Decimal(0)), max(fell, PRICE)
         if task_id is None:
             return
+        self._task_id = task_id
         await self._poll("task: other model", task_id, _OTHER_MODEL)
         await self._until_over("task: end", task_id, self.evidence.polls)
         await self._poll("task: again", task_id)
@@ -436,13 +438,13 @@ class Probe:
 
     @property
     def _kind_of_flood(self) -> str:
-        return "polls" if self._has("task: end") else "requests for the balance"
+        return "polls" if self._task_id else "requests for the balance"
 
     async def _one(self) -> SeenAnswer | None:
         """Send one request of a flood."""
-        if not self._has("task: end"):
+        if not self._task_id:
             return await self._balance("")
-        return await self._poll("", str(self.evidence.status("task: end").get("taskId")))
+        return await self._poll("", self._task_id)
 
     async def _burst(self, most: int) -> tuple[int, SeenAnswer | None]:
         """Send requests until one is refused; return how many were accepted, and that refusal."""
