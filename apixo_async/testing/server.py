@@ -81,7 +81,7 @@ async def serve(
     running = asyncio.create_task(server.serve([listening]))
     try:
         await server.ready.wait()
-        async with simulator.deliveries.on_sockets():
+        async with simulator.deliveries.on_sockets(), simulator.images.on_sockets():
             bound, taken = listening.getsockname()[:2]
             reached = str(_REACHED.get(bound, bound))
             yield f"http://[{reached}]:{taken}" if ":" in reached else f"http://{reached}:{taken}"

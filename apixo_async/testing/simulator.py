@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from apixo_async.testing.exchanges import (
     success,
 )
 from apixo_async.testing.faults import API, Fault, Script
+from apixo_async.testing.image_fetches import ImageFetches
 from apixo_async.testing.options import KEY, DurationOf, NoCredit, SimulatorOptions
 from apixo_async.testing.results import Results
 from apixo_async.testing.submissions import parse_submission
@@ -116,6 +118,9 @@ class Simulator:
         callback_delay: Seconds, before ``speed``, from a task's start or end to the first post.
         callback_spread: Up to how many seconds more are drawn for each post, so that some overtake
             others.
+        fetch_images: Whether a served simulator fetches what ``image_urls`` name, from hosts of
+            this machine only: a task fails with ``INVALID_IMAGE_URL`` where that is no JPG, PNG or
+            WebP of at most 10 MB.
         result_lifetime: Seconds from the end of a task until its files are gone.
         expired_status: The HTTP status of a file that is gone.
         longest_side: Pixels of the longer side of result images.
@@ -128,6 +133,7 @@ class Simulator:
         options: These options.
         faults: The script of faults.
         callbacks: The script of callbacks, with their log and their counts.
+        images: What is fetched.
         accounts: The keys' balances and use.
 
     Raises:
@@ -155,6 +161,7 @@ class Simulator:
         processing_callbacks: float = 0.0,
         callback_delay: float = 0.0,
         callback_spread: float = 0.0,
+        fetch_images: bool = False,
         # 15 days, as the models' pages have it; another page has 24 hours.
         result_lifetime: float = RESULT_LIFETIME,
         expired_status: Literal[404, 410] = 404,
@@ -182,6 +189,7 @@ class Simulator:
             processing_callbacks=processing_callbacks,
             callback_delay=callback_delay,
             callback_spread=callback_spread,
+            fetch_images=fetch_images,
             result_lifetime=result_lifetime,
             expired_status=expired_status,
             longest_side=longest_side,
@@ -192,6 +200,7 @@ class Simulator:
         self.faults = Script()
         self.callbacks = CallbackLog(self.options)
         self.deliveries = Deliveries(self.callbacks, self.options, self.now)
+        self.images = ImageFetches(self._image_failed)
         self.accounts = Accounts({key: balance} if keys is None else keys)
         self.history = LimitHistory()
         self._tasks = Tasks(self.options)
@@ -353,7 +362,12 @@ class Simulator:
             callback=callback,
         )
         account.buy(task.price, task.ends, now)
+        if self.options.fetch_images:
+            self.images.start(task, now)
         return task
+
+    def _image_failed(self, task_id: str) -> None:
+        self._tasks.fail(task_id, "INVALID_IMAGE_URL")
 
     def _status(self, call: Call, found: Route, now: float) -> dict[str, object]:
         if not found.task_id:
@@ -361,6 +375,8 @@ class Simulator:
         task = self._tasks.find(found.task_id, found.model, now)
         if task is None:
             raise Refusal(404, "Task not found")
+        if self.images.is_busy(task.id):
+            now = min(now, math.nextafter(task.ends, -math.inf))
         return status_object(task, now, self._zero(now), call.result_base)
 
     def _throttle(self, message: str | None = None) -> Refusal:
@@ -369,8 +385,10 @@ class Simulator:
         return Refusal(429, message, {} if seconds is None else {"retry-after": f"{seconds:g}"})
 
     def _announce(self, task: SimulatedTask, call: Call, now: float) -> asyncio.Event | None:
-        def content(moment: float) -> bytes:
-            return success(status_object(task, moment, self._zero(now), call.result_base)).body
+        async def content(moment: float) -> bytes:
+            await self.images.done(task.id)
+            found = self.tasks[task.id]  # It may have failed since.
+            return success(status_object(found, moment, self._zero(now), call.result_base)).body
 
         return self.deliveries.start(task, content, now)
 

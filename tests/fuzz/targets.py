@@ -33,10 +33,10 @@ from apixo_async import (
     TaskRef,
     from_dict,
 )
+from apixo_async import _media as media
 from apixo_async._canonical import identity
 from apixo_async._cli.rows.rows import Defaults, read, row_of
 from apixo_async._cli.rows.source import Format, Problem, find_format, lines
-from apixo_async._downloads import media
 from apixo_async._downloads.files import safe_name
 from apixo_async._downloads.source import Again, shown
 from apixo_async._downloads.source import _next as redirected
