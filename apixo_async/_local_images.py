@@ -23,8 +23,9 @@ ImageSource: TypeAlias = Path | bytes
 class LocalImage:
     """A reference image of an input that was given as a `Path` or as bytes.
 
-    Two of them are equal if their content is. In JSON it is its digest, of which no image can be
-    made again.
+    A client with `webhooks` has its receiver serve a copy while the task runs; any other refuses
+    it. Two of them are equal if their content is. In JSON and `payload()` it is
+    `apixo-file:sha256:` and the digest, of which no image can be made again.
 
     Attributes:
         source: The path, which is read again when the input is submitted, or the bytes.
@@ -47,7 +48,7 @@ class LocalImage:
         found = _media.identify(content[: _media.HEAD])
         if found.extension not in _TAKEN:
             raise ValueError(
-                f"{shown(source)}: a {found.name} by its bytes; a reference image is a JPG, PNG or "
+                f"{shown(source)}: {found.name} by its bytes; a reference image is a JPG, PNG or "
                 "WebP"
             )
         return cls(source, digest_of(content))

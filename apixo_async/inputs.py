@@ -382,8 +382,8 @@ class GptImage1(_DocumentedInput):
         prompt: 1 to 10,000 characters.
         aspect_ratio: "1:1" unless given, "2:3" or "3:2".
         num_images: 1 unless given, 2 or 4; each is billed.
-        image_urls: Up to 5 JPG, PNG or WebP images, at most 10 MB each: public URLs, or `Path`s and
-            bytes, which a client with `webhooks` shares.
+        image_urls: Up to 5 public URLs of JPG, PNG or WebP images, at most 10 MB each; in Python
+            also `Path`s and bytes (see `LocalImage`).
         mode: Always "gpt-image-1".
         model: Always "gpt-image-1"; no part of `payload()` or `model_dump()`.
 
@@ -416,7 +416,7 @@ class GptImage2(_DocumentedInput):
 
     Attributes:
         prompt: 1 to 20,000 characters.
-        image_urls: 1 to 16 images for image-to-image, as for `GptImage1`; none for text-to-image.
+        image_urls: 1 to 16 images for image-to-image, as of `GptImage1`; none for text-to-image.
         aspect_ratio: "auto", "1:1", "4:3", "3:4", "16:9" or "9:16".
         resolution: "1k" ($0.02, 30-120 s), "2k" ($0.03, 60-180 s) or "4k" ($0.04, 120-240 s).
         mode: "text-to-image" or "image-to-image"; follows from `image_urls` unless given.
@@ -478,7 +478,7 @@ class FluxKontext(_DocumentedInput):
         mode: "pro" unless given, or "max". The documents disagree on which is slower and better.
         prompt: 1 to 10,000 characters.
         aspect_ratio: "1:1", "4:3", "3:4", "9:16", "16:9" or "21:9".
-        image_urls: One image, as for `GptImage1`.
+        image_urls: One image, as of `GptImage1`.
         output_format: "jpeg" or "png".
         safety_tolerance: 0 to 2; `safetyTolerance` on the wire.
         prompt_upsampling: `promptUpsampling` on the wire.

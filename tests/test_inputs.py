@@ -56,7 +56,7 @@ BAD_URLS: list[tuple[object, str]] = [
     (None, "valid tuple"),
     (7, "valid tuple"),
     ([7], "valid string"),
-    ([b"https://example.com/x"], "a file by its bytes; a reference image is a JPG, PNG or WebP"),
+    ([b"https://example.com/x"], "file by its bytes; a reference image is a JPG, PNG or WebP"),
     (b"https://example.com/x", "a bytes given; give a list"),
     (Path("cat.png"), "a Path given; give a list"),
     ([Path("no.png")], "'no.png': it cannot be read: No such file"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apixo_async.webhooks._shared_files import SharedFiles
 
 _SHARED: Final = re.compile(SHARED)
-_LOCAL: Final = re.compile(f"{LOCAL}[0-9a-f]{{64}}")
+_LOCAL: Final = re.compile(f'"({LOCAL}[0-9a-f]{{64}})"')
 
 
 class ImagesInUse:
@@ -115,7 +115,7 @@ class ReferenceImages:
             return None
         given = cast("tuple[object, ...]", images) if isinstance(images, tuple) else ()
         local = [image for image in given if isinstance(image, LocalImage)]
-        if {found[0] for found in _LOCAL.finditer(text)} - {str(image) for image in local}:
+        if {found[1] for found in _LOCAL.finditer(text)} - {str(image) for image in local}:
             raise _refusal(
                 task_input.model,
                 "of a local image, only the digest was kept: make the input again, with its Path "

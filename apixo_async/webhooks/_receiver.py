@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -162,12 +162,11 @@ class WebhookReceiver:
             ConfigurationError: The file cannot be read, or is too large.
             StoreError: The directory cannot hold it.
         """
-        given: object = content
-        if not isinstance(given, Path | bytes):
-            raise ConfigurationError(f"share: a {type(given).__name__} given; a Path or bytes")
+        if not isinstance(cast("object", content), Path | bytes):
+            raise ConfigurationError(f"share: a {type(content).__name__} given; a Path or bytes")
         if lifetime is not None and not (as_seconds(lifetime) or 0.0) > 0:
             raise ConfigurationError(f"lifetime: {lifetime!r} given; seconds above 0, or None")
-        return self.shared_files.share(given, lifetime)
+        return self.shared_files.share(content, lifetime)
 
     def parse(self, token: str, body: bytes) -> TaskRef:
         """Return the task that a callback is about; for applications that only record it.
