@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, TypeAlias
@@ -11,6 +12,9 @@ from apixo_async._canonical import LOCAL
 
 #: Bytes of one image: the documents say 10 MB, and this is the smaller reading.
 MOST_BYTES: Final = 10_000_000
+
+#: Bytes of a file that are read at once.
+_CHUNK: Final = 1 << 20
 
 #: What the models take, by extension.
 _TAKEN: Final = ("jpg", "png", "webp")
@@ -44,28 +48,14 @@ class LocalImage:
         """
         from apixo_async import _media  # Here, since few inputs have images of their own.
 
-        content = content_of(source)
-        found = _media.identify(content[: _media.HEAD])
+        sha256, head = read(source)
+        found = _media.identify(head[: _media.HEAD])
         if found.extension not in _TAKEN:
             raise ValueError(
                 f"{shown(source)}: {found.name} by its bytes; a reference image is a JPG, PNG or "
                 "WebP"
             )
-        return cls(source, digest_of(content))
-
-    def content(self) -> bytes:
-        """Return the bytes, read again from a path.
-
-        Raises:
-            ValueError: They are not what they were when the input was made.
-        """
-        content = content_of(self.source)
-        if digest_of(content) != self.sha256:
-            raise ValueError(
-                f"{shown(self.source)}: it has changed since the input was made: make the input "
-                "again"
-            )
-        return content
+        return cls(source, sha256)
 
     def __str__(self) -> str:
         return f"{LOCAL}{self.sha256}"
@@ -74,32 +64,51 @@ class LocalImage:
         return f"LocalImage({shown(self.source)}, {self.sha256[:16]}…)"
 
 
-def content_of(source: ImageSource) -> bytes:
-    """Return what a file or bytes hold.
+def read(source: ImageSource) -> tuple[str, bytes]:
+    """Read a file to its end; return its SHA-256 in hexadecimal, and its first bytes.
 
     Raises:
         ValueError: It is nothing, more than 10 MB, or cannot be read.
     """
-    content = source if isinstance(source, bytes) else _read(source)
-    if not 0 < len(content) <= MOST_BYTES:
-        size = f"{len(content):,}" if len(content) <= MOST_BYTES else f"more than {MOST_BYTES:,}"
-        raise ValueError(f"{shown(source)}: {size} bytes; 1 to {MOST_BYTES:,} are allowed")
-    return content
+    digest, head = hashlib.sha256(), b""
+    for chunk in chunks_of(source):
+        digest.update(chunk)
+        head = head or chunk
+    return digest.hexdigest(), head
 
 
-def _read(path: Path) -> bytes:
+def chunks_of(source: ImageSource) -> Iterator[bytes]:
+    """Yield what a file or bytes hold; of a file, a little at a time.
+
+    Raises:
+        ValueError: It is nothing, more than 10 MB, or cannot be read.
+    """
+    size = 0
+    for chunk in [source] if isinstance(source, bytes) else _read(source):
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise ValueError(f"{shown(source)}: more than 10 MB; 1 to {MOST_BYTES:,} bytes")
+        yield chunk
+    if not size:
+        raise ValueError(f"{shown(source)}: it is empty; 1 to {MOST_BYTES:,} bytes")
+
+
+def _read(path: Path) -> Iterator[bytes]:
     try:
         if path.exists() and not path.is_file():  # To open a pipe would wait for its writer.
             raise ValueError(f"{shown(path)}: this is no file")
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
     except OSError as exc:
         raise ValueError(f"{shown(path)}: it cannot be read: {exc.strerror}") from None
 
 
-def digest_of(content: bytes) -> str:
-    """Return the SHA-256 of an image in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
+def changed(source: ImageSource) -> ValueError:
+    """Return the error for a file that is not what it was."""
+    return ValueError(
+        f"{shown(source)}: it has changed since the input was made: make the input again"
+    )
 
 
 def shown(source: ImageSource) -> str:

@@ -54,7 +54,7 @@ def test_equal_by_content(path: Path, cls: Any) -> None:
     assert one.kind.endswith("/edit")
     for made in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one), copy.copy(one)):
         assert made == one
-        assert [image.content() for image in made.image_urls] == [PNG]
+        assert [image.source for image in made.image_urls] == [path]
 
 
 def test_local_images_are_images(path: Path) -> None:

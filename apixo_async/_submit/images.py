@@ -61,7 +61,7 @@ class ImagesInUse:
     def _begin(self) -> None:
         try:
             for image in dict.fromkeys(self._local):
-                name = self._files.hold(image.content())
+                name = self._files.hold(image)
                 self._held.append(name)
                 self.urls[str(image)] = self._files.url(name)
             for name in self._names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import secrets
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from apixo_async._local_images import content_of, digest_of
+from apixo_async._local_images import ImageSource, LocalImage, changed, chunks_of, read
 from apixo_async._media import HEAD, identify
 from apixo_async.errors import ConfigurationError, StoreError
 from apixo_async.webhooks import _tokens as tokens
@@ -91,7 +92,7 @@ class SharedFiles:
             self._by_digest: dict[str, _Copy] = {}
             self._swept_at = -_SWEPT
 
-    def share(self, content: Path | bytes, lifetime: float | None = None) -> str:
+    def share(self, source: ImageSource, lifetime: float | None = None) -> str:
         """Copy a file, and return its URL; `WebhookReceiver.share` says more.
 
         Raises:
@@ -99,14 +100,21 @@ class SharedFiles:
             StoreError: The directory cannot hold it.
         """
         try:
-            read = content_of(content)
+            return self.url(self._add(source, *read(source), lifetime).name)
         except ValueError as exc:
             raise ConfigurationError(f"share: {exc}") from None
-        return self.url(self._add(read, lifetime).name)
 
-    def hold(self, content: bytes) -> str:
-        """Copy a file for a submit that begins now, and return the name to `end` with."""
-        copy = self._add(content, None)
+    def hold(self, image: LocalImage) -> str:
+        """Copy an image for a submit that begins now, and return the name to `end` with.
+
+        Raises:
+            ValueError: It has changed since the input was made, or cannot be read.
+            StoreError: The directory cannot hold it.
+        """
+        sha256, head = read(image.source)
+        if sha256 != image.sha256:
+            raise changed(image.source)
+        copy = self._add(image.source, sha256, head, None)
         with self._lock:
             copy.expected -= 1
             copy.uses += 1
@@ -163,16 +171,15 @@ class SharedFiles:
 
     # --- copies ----------------------------------------------------------------------------
 
-    def _add(self, content: bytes, lifetime: float | None) -> _Copy:
+    def _add(self, source: ImageSource, sha256: str, head: bytes, lifetime: float | None) -> _Copy:
         self._begin()
-        sha256 = digest_of(content)
         # One at a time: the same image may come in a hundred submits at once.
         with self._writing:
             now = time.time()
             if lifetime is None and (copy := self._reusable(sha256, now)) is not None:
                 return copy
             self._sweep(now)
-            media = identify(content[:HEAD])
+            media = identify(head[:HEAD])
             is_known = media.media_type != "application/octet-stream"
             file = FileToken(
                 sha256=sha256,
@@ -181,7 +188,7 @@ class SharedFiles:
                 expires=tokens.expiry(now, LONGEST if lifetime is None else lifetime),
             )
             name = tokens.seal_file(file, self._signers[0])
-            copy = _Copy(name, self._spool(content, file), file)
+            copy = _Copy(name, self._spool(source, file), file)
             if lifetime is None:
                 with self._lock:
                     self._copies[name] = self._by_digest[sha256] = copy
@@ -204,7 +211,7 @@ class SharedFiles:
         if self._by_digest.get(copy.file.sha256) is copy:
             del self._by_digest[copy.file.sha256]
 
-    def _spool(self, content: bytes, file: FileToken) -> Path:
+    def _spool(self, source: ImageSource, file: FileToken) -> Path:
         directory = self._directories[0]
         path = directory / _copy_name(file)
         draft = path.with_name(f".{path.name}.part")
@@ -213,8 +220,13 @@ class SharedFiles:
             self._check(directory)
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+                digest = hashlib.sha256()
                 with os.fdopen(os.open(draft, flags, 0o600), "wb") as spooled:
-                    spooled.write(content)
+                    for chunk in chunks_of(source):
+                        digest.update(chunk)
+                        spooled.write(chunk)
+                if digest.hexdigest() != file.sha256:
+                    raise changed(source)
                 draft.replace(path)
             except BaseException:
                 with suppress(OSError):

@@ -9,13 +9,15 @@ import stat
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from apixo_async import ConfigurationError, StoreError, WebhookReceiver
+from apixo_async import ConfigurationError, LocalImage, StoreError, WebhookReceiver
+from apixo_async._local_images import chunks_of
 from apixo_async.webhooks import _shared_files as shared_files
 from apixo_async.webhooks._shared_files import LONGEST
 
@@ -106,8 +108,8 @@ def test_it_is_a_copy(receiver: WebhookReceiver, tmp_path: Path) -> None:
     [
         ("cat.png", {}, "a str given; a Path or bytes"),
         (bytearray(b"x"), {}, "a bytearray given"),
-        (b"", {}, "0 bytes; 1 to 10,000,000"),
-        (bytes(10_000_001), {}, "more than 10,000,000 bytes"),
+        (b"", {}, "share: 0 bytes: it is empty; 1 to 10,000,000 bytes"),
+        (bytes(10_000_001), {}, "more than 10 MB; 1 to 10,000,000 bytes"),
         (Path("/none.png"), {}, "'/none.png': it cannot be read: No such file"),
         (b"x", {"lifetime": 0}, "lifetime: 0 given; seconds above 0"),
         (b"x", {"lifetime": float("nan")}, "lifetime: nan given"),
@@ -149,15 +151,37 @@ def test_equal_content_is_copied_once(receiver: WebhookReceiver, folder: Path) -
 def test_a_hundred_threads(receiver: WebhookReceiver, folder: Path) -> None:
     """Threads that share the same bytes at once make one copy, gone with the last."""
     files, gate = receiver.shared_files, threading.Barrier(20)
+    image = LocalImage.of(PNG)
 
     def hold(_: int) -> str:
         gate.wait()
-        return files.hold(PNG)
+        return files.hold(image)
 
     with ThreadPoolExecutor(20) as pool:
         names = [*pool.map(hold, range(100))]
         assert len({*names}) == len(copies(folder)) == 1
         [*pool.map(files.end, names)]
+    assert copies(folder) == []
+
+
+def test_a_file_that_changes(
+    receiver: WebhookReceiver, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is held as its input knew it; what changes while it is copied is not shared."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(PNG)
+    image = LocalImage.of(path)
+    path.write_bytes(PNG + b"more")
+    with pytest.raises(ValueError, match=r"cat\.png': it has changed since the input was made"):
+        receiver.shared_files.hold(image)
+
+    def changes(source: Path) -> Iterator[bytes]:
+        source.write_bytes(PNG + b"once more")
+        yield from chunks_of(source)
+
+    monkeypatch.setattr(shared_files, "chunks_of", changes)
+    with pytest.raises(ConfigurationError, match="it has changed"):
+        receiver.share(path)
     assert copies(folder) == []
 
 
