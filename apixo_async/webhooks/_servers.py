@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from apixo_async.errors import ConfigurationError
 from apixo_async.webhooks._body import Chunk, Disconnected
-from apixo_async.webhooks._served_files import FileAnswer
 from apixo_async.webhooks._shared_files import SharedFiles
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ class CallbackApp:
 
     async def _has_sent(self, scope: Scope, name: str, send: Send) -> bool:
         """Send a shared file; return False if there is none of that name."""
+        from apixo_async.webhooks._served_files import FileAnswer  # Here, as it is slow to import.
+
         given = cast("Iterable[tuple[bytes, bytes]]", scope.get("headers", ()))
         asked = {key.lower(): value.decode("latin-1") for key, value in given}
         answer = await FileAnswer.to(
@@ -109,6 +110,7 @@ def aiohttp_routes(path: str, answer: AnswerCallback, files: SharedFiles) -> lis
         raise ConfigurationError(
             "the routes for aiohttp need an extra: python -m pip install 'apixo-async[aiohttp]'"
         ) from exc
+    from apixo_async.webhooks._served_files import FileAnswer  # Here, as above.
 
     async def send(request: web.Request, name: str) -> web.StreamResponse | None:
         found = await FileAnswer.to(

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from apixo_async._local_images import ImageSource, LocalImage, changed, chunks_of, read
-from apixo_async._media import HEAD, identify
 from apixo_async.errors import ConfigurationError, StoreError
 from apixo_async.webhooks import _tokens as tokens
 from apixo_async.webhooks._tokens import FileToken, Signer
@@ -172,6 +171,9 @@ class SharedFiles:
     # --- copies ----------------------------------------------------------------------------
 
     def _add(self, source: ImageSource, sha256: str, head: bytes, lifetime: float | None) -> _Copy:
+        # Here, as few receivers share files, and it is slow to import.
+        from apixo_async._media import HEAD, identify
+
         self._begin()
         # One at a time: the same image may come in a hundred submits at once.
         with self._writing:
