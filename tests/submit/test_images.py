@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 from apixo_async import (
     APIStatusError,
+    ApixoError,
     AsyncClient,
     ConfigurationError,
     GptImage2,
@@ -426,3 +429,65 @@ async def test_an_uncertain_key(
     caught.value.input = edit(path)
     await (await client.resubmit(caught.value))
     assert simulator.created == 2
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_random_lives(
+    client_of: ClientOf, receiver: WebhookReceiver, folder: Path, tmp_path: Path, seed: int
+) -> None:
+    """Whatever goes wrong, a task that runs has its files, and none stays when all are over."""
+    rng = random.Random(seed)
+    simulator = Simulator(seed=seed, failure_rate=0.2, lost_callbacks=0.2, early_callbacks=0.1)
+    simulator.deliver_to(receiver.asgi())
+    client = client_of(simulator, webhooks=receiver, limits=Limits(concurrent_tasks=12))
+    faults = [
+        Fault.lost_answer(),
+        Fault.reset_before(),
+        Fault.status(429),
+        Fault.status(503),
+        Fault.status(400),
+        Fault.hang(),
+        Fault.delay(3.0),
+    ]
+    simulator.faults.submit(
+        *(rng.choice(faults) if rng.random() < 0.4 else None for _ in range(60))
+    )
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        path.write_bytes(png(8, 8, number))
+
+    def image() -> Any:
+        number = rng.randrange(len(paths))
+        content = png(8, 8, number)
+        return rng.choice([paths[number], content, *[receiver.share(content)] * rng.randrange(2)])
+
+    async def live(number: int) -> None:
+        await asyncio.sleep(rng.uniform(0.0, 120.0))
+        images = [image() for _ in range(rng.randint(1, 3))]
+        with contextlib.suppress(ApixoError):
+            task = await client.submit(edit(*images, prompt=f"{number}"))
+            await task
+
+    async def watch() -> None:
+        while True:
+            now = asyncio.get_running_loop().time()
+            running = [task for task in simulator.tasks.values() if task.ends > now]
+            for url in [url for task in running for url in task.input["image_urls"]]:  # type: ignore[attr-defined]  # of tests
+                path = receiver.shared_files.path_of(url.rpartition("/")[2])
+                assert path is not None
+                assert path.is_file(), (now, url)
+            await asyncio.sleep(1.0)
+
+    watching = asyncio.create_task(watch())
+    lives = [asyncio.create_task(live(number)) for number in range(60)]
+    for victim in rng.sample(lives, 12):
+        asyncio.get_running_loop().call_later(rng.uniform(0.0, 150.0), victim.cancel)
+    await asyncio.wait(lives)
+    await asyncio.sleep(20_000.0)
+    assert not watching.done()
+    watching.cancel()
+    assert simulator.created > 20
+    # What was shared for a submit that never came is kept for its day.
+    expected = receiver.shared_files._copies
+    assert [one.uses for one in expected.values()] == [0] * len(expected)
+    assert len(copies(folder)) == len(expected)
