@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import random
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from apixo_async import (
     WebhookReceiver,
     from_dict,
 )
-from apixo_async.testing import Fault, MemoryStore, Simulator
+from apixo_async.testing import Fault, MemoryStore, Simulator, VirtualTimeLoop
 
 from ..support.pictures import png
 
@@ -255,6 +256,34 @@ async def test_cancelled_while_it_is_shared(
     await asyncio.sleep(600.0)
     assert await settled_copies(folder) == []
     assert client.statistics().slots_used == 0
+
+
+def test_a_loop_that_is_closed_under_a_post(
+    receiver: WebhookReceiver, folder: Path, path: Path
+) -> None:
+    """Where a loop is closed during the POST, there may be a task: its file stays."""
+    orphans: list[object] = []
+    simulator, loop = Simulator(seed=1), VirtualTimeLoop()
+
+    async def main(client: AsyncClient) -> None:
+        asyncio.create_task(client.submit(edit(path)))  # noqa: RUF006
+        await asyncio.sleep(1.0)
+
+    def live() -> None:
+        client = AsyncClient(
+            "test-key",
+            transport=simulator.transport(4.0),
+            on_orphan=orphans.append,
+            webhooks=receiver,
+        )
+        loop.set_exception_handler(lambda *_: None)  # It is told of the tasks that are destroyed.
+        loop.run_until_complete(main(client))
+        loop.close()
+
+    live()
+    gc.collect()
+    assert [type(orphan) for orphan in orphans] == [SubmitUncertainError]
+    assert copies(folder) == [PNG]
 
 
 async def test_without_a_receiver(simulator: Simulator, client_of: ClientOf, path: Path) -> None:
