@@ -297,7 +297,6 @@ class SubmitRequests:
         except GeneratorExit:
             # The loop was closed under it: nothing can be awaited any more, but it is reported
             # (invariant 8).
-            attempt.images_kept()
             uncertain = Uncertain("the event loop was closed during the POST")
             self._orphan(_uncertain_error(attempt, uncertain, sent_at, None))
             raise
