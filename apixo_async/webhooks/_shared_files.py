@@ -79,10 +79,10 @@ class SharedFiles:
             for signer in signers
         ]
         self._pid = -1
-        self._begin()
+        self._forget_parent()
 
-    def _begin(self) -> None:
-        """Begin in this process: in a fork, copies are the parent's to remove."""
+    def _forget_parent(self) -> None:
+        """Begin anew in a fork: the copies made so far are its parent's to remove."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.Lock()  # Held for what takes no time.
@@ -124,7 +124,7 @@ class SharedFiles:
 
         What is signed with another secret is another application's, and not looked for.
         """
-        self._begin()
+        self._forget_parent()
         if tokens.unseal_file(name, self._signers) is None:
             return True
         with self._lock:
@@ -144,7 +144,7 @@ class SharedFiles:
             name: What `hold` returned, or `begin` was called with.
             keep: Whether to expect another submit that names it.
         """
-        self._begin()
+        self._forget_parent()
         with self._lock:
             copy = self._copies.get(name)
             if copy is None:
@@ -174,7 +174,7 @@ class SharedFiles:
         # Here, as few receivers share files, and it is slow to import.
         from apixo_async._media import HEAD, identify
 
-        self._begin()
+        self._forget_parent()
         # One at a time: the same image may come in a hundred submits at once.
         with self._writing:
             now = time.time()
