@@ -103,6 +103,7 @@ from apixo_async.inputs import (
     GptImage2,
     Input,
     InputWarning,
+    LocalImage,
     OtherModel,
     from_dict,
 )
@@ -152,6 +153,7 @@ __all__ = [
     "LimitReached",
     "Limiter",
     "Limits",
+    "LocalImage",
     "MediaKind",
     "NotFoundError",
     "OtherModel",

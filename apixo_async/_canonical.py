@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Final, NamedTuple
 
 from apixo_async._types import TaskInput
+
+#: What stands before the SHA-256 of an image that is no URL.
+LOCAL: Final = "apixo-file:sha256:"
+
+#: The last part of the URL of a shared file: its SHA-256, a token, and its type.
+SHARED: Final = r"apixo-file-([0-9a-f]{64})-([A-Za-z0-9_-]{60})\.([a-z0-9]{3,4})"
+
+#: Such a URL, as the whole of a text.
+_SHARED_URL: Final = re.compile(rf'"https?://[^"\\]+/{SHARED}"')
 
 #: Hexadecimal digits of a key: 64 bits. The digest distinguishes inputs whose keys are equal.
 _DIGITS: Final = 16
@@ -25,7 +35,8 @@ class Identity(NamedTuple):
     Attributes:
         model: The model's name.
         provider: The route, or None.
-        payload: The `input` object of the wire as canonical JSON: sorted, without spaces, ASCII.
+        payload: The `input` object of the wire as canonical JSON: sorted, without spaces, ASCII;
+            with the SHA-256 of local images, and of shared files in place of their URLs.
         digest: SHA-256 of the three, in hexadecimal.
     """
 
@@ -41,8 +52,13 @@ class Identity(NamedTuple):
 
 
 def identity(task_input: TaskInput, provider: str | None) -> Identity:
-    """Return the identity of an input that is sent by this route."""
+    """Return the identity of an input that is sent by this route.
+
+    An image counts by its content, whether it was given as a path, as bytes or as a shared URL.
+    """
     payload = json.dumps(task_input.payload(), sort_keys=True, separators=(",", ":"))
+    # The same image has another URL in each process and on each day.
+    payload = _SHARED_URL.sub(rf'"{LOCAL}\1"', payload)
     text = canonical(task_input.model, provider, payload)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Identity(task_input.model, provider, payload, digest)

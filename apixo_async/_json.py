@@ -33,8 +33,8 @@ Kept: TypeAlias = Result | TaskRef | Snapshot | Outcome
 def to_json(value: Kept) -> str:
     """Return a value as JSON text, from which `from_json` makes it again, in any process.
 
-    An `Outcome` loses its `task`, and keeps its `ref`. Results hold URLs that are enough to
-    download, and inputs hold prompts.
+    An `Outcome` loses its `task`, and keeps its `ref`; of local images of its input, only digests
+    are kept. Results hold URLs that are enough to download, and inputs hold prompts.
 
     Args:
         value: A `Result`, `TaskRef`, `Snapshot` or `Outcome`.

@@ -27,6 +27,7 @@ from apixo_async._polling.tracked_task import TaskIdentity, TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async._settings import Settings
 from apixo_async._submit.callbacks import SubmitCallbacks
+from apixo_async._submit.images import ReferenceImages
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.requests import SubmitRequests
 from apixo_async._submit.submitter import Submitter
@@ -190,7 +191,8 @@ class Engine:
         callbacks = None
         if settings.webhooks is not None:
             callbacks = SubmitCallbacks(settings.webhooks.inbox(report), poller, timeouts.exchange)
-        requests = SubmitRequests(api, poller, report, hand_over, callbacks)
+        images = ReferenceImages(settings.webhooks.shared_files if settings.webhooks else None)
+        requests = SubmitRequests(api, poller, report, hand_over, callbacks, images)
         if report not in limiter.listeners:  # A client that is bound to a new loop is there.
             limiter.listeners.append(report)
         poller.context.run(

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -24,13 +25,18 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     StrictBool,
     Tag,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
+from apixo_async._canonical import LOCAL
 from apixo_async._catalog import similar_models
 from apixo_async._hosts import reach
+from apixo_async._local_images import LocalImage
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -189,7 +195,7 @@ def check_model_name(model: object) -> None:
 
 def _encoded(model: str, name: str, value: object) -> str:
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, default=_no_json)
         _check_depth(value)
         if "\\ud" in f"{json.dumps(name)}{text}":  # Half a character has no UTF-8; this raises.
             json.dumps({name: value}, ensure_ascii=False).encode()
@@ -204,6 +210,12 @@ def _encoded(model: str, name: str, value: object) -> str:
         given = f"{model}: {name}: {_shown(value)} given"
         raise ValueError(f"{given}; allowed is what JSON holds ({exc})") from exc
     return text
+
+
+def _no_json(value: object) -> object:
+    of_file = ": of a file, give the URL that `WebhookReceiver.share` returns"
+    advice = of_file if isinstance(value, Path | bytes) else ""
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable{advice}")
 
 
 def _check_depth(value: object, depth: int = 0) -> None:
@@ -231,6 +243,7 @@ __all__ = [
     "GptImage2",
     "Input",
     "InputWarning",
+    "LocalImage",
     "OtherModel",
     "from_dict",
 ]
@@ -245,9 +258,13 @@ class InputWarning(UserWarning):
 
 
 def _public_url(url: str) -> str:
+    if url.startswith(LOCAL):
+        raise ValueError("this is the digest of a local image: give its Path or its bytes again")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("a reference image is a public, direct http(s):// URL")
+        raise ValueError(
+            "a reference image is a public, direct http(s):// URL, or the Path of a file"
+        )
     if reach(parts.hostname) != "public":
         _warn(f"image_urls: {parts.hostname} is not a public host; the service must fetch it")
     return url
@@ -275,10 +292,18 @@ def _no_bool(value: object) -> object:
     return value
 
 
-def _no_single_url(value: object) -> object:
-    if isinstance(value, str):
-        raise ValueError("a str given; give a list of URLs, such as [url]")
+def _no_single_image(value: object) -> object:
+    if isinstance(value, str | Path | bytes):
+        given = type(value).__name__ if isinstance(value, str | bytes) else "Path"
+        raise ValueError(f"a {given} given; give a list of URLs, such as [url]")
     return value
+
+
+def _url_or_local(value: object, check_url: ValidatorFunctionWrapHandler) -> object:
+    # Never a str: text of a visitor's body must not read files of the server.
+    if isinstance(value, Path | bytes):
+        return LocalImage.of(value)
+    return value if isinstance(value, LocalImage) else check_url(value)
 
 
 def _encodable(text: str) -> str:
@@ -290,13 +315,16 @@ def _encodable(text: str) -> str:
 Text: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_encodable)]
 ImageUrl: TypeAlias = Annotated[Text, AfterValidator(_public_url)]
 if TYPE_CHECKING:
-    #: A list or a tuple of URLs, kept as a tuple.
-    UrlList: TypeAlias = Sequence[ImageUrl]
+    #: A list or a tuple of images, kept as a tuple of URLs and of a `LocalImage` for what is none.
+    ImageList: TypeAlias = Sequence[ImageUrl | Path | bytes | LocalImage]
 else:
-    UrlList = Annotated[tuple[ImageUrl, ...], BeforeValidator(_no_single_url)]
+    _Image = Annotated[
+        ImageUrl, WrapValidator(_url_or_local), PlainSerializer(str, return_type=str)
+    ]
+    ImageList = Annotated[tuple[_Image, ...], BeforeValidator(_no_single_image)]
 
 
-def _kind(model: str, tier: object, image_urls: Sequence[str]) -> str:
+def _kind(model: str, tier: object, image_urls: Sequence[object]) -> str:
     return f"{model}/{tier}/edit" if image_urls else f"{model}/{tier}"
 
 
@@ -339,7 +367,10 @@ class _DocumentedInput(BaseModel):
         return made
 
     def payload(self) -> dict[str, object]:
-        """Return the `input` object as it goes over the wire, unset options left out."""
+        """Return the `input` object as it goes over the wire, unset options left out.
+
+        A local image is `apixo-file:sha256:` and its digest here, and a URL on the wire.
+        """
         body = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return {name: value for name, value in body.items() if value != []}
 
@@ -351,7 +382,8 @@ class GptImage1(_DocumentedInput):
         prompt: 1 to 10,000 characters.
         aspect_ratio: "1:1" unless given, "2:3" or "3:2".
         num_images: 1 unless given, 2 or 4; each is billed.
-        image_urls: Up to 5 public URLs of JPG, PNG or WebP images, at most 10 MB each.
+        image_urls: Up to 5 public URLs of JPG, PNG or WebP images, at most 10 MB each; in Python
+            also `Path`s and bytes (see `LocalImage`).
         mode: Always "gpt-image-1".
         model: Always "gpt-image-1"; no part of `payload()` or `model_dump()`.
 
@@ -366,7 +398,7 @@ class GptImage1(_DocumentedInput):
     prompt: str = Field(strict=True, min_length=1, max_length=10_000)
     aspect_ratio: Literal["1:1", "2:3", "3:2"] = "1:1"
     num_images: Annotated[Literal[1, 2, 4], BeforeValidator(_no_bool)] = 1
-    image_urls: UrlList = Field(default=(), max_length=5)
+    image_urls: ImageList = Field(default=(), max_length=5)
 
     @property
     def kind(self) -> str:
@@ -384,7 +416,7 @@ class GptImage2(_DocumentedInput):
 
     Attributes:
         prompt: 1 to 20,000 characters.
-        image_urls: 1 to 16 public URLs for image-to-image; none for text-to-image.
+        image_urls: 1 to 16 images for image-to-image, as of `GptImage1`; none for text-to-image.
         aspect_ratio: "auto", "1:1", "4:3", "3:4", "16:9" or "9:16".
         resolution: "1k" ($0.02, 30-120 s), "2k" ($0.03, 60-180 s) or "4k" ($0.04, 120-240 s).
         mode: "text-to-image" or "image-to-image"; follows from `image_urls` unless given.
@@ -403,7 +435,7 @@ class GptImage2(_DocumentedInput):
     model: Literal["gpt-image-2"] = Field(default="gpt-image-2", exclude=True, repr=False)
     mode: Literal["text-to-image", "image-to-image"] = "text-to-image"
     prompt: str = Field(strict=True, min_length=1, max_length=20_000)
-    image_urls: UrlList = Field(default=(), max_length=16)
+    image_urls: ImageList = Field(default=(), max_length=16)
     aspect_ratio: Literal["auto", "1:1", "4:3", "3:4", "16:9", "9:16"] = "auto"
     resolution: Literal["1k", "2k", "4k"] = "1k"
 
@@ -446,7 +478,7 @@ class FluxKontext(_DocumentedInput):
         mode: "pro" unless given, or "max". The documents disagree on which is slower and better.
         prompt: 1 to 10,000 characters.
         aspect_ratio: "1:1", "4:3", "3:4", "9:16", "16:9" or "21:9".
-        image_urls: One public URL of a JPG, PNG or WebP image, at most 10 MB.
+        image_urls: One image, as of `GptImage1`.
         output_format: "jpeg" or "png".
         safety_tolerance: 0 to 2; `safetyTolerance` on the wire.
         prompt_upsampling: `promptUpsampling` on the wire.
@@ -468,7 +500,7 @@ class FluxKontext(_DocumentedInput):
     mode: Literal["pro", "max"] = "pro"
     prompt: Text
     aspect_ratio: Text | None = None
-    image_urls: UrlList = ()
+    image_urls: ImageList = ()
     output_format: Literal["jpeg", "png"] | None = None
     # Not `alias=`: for type checkers that would make the wire's names the only ones.
     safety_tolerance: int | None = Field(

@@ -20,7 +20,7 @@ PACKAGE = "apixo_async"
 #: From the ground up: a module imports from its own layer and from those before it.
 LAYERS = {
     "words": "_version _text _html _catalog _result_files _types errors events inputs "
-    "_canonical _hosts _files _sync _backoff _at_exit",
+    "_canonical _hosts _files _media _local_images _sync _backoff _at_exit",
     "checks": "_config _validation _reporting _budget",
     "journal": "journal.*",  # It knows nothing of clients, requests and tasks.
     "stores": "stores.*",  # Nor do these.
@@ -45,7 +45,7 @@ RULES = (
     "_text _html _catalog _result_files _types errors events _canonical _backoff "
     "_limits.allowance _limits.adaptive _limits.window _limits.slots _limits.breaker "
     "_limits.priority _limits.shared _limits.shared_pauses _limits.leased "
-    "_http.wire _http.verdicts _http.retry _downloads.media webhooks._tokens "
+    "_http.wire _http.verdicts _http.retry _media webhooks._tokens "
     "_polling.policy _polling.schedule _polling.adaptive _polling.prices _polling.inspection "
     "_polling.durations _polling.callback_health _map.policy _map.progress "
     "_map.reconciliation"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import hypothesis.strategies as st
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given
 
 from apixo_async import FluxKontext, GptImage2, OtherModel
 from apixo_async._canonical import canonical, identity, key_of, short_forms
+
+from .support.pictures import png
 
 
 def test_the_form_is_canonical() -> None:
@@ -38,6 +41,50 @@ def test_what_makes_a_difference() -> None:
         identity(FluxKontext(mode="pro", prompt="x"), None),
     ]
     assert len({one.digest for one in inputs}) == len(inputs)
+
+
+def shared(sha256: str, *, token: str = "-_Aa0" * 12, mount: str = "https://a.example/x") -> str:
+    """Return the URL of a shared file, as it looks."""
+    return f"{mount}/apixo-file-{sha256}-{token}.png"
+
+
+def test_a_shared_file_counts_by_its_content() -> None:
+    """Whichever process shares an image, and when: its URLs, paths and bytes are one input."""
+    image = png(8, 8, 1)
+    sha256 = hashlib.sha256(image).hexdigest()
+    given = [
+        image,
+        shared(sha256),
+        shared(sha256, token="b" * 60),
+        shared(sha256, mount="http://a.example:8000/x/y"),
+    ]
+    forms = {identity(GptImage2(prompt="x", image_urls=[one]), None) for one in given}
+    assert len(forms) == 1
+    [form] = forms
+    assert form.payload.count(f'"apixo-file:sha256:{sha256}"') == 1
+    assert identity(GptImage2(prompt="x", image_urls=[shared("0" * 64)]), None) != form
+    tasks = [OtherModel("sora-2", deep={"image": [one]}) for one in given if isinstance(one, str)]
+    assert len({identity(one, None) for one in tasks}) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        shared("0" * 63),
+        shared("0" * 64, token="b" * 59),
+        shared("0" * 64, token="b" * 59 + "="),
+        shared("0" * 64) + "?x=1",
+        f"as in {shared('0' * 64)}",
+        f"{shared('0' * 64)} as it is",
+        shared("0" * 64, mount="ftp://a.example"),
+        "apixo-file:sha256:0",
+    ],
+)
+def test_all_else_counts_as_it_is(text: str) -> None:
+    """A text that is not, as a whole, the URL of a shared file stays what it was."""
+    assert identity(OtherModel("sora-2", url=text), None).payload == json.dumps(
+        {"url": text}, separators=(",", ":")
+    )
 
 
 def test_the_form_is_ascii() -> None:

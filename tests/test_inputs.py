@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,7 +56,11 @@ BAD_URLS: list[tuple[object, str]] = [
     (None, "valid tuple"),
     (7, "valid tuple"),
     ([7], "valid string"),
-    ([b"https://example.com/x"], "valid string"),
+    ([b"https://example.com/x"], "file by its bytes; a reference image is a JPG, PNG or WebP"),
+    (b"https://example.com/x", "a bytes given; give a list"),
+    (Path("cat.png"), "a Path given; give a list"),
+    ([Path("no.png")], "'no.png': it cannot be read: No such file"),
+    (["apixo-file:sha256:" + 64 * "a"], "give its Path or its bytes again"),
     ([""], "http(s):// URL"),
     (["ref.jpg"], "http(s):// URL"),
     (["file:///etc/passwd"], "http(s):// URL"),

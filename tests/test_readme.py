@@ -5,6 +5,7 @@ A comment before a block says how: `<!-- run: script -->`, `<!-- run: pytest -->
 `<!-- run: shell -->` or `<!-- run: not, because ... -->`; where `nox -s frameworks` runs it,
 `<!-- run: pytest-asyncio -->`, `<!-- run: django /path -->` or `<!-- run: flask METHOD /path -->`.
 A block for pytest may be of several files, each under a line with its name: `# conftest.py`.
+A body may be a file, as in `@sofa.png`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import apixo_async
 from apixo_async.testing import serve_process
 
 from .support.inside import guides, haste
+from .support.pictures import png
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -86,6 +88,7 @@ class Sandbox:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
+        (folder / "sofa.png").write_bytes(png(8, 8, 1))
         site, tools = folder / "site", folder / "bin"
         site.mkdir()
         tools.mkdir()
@@ -267,7 +270,8 @@ def serve(
         watchdog.start()
         try:
             _until_running(process)
-            asked = method, here + path, *body
+            sent = [_content(sandbox, text) for text in body]
+            asked = method, here + path, *sent
             answers = list(pool.map(lambda _: _answer(*asked), range(2)))
             # On a busy machine polls may find the ends first, and callbacks come later.
             until = time.monotonic() + BOUND
@@ -292,7 +296,11 @@ def _until_running(process: subprocess.Popen[str]) -> None:
     raise AssertionError("".join(printed))
 
 
-def _answer(method: str, url: str, body: str = "") -> bytes:
+def _content(sandbox: Sandbox, body: str) -> bytes:
+    return (sandbox.folder / body[1:]).read_bytes() if body.startswith("@") else body.encode()
+
+
+def _answer(method: str, url: str, body: bytes = b"") -> bytes:
     headers = {"Idempotency-Key": "readme", "Content-Type": "application/json"}
     answer = httpx2.request(
         method, url, content=body, headers=headers, trust_env=False, timeout=BOUND
@@ -344,7 +352,7 @@ def assert_installable(line: str) -> None:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Have the service on a port of a second process."""
-    with serve_process(key="readme-key", speed=SPEED) as url:
+    with serve_process(key="readme-key", speed=SPEED, fetch_images=True) as url:
         yield url
 
 
@@ -406,7 +414,7 @@ def test_the_table_of_contents() -> None:
 @pytest.mark.realtime
 @pytest.mark.parametrize("block", [pytest.param(block, id=name) for name, block in DOCUMENTED])
 def test_block(sandbox: Sandbox, block: Block) -> None:
-    """A block does what it says, as it stands, in an empty folder."""
+    """A block does what it says, as it stands, in a folder with nothing but a picture."""
     execute(sandbox, block)
 
 

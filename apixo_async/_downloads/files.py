@@ -18,9 +18,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Final, Protocol, TypeVar
 
-from apixo_async._downloads.media import HEAD, SURE, Media, identify
 from apixo_async._downloads.names import Naming
 from apixo_async._files import STEM, draft_name, put_in_place
+from apixo_async._media import HEAD, SURE, Media, identify
 from apixo_async._types import Result
 from apixo_async.errors import DownloadError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from apixo_async._downloads.files import check_size, examine, off_loop, on_disk
-from apixo_async._downloads.media import Media
+from apixo_async._media import Media
 from apixo_async.errors import DownloadError
 
 _CHUNK: Final = 262_144  # bytes that an iteration yields at most

@@ -12,8 +12,8 @@ from typing import Final, Literal, TypeAlias, TypeVar, cast
 import httpx2
 
 from apixo_async._downloads.files import Sink, check_size, off_loop
-from apixo_async._downloads.media import ERROR_PAGE
 from apixo_async._downloads.source import Again, failure
+from apixo_async._media import ERROR_PAGE
 from apixo_async.errors import DownloadError
 
 T = TypeVar("T")

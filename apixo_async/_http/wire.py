@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidatorFunctionWrapHandler
@@ -251,14 +252,25 @@ def lasted(status: Status) -> float | None:
     return cost if cost is not None and cost > 0 else None
 
 
-def encode_submit(task_input: TaskInput, delivery: Delivery) -> bytes:
-    """Build the body of a submit; `request_type` is always sent, `provider` only when set."""
+def encode_submit(
+    task_input: TaskInput, delivery: Delivery, images: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """Build the body of a submit; `request_type` is always sent, `provider` only when set.
+
+    Args:
+        task_input: What to make.
+        delivery: The options.
+        images: The URLs of local images, by what stands for them in the payload.
+    """
     body: dict[str, object] = {"request_type": "callback" if delivery.callback_url else "async"}
     if delivery.callback_url:
         body["callback_url"] = delivery.callback_url
     if delivery.provider is not None:
         body["provider"] = delivery.provider
-    body["input"] = task_input.payload()
+    payload = body["input"] = task_input.payload()
+    if images:
+        urls = cast("list[str]", payload["image_urls"])
+        payload["image_urls"] = [images.get(url, url) for url in urls]
     return json.dumps(body).encode()
 
 

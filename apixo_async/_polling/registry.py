@@ -514,6 +514,8 @@ class TaskRegistry:
         track.wake()
         if track.record is not None:
             guarded("the record of a task", track.record.over, outcome)
+        if track.images is not None:
+            track.images.end()
         if track.identity is TaskIdentity.UNRESOLVED:
             self.unresolved.remove(track)
         else:

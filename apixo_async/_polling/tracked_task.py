@@ -29,6 +29,14 @@ class TaskRecord(Protocol):
         ...
 
 
+class SharedImages(Protocol):
+    """The shared files that a task names."""
+
+    def end(self) -> None:
+        """Forget them: the service has had what it needs."""
+        ...
+
+
 class SubmitTimes(NamedTuple):
     """When an uncertain POST was under way.
 
@@ -115,6 +123,7 @@ class TrackedTask:
         is_followed: Whether another process polls it, so that it is polled here only if that one's
             word is overdue.
         record: Where its id, if a callback names it, and its end are noted; or None.
+        images: The shared files that it names, or None.
     """
 
     __slots__ = (
@@ -129,6 +138,7 @@ class TrackedTask:
         "faults",
         "halted",
         "identity",
+        "images",
         "is_detached",
         "is_followed",
         "kind",
@@ -188,6 +198,7 @@ class TrackedTask:
         self.subscription: CallbackSubscription | None = None
         self.next_claims: list[str] = []
         self.record: TaskRecord | None = None
+        self.images: SharedImages | None = None
         self.polls = self.faults = self.misses = 0
         self.missing_since = self.polled_at = 0.0
         self.ran_until = -math.inf

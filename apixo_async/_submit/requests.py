@@ -32,6 +32,7 @@ from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter, guarded, logger
 from apixo_async._submit.callbacks import SubmitCallbacks
+from apixo_async._submit.images import ImagesInUse, ReferenceImages
 from apixo_async._submit.observer import SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._task import Task
@@ -80,6 +81,7 @@ class SubmitAttempt:
         cost: USD that the task costs, or None where that is not known.
         reserve: Sets that aside in the budget, or raises what prevents the POST.
         reserved: What was set aside for the present POST.
+        images: The shared files that it names, until its task takes them over.
     """
 
     input: TaskInput
@@ -96,6 +98,7 @@ class SubmitAttempt:
     cost: Decimal | None = None
     reserve: Callable[[], Reservation | None] = lambda: None
     reserved: Reservation | None = None
+    images: ImagesInUse | None = None
     slot_at: float = 0.0
     permit_at: float = 0.0
 
@@ -108,6 +111,17 @@ class SubmitAttempt:
         """Give its money back: nothing was bought."""
         if self.reserved is not None:
             self.reserved.give_back()
+
+    def release(self) -> None:
+        """Give back what its task would have taken over: nothing was bought."""
+        self.slot.release()
+        if self.images is not None:
+            self.images.end(is_bought=False)
+
+    def images_kept(self) -> ImagesInUse | None:
+        """Return its shared files, which are kept from now on, as there may be a task."""
+        images, self.images = self.images, None
+        return images
 
     @property
     def waited(self) -> float:
@@ -160,6 +174,7 @@ class SubmitRequests:
         report: Where events go.
         orphan: Called with the task or error of a submit whose caller was cancelled.
         callbacks: Waits for the callbacks of every submit for which the caller gave no URL.
+        images: Knows which images are served from here.
     """
 
     def __init__(
@@ -169,7 +184,9 @@ class SubmitRequests:
         report: Reporter,
         orphan: Callable[[TrackedTask | SubmitUncertainError], None],
         callbacks: SubmitCallbacks | None = None,
+        images: ReferenceImages | None = None,
     ) -> None:
+        self.images: Final = images or ReferenceImages()
         self._callbacks = callbacks
         self._api = api
         self._poller = poller
@@ -219,7 +236,8 @@ class SubmitRequests:
                     attempt.input.model, attempt.kind, attempt.record
                 )
                 delivery = replace(delivery, callback_url=attempt.expected.url)
-            body = encode_submit(attempt.input, delivery)
+            urls = attempt.images.urls if attempt.images else {}
+            body = encode_submit(attempt.input, delivery, urls)
             attempt.reserved = attempt.reserve()
             self._report.submitting(attempt.input)
             if attempt.record is not None:
@@ -356,6 +374,7 @@ class SubmitRequests:
         self, attempt: SubmitAttempt, task_id: str
     ) -> tuple[TrackedTask, events.TaskSubmitted]:
         self.bought += 1
+        images = attempt.images_kept()
         if attempt.record is not None:
             # Guarded: a record that fails must not lose the id of a paid task.
             guarded("the record of a purchase", attempt.record.bought, task_id)
@@ -371,6 +390,7 @@ class SubmitRequests:
                 record=attempt.record,
                 billing=attempt.billing,
             )
+            track.images = track.images or images
             if self._callbacks is not None and expected is not None:
                 self._callbacks.bought(expected, track)
         except Exception as exc:
@@ -401,6 +421,7 @@ class SubmitRequests:
         self, attempt: SubmitAttempt, verdict: Uncertain, sent_at: datetime
     ) -> tuple[SubmitUncertainError, events.SubmitUncertain]:
         self.uncertain += 1
+        images = attempt.images_kept()
         model, hold = attempt.input.model, timing(attempt.kind).longest
         task: Task | None = None
         if self._callbacks is not None and attempt.expected is not None:
@@ -408,6 +429,7 @@ class SubmitRequests:
             slot = attempt.slot.handed_on()
             track = self._callbacks.uncertain(attempt.expected, model, attempt.kind, slot)
             track.record, track.billing = attempt.record, attempt.billing
+            track.images = images
             task = Task(track, self._poller)
         attempt.slot.hold(hold)
         error = _uncertain_error(attempt, verdict, sent_at, task)
@@ -422,11 +444,11 @@ class SubmitRequests:
             # Nothing was sent, or the purchase has been handed on; both are safe to give back
             # twice.
             self._api.dismiss(permit)
-            attempt.slot.release()
+            attempt.release()
             return
         ended = post.result()
         if isinstance(ended, Refused):
-            attempt.slot.release()
+            attempt.release()
             self._report(attempt.refusal(ended.error, None))
             return
         if isinstance(ended, TrackedTask):

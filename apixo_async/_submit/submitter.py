@@ -21,6 +21,7 @@ from apixo_async._limits.priority import Priority
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
+from apixo_async._submit.images import ImagesInUse
 from apixo_async._submit.observer import NoSlotError, SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.requests import SubmitAttempt, SubmitRequests
@@ -125,6 +126,7 @@ class Submitter:
             cost = self._budget.price_of(task_input, self._prices)
             # Before the queue: what cannot be paid for now need not wait for a slot.
             self._budget.check(cost, task_input.model)
+            images = self._requests.images.of(task_input)
             now = asyncio.get_running_loop().time()
             deadline = math.inf if timeout is None else now + timeout
             while True:
@@ -135,17 +137,17 @@ class Submitter:
                 except TimeoutError:
                     raise self._gave_up(task_input.model, deadline) from None
                 attempt = SubmitAttempt(task_input, delivery, slot, now, record, check=check)
-                attempt.cost = cost
+                attempt.cost, attempt.images = cost, images
                 attempt.reserve = partial(self._budget.reserve, cost, task_input.model)
                 attempt.slot_at = asyncio.get_running_loop().time()
                 try:
                     return Task(await self._until_settled(attempt, deadline), self._poller)
                 except NoSlotError:
                     self._api.limiter.slots_are_taken()
-                    slot.release()
+                    attempt.release()
                 except BaseException:
                     if not attempt.orphaned:  # Else its POST goes on, and the slot stays with it.
-                        slot.release()
+                        attempt.release()
                     raise
         except ApixoError as error:
             # Bought, refused or uncertain (invariant 1): everything else here was refused.
@@ -184,6 +186,8 @@ class Submitter:
             self._report(attempt.refusal(error, again_in))
 
         try:
+            if attempt.images is not None:
+                await self._begin(attempt.images, model, deadline)
             while True:
                 permit = await self._permit(attempt, start, deadline, refused)
                 attempt.permit_at = permit.taken_at
@@ -204,6 +208,13 @@ class Submitter:
         finally:
             # Also if it is cancelled while it probes: others wait for the result.
             retries.end()
+
+    async def _begin(self, images: ImagesInUse, model: str, deadline: float) -> None:
+        try:
+            async with self._calls.open(deadline if deadline < math.inf else None):
+                await images.begin()
+        except TimeoutError:
+            raise self._gave_up(model, deadline) from None
 
     async def _permit(
         self, attempt: SubmitAttempt, start: float, deadline: float, refused: ApixoError | None

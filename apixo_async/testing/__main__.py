@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{part}-callbacks", type=float, help="0 to 1")
     parser.add_argument("--callback-delay", type=float, help="seconds, before speed")
     parser.add_argument("--callback-spread", type=float, help="seconds more, drawn")
+    parser.add_argument(
+        "--fetch-images",
+        action=argparse.BooleanOptionalAction,
+        help="fetch image_urls from hosts of this machine; bad ones fail their task",
+    )
     parser.add_argument("--result-lifetime", type=float, help="seconds")
     parser.add_argument("--keep-log", type=int, default=_KEPT, help="exchanges")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds for each API call")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+import json
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, cast
 
 import httpx2
@@ -24,8 +25,7 @@ class _Delivery:
 
     task_id: str
     url: str
-    state: str
-    content: bytes
+    content: Callable[[], Awaitable[bytes]]
     copy: int
     tried: asyncio.Event | None
     number: int = 1
@@ -66,13 +66,13 @@ class Deliveries:
         return len(self._timers) + len(self._posts)
 
     def start(
-        self, task: SimulatedTask, content: Callable[[float], bytes], now: float
+        self, task: SimulatedTask, content: Callable[[float], Awaitable[bytes]], now: float
     ) -> asyncio.Event | None:
         """Set the timers of a task that is created now.
 
         Args:
             task: The task, as its submit created it.
-            content: Returns the body of a callback about the task as of a given time.
+            content: Returns, when it is posted, the body of a callback as of a given time.
             now: The service's time.
 
         Returns:
@@ -94,8 +94,7 @@ class Deliveries:
             delivery = _Delivery(
                 task_id=task.id,
                 url=task.callback_url or "",
-                state=task.state(moment),
-                content=content(moment),
+                content=partial(content, moment),
                 copy=copy,
                 tried=tried if moment == task.ends else None,
             )
@@ -179,7 +178,11 @@ class Deliveries:
         at = self._clock()
         status: int | None = None
         error: str | None = None
+        state = ""
         try:
+            content = await delivery.content()
+            body = json.loads(content)
+            state = body.get("data", body)["state"]
             # Made before the limit begins: loading TLS settings takes time that no receiver took.
             transport = self.transport
             if transport is None and self._sockets is not None:
@@ -187,7 +190,7 @@ class Deliveries:
             if transport is None:
                 raise RuntimeError("no receiver any more: deliver_to was given None")
             async with asyncio.timeout(self._limit):
-                status = await _post(transport, delivery)
+                status = await _post(transport, delivery.url, content)
         except TimeoutError:
             error = f"no answer within {self._limit:g} s"
         except asyncio.CancelledError:
@@ -203,7 +206,7 @@ class Deliveries:
                 at=at,
                 ended_at=self._clock(),
                 task_id=delivery.task_id,
-                state=delivery.state,
+                state=state,
                 copy=delivery.copy,
                 number=delivery.number,
                 url=delivery.url,
@@ -239,8 +242,8 @@ class _Sockets:
             await self.transport.aclose()
 
 
-async def _post(transport: httpx2.AsyncBaseTransport, delivery: _Delivery) -> int:
-    request = httpx2.Request("POST", delivery.url, headers=_HEADERS, content=delivery.content)
+async def _post(transport: httpx2.AsyncBaseTransport, url: str, content: bytes) -> int:
+    request = httpx2.Request("POST", url, headers=_HEADERS, content=content)
     response = await transport.handle_async_request(request)
     try:
         # An answer counts once its whole body is there; the body itself is ignored.

@@ -46,6 +46,7 @@ class SimulatorOptions:
     processing_callbacks: float
     callback_delay: float
     callback_spread: float
+    fetch_images: bool
     result_lifetime: float
     expired_status: Literal[404, 410]
     longest_side: int

@@ -39,6 +39,7 @@ class ProcessOptions(TypedDict, total=False):
     processing_callbacks: float
     callback_delay: float
     callback_spread: float
+    fetch_images: bool
     result_lifetime: float
     keep_log: int
     latency: float
@@ -74,7 +75,13 @@ def serve_process(**options: Unpack[ProcessOptions]) -> Generator[str, None, Non
 
 
 def _arguments(options: Mapping[str, object]) -> list[str]:
-    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return [_argument(name.replace("_", "-"), value) for name, value in options.items()]
+
+
+def _argument(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}"
 
 
 def _first_line(process: subprocess.Popen[str]) -> str:

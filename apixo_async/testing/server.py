@@ -68,7 +68,11 @@ async def serve(
         RuntimeError: Starlette or uvicorn is missing; the message names the extra.
     """
     app = OwnHosts(simulator.app(), host)
-    async with serve_app(app, host, port) as url, simulator.deliveries.on_sockets():
+    async with (
+        serve_app(app, host, port) as url,
+        simulator.deliveries.on_sockets(),
+        simulator.images.on_sockets(),
+    ):
         yield url
 
 

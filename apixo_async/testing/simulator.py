@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from apixo_async.testing.exchanges import (
     success,
 )
 from apixo_async.testing.faults import API, Fault, Script
+from apixo_async.testing.image_fetches import ImageFetches
 from apixo_async.testing.mistakes import (
     no_such_call,
     no_such_key,
@@ -129,6 +131,9 @@ class Simulator:
         callback_delay: Seconds, before ``speed``, from a task's start or end to the first post.
         callback_spread: Up to how many seconds more are drawn for each post, so that some overtake
             others.
+        fetch_images: Whether a served simulator fetches what ``image_urls`` name, from hosts of
+            this machine only: a task fails with ``INVALID_IMAGE_URL`` where that is no JPG, PNG or
+            WebP of at most 10 MB.
         result_lifetime: Seconds from the end of a task until its files are gone.
         expired_status: The HTTP status of a file that is gone.
         longest_side: Pixels of the longer side of result images.
@@ -142,6 +147,7 @@ class Simulator:
         options: These options.
         faults: The script of faults.
         callbacks: The script of callbacks, with their log and their counts.
+        images: What is fetched.
         accounts: The keys' balances and use.
 
     Raises:
@@ -169,6 +175,7 @@ class Simulator:
         processing_callbacks: float = 0.0,
         callback_delay: float = 0.0,
         callback_spread: float = 0.0,
+        fetch_images: bool = False,
         # 15 days, as the models' pages have it; another page has 24 hours.
         result_lifetime: float = RESULT_LIFETIME,
         expired_status: Literal[404, 410] = 404,
@@ -197,6 +204,7 @@ class Simulator:
             processing_callbacks=processing_callbacks,
             callback_delay=callback_delay,
             callback_spread=callback_spread,
+            fetch_images=fetch_images,
             result_lifetime=result_lifetime,
             expired_status=expired_status,
             longest_side=longest_side,
@@ -209,6 +217,7 @@ class Simulator:
         self.callbacks = CallbackLog(self.options)
         self.deliveries = Deliveries(self.callbacks, self.options, self.now)
         balances = {key: balance} if keys is None else keys
+        self.images = ImageFetches(self._image_failed)
         self.accounts = Accounts(balances, open_points.window)
         self.history = LimitHistory()
         self._tasks = Tasks(self.options)
@@ -371,7 +380,16 @@ class Simulator:
         )
         is_refunded = self.options.open_points.refunds and task.fail_code is not None
         account.buy(task.price, task.ends, now, task.price if is_refunded else Decimal(0))
+        if self.options.fetch_images:
+            self.images.start(task, now)
         return task
+
+    def _image_failed(self, task_id: str) -> None:
+        self._tasks.fail(task_id, "INVALID_IMAGE_URL")
+        task = self.tasks[task_id]
+        for account in self.accounts:
+            if self.options.open_points.refunds and account.name == task.account:
+                account.balance += task.price
 
     def _status(self, call: Call, found: Route, now: float) -> dict[str, object]:
         if not found.task_id:
@@ -383,6 +401,8 @@ class Simulator:
         if task is None:
             other = self.tasks.get(found.task_id)
             raise no_such_task(found.task_id, found.model, other.model if other else None)
+        if self.images.is_busy(task.id):
+            now = min(now, math.nextafter(task.ends, -math.inf))
         return self._status_of(task, now, call)
 
     def _status_of(self, task: SimulatedTask, now: float, call: Call) -> dict[str, object]:
@@ -426,8 +446,10 @@ class Simulator:
         return Refusal(429, message, {} if seconds is None else {"retry-after": f"{seconds:g}"})
 
     def _announce(self, task: SimulatedTask, call: Call, now: float) -> asyncio.Event | None:
-        def content(moment: float) -> bytes:
-            status = self._status_of(task, moment, call)
+        async def content(moment: float) -> bytes:
+            await self.images.done(task.id)
+            # It may have failed since.
+            status = self._status_of(self.tasks[task.id], moment, call)
             bare = self.options.open_points.bare_callbacks
             return (as_json(status, status=200) if bare else success(status)).body
 

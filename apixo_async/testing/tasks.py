@@ -6,7 +6,7 @@ import json
 import random
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, Literal
@@ -237,6 +237,12 @@ class Tasks:
         )
         self._created[task.id] = task
         return task
+
+    def fail(self, task_id: str, fail_code: str) -> None:
+        """Have a task that runs fail at its end, with a failCode of its model."""
+        task = self._created[task_id]
+        messages: dict[str, str] = dict(FAILURES.get(task.model, FAILURES["gpt-image-2"]))
+        self._created[task_id] = replace(task, fail_code=fail_code, fail_msg=messages[fail_code])
 
     def find(self, wanted: str | None, model: str | None, now: float) -> SimulatedTask | None:
         """Return a task; None for an unknown id, and for the id of another model's task."""

@@ -1,4 +1,4 @@
-"""The receiver: the URLs that it signs, and the answer and the poll for each callback."""
+"""The receiver: the URLs that it signs, the answer and the poll for each callback, shared files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -28,6 +29,7 @@ from apixo_async.webhooks._inbox import (
     report_bought,
 )
 from apixo_async.webhooks._servers import CallbackApp, aiohttp_routes
+from apixo_async.webhooks._shared_files import SharedFiles
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -78,6 +80,10 @@ class WebhookReceiver:
     journal keeps and has not noted yet: the service sends it again, three times in 13 minutes, and
     it may reach its owner then.
 
+    Files are shared from the same URL, since the models take no images but those of public URLs: a
+    client with a receiver takes `Path`s and bytes in `image_urls`, and `share` makes a URL of any
+    file. All processes with the secret serve the files of each.
+
     Args:
         public_url: The https URL under which the service reaches `asgi()` or `aiohttp_routes()`,
             whatever path a proxy in between makes of it. Plain http is for loopback hosts only.
@@ -87,6 +93,8 @@ class WebhookReceiver:
         on_unknown: Called once with the `TaskRef` of a task that is not of this process, nor in a
             store of one of its clients, or of one that was made although its submit was refused, as
             the body of its callback claims it; must not block.
+        files: The directory of shared files, which all processes can read and write; None for one
+            below that for temporary files, which this user's processes on this machine share.
 
     Raises:
         ConfigurationError: The URL is not public, or a secret is too short.
@@ -99,10 +107,13 @@ class WebhookReceiver:
         *,
         previous_secrets: Sequence[str | bytes] = (),
         on_unknown: Callable[[TaskRef], None] | None = None,
+        files: str | Path | None = None,
     ) -> None:
         try:
             self.public_url: Final = checked_public_url(public_url)
             self._signers = _signers(secret, previous_secrets)
+            signers = _signers(secret, previous_secrets, tokens.FILES)
+            self.shared_files: Final = SharedFiles(self.public_url, signers, _checked_files(files))
             self._on_unknown = check_hook("on_unknown", on_unknown)
         except ConfigurationError as error:
             # Crash reporters show the local variables of frames, of this one and of those below it:
@@ -120,7 +131,7 @@ class WebhookReceiver:
 
     def asgi(self) -> CallbackApp:
         """Return an ASGI application, to be served as it is or mounted at any path."""
-        return CallbackApp(self._answer)
+        return CallbackApp(self._answer, self.shared_files)
 
     def aiohttp_routes(self, path: str | None = None) -> list[web.RouteDef]:
         """Return what `aiohttp.web.Application.add_routes` takes.
@@ -132,7 +143,30 @@ class WebhookReceiver:
             ConfigurationError: aiohttp is not installed; the message names the extra.
         """
         inner = urlsplit(self.public_url).path if path is None else path
-        return aiohttp_routes(inner.rstrip("/"), self._answer)
+        return aiohttp_routes(inner.rstrip("/"), self._answer, self.shared_files)
+
+    def share(self, content: Path | bytes, /, *, lifetime: float | None = None) -> str:
+        """Serve a copy of a file, and return its URL, for any field of any model.
+
+        A task is paid for although the service cannot fetch its image: where a submit names a
+        shared file that is gone, it is refused before anything is sent. Reads and writes a file:
+        call it by `asyncio.to_thread` where an event loop runs.
+
+        Args:
+            content: The file's path or its bytes: 1 to 10,000,000.
+            lifetime: Seconds for which it is served; None to have it forgotten when the task is
+                over that a client of this process submits with the URL, or after a day. A file that
+                was shared n times waits for n tasks.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or is too large.
+            StoreError: The directory cannot hold it.
+        """
+        if not isinstance(cast("object", content), Path | bytes):
+            raise ConfigurationError(f"share: a {type(content).__name__} given; a Path or bytes")
+        if lifetime is not None and not (as_seconds(lifetime) or 0.0) > 0:
+            raise ConfigurationError(f"lifetime: {lifetime!r} given; seconds above 0, or None")
+        return self.shared_files.share(content, lifetime)
 
     def parse(self, token: str, body: bytes) -> TaskRef:
         """Return the task that a callback is about; for applications that only record it.
@@ -264,11 +298,21 @@ class WebhookReceiver:
         )
 
 
-def _signers(secret: object, previous: Sequence[object]) -> tuple[tokens.Signer, ...]:
+def _checked_files(given: object) -> Path | None:
+    if given is None:
+        return None
+    if not isinstance(given, str | Path) or not str(given):
+        raise ConfigurationError(f"files: {given!r:.200} given; a directory, or None")
+    return Path(given).absolute()  # The program may change its own.
+
+
+def _signers(
+    secret: object, previous: Sequence[object], purpose: bytes = tokens.CALLBACKS
+) -> tuple[tokens.Signer, ...]:
     if isinstance(previous, str | bytes):
         # A str is a sequence, too: each of its characters would count as a secret.
         raise ConfigurationError("previous_secrets: one given; give a sequence, such as a tuple")
-    return tuple(tokens.Signer(_checked(given)) for given in (secret, *previous))
+    return tuple(tokens.Signer(_checked(given), purpose) for given in (secret, *previous))
 
 
 def _checked(secret: object) -> bytes:

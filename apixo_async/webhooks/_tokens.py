@@ -1,7 +1,7 @@
-"""The token in a callback's URL: the submit that it belongs to, signed, for a limited time.
+"""The tokens in URLs of callbacks and shared files: what each is about, signed, for a limited time.
 
-The service signs no callbacks. A URL that only the holder of the secret can make, and that only the
-service is given, stands in for a signature.
+The service signs no callbacks, and asks for files without a key. A URL that only the holder of the
+secret can make, and that only the service is given, stands in for a signature.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
+
+from apixo_async._canonical import SHARED
 
 #: A longer text is no token. The name of a model has room for about 300 characters.
 LONGEST_TOKEN: Final = 512
@@ -32,7 +34,14 @@ _MAC_BYTES: Final = 32
 _LATEST: Final = 2**32 - 1
 _ID: Final = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
 _ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]+")
-_PURPOSE: Final = b"apixo_async callback token"
+
+#: What signers sign: each has a key of its own.
+CALLBACKS: Final = b"apixo_async callback token"
+FILES: Final = b"apixo_async shared file"
+
+_FILE_HEAD: Final = struct.Struct(">BI8s")  # version, expiry, id
+_FILE_VERSION: Final = 1
+_FILE_NAME: Final = re.compile(SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +62,31 @@ class Intent:
     kept: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FileToken:
+    """One shared file, as its URL names it.
+
+    Attributes:
+        sha256: The digest of its content in hexadecimal.
+        id: 16 hexadecimal digits, random.
+        extension: By its bytes, such as "png".
+        expires: Until when the URL holds, in whole seconds since the Unix epoch.
+    """
+
+    sha256: str
+    id: str
+    extension: str
+    expires: int
+
+
 class Signer:
     """Sign with a secret that shows itself nowhere: not in a repr, an attribute or a copy."""
 
     __slots__ = ("__sign",)
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, purpose: bytes = CALLBACKS) -> None:
         # A key for this purpose only: nothing that the secret signs elsewhere is a token.
-        key = hmac.digest(secret, _PURPOSE, "sha256")
+        key = hmac.digest(secret, purpose, "sha256")
         # In a closure: crash reporters and debuggers show the attributes of objects.
         self.__sign: Callable[[bytes], bytes] = lambda text: hmac.digest(key, text, "sha256")
 
@@ -121,6 +147,37 @@ def unseal(token: str, signers: Sequence[Signer]) -> Intent | None:
         return None
     model, kept = payload[_HEAD.size :].decode(), version == _VERSIONS[True]
     return Intent(intent_id.hex(), model, expires, kept)
+
+
+def seal_file(file: FileToken, signer: Signer) -> str:
+    """Return the last part of the URL of a shared file."""
+    head = _FILE_HEAD.pack(_FILE_VERSION, file.expires, bytes.fromhex(file.id))
+    token = base64.urlsafe_b64encode(head + signer.sign(_file_text(head, file))).decode()
+    return f"apixo-file-{file.sha256}-{token}.{file.extension}"
+
+
+def unseal_file(name: str, signers: Sequence[Signer]) -> tuple[FileToken, int] | None:
+    """Return the file of a name, stale or not, and whose it is; None for a forged one.
+
+    Args:
+        name: The last part of the URL's path.
+        signers: Those whose names are valid; the second value counts them from 0.
+    """
+    found = _FILE_NAME.fullmatch(name)
+    if found is None:
+        return None
+    sealed = base64.urlsafe_b64decode(found[2])
+    head, given = sealed[: _FILE_HEAD.size], sealed[_FILE_HEAD.size :]
+    version, expires, file_id = _FILE_HEAD.unpack(head)
+    file = FileToken(found[1], file_id.hex(), found[3], expires)
+    text = _file_text(head, file)
+    # All of them, as in `unseal`. 60 characters are 45 bytes: no two spellings are the same bytes.
+    matches = [hmac.compare_digest(signer.sign(text), given) for signer in signers]
+    return (file, matches.index(True)) if version == _FILE_VERSION and any(matches) else None
+
+
+def _file_text(head: bytes, file: FileToken) -> bytes:
+    return head + bytes.fromhex(file.sha256) + file.extension.encode()
 
 
 def _sealed(payload: bytes, signer: Signer) -> bytes:

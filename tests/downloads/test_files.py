@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from apixo_async._downloads.files import Destination, Part, off_loop, plan, safe_name
-from apixo_async._downloads.media import UNKNOWN, identify
+from apixo_async._media import UNKNOWN, identify
 from apixo_async.errors import DownloadError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100) + b"\0\0\0\0IEND\xaeB`\x82"

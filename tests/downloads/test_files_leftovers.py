@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from apixo_async._downloads.files import Destination, Part, hold, sweep
-from apixo_async._downloads.media import identify
 from apixo_async._files import draft_name
+from apixo_async._media import identify
 
 fcntl: Any = pytest.importorskip("fcntl", reason="Windows keeps open files by itself")
 

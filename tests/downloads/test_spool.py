@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async._downloads.media import identify
 from apixo_async._downloads.spool import ByteAllowance, FileStream, Spool
+from apixo_async._media import identify
 from apixo_async.errors import DownloadError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(600_000) + b"\0\0\0\0IEND\xaeB`\x82"

@@ -33,10 +33,10 @@ from apixo_async import (
     TaskRef,
     from_dict,
 )
+from apixo_async import _media as media
 from apixo_async._canonical import identity
 from apixo_async._cli.rows.rows import Defaults, read, row_of
 from apixo_async._cli.rows.source import Format, Problem, find_format, lines
-from apixo_async._downloads import media
 from apixo_async._downloads.files import safe_name
 from apixo_async._downloads.source import Again, shown
 from apixo_async._downloads.source import _next as redirected
@@ -71,7 +71,16 @@ from apixo_async.journal._log import condition_of
 from apixo_async.journal._store import JournalStore
 from apixo_async.webhooks import CallbackError, WebhookReceiver
 from apixo_async.webhooks._body import task_id_in
-from apixo_async.webhooks._tokens import Intent, Signer, seal, unseal
+from apixo_async.webhooks._tokens import (
+    FILES,
+    FileToken,
+    Intent,
+    Signer,
+    seal,
+    seal_file,
+    unseal,
+    unseal_file,
+)
 
 Target = Callable[[bytes], None]
 
@@ -261,6 +270,8 @@ def files(data: bytes) -> None:
 
 _SIGNER: Final = Signer(_SECRET)
 _TOKEN: Final = seal(Intent("5a" * 16, "gpt-image-2", 2**32 - 1), _SIGNER)
+_FILE_SIGNER: Final = Signer(_SECRET, FILES)
+_FILE_NAME: Final = seal_file(FileToken("5a" * 32, "5a" * 8, "png", 2**32 - 1), _FILE_SIGNER)
 
 
 @target
@@ -316,6 +327,13 @@ def callback_tokens(data: bytes) -> None:
         place = at % len(token)
         token = token[:place] + chr(new) + token[place + 1 :]
     assert (unseal(token, [_SIGNER]) is None) == (token != _TOKEN)
+    file = unseal_file(text, [_FILE_SIGNER])
+    assert file is None or seal_file(file[0], _FILE_SIGNER) == text
+    name = _FILE_NAME
+    for at, new in zip(data[::2], data[1::2], strict=False):
+        place = at % len(name)
+        name = name[:place] + chr(new) + name[place + 1 :]
+    assert (unseal_file(name, [_FILE_SIGNER]) is None) == (name != _FILE_NAME)
     receiver = WebhookReceiver("https://app.example/hook", _SECRET)
     method, _, path = text.partition(" ")
     is_right = method == "POST" and f"/{path}".endswith(f"/{_TOKEN}")

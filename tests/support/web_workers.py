@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,38 @@ def free_port() -> int:
     """Return a port of the loopback that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def round_robin(ports: Sequence[int]) -> AsyncGenerator[int]:
+    """Listen on a port, and lead each connection to the next of others; yield the port."""
+    turns = itertools.cycle(ports)
+    under_way: set[asyncio.Task[None]] = set()
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while part := await source.read(65_536):
+                sink.write(part)
+                await sink.drain()
+        sink.close()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        with contextlib.suppress(OSError):  # One that has ended.
+            inner, sink = await asyncio.open_connection("127.0.0.1", next(turns))
+            await asyncio.gather(copy(reader, sink), copy(inner, writer))
+        writer.close()
+
+    server = await asyncio.start_server(lead, "127.0.0.1", 0, backlog=1_024)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in under_way:
+            task.cancel()
 
 
 class WebWorker:

@@ -31,6 +31,7 @@ OTHERS: dict[str, Any] = {
     "processing_callbacks": 0.5,
     "callback_delay": 6.0,
     "callback_spread": 7.0,
+    "fetch_images": True,
     "result_lifetime": 8.0,
     "expired_status": 410,
     "longest_side": 9,

@@ -52,6 +52,7 @@ from apixo_async import (
     Limiter,
     LimitReached,
     Limits,
+    LocalImage,
     MediaKind,
     NotFoundError,
     OtherModel,
@@ -131,6 +132,7 @@ def inputs(row: dict[str, Any]) -> list[Input]:
         mode="image-to-image",
     )
     flux = FluxKontext(mode="pro", prompt="a cafe", output_format="png", safety_tolerance=2)
+    assert_type([*edit.image_urls], list[str | Path | bytes | LocalImage])
     other = OtherModel("sora-2", mode="text-to-video", prompt="a cafe", seconds=8)
     assert_type(first.price, Decimal)
     assert_type(second.price, Decimal)
@@ -264,6 +266,19 @@ def read(outcome: Outcome) -> None:
     assert_type(outcome.state, OutcomeState)
     row: Mapping[str, object] = outcome.to_dict()
     assert row["key"] == outcome.key
+
+
+def local_images(receiver: WebhookReceiver, path: Path) -> list[Input]:
+    """Give files and bytes beside URLs, or share them."""
+    url = assert_type(receiver.share(path, lifetime=60), str)
+    image = LocalImage.of(path.read_bytes())
+    assert_type((image.source, image.sha256), tuple[Path | bytes, str])
+    paths: list[Path] = [path]
+    return [
+        GptImage1(prompt="a cafe", image_urls=paths),
+        GptImage2(prompt="a cafe", image_urls=(path, b"...", receiver.share(b"..."), image)),
+        FluxKontext(prompt="a cafe", image_urls=[str(url)]),
+    ]
 
 
 def money(budget: Budget, error: BudgetExceededError) -> None:

@@ -14,13 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apixo_async.webhooks._tokens import (
+    FILES,
     LONGEST_TOKEN,
     REDELIVERY,
+    FileToken,
     Intent,
     Signer,
     expiry,
     seal,
+    seal_file,
     unseal,
+    unseal_file,
 )
 
 SECRET = b"canary-secret-0123456789"
@@ -152,3 +156,53 @@ def _cells(signer: Signer) -> list[object]:
 def test_the_purpose_counts() -> None:
     """What else is signed with the secret is not what a token is signed with."""
     assert SIGNER.sign(b"text") != hmac.digest(SECRET, b"text", "sha256")
+
+
+# --- shared files ----------------------------------------------------------------------------
+
+FILE_SIGNER, OTHER_FILES = Signer(SECRET, FILES), Signer(b"another-secret-0123456789", FILES)
+FILE = FileToken("ab" * 32, "0011223344556677", "png", 2_000)
+NAME = seal_file(FILE, FILE_SIGNER)
+
+files = st.builds(
+    FileToken,
+    st.binary(min_size=32, max_size=32).map(bytes.hex),
+    st.binary(min_size=8, max_size=8).map(bytes.hex),
+    st.sampled_from(["png", "jpg", "webp", "bin"]),
+    st.integers(0, 2**32 - 1),
+)
+
+
+@given(files)
+def test_the_name_of_a_file_holds(file: FileToken) -> None:
+    """What was sealed is read back, and whose it is among several."""
+    name = seal_file(file, FILE_SIGNER)
+    assert name.startswith(f"apixo-file-{file.sha256}-")
+    assert unseal_file(name, [OTHER_FILES, FILE_SIGNER]) == (file, 1)
+    assert unseal_file(name, [OTHER_FILES]) is None
+    assert unseal_file(name, []) is None
+
+
+def test_every_character_of_a_name_counts() -> None:
+    """No other character may stand anywhere: digest, token and type are all signed."""
+    alphabet = string.ascii_letters + string.digits + "-_+/=. \n\0\u00e9"
+    for place, kept in enumerate(NAME):
+        for other in alphabet:
+            if other != kept:
+                forged = NAME[:place] + other + NAME[place + 1 :]
+                assert unseal_file(forged, [FILE_SIGNER]) is None, forged
+        assert unseal_file(NAME[:place], [FILE_SIGNER]) is None
+
+
+@pytest.mark.parametrize(
+    "forged", ["", NAME * 2, "/" + NAME, NAME + "\n", NAME + "\0", "a" * 10**6]
+)
+def test_what_is_no_name(forged: str) -> None:
+    """Anything but the one spelling is no name."""
+    assert unseal_file(forged, [FILE_SIGNER]) is None
+
+
+def test_callbacks_and_files_have_keys_of_their_own() -> None:
+    """A signer of callbacks makes no names of files, and the reverse."""
+    assert unseal_file(seal_file(FILE, SIGNER), [FILE_SIGNER]) is None
+    assert unseal(seal(INTENT, FILE_SIGNER), [SIGNER]) is None

@@ -8,7 +8,7 @@ import struct
 import pytest
 from PIL import Image
 
-from apixo_async._downloads.media import ERROR_PAGE, HEAD, SURE, UNKNOWN, Media, identify
+from apixo_async._media import ERROR_PAGE, HEAD, SURE, UNKNOWN, Media, identify
 
 
 def picture(kind: str) -> bytes:
