@@ -94,12 +94,23 @@ def _place(evidence: Evidence, _: Plan) -> Finding:
 
 @assumed(57, "A submit that is answered 500, 502 or 504 has made no task.", "OpenPoints.errors_buy")
 def _errors_buy(evidence: Evidence, _: Plan) -> Finding:
+    has_bought, words = _bought(evidence, 500, 502, 504)
+    return observed("errors_buy", has_bought, words)
+
+
+@assumed(60, "A submit that is answered 503 has made no task.", "_http.verdicts.judge_submit")
+def _unavailable_buys(evidence: Evidence, _: Plan) -> Finding:
+    has_bought, words = _bought(evidence, 503)
+    return found(not has_bought, words)
+
+
+def _bought(evidence: Evidence, *codes: int) -> tuple[bool, str]:
+    """Return whether a submit that was answered so was charged all the same."""
     for name, then in (("task", "after"), ("failing", "charged")):
         submit = evidence.answers.get(f"{name}: submit")
-        if submit is not None and submit.error in (500, 502, 504):
+        if submit is not None and submit.error in codes:
             fell = evidence.money(f"{name}: before") - evidence.money(f"{name}: {then}")
-            words = f"{submit.says()}, and the balance fell by {dollars(fell)}"
-            return observed("errors_buy", fell > 0, words)
+            return fell > 0, f"{submit.says()}, and the balance fell by {dollars(fell)}"
     raise Unknown("no submit was answered so beside two balances")
 
 

@@ -256,7 +256,7 @@ class Probe:
             self.evidence.secrets.add(task_id)
         else:
             task_id = None
-        if answer is None or answer.error is None or answer.error in (500, 502, 504):
+        if answer is None or answer.error is None or answer.error in (500, 502, 503, 504):
             self.spent += self._price
         return task_id
 

@@ -19,7 +19,7 @@ from ...support.contracts import KEY, checked, differing, service, unknown
 from ...support.open_points import POINTS
 
 #: What only an older task, chance, or an empty account show.
-NEVER_SEEN = {40, 57, 58}
+NEVER_SEEN = {40, 57, 58, 60}
 
 #: The statement about each switch.
 OF_POINT = {
@@ -51,7 +51,7 @@ def test_the_simulator_agrees() -> None:
     assert differing(report) == set()
     assert unknown(report) == NEVER_SEEN
     assert report.spent == simulator.charged
-    assert report.counts == {"agree": len(STATEMENTS) - 3, "unknown": 3}
+    assert report.counts == {"agree": len(STATEMENTS) - 4, "unknown": 4}
 
 
 def test_every_point_has_a_statement() -> None:
@@ -108,6 +108,16 @@ def test_an_error_that_may_have_bought(buys: bool, differs: set[int]) -> None:
     assert differing(report) == differs
     assert 57 not in unknown(report)
     assert report.spent >= simulator.charged
+
+
+@pytest.mark.parametrize("buys", [False, True])
+def test_a_refusal_that_may_have_bought(buys: bool) -> None:
+    """A 503 is a refusal to clients, which send again: one that made a task is found out."""
+    simulator = service()
+    simulator.faults.submit(*[None] * 9, Fault.status(503, carried_out=buys))
+    report = checked(simulator, crowds=False)
+    assert differing(report) == ({60} if buys else set())
+    assert 60 not in unknown(report)
 
 
 @pytest.mark.parametrize(
