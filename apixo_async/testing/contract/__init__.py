@@ -9,7 +9,7 @@ unless switched, and a finding that differs names the switch that does what was 
 from apixo_async.testing.contract import callbacks, errors, limits, one_task
 from apixo_async.testing.contract.evidence import ReceivedCallback
 from apixo_async.testing.contract.listener import Listener, listening
-from apixo_async.testing.contract.probe import CallbackListener, Plan
+from apixo_async.testing.contract.probe import Plan
 from apixo_async.testing.contract.report import VERSION, ContractReport, conform
 from apixo_async.testing.contract.statements import STATEMENTS, Agreement, Finding, Statement
 
@@ -20,7 +20,6 @@ __all__ = [
     "STATEMENTS",
     "VERSION",
     "Agreement",
-    "CallbackListener",
     "ContractReport",
     "Finding",
     "Listener",

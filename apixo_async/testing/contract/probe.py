@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httpx2
 
@@ -31,6 +31,7 @@ from apixo_async.testing.contract.evidence import (
     Unknown,
     result_urls,
 )
+from apixo_async.testing.contract.listener import Listener
 from apixo_async.testing.submissions import NO_HOST, NO_MODEL
 
 MODEL: Final = "gpt-image-2"
@@ -82,20 +83,6 @@ _TIMEOUT: Final = 30.0
 _LONGEST_BODY: Final = 32 * 2**20
 
 
-class CallbackListener(Protocol):
-    """What receives callbacks, under a URL that the service reaches.
-
-    Attributes:
-        url: That URL.
-        received: The callbacks so far.
-        answers: What to answer the next ones with; 200 when it is empty.
-    """
-
-    url: str
-    received: list[ReceivedCallback]
-    answers: deque[int]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What may be asked.
@@ -137,7 +124,7 @@ class Probe:
         key: Secret,
         plan: Plan,
         *,
-        listener: CallbackListener | None = None,
+        listener: Listener | None = None,
         say: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -201,8 +188,8 @@ class Probe:
 
     # --- requests ------------------------------------------------------------------------
 
-    def _has(self, *names: str) -> bool:
-        return all(name in self.evidence.answers for name in names)
+    def _has(self, name: str) -> bool:
+        return name in self.evidence.answers
 
     async def _ask(
         self,
@@ -351,7 +338,7 @@ class Probe:
         await self._call_back("redelivery", listener, sum(REDELIVERY))
         listener.answers.clear()
 
-    async def _call_back(self, stage: str, listener: CallbackListener, more: float = 0.0) -> None:
+    async def _call_back(self, stage: str, listener: Listener, more: float = 0.0) -> None:
         """Have a task in callback mode, and wait for its callbacks until it is over, and longer."""
         body = {"request_type": "callback", "callback_url": listener.url}
         task_id = await self._submit(f"{stage}: submit", body | _TEXT)

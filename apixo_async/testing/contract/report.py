@@ -16,7 +16,8 @@ import httpx2
 from apixo_async._config import resolve_base_url, resolve_key
 from apixo_async._hosts import is_loopback
 from apixo_async._version import __version__
-from apixo_async.testing.contract.probe import CallbackListener, Plan, Probe
+from apixo_async.testing.contract.listener import Listener
+from apixo_async.testing.contract.probe import Plan, Probe
 from apixo_async.testing.contract.statements import STATEMENTS, Agreement, Finding, Statement
 
 #: Of the list of statements: a number keeps its statement, and a new one takes the next number.
@@ -70,7 +71,7 @@ async def conform(
     *,
     base_url: str | None = None,
     plan: Plan | None = None,
-    listener: CallbackListener | None = None,
+    listener: Listener | None = None,
     say: Callable[[str], None] = lambda _: None,
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.time,
