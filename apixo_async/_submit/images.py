@@ -56,7 +56,7 @@ class ImagesInUse:
         try:
             await asyncio.shield(sharing)
         except asyncio.CancelledError:
-            sharing.add_done_callback(lambda _: self.end(is_bought=False))
+            sharing.add_done_callback(lambda _: self.end(again=True))
             raise
 
     def _begin(self) -> None:
@@ -73,16 +73,16 @@ class ImagesInUse:
                     )
                 self._begun.append(name)
         except BaseException as exc:
-            self.end(is_bought=False)
+            self.end(again=True)
             if isinstance(exc, ConfigurationError) or not isinstance(exc, ValueError):
                 raise
             raise _refusal(self._model, str(exc)) from None
 
-    def end(self, *, is_bought: bool = True) -> None:
+    def end(self, *, again: bool) -> None:
         """Forget the files, unless others need them; raises nothing, and twice is as once.
 
         Args:
-            is_bought: Whether a task has had them. Else what the caller has shared stays.
+            again: Whether the same input may be submitted again: what the caller has shared stays.
         """
         # A cancelled caller may be here while the thread of `begin` adds to the lists, or is here.
         with suppress(IndexError):
@@ -90,7 +90,7 @@ class ImagesInUse:
                 self._files.end(self._held.pop())
         with suppress(IndexError):
             while True:
-                self._files.end(self._begun.pop(), keep=not is_bought)
+                self._files.end(self._begun.pop(), keep=again)
 
 
 class ReferenceImages:

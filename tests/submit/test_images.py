@@ -411,6 +411,21 @@ async def test_a_shared_url_of_a_refused_submit(
     assert await settled_copies(folder) == []
 
 
+async def test_a_shared_url_of_a_task_that_failed(
+    simulator: Simulator, client_of: ClientOf, receiver: WebhookReceiver, folder: Path
+) -> None:
+    """It is there for another task where that may succeed, and gone where it would not."""
+    client = client_of(simulator, webhooks=receiver)
+    simulator.faults.submit(Fault.task_fails("UPSTREAM_ERROR"))
+    [outcome] = [one async for one in client.map([edit(receiver.share(PNG))], attempts=2)]
+    assert (outcome.ok, outcome.purchases) == (True, 2)
+    assert await settled_copies(folder) == []
+    simulator.faults.submit(Fault.task_fails("CONTENT_VIOLATION"))
+    with pytest.raises(TaskFailedError):
+        await client.generate(edit(receiver.share(PNG)))
+    assert await settled_copies(folder) == []
+
+
 async def test_a_lifetime(
     simulator: Simulator, client_of: ClientOf, receiver: WebhookReceiver, folder: Path
 ) -> None:
