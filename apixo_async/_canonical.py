@@ -18,8 +18,8 @@ LOCAL: Final = "apixo-file:sha256:"
 #: The last part of the URL of a shared file: its SHA-256, a token, and its type.
 SHARED: Final = r"apixo-file-([0-9a-f]{64})-([A-Za-z0-9_-]{60})\.([a-z0-9]{3,4})"
 
-#: Such a URL, as the whole of a text.
-_SHARED_URL: Final = re.compile(rf'"https?://[^"\\]+/{SHARED}"')
+#: Such a URL, as the whole of a text: a quote within one stands behind a backslash.
+_SHARED_URL: Final = re.compile(rf'(?<!\\)"https?://[^"\\]+/{SHARED}"')
 
 #: Hexadecimal digits of a key: 64 bits. The digest distinguishes inputs whose keys are equal.
 _DIGITS: Final = 16

@@ -42,11 +42,11 @@ class FailureStreak:
     def ended(self, error: errors.ApixoError) -> bool:
         """Note how a submit ended without a task; return True if no other one is worth sending.
 
-        What is wrong with an input says nothing about the next one. Everything else does when it
-        comes again and again: a model that the key may not use, a service that is down. So do
-        uncertain submits, each of which may have been paid for.
+        What is wrong with an input, or with its images, says nothing about the next one. Everything
+        else does when it comes again and again: a model that the key may not use, a service that is
+        down. So do uncertain submits, each of which may have been paid for.
         """
-        if not isinstance(error, errors.BadRequestError):
+        if not isinstance(error, errors.BadRequestError | errors.ConfigurationError):
             self._in_a_row += 1
         return ends_buying(error) or self._in_a_row >= _IN_A_ROW
 

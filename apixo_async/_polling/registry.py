@@ -37,7 +37,7 @@ from apixo_async._polling.tracked_task import (
 from apixo_async._polling.unresolved import UnresolvedSubmits
 from apixo_async._reporting import Reporter, guarded
 from apixo_async._types import UNBILLED, Billing, Result, TaskRef
-from apixo_async.errors import ApixoError, TaskError, reason_of
+from apixo_async.errors import ApixoError, TaskError, TaskFailedError, reason_of
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackSubscription
@@ -515,7 +515,8 @@ class TaskRegistry:
         if track.record is not None:
             guarded("the record of a task", track.record.over, outcome)
         if track.images is not None:
-            track.images.end()
+            again = isinstance(outcome, TaskFailedError) and outcome.retryable
+            track.images.end(again=again)
         if track.identity is TaskIdentity.UNRESOLVED:
             self.unresolved.remove(track)
         else:

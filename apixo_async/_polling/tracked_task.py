@@ -32,8 +32,12 @@ class TaskRecord(Protocol):
 class SharedImages(Protocol):
     """The shared files that a task names."""
 
-    def end(self) -> None:
-        """Forget them: the service has had what it needs."""
+    def end(self, *, again: bool) -> None:
+        """Forget them: the service has had what it needs.
+
+        Args:
+            again: Whether the same input may be submitted again.
+        """
         ...
 
 

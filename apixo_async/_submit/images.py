@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from apixo_async._canonical import LOCAL, SHARED
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from apixo_async.webhooks._shared_files import SharedFiles
 
 _SHARED: Final = re.compile(SHARED)
-_LOCAL: Final = re.compile(f'"({LOCAL}[0-9a-f]{{64}})"')
+_LOCAL: Final = re.compile(rf'(?<!\\)"({LOCAL}[0-9a-f]{{64}})"')
 
 
 class ImagesInUse:
@@ -55,7 +56,7 @@ class ImagesInUse:
         try:
             await asyncio.shield(sharing)
         except asyncio.CancelledError:
-            sharing.add_done_callback(lambda _: self.end(is_bought=False))
+            sharing.add_done_callback(lambda _: self.end(again=True))
             raise
 
     def _begin(self) -> None:
@@ -72,23 +73,24 @@ class ImagesInUse:
                     )
                 self._begun.append(name)
         except BaseException as exc:
-            self.end(is_bought=False)
+            self.end(again=True)
             if isinstance(exc, ConfigurationError) or not isinstance(exc, ValueError):
                 raise
             raise _refusal(self._model, str(exc)) from None
 
-    def end(self, *, is_bought: bool = True) -> None:
+    def end(self, *, again: bool) -> None:
         """Forget the files, unless others need them; raises nothing, and twice is as once.
 
         Args:
-            is_bought: Whether a task has had them. Else what the caller has shared stays.
+            again: Whether the same input may be submitted again: what the caller has shared stays.
         """
-        held, begun = self._held, self._begun
-        self._held, self._begun = [], []
-        for name in held:
-            self._files.end(name)
-        for name in begun:
-            self._files.end(name, keep=not is_bought)
+        # A cancelled caller may be here while the thread of `begin` adds to the lists, or is here.
+        with suppress(IndexError):
+            while True:
+                self._files.end(self._held.pop())
+        with suppress(IndexError):
+            while True:
+                self._files.end(self._begun.pop(), keep=again)
 
 
 class ReferenceImages:

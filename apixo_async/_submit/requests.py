@@ -116,7 +116,7 @@ class SubmitAttempt:
         """Give back what its task would have taken over: nothing was bought."""
         self.slot.release()
         if self.images is not None:
-            self.images.end(is_bought=False)
+            self.images.end(again=True)
 
     def images_kept(self) -> ImagesInUse | None:
         """Return its shared files, which are kept from now on, as there may be a task."""

@@ -155,8 +155,9 @@ class WebhookReceiver:
         Args:
             content: The file's path or its bytes: 1 to 10,000,000.
             lifetime: Seconds for which it is served; None to have it forgotten when the task is
-                over that a client of this process submits with the URL, or after a day. A file that
-                was shared n times waits for n tasks.
+                over that a client of this process submits with the URL, unless another task may
+                succeed where that failed, or after a day. A file that was shared n times waits for
+                n tasks.
 
         Raises:
             ConfigurationError: The file cannot be read, or is too large.

@@ -121,14 +121,14 @@ def aiohttp_routes(path: str, answer: AnswerCallback, files: SharedFiles) -> lis
         )
         if found is None:
             return None
-        with found:
-            response = web.StreamResponse(status=found.status, headers=found.headers)
+        response = web.StreamResponse(status=found.status, headers=found.headers)
+        with found, suppress(ConnectionError):  # The reader left: aiohttp would log a traceback.
             await response.prepare(request)
             if request.method == "GET":
                 async for part in found.chunks():
                     await response.write(part)
             await response.write_eof()
-            return response
+        return response
 
     async def handle(request: web.Request) -> web.StreamResponse:
         token = request.match_info["token"]

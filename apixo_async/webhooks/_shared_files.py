@@ -25,8 +25,11 @@ from apixo_async.webhooks._tokens import FileToken, Signer
 #: Seconds for which a file is kept at most, unless its caller says for how long.
 LONGEST: Final = 86_400.0
 
-#: A copy is given to another submit only while it is kept for at least this many seconds more: a
-#: task may run for two hours.
+#: Seconds for which a copy has to be kept when a submit that names it begins: a task may run for
+#: two hours.
+_NEEDED: Final = 7_200.0
+
+#: A copy is given to another submit only while it is kept for at least this many seconds more.
 _REUSED: Final = LONGEST / 2
 
 #: Seconds between two looks for expired files.
@@ -84,12 +87,12 @@ class SharedFiles:
     def _forget_parent(self) -> None:
         """Begin anew in a fork: the copies made so far are its parent's to remove."""
         if self._pid != os.getpid():
-            self._pid = os.getpid()
             self._lock = threading.Lock()  # Held for what takes no time.
             self._writing = threading.Lock()
             self._copies: dict[str, _Copy] = {}
             self._by_digest: dict[str, _Copy] = {}
             self._swept_at = -_SWEPT
+            self._pid = os.getpid()  # Last: another thread must not wait for a parent's lock.
 
     def share(self, source: ImageSource, lifetime: float | None = None) -> str:
         """Copy a file, and return its URL; `WebhookReceiver.share` says more.
@@ -132,7 +135,8 @@ class SharedFiles:
                 copy.uses += 1
                 copy.expected = max(0, copy.expected - 1)
         path = self.path_of(name)
-        if path is not None and path.is_file():
+        is_late = copy is not None and copy.file.expires - time.time() < _NEEDED
+        if path is not None and not is_late and _is_file(path):
             return True
         self.end(name)
         return False
@@ -202,7 +206,7 @@ class SharedFiles:
             if copy is None or copy.file.expires - now < _REUSED:
                 return None
             copy.expected += 1
-        if copy.path.is_file():
+        if _is_file(copy.path):
             return copy
         with self._lock:  # Somebody has removed it.
             self._forget(copy)
@@ -281,6 +285,13 @@ def _copy_name(file: FileToken) -> str:
 
 def _digest(signer: Signer) -> str:
     return signer.sign(b"directory").hex()[:16]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # Such as of a network file system that is gone.
+        return False
 
 
 def _remove(path: Path) -> None:

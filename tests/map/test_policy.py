@@ -11,6 +11,7 @@ from apixo_async import (
     AuthenticationError,
     BadRequestError,
     ClientClosedError,
+    ConfigurationError,
     InsufficientBalanceError,
     PermissionDeniedError,
     PollerDiedError,
@@ -82,6 +83,7 @@ def test_bad_inputs_in_a_row() -> None:
     """What is wrong with inputs says nothing of the next one, however many there are."""
     streak = FailureStreak()
     assert not any(streak.ended(BadRequestError("no", status=400)) for _ in range(100))
+    assert not any(streak.ended(ConfigurationError("an image has changed")) for _ in range(100))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import errno
 import gc
 import os
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +34,7 @@ from apixo_async import (
     from_dict,
 )
 from apixo_async.testing import Fault, MemoryStore, Simulator, VirtualTimeLoop
+from apixo_async.webhooks import _shared_files
 
 from ..support.pictures import png
 
@@ -342,6 +345,39 @@ async def test_a_full_disk(
     await client.generate(edit(path))
 
 
+async def test_a_directory_that_cannot_be_looked_at(
+    simulator: Simulator,
+    client_of: ClientOf,
+    receiver: WebhookReceiver,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy that cannot be found counts as removed, by whatever error of a network share."""
+
+    def is_file(path: Path) -> bool:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    client, url = client_of(simulator, webhooks=receiver), receiver.share(OTHER)
+    first = await client.submit(edit(PNG))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", is_file)
+        second = await client.submit(edit(PNG))
+        with pytest.raises(ConfigurationError, match="share it again"):
+            await client.submit(edit(url))
+    assert len({image for images in sent_urls(simulator) for image in images}) == 2
+    await asyncio.wait([first.as_future(), second.as_future()])
+    assert len(await settled_copies(folder)) == 1  # The copy that was forgotten is swept later.
+
+
+async def test_a_digest_within_a_prompt(
+    simulator: Simulator, client_of: ClientOf, receiver: WebhookReceiver
+) -> None:
+    """Only a text that is a digest, as a whole, stands for an image that is not there."""
+    client = client_of(simulator, webhooks=receiver)
+    await client.submit(edit(PNG, prompt=f'as in "apixo-file:sha256:{"0" * 64}'))
+    assert simulator.created == 1
+
+
 # --- URLs that the caller has shared ---------------------------------------------------------
 
 
@@ -375,6 +411,21 @@ async def test_a_shared_url_of_a_refused_submit(
     assert await settled_copies(folder) == []
 
 
+async def test_a_shared_url_of_a_task_that_failed(
+    simulator: Simulator, client_of: ClientOf, receiver: WebhookReceiver, folder: Path
+) -> None:
+    """It is there for another task where that may succeed, and gone where it would not."""
+    client = client_of(simulator, webhooks=receiver)
+    simulator.faults.submit(Fault.task_fails("UPSTREAM_ERROR"))
+    [outcome] = [one async for one in client.map([edit(receiver.share(PNG))], attempts=2)]
+    assert (outcome.ok, outcome.purchases) == (True, 2)
+    assert await settled_copies(folder) == []
+    simulator.faults.submit(Fault.task_fails("CONTENT_VIOLATION"))
+    with pytest.raises(TaskFailedError):
+        await client.generate(edit(receiver.share(PNG)))
+    assert await settled_copies(folder) == []
+
+
 async def test_a_lifetime(
     simulator: Simulator, client_of: ClientOf, receiver: WebhookReceiver, folder: Path
 ) -> None:
@@ -395,6 +446,23 @@ async def test_urls_of_others(
     await client_of(simulator, webhooks=other).generate(edit(url))
     assert sent_urls(simulator) == [[url], [url]]
     assert await settled_copies(folder) == [PNG]
+
+
+async def test_a_url_that_is_about_to_expire(
+    simulator: Simulator,
+    client_of: ClientOf,
+    receiver: WebhookReceiver,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that would expire while its task may run is refused, and nothing was bought."""
+    client, url, now = client_of(simulator, webhooks=receiver), receiver.share(PNG), time.time()
+    clocks = SimpleNamespace(time=lambda: now + 86_400.0 - 7_000.0, monotonic=time.monotonic)
+    monkeypatch.setattr(_shared_files, "time", clocks)
+    with pytest.raises(ConfigurationError, match=r"has expired.*share it again"):
+        await client.submit(edit(url))
+    assert simulator.log == []
+    assert await settled_copies(folder) == []
 
 
 # --- maps and keys ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -99,3 +100,20 @@ def test_where_they_stand(url: str, path: str | None, expected: str) -> None:
     (route,) = WebhookReceiver(url, SECRET).aiohttp_routes(path)
     assert (route.method, route.path) == ("*", expected)
     web.Application().add_routes([route])
+
+
+@pytest.mark.parametrize("failing", ["prepare", "write", "write_eof"])
+async def test_a_reader_who_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A shared file that nobody reads to its end is no error of the handler: none is logged."""
+
+    async def lost(*_: object) -> None:
+        raise ConnectionResetError("lost")
+
+    receiver = WebhookReceiver("https://app.example.com/apixo", SECRET, files=tmp_path)
+    name = receiver.share(b"content").rpartition("/")[2]
+    (route,) = receiver.aiohttp_routes()
+    monkeypatch.setattr(web.StreamResponse, failing, lost)
+    request = make_mocked_request("GET", f"/{name}", match_info={"token": name})
+    assert (await route.handler(request)).status == 200
