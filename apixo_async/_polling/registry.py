@@ -514,7 +514,8 @@ class TaskRegistry:
         track.wake()
         if track.record is not None:
             guarded("the record of a task", track.record.over, outcome)
-        if track.images is not None:
+        is_over = isinstance(outcome, Result) or outcome.task_over or outcome.bought is False
+        if track.images is not None and is_over:  # Else the service may still fetch them.
             again = isinstance(outcome, TaskFailedError) and outcome.retryable
             track.images.end(again=again)
         if track.identity is TaskIdentity.UNRESOLVED:

@@ -21,6 +21,7 @@ from apixo_async import (
     ApixoError,
     AsyncClient,
     ConfigurationError,
+    Event,
     GptImage2,
     InsufficientBalanceError,
     Limits,
@@ -30,6 +31,7 @@ from apixo_async import (
     SubmitUncertainError,
     TaskAbandonedError,
     TaskFailedError,
+    TaskSettled,
     WebhookReceiver,
     from_dict,
 )
@@ -132,14 +134,14 @@ async def test_a_task_that_fails(
 async def test_a_task_that_is_abandoned(
     simulator: Simulator, client_of: ClientOf, receiver: WebhookReceiver, folder: Path, path: Path
 ) -> None:
-    """So is the age limit."""
+    """At the age limit it stays: the service may still run the task."""
     simulator.faults.submit(Fault.task_lasts(1e6))
     task = await client_of(simulator, webhooks=receiver).submit(edit(path))
     await asyncio.sleep(60.0)
     assert copies(folder) == [PNG]
     with pytest.raises(TaskAbandonedError):
         await task
-    assert await settled_copies(folder) == []
+    assert await settled_copies(folder) == [PNG]
 
 
 async def test_without_callbacks(
@@ -189,7 +191,7 @@ async def test_an_uncertain_submit(
 async def test_an_uncertain_submit_that_bought_nothing(
     simulator: Simulator, client_of: ClientOf, receiver: WebhookReceiver, folder: Path, path: Path
 ) -> None:
-    """It stays for as long as a callback may come, and no longer."""
+    """It stays for as long as a callback may come, and longer where that may have been lost."""
     client = client_of(simulator, webhooks=receiver)
     simulator.faults.submit(Fault.reset_before())
     with pytest.raises(SubmitUncertainError) as caught:
@@ -197,9 +199,10 @@ async def test_an_uncertain_submit_that_bought_nothing(
     assert caught.value.task is not None
     await asyncio.sleep(600.0)
     assert copies(folder) == [PNG]
-    with pytest.raises(PresumedNotBoughtError):
+    with pytest.raises(PresumedNotBoughtError) as presumed:
         await caught.value.task
-    assert await settled_copies(folder) == []
+    assert presumed.value.bought is None  # No callback of another task has come either.
+    assert await settled_copies(folder) == [PNG]
 
 
 async def test_an_uncertain_submit_without_callbacks(
@@ -528,9 +531,18 @@ async def test_an_uncertain_key(
     assert simulator.created == 2
 
 
+#: After these the service may still run a task.
+UNKNOWN = ("abandoned", "presumed not bought")
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_random_lives(
-    client_of: ClientOf, receiver: WebhookReceiver, folder: Path, tmp_path: Path, seed: int
+    client_of: ClientOf,
+    receiver: WebhookReceiver,
+    folder: Path,
+    tmp_path: Path,
+    events: list[Event],
+    seed: int,
 ) -> None:
     """Whatever goes wrong, a task that runs has its files, and none stays when all are over."""
     rng = random.Random(seed)
@@ -588,5 +600,7 @@ async def test_random_lives(
     assert simulator.created > 20
     # What was shared for a submit that never came is kept for its day.
     expected = receiver.shared_files._copies
-    assert [one.uses for one in expected.values()] == [0] * len(expected)
+    # So are those of submits of which nothing is known in the end: each names up to three.
+    unknown = [one for one in events if isinstance(one, TaskSettled) and one.outcome in UNKNOWN]
+    assert sum(one.uses for one in expected.values()) <= 3 * len(unknown)
     assert len(copies(folder)) == len(expected)
