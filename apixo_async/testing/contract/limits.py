@@ -11,7 +11,7 @@ from apixo_async.testing.contract.statements import Finding, assumed, found, obs
 
 @stated(
     50,
-    "As many requests are answered in 60 s as the account has, 10,000 unless told otherwise.",
+    "As many requests are answered in 60 s as the account has: 10,000 by most pages.",
     "models' pages; other pages have less",
     "_catalog.REQUESTS_PER_MINUTE",
 )
@@ -71,7 +71,7 @@ def _retry_after(evidence: Evidence, _: Plan) -> Finding:
 
 @stated(
     55,
-    "As many tasks run at once as the account has, 1,000 unless told otherwise; then 429.",
+    "As many tasks run at once as the account has: 1,000 by most pages; then 429.",
     "models' pages; other pages have less",
     "_catalog.CONCURRENT_TASKS",
 )
