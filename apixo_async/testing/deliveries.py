@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ class Deliveries:
         self.transport: httpx2.AsyncBaseTransport | None = None
         self._callbacks = callbacks
         self._speed = options.speed
+        self._is_signed = options.open_points.signed_callbacks
         self._clock = clock
         self._limit = max(SHORTEST_LIMIT, LIMIT / options.speed)
         self._timers: dict[_Delivery, asyncio.TimerHandle] = {}
@@ -190,7 +192,7 @@ class Deliveries:
             if transport is None:
                 raise RuntimeError("no receiver any more: deliver_to was given None")
             async with asyncio.timeout(self._limit):
-                status = await _post(transport, delivery.url, content)
+                status = await _post(transport, delivery.url, content, is_signed=self._is_signed)
         except TimeoutError:
             error = f"no answer within {self._limit:g} s"
         except asyncio.CancelledError:
@@ -242,8 +244,13 @@ class _Sockets:
             await self.transport.aclose()
 
 
-async def _post(transport: httpx2.AsyncBaseTransport, url: str, content: bytes) -> int:
-    request = httpx2.Request("POST", url, headers=_HEADERS, content=content)
+async def _post(
+    transport: httpx2.AsyncBaseTransport, url: str, content: bytes, *, is_signed: bool
+) -> int:
+    headers = _HEADERS
+    if is_signed:
+        headers = _HEADERS | {"x-signature": hashlib.sha256(content).hexdigest()}
+    request = httpx2.Request("POST", url, headers=headers, content=content)
     response = await transport.handle_async_request(request)
     try:
         # An answer counts once its whole body is there; the body itself is ignored.

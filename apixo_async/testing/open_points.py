@@ -32,6 +32,9 @@ class OpenPoints:
         limit_headers: Whether answers have ``X-Request-Id`` and ``X-RateLimit-...`` headers.
         cents: Whether the balance is rounded to cents, half of one up.
         bare_callbacks: Whether a callback is the status object without its envelope.
+        signed_callbacks: Whether a callback has an ``X-Signature`` header.
+        ranges: Whether files are served in ranges.
+        places_linger: Seconds, before ``speed``, for which a task counts after its end.
 
     Raises:
         ValueError: A word is none of those that the point has.
@@ -55,6 +58,9 @@ class OpenPoints:
     limit_headers: bool = False
     cents: bool = False
     bare_callbacks: bool = False
+    signed_callbacks: bool = False
+    ranges: bool = True
+    places_linger: float = 0.0
 
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():

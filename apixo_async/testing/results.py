@@ -117,9 +117,11 @@ class Results:
         content, tag = self.content(task, index), f'"{task.id}-{index}"'
         headers = {
             "content-type": _content_type(task.file_types[index]),
-            "accept-ranges": "bytes",
             "etag": tag,
         }
+        if not self._options.open_points.ranges:
+            return Reply(200, content, headers)
+        headers["accept-ranges"] = "bytes"
         bounds = _range(call, len(content))
         if bounds is None or call.headers.get("if-range", tag) != tag:
             return Reply(200, content, headers)

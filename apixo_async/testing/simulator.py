@@ -379,7 +379,9 @@ class Simulator:
             callback=callback,
         )
         is_refunded = self.options.open_points.refunds and task.fail_code is not None
-        account.buy(task.price, task.ends, now, task.price if is_refunded else Decimal(0))
+        refund = task.price if is_refunded else Decimal(0)
+        lingers = self.options.open_points.places_linger / self.options.speed
+        account.buy(task.price, task.ends + lingers, now, refund)
         if self.options.fetch_images:
             self.images.start(task, now)
         return task

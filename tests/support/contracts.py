@@ -29,7 +29,7 @@ def service(**options: Any) -> Simulator:
         "concurrent_tasks": LIMITS.concurrent_tasks,
         "requests_per_minute": LIMITS.requests_per_minute,
     }
-    return Simulator(**{"seed": 3, "epoch": 1_700_000_000.0, "key": KEY} | limits | options)
+    return Simulator(**{"seed": 4, "epoch": 1_700_000_000.0, "key": KEY} | limits | options)
 
 
 def checked(simulator: Simulator, transport: Any = None, **plan: Any) -> ContractReport:

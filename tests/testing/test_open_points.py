@@ -97,6 +97,22 @@ def spent(fails: bool = True, price: str = "0.02", **points: Any) -> Decimal:
     return Decimal("1.004") - left
 
 
+def status_of_range(**points: Any) -> int:
+    """Return the HTTP status of a request for a part of a file."""
+    simulator = made(**points)
+    submit(simulator)
+    (task,) = simulator.tasks.values()
+    call = Call("GET", task.result_paths()[0], headers={"range": "bytes=0-9"})
+    return simulator.download(call, 60.0).status
+
+
+def allowed_after(**points: Any) -> list[int]:
+    """Return how the submits are answered that come 1 s and 6 s after the end of another task."""
+    simulator = made({"concurrent_tasks": 1}, **points)
+    submit(simulator)
+    return [submit(simulator, at).status for at in (41.0, 87.0)]
+
+
 def headers(**points: Any) -> set[str]:
     """Return the headers of an answer beside its type."""
     return {*balance(made(**points)).headers} - {"content-type"}
@@ -122,6 +138,8 @@ SWITCHED = {
     "task_ids": lambda value: re.sub(r"[0-9a-f]", "0", seen(1.0, task_ids=value)["taskId"]),
     "limit_headers": lambda value: headers(limit_headers=value),
     "cents": lambda value: spent(cents=value),
+    "ranges": lambda value: status_of_range(ranges=value),
+    "places_linger": lambda value: allowed_after(places_linger=value),
 }  # fmt: skip
 
 
@@ -156,6 +174,8 @@ SWITCHED = {
             True,
         ),
         ("cents", Decimal("0.02"), Decimal("0.024"), True),
+        ("ranges", 206, 200, False),
+        ("places_linger", [200, 200], [429, 200], 5.0),
     ],
 )
 def test_switch(name: str, assumed: object, other: object, other_value: object) -> None:
@@ -166,16 +186,19 @@ def test_switch(name: str, assumed: object, other: object, other_value: object) 
 
 def test_all_switches_are_tested() -> None:
     """No switch is without a test; callbacks are posted in virtual time, below."""
-    assert SWITCHED.keys() | {"bare_callbacks"} == {field.name for field in fields(OpenPoints)}
+    of_callbacks = {"bare_callbacks", "signed_callbacks"}
+    assert SWITCHED.keys() | of_callbacks == {field.name for field in fields(OpenPoints)}
 
 
-@pytest.mark.parametrize("bare", [False, True])
-async def test_bare_callbacks(bare: bool) -> None:
-    """A callback is the status object in its envelope, or alone."""
-    simulator = made(bare_callbacks=bare)
+@pytest.mark.parametrize("other", [False, True])
+async def test_callbacks(other: bool) -> None:
+    """A callback is the status object in its envelope, or alone; without a signature, or with."""
+    simulator = made(bare_callbacks=other, signed_callbacks=other)
     bodies: list[bytes] = []
+    names: set[bytes] = set()
 
-    async def receiver(_: object, receive: Any, send: Any) -> None:
+    async def receiver(scope: Any, receive: Any, send: Any) -> None:
+        names.update(name for name, _ in scope["headers"])
         bodies.append((await receive())["body"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -192,7 +215,8 @@ async def test_bare_callbacks(bare: bool) -> None:
     simulator.arrive(call, simulator.begin(call))
     await asyncio.sleep(60)
     (found,) = map(json.loads, bodies)
-    assert (found if bare else found["data"])["taskId"] in simulator.tasks
+    assert (found if other else found["data"])["taskId"] in simulator.tasks
+    assert (b"x-signature" in names) is other
 
 
 def test_wrong_words() -> None:

@@ -91,12 +91,13 @@ def _late_callback(evidence: Evidence, _: Plan) -> Finding:
     return found(first >= answered, f"{first - answered:+.1f} s")
 
 
-@assumed(48, "A callback has no signature.", "deliveries._HEADERS")
+@assumed(48, "A callback has no signature.", "OpenPoints.signed_callbacks")
 def _unsigned(evidence: Evidence, _: Plan) -> Finding:
     names = {name for one in _callbacks(evidence) for name in one.headers}
     signed = sorted(name for name in names if re.search("sign|hmac|digest|secret", name))
     agent = _callbacks(evidence)[0].headers.get("user-agent")
-    return found(not signed, f"{', '.join(signed) or 'none'}; its User-Agent is {agent!r}")
+    words = f"{', '.join(signed) or 'none'}; its User-Agent is {agent!r}"
+    return observed("signed_callbacks", bool(signed), words)
 
 
 @stated(

@@ -126,7 +126,7 @@ for _number, _name, _text, _source, _place in _WRONG:
     stated(_number, f"{_text} is answered 400.", _source, _place)(_refused(f"wrong: {_name}", 400))
 
 
-@assumed(59, "A submit that is refused costs nothing.", "Simulator: _submit")
+@stated(59, "A submit that is refused costs nothing.", _MODELS, "Simulator: _submit")
 def _free_refusals(evidence: Evidence, _: Plan) -> Finding:
     submits = [one for name, one in evidence.answers.items() if name.startswith("wrong: ")]
     if not submits:

@@ -86,10 +86,11 @@ def _tasks(evidence: Evidence, plan: Plan) -> Finding:
     return found(agrees, words)
 
 
-@assumed(56, "The place of a task is free as soon as it is over.", "Account.tasks")
+@assumed(56, "The place of a task is free as soon as it is over.", "OpenPoints.places_linger")
 def _place(evidence: Evidence, _: Plan) -> Finding:
     evidence["crowd: end"]
-    return found(evidence["crowd: after"].error is None, evidence["crowd: after"].says())
+    after = evidence["crowd: after"]
+    return found(after.error is None, after.says())
 
 
 @assumed(57, "A submit that is answered 500, 502 or 504 has made no task.", "OpenPoints.errors_buy")
@@ -98,7 +99,12 @@ def _errors_buy(evidence: Evidence, _: Plan) -> Finding:
     return observed("errors_buy", has_bought, words)
 
 
-@assumed(60, "A submit that is answered 503 has made no task.", "_http.verdicts.judge_submit")
+@stated(
+    60,
+    "A submit that is answered 503 has made no task.",
+    "older pages: try later",
+    "_http.verdicts.judge_submit",
+)
 def _unavailable_buys(evidence: Evidence, _: Plan) -> Finding:
     has_bought, words = _bought(evidence, 503)
     return found(not has_bought, words)

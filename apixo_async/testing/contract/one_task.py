@@ -244,14 +244,14 @@ def _file(evidence: Evidence, _: Plan) -> Finding:
     return found(answer.status == 200 and is_image, words)
 
 
-@assumed(39, "A file is served in ranges.", "Results.reply: Range")
+@assumed(39, "A file is served in ranges.", "OpenPoints.ranges")
 def _ranges(evidence: Evidence, _: Plan) -> Finding:
     if evidence["task: file"].status != 200:
         raise Unknown("the file was not there")
     answer, tags = evidence["task: file: part"], ("etag", "last-modified", "cache-control")
     seen = ", ".join(name for name in tags if name in answer.headers)
     words = f"HTTP {answer.status}, {len(answer.content)} bytes; {seen or 'no validator'}"
-    return found((answer.status, len(answer.content)) == (206, 10), words)
+    return observed("ranges", (answer.status, len(answer.content)) == (206, 10), words)
 
 
 @stated(

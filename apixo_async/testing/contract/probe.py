@@ -357,10 +357,15 @@ class Probe:
         task_id = "" if submit is None else str(submit.status_object.get("taskId") or "")
         if self._listener is None or not task_id:
             return []
-        return [one for one in self._listener.received if task_id.encode() in one.content]
+        wanted = task_id.encode("utf-8", "surrogatepass")
+        return [one for one in self._listener.received if wanted in one.content]
 
     async def _until_over(
-        self, name: str, task_id: str, polls: list[SeenAnswer] | None = None
+        self,
+        name: str,
+        task_id: str,
+        polls: list[SeenAnswer] | None = None,
+        every: float = _POLL_EVERY,
     ) -> None:
         """Poll a task until it is over, and keep the last answer under a name."""
         give_up_at = self._clock() + _PATIENCE / self.evidence.speed
@@ -374,7 +379,7 @@ class Probe:
             if self._clock() >= give_up_at:
                 self.evidence.skipped[name.partition(":")[0]] = "the task took too long"
                 return
-            await self._pause(_POLL_EVERY)
+            await self._pause(every)
 
     async def _download(self, name: str, end: SeenAnswer) -> None:
         """Get the first file of a task twice: without the key, then its first bytes only."""
@@ -466,7 +471,7 @@ class Probe:
             if self.evidence.crowd and self.evidence.crowd[-1].error == 429:
                 break
         if first is not None:
-            await self._until_over("crowd: end", first)
+            await self._until_over("crowd: end", first, every=1.0)
             await self._submit("crowd: after", _TEXT)
 
 

@@ -92,6 +92,8 @@ class Life:
             **drawn(random.Random(f"{seed}/open points")),
         )
         script_trouble(self.simulator, rng)
+        # As does one at which a task counts after its end.
+        self.told_right &= not self.simulator.options.open_points.places_linger
         self.crowd = Crowd(self.simulator)
         self.problems, self.met = self.crowd.problems, self.crowd.met
         self.balancer = balancer_of(self.simulator, rng, self.clock, self.crowd)

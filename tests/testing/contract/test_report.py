@@ -39,6 +39,9 @@ OF_POINT = {
     "task_ids": 22,
     "limit_headers": 13,
     "bare_callbacks": 45,
+    "signed_callbacks": 48,
+    "ranges": 39,
+    "places_linger": 56,
 }
 #: Tested below; and what no check can see: money that is a whole number of cents anyway.
 OTHERS = {"errors_buy", "cents"}
