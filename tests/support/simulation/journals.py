@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sqlite3
 import tempfile
@@ -110,6 +111,10 @@ class JournalLife:
                 loop.set_exception_handler(lambda _, what: self.problems.append(f"loop: {what}"))
                 with asyncio.Runner(loop_factory=lambda loop=loop: loop) as runner:
                     runner.run(self.process(last=number == processes - 1))
+                if self.crowd.loop_ends:
+                    # A process that ends frees its journal. Here garbage holds it: without this,
+                    # the moment of the next collection would decide how the next process fares.
+                    gc.collect()
                 self.note_doubts()
                 self.now = loop.time() + self.rng.choice((0.0, self.rng.uniform(0, 1_000)))
                 self.met["processes"] += 1
