@@ -79,3 +79,6 @@ _WORDS: Final = {
 
 
 DEFAULTS: Final = OpenPoints()
+
+#: Answers to a submit after which there may be a task. A 503 counts as a refusal.
+ERRORS_THAT_MAY_BUY: Final = (500, 502, 504)

@@ -16,6 +16,7 @@ from apixo_async.testing.exchanges import Call, Reply
 from apixo_async.testing.options import SimulatorOptions
 from apixo_async.testing.submissions import FileType
 from apixo_async.testing.tasks import SimulatedTask
+from apixo_async.webhooks._served_files import part_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -97,8 +98,6 @@ _MISSING: Final = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code>'
     b"<Message>The specified key does not exist.</Message></Error>"
 )
-#: One range: several are ignored, as are numbers longer than any file's.
-_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class Results:
@@ -122,14 +121,11 @@ class Results:
         if not self._options.open_points.ranges:
             return Reply(200, content, headers)
         headers["accept-ranges"] = "bytes"
-        bounds = _range(call, len(content))
-        if bounds is None or call.headers.get("if-range", tag) != tag:
-            return Reply(200, content, headers)
-        start, stop = bounds
-        if start >= stop:
-            return Reply(416, b"", {**headers, "content-range": f"bytes */{len(content)}"})
-        headers["content-range"] = f"bytes {start}-{stop - 1}/{len(content)}"
-        return Reply(206, content[start:stop], headers)
+        asked = call.method == "GET" and call.headers.get("if-range", tag) == tag
+        part = part_of(len(content), call.headers.get("range", "").lower() if asked else None)
+        if part.content_range is not None:
+            headers["content-range"] = part.content_range
+        return Reply(part.status, content[part.start : part.start + part.length], headers)
 
     def content(self, task: SimulatedTask, index: int) -> bytes:
         """Return the bytes of a file, drawn at its first use."""
@@ -162,16 +158,3 @@ def _content_type(file_type: FileType) -> str:
 
 def _missing(status: int) -> Reply:
     return Reply(status, _MISSING, {"content-type": "application/xml"})
-
-
-def _range(call: Call, length: int) -> tuple[int, int] | None:
-    """Return the bytes that a ``Range`` header asks for; None where RFC 9110 ignores it."""
-    match = _RANGE.fullmatch(call.headers.get("range", ""))
-    if match is None or call.method != "GET":
-        return None
-    first, last = (int(number) if number else None for number in match.groups())
-    if first is None:  # the last bytes of the file, as many as `last`
-        return None if last is None else (max(0, length - last), length)
-    if last is None:
-        return first, length
-    return None if last < first else (first, min(last + 1, length))

@@ -42,7 +42,7 @@ from apixo_async.testing.mistakes import (
     no_such_task,
     no_task_id,
 )
-from apixo_async.testing.open_points import DEFAULTS, OpenPoints
+from apixo_async.testing.open_points import DEFAULTS, ERRORS_THAT_MAY_BUY, OpenPoints
 from apixo_async.testing.options import KEY, DurationOf, NoCredit, SimulatorOptions
 from apixo_async.testing.results import Results
 from apixo_async.testing.submissions import NO_MODEL, parse_submission
@@ -58,9 +58,6 @@ _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 _NO_ANSWER: Final = Reply(0, b"", {})
-
-#: Answers to a submit after which there may be a task. A 503 counts as a refusal.
-_ERRORS_THAT_MAY_BUY: Final = (500, 502, 504)
 
 #: Tables of codes have 402 for it; samples of errors have 400 with this message.
 _NO_CREDIT: Final[Mapping[NoCredit, tuple[int, str | None]]] = {
@@ -433,7 +430,7 @@ class Simulator:
 
     def _buys(self, found: Route, fault: Fault) -> bool:
         """Return True for a submit which makes a task although it is answered with an error."""
-        is_error = fault.reply is not None and fault.reply.status in _ERRORS_THAT_MAY_BUY
+        is_error = fault.reply is not None and fault.reply.status in ERRORS_THAT_MAY_BUY
         return found.kind == "submit" and is_error and self.options.open_points.errors_buy
 
     def _counts(self, found: Route, reply: Reply) -> bool:

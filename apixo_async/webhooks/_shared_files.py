@@ -61,8 +61,8 @@ class _Copy:
 class SharedFiles:
     """Share files under URLs of a receiver. Every method may be called from any thread.
 
-    A process removes only its own copies before they expire: no other process, and no URL of one,
-    depends on them.
+    A process removes only its own copies before they expire, once its own tasks need them no more.
+    A URL that other processes submit, too, is to be shared with a lifetime.
 
     Args:
         public_url: What the URLs begin with.
@@ -247,7 +247,7 @@ class SharedFiles:
         return path
 
     def _check(self, directory: Path) -> None:
-        """Check that nobody else can put files into the default directory, which all know.
+        """Check that no other user can put files into the default directory, which all know.
 
         Raises:
             ConfigurationError: Somebody may.

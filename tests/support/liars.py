@@ -26,7 +26,6 @@ import httpx2
 
 from apixo_async.testing import Fault, SimulatedTask, Simulator
 from apixo_async.testing.accounts import Account, Accounts
-from apixo_async.testing.callbacks import Callback
 from apixo_async.testing.exchanges import (
     Call,
     Refusal,
@@ -38,7 +37,7 @@ from apixo_async.testing.exchanges import (
     success,
 )
 from apixo_async.testing.simulator import ASGIApp
-from apixo_async.testing.submissions import Submission, parse_submission
+from apixo_async.testing.submissions import parse_submission
 from apixo_async.testing.tasks import Tasks
 
 #: What the account of a liar has; its plan says the same.
@@ -465,19 +464,8 @@ class SnakeCase(Liar):
 
 
 class _HexTasks(Tasks):
-    def create(
-        self,
-        submission: Submission,
-        account: str,
-        now: float,
-        *,
-        lasts: float | None = None,
-        fails: tuple[str, str] | None = None,
-        callback: Callback | None = None,
-    ) -> SimulatedTask:
-        plain = super().create(
-            submission, account, now, lasts=lasts, fails=fails, callback=callback
-        )
+    def create(self, *given: Any, **more: Any) -> SimulatedTask:
+        plain = super().create(*given, **more)
         del self._created[plain.id]
         number = 0xA0000000 + int(plain.id.removeprefix("task_"))
         self._created[f"task_{number:08x}"] = task = replace(plain, id=f"task_{number:08x}")

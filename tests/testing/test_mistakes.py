@@ -70,7 +70,7 @@ def test_a_path_of_no_call_gets_all_of_them(path: str) -> None:
         ("POST", "/api/v1/statusTask/a", "GET", f"not POST, as {POLL}"),
         ("OPTIONS", BALANCE, "GET", "not OPTIONS"),
         ("PUT", "/results/t/0.png", "GET, HEAD", "takes GET, HEAD, not PUT"),
-        ("X" * 100, BALANCE, "GET", "not XXXXXXXXXXXXXXXXXXXX"),
+        ("Q" * 100, BALANCE, "GET", "not QQQQQQQQQQQQQQQQQQQQ"),
     ],
 )
 def test_a_wrong_method_gets_the_right_one(method: str, path: str, allowed: str, told: str) -> None:

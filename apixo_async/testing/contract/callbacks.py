@@ -7,7 +7,12 @@ import re
 from typing import Final
 
 from apixo_async._text import dollars
-from apixo_async.testing.contract.evidence import Evidence, ReceivedCallback, SeenAnswer, Unknown
+from apixo_async.testing.contract.evidence import (
+    Evidence,
+    ReceivedCallback,
+    SeenAnswer,
+    Unknown,
+)
 from apixo_async.testing.contract.probe import MODEL, Plan
 from apixo_async.testing.contract.statements import (
     Finding,

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from apixo_async._text import dollars
-from apixo_async.testing.contract.evidence import Evidence, SeenAnswer, Unknown, limit_headers
+from apixo_async.testing.contract.evidence import (
+    Evidence,
+    SeenAnswer,
+    Unknown,
+    limit_headers,
+    number_of,
+)
 from apixo_async.testing.contract.probe import Plan
 from apixo_async.testing.contract.statements import (
     Finding,
@@ -12,7 +18,6 @@ from apixo_async.testing.contract.statements import (
     found,
     is_object,
     kind,
-    number_of,
     observed,
     stated,
 )

@@ -213,10 +213,9 @@ class Evidence:
         Raises:
             Unknown: It was not answered with a number.
         """
-        data = self[name].data
-        if isinstance(data, bool) or not isinstance(data, int | Decimal):
+        amount = number_of(self[name].data)
+        if amount is None:
             raise Unknown("the balance is no number")
-        amount = Decimal(data)
         if not abs(amount) < _MOST_MONEY:
             raise Unknown("the balance is beyond all money")
         return amount
@@ -226,6 +225,13 @@ class Evidence:
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, "...")
         return one_line(_URL.sub("(URL)", text))
+
+
+def number_of(value: object) -> Decimal | None:
+    """Return a number of JSON, or None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    return Decimal(value)
 
 
 def decoded(result: object) -> object:

@@ -7,6 +7,7 @@ from apixo_async._text import dollars
 from apixo_async.testing.contract.evidence import Evidence, Flood, Unknown
 from apixo_async.testing.contract.probe import Plan
 from apixo_async.testing.contract.statements import Finding, assumed, found, observed, stated
+from apixo_async.testing.open_points import ERRORS_THAT_MAY_BUY
 
 
 @stated(
@@ -78,7 +79,7 @@ def _retry_after(evidence: Evidence, _: Plan) -> Finding:
 def _tasks(evidence: Evidence, plan: Plan) -> Finding:
     if not evidence.crowd:
         raise Unknown(evidence.reason("crowd"))
-    if any(one.error in (500, 502, 504) for one in evidence.crowd):
+    if any(one.error in ERRORS_THAT_MAY_BUY for one in evidence.crowd):
         raise Unknown("a submit was answered with an error that may have made a task")
     taken = sum(one.error is None for one in evidence.crowd)
     words = f"{taken:,} were taken, the last answer: {evidence.crowd[-1].says()}"
@@ -95,7 +96,7 @@ def _place(evidence: Evidence, _: Plan) -> Finding:
 
 @assumed(57, "A submit that is answered 500, 502 or 504 has made no task.", "OpenPoints.errors_buy")
 def _errors_buy(evidence: Evidence, _: Plan) -> Finding:
-    has_bought, words = _bought(evidence, 500, 502, 504)
+    has_bought, words = _bought(evidence, *ERRORS_THAT_MAY_BUY)
     return observed("errors_buy", has_bought, words)
 
 

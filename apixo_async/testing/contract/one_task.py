@@ -12,6 +12,7 @@ from apixo_async.testing.contract.evidence import (
     SeenAnswer,
     Unknown,
     decoded,
+    number_of,
     result_urls,
 )
 from apixo_async.testing.contract.probe import MODEL, PRICE, Plan
@@ -21,7 +22,6 @@ from apixo_async.testing.contract.statements import (
     found,
     is_object,
     kind,
-    number_of,
     observed,
     stated,
     value_of,

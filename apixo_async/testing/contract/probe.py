@@ -32,6 +32,7 @@ from apixo_async.testing.contract.evidence import (
     result_urls,
 )
 from apixo_async.testing.contract.listener import Listener
+from apixo_async.testing.open_points import ERRORS_THAT_MAY_BUY
 from apixo_async.testing.submissions import NO_HOST, NO_MODEL
 
 MODEL: Final = "gpt-image-2"
@@ -244,7 +245,7 @@ class Probe:
             self.evidence.secrets.add(task_id)
         else:
             task_id = None
-        if answer is None or answer.error is None or answer.error in (500, 502, 503, 504):
+        if answer is None or answer.error is None or answer.error in (503, *ERRORS_THAT_MAY_BUY):
             self.spent += self._price
         return task_id
 

@@ -118,13 +118,6 @@ def is_object(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def number_of(value: object) -> Decimal | None:
-    """Return a number of JSON, or None for all else."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return None
-    return Decimal(value)
-
-
 def value_of(answer: SeenAnswer, name: str) -> object:
     """Return a field of a status.
 

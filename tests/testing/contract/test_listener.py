@@ -38,7 +38,7 @@ async def test_strangers(listener: Listener) -> None:
 
 
 def test_urls_are_secret() -> None:
-    """Each listener has a path that nobody can guess, under the URL that it was given."""
+    """Each listener has a path that cannot be guessed, under the URL that it was given."""
     urls = {Listener("https://app.example.com/hooks/").url for _ in range(3)}
     assert len(urls) == 3
     assert all(url.startswith("https://app.example.com/hooks/") for url in urls)
