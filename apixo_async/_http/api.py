@@ -42,6 +42,17 @@ class Api:
         self._report = report
         self.throttled = 0
 
+    def try_admit(self, priority: Priority) -> Permit | None:
+        """Take a permit and a place as `admit` does, if none of it takes any waiting."""
+        for_submit = priority is Priority.SUBMIT
+        if not self.concurrency.has_place(for_submit=for_submit):
+            return None
+        permit = self.limiter.try_permit(priority)
+        if permit is not None:
+            self.concurrency.limit.enter()
+            permit.has_place = True
+        return permit
+
     async def admit(self, priority: Priority, *, with_place: bool = True) -> Permit:
         """Wait for a permit and a place; `get`, `post` and `dismiss` give both back."""
         permit = await self.limiter.permit(priority)

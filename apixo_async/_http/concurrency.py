@@ -106,6 +106,10 @@ class ConcurrencyLimiter:
         self._requests_per_second = requests_per_second
         self._waiting: dict[bool, Waiters[None]] = {True: Waiters(), False: Waiters()}
 
+    def has_place(self, *, for_submit: bool) -> bool:
+        """Return True if a request need not wait for a place."""
+        return self.limit.has_place(for_submit=for_submit) and not any(self._waiting.values())
+
     async def enter(self, *, for_submit: bool) -> None:
         """Wait for a place."""
         await self._waiting[for_submit].join(self._admit, lambda _: self.leave(None))

@@ -7,6 +7,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Coroutine
+from typing import Final
 
 from apixo_async._limits.allowance import Allowance, Permit, Throttle
 from apixo_async._limits.priority import Priority
@@ -17,6 +18,11 @@ from apixo_async.errors import ConfigurationError, StoreError
 from apixo_async.events import EffectiveLimitLowered, EffectiveLimitRaised
 
 __all__ = ["Limiter", "Permit", "PermitOutcome", "Slot"]
+
+#: The classes that wait where one request alone would.
+_ALONE: Final = {
+    alone: {priority: priority is alone for priority in Priority} for alone in Priority
+}
 
 
 class Slot:
@@ -173,6 +179,18 @@ class Limiter:
         self._bound_loop()
         return self._queues[priority].join(self.serve, self._unused)
 
+    def try_permit(self, priority: Priority) -> Permit | None:
+        """Take a permit if there is one and no request waits; return None otherwise.
+
+        Raises:
+            ConfigurationError: As `slot` does.
+        """
+        now = self._bound_loop().time()
+        alone, allowance = _ALONE[priority], self._allowance
+        if any(self._queues.values()) or allowance.next_class(now, alone) is None:
+            return None
+        return allowance.take(priority, now)
+
     def gives_up_at(self, began: float) -> float:  # noqa: ARG002  # here nothing fails
         """Return when a wait for a slot or a permit ends because of `failure`; ask again then.
 
@@ -263,8 +281,15 @@ class Limiter:
     def serve(self) -> None:
         """Hand out what there is room for; a `Slot` that is given back calls it."""
         loop = self._bound_loop()
-        now, allowance, queues = loop.time(), self._allowance, self._queues
+        now = loop.time()
         self.table.expire(now)
+        # Most calls come when requests end, and find that none waits.
+        if self._slot_queue or any(self._queues.values()):
+            self._hand_out(loop, now)
+        self._report_changes()
+
+    def _hand_out(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        allowance, queues = self._allowance, self._queues
         while self._slot_queue and allowance.try_slot(now):
             self._slot_queue.hand(Slot(self))
         waiting = {priority: bool(queue) for priority, queue in queues.items()}
@@ -286,7 +311,6 @@ class Limiter:
             waiting[priority] = bool(queue)
         allowance.served(now, waiting)
         self._arm(loop, now)
-        self._report_changes()
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         submits, asked, scheduled = self._queues.values()
@@ -318,6 +342,8 @@ class Limiter:
     def _report_changes(self) -> None:
         tasks, requests = self._reported
         self._reported = (self.effective_slots_limit, self.effective_requests_limit)
+        if self._reported == (tasks, requests):
+            return
         limits = self.limits
         for scope, before, limit, now in (
             ("slots", tasks, limits.concurrent_tasks, self._reported[0]),

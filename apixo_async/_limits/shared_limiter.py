@@ -15,6 +15,7 @@ from apixo_async._backoff import growing_pause
 from apixo_async._limits.allowance import Permit, Throttle
 from apixo_async._limits.leased import LEASE, Asked, LeasedWindow
 from apixo_async._limits.limiter import Limiter
+from apixo_async._limits.priority import Priority
 from apixo_async._limits.shared import SharedLimits
 from apixo_async._limits.window import PermitOutcome, SlidingWindow
 from apixo_async._reporting import logger
@@ -134,6 +135,15 @@ class SharedLimiter(Limiter):
     def serve(self) -> None:
         """Hand out what there is room for, and see to more where somebody waits."""
         super().serve()
+        self._take_ahead()
+
+    def try_permit(self, priority: Priority) -> Permit | None:
+        """See `Limiter.try_permit`; others are taken ahead in its place."""
+        permit = super().try_permit(priority)
+        self._take_ahead()
+        return permit
+
+    def _take_ahead(self) -> None:
         if self._is_closed:
             return
         if self._runner is None:

@@ -69,8 +69,8 @@ class Poller:
         #: Polls run in an empty context (invariant 6), but for what hooks put there.
         self.context = contextvars.Context()
         self._runner: asyncio.Task[None] | None = None
-        # The loop holds tasks weakly: without this set a poll in flight could be collected.
-        self._exchanges: set[asyncio.Task[None]] = set()
+        # The loop holds tasks weakly: without this a poll in flight could be collected.
+        self._exchanges: dict[asyncio.Task[None], Permit] = {}
 
     def check(self) -> None:
         """Raise what ended the poller, if it has ended."""
@@ -313,7 +313,7 @@ class Poller:
             self._runner = asyncio.get_running_loop().create_task(
                 self._run(), name="apixo_async poller", context=self.context
             )
-            self._runner.add_done_callback(self._finished)
+            self._runner.add_done_callback(self._ran)
 
     async def _run(self) -> None:
         # Without tasks there is no poller: a client that is never closed leaves nothing pending.
@@ -338,6 +338,10 @@ class Poller:
         if queue.has_asked and queue.next_scheduled() > now and not self._is_crowded:
             until = now + _ASKING
         priority = Priority.SCHEDULED if until == math.inf else Priority.ASKED
+        permit = self._api.try_admit(priority)
+        if permit is not None:  # Most often nothing waits, and a timeout would cost more than it.
+            self._is_crowded = False
+            return permit
         until = min(until, queue.next_expiry())
         bound = Bound(until if until < math.inf else None)
         try:
@@ -361,10 +365,8 @@ class Poller:
             return
         self.polls += 1
         exchange = loop.create_task(self._poll(track, permit))
-        self._exchanges.add(exchange)
-        # A poll that is cancelled before its first step has not given its permit back.
-        exchange.add_done_callback(lambda _: self._api.dismiss(permit))
-        exchange.add_done_callback(self._finished)
+        self._exchanges[exchange] = permit
+        exchange.add_done_callback(self._exchanged)
 
     async def _poll(self, track: TrackedTask, permit: Permit) -> None:
         verdict = await self._verdict(track.ref, permit)
@@ -389,10 +391,18 @@ class Poller:
             return verdicts.Faulty(_no_answer(ref, Unanswered(repr(exc), True, False)))
         return _judged(answer, ref)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._exchanges.discard(task)
-        if task is self._runner:
-            self._runner = None
+    def _exchanged(self, task: asyncio.Task[None]) -> None:
+        # A poll that was cancelled before its first step has not given its permit back.
+        self._api.dismiss(self._exchanges.pop(task))
+        self._check_end(task)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self._runner = None
+        self._check_end(task)
+        if self.over is None and self.registry.held:
+            self._wake()  # A task was added in the step in which the poller ended.
+
+    def _check_end(self, task: asyncio.Task[None]) -> None:
         if self.over is not None:
             if not task.cancelled():
                 task.exception()  # Retrieved, so that asyncio does not log it as never seen.
@@ -403,8 +413,6 @@ class Poller:
             self._die(asyncio.CancelledError(why))
         elif (cause := task.exception()) is not None:
             self._die(cause)
-        elif self.registry.held:
-            self._wake()  # A task was added in the step in which the poller ended.
 
     def _die(self, cause: BaseException) -> None:
         """Give every waiter, and the next submit, the cause (invariant 6)."""
