@@ -351,7 +351,7 @@ class AsyncClient:
         """
         engine = self._life.engine()
         ref = check_ref(model, task_id, engine.poller.registry.index.model_of)
-        async with engine.calls.open():
+        with engine.calls.open():
             return await engine.poller.ask(ref)
 
     async def resubmit(self, error: SubmitUncertainError) -> Task:

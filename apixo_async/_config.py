@@ -32,7 +32,8 @@ class Timeouts:
         connect: Opening a connection.
         read: From one received piece of an answer to the next.
         write: From one sent piece of a request to the next.
-        exchange: One whole exchange, from the connection on to the last byte of its answer.
+        exchange: One whole exchange, from the connection on to the last byte of its answer; a poll
+            gets at most `connect` and `read` together.
         retry: The time in which a failed request may be repeated: a refused submit, a balance.
         throttled: The longest time under 429, until `RateLimitError` (invariant 4).
     """
@@ -50,6 +51,11 @@ class Timeouts:
             seconds = as_seconds(value)
             if seconds is None or seconds <= 0:
                 raise ConfigurationError(f"timeout: {name}={value!r}; seconds above 0")
+
+    @property
+    def get(self) -> float:
+        """The bound of one whole GET, whose answer comes in one piece."""
+        return min(self.exchange, self.connect + self.read)
 
     @property
     def extension(self) -> dict[str, float]:

@@ -56,6 +56,10 @@ class Reporter:
         for hook in self._hooks:
             guarded("on_event", hook, event)
 
+    def is_heard(self, event: type[Event]) -> bool:
+        """Return True if anything hears such events; most polls need build none."""
+        return bool(self._hooks) or logger.isEnabledFor(event.level)
+
     def submitting(self, task_input: TaskInput) -> None:
         """Tell those hooks what is bought that have asked for it."""
         for hook in self._submit_hooks:

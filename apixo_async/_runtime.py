@@ -287,7 +287,7 @@ class Engine:
     async def downloading(self, result: Result) -> AsyncGenerator[None]:
         """Receive files of a result: ended by the close, and its errors have the result's tag."""
         try:
-            async with self.calls.open():
+            with self.calls.open():
                 yield
         except ApixoError as error:
             error.tag = result.tag
@@ -295,7 +295,7 @@ class Engine:
 
     async def balance(self, timeouts: Timeouts, rng: random.Random) -> Decimal:
         """Return the USD left on the key; `AsyncClient.balance` says what is raised."""
-        async with self.calls.open():
+        with self.calls.open():
             return await ask_balance(self.api, timeouts, rng, self.quota)
 
     def downloaded(self, result: Result, files: int) -> None:
@@ -354,7 +354,7 @@ class Engine:
             await self.calls.aclose(
                 ClientClosedError("the client was closed before this was done: make a new one")
             )
-            async with bound_after(drain):
+            with bound_after(drain):
                 await self.requests.settled()
                 registry = self.poller.registry
                 for track in (*registry.tracks.values(), *registry.unresolved.tracks):

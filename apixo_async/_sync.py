@@ -74,7 +74,7 @@ class Bound:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_soon(self._cancel)
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._task = asyncio.current_task()
         assert self._task is not None  # A coroutine that awaits runs in one.
         self._before = self._task.cancelling()
@@ -104,7 +104,7 @@ class Bound:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def __aexit__(
+    def __exit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
@@ -120,6 +120,67 @@ class Bound:
         del task
         if ours and exc_type is asyncio.CancelledError:
             raise TimeoutError from exc
+
+
+class SharedBounds:
+    """Bounds of one length, each as `Bound`, which have one timer together.
+
+    The oldest ends first: so a bound costs an entry of a dict, and not a timer of the loop.
+
+    Args:
+        seconds: The length of each.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._dues: dict[Bound, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> Bound:
+        """Return a bound that is to be entered now."""
+        return _SharedBound(self)
+
+    def watch(self, bound: Bound) -> None:
+        """Expire a bound after the seconds, unless it is left before."""
+        self._dues[bound] = asyncio.get_running_loop().time() + self.seconds
+        if self._timer is None:
+            self._arm()
+
+    def leave(self, bound: Bound) -> None:
+        """Forget a bound."""
+        self._dues.pop(bound, None)
+        if not self._dues and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_at(
+            next(iter(self._dues.values())), self._come
+        )
+
+    def _come(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._dues and next(iter(self._dues.values())) <= now:
+            next(iter(self._dues)).expire()
+        self._timer = None
+        if self._dues:
+            self._arm()
+
+
+class _SharedBound(Bound):
+    __slots__ = ("_shared",)
+
+    def __init__(self, shared: SharedBounds) -> None:
+        super().__init__(None)
+        self._shared = shared
+
+    def _watch(self, due: float) -> None:
+        del due
+        self._shared.watch(self)
+
+    def _stop_timer(self) -> None:
+        self._shared.leave(self)
+        super()._stop_timer()
 
 
 def bound_after(seconds: float | None) -> Bound:

@@ -152,7 +152,7 @@ class Task:
             ApixoError: As awaiting the task does.
         """
         try:
-            async with Bound(deadline):
+            with Bound(deadline):
                 return await self._wait_for_result()
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
@@ -170,7 +170,7 @@ class Task:
             ApixoError: The task is no longer polled, so that waiting could not end.
         """
         try:
-            async with bound_after(timeout):
+            with bound_after(timeout):
                 while self._track.verdict() is None:
                     self._poller.check_loop(self._track)
                     await self._track.over.wait()
@@ -215,7 +215,7 @@ class Task:
             else:
                 self._poller.check_loop(track)
                 try:
-                    async with Bound(again_at):
+                    with Bound(again_at):
                         await track.changed.wait()
                     continue
                 except TimeoutError:

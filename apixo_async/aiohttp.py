@@ -119,7 +119,9 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     def exchange_with(self, base_url: str, timeouts: Timeouts) -> SendExchange:
         """Prepare exchanges with one service, without the objects of httpx2."""
         base = str(URL(base_url))
-        bounds = aiohttp.ClientTimeout(
+        # A poll has no timer for its silence: the bound of the whole GET is hardly longer.
+        polled = aiohttp.ClientTimeout(connect=timeouts.exchange, sock_connect=timeouts.connect)
+        submitted = aiohttp.ClientTimeout(
             connect=timeouts.exchange, sock_connect=timeouts.connect, sock_read=timeouts.read
         )
 
@@ -127,10 +129,10 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             url = URL(base + request.path, encoded=True)
             try:
                 if not request.is_watched:
-                    await _fill(answer, self._opened().polling, request, url, bounds)
+                    await _fill(answer, self._opened().polling, request, url, polled)
                 else:
                     with _set(_sending, request.phase.begin_sending):
-                        await _fill(answer, self._opened().submitting, request, url, bounds)
+                        await _fill(answer, self._opened().submitting, request, url, submitted)
             except _FOREIGN as exc:
                 failure = _described(exc)
             else:

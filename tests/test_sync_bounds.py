@@ -18,9 +18,8 @@ async def test_time_runs_out() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
     for bound in (bound_after(5.0), Bound(start + 7.0)):
-        with pytest.raises(TimeoutError):
-            async with bound:
-                await hang()
+        with pytest.raises(TimeoutError), bound:
+            await hang()
         assert bound.expired()
     assert loop.time() - start == pytest.approx(7.0)
 
@@ -29,9 +28,8 @@ async def test_no_time_at_all() -> None:
     """Without a time nothing ends, until one is set."""
     bound = bound_after(None)
     asyncio.get_running_loop().call_later(3.0, bound.expire)
-    with pytest.raises(TimeoutError):
-        async with bound:
-            await hang()
+    with pytest.raises(TimeoutError), bound:
+        await hang()
 
 
 async def test_a_time_that_moves() -> None:
@@ -43,9 +41,8 @@ async def test_a_time_that_moves() -> None:
         asked.append(loop.time() - start)
         return start + times[len(asked) - 1]
 
-    with pytest.raises(TimeoutError):
-        async with Bound(when):
-            await hang()
+    with pytest.raises(TimeoutError), Bound(when):
+        await hang()
     assert loop.time() - start == pytest.approx(8.0)
     assert asked == pytest.approx([0.0, 5.0, 8.0])
 
@@ -53,7 +50,7 @@ async def test_a_time_that_moves() -> None:
 async def test_a_time_that_never_comes() -> None:
     """A callable that says infinity, or one that is asked in vain, ends nothing."""
     for when in (lambda: float("inf"), lambda: asyncio.get_running_loop().time() + 5.0):
-        async with Bound(when) as bound:
+        with Bound(when) as bound:
             await asyncio.sleep(12.0)
         assert not bound.expired()
         await asyncio.sleep(12.0)
@@ -61,12 +58,11 @@ async def test_a_time_that_never_comes() -> None:
 
 async def test_over_in_time() -> None:
     """What is over in time is not touched, nor what it raises."""
-    async with bound_after(5.0) as bound:
+    with bound_after(5.0) as bound:
         await asyncio.sleep(1.0)
     assert not bound.expired()
-    with pytest.raises(ValueError, match="its own"):
-        async with bound_after(5.0):
-            raise ValueError("its own")
+    with pytest.raises(ValueError, match="its own"), bound_after(5.0):
+        raise ValueError("its own")
 
 
 async def test_after_a_former_cancellation() -> None:
@@ -77,7 +73,7 @@ async def test_after_a_former_cancellation() -> None:
             await hang()
         # And on it goes, without `uncancel`, as after a TaskGroup that failed.
         try:
-            async with Bound(asyncio.get_running_loop().time() + 5.0):
+            with Bound(asyncio.get_running_loop().time() + 5.0):
                 await hang()
         except TimeoutError:
             return "timed out"
@@ -93,7 +89,7 @@ async def test_cancellation_from_outside() -> None:
     """A cancellation that comes from outside stays one, even in the instant in which time is up."""
 
     async def bounded() -> None:
-        async with bound_after(5.0):
+        with bound_after(5.0):
             await hang()
 
     for moment in (2.0, 5.0):

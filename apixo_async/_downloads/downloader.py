@@ -287,8 +287,9 @@ class Downloader:
             if self._places is None or self._places[0] is not loop:
                 self._places = loop, asyncio.Semaphore(self._concurrency)
             try:
-                async with self._places[1], bound_after(self._timeouts.transfer):
-                    return await self._try(job)
+                async with self._places[1]:
+                    with bound_after(self._timeouts.transfer):
+                        return await self._try(job)
             except TimeoutError as exc:
                 bound = self._timeouts.transfer
                 raise DownloadError(f"it did not come within {bound:g} s; download again") from exc

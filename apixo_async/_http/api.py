@@ -82,7 +82,7 @@ class Api:
             return min(deadline, self.throttled_until(Priority.ASKED, began, patience))
 
         try:
-            async with Bound(ends_at):
+            with Bound(ends_at):
                 return await self.admit(Priority.ASKED)
         except TimeoutError:
             if loop.time() >= deadline:

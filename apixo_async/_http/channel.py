@@ -27,7 +27,7 @@ from apixo_async._http.exchange import (
     untrusted,
 )
 from apixo_async._http.wire import MOST_WORDS, Answer, parse_retry_after
-from apixo_async._sync import bound_after
+from apixo_async._sync import Bound, SharedBounds, bound_after
 from apixo_async._text import one_line
 from apixo_async.errors import ConfigurationError
 
@@ -87,6 +87,7 @@ class Channel:
         ]
         self._phase_aware = is_phase_aware(transport)
         self._exchange = exchange_over(transport, base_url, timeouts)
+        self._bounds_of_gets = SharedBounds(timeouts.get)
 
     async def get(self, path: str, when_sending: Callable[[], None] | None = None) -> Answer:
         """Send a GET to a path below the base URL.
@@ -100,7 +101,8 @@ class Channel:
         """
         # Whether it was sent does not matter, unless something may prevent it.
         aware = self._phase_aware and when_sending is not None
-        return await self._answered(path, None, Phase(phase_aware=aware, when_sending=when_sending))
+        phase = Phase(phase_aware=aware, when_sending=when_sending)
+        return await self._answered(path, None, phase, self._bounds_of_gets.begin())
 
     async def post(
         self, path: str, body: bytes, when_sending: Callable[[], None] | None = None
@@ -116,17 +118,17 @@ class Channel:
             Unanswered: No answer came; `maybe_sent` says whether the server may have the request.
         """
         phase = Phase(phase_aware=self._phase_aware, when_sending=when_sending)
-        answer = await self._answered(path, body, phase)
+        answer = await self._answered(path, body, phase, bound_after(self._timeouts.exchange))
         # An answer came to a request whose sending was not reported. So the silence of this
         # transport proves nothing, now or later (invariant 1).
         self._phase_aware = self._phase_aware and phase.maybe_sent
         return answer
 
-    async def _answered(self, path: str, body: bytes | None, phase: Phase) -> Answer:
+    async def _answered(self, path: str, body: bytes | None, phase: Phase, bound: Bound) -> Answer:
         answer = Incoming()
         failure: BaseException | None = None
         try:
-            async with bound_after(self._timeouts.exchange):
+            with bound:
                 if not phase.phase_aware:
                     phase.begin_sending()
                 # The headers hold the key, and tracebacks show locals: so they are none of this
@@ -140,7 +142,8 @@ class Channel:
         # An answer that broke off has a status, and its body may hold the id of a paid task.
         if answer.status is not None:
             body = self._key.hidden_in(answer.body)
-            pause = parse_retry_after(answer.retry_after, datetime.now(UTC))
+            after = answer.retry_after
+            pause = None if after is None else parse_retry_after(after, datetime.now(UTC))
             return Answer(answer.status, body, pause, answer.date, answer.cut, answer.speed)
         assert failure is not None  # Without a status something was raised.
         # Raised outside of the handlers, so that the foreign exception, its request and its frames

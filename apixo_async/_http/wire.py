@@ -49,6 +49,9 @@ _HALF: Final = re.compile(
 #: Longer integers are read as floats, since Python refuses those of more than 4,300 digits.
 _MOST_DIGITS: Final = 300
 
+#: More are an error; integers beyond this could not be divided as floats.
+_MOST_MILLISECONDS: Final = 1e300
+
 #: USD; a balance above this is an error, and arithmetic with a `Decimal` of any size may raise.
 _MOST_BALANCE: Final = Decimal(10) ** 12
 
@@ -106,13 +109,28 @@ WirePart = TypeVar("WirePart", bound=_Wire)
 _ADAPTERS: Final[dict[type[_Wire], TypeAdapter[Any]]] = {}
 
 
+_NUMBER: Final = frozenset[type]({int, float, type(None)})
+_TEXT: Final = frozenset[type]({str, type(None)})
+
+#: The types that the documents give the fields, and null, which are taken as they are.
+_DOCUMENTED: Final[Mapping[str, frozenset[type]]] = {
+    "code": frozenset({int, type(None)}),
+    "data": frozenset({dict, type(None)}),
+    "resultJson": frozenset({str, dict, type(None)}),
+    **dict.fromkeys(("message", "taskId", "error", "state", "failCode", "failMsg"), _TEXT),
+    **dict.fromkeys(("createTime", "completeTime", "costTime"), _NUMBER),
+}
+
+
 def _read(part: type[WirePart], given: object) -> WirePart:
     """Read the fields of a part of an answer; anything but an object has none."""
+    found = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+    known = {name: found[name] for name in part.__annotations__ if name in found}
+    if all(type(value) in _DOCUMENTED[name] for name, value in known.items()):
+        return part(**known)  # Nearly always: there is nothing to convert.
     adapter = _ADAPTERS.get(part)
     if adapter is None:
         adapter = _ADAPTERS[part] = TypeAdapter(part)
-    found = cast("dict[str, object]", given) if isinstance(given, dict) else {}
-    known = {name: found[name] for name in part.__annotations__ if name in found}
     read: WirePart = adapter.validate_python(known)
     return read
 
@@ -336,7 +354,8 @@ def _urls(raw: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _seconds(milliseconds: float | None) -> float | None:
-    if milliseconds is None or not math.isfinite(milliseconds):
+    # A comparison and no `isfinite`, which raises for an integer of 400 digits.
+    if milliseconds is None or not abs(milliseconds) <= _MOST_MILLISECONDS:
         return None
     return milliseconds / 1000
 

@@ -182,7 +182,7 @@ class SharedLimiter(Limiter):
             while (due := self._due()) > loop.time():
                 await self._alarm.sleep(due)
             try:
-                async with bound_after(PATIENCE):
+                with bound_after(PATIENCE):
                     await self._exchange()
             except Exception as exc:  # A store may be anybody's: what it raises ends nothing here.
                 self._failed(exc, loop.time())
@@ -284,6 +284,6 @@ class SharedLimiter(Limiter):
         runner, self._runner = self._runner, None
         runner.cancel()
         await asyncio.wait([runner])
-        with suppress(Exception):  # Without it, the others take its lease for over in time.
-            async with bound_after(PATIENCE):
-                await self._change(lambda shared, asked, _: self._leased.leave(shared, asked))
+        # Without it, the others take its lease for over in time.
+        with suppress(Exception), bound_after(PATIENCE):
+            await self._change(lambda shared, asked, _: self._leased.leave(shared, asked))

@@ -176,16 +176,15 @@ class Buyer:
 
     async def balance_now(self) -> Decimal | None:
         """Return the balance if it can be had within 5 s: a map goes on without it."""
-        with suppress(ApixoError, TimeoutError):
-            async with bound_after(_BALANCE):
-                return await self.balance()
+        with suppress(ApixoError, TimeoutError), bound_after(_BALANCE):
+            return await self.balance()
         return None
 
     async def posts_ended(self) -> None:
         """Wait for the POSTs under way, this map's among them, for as long as one may take."""
-        with suppress(TimeoutError):  # Of a transport that ignores its timeouts.
-            async with bound_after(self._patience + CANCELLING):
-                await self._engine.requests.ended()
+        # The timeout is of a transport that ignores its own.
+        with suppress(TimeoutError), bound_after(self._patience + CANCELLING):
+            await self._engine.requests.ended()
 
     def is_crowded(self, queue: int) -> bool:
         """Return True if `queue` submits and polls, of any caller, wait for a slot or permit."""

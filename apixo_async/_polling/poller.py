@@ -236,7 +236,7 @@ class Poller:
             self._queue.ask(track)
             self._wake()
         try:
-            async with bound_after(self._patience):
+            with bound_after(self._patience):
                 return await future
         except TimeoutError as exc:
             if isinstance(exc, ApixoError):
@@ -345,7 +345,7 @@ class Poller:
         until = min(until, queue.next_expiry())
         bound = Bound(until if until < math.inf else None)
         try:
-            async with bound:
+            with bound:
                 permit = await self._api.admit(priority)
         except TimeoutError:
             if not bound.expired():

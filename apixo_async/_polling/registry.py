@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 #: Seconds beyond its age limit that a task gets, for a poll that is in flight at that time.
 EXPIRY_GRACE: Final = 30.0
 
+#: Seconds for which a measured capacity is good: prices follow it over seconds.
+_MEASURED_FOR: Final = 0.05
+
 
 class TaskRegistry:
     """The tasks that are not over. Only the registry and its parts change a task.
@@ -78,6 +81,8 @@ class TaskRegistry:
         self._limiter = limiter
         self._report = report
         self._rng = rng
+        self._capacity: Capacity | None = None
+        self._measured_at = -math.inf
 
     def open(
         self,
@@ -448,19 +453,24 @@ class TaskRegistry:
         self.queue.schedule(track, due)
         track.answer_refreshers(verdict.snapshot)
         track.wake()
-        ref, state, took = track.ref, verdict.snapshot.state, now - track.polled_at
-        self._report(events.TaskPolled(ref.model, ref.task_id, state, track.billing.tag, took))
+        if self._report.is_heard(events.TaskPolled):
+            ref, state, took = track.ref, verdict.snapshot.state, now - track.polled_at
+            self._report(events.TaskPolled(ref.model, ref.task_id, state, track.billing.tag, took))
 
     def _next_poll(self, track: TrackedTask, now: float) -> float:
+        if self._capacity is None or not 0 <= now - self._measured_at < _MEASURED_FOR:
+            self._capacity, self._measured_at = self._measured(now), now
+        return self.schedule.again(track.kind, self._known_since(track), now, self._capacity)
+
+    def _measured(self, now: float) -> Capacity:
         limiter = self._limiter
-        capacity = Capacity(
+        return Capacity(
             requests=limiter.requests_per_second,
             submits=limiter.submits_per_second(now),
             reserve=limiter.reserve(now),
             slots_wanted=limiter.slots_waiting > 0,
             latency=self._places.latency,
         )
-        return self.schedule.again(track.kind, self._known_since(track), now, capacity)
 
     def _known_since(self, track: TrackedTask) -> float:
         """Return when a task was created, or since when it is tracked if its age is unknown."""

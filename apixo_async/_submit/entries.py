@@ -192,14 +192,13 @@ class EntryWriter:
 
     async def leave(self) -> None:
         """Own nothing any more, leave the account, and close the store, in bounded time."""
-        with suppress(Exception):  # Without it, others find out when the lease is over.
-            async with bound_after(WRITTEN):
-                if self.account.is_open:
-                    await (await self.account.opened()).leave(self.limiter.member)
+        # Without it, others find out when the lease is over.
+        with suppress(Exception), bound_after(WRITTEN):
+            if self.account.is_open:
+                await (await self.account.opened()).leave(self.limiter.member)
         await self.limiter.aclose()
-        with suppress(Exception):  # A store may be anybody's.
-            async with bound_after(WRITTEN):
-                await self.account.aclose()
+        with suppress(Exception), bound_after(WRITTEN):  # A store may be anybody's.
+            await self.account.aclose()
 
 
 class EntryRecord:
@@ -367,9 +366,8 @@ class EntryRecord:
     async def written(self) -> None:
         """See `SubmitObserver.written`."""
         if self._last is not None:
-            with suppress(TimeoutError):
-                async with bound_after(WRITTEN):
-                    await asyncio.wait([self._last])
+            with suppress(TimeoutError), bound_after(WRITTEN):
+                await asyncio.wait([self._last])
 
 
 def _ended(outcome: Result | TaskError) -> tuple[EndState, str] | None:

@@ -224,7 +224,7 @@ class KeyedSubmits:
         loop = asyncio.get_running_loop()
         until = min(loop.time() + pause, deadline)
         try:
-            async with self._calls.open(until):
+            with self._calls.open(until):
                 self._following.listen()
                 await self._writer.change_of(entry.purchase.key)
         except TimeoutError:
@@ -285,7 +285,7 @@ class KeyedSubmits:
         until = loop.time() + LEASE + _NOTICED
         self._following.collecting.append(tasks)
         try:
-            async with bound_after(timeout), self._calls.open():
+            with bound_after(timeout), self._calls.open():
                 while loop.time() < until:
                     taken = await self._following.take_over()
                     await asyncio.sleep(0.0 if taken else 0.5)

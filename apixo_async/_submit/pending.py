@@ -29,13 +29,13 @@ class PendingCall(Bound):
         super().__init__(when)
         self._calls = calls
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._calls.check()
-        await super().__aenter__()
+        super().__enter__()
         self._calls.entered(self)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
@@ -43,7 +43,7 @@ class PendingCall(Bound):
     ) -> None:
         self._calls.left(self)
         try:
-            await super().__aexit__(exc_type, exc, traceback)
+            super().__exit__(exc_type, exc, traceback)
         except TimeoutError:
             self._calls.check()  # A close ends a call by the same timeout as its deadline.
             raise
@@ -99,10 +99,9 @@ class PendingCalls:
     async def aclose(self, reason: ClientClosedError, patience: float = PATIENCE) -> None:
         """End the open calls, and wait at most `patience` seconds until they have ended."""
         self.end(reason)
-        with suppress(TimeoutError):
-            async with bound_after(patience):
-                while self._is_busy():
-                    await self._left.wait()
+        with suppress(TimeoutError), bound_after(patience):
+            while self._is_busy():
+                await self._left.wait()
 
     def _is_busy(self) -> bool:
         return bool(self._open) or any(part._is_busy() for part in self._parts)

@@ -272,7 +272,7 @@ class SubmitRequests:
         """Note the intent as late as possible; an exception prevents the POST."""
         noted = False
         try:
-            async with calls.open():
+            with calls.open():
                 await record.intend(attempt.intent_id)
                 noted = True
                 await self._api.take_place(permit)

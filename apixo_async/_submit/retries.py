@@ -63,7 +63,7 @@ class RetryProbes:
             else:
                 self.pass_on(key)
 
-        async with Bound(until):
+        with Bound(until):
             return await self._waiting[key].join(lambda: None, undo)
 
     def works(self, key: str) -> None:

@@ -120,7 +120,7 @@ class Submitter:
         """
         try:
             if pause:
-                async with self._calls.open():
+                with self._calls.open():
                     await asyncio.sleep(pause)
             self._poller.check()
             cost = self._budget.price_of(task_input, self._prices)
@@ -131,7 +131,7 @@ class Submitter:
             deadline = math.inf if timeout is None else now + timeout
             while True:
                 try:
-                    async with self._calls.open(self._slot_until(deadline)):
+                    with self._calls.open(self._slot_until(deadline)):
                         # Before the permit (invariant 2): one held meanwhile would be wasted.
                         slot = await self._api.limiter.slot()
                 except TimeoutError:
@@ -199,7 +199,7 @@ class Submitter:
                     raise ended
                 refused = ended.error
                 try:
-                    async with self._calls.open(deadline if deadline < math.inf else None):
+                    with self._calls.open(deadline if deadline < math.inf else None):
                         is_repeated = await retries.again(ended, report)
                 except TimeoutError:
                     raise self._gave_up(model, deadline, refused) from refused
@@ -211,7 +211,7 @@ class Submitter:
 
     async def _begin(self, images: ImagesInUse, model: str, deadline: float) -> None:
         try:
-            async with self._calls.open(deadline if deadline < math.inf else None):
+            with self._calls.open(deadline if deadline < math.inf else None):
                 await images.begin()
         except TimeoutError:
             raise self._gave_up(model, deadline) from None
@@ -230,7 +230,7 @@ class Submitter:
             return min(deadline, throttled, self._api.limiter.gives_up_at(now))
 
         try:
-            async with self._calls.open(ends_at):
+            with self._calls.open(ends_at):
                 if not attempt.kept:
                     return await self._api.admit(Priority.SUBMIT)
                 await self._journal_places.enter(for_submit=True)

@@ -127,7 +127,7 @@ class Batches:
             # Not at once: what else is ready in this turn of the loop goes with it.
             loop.call_soon(self._begin)
         try:
-            async with bound_after(PATIENCE):
+            with bound_after(PATIENCE):
                 return await future
         except TimeoutError:
             self._cut()  # It may never answer; the next act has a new connection.

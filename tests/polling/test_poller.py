@@ -38,7 +38,7 @@ PLACES = [
     (TaskRegistry, "next_due"),
     (TaskRegistry, "apply"),
     (Api, "get"),
-    (Api, "admit"),
+    (Api, "try_admit"),
 ]
 
 

@@ -76,7 +76,7 @@ async def test_close_waits_for_the_clean_up() -> None:
     calls, cleaned = PendingCalls(), list[bool]()
 
     async def call() -> None:
-        async with calls.open():
+        with calls.open():
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
@@ -108,7 +108,7 @@ async def test_close_in_the_instant_of_a_hand_over() -> None:
     calls, limiter = PendingCalls(), Limiter(Limits(concurrent_tasks=1))
 
     async def call() -> Slot:
-        async with calls.open():
+        with calls.open():
             return await limiter.slot()
 
     taken = await limiter.slot()
@@ -170,7 +170,7 @@ async def test_close_does_not_wait_for_ever() -> None:
     calls, loop = PendingCalls(), asyncio.get_running_loop()
 
     async def interrupted() -> None:
-        await calls.open().__aenter__()
+        calls.open().__enter__()
 
     await loop.create_task(interrupted())
     start = loop.time()
