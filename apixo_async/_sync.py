@@ -247,6 +247,43 @@ class Waiters(Generic[T]):
             self._futures.popitem(last=False)[0].set_exception(error)
 
 
+class Turns:
+    """Let a bounded number of coroutines pass in one turn of the loop, in order.
+
+    Thousands that begin together, as in a `gather`, would hold the loop up for all of them.
+
+    Args:
+        most: How many pass in one turn.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._passed = 0
+        self._waiting: Waiters[None] = Waiters()
+
+    def try_pass(self) -> bool:
+        """Pass if fewer than that have passed in this turn, and none waits."""
+        is_free = self._passed < self._most and not self._waiting
+        if is_free:
+            self._pass()
+        return is_free
+
+    async def wait(self) -> None:
+        """Pass in a later turn."""
+        await self._waiting.join(lambda: None, lambda _: None)
+
+    def _pass(self) -> None:
+        if not self._passed:
+            asyncio.get_running_loop().call_soon(self._next)
+        self._passed += 1
+
+    def _next(self) -> None:
+        self._passed = 0
+        while self._waiting and self._passed < self._most:
+            self._pass()
+            self._waiting.hand(None)
+
+
 class Signal:
     """Wake all waiters at once; unlike an `asyncio.Event` it stays unset."""
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from apixo_async._sync import Bound, bound_after
+from apixo_async._sync import Bound, SharedBounds, bound_after
 
 
 async def hang() -> None:
@@ -99,3 +99,42 @@ async def test_cancellation_from_outside() -> None:
         [end] = await asyncio.gather(task, return_exceptions=True)
         assert isinstance(end, asyncio.CancelledError | TimeoutError)
         assert moment == 5.0 or isinstance(end, asyncio.CancelledError)
+
+
+async def test_bounds_with_one_timer() -> None:
+    """Bounds that share a timer each end at their own time; one that was left ends nothing."""
+    loop, shared, ended = asyncio.get_running_loop(), SharedBounds(5.0), list[float]()
+    start = loop.time()
+
+    async def wait(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        try:
+            with shared.begin():
+                await asyncio.sleep(2.0 if seconds == 1.0 else 60.0)
+        except TimeoutError:
+            ended.append(loop.time() - start)
+
+    await asyncio.gather(*(wait(seconds) for seconds in (0.0, 1.0, 2.0, 2.0)))
+    assert ended == pytest.approx([5.0, 7.0, 7.0])
+    with shared.begin():
+        await asyncio.sleep(4.0)
+    assert loop.time() - start == pytest.approx(11.0)
+
+
+async def test_cancelled_in_a_bound_with_one_timer() -> None:
+    """A cancellation stays one, and the bounds that follow end at their times."""
+    shared = SharedBounds(5.0)
+
+    async def hang_within() -> None:
+        with shared.begin():
+            await hang()
+
+    task = asyncio.create_task(hang_within())
+    await asyncio.sleep(1.0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    start = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError):
+        await hang_within()
+    assert asyncio.get_running_loop().time() - start == pytest.approx(5.0)

@@ -26,7 +26,7 @@ from apixo_async._submit.observer import NoSlotError, SubmitObserver
 from apixo_async._submit.pending import PendingCalls
 from apixo_async._submit.requests import SubmitAttempt, SubmitRequests
 from apixo_async._submit.retries import RetryProbes, SubmitRetries
-from apixo_async._sync import fresh
+from apixo_async._sync import Turns, fresh
 from apixo_async._task import Task
 from apixo_async._types import Delivery, TaskInput
 from apixo_async.errors import (
@@ -41,6 +41,9 @@ from apixo_async.events import SubmitRefused
 #: The fewest places for journalled POSTs between their intent and their first byte. A crash makes
 #: those uncertain although they were never sent, so that there should be few.
 FEWEST: Final = 4
+
+#: Submits that begin in one turn of the loop, each in some 50 µs.
+_IN_A_TURN: Final = 100
 
 
 class Submitter:
@@ -86,6 +89,7 @@ class Submitter:
         self._prices = prices
         self._budget = Budget(None) if budget is None else budget
         self._probes = RetryProbes()
+        self._turns = Turns(_IN_A_TURN)
         # How many journalled POSTs may be between their intent and their first byte: the rate of
         # submits times the shortest time measured. So a slow disk does not limit throughput, and
         # a crash leaves as few uncertain as the disk allows: 4 at 2 ms a commit, 21 at 100 ms.
@@ -119,9 +123,7 @@ class Submitter:
             ApixoError: Nothing was bought.
         """
         try:
-            if pause:
-                with self._calls.open():
-                    await asyncio.sleep(pause)
+            await self._begun(pause)
             self._poller.check()
             cost = self._budget.price_of(task_input, self._prices)
             # Before the queue: what cannot be paid for now need not wait for a slot.
@@ -160,6 +162,15 @@ class Submitter:
                 )
                 self._report(refusal)
             raise
+
+    async def _begun(self, pause: float) -> None:
+        """Wait for a turn of the loop, and for the pause."""
+        if not self._turns.try_pass():
+            with self._calls.open():
+                await self._turns.wait()
+        if pause:
+            with self._calls.open():
+                await asyncio.sleep(pause)
 
     def _slot_until(self, deadline: float) -> float | Callable[[], float]:
         limiter, now = self._api.limiter, asyncio.get_running_loop().time()

@@ -103,7 +103,7 @@ PLACES: Final = [
     Place(TaskRegistry, "_missed", polls=Fault.status(404)),
     Place(TaskRegistry, "_settle", lasts=10.0, asked=False),
     # The way to the service.
-    Place(Api, "admit"),
+    Place(Api, "try_admit"),
     Place(Api, "get"),
     Place(Api, "_account"),
     Place(Limiter, "permit"),
@@ -287,7 +287,7 @@ async def test_a_dead_client_closes(
     before = asyncio.all_tasks()
     client = client_of(simulator)
     task = await client.submit(CASTLE)
-    monkeypatch.setattr(Api, "admit", Breakage(Place(Api, "admit"), once=False))
+    monkeypatch.setattr(Api, "try_admit", Breakage(Place(Api, "try_admit"), once=False))
     with pytest.raises(PollerDiedError):
         await task
     await client.aclose(drain=LONG)

@@ -15,7 +15,7 @@ CLOSED, STOPPED = ClientClosedError("closed"), ClientClosedError("stopped")
 
 async def hang(calls: PendingCalls, deadline: float | None = None) -> None:
     """Wait in an open call for what never comes."""
-    async with calls.open(deadline):
+    with calls.open(deadline):
         await asyncio.get_running_loop().create_future()
 
 
