@@ -303,3 +303,14 @@ def mutation(session: nox.Session) -> None:
     results = ROOT / ".nox" / "mutants.jsonl"
     program = ("python", "tests/mutation/run.py", str(results))
     session.run(*program, *session.posargs, env=ENVIRONMENT | {"PYTHONPATH": "tests/mutation"})
+
+
+@nox.session(python=PYTHONS.get(CHOSEN or ""), requires=["build"], default=False)
+def instructions(session: nox.Session) -> None:
+    """Count the instructions of a poll under valgrind, which has to be installed."""
+    if shutil.which("valgrind") is None:
+        session.skip("valgrind is not installed")
+    install(session, "benchmarks")
+    # What benchmarks measure is the package that lies beside them.
+    env = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+    session.run("python", "-m", "benchmarks", "instructions", *session.posargs, env=env)

@@ -92,7 +92,7 @@ def serve(said: Connection) -> None:
 
 
 @asynccontextmanager
-async def paced(fetch: Fetch, url: str, tasks: int) -> AsyncGenerator[Polls]:
+async def paced(fetch: Fetch, url: str, tasks: int, rate: float) -> AsyncGenerator[Polls]:
     """Fetch the status of one task after the other at the rate, whenever the answers come."""
     polls = 0
 
@@ -105,7 +105,7 @@ async def paced(fetch: Fetch, url: str, tasks: int) -> AsyncGenerator[Polls]:
         loop, number = asyncio.get_running_loop(), 0
         started = loop.time()
         while True:
-            await asyncio.sleep(started + number / RATE - loop.time())
+            await asyncio.sleep(started + number / rate - loop.time())
             group.create_task(poll(number))
             number += 1
 
@@ -116,7 +116,7 @@ async def paced(fetch: Fetch, url: str, tasks: int) -> AsyncGenerator[Polls]:
 
 
 @asynccontextmanager
-async def raw_aiohttp(url: str, tasks: int) -> AsyncGenerator[Polls]:
+async def raw_aiohttp(url: str, tasks: int, rate: float = RATE) -> AsyncGenerator[Polls]:
     """Fetch with aiohttp alone, and parse."""
     async with aiohttp.ClientSession(headers=HEADERS) as session:
 
@@ -124,12 +124,12 @@ async def raw_aiohttp(url: str, tasks: int) -> AsyncGenerator[Polls]:
             async with session.get(one) as response:
                 return json.loads(await response.read())
 
-        async with paced(fetch, url, tasks) as polls:
+        async with paced(fetch, url, tasks, rate) as polls:
             yield polls
 
 
 @asynccontextmanager
-async def plain_httpx2(url: str, tasks: int) -> AsyncGenerator[Polls]:
+async def plain_httpx2(url: str, tasks: int, rate: float = RATE) -> AsyncGenerator[Polls]:
     """Fetch with httpx2's client, which may keep every connection, and parse."""
     limits = httpx2.Limits(max_connections=256, max_keepalive_connections=256)
     async with httpx2.AsyncClient(headers=HEADERS, limits=limits, trust_env=False) as client:
@@ -137,19 +137,24 @@ async def plain_httpx2(url: str, tasks: int) -> AsyncGenerator[Polls]:
         async def fetch(one: str) -> object:
             return (await client.get(one)).json()
 
-        async with paced(fetch, url, tasks) as polls:
+        async with paced(fetch, url, tasks, rate) as polls:
             yield polls
 
 
 @asynccontextmanager
-async def engine(url: str, tasks: int, *, over_aiohttp: bool) -> AsyncGenerator[Polls]:
+async def engine(
+    url: str,
+    tasks: int,
+    rate: float = RATE,
+    *,
+    transport: Callable[[str], httpx2.AsyncBaseTransport],
+) -> AsyncGenerator[Polls]:
     """Poll tasks with the engine, each so long after its last answer that the rate is met."""
-    interval = max(0.001, (tasks / RATE - LATENCY) / 1.05)  # the jitter adds 5 % on average
-    plain = partial(build_transport, url, proxy="", verify=True)
+    interval = max(0.001, (tasks / rate - LATENCY) / 1.05)  # the jitter adds 5 % on average
     async with AsyncClient(
         "benchmark-key",
         base_url=url,
-        transport=AiohttpTransport() if over_aiohttp else plain(),
+        transport=transport(url),
         polling=Polling.fixed(0.0, interval),
         limits=Limits(requests_per_minute=6_000_000),
     ) as client:
@@ -159,16 +164,27 @@ async def engine(url: str, tasks: int, *, over_aiohttp: bool) -> AsyncGenerator[
         yield lambda: client.statistics().polls
 
 
+def over_aiohttp(url: str) -> AiohttpTransport:
+    """Return the transport of the extra."""
+    del url
+    return AiohttpTransport()
+
+
+def over_httpx2(url: str) -> httpx2.AsyncBaseTransport:
+    """Return the default transport."""
+    return build_transport(url, proxy="", verify=True)
+
+
 Client: TypeAlias = Callable[[str, int], AbstractAsyncContextManager[Polls]]
 
 #: Each client, and its tasks in flight.
 CLIENTS: Final[dict[str, tuple[Client, int]]] = {
     "raw aiohttp": (raw_aiohttp, 1_000),
     "httpx2 loop": (plain_httpx2, 1_000),
-    "ours [aiohttp]": (partial(engine, over_aiohttp=True), 1_000),
-    "ours, httpx2": (partial(engine, over_aiohttp=False), 1_000),
-    "ours [aiohttp], 50 tasks": (partial(engine, over_aiohttp=True), 50),
-    "ours, httpx2, 50 tasks": (partial(engine, over_aiohttp=False), 50),
+    "ours [aiohttp]": (partial(engine, transport=over_aiohttp), 1_000),
+    "ours, httpx2": (partial(engine, transport=over_httpx2), 1_000),
+    "ours [aiohttp], 50 tasks": (partial(engine, transport=over_aiohttp), 50),
+    "ours, httpx2, 50 tasks": (partial(engine, transport=over_httpx2), 50),
 }
 
 

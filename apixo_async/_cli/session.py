@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 import signal
@@ -89,9 +90,12 @@ async def connect(
         on_event=on_event or partial(remark, screen),
         on_orphan=partial(orphaned, screen),
     )
+    # What is imported by now stays: no collection of garbage, which stops all else, looks at it.
+    gc.freeze()
     try:
         yield client
     finally:
+        gc.unfreeze()
         try:
             await client.aclose()
         finally:

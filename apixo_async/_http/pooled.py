@@ -113,6 +113,8 @@ class _Service:
         )
         self._host = (b"Host", base.netloc)
         self._timeouts = timeouts.extension
+        # A poll has no timers for its parts: the bound of the whole GET is hardly longer.
+        self._timeouts_of_gets = {"connect": timeouts.connect}
         # Each with the time since when it is idle, the earliest first.
         self._idle: deque[tuple[float, httpcore2.AsyncConnectionInterface]] = deque()
         self._open: set[httpcore2.AsyncConnectionInterface] = set()
@@ -148,9 +150,10 @@ class _Service:
     def _built(self, request: Outgoing) -> httpcore2.Request:
         base, body = self._url, request.body
         headers = [self._host, *request.headers]
-        extensions: dict[str, object] = {"timeout": self._timeouts}
+        extensions: dict[str, object] = {"timeout": self._timeouts_of_gets}
         if body is not None:
             headers.append((b"Content-Length", b"%d" % len(body)))
+            extensions["timeout"] = self._timeouts
         if request.is_watched:
             extensions["trace"] = request.phase.trace
         target = base.target + request.path.encode("ascii")

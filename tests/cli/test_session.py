@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shlex
 import signal
 import sys
@@ -17,7 +18,15 @@ import typer
 from apixo_async import ConfigurationError, OtherModel, SubmitUncertainError, TaskRef, events
 from apixo_async._cli.console import Screen
 from apixo_async._cli.exits import ExitCode
-from apixo_async._cli.session import Access, fastest_transport, orphaned, read_key, remark, run
+from apixo_async._cli.session import (
+    Access,
+    connect,
+    fastest_transport,
+    orphaned,
+    read_key,
+    remark,
+    run,
+)
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -88,6 +97,18 @@ def test_the_command_to_go_on_can_be_pasted() -> None:
 def test_the_command_to_go_on_is_short_where_it_can_be() -> None:
     """Options that were not given are not repeated."""
     assert Access().wait_command(TaskRef("m", "t")) == "apixo wait m t"
+
+
+def test_garbage_is_looked_for_among_new_objects_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a client is open, collections leave out what was there before; then they do not."""
+    monkeypatch.setenv("APIXO_API_KEY", "k-1")
+
+    async def frozen() -> int:
+        async with connect(Access(), Screen()):
+            return gc.get_freeze_count()
+
+    assert run(frozen()) > 1_000
+    assert gc.get_freeze_count() == 0
 
 
 class OtherTransport(httpx2.AsyncBaseTransport):

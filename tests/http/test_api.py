@@ -113,3 +113,20 @@ async def test_429_closes_the_gate(
     assert asyncio.get_running_loop().time() - start == pytest.approx(9.0)
     assert events == [LimitReached("everything", pytest.approx(9.0))]
     assert api.throttled == 1
+
+
+async def test_admitted_without_a_wait(api: Api) -> None:
+    """What is free is taken at once, and given back as what was waited for."""
+    permit = api.try_admit(Priority.SCHEDULED)
+    assert permit is not None
+    assert counts(api) == (1, 1)
+    api.dismiss(permit)
+    assert counts(api) == (0, 0)
+
+
+async def test_without_a_place_no_permit_is_taken(api: Api) -> None:
+    """Where every place is taken, the permit stays where it is."""
+    taken = [api.try_admit(Priority.ASKED) for _ in range(api.concurrency.limit.free_for_polls)]
+    assert all(taken)
+    assert api.try_admit(Priority.ASKED) is None
+    assert counts(api) == (len(taken), len(taken))

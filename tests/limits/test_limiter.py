@@ -478,3 +478,28 @@ async def test_one_who_polls_again_and_again_keeps_a_quarter() -> None:
     for task in (polling, *submits):
         task.cancel()
     await asyncio.gather(polling, *submits, return_exceptions=True)
+
+
+async def test_a_free_permit_needs_no_wait() -> None:
+    """A permit that is there is taken at once, and counts as every other; a full window has none."""
+    limiter = Limiter(Limits(requests_per_minute=20))
+    permits = [limiter.try_permit(Priority.SCHEDULED) for _ in range(2)]
+    assert all(permits)
+    assert limiter.requests_used(now()) == 2
+    assert limiter.try_permit(Priority.SCHEDULED) is None
+    await asyncio.sleep(3.0)
+    assert limiter.try_permit(Priority.ASKED) is not None
+
+
+async def test_a_free_permit_goes_to_who_waits() -> None:
+    """While any request waits, none takes a permit past it."""
+    limiter = Limiter(Limits(requests_per_minute=20))
+    held = [limiter.try_permit(Priority.SUBMIT) for _ in range(2)]
+    assert all(held)
+    waiter = asyncio.create_task(limiter.permit(Priority.SUBMIT))
+    await asyncio.sleep(0)
+    limiter.limits = Limits(requests_per_minute=10_000)
+    assert limiter.try_permit(Priority.SCHEDULED) is None
+    assert (await waiter).priority is Priority.SUBMIT
+    await asyncio.sleep(1.0)
+    assert limiter.try_permit(Priority.SCHEDULED) is not None
