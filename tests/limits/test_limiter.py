@@ -481,7 +481,7 @@ async def test_one_who_polls_again_and_again_keeps_a_quarter() -> None:
 
 
 async def test_a_free_permit_needs_no_wait() -> None:
-    """A permit that is there is taken at once, and counts as every other; a full window has none."""
+    """A permit that is there is taken at once, and counts as any other."""
     limiter = Limiter(Limits(requests_per_minute=20))
     permits = [limiter.try_permit(Priority.SCHEDULED) for _ in range(2)]
     assert all(permits)
