@@ -69,9 +69,9 @@ async def transport() -> AsyncIterator[PooledTransport]:
     await made.aclose()
 
 
-async def get(exchange: SendExchange) -> bytes:
+async def get(exchange: SendExchange, body: bytes | None = None) -> bytes:
     answer = Incoming()
-    await exchange(Outgoing("/x", [], None, Phase(phase_aware=False)), answer)
+    await exchange(Outgoing("/x", [], body, Phase(phase_aware=False)), answer)
     return answer.body
 
 
@@ -132,7 +132,7 @@ async def cancelled(exchange: SendExchange) -> None:
 
 async def timed_out(exchange: SendExchange) -> None:
     with pytest.raises(httpx2.ReadTimeout):
-        await get(exchange)
+        await get(exchange, b"{}")
 
 
 @pytest.mark.parametrize("end", [cancelled, timed_out])

@@ -83,12 +83,12 @@ async def server(handle: Serve) -> AsyncIterator[str]:
         await listening.wait_closed()
 
 
-def channel(transport: httpx2.AsyncBaseTransport, url: str) -> Channel:
+def channel(transport: httpx2.AsyncBaseTransport, url: str, connect: float = BOUND) -> Channel:
     return Channel(
         transport,
         base_url=url,
         key=Secret("canary"),
-        timeouts=Timeouts(connect=BOUND, read=0.3, exchange=BOUND),
+        timeouts=Timeouts(connect=connect, read=0.3, exchange=BOUND),
         user_agent="test",
     )
 
@@ -294,8 +294,12 @@ async def test_endless_answer_is_cut(transport: httpx2.AsyncBaseTransport) -> No
             assert (got.status, len(got.body), visits) == (200, LONGEST_ANSWER, number)
 
 
-async def test_silence_is_bounded(transport: httpx2.AsyncBaseTransport) -> None:
-    """A body that stops is given up after the read timeout; what came of it is the answer."""
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_silence_is_bounded(transport: httpx2.AsyncBaseTransport, method: str) -> None:
+    """A body that stops is given up after its timeout; what came of it is the answer.
+
+    That is the read timeout of a submit, and of a poll the one of its connection as well.
+    """
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -304,8 +308,8 @@ async def test_silence_is_bounded(transport: httpx2.AsyncBaseTransport) -> None:
         writer.close()
 
     async with asyncio.timeout(BOUND), server(handle) as url:
-        start = time.monotonic()
-        got = await channel(transport, url).get("/x")
+        start, one = time.monotonic(), channel(transport, url, connect=0.2)
+        got = await (one.get("/x") if method == "GET" else one.post("/x", b"{}"))
     assert (got.status, got.body) == (200, GOOD[:20])
     assert time.monotonic() - start > 0.25
 
