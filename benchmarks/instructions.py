@@ -1,8 +1,8 @@
 """How many instructions does a poll take?
 
 Where the CPU of a busy machine varies by a tenth, these repeat within 2 %. Each client runs in a
-process of its own under valgrind's callgrind (Linux; `apt-get install valgrind`), once with a few
-polls and once with more: the difference is that of the polls. The kernel's part is not counted.
+process of its own under valgrind's callgrind (Linux; `apt-get install valgrind`), which counts from
+the first polls on. The kernel's part is not counted.
 
 The floor is a timer and an asyncio task for each poll, and the engine is measured over a transport
 that only waits: both in virtual time. The others are those of `cpu_per_poll`, over sockets and at
@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -47,17 +46,17 @@ from benchmarks.cpu_per_poll import (
     raw_aiohttp,
     serve,
 )
-from benchmarks.measuring import progress, received, serving
+from benchmarks.measuring import received, serving
 
 QUESTION: Final = "How many instructions does a poll take?"
-ROUNDS: Final = 1  # each takes half a minute, and repeats within 2 %
+ROUNDS: Final = 1  # each takes a minute, and repeats within 2 %
 VIRTUAL_TASKS: Final = 100
 TASKS: Final = 50
 SLOW: Final = 20.0  # polls a second over sockets
-FEWER: Final = 300
-MORE: Final = 700
+SKIPPED: Final = 100
+COUNTED: Final = 400
 PATIENCE: Final = 600.0
-VALGRIND: Final = ("valgrind", "--tool=callgrind")
+VALGRIND: Final = ("valgrind", "--tool=callgrind", "--instr-atstart=no")
 
 
 @asynccontextmanager
@@ -138,26 +137,41 @@ COMPARED: Final = (
 )
 
 
-def poll(name: str, url: str, polls: int) -> None:
-    """Have a client poll so often; this runs under valgrind."""
+def poll(name: str, url: str) -> None:
+    """Have a client poll, and print how many polls were counted; this runs under valgrind."""
     random.seed(1)
     case = CASES[name]
 
     async def main() -> None:
         async with case.client(url, case.tasks, case.rate) as polled:
-            enough = polled() + polls
-            while polled() < enough:  # noqa: ASYNC110 - a count, of which no event tells
-                await asyncio.sleep(0.05)
+
+            async def more(polls: int) -> None:
+                enough = polled() + polls
+                while polled() < enough:  # noqa: ASYNC110 - a count, of which no event tells
+                    await asyncio.sleep(0.05)
+
+            await more(SKIPPED)
+            _count("on")
+            before = polled()
+            await more(COUNTED)
+            counted = polled() - before
+            _count("off")
+        print(counted)
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop if case.is_virtual else None) as runner:
         runner.run(main())
 
 
-def counted(name: str, url: str, polls: int) -> int:
-    """Return the instructions of a whole process that polls so often."""
+def _count(switch: str) -> None:
+    control = ["callgrind_control", f"--instr={switch}", str(os.getpid())]
+    subprocess.run(control, capture_output=True, check=True, timeout=PATIENCE)
+
+
+def instructions(name: str, url: str) -> float:
+    """Return the instructions that a client takes for a poll, in thousands."""
     beside = str(Path(benchmarks.__path__[0]).parent)
     with tempfile.NamedTemporaryFile() as out:
-        program = f"from benchmarks.instructions import poll; poll({name!r}, {url!r}, {polls})"
+        program = f"from benchmarks.instructions import poll; poll({name!r}, {url!r})"
         done = subprocess.run(
             [*VALGRIND, f"--callgrind-out-file={out.name}", sys.executable, "-c", program],
             env=os.environ | {"PYTHONPATH": beside, "PYTHONHASHSEED": "0"},
@@ -168,7 +182,7 @@ def counted(name: str, url: str, polls: int) -> int:
         )
     found = re.search(r"Collected : (\d+)", done.stderr)
     assert found is not None  # valgrind ends with it.
-    return int(found[1])
+    return int(found[1]) / int(done.stdout) / 1_000
 
 
 def run(_: Options) -> Iterator[Row]:
@@ -176,14 +190,9 @@ def run(_: Options) -> Iterator[Row]:
     if shutil.which("valgrind") is None:
         yield Row(QUESTION, "valgrind is not installed", "-", "apt-get install valgrind")
         return
-    with serving(serve) as said, ThreadPoolExecutor(2) as threads:
-        url: str = received(said)
-        took: dict[str, float] = {}
-        for name in CASES:
-            started = time.monotonic()
-            fewer, more = threads.map(partial(counted, name, url), (FEWER, MORE))
-            took[name] = (more - fewer) / (MORE - FEWER) / 1_000
-            progress(f"  {name}: {took[name]:.0f}k, {time.monotonic() - started:.0f} s")
+    with serving(serve) as said, ThreadPoolExecutor(os.cpu_count()) as threads:
+        counting = partial(instructions, url=received(said))
+        took = dict(zip(CASES, threads.map(counting, CASES), strict=True))
     for what, ours, theirs in COMPARED:
         figures = f"{took[ours]:.0f}k against {took[theirs]:.0f}k instructions a poll"
         yield Row(QUESTION, what, f"{took[ours] / took[theirs]:.2f}x", figures)
