@@ -15,102 +15,103 @@
 #
 # .github/ARCHITECTURE.md says more: the way of a task, the invariants, a glossary.
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Final
 
-from apixo_async._budget import Budget
-from apixo_async._client import AsyncClient
-from apixo_async._config import Timeouts
-from apixo_async._limits.limiter import Limiter
-from apixo_async._map.items import Outcome, OutcomeState
-from apixo_async._map.outcomes import Outcomes
-from apixo_async._map.progress import Progress
-from apixo_async._map.reconciliation import Reconciliation
-from apixo_async._polling.policy import Polling
-from apixo_async._result_files import MediaKind, ResultFile
-from apixo_async._task import Task
-from apixo_async._types import (
-    Estimate,
-    File,
-    Limits,
-    Provider,
-    Result,
-    Snapshot,
-    Statistics,
-    TaskRef,
-)
 from apixo_async._version import __version__
-from apixo_async.errors import (
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    ApixoError,
-    AuthenticationError,
-    BadRequestError,
-    BudgetExceededError,
-    Category,
-    ClientClosedError,
-    ConfigurationError,
-    DownloadError,
-    FailureCategory,
-    InsufficientBalanceError,
-    InternalServerError,
-    JournalError,
-    JournalWarning,
-    KeyConflictError,
-    NotFoundError,
-    PermissionDeniedError,
-    PollerDiedError,
-    PresumedNotBoughtError,
-    RateLimitError,
-    ResultExpiredError,
-    StoreError,
-    SubmitUncertainError,
-    TaskAbandonedError,
-    TaskError,
-    TaskFailedError,
-    TaskNotFoundError,
-    WaitTimeoutError,
-)
-from apixo_async.events import (
-    CallbackReceived,
-    CallbacksLost,
-    CallbacksRestored,
-    ClientClosed,
-    ClientOpened,
-    EffectiveLimitLowered,
-    EffectiveLimitRaised,
-    Event,
-    LimitReached,
-    PollerDied,
-    PollFailed,
-    ResultDownloaded,
-    ServiceDown,
-    ServiceRecovered,
-    SubmitRefused,
-    SubmitUncertain,
-    TaskAdopted,
-    TaskAttached,
-    TaskDetached,
-    TaskOrphaned,
-    TaskPolled,
-    TaskSettled,
-    TaskSubmitted,
-    UncertainSubmitResolved,
-)
-from apixo_async.inputs import (
-    FluxKontext,
-    GptImage1,
-    GptImage2,
-    Input,
-    InputWarning,
-    LocalImage,
-    OtherModel,
-    from_dict,
-)
 
 if TYPE_CHECKING:
+    from apixo_async._budget import Budget
+    from apixo_async._catalog import Provider
+    from apixo_async._client import AsyncClient
+    from apixo_async._config import Timeouts
     from apixo_async._downloads.spool import FileStream
     from apixo_async._json import from_json, to_json
+    from apixo_async._limits.limiter import Limiter
+    from apixo_async._map.items import Outcome, OutcomeState
+    from apixo_async._map.outcomes import Outcomes
+    from apixo_async._map.progress import Progress
+    from apixo_async._map.reconciliation import Reconciliation
+    from apixo_async._polling.policy import Polling
+    from apixo_async._result_files import MediaKind, ResultFile
+    from apixo_async._task import Task
+    from apixo_async._types import (
+        Estimate,
+        File,
+        Limits,
+        Result,
+        Snapshot,
+        Statistics,
+        TaskRef,
+    )
+    from apixo_async.errors import (
+        APIConnectionError,
+        APIStatusError,
+        APITimeoutError,
+        ApixoError,
+        AuthenticationError,
+        BadRequestError,
+        BudgetExceededError,
+        Category,
+        ClientClosedError,
+        ConfigurationError,
+        DownloadError,
+        FailureCategory,
+        InsufficientBalanceError,
+        InternalServerError,
+        JournalError,
+        JournalWarning,
+        KeyConflictError,
+        NotFoundError,
+        PermissionDeniedError,
+        PollerDiedError,
+        PresumedNotBoughtError,
+        RateLimitError,
+        ResultExpiredError,
+        StoreError,
+        SubmitUncertainError,
+        TaskAbandonedError,
+        TaskError,
+        TaskFailedError,
+        TaskNotFoundError,
+        WaitTimeoutError,
+    )
+    from apixo_async.events import (
+        CallbackReceived,
+        CallbacksLost,
+        CallbacksRestored,
+        ClientClosed,
+        ClientOpened,
+        EffectiveLimitLowered,
+        EffectiveLimitRaised,
+        Event,
+        LimitReached,
+        PollerDied,
+        PollFailed,
+        ResultDownloaded,
+        ServiceDown,
+        ServiceRecovered,
+        SubmitRefused,
+        SubmitUncertain,
+        TaskAdopted,
+        TaskAttached,
+        TaskDetached,
+        TaskOrphaned,
+        TaskPolled,
+        TaskSettled,
+        TaskSubmitted,
+        UncertainSubmitResolved,
+    )
+    from apixo_async.inputs import (
+        FluxKontext,
+        GptImage1,
+        GptImage2,
+        Input,
+        InputWarning,
+        LocalImage,
+        OtherModel,
+        from_dict,
+    )
     from apixo_async.webhooks import CallbackError, WebhookReceiver
 
 __all__ = [
@@ -205,19 +206,55 @@ __all__ = [
     "to_json",
 ]
 
+#: What each module gives. It is imported when one of its names is first asked for, so that no
+#: program waits for what it does not use.
+_NAMES: Final = {
+    "_budget": "Budget",
+    "_catalog": "Provider",
+    "_client": "AsyncClient",
+    "_config": "Timeouts",
+    "_downloads.spool": "FileStream",
+    "_json": "from_json to_json",
+    "_limits.limiter": "Limiter",
+    "_map.items": "Outcome OutcomeState",
+    "_map.outcomes": "Outcomes",
+    "_map.progress": "Progress",
+    "_map.reconciliation": "Reconciliation",
+    "_polling.policy": "Polling",
+    "_result_files": "MediaKind ResultFile",
+    "_task": "Task",
+    "_types": "Estimate File Limits Result Snapshot Statistics TaskRef",
+    "errors": (
+        "APIConnectionError APIStatusError APITimeoutError ApixoError AuthenticationError "
+        "BadRequestError BudgetExceededError Category ClientClosedError ConfigurationError "
+        "DownloadError FailureCategory InsufficientBalanceError InternalServerError JournalError "
+        "JournalWarning KeyConflictError NotFoundError PermissionDeniedError PollerDiedError "
+        "PresumedNotBoughtError RateLimitError ResultExpiredError StoreError SubmitUncertainError "
+        "TaskAbandonedError TaskError TaskFailedError TaskNotFoundError WaitTimeoutError"
+    ),
+    "events": (
+        "CallbackReceived CallbacksLost CallbacksRestored ClientClosed ClientOpened "
+        "EffectiveLimitLowered EffectiveLimitRaised Event LimitReached PollFailed PollerDied "
+        "ResultDownloaded ServiceDown ServiceRecovered SubmitRefused SubmitUncertain TaskAdopted "
+        "TaskAttached TaskDetached TaskOrphaned TaskPolled TaskSettled TaskSubmitted "
+        "UncertainSubmitResolved"
+    ),
+    "inputs": "FluxKontext GptImage1 GptImage2 Input InputWarning LocalImage OtherModel from_dict",
+    "webhooks": "CallbackError WebhookReceiver",
+}
+_MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-def __getattr__(name: str) -> object:
-    # Few programs receive callbacks or name this type, and what these need takes time to import.
-    if name == "FileStream":
-        from apixo_async._downloads.spool import FileStream
+if not TYPE_CHECKING:  # Type checkers are to report a name that is not there.
 
-        return FileStream
-    if name in ("from_json", "to_json"):
-        from apixo_async import _json
+    def __getattr__(name: str) -> object:
+        if name in ("errors", "events", "inputs", "journal", "webhooks"):
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
-        return getattr(_json, name)
-    if name in ("CallbackError", "WebhookReceiver"):
-        from apixo_async import webhooks
 
-        return getattr(webhooks, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

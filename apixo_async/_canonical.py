@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from apixo_async._types import TaskInput
+if TYPE_CHECKING:
+    from apixo_async._types import TaskInput
 
 #: What stands before the SHA-256 of an image that is no URL.
 LOCAL: Final = "apixo-file:sha256:"

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 #: Limits of an account by the documents: tasks at once, and requests in any 60 seconds.
 CONCURRENT_TASKS: Final = 1_000
 REQUESTS_PER_MINUTE: Final = 10_000
 WINDOW: Final = 60.0
 
+#: The routes that the documents list.
+Provider: TypeAlias = Literal["auto", "value", "official"]
+
 #: Seconds that a result's URLs stay valid: 15 days.
 RESULT_LIFETIME: Final = 15 * 86_400.0
+
+#: Seconds after a task's end in which callbacks may still come. By the documents there are four
+#: deliveries of at most 30 s each, with pauses of 30 s, 2 min and 10 min between them.
+REDELIVERY: Final = 4 * 30.0 + 30.0 + 120.0 + 600.0
 
 
 class Timing(NamedTuple):

@@ -13,27 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
-import httpx2
-
-from apixo_async import events
-from apixo_async._budget import Budget
-from apixo_async._config import Timeouts
+from apixo_async._catalog import Provider
 from apixo_async._downloads import DEFAULT_MAX_BYTES, READ_MAX_BYTES, READ_MAX_TOTAL
-from apixo_async._limits.limiter import Limiter
-from apixo_async._map.buyer import MapClient, Orphan
-from apixo_async._map.items import Inputs
-from apixo_async._map.options import Amount, Options, StrPath
-from apixo_async._map.outcomes import Outcomes
-from apixo_async._polling.policy import Polling
 from apixo_async._reporting import Reporter, guarded
-from apixo_async._runtime import Engine, Lifecycle
-from apixo_async._settings import Settings
-from apixo_async._task import Task
 from apixo_async._types import (
     Estimate,
     File,
     Limits,
-    Provider,
     Result,
     Snapshot,
     Statistics,
@@ -53,17 +39,26 @@ from apixo_async._validation import (
     check_timeout,
     require,
 )
-from apixo_async.errors import (
-    ClientClosedError,
-    ConfigurationError,
-    FailureCategory,
-    SubmitUncertainError,
-)
+from apixo_async.errors import ClientClosedError, ConfigurationError, SubmitUncertainError
 from apixo_async.inputs import Input
 
 if TYPE_CHECKING:
+    import httpx2
+
+    from apixo_async._budget import Budget
+    from apixo_async._config import Timeouts
     from apixo_async._downloads.spool import FileStream
+    from apixo_async._limits.limiter import Limiter
+    from apixo_async._map.buyer import Orphan
+    from apixo_async._map.items import Inputs
+    from apixo_async._map.options import Amount, StrPath
+    from apixo_async._map.outcomes import Outcomes
+    from apixo_async._polling.policy import Polling
+    from apixo_async._runtime import Engine
     from apixo_async._submit.keyed import KeyedSubmits
+    from apixo_async._task import Task
+    from apixo_async.errors import FailureCategory
+    from apixo_async.events import EventHooks
     from apixo_async.stores import Backend, State, StoreEntry
     from apixo_async.webhooks import WebhookReceiver
 
@@ -119,10 +114,14 @@ class AsyncClient:
         timeout: float | Timeouts | None = None,
         proxy: str | None = None,
         verify: ssl.SSLContext | bool = True,
-        on_event: events.EventHooks | None = None,
+        on_event: EventHooks | None = None,
         on_orphan: Callable[[Orphan], None] | None = None,
         seed: int | None = None,
     ) -> None:
+        # Here, since a program that only names this class needs none of what a client is made of.
+        from apixo_async._runtime import Engine, Lifecycle
+        from apixo_async._settings import Settings
+
         try:
             self._settings = Settings.checked(
                 api_key,
@@ -296,6 +295,10 @@ class AsyncClient:
         Raises:
             ConfigurationError: An argument is wrong.
         """
+        from apixo_async._map.buyer import MapClient  # Here, since few clients map.
+        from apixo_async._map.options import Options
+        from apixo_async._map.outcomes import Outcomes
+
         options = Options.checked(
             ordered=ordered,
             attempts=attempts,

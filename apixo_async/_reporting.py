@@ -6,10 +6,11 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 
-from apixo_async._types import TaskInput
-from apixo_async.events import Event
+if TYPE_CHECKING:
+    from apixo_async._types import TaskInput
+    from apixo_async.events import Event
 
 T = TypeVar("T")
 

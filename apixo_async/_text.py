@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError  # Slow to import, and the command needs none for its help.
 
 #: Where pydantic's own words would puzzle a reader who sees no Python.
 _WORDS: Final[Mapping[str, str]] = {

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from apixo_async._catalog import (
     CONCURRENT_TASKS,
@@ -22,9 +22,6 @@ from apixo_async._text import one_line
 
 if TYPE_CHECKING:
     from apixo_async._result_files import ResultFile
-
-#: The routes that the documents list.
-Provider: TypeAlias = Literal["auto", "value", "official"]
 
 #: The most characters of a reference that are shown.
 _MOST_SHOWN: Final = 300

@@ -8,8 +8,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
+from apixo_async._catalog import Provider
 from apixo_async._hosts import takes_callbacks
-from apixo_async._types import Delivery, Provider, TaskRef, as_seconds
+from apixo_async._types import Delivery, TaskRef, as_seconds
 from apixo_async.errors import ConfigurationError, SubmitUncertainError
 from apixo_async.inputs import (
     FluxKontext,

@@ -1,14 +1,19 @@
-"""How long does ``import apixo_async`` take, against importing what it stands on?
+"""How long do the imports of a program take, against importing what the package stands on?
 
-A fresh interpreter for each, interleaved, and the time that the import statement takes in it.
-Bytecode is compiled by a first round that does not count. There are two baselines: the two import
-statements as they stand, and the names that somebody needs who sends requests and describes one
-model. The target is about the second one, as ``import pydantic`` alone loads next to nothing of
-pydantic, and no package that defines a model can come near it.
+A fresh interpreter for each, interleaved, and the time that the statements take in it. Bytecode is
+compiled by a first round that does not count. ``import apixo_async`` alone would say nothing, as it
+imports no client. So there are two measures: the names that a program imports, and those with a
+client made, which imports what a client consists of.
+
+There are two baselines: two import statements as they stand, and the names that a program needs
+that sends requests and describes one model. The targets are about the second one: ``import
+pydantic`` loads little of pydantic, and no package that defines a model can come near it. The
+names alone are below it, as httpx2 is imported with the first client.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -24,10 +29,14 @@ from benchmarks.measuring import interleaved, median
 
 QUESTION: Final = "Import: how long does it take?"
 ROUNDS: Final = 11
-TARGET: Final = 1.25
+TARGET: Final = 1.15
 PATIENCE: Final = 30.0  # seconds for one interpreter
 
-OURS: Final = "import apixo_async; apixo_async.AsyncClient"
+NAMES: Final = "from apixo_async import AsyncClient, GptImage1"
+OURS: Final[Mapping[str, str]] = {
+    f"`{NAMES}`": NAMES,
+    f"`{NAMES}; AsyncClient(…)`": f"{NAMES}; AsyncClient('test-key')",
+}
 AIMED_AT: Final = "`httpx2`, `asyncio` and one `pydantic.BaseModel`"
 BASELINES: Final[Mapping[str, str]] = {
     "`import httpx2, pydantic`": "import httpx2, pydantic",
@@ -52,19 +61,19 @@ def run(options: Options) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as cache:
         candidates = {
             name: partial(seconds, statement, cache)
-            for name, statement in {"ours": OURS, **BASELINES}.items()
+            for name, statement in {**OURS, **BASELINES}.items()
         }
         for compile_all in candidates.values():
             compile_all()
         measured = interleaved(max(ROUNDS, options.rounds), candidates)
     took = {name: median(each) * 1000 for name, each in measured.items()}
-    for baseline in BASELINES:
-        ratio = took["ours"] / took[baseline]
+    for ours, baseline in itertools.product(OURS, BASELINES):
+        ratio = took[ours] / took[baseline]
         yield Row(
             QUESTION,
-            f"`import apixo_async`, against {baseline}",
+            f"{ours}, against {baseline}",
             f"{ratio:.2f}x",
-            f"{took['ours']:.0f} against {took[baseline]:.0f} ms",
+            f"{took[ours]:.0f} against {took[baseline]:.0f} ms",
             f"at most {TARGET}x" if baseline == AIMED_AT else "",
             ratio <= TARGET if baseline == AIMED_AT else None,
         )

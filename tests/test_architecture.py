@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import apixo_async
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "apixo_async"
 
@@ -227,15 +229,72 @@ def test_rules_ask_no_clock_and_no_chance(module: Module) -> None:
 
 
 def test_importing_the_package_is_cheap() -> None:
-    """`import apixo_async` needs no extra, and never imports httpx 0.x."""
-    program = f"import sys; import {PACKAGE}; print(*sys.modules)"
+    """The package imports what is asked for; a client needs no extra, and never httpx 0.x."""
+    assert _loaded(f"import {PACKAGE}") & {"asyncio", "httpx2", "pydantic"} == set()
+    named = _loaded(f"from {PACKAGE} import AsyncClient, GptImage1")
+    assert named & {"pydantic", "httpx2", f"{PACKAGE}._runtime"} == {"pydantic"}
+    loaded = _loaded(f"import {PACKAGE}; {PACKAGE}.AsyncClient('test-key')")
+    assert {PACKAGE, "httpx2", "pydantic"} <= loaded
+    extras = {"typer", "rich", "starlette", "uvicorn", "PIL", "aiohttp", "httpx", "psycopg"}
+    few = {"testing", "_cli", "webhooks", "_map.runner", "journal", "stores"}
+    assert loaded & (extras | {f"{PACKAGE}.{name}" for name in few} | {"pytest"}) == set()
+
+
+def _loaded(statement: str) -> set[str]:
+    """Return the modules that a new process has loaded after a statement."""
+    program = f"import sys; {statement}; print(*sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
-    loaded = set(ran.stdout.split())
-    assert {PACKAGE, "httpx2", "pydantic"} <= loaded
-    extras = {"typer", "rich", "starlette", "uvicorn", "PIL", "aiohttp", "httpx", "psycopg"}
-    assert loaded & (extras | {f"{PACKAGE}.testing", f"{PACKAGE}._cli", "pytest"}) == set()
+    return set(ran.stdout.split())
+
+
+def test_names_are_imported_from_where_they_are() -> None:
+    """What the package imports lazily is what type checkers see, and `dir` lists all of it."""
+    tree = _modules()["__init__"].tree
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and node.value and ast.unparse(node.target) == "_NAMES"
+    )
+    imported = {
+        str(node.module).removeprefix(f"{PACKAGE}."): {alias.name for alias in node.names}
+        for node in _at_import(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{PACKAGE}.")
+    }
+    del imported["_version"]
+    assert {module: {*listed.split()} for module, listed in names.items()} == imported
+    assert {*apixo_async.__all__} <= {*dir(apixo_async)}
+    with pytest.raises(AttributeError, match="no attribute 'Client'"):
+        _ = vars(apixo_async)["__getattr__"]("Client")
+
+
+@pytest.mark.parametrize("name", ["errors", "events", "inputs", "journal", "webhooks"])
+def test_public_modules_need_no_import_of_their_own(name: str) -> None:
+    """`import apixo_async` is enough for the modules of the words that callers use."""
+    assert f"{PACKAGE}.{name}" in _loaded(f"import {PACKAGE}; {PACKAGE}.{name}")
+
+
+def test_threads_import_at_once() -> None:
+    """Threads that first ask for names at the same time all get them."""
+    program = f"""
+import threading, {PACKAGE}
+names = sorted({PACKAGE}.__all__)
+start, done = threading.Barrier(8), []
+def ask(turn):
+    start.wait()
+    for name in names[turn * 7:] + names[:turn * 7]:
+        getattr({PACKAGE}, name)
+    done.append(turn)
+threads = [threading.Thread(target=ask, args=(turn,)) for turn in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(done))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ran.stdout == "8\n", ran.stderr
 
 
 def test_a_client_without_a_store_imports_none() -> None:

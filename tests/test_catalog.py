@@ -6,6 +6,7 @@ import pytest
 
 from apixo_async._catalog import (
     CONCURRENT_TASKS,
+    REDELIVERY,
     REQUESTS_PER_MINUTE,
     RESULT_LIFETIME,
     TIMINGS,
@@ -94,6 +95,11 @@ def test_limits_of_the_account() -> None:
     """1,000 tasks at once, 10,000 requests in 60 s, results for 15 days."""
     assert (CONCURRENT_TASKS, REQUESTS_PER_MINUTE, WINDOW) == (1_000, 10_000, 60.0)
     assert RESULT_LIFETIME == 15 * 24 * 60 * 60
+
+
+def test_redelivery() -> None:
+    """Callbacks may come until the fourth delivery has had its 30 s, by the documents."""
+    assert REDELIVERY == 30 + 30 + 30 + 120 + 30 + 600 + 30
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
-from typing import Final, Self
+from functools import cache
+from typing import Final, Self, TypeAlias
 
-from pydantic import ValidationError
-
-from apixo_async import errors
-from apixo_async._cli.report.replacing import ReportError
 from apixo_async._text import field_lines, one_line
 
 
@@ -39,41 +36,61 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130, "ended by Ctrl-C or SIGTERM"
 
 
-#: The first row that the error is an instance of decides.
-_CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
-    (errors.ConfigurationError, ExitCode.USAGE),
-    (errors.RateLimitError, ExitCode.RATE_LIMITED),
-    (errors.InternalServerError, ExitCode.NO_ANSWER),
-    (errors.APIStatusError, ExitCode.REFUSED),
-    (errors.APIConnectionError, ExitCode.NO_ANSWER),
-    (errors.SubmitUncertainError, ExitCode.UNCERTAIN),
-    (errors.PresumedNotBoughtError, ExitCode.UNCERTAIN),
-    (errors.TaskFailedError, ExitCode.FAILED),
-    (errors.TaskNotFoundError, ExitCode.REFUSED),
-    (errors.TaskError, ExitCode.NO_ANSWER),
-    (errors.DownloadError, ExitCode.NOT_SAVED),
-    (errors.JournalError, ExitCode.JOURNAL),
-    (errors.StoreError, ExitCode.JOURNAL),
-    (errors.KeyConflictError, ExitCode.USAGE),
-    (errors.BudgetExceededError, ExitCode.BUDGET),
-    (errors.ApixoError, ExitCode.DEFECT),
-    (ValidationError, ExitCode.USAGE),
-    (ReportError, ExitCode.NOT_SAVED),
-    (OSError, ExitCode.USAGE),
-    (KeyboardInterrupt, ExitCode.INTERRUPTED),
-)
+_Codes: TypeAlias = tuple[tuple[type[BaseException], ExitCode], ...]
+_Advice: TypeAlias = tuple[tuple[type[BaseException], str], ...]
 
-#: What to do next, where the error itself cannot say it in the words of the command line.
-_ADVICE: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (
-        errors.AuthenticationError,
-        "is APIXO_API_KEY, or the file given with --api-key-file, the right key?",
-    ),
-    (
-        errors.SubmitUncertainError,
-        "look at your account before you run this again: the task may exist and be charged",
-    ),
-)
+
+# Imports are in functions here, since most runs of the command end without an error.
+
+
+@cache
+def _codes() -> _Codes:
+    """Return the codes of errors: the first row that an error is an instance of decides."""
+    from pydantic import ValidationError
+
+    from apixo_async import errors
+    from apixo_async._cli.report.replacing import ReportError
+
+    return (
+        (errors.ConfigurationError, ExitCode.USAGE),
+        (errors.RateLimitError, ExitCode.RATE_LIMITED),
+        (errors.InternalServerError, ExitCode.NO_ANSWER),
+        (errors.APIStatusError, ExitCode.REFUSED),
+        (errors.APIConnectionError, ExitCode.NO_ANSWER),
+        (errors.SubmitUncertainError, ExitCode.UNCERTAIN),
+        (errors.PresumedNotBoughtError, ExitCode.UNCERTAIN),
+        (errors.TaskFailedError, ExitCode.FAILED),
+        (errors.TaskNotFoundError, ExitCode.REFUSED),
+        (errors.TaskError, ExitCode.NO_ANSWER),
+        (errors.DownloadError, ExitCode.NOT_SAVED),
+        (errors.JournalError, ExitCode.JOURNAL),
+        (errors.StoreError, ExitCode.JOURNAL),
+        (errors.KeyConflictError, ExitCode.USAGE),
+        (errors.BudgetExceededError, ExitCode.BUDGET),
+        (errors.ApixoError, ExitCode.DEFECT),
+        (ValidationError, ExitCode.USAGE),
+        (ReportError, ExitCode.NOT_SAVED),
+        (OSError, ExitCode.USAGE),
+        (KeyboardInterrupt, ExitCode.INTERRUPTED),
+    )
+
+
+@cache
+def _advice() -> _Advice:
+    """Return what to do next, where the error cannot say it in the words of the command line."""
+    from apixo_async import errors
+
+    return (
+        (
+            errors.AuthenticationError,
+            "is APIXO_API_KEY, or the file given with --api-key-file, the right key?",
+        ),
+        (
+            errors.SubmitUncertainError,
+            "look at your account before you run this again: the task may exist and be charged",
+        ),
+    )
+
 
 _EXTRA_OF_MODULE: Final[Mapping[str, str]] = dict.fromkeys(
     ("starlette", "uvicorn", "PIL"), "simulator"
@@ -84,16 +101,20 @@ def exit_code(error: BaseException) -> ExitCode:
     """Return the exit code that an error stands for."""
     if _missing_extra(error):
         return ExitCode.USAGE
-    return next((code for cls, code in _CODES if isinstance(error, cls)), ExitCode.DEFECT)
+    return next((code for cls, code in _codes() if isinstance(error, cls)), ExitCode.DEFECT)
 
 
 def lines(error: BaseException) -> Iterator[str]:
     """Yield an error as one line; an input that is wrong in several fields, a line for each."""
+    from pydantic import ValidationError
+
+    from apixo_async.errors import ApixoError
+
     if isinstance(error, ValidationError):
         yield from field_lines(error)
     elif extra := _missing_extra(error):
         yield one_line(f"{error}: python -m pip install 'apixo-async[{extra}]'")
-    elif isinstance(error, OSError) and error.strerror and not isinstance(error, errors.ApixoError):
+    elif isinstance(error, OSError) and error.strerror and not isinstance(error, ApixoError):
         yield one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     elif exit_code(error) is ExitCode.DEFECT:
         yield one_line(
@@ -101,7 +122,7 @@ def lines(error: BaseException) -> Iterator[str]:
         )
     else:
         yield one_line(str(error) or type(error).__name__)
-    yield from (advice for cls, advice in _ADVICE if isinstance(error, cls))
+    yield from (advice for cls, advice in _advice() if isinstance(error, cls))
 
 
 def _missing_extra(error: BaseException) -> str | None:

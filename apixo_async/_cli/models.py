@@ -10,8 +10,14 @@ from typing import Annotated, Any, Final, TypeAlias, cast
 
 import typer
 
-from apixo_async import Limits
-from apixo_async._catalog import RESULT_LIFETIME, Timing, similar_models, timing
+from apixo_async._catalog import (
+    CONCURRENT_TASKS,
+    REQUESTS_PER_MINUTE,
+    RESULT_LIFETIME,
+    Timing,
+    similar_models,
+    timing,
+)
 from apixo_async._cli import options
 from apixo_async._cli.console import Screen, seconds
 from apixo_async._text import dollars
@@ -150,10 +156,9 @@ def models(
         return
     screen.table(_TIER_HEAD, [_tier_row(tier) for name in names for tier in tiers(name)])
     if model is None:
-        limits = Limits()
         screen.note(
-            f"By the documents an account runs {limits.concurrent_tasks:,} tasks at once and sends"
-            f" {limits.requests_per_minute:,} requests a minute; results stay for"
+            f"By the documents an account runs {CONCURRENT_TASKS:,} tasks at once and sends"
+            f" {REQUESTS_PER_MINUTE:,} requests a minute; results stay for"
             f" {RESULT_LIFETIME / 86_400:.0f} days.",
             style="dim",
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
 from apixo_async import Provider
+
+#: Alone it stands for all failures: see `app`.
+RETRY_FAILED: Final = "--retry-failed"
 
 KeyFile: TypeAlias = Annotated[
     Path | None,

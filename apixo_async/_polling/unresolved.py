@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from apixo_async._catalog import timing
+from apixo_async._catalog import REDELIVERY, timing
 from apixo_async._http.verdicts import Over, Running
 from apixo_async._polling.callback_health import CallbackHealth, may_be_of
 from apixo_async._polling.outcomes import presumed_not_bought
@@ -20,7 +20,6 @@ from apixo_async._reporting import Reporter
 from apixo_async._types import TaskRef
 from apixo_async.errors import TaskError
 from apixo_async.events import CallbacksLost, CallbacksRestored, UncertainSubmitResolved
-from apixo_async.webhooks._tokens import REDELIVERY
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackSubscription

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from apixo_async._catalog import timing
+from apixo_async._catalog import REDELIVERY, timing
 from apixo_async._limits.limiter import Slot
 from apixo_async._polling.outcomes import placeholder
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.tracked_task import SubmitTimes, TrackedTask
 from apixo_async._submit.observer import SubmitObserver
-from apixo_async.webhooks._tokens import REDELIVERY
 
 if TYPE_CHECKING:
     from apixo_async.webhooks._inbox import CallbackInbox, CallbackSubscription, Note

@@ -21,9 +21,9 @@ from pydantic import ValidationError
 from apixo_async import ApixoError, AsyncClient, ConfigurationError, Input, Outcome, from_dict
 from apixo_async._at_exit import open_things
 from apixo_async._canonical import identity
+from apixo_async._catalog import Provider
 from apixo_async._map.items import OutcomeColumns
 from apixo_async._text import field_lines
-from apixo_async._types import Provider
 from apixo_async._validation import check_delivery, check_key
 from apixo_async.stores import Backend
 

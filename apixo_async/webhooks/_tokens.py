@@ -23,10 +23,6 @@ LONGEST_TOKEN: Final = 512
 #: Bytes of an intent's id.
 ID_BYTES: Final = 16
 
-#: Seconds after a task's end in which callbacks may still come. By the documents there are four
-#: deliveries of at most 30 s each, with pauses of 30 s, 2 min and 10 min between them.
-REDELIVERY: Final = 4 * 30.0 + 30.0 + 120.0 + 600.0
-
 #: By whether the submit is kept in a journal.
 _VERSIONS: Final = {False: 1, True: 2}
 _HEAD: Final = struct.Struct(f">BI{ID_BYTES}s")  # version, expiry, id; then the model's name

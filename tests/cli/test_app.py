@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pkgutil
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+import typer
 
 from apixo_async import __main__, __version__
 from apixo_async._cli import app, models
@@ -36,6 +40,52 @@ def test_help_names_every_command_and_exit_code(
         assert f" {command} " in out
     for code in ExitCode:
         assert f"{code:d}: {code.meaning}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", app.COMMANDS)
+def test_the_line_of_a_command_is_its_own(command: str) -> None:
+    """The help of all commands, which imports none of them, has the first paragraph of each."""
+    place, about = app.COMMANDS[command]
+    found = pkgutil.resolve_name(f"apixo_async._cli.{place}")
+    words = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
+    assert about == " ".join(str(words).partition("\n\n")[0].split())
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["models"]])
+def test_what_needs_no_client_imports_none(arguments: list[str]) -> None:
+    """The version, the help and the models are there before a client could be imported."""
+    program = f"""
+import sys
+from apixo_async._cli.app import run
+code = run({arguments})
+print(code, *sys.modules, file=sys.stderr)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    code, *loaded = ran.stderr.splitlines()[-1].split()
+    assert code == "0"
+    assert "typer" in loaded
+    assert {"asyncio", "httpx2", "apixo_async._client"} & {*loaded} == set()
+    assert ("pydantic" in loaded) == (arguments == ["models"])
+
+
+def test_a_shell_can_complete_the_options_of_a_command() -> None:
+    """Where a shell completes a line, each command is there with all of its options."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "apixo_async"],
+        env=os.environ
+        | {
+            "_APIXO_COMPLETE": "complete_bash",
+            "COMP_WORDS": "apixo generate --num",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "--num-images" in ran.stdout.split()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -210,10 +260,16 @@ def test_without_the_extra_one_line_says_how_to_get_it(
     assert "python -m pip install 'apixo-async[cli]'" in err
 
 
-def test_another_missing_module_is_no_matter_of_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_missing_module_is_no_matter_of_extras() -> None:
     """A base dependency that is missing is not taken for the extra."""
-    for name in [name for name in sys.modules if name.startswith("apixo_async._cli")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "pydantic", None)
-    with pytest.raises(ModuleNotFoundError, match="pydantic"):
-        __main__.main()
+    program = "import sys; sys.modules['pydantic'] = None; import apixo_async.__main__ as main;"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{program} main.main()", "models"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 1
+    assert "ModuleNotFoundError: import of pydantic" in ran.stderr
+    assert __main__.MISSING not in ran.stderr

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from apixo_async.webhooks._tokens import (
     FILES,
     LONGEST_TOKEN,
-    REDELIVERY,
     FileToken,
     Intent,
     Signer,
@@ -129,11 +128,6 @@ def test_an_id_that_is_none(intent_id: str) -> None:
 def test_expiry(now: float, lifetime: float, expected: int) -> None:
     """A token holds for at least its lifetime, in whole seconds that fit."""
     assert expiry(now, lifetime) == expected
-
-
-def test_redelivery() -> None:
-    """Callbacks may come until the fourth delivery has had its 30 s, by the documents."""
-    assert REDELIVERY == 30 + 30 + 30 + 120 + 30 + 600 + 30
 
 
 def test_a_signer_shows_nothing() -> None:

@@ -36,7 +36,6 @@ from apixo_async._cli.simulate import check_installed
 from apixo_async.errors import FAILURE_CATEGORIES
 
 _DOCUMENTED: Final = Limits()
-RETRY_FAILED: Final = "--retry-failed"
 
 
 def run(
@@ -92,7 +91,7 @@ def run(
     retry_failed: Annotated[
         list[str] | None,
         typer.Option(
-            RETRY_FAILED,
+            options.RETRY_FAILED,
             metavar="[=CATEGORY]",
             help="Buy anew what failed in an earlier run: all, or such as =timeout,upstream.",
         ),
@@ -177,7 +176,8 @@ def _categories(given: Iterable[str]) -> tuple[FailureCategory, ...]:
     named = {name.strip() for value in given for name in value.split(",")}
     if unknown := named - {"all", *FAILURE_CATEGORIES}:
         raise ConfigurationError(
-            f"{RETRY_FAILED}={min(unknown)}: a task fails for {', '.join(FAILURE_CATEGORIES)}; "
+            f"{options.RETRY_FAILED}={min(unknown)}: a task fails for "
+            f"{', '.join(FAILURE_CATEGORIES)}; "
             "all else that has no result is tried again anyway"
         )
     if "all" in named:
