@@ -127,12 +127,14 @@ class Life(NamedTuple):
         ended: In Unix time.
         cpu: Seconds, without all that.
         freeze: The longest time in seconds for which its event loop stood still afterwards.
+        work: The most seconds of CPU for which it did.
     """
 
     opening: float
     ended: float
     cpu: float
     freeze: float
+    work: float
 
 
 class Outcome(NamedTuple):
@@ -143,7 +145,7 @@ class Outcome(NamedTuple):
         bought_twice: Tasks beyond the first of a prompt.
         lost: Tasks whose result is in no line.
         wall: Seconds, those for which the client was dead included.
-        opening: As of its last life, and so are cpu (a prompt's) and freeze.
+        opening: As of its last life, and so are cpu (a prompt's), freeze and work.
         refused: Answers of 429.
         requests: Requests a prompt.
         delays: Seconds of each result.
@@ -156,6 +158,7 @@ class Outcome(NamedTuple):
     opening: float
     cpu: float
     freeze: float
+    work: float
     refused: int
     requests: float
     delays: Sequence[float]
@@ -269,7 +272,7 @@ def live(said: Connection, name: str, load: Load) -> None:
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
         said.send(time.time())
         cpu = cpu_of(lambda: runner.run(client(load)))
-    said.send(Life(opening, time.time(), cpu, turns.freeze))
+    said.send(Life(opening, time.time(), cpu, turns.freeze, turns.work))
 
 
 # --- one client and its service --------------------------------------------------------------
@@ -323,6 +326,7 @@ def compare(load: Load, started: float, life: Life, seen: Seen) -> Outcome:
         opening=life.opening,
         cpu=life.cpu / len(load.prompts),
         freeze=life.freeze,
+        work=life.work,
         refused=seen.refused,
         requests=seen.requests / len(load.prompts),
         delays=[known[one.task_id] - one.ended for one in found],
@@ -404,7 +408,8 @@ def rows(name: str, case: Case, rounds: Sequence[Mapping[str, Outcome]]) -> Iter
         f"{name}: CPU a task" + (", of the life that resumes" if case.is_killed else ""),
         f"{cpu:.2f}x",
         f"{pair('{:.2f}', lambda one: one.cpu * 1e3)} ms; "
-        f"worst freeze {pair('{:.0f}', lambda one: one.freeze * 1e3)} ms; "
+        f"worst freeze {pair('{:.0f}', lambda one: one.freeze * 1e3)} ms, "
+        f"of CPU {pair('{:.0f}', lambda one: one.work * 1e3)} ms; "
         f"before, to open a client, {pair('{:.0f}', lambda one: one.opening * 1e3)} ms",
         "" if case.is_killed else f"at most {MOST_CPU}x",
         None if case.is_killed else cpu <= MOST_CPU,

@@ -111,18 +111,24 @@ class TurnSelector(selectors.DefaultSelector):
 
     Attributes:
         freeze: The seconds of the longest turn.
+        work: The most seconds of CPU of a turn: what is left of a freeze on an idle machine.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.freeze = 0.0
-        self._began = math.inf
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with the next turn."""
+        self.freeze = self.work = 0.0
+        self._began = self._worked = math.inf
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """End a turn, wait, and begin the next."""
         self.freeze = max(self.freeze, time.perf_counter() - self._began)
+        self.work = max(self.work, time.thread_time() - self._worked)
         ready = super().select(timeout)
-        self._began = time.perf_counter()
+        self._began, self._worked = time.perf_counter(), time.thread_time()
         return ready
 
 

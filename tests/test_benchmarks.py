@@ -56,11 +56,12 @@ BY_HAND = by_hand.Outcome(
     opening=0.1,
     cpu=0.004,
     freeze=0.05,
+    work=0.04,
     refused=0,
     requests=4.0,
     delays=[1.0, 2.0],
 )
-CROWD = scale.Crowd(cpu=2.0, collecting=0.1, freeze=0.15, requests=1000, wall=30.0)
+CROWD = scale.Crowd(cpu=2.0, collecting=0.1, freeze=0.15, work=0.1, requests=1000, wall=30.0)
 MAPPED = scale.Mapped(inputs=200, cpu=2.0, wall=3.0, peak=100, journal=400)
 
 
@@ -262,7 +263,7 @@ def test_what_is_paid_and_lost(tmp_path: Path) -> None:
     lines = [("one", 12.0), ("two", 15.0), ("one", 99.0)]
     results.write_text("".join(json.dumps({"task_id": of, "at": at}) + "\n" for of, at in lines))
     load = by_hand.Load("", ["a", "b"], by_hand.Limits(), 1.0, results, None)
-    life = by_hand.Life(opening=0.0, ended=20.0, cpu=1.0, freeze=0.1)
+    life = by_hand.Life(opening=0.0, ended=20.0, cpu=1.0, freeze=0.1, work=0.1)
     bought = [("one", "a", 11.0), ("two", "b", 13.0), ("three", "b", 13.0)]
     seen = by_hand.Seen([by_hand.Bought(*one) for one in bought], refused=1, requests=8)
     found = by_hand.compare(load, 5.0, life, seen)
@@ -392,7 +393,10 @@ def test_a_frozen_turn() -> None:
             time.sleep(0.2)  # noqa: ASYNC251 - a loop that stands still is the case
 
         runner.run(freeze())
-    assert turns.freeze >= 0.2
+        assert turns.work < 0.2 <= turns.freeze
+        turns.forget()
+        runner.run(asyncio.sleep(0.01))
+    assert turns.freeze < 0.2
 
 
 @pytest.mark.realtime
