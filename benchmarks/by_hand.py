@@ -12,8 +12,9 @@ connection is closed. At last both are killed (SIGKILL) when half of the results
 known, and begun again: ours with its journal, the other with its file of results.
 
 *Paid and lost* are tasks whose result is in no line. The delay of a result is the time from the end
-of its task at the service until its line. With ``--tasks`` other than 1,000 the limits scale, too,
-with ``--seconds`` other than 20 the times of tasks and of the documented schedule.
+of its task at the service until its line; it holds the time for which a killed client was dead,
+while by hand such a result is lost and not late. With ``--tasks`` other than 1,000 the limits
+scale, too; with ``--seconds`` other than 20 the times of tasks and of the documented schedule do.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ from benchmarks.measuring import (
 )
 
 QUESTION: Final = "Against a client by hand"
-ROUNDS: Final = 1  # the service's limits set the pace, and one round takes nine minutes
+ROUNDS: Final = 1  # the service's limits set the pace, and a round takes nine minutes
 MOST_CPU: Final = 1.25
 FIRST_POLL: Final = 20.0  # seconds, by the documents, and then 3 s from one poll to the next
 INTERVAL: Final = 3.0
-APART: Final = 0.4  # of the seconds of a task: by so much later the second client begins
+APART: Final = 0.4  # of the seconds of a task; the second client begins that much later
 DEADLINE: Final = 900.0
 
 
@@ -63,7 +64,7 @@ class Case(NamedTuple):
     Attributes:
         name: What it is, in few words.
         crowds: Tasks, as a multiple of those at once.
-        lost_every: Of so many submits the answer to one is lost; 0 loses none.
+        lost_every: The answer to one of this number of submits is lost; 0 loses none.
         is_killed: Whether both are killed when half of the results are known.
     """
 
@@ -203,7 +204,7 @@ async def _serve_simulator(
 
 
 def lossy(every: int, submits: int) -> list[Fault]:
-    """Return the turns of so many submits, of which one in ``every`` loses its answer."""
+    """Return the turns of a number of submits, of which one in ``every`` loses its answer."""
     return [
         Fault.lost_answer() if every and number % every == every // 2 else Fault.none()
         for number in range(submits)
@@ -419,7 +420,7 @@ def rows(name: str, case: Case, rounds: Sequence[Mapping[str, Outcome]]) -> Iter
 def _draw(options: Options, delays: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     from benchmarks import plots
 
-    figure, panels = plots.new("Results that are known so long after the end of their task", 2)
+    figure, panels = plots.new("Delay of the results, against a client by hand", 2)
     plain = [name for name, case in zip(delays, CASES, strict=True) if case[2:] == (0, False)]
     for panel, name in zip(panels, plain, strict=True):
         points = {

@@ -177,7 +177,7 @@ SETTINGS: Final[Mapping[str, Callable[[], None]]] = {
 
 
 def crowd(setting: str, tasks: int, url: str, limits: Limits, seconds: float) -> Crowd:
-    """Be the process of a client that generates so many at once; ``seconds`` as for `Working`."""
+    """Be the process of a client that begins all tasks at once; ``seconds`` as for `Working`."""
     turns = TurnSelector()
     client = AsyncClient(
         KEY,
