@@ -68,7 +68,12 @@ class Answering(asyncio.Protocol):
 
 def answer(task_id: str) -> bytes:
     """Return the whole answer to a poll, as the documents show it."""
-    data = {"taskId": task_id, "state": "processing", "createTime": int(time.time() * 1000)}
+    created = int(time.time() * 1000)
+    return enveloped({"taskId": task_id, "state": "processing", "createTime": created})
+
+
+def enveloped(data: Mapping[str, object]) -> bytes:
+    """Return a whole answer."""
     body = json.dumps({"code": 200, "message": "success", "data": data})
     head = (
         "HTTP/1.1 200 OK\r\nDate: Sat, 01 Nov 2025 12:00:00 GMT\r\nServer: cloud\r\n"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import math
 import multiprocessing
 import os
+import selectors
 import signal
 import statistics
 import sys
@@ -99,6 +101,35 @@ async def metered() -> AsyncGenerator[Meter]:
         meter.cpu = time.process_time() - started
         ticking.cancel()
         await asyncio.wait([ticking])
+
+
+class TurnSelector(selectors.DefaultSelector):
+    """Tell how long the event loop stood still, for next to no CPU of its own.
+
+    What a loop does between two calls of its selector is one turn, in which no timer is heard.
+    A `Meter` tells the same of a loop that is not ours to make, for 2 % of a core.
+
+    Attributes:
+        freeze: The seconds of the longest turn.
+        work: The most seconds of CPU of a turn: what is left of a freeze on an idle machine.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with the next turn."""
+        self.freeze = self.work = 0.0
+        self._began = self._worked = math.inf
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """End a turn, wait, and begin the next."""
+        self.freeze = max(self.freeze, time.perf_counter() - self._began)
+        self.work = max(self.work, time.thread_time() - self._worked)
+        ready = super().select(timeout)
+        self._began, self._worked = time.perf_counter(), time.thread_time()
+        return ready
 
 
 def in_child(deadline: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import operator
 import sys
 import time
@@ -17,8 +18,17 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 import benchmarks.__main__ as command
-from benchmarks import Options, Row, journal, otel, tasks_at_once
-from benchmarks.measuring import cpu_of, in_child, interleaved, median, metered
+from benchmarks import Options, Row, by_hand, journal, otel, scale, tasks_at_once
+from benchmarks.measuring import (
+    TurnSelector,
+    cpu_of,
+    in_child,
+    interleaved,
+    median,
+    metered,
+    received,
+    serving,
+)
 from benchmarks.peers.clients import PEERS
 from benchmarks.tasks_at_once import Outcome
 
@@ -37,6 +47,22 @@ GOOD = Outcome(
     server_cpu=1.0,
     errors="",
 )
+
+BY_HAND = by_hand.Outcome(
+    results=10,
+    bought_twice=0,
+    lost=0,
+    wall=40.0,
+    opening=0.1,
+    cpu=0.004,
+    freeze=0.05,
+    work=0.04,
+    refused=0,
+    requests=4.0,
+    delays=[1.0, 2.0],
+)
+CROWD = scale.Crowd(cpu=2.0, collecting=0.1, freeze=0.15, work=0.1, requests=1000, wall=30.0)
+MAPPED = scale.Mapped(inputs=200, cpu=2.0, wall=3.0, peak=100, journal=400)
 
 
 def question(*rows: Row, **names: object) -> SimpleNamespace:
@@ -216,6 +242,104 @@ def test_the_cost_of_a_hook(
     otel.asked(made.hook)
 
 
+@pytest.mark.parametrize(
+    ("found", "reached"),
+    [
+        (BY_HAND._replace(cpu=0.005), [True, None, None, True]),
+        (BY_HAND._replace(cpu=0.0051, bought_twice=1), [False, None, None, False]),
+    ],
+)
+def test_against_a_client_by_hand(found: by_hand.Outcome, reached: list[bool | None]) -> None:
+    """What is bought twice and the CPU have targets; both clients' figures are shown."""
+    clients = {"ours": found, "by hand": BY_HAND}
+    rows = list(by_hand.rows("10 tasks", by_hand.Case("{} tasks"), [clients]))
+    assert [row.reached for row in rows] == reached
+    assert rows[2].figures.endswith("; p50 1.50 against 1.50 s; p99 1.99 against 1.99 s")
+
+
+def test_what_is_paid_and_lost(tmp_path: Path) -> None:
+    """What was bought is compared with the lines; of a task's lines the first one counts."""
+    results = tmp_path / "results.jsonl"
+    lines = [("one", 12.0), ("two", 15.0), ("one", 99.0)]
+    results.write_text("".join(json.dumps({"task_id": of, "at": at}) + "\n" for of, at in lines))
+    load = by_hand.Load("", ["a", "b"], by_hand.Limits(), 1.0, results, None)
+    life = by_hand.Life(opening=0.0, ended=20.0, cpu=1.0, freeze=0.1, work=0.1)
+    bought = [("one", "a", 11.0), ("two", "b", 13.0), ("three", "b", 13.0)]
+    seen = by_hand.Seen([by_hand.Bought(*one) for one in bought], refused=1, requests=8)
+    found = by_hand.compare(load, 5.0, life, seen)
+    assert (found.results, found.bought_twice, found.lost) == (2, 1, 1)
+    assert (found.wall, found.cpu, found.requests, found.delays) == (15.0, 0.5, 4.0, [1.0, 2.0])
+
+
+@pytest.mark.realtime
+@pytest.mark.heavy
+def test_lost_answers_and_kills(tmp_path: Path) -> None:
+    """By hand a lost answer is bought again; ours buys nothing twice, and loses its result."""
+    pytest.importorskip("aiolimiter")
+    options = Options(tasks=10, seconds=1.0, out=tmp_path)
+    lossy = by_hand.Case("lossy", lost_every=5)
+    found = {name: by_hand.measure(name, lossy, options) for name in by_hand.CLIENTS}
+    ours, other = found.values()
+    assert (ours.results, ours.bought_twice, ours.lost) == (8, 0, 2)
+    assert (other.results, other.bought_twice) == (10, other.lost)
+    assert other.lost >= 2  # Those that are bought again may be lost, too.
+    killed = by_hand.Case("killed", is_killed=True)
+    found = {name: by_hand.measure(name, killed, options) for name in by_hand.CLIENTS}
+    ours, other = found.values()
+    assert (ours.results, ours.bought_twice, ours.lost) == (10, 0, 0)
+    assert (other.results, other.bought_twice) == (10, other.lost)
+
+
+@pytest.mark.parametrize(
+    ("crowd", "mapped", "reached"),
+    [
+        (CROWD, MAPPED, True),
+        (
+            CROWD._replace(cpu=2.5, collecting=0.2, freeze=0.5),
+            MAPPED._replace(cpu=3, peak=121),
+            False,
+        ),
+    ],
+)
+def test_the_scale(
+    crowd: scale.Crowd,
+    mapped: scale.Mapped,
+    reached: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """What a task, an input or the memory costs more at scale is a miss; so is a long freeze."""
+    crowds = {
+        scale.name_of(setting, tasks): [CROWD if tasks == 10 else crowd]
+        for setting in scale.SETTINGS
+        for tasks in (10, 100)
+    }
+    monkeypatch.setattr(scale, "_crowds", lambda _: crowds)
+    monkeypatch.delenv("APIXO_LONG", raising=False)
+
+    def in_process(_: float, __: object, inputs: int, *_args: object, **_of: bool) -> scale.Mapped:
+        return MAPPED if inputs == 200 else mapped
+
+    monkeypatch.setattr(scale, "in_child", in_process)
+    monkeypatch.setattr(scale, "_draw", lambda *_: None)
+    rows = list(scale.run(replace(OPTIONS, out=tmp_path)))
+    assert [row.reached for row in rows[:3]] == [reached, None, reached]
+    assert [row.reached for row in rows[3:]] == [reached] * 12 + [None]
+
+
+@pytest.mark.realtime
+def test_a_crowd_and_its_service(tmp_path: Path) -> None:
+    """The bare service makes every task; the map's journal has a size, and is resumed."""
+    with serving(scale.serve, 0.5) as said:
+        limits = scale.Limits(100, 10_000)
+        found = in_child(60.0, scale.crowd, "frozen", 20, received(said), limits, 0.5)
+    assert found.requests >= 40
+    assert found.collecting <= found.cpu
+    journal = str(tmp_path / "journal.db")
+    assert scale.mapped(20, journal).journal > 0
+    assert scale.mapped(20, journal, resuming=True).inputs == 20
+
+
 @pytest.mark.realtime
 def test_maps_with_a_journal(tmp_path: Path) -> None:
     """All inputs come out of the service once, and out of the journal as often as one likes."""
@@ -256,6 +380,23 @@ def test_a_frozen_loop() -> None:
         return meter.freeze
 
     assert 0.15 <= asyncio.run(freeze(0.2)) < 2.0
+
+
+def test_a_frozen_turn() -> None:
+    """The selector tells the longest turn of its loop; that of the wait is none."""
+    turns = TurnSelector()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
+        runner.run(asyncio.sleep(0.2))
+        assert turns.freeze < 0.2
+
+        async def freeze() -> None:
+            time.sleep(0.2)  # noqa: ASYNC251 - a loop that stands still is the case
+
+        runner.run(freeze())
+        assert turns.work < 0.2 <= turns.freeze
+        turns.forget()
+        runner.run(asyncio.sleep(0.01))
+    assert turns.freeze < 0.2
 
 
 @pytest.mark.realtime
