@@ -130,7 +130,7 @@ class TaskRegistry:
         track.subscription, track.seen, track.record = subscription, seen, record
         track.is_followed, track.billing = is_followed, billing
         if subscription is not None:
-            track.late = self.schedule.late(kind, now)
+            track.late = self._silent_poll(track, now)
         self.shares.opened(track)
         self.index.add(track)
         if age is None:
@@ -246,10 +246,6 @@ class TaskRegistry:
         if track.is_followed:
             return self.schedule.late(track.kind, track.created)
         return self.schedule.first(track.kind, track.created)
-
-    def _is_left_to_others(self, track: TrackedTask) -> bool:
-        """Return True if a callback or another process is to tell the end of a task."""
-        return track.is_followed or self.unresolved.is_awaited_for(track)
 
     def next_due(self, now: float) -> TrackedTask | None:
         """Take the task to poll now, and mark its poll as in flight; None if none is due."""
@@ -440,9 +436,11 @@ class TaskRegistry:
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
         track.snapshot = verdict.snapshot
-        if self._is_left_to_others(track):
+        if track.is_followed:
             late = self.schedule.late(track.kind, self._known_since(track))
             due = max(late, late_again(track.poll_times, age=age, now=now))
+        elif self.unresolved.is_awaited_for(track):
+            due = self._silent_poll(track, now)
         else:
             due = self._next_poll(track, now)
         self.queue.schedule(track, due)
@@ -452,15 +450,23 @@ class TaskRegistry:
         self._report(events.TaskPolled(ref.model, ref.task_id, state, track.billing.tag, took))
 
     def _next_poll(self, track: TrackedTask, now: float) -> float:
+        return self.schedule.again(track.kind, self._known_since(track), now, self._capacity(now))
+
+    def _silent_poll(self, track: TrackedTask, now: float) -> float:
+        created = self._known_since(track)
+        age = max(0.0, track.ran_until - created)
+        return self.schedule.silent(track.kind, created, age, now, self._capacity(now))
+
+    def _capacity(self, now: float) -> Capacity:
         limiter = self._limiter
-        capacity = Capacity(
+        return Capacity(
             requests=limiter.requests_per_second,
             submits=limiter.submits_per_second(now),
             reserve=limiter.reserve(now),
             slots_wanted=limiter.slots_waiting > 0,
             latency=self._places.latency,
+            lost=self.unresolved.lost,
         )
-        return self.schedule.again(track.kind, self._known_since(track), now, capacity)
 
     def _known_since(self, track: TrackedTask) -> float:
         """Return when a task was created, or since when it is tracked if its age is unknown."""
