@@ -50,8 +50,15 @@ class Loop:
         return now + self._interval
 
     def late(self, kind: str, created: float) -> float:
-        """Return when to poll where callbacks are awaited: as always, such a loop knows none."""
+        """Return when to poll a task of another process: as always, such a loop knows none."""
         return self.first(kind, created)
+
+    def silent(
+        self, kind: str, created: float, age: float, now: float, capacity: Capacity
+    ) -> float:
+        """Return when to poll where a callback has not come: as always."""
+        del age
+        return self.again(kind, created, now, capacity)
 
     def median(self, kind: str, /) -> None:
         """Return None: nothing is learned."""

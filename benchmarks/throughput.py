@@ -5,7 +5,7 @@ It is cold at first; after 60 s, 180 s are counted. Against the documented plan:
 by arithmetic, with every poll sent when it is due and submits with what is left of the requests;
 and once measured under the same limiter, where late polls stretch the plan. And against the best
 of many fixed prices of a poll, which nobody could know before (found with seeds that are not those
-of the comparison).
+of the comparison). And with callbacks, of which a share is lost, against polling.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from itertools import product
 from typing import Final, NamedTuple
 
-from apixo_async import AsyncClient, Limits, OtherModel
+from apixo_async import AsyncClient, Limits, OtherModel, WebhookReceiver
 from apixo_async._polling.schedule import PollTimes
 from benchmarks import Options, Row, plots
 from benchmarks.measuring import median, progress
@@ -42,15 +42,26 @@ WAYS: Final = ("ours", "priced", "documented")
 #: Against the best price; and against the plan, where the plan wastes most.
 TARGET_OF_BEST: Final = 0.98
 TARGETS: Final = {0: 1.1, 2: 1.5}
+#: The shares of callbacks that are lost; and against polling, but for noise.
+LOST: Final = (0.0, 0.01, 0.1, 0.3)
+TARGET_OF_CALLBACKS: Final = 0.995
 
 
 class Job(NamedTuple):
-    """One run: a workload, a way to poll, a seed."""
+    """One run: a workload, a way to poll, a seed; with callbacks, the share that is lost."""
 
     workload: int
     way: str
     price: float
     seed: int
+    lost: float | None = None
+
+
+class Throughput(NamedTuple):
+    """What came out of a run: tasks of the whole account a minute, and polls a task."""
+
+    tasks: float
+    polls: float
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -58,7 +69,7 @@ def run(options: Options) -> Iterator[Row]:
     workloads = range(len(SATURATING))
     progress("  the best fixed price of each workload")
     search = [Job(w, "priced", p, s) for w, p, s in product(workloads, PRICES, SEARCHED_WITH)]
-    found = dict(zip(search, in_parallel(tasks_a_minute, search), strict=True))
+    found = dict(zip(search, in_parallel(throughput_of, search), strict=True))
     best = {w: max(PRICES, key=partial(_found_at, found, w)) for w in workloads}
     progress("  ours, the best price and the plan")
     jobs = [
@@ -66,19 +77,52 @@ def run(options: Options) -> Iterator[Row]:
         for seed in range(options.rounds)
         for w, way in product(workloads, WAYS)
     ]
-    rates = dict(zip(jobs, in_parallel(tasks_a_minute, jobs), strict=True))
+    seen = dict(zip(jobs, in_parallel(throughput_of, jobs), strict=True))
     medians: dict[str, list[float]] = {
-        way: [median(rate for job, rate in rates.items() if job[:2] == (w, way)) for w in workloads]
-        for way in WAYS
+        way: [_median(seen, w, way).tasks for w in workloads] for way in WAYS
     }
     medians["to the letter"] = [to_the_letter(workload) for workload in SATURATING]
     for w in workloads:
         yield from _rows(w, best[w], *(medians[way][w] for way in (*WAYS, "to the letter")))
+    progress("  with callbacks, of which some are lost")
+    jobs = [
+        Job(w, "ours", 0.0, seed, lost)
+        for seed in range(options.rounds)
+        for w, lost in product(workloads, LOST)
+    ]
+    seen |= zip(jobs, in_parallel(throughput_of, jobs), strict=True)
+    for w in workloads:
+        polled = _median(seen, w, "ours")
+        yield _row_of_callbacks(w, polled, [_median(seen, w, "ours", lost) for lost in LOST])
     _plot(options, medians)
 
 
-def _found_at(found: Mapping[Job, float], w: int, price: float) -> float:
-    return sum(found[Job(w, "priced", price, seed)] for seed in SEARCHED_WITH)
+def _found_at(found: Mapping[Job, Throughput], w: int, price: float) -> float:
+    return sum(found[Job(w, "priced", price, seed)].tasks for seed in SEARCHED_WITH)
+
+
+def _median(
+    seen: Mapping[Job, Throughput], w: int, way: str, lost: float | None = None
+) -> Throughput:
+    """Return the medians over the seeds."""
+    runs = [run for job, run in seen.items() if (job[:2], job.lost) == ((w, way), lost)]
+    return Throughput(median(run.tasks for run in runs), median(run.polls for run in runs))
+
+
+def _row_of_callbacks(w: int, polled: Throughput, called: list[Throughput]) -> Row:
+    ratios = [run.tasks / polled.tasks for run in called]
+    shares = " / ".join(f"{100 * lost:g}" for lost in LOST)
+    tasks = " / ".join(f"{run.tasks:,.0f}" for run in called)
+    polls = " / ".join(f"{run.polls:.2f}" for run in called)
+    return Row(
+        QUESTION,
+        f"{SATURATING[w].name}: with callbacks, {shares} % lost: against polling",
+        " / ".join(f"{ratio:.2f}x" for ratio in ratios),
+        f"{tasks} against {polled.tasks:,.0f} a minute; "
+        f"{polls} against {polled.polls:.2f} polls a task",
+        f"at least {TARGET_OF_CALLBACKS}x each",
+        min(ratios) >= TARGET_OF_CALLBACKS,
+    )
 
 
 def _rows(
@@ -117,27 +161,36 @@ def to_the_letter(workload: Workload) -> float:
     return min(60 * 1_000 / (busy / DRAWN), 10_000 / (1 + polls / DRAWN))
 
 
-def tasks_a_minute(job: Job) -> float:
+def throughput_of(job: Job) -> Throughput:
     """Keep an account busy; return how many tasks of the whole account's end in a minute."""
     workload = SATURATING[job.workload]
     plan = PollTimes(workload.first, workload.interval)
     polling = Candidate(documented_plan=plan, way=job.way, price=job.price)
-    return run_virtually(lambda: _saturated(workload, polling, job.seed))
+    return run_virtually(lambda: _saturated(workload, polling, job.seed, job.lost))
 
 
-async def _saturated(workload: Workload, polling: Candidate, seed: int) -> float:
+async def _saturated(
+    workload: Workload, polling: Candidate, seed: int, lost: float | None
+) -> Throughput:
     limits = Limits(1_000 // SCALE, 10_000 // SCALE)
-    service = VirtualService(workload.draw, seed)
-    over = 0
+    receiver = None if lost is None else WebhookReceiver("http://127.0.0.1/apixo", "s" * 16)
+    service = VirtualService(workload.draw, seed, receiver=receiver, lost=lost or 0.0)
+    over, rng = 0, random.Random(seed)
     async with (
         AsyncClient(
-            "key", base_url="http://127.0.0.1", transport=service, limits=limits, polling=polling
+            "key",
+            base_url="http://127.0.0.1",
+            transport=service,
+            limits=limits,
+            polling=polling,
+            webhooks=receiver,
         ) as client,
         asyncio.TaskGroup() as group,
     ):
 
         async def generate_for_ever() -> None:
             nonlocal over
+            await asyncio.sleep(rng.random() * WARM / 2)  # not all in step
             while True:
                 await client.generate(OtherModel("m", prompt="x"))
                 over += 1
@@ -146,12 +199,12 @@ async def _saturated(workload: Workload, polling: Candidate, seed: int) -> float
             group.create_task(generate_for_ever()) for _ in range(limits.concurrent_tasks * 6 // 5)
         ]
         await asyncio.sleep(WARM)
-        before = over
+        over_before, polls_before = over, service.polls
         await asyncio.sleep(COUNTED)
-        rate = (over - before) * SCALE * 60 / COUNTED
+        counted, polls = over - over_before, service.polls - polls_before
         for one in busy:
             one.cancel()
-    return rate
+    return Throughput(counted * SCALE * 60 / COUNTED, polls / counted)
 
 
 def _plot(options: Options, medians: dict[str, list[float]]) -> None:

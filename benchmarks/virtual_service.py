@@ -20,6 +20,7 @@ from typing import TypeVar
 import httpx2
 
 from apixo_async.testing import VirtualTimeLoop
+from apixo_async.webhooks import WebhookReceiver
 from benchmarks.counting_service import mark_sent
 
 #: Seconds of one exchange.
@@ -105,15 +106,30 @@ class VirtualService(httpx2.AsyncBaseTransport):
         draw: Draws the duration of each task.
         seed: Seeds the draws.
         latency: Seconds of one exchange, of which half passes before it is seen here.
+        receiver: What takes the callbacks, or None where there are none.
+        lost: The share of the callbacks that are never posted.
     """
 
     phase_aware = True
 
-    def __init__(self, draw: Draw, seed: int, latency: float = LATENCY) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        seed: int,
+        latency: float = LATENCY,
+        *,
+        receiver: WebhookReceiver | None = None,
+        lost: float = 0.0,
+    ) -> None:
         self._draw = draw
         self._latency = latency
         self._rng = random.Random(seed)
+        self._receiver = None if receiver is None else httpx2.ASGITransport(receiver.asgi())
+        self._lost = lost
+        self._losing = random.Random(seed)  # apart, so that tasks last as without callbacks
+        self._posts: set[asyncio.Task[None]] = set()
         self.works: list[Work] = []
+        self.polls = 0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
@@ -125,11 +141,28 @@ class VirtualService(httpx2.AsyncBaseTransport):
         await asyncio.sleep(self._latency / 2)
         return httpx2.Response(200, content=body.encode())
 
-    def _submitted(self, _: httpx2.Request, now: float) -> dict[str, object]:
-        self.works.append(Work(now, now + self._draw(self._rng)))
-        return {"taskId": str(len(self.works) - 1)}
+    def _submitted(self, request: httpx2.Request, now: float) -> dict[str, object]:
+        task_id, over = str(len(self.works)), now + self._draw(self._rng)
+        self.works.append(Work(now, over))
+        if self._receiver is not None and self._losing.random() >= self._lost:
+            url = str(json.loads(request.content)["callback_url"])
+            body = json.dumps({"code": 200, "data": {"taskId": task_id, "state": "success"}})
+            post = httpx2.Request("POST", url, content=body)
+            asyncio.get_running_loop().call_at(
+                over + self._latency / 2, self._post, self._receiver, post
+            )
+        return {"taskId": task_id}
+
+    def _post(self, receiver: httpx2.ASGITransport, post: httpx2.Request) -> None:
+        async def answered() -> None:
+            await receiver.handle_async_request(post)
+
+        task = asyncio.get_running_loop().create_task(answered())
+        self._posts.add(task)
+        task.add_done_callback(self._posts.discard)
 
     def _polled_at(self, request: httpx2.Request, now: float) -> dict[str, object]:
+        self.polls += 1
         task_id = request.url.params["taskId"]
         work = self.works[int(task_id)]
         if now < work.over:

@@ -47,7 +47,9 @@ class _LearnedKind:
         self.sample: DurationSample | None = None
         self.prices: PriceList | None = None
 
-    def learn(self, task: Hashable, lasted: float | None, bounds: IntervalBounds) -> bool:
+    def learn(
+        self, task: Hashable, lasted: float | None, bounds: IntervalBounds, lost: float
+    ) -> bool:
         """Learn how long a task lasted; return True if that changes when to poll."""
         durations = self.durations
         if not durations.end(task, lasted):
@@ -60,7 +62,7 @@ class _LearnedKind:
         self.sample = durations.sample()
         if self.sample is not None:
             budget = self.sample.polls_by(self._times.first, self._times.interval)
-            self.prices = PriceList(self.sample, budget, bounds)
+            self.prices = PriceList(self.sample, budget, bounds, lost)
         return True
 
 
@@ -90,6 +92,7 @@ class AdaptiveSchedule:
         self._slots_wanted = False
         self._wanted_at = -math.inf
         self._latency = 0.0
+        self._lost = 1.0
         self._clearing = 0.0
         self._scarcity = 1.0
         self._priced_at = -math.inf
@@ -112,14 +115,14 @@ class AdaptiveSchedule:
 
     def learn(self, kind: str, task: Hashable, lasted: float | None, /) -> bool:
         """Learn how long a task lasted; return True if that moves first polls."""
-        return self._of(kind).learn(task, lasted, self._bounds)
+        return self._of(kind).learn(task, lasted, self._bounds, self._lost)
 
     def first(self, kind: str, created: float) -> float:
         """Return when to poll a task for the first time."""
         known = self._of(kind)
         if known.sample is None:
             return created + self._times_for(kind).first
-        return self._due(known, known.sample, created, 0.0)
+        return self._due(known, known.sample, created, 0.0, self._bounds)
 
     def again(self, kind: str, created: float, now: float, capacity: Capacity) -> float:
         """Return when to poll again."""
@@ -128,10 +131,22 @@ class AdaptiveSchedule:
         if known.sample is None:
             due = self._fixed.again(kind, created, now, capacity)
             return created + self._bounds.bound(now - created, due - created)
-        return self._due(known, known.sample, created, now - created)
+        return self._due(known, known.sample, created, now - created, self._bounds)
+
+    def silent(
+        self, kind: str, created: float, age: float, now: float, capacity: Capacity
+    ) -> float:
+        """Return when to poll a task whose callback has not come."""
+        self._update_price(capacity, now)
+        known = self._of(kind)
+        if known.sample is None:
+            return self._fixed.silent(kind, created, age, now, capacity)
+        # The ceiling is for polls that find a task running, and not for the wait for a callback.
+        bounds = self._bounds._replace(ceiling=timing(kind).longest)
+        return self._due(known, known.sample, created, age, bounds, capacity.lost)
 
     def late(self, kind: str, created: float) -> float:
-        """Return when a callback that has not come counts as lost."""
+        """Return when the word of another process counts as lost."""
         sample = self._of(kind).sample
         if sample is None:
             late = self._fixed.late(kind, created) - created
@@ -144,18 +159,26 @@ class AdaptiveSchedule:
         known = self._kinds.get(kind)
         return None if known is None or known.sample is None else known.sample.quantile(0.5)
 
-    def _due(
-        self, known: _LearnedKind, sample: DurationSample, created: float, age: float
-    ) -> float:
+    def _price(self, known: _LearnedKind) -> float:
         prices = known.prices
         assert prices is not None  # It is made with the sample.
         # While submits wait for slots, each second of idle time is a second of a slot: requests
         # that nothing else needs are best spent on polls, even beyond the documented number.
         lowest = 0.0 if self._slots_wanted else prices.scheduled
-        price = prices.bound(max(lowest, self._clearing * self._scarcity))
+        return prices.bound(max(lowest, self._clearing * self._scarcity))
+
+    def _due(
+        self,
+        known: _LearnedKind,
+        sample: DurationSample,
+        created: float,
+        age: float,
+        bounds: IntervalBounds,
+        lost: float = 1.0,
+    ) -> float:
         # The age counts from the answer to the submit, which took half an exchange to arrive, as
         # a poll takes half of one to reach the service: one latency earlier hits the same age.
-        due = created + sample.next_poll(age, price, self._bounds)
+        due = created + sample.next_poll(age, self._price(known), bounds, lost)
         return max(created + age, due - self._latency)
 
     def _of(self, kind: str) -> _LearnedKind:
@@ -174,7 +197,7 @@ class AdaptiveSchedule:
         What is known of the tasks predicts that price at once; the reserve of permits, which is
         measured, corrects it.
         """
-        self._latency = capacity.latency
+        self._latency, self._lost = capacity.latency, capacity.lost
         if capacity.slots_wanted:
             self._wanted_at = now
         self._slots_wanted = now - self._wanted_at < _WANTED_FOR

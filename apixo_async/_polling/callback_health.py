@@ -12,6 +12,15 @@ from apixo_async._catalog import RESULT_LIFETIME
 #: million tasks. Before the first callback, one such task is enough.
 SILENT_AFTER: Final = 8
 
+#: The share of callbacks that counts as lost at first, and the tasks for which that stands.
+_LOST_AT_FIRST: Final = 0.1
+_AS_OF: Final = 5
+
+#: The recent tasks that count, with exponential forgetting, and the least share. Without the
+#: latter, a silence would mean nothing after many tasks without a loss.
+_RECENT: Final = 500
+_LEAST_LOST: Final = 1e-4
+
 #: Seconds without any callback after which deliveries may have been lost. By the documents a
 #: callback is sent again after 30 s, 2 min and 10 min: while callbacks arrive with pauses no
 #: longer than the second of these, no outage of the receiver can swallow all four deliveries.
@@ -36,13 +45,24 @@ class CallbackHealth:
     Attributes:
         is_proved: Whether callbacks reach this process.
         missed_in_a_row: Consecutive tasks that were over before their callback arrived.
+        lost: The share of recent tasks whose callback did not come while others did, above zero.
     """
 
-    __slots__ = ("_is_reported", "_received", "_steady_since", "is_proved", "missed_in_a_row")
+    __slots__ = (
+        "_is_reported",
+        "_received",
+        "_steady_since",
+        "_tasks",
+        "is_proved",
+        "lost",
+        "missed_in_a_row",
+    )
 
     def __init__(self) -> None:
         self.is_proved = False
         self.missed_in_a_row = 0
+        self.lost = _LOST_AT_FIRST
+        self._tasks = _AS_OF
         self._is_reported = False
         self._received: tuple[float, float] | None = None
         self._steady_since = math.inf
@@ -58,6 +78,10 @@ class CallbackHealth:
         self.is_proved, self.missed_in_a_row, self._received = True, 0, (now, wall)
         return ends
 
+    def announced(self) -> None:
+        """Note a task that is over, and whose callback arrived before a poll found that."""
+        self._count(0.0)
+
     def missed(self, ended_for: float = math.inf) -> bool:
         """Note a task that was over before its callback arrived; return True if a silence begins.
 
@@ -67,12 +91,18 @@ class CallbackHealth:
         self._steady_since = math.inf
         if ended_for < ON_ITS_WAY:
             return False
+        if self.is_proved:
+            self._count(1.0)
         self.missed_in_a_row += 1
         if self.missed_in_a_row < SILENT_AFTER and self.is_proved:
             return False
         begins = not self._is_reported
         self.is_proved, self._is_reported = False, True
         return begins
+
+    def _count(self, lost: float) -> None:
+        self._tasks = min(self._tasks + 1, _RECENT)
+        self.lost = max(_LEAST_LOST, self.lost + (lost - self.lost) / self._tasks)
 
     def is_steady(self, since: float, now: float, wall: float) -> bool:
         """Return True if no callback was missed since a time, and no pause was too long."""

@@ -4,6 +4,10 @@ A task has run for some time and is not over. The past tasks of its kind that la
 how much longer it may run. Between two polls there is an expected idle time, in which the task is
 over and the client does not know it yet. The next poll is due when that expectation reaches the
 price of a poll, in seconds of idle time.
+
+Where a callback is awaited, a task can only be idle if its callback is lost, and needs no poll if
+it has come. So the expectation is that of a task of which no callback has come so far: the longer
+the silence, the likelier the task is over.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from typing import Final, NamedTuple
 
 #: A task that has outlasted every past one is polled again after this part of its age.
 GROWTH: Final = 0.1
+
+#: The same where its callback is still the likelier messenger.
+LATE_GROWTH: Final = 0.5
 
 
 class IntervalBounds(NamedTuple):
@@ -72,50 +79,67 @@ class DurationSample:
         late = (max(0.0, duration - first) for duration in self._durations)
         return 1 + sum(-(-seconds // interval) for seconds in late) / len(self._durations)
 
-    def next_poll(self, age: float, price: float, bounds: IntervalBounds) -> float:
+    def next_poll(
+        self, age: float, price: float, bounds: IntervalBounds, lost: float = 1.0
+    ) -> float:
         """Return the age at which to poll a task next that is not over at `age`.
 
         Args:
             age: Seconds since its creation.
             price: Seconds of idle time that one poll is worth, above zero.
             bounds: How close and how far apart polls may be.
+            lost: The probability that its callback does not come, above zero; 1 where none is
+                awaited.
         """
         over = bisect_right(self._durations, age)
-        longer = len(self._durations) - over
-        if not longer:
-            return bounds.bound(age, age * (1 + GROWTH))
-        return bounds.bound(age, self._idle_reaches(price * longer, over))
+        if over == len(self._durations):
+            return bounds.bound(age, age * (1 + min(LATE_GROWTH, GROWTH / lost)))
+        return bounds.bound(age, self._idle_reaches(price, over, lost))
 
-    def _idle_reaches(self, idle: float, over: int) -> float:
-        """Return the age at which the remaining tasks have been idle for `idle` seconds in all.
+    def _idle_reaches(self, price: float, over: int, lost: float) -> float:
+        """Return the age at which the expected idle time of a silent task reaches a price.
 
-        The sum grows piecewise linearly with the age; the prefix sums give its value at each
-        duration, so that a bisection finds the piece and a division the age: O(log n).
+        Of the remaining tasks those are silent that run, and the lost part of those that are over.
+        Their idle time grows piecewise linearly with the age; the prefix sums give its value at
+        each duration, so that a bisection finds the piece and a division the age: O(log n).
         """
         durations, sums = self._durations, self._sums
+        longer = len(durations) - over
 
-        def idle_at_end_of(index: int) -> float:
-            return durations[index] * (index - over) - (sums[index] - sums[over])
+        def idle_to_reach(ended: int) -> float:
+            return price * (longer - (1 - lost) * ended) / lost
+
+        def excess_at(index: int) -> float:
+            idle = durations[index] * (index - over) - (sums[index] - sums[over])
+            return idle - idle_to_reach(index - over + 1)
 
         ends = range(over + 1, len(durations))
-        index = over + 1 + bisect_left(ends, idle, key=idle_at_end_of)
-        return (idle + sums[index] - sums[over]) / (index - over)
+        index = over + 1 + bisect_left(ends, 0.0, key=excess_at)
+        reached = (idle_to_reach(index - over) + sums[index] - sums[over]) / (index - over)
+        # Where a task ends, fewer are silent at once, so that the expectation may jump.
+        return min(reached, durations[index]) if index < len(durations) else reached
 
-    def cost_at(self, price: float, bounds: IntervalBounds) -> PollCost:
+    def cost_at(self, price: float, bounds: IntervalBounds, lost: float = 1.0) -> PollCost:
         """Return what polling by a price costs the tasks of this sample.
 
         It takes at most one step for each duration, however far apart they are.
+
+        Args:
+            price: As `next_poll` takes it.
+            bounds: As `next_poll` takes them.
+            lost: As `next_poll` takes it; each callback that comes costs the poll that it causes.
         """
         count = len(self._durations)
         age = delay = 0.0
-        polls, over = 0.0, 0
+        polls, over = (1 - lost) * count, 0
         while over < count:
             # Polls before the next task is over find none over: they come at the ceiling, and
             # are counted without a step for each.
             idle = max(0.0, -((age - self._durations[over]) // bounds.ceiling) - 1)
-            age = self.next_poll(age + idle * bounds.ceiling, price, bounds)
-            polls += (idle + 1) * (count - over)
+            age += idle * bounds.ceiling if idle else 0.0
+            age = self.next_poll(age, price, bounds, lost)
             found = max(over + 1, bisect_right(self._durations, age))
-            delay += age * (found - over) - (self._sums[found] - self._sums[over])
+            polls += idle * (count - over) + lost * (found - over) + count - found
+            delay += lost * (age * (found - over) - (self._sums[found] - self._sums[over]))
             over = found
         return PollCost(polls / count, delay / count)

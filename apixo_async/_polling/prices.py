@@ -37,15 +37,19 @@ class PriceList:
         sample: How long the tasks last.
         budget: Polls that a task takes at its documented times, on the average.
         bounds: The bounds of all polls.
+        lost: The share of their callbacks that do not come; 1 where none are awaited.
 
     Attributes:
         mean: Seconds that the tasks last on the average.
-        scheduled: The price at which they take as many polls as at the documented times.
+        scheduled: The price at which they take as many polls as at the documented times, where no
+            callbacks are awaited.
     """
 
     __slots__ = ("_logs", "_tried", "mean", "scheduled")
 
-    def __init__(self, sample: DurationSample, budget: float, bounds: IntervalBounds) -> None:
+    def __init__(
+        self, sample: DurationSample, budget: float, bounds: IntervalBounds, lost: float = 1.0
+    ) -> None:
         self.mean = sample.mean
         self._tried: list[PricePoint] = []
         price = max(self.mean, bounds.floor)
@@ -57,6 +61,13 @@ class PriceList:
         self._tried.reverse()  # Ascending, for the bisections.
         self._logs = [math.log(one.price) for one in self._tried]
         self.scheduled = self._price_within(max(1.0, budget * _MARGIN), sample, bounds)
+        if lost < 1:
+            # The ceiling is for polls, and not for the wait for a callback.
+            bounds = bounds._replace(ceiling=math.inf)
+            self._tried = [
+                PricePoint(one.price, sample.cost_at(one.price, bounds, lost))
+                for one in self._tried
+            ]
 
     def bound(self, price: float) -> float:
         """Return the nearest price that was tried: beyond those nothing can be gained."""

@@ -81,7 +81,7 @@ class TaskRegistry:
         self._limiter = limiter
         self._report = report
         self._rng = rng
-        self._capacity: Capacity | None = None
+        self._measured: Capacity | None = None
         self._measured_at = -math.inf
 
     def open(
@@ -135,7 +135,7 @@ class TaskRegistry:
         track.subscription, track.seen, track.record = subscription, seen, record
         track.is_followed, track.billing = is_followed, billing
         if subscription is not None:
-            track.late = self.schedule.late(kind, now)
+            track.late = self._silent_poll(track, now)
         self.shares.opened(track)
         self.index.add(track)
         if age is None:
@@ -251,10 +251,6 @@ class TaskRegistry:
         if track.is_followed:
             return self.schedule.late(track.kind, track.created)
         return self.schedule.first(track.kind, track.created)
-
-    def _is_left_to_others(self, track: TrackedTask) -> bool:
-        """Return True if a callback or another process is to tell the end of a task."""
-        return track.is_followed or self.unresolved.is_awaited_for(track)
 
     def next_due(self, now: float) -> TrackedTask | None:
         """Take the task to poll now, and mark its poll as in flight; None if none is due."""
@@ -445,9 +441,11 @@ class TaskRegistry:
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
         track.snapshot = verdict.snapshot
-        if self._is_left_to_others(track):
+        if track.is_followed:
             late = self.schedule.late(track.kind, self._known_since(track))
             due = max(late, late_again(track.poll_times, age=age, now=now))
+        elif self.unresolved.is_awaited_for(track):
+            due = self._silent_poll(track, now)
         else:
             due = self._next_poll(track, now)
         self.queue.schedule(track, due)
@@ -458,11 +456,19 @@ class TaskRegistry:
             self._report(events.TaskPolled(ref.model, ref.task_id, state, track.billing.tag, took))
 
     def _next_poll(self, track: TrackedTask, now: float) -> float:
-        if self._capacity is None or not 0 <= now - self._measured_at < _MEASURED_FOR:
-            self._capacity, self._measured_at = self._measured(now), now
-        return self.schedule.again(track.kind, self._known_since(track), now, self._capacity)
+        return self.schedule.again(track.kind, self._known_since(track), now, self._capacity(now))
 
-    def _measured(self, now: float) -> Capacity:
+    def _silent_poll(self, track: TrackedTask, now: float) -> float:
+        created = self._known_since(track)
+        age = max(0.0, track.ran_until - created)
+        return self.schedule.silent(track.kind, created, age, now, self._capacity(now))
+
+    def _capacity(self, now: float) -> Capacity:
+        if self._measured is None or not 0 <= now - self._measured_at < _MEASURED_FOR:
+            self._measured, self._measured_at = self._measure(now), now
+        return self._measured
+
+    def _measure(self, now: float) -> Capacity:
         limiter = self._limiter
         return Capacity(
             requests=limiter.requests_per_second,
@@ -470,6 +476,7 @@ class TaskRegistry:
             reserve=limiter.reserve(now),
             slots_wanted=limiter.slots_waiting > 0,
             latency=self._places.latency,
+            lost=self.unresolved.lost,
         )
 
     def _known_since(self, track: TrackedTask) -> float:

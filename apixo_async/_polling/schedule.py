@@ -139,6 +139,7 @@ class Capacity(NamedTuple):
         reserve: Seconds of unused permits, up to those of the burst.
         slots_wanted: Whether submits wait for slots.
         latency: Mean seconds of recent exchanges.
+        lost: The share of callbacks that do not come, above zero; 1 where none are awaited.
     """
 
     requests: float
@@ -146,6 +147,7 @@ class Capacity(NamedTuple):
     reserve: float
     slots_wanted: bool
     latency: float
+    lost: float = 1.0
 
 
 class Schedule(Protocol):
@@ -182,8 +184,22 @@ class Schedule(Protocol):
         """Return when to poll a task again that a poll found running."""
         ...
 
+    def silent(
+        self, kind: str, created: float, age: float, now: float, capacity: Capacity
+    ) -> float:
+        """Return when to poll a task next whose callback has not come.
+
+        Args:
+            kind: The kind of the task.
+            created: When it was created.
+            age: Its age in seconds when a poll last found it running, or 0.
+            now: The time.
+            capacity: How many requests polls may use.
+        """
+        ...
+
     def late(self, kind: str, created: float) -> float:
-        """Return when a callback that has not come counts as lost: nearly every task is over."""
+        """Return when the word of another process counts as lost: nearly every task is over."""
         ...
 
     def median(self, kind: str, /) -> float | None:
@@ -235,8 +251,16 @@ class FixedSchedule:
         times = self._times_for(kind)
         return next_poll(times, created=created, now=now, stretch=stretch, rng=self._rng)
 
+    def silent(
+        self, kind: str, created: float, age: float, now: float, capacity: Capacity
+    ) -> float:
+        """Return when to poll a task whose callback has not come: as late as possible."""
+        del capacity
+        late = self.late(kind, created)
+        return max(late, late_again(self._times_for(kind), age=age, now=now)) if age else late
+
     def late(self, kind: str, created: float) -> float:
-        """Return when a callback that has not come counts as lost."""
+        """Return when the word of another process counts as lost."""
         return late_poll(self._times_for(kind), created)
 
     def median(self, kind: str, /) -> None:

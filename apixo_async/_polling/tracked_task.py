@@ -116,7 +116,8 @@ class TrackedTask:
         changed: Fires at every poll with a usable answer, and when `over` does.
         refreshers: The callers of `refresh` that wait for its next poll.
         subscription: Where its callbacks arrive, or None where none is awaited.
-        late: When its callback counts as lost, by what was known when it was created.
+        late: When to poll it first although its callback has not come, by what was known when it
+            was created.
         callback_received: Whether a callback of it arrived.
         again: Whether to poll once more after the poll in flight, which the service may have
             answered before the event that asks for this one.

@@ -59,6 +59,11 @@ class UnresolvedSubmits:
         subscription = track.subscription
         return subscription is not None and self._health.is_proved and not subscription.is_shared
 
+    @property
+    def lost(self) -> float:
+        """The share of callbacks that do not come; 1 while none are to be expected."""
+        return self._health.lost if self._health.is_proved else 1.0
+
     def received(self, track: TrackedTask, named: str | None, now: float) -> None:
         """Note a callback of a task, and the task id that it names, if it names one."""
         track.callback_received = True
@@ -97,7 +102,10 @@ class UnresolvedSubmits:
             self._settled[track.ref.task_id] = None
             if len(self._settled) > _MOST_SETTLED:
                 self._settled.popitem(last=False)
-        if track.callback_received or track.identity is TaskIdentity.UNRESOLVED:
+        if track.identity is TaskIdentity.UNRESOLVED:
+            return False
+        if track.callback_received:
+            self._health.announced()
             return False
         if not self._health.missed(ended_for):
             return False

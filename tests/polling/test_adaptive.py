@@ -183,7 +183,55 @@ def test_the_price_is_found_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(found) == 20
 
 
-def test_a_late_callback() -> None:
+def test_the_less_is_lost_the_longer_a_silence_lasts() -> None:
+    """From the times of polls, where all callbacks are lost, to the end of nearly all tasks."""
+    schedule = polled_adaptively()
+    teach(schedule, drawn(300, sigma=0.35))
+    first = schedule.first("m", 0.0)
+    dues = [
+        schedule.silent("m", 0.0, 0.0, 0.0, PLENTY._replace(lost=lost))
+        for lost in (1.0, 0.3, 0.1, 0.01, 0.0001)
+    ]
+    assert dues[0] == first
+    assert dues == sorted(dues)
+    assert dues[2] > first + 5.0
+    late = sorted(drawn(2_000, sigma=0.35, seed=9))
+    assert dues[3] > late[1_400]
+    assert late[1_900] < dues[4] < 1.2 * late[-1]
+
+
+def test_a_silence_of_a_kind_that_is_unknown() -> None:
+    """It goes by the documented times, whatever share is lost."""
+    schedule = polled_adaptively()
+    assert schedule.silent("m", 100.0, 0.0, 100.0, PLENTY._replace(lost=0.3)) == 150.0
+
+
+def test_a_silence_ends_within_the_longest_documented_time() -> None:
+    """However long tasks took; the ceiling of polls is none of the wait for a callback."""
+    schedule = polled_adaptively()
+    rare = PLENTY._replace(lost=0.001)
+    teach(schedule, [900.0] * 20, kind="flux-kontext")
+    assert schedule.silent("flux-kontext", 0.0, 0.0, 0.0, rare) == 120.0
+    teach(schedule, [400.0] * 20, kind="sora-2")
+    assert schedule.silent("sora-2", 0.0, 0.0, 0.0, rare) >= 400.0
+
+
+def test_callbacks_have_a_clearing_price_of_their_own() -> None:
+    """They take fewer requests than polls would, so that a silent task is polled earlier."""
+    schedule = polled_adaptively()
+    scarce = Capacity(requests=4.0, submits=2.0, reserve=1.0, slots_wanted=True, latency=0.0)
+    called = scarce._replace(lost=0.05)
+    for task in range(50):
+        schedule.opened("m", ("now", task))
+    dues: list[float] = []
+    for now, capacity in ((0.0, scarce), (10.0, called)):
+        schedule.again("m", 0.0, now, capacity)
+        teach(schedule, drawn(128, sigma=0.35))
+        dues.append(schedule.silent("m", now, 0.0, now + 1.0, called) - now)
+    assert dues[1] < dues[0]
+
+
+def test_the_word_of_another_process_that_is_late() -> None:
     """It is lost by the documented times at first, then a tenth beyond nearly all durations."""
     schedule = polled_adaptively()
     assert schedule.late("m", 100.0) == 150.0
@@ -194,14 +242,14 @@ def test_a_late_callback() -> None:
 
 
 @pytest.mark.parametrize("count", [8, 20, 128])
-def test_an_outlier_makes_no_callback_later(count: int) -> None:
+def test_an_outlier_makes_no_word_later(count: int) -> None:
     """One task of 20 minutes among those of 30 s, be they eight, moves no late poll."""
     schedule = polled_adaptively()
     teach(schedule, [1_200.0, *[30.0] * (count - 1)])
     assert schedule.late("m", 0.0) == pytest.approx(33.0)
 
 
-def test_no_callback_counts_as_lost_later_than_the_documents_allow() -> None:
+def test_no_word_counts_as_lost_later_than_the_documents_allow() -> None:
     """However long tasks took, the late poll comes within their longest documented time."""
     schedule = polled_adaptively()
     teach(schedule, [900.0] * 20, kind="flux-kontext")

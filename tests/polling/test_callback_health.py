@@ -57,6 +57,50 @@ def test_a_callback_ends_a_silence_once() -> None:
     assert health.is_proved
 
 
+def test_the_share_of_lost_callbacks() -> None:
+    """It begins at a tenth, follows what is seen, and is never 0."""
+    health = CallbackHealth()
+    assert health.lost == 0.1
+    health.received(5.0, 5.0)
+    for number in range(2_000):
+        if number % 4:
+            health.received(5.0, 5.0)
+            health.announced()
+        else:
+            health.missed()
+    assert health.lost == pytest.approx(0.25, abs=0.01)
+    for _ in range(100_000):
+        health.announced()
+    assert 0.0 < health.lost < 0.001
+
+
+def test_one_callback_more_or_less_moves_the_share_little() -> None:
+    """After a hundred that came it is below a hundredth, and one that is lost raises it by one."""
+    health = CallbackHealth()
+    health.received(5.0, 5.0)
+    for _ in range(100):
+        health.announced()
+    assert health.lost < 0.01
+    before = health.lost
+    health.missed()
+    assert health.lost == pytest.approx(before + 0.01, abs=0.001)
+
+
+def test_what_says_nothing_of_the_share() -> None:
+    """Before any callback has come, in a silence, and right after the end of a task."""
+    health = CallbackHealth()
+    health.missed()
+    assert health.lost == 0.1
+    health.received(5.0, 5.0)
+    health.missed(ON_ITS_WAY - 0.1)
+    assert health.lost == 0.1
+    for _ in range(SILENT_AFTER):
+        health.missed()
+    silent = health.lost
+    health.missed()
+    assert health.lost == silent > 0.1
+
+
 def steady(times: list[tuple[float, float]], since: float, end: tuple[float, float]) -> bool:
     """Return whether callbacks at these times leave no room for a lost one."""
     health = CallbackHealth()

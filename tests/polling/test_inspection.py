@@ -9,7 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from apixo_async._polling.inspection import GROWTH, DurationSample, IntervalBounds, PollCost
+from apixo_async._polling.inspection import (
+    GROWTH,
+    LATE_GROWTH,
+    DurationSample,
+    IntervalBounds,
+    PollCost,
+)
 
 LIVELY = settings(max_examples=400, deadline=None, database=None)
 WIDE = IntervalBounds(1e-9, 1e9)
@@ -38,6 +44,44 @@ def test_exact_against_brute_force(durations: list[float], age: float, price: fl
     assert float(near) == pytest.approx(price, rel=1e-9, abs=1e-9)
     # The idle time grows with the age of the poll, so that there is no other such age.
     assert idle(durations, age, Fraction(due) + Fraction(1, 100)) > near
+
+
+def idle_in_silence(durations: list[float], age: float, due: Fraction, lost: float) -> Fraction:
+    """Return the mean idle time at `due` of the tasks of which no callback has come by then."""
+    longer = [Fraction(one) for one in durations if one > age]
+    running = sum(one >= due for one in longer)
+    over = [due - one for one in longer if one < due]
+    return Fraction(lost) * sum(over, Fraction(0)) / (running + Fraction(lost) * len(over))
+
+
+@LIVELY
+@given(durations=samples, age=ages, price=prices, eighth=st.integers(1, 8))
+def test_silence_against_brute_force(
+    durations: list[float], age: float, price: float, eighth: int
+) -> None:
+    """The next poll is where the mean idle time of the silent tasks reaches the price."""
+    lost = eighth / 8
+    due = DurationSample(durations).next_poll(age, price, WIDE, lost)
+    if max(durations) <= age:
+        growth = min(LATE_GROWTH, GROWTH / lost)
+        assert due == pytest.approx(max(age * (1 + growth), age + WIDE.floor))
+        return
+    before, after = (Fraction(due) + sign * Fraction(1, 10**6) for sign in (-1, 1))
+    assert idle_in_silence(durations, age, before, lost) < price
+    assert idle_in_silence(durations, age, after, lost) > price
+
+
+@LIVELY
+@given(durations=samples, age=ages, price=prices, low=st.floats(0.001, 1), high=st.floats(0.001, 1))
+def test_the_fewer_callbacks_are_lost_the_later_is_the_poll(
+    durations: list[float], age: float, price: float, low: float, high: float
+) -> None:
+    """And it is never earlier than without callbacks."""
+    sample, shares = DurationSample(durations), sorted((low, high, 1.0), reverse=True)
+    dues = [sample.next_poll(age, price, WIDE, lost) for lost in shares]
+    assert dues[0] == sample.next_poll(age, price, WIDE)
+    assert dues[0] <= dues[1] + 1e-9
+    assert dues[1] <= dues[2] + 1e-9
 
 
 @LIVELY
@@ -84,6 +128,23 @@ def test_a_course_is_what_the_polls_come_to(durations: list[float], price: float
     assert cost.delay == pytest.approx(delays / len(durations), abs=1e-9)
 
 
+@LIVELY
+@given(durations=samples, price=prices, lost=st.floats(0.001, 1))
+def test_a_course_in_silence(durations: list[float], price: float, lost: float) -> None:
+    """A callback that comes ends the polls with one; of those that are lost the next poll tells."""
+    sample, bounds = DurationSample(durations), IntervalBounds(0.25, 50.0)
+    polls = delays = 0.0
+    for duration in durations:
+        age, early = 0.0, 0
+        while (due := sample.next_poll(age, price, bounds, lost)) < duration:
+            age, early = due, early + 1
+        polls += early + 1  # Whether a callback or the schedule causes the last one.
+        delays += lost * (due - duration)
+    cost = sample.cost_at(price, bounds, lost)
+    assert cost.polls == pytest.approx(polls / len(durations))
+    assert cost.delay == pytest.approx(delays / len(durations), abs=1e-9)
+
+
 def test_beyond_all_that_was_seen() -> None:
     """Where no past task lasted as long, polls spread geometrically, up to the ceiling."""
     sample, bounds, age, gaps = DurationSample([10.0]), IntervalBounds(0.5, 4.0), 20.0, []
@@ -108,9 +169,11 @@ def test_a_course_takes_few_steps(huge: float, monkeypatch: pytest.MonkeyPatch) 
     """However much longer than all others one duration is, no poll is walked to one by one."""
     steps, walked = [0.0], DurationSample.next_poll
 
-    def counted(sample: DurationSample, age: float, price: float, bounds: IntervalBounds) -> float:
+    def counted(
+        sample: DurationSample, age: float, price: float, bounds: IntervalBounds, lost: float
+    ) -> float:
         steps.append(age)
-        return walked(sample, age, price, bounds)
+        return walked(sample, age, price, bounds, lost)
 
     monkeypatch.setattr(DurationSample, "next_poll", counted)
     cost = DurationSample([*[10.0] * 31, huge]).cost_at(2.0, IntervalBounds(0.5, 120.0))

@@ -81,3 +81,23 @@ def test_the_clearing_price_clears(slow: int, quick: int, requests: float, submi
 def test_no_tasks_at_all() -> None:
     """Without tasks there is nothing to clear."""
     assert clearing_price([(0, listed(SAMPLE))], 10.0, submits=1) == 1.0
+
+
+def test_callbacks_make_polls_cheap() -> None:
+    """The fewer are lost, the fewer requests a price takes; the scheduled price stays."""
+    budget = SAMPLE.polls_by(20.0, 3.0)
+    lists = [PriceList(SAMPLE, budget, BOUNDS, lost) for lost in (1.0, 0.3, 0.01)]
+    assert len({prices.scheduled for prices in lists}) == 1
+    asked = [prices.requests_per_second(1.0, 1) for prices in lists]
+    assert asked == sorted(asked, reverse=True)
+    cleared = [clearing_price([(1_000, prices)], 130.0, submits=1) for prices in lists]
+    assert cleared == sorted(cleared, reverse=True)
+    assert cleared[2] < 0.5 * cleared[0]
+
+
+def test_the_ceiling_is_not_for_the_wait_for_a_callback() -> None:
+    """Where tasks last longer than it and none is lost, one poll is enough."""
+    sample = DurationSample([300.0] * 20)
+    cost = PriceList(sample, 17.0, BOUNDS, 0.01).cost_at(10.0)
+    assert cost.polls == pytest.approx(1.0)
+    assert cost.delay == pytest.approx(0.1, rel=0.05)

@@ -39,5 +39,8 @@ def test_waiting_tasks_stretch_the_intervals(fixed: FixedSchedule) -> None:
 
 
 def test_a_late_callback(fixed: FixedSchedule) -> None:
-    """A callback counts as lost ten intervals after the first poll."""
+    """Its task is polled ten intervals after the first poll, and then after half its age."""
     assert fixed.late("m", 100.0) == 140.0
+    assert fixed.silent("m", 100.0, 0.0, 100.0, CAPACITY) == 140.0
+    assert fixed.silent("m", 100.0, 15.0, 115.0, CAPACITY) == 140.0
+    assert fixed.silent("m", 100.0, 40.0, 140.0, CAPACITY) == 160.0
