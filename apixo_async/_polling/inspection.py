@@ -3,11 +3,13 @@
 A task has run for some time and is not over. The past tasks of its kind that lasted longer show
 how much longer it may run. Between two polls there is an expected idle time, in which the task is
 over and the client does not know it yet. The next poll is due when that expectation reaches the
-price of a poll, in seconds of idle time.
+price of a poll, in seconds of idle time; or, before that, when the expected idle time beyond a
+target reaches a tenth of the price, so that few results are late by more than the target.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
@@ -16,6 +18,15 @@ from typing import Final, NamedTuple
 #: A task that has outlasted every past one is polled again after this part of its age.
 GROWTH: Final = 0.1
 
+#: Up to this many times the longest known duration, its polls keep to the delay target as well.
+BEYOND_LONGEST: Final = 1 + 4 * GROWTH
+
+#: How many times a second of idle time beyond the delay target counts.
+_LATE_WEIGHT: Final = 10.0
+
+#: The delay target is at least this many times the price: where polls are dear, delays are longer.
+_PRICES: Final = 2.0
+
 
 class IntervalBounds(NamedTuple):
     """How close and how far apart the polls of one task may be, whatever they cost.
@@ -23,10 +34,12 @@ class IntervalBounds(NamedTuple):
     Attributes:
         floor: The fewest seconds between two polls, and before the first one.
         ceiling: The most.
+        delay_target: The result delay that few tasks should exceed, in seconds.
     """
 
     floor: float
     ceiling: float
+    delay_target: float = math.inf
 
     def bound(self, age: float, due: float) -> float:
         """Return the age nearest to `due` at which a task polled at `age` may be polled."""
@@ -72,6 +85,12 @@ class DurationSample:
         late = (max(0.0, duration - first) for duration in self._durations)
         return 1 + sum(-(-seconds // interval) for seconds in late) / len(self._durations)
 
+    def delay_by(self, first: float, interval: float, part: float) -> float:
+        """Return the result delay that this part of the tasks does not exceed at fixed times."""
+        early = (first - duration for duration in self._durations)
+        delays = sorted(max(seconds, seconds % interval) for seconds in early)
+        return delays[int(part * (len(delays) - 1))]
+
     def next_poll(self, age: float, price: float, bounds: IntervalBounds) -> float:
         """Return the age at which to poll a task next that is not over at `age`.
 
@@ -82,9 +101,17 @@ class DurationSample:
         """
         over = bisect_right(self._durations, age)
         longer = len(self._durations) - over
+        target = max(bounds.delay_target, _PRICES * price)
         if not longer:
-            return bounds.bound(age, age * (1 + GROWTH))
-        return bounds.bound(age, self._idle_reaches(price * longer, over))
+            wait = GROWTH * age
+            if age < BEYOND_LONGEST * self._durations[-1]:
+                wait = min(wait, target)
+            return bounds.bound(age, age + wait)
+        due = self._idle_reaches(price * longer, over)
+        if due - age > target:
+            late = self._idle_reaches(price * longer / _LATE_WEIGHT, over)
+            due = min(due, late + target)
+        return bounds.bound(age, due)
 
     def _idle_reaches(self, idle: float, over: int) -> float:
         """Return the age at which the remaining tasks have been idle for `idle` seconds in all.
