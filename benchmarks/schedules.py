@@ -69,11 +69,12 @@ class Priced(AdaptiveSchedule):
 
     def __init__(self, times: PollTimes, price: float, bounds: IntervalBounds) -> None:
         super().__init__(lambda _: times, FixedSchedule(lambda _: times, random.Random(0)), bounds)
-        self._always = price
+        self._clearing = price
+        self._slots_wanted = True  # No other price counts then.
 
-    def _price(self, known: object) -> float:
-        del known
-        return self._always
+    def _update_price(self, capacity: Capacity, now: float) -> None:
+        del now
+        self._latency = capacity.latency
 
 
 #: The documents' plan of gpt-image-1 and flux-kontext.
@@ -85,7 +86,6 @@ class Candidate(Polling):
     """One way to poll tasks whose plan is known.
 
     Attributes:
-        documented: The plan.
         documented_plan: The plan.
         way: "ours", "documented" or "priced".
         price: The price of "priced".

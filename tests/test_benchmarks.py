@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import operator
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 import benchmarks.__main__ as command
+from apixo_async._polling.schedule import Capacity
 from benchmarks import Options, Row, by_hand, journal, otel, scale, tasks_at_once
 from benchmarks.measuring import (
     TurnSelector,
@@ -30,6 +32,7 @@ from benchmarks.measuring import (
     serving,
 )
 from benchmarks.peers.clients import PEERS
+from benchmarks.schedules import Candidate
 from benchmarks.tasks_at_once import Outcome
 
 OPTIONS = Options(tasks=10)
@@ -352,6 +355,19 @@ def test_maps_with_a_journal(tmp_path: Path) -> None:
         assert journal.resumed(path, 50, 10).cpu > 0
     with pytest.raises(AssertionError):  # Nothing is left to be bought.
         journal.bought(path, 50, 10)
+
+
+def test_a_fixed_price() -> None:
+    """A candidate with a price polls by that one, whatever the adaptive one would take."""
+    plenty = Capacity(166.7, submits=0.0, reserve=6.0, slots_wanted=False, latency=0.1)
+    due: list[float] = []
+    for price in (1.0, 2.0):
+        schedule = Candidate(way="priced", price=price).schedule(random.Random(1))
+        for task in range(20):
+            schedule.opened("m", task)
+            schedule.learn("m", task, 30.0)
+        due.append(schedule.again("m", 0.0, 1.0, plenty))
+    assert due == pytest.approx([30.9, 31.9])
 
 
 def test_rounds_are_interleaved() -> None:

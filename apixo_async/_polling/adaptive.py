@@ -33,23 +33,27 @@ _YIELDING: Final = 3.0
 _BEYOND: Final = 1.1
 _NEARLY_ALL: Final = 7 / 8
 
+#: The delay target is this part of the result delay that 99 of 100 tasks would not exceed at the
+#: documented times: a sample is never exact.
+_P99: Final = 0.99
+_TARGET: Final = 0.75
+
 
 class _LearnedKind:
     """What is known of one kind of task."""
 
-    __slots__ = ("_considered", "_times", "durations", "prices", "sample", "tracked")
+    __slots__ = ("_considered", "_times", "bounds", "durations", "prices", "sample", "tracked")
 
-    def __init__(self, times: PollTimes) -> None:
+    def __init__(self, times: PollTimes, bounds: IntervalBounds) -> None:
         self._times = times
         self._considered = 0
         self.tracked = 0
+        self.bounds = bounds
         self.durations = Durations()
         self.sample: DurationSample | None = None
         self.prices: PriceList | None = None
 
-    def learn(
-        self, task: Hashable, lasted: float | None, bounds: IntervalBounds, lost: float
-    ) -> bool:
+    def learn(self, task: Hashable, lasted: float | None, lost: float) -> bool:
         """Learn how long a task lasted; return True if that changes when to poll."""
         durations = self.durations
         if not durations.end(task, lasted):
@@ -61,8 +65,10 @@ class _LearnedKind:
         self._considered = durations.ended
         self.sample = durations.sample()
         if self.sample is not None:
-            budget = self.sample.polls_by(self._times.first, self._times.interval)
-            self.prices = PriceList(self.sample, budget, bounds, lost)
+            budget = self.sample.polls_by(*self._times)
+            target = _TARGET * self.sample.delay_by(*self._times, _P99)
+            self.bounds = self.bounds._replace(delay_target=target)
+            self.prices = PriceList(self.sample, budget, self.bounds, lost)
         return True
 
 
@@ -76,7 +82,7 @@ class AdaptiveSchedule:
 
     Args:
         times_for: Gives the documented polling times of a kind of task.
-        fixed: Says when to poll kinds of which too little is known.
+        fixed: Says when callbacks count as lost of kinds of which too little is known.
         bounds: The bounds of all polls.
     """
 
@@ -105,33 +111,36 @@ class AdaptiveSchedule:
 
     def running(self, kind: str, task: Hashable, age: float, /, *, first: bool) -> None:
         """Note that a poll found a task running."""
-        self._fixed.running(kind, first=first)
+        del first
         self._of(kind).durations.seen(task, age)
 
     def closed(self, kind: str, *, waited: bool) -> None:
         """Note that a task is over."""
-        self._fixed.closed(kind, waited=waited)
+        del waited
         self._of(kind).tracked -= 1
 
     def learn(self, kind: str, task: Hashable, lasted: float | None, /) -> bool:
         """Learn how long a task lasted; return True if that moves first polls."""
-        return self._of(kind).learn(task, lasted, self._bounds, self._lost)
+        return self._of(kind).learn(task, lasted, self._lost)
 
     def first(self, kind: str, created: float) -> float:
         """Return when to poll a task for the first time."""
         known = self._of(kind)
         if known.sample is None:
             return created + self._times_for(kind).first
-        return self._due(known, known.sample, created, 0.0, self._bounds)
+        return self._due(known, known.sample, created, 0.0, known.bounds)
 
     def again(self, kind: str, created: float, now: float, capacity: Capacity) -> float:
         """Return when to poll again."""
         self._update_price(capacity, now)
         known = self._of(kind)
         if known.sample is None:
-            due = self._fixed.again(kind, created, now, capacity)
-            return created + self._bounds.bound(now - created, due - created)
-        return self._due(known, known.sample, created, now - created, self._bounds)
+            # Without jitter, and not stretched: where permits are short, polls wait for theirs in
+            # turn, which delays results less than longer intervals do.
+            first, interval = self._times_for(kind)
+            age = now - created
+            return created + self._bounds.bound(age, max(first, age + interval))
+        return self._due(known, known.sample, created, now - created, known.bounds)
 
     def silent(
         self, kind: str, created: float, age: float, now: float, capacity: Capacity
@@ -142,7 +151,7 @@ class AdaptiveSchedule:
         if known.sample is None:
             return self._fixed.silent(kind, created, age, now, capacity)
         # The ceiling is for polls that find a task running, and not for the wait for a callback.
-        bounds = self._bounds._replace(ceiling=timing(kind).longest)
+        bounds = known.bounds._replace(ceiling=timing(kind).longest)
         return self._due(known, known.sample, created, age, bounds, capacity.lost)
 
     def late(self, kind: str, created: float) -> float:
@@ -188,7 +197,7 @@ class AdaptiveSchedule:
                 idle = next((one for one, its in self._kinds.items() if not its.tracked), None)
                 if idle is not None:
                     del self._kinds[idle]
-            known = self._kinds[kind] = _LearnedKind(self._times_for(kind))
+            known = self._kinds[kind] = _LearnedKind(self._times_for(kind), self._bounds)
         return known
 
     def _update_price(self, capacity: Capacity, now: float) -> None:

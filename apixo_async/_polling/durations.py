@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import Final
 
-from apixo_async._polling.inspection import GROWTH, DurationSample
+from apixo_async._polling.inspection import BEYOND_LONGEST, DurationSample
 
 #: Tasks that are watched at once, and newest durations that are kept: few enough that the sample
 #: follows the service when it becomes slower or faster.
@@ -69,14 +70,30 @@ class Durations:
         """
         if len(self._newest) < ENOUGH:
             return None
-        longest = max(self._newest)
-        older = sum(age > longest for age in self._running.values())
-        if older > UNSEEN * (older + len(self._newest)):
+        known, running = sorted(self._newest), sorted(self._running.values())
+        unseen = _part_beyond(known, running)
+        older = round(len(known) * unseen / (1 - unseen))
+        if older > UNSEEN * (older + len(known)):
             return None
         # Of tasks that run beyond every known duration only a lower bound is known: they are
-        # spread evenly over the next four steps of growth, up to 1.4 times the longest.
-        unseen = (longest * (1 + 4 * GROWTH * (rank + 0.5) / older) for rank in range(older))
-        return DurationSample(_spread([*sorted(self._newest), *unseen]))
+        # spread evenly up to where polls no longer expect their end.
+        span = (BEYOND_LONGEST - 1) / older if older else 0.0
+        beyond = (known[-1] * (1 + span * (rank + 0.5)) for rank in range(older))
+        return DurationSample(_spread([*known, *beyond]))
+
+
+def _part_beyond(known: list[float], running: list[float]) -> float:
+    """Return the part of the tasks that last longer than all known ones, by Kaplan and Meier.
+
+    Args:
+        known: Durations of finished tasks, ascending.
+        running: Ages at which the others were seen running, ascending.
+    """
+    part = 1.0
+    for over, duration in enumerate(known):
+        at_risk = len(known) - over + len(running) - bisect_left(running, duration)
+        part *= 1 - 1 / at_risk
+    return part
 
 
 def _spread(durations: list[float]) -> Iterator[float]:

@@ -3,7 +3,8 @@
 A task has run for some time and is not over. The past tasks of its kind that lasted longer show
 how much longer it may run. Between two polls there is an expected idle time, in which the task is
 over and the client does not know it yet. The next poll is due when that expectation reaches the
-price of a poll, in seconds of idle time.
+price of a poll, in seconds of idle time; or, before that, when the expected idle time beyond a
+target reaches a tenth of the price, so that few results are late by more than the target.
 
 Where a callback is awaited, a task can only be idle if its callback is lost, and needs no poll if
 it has come. So the expectation is that of a task of which no callback has come so far: the longer
@@ -12,6 +13,7 @@ the silence, the likelier the task is over.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
@@ -23,6 +25,15 @@ GROWTH: Final = 0.1
 #: The same where its callback is still the likelier messenger.
 LATE_GROWTH: Final = 0.5
 
+#: Up to this many times the longest known duration, its polls keep to the delay target as well.
+BEYOND_LONGEST: Final = 1 + 4 * GROWTH
+
+#: How many times a second of idle time beyond the delay target counts.
+_LATE_WEIGHT: Final = 10.0
+
+#: The delay target is at least this many times the price: where polls are dear, delays are longer.
+_PRICES: Final = 2.0
+
 
 class IntervalBounds(NamedTuple):
     """How close and how far apart the polls of one task may be, whatever they cost.
@@ -30,10 +41,13 @@ class IntervalBounds(NamedTuple):
     Attributes:
         floor: The fewest seconds between two polls, and before the first one.
         ceiling: The most.
+        delay_target: The result delay that few tasks should exceed, in seconds, where no callback
+            is awaited.
     """
 
     floor: float
     ceiling: float
+    delay_target: float = math.inf
 
     def bound(self, age: float, due: float) -> float:
         """Return the age nearest to `due` at which a task polled at `age` may be polled."""
@@ -79,6 +93,12 @@ class DurationSample:
         late = (max(0.0, duration - first) for duration in self._durations)
         return 1 + sum(-(-seconds // interval) for seconds in late) / len(self._durations)
 
+    def delay_by(self, first: float, interval: float, part: float) -> float:
+        """Return the result delay that this part of the tasks does not exceed at fixed times."""
+        early = (first - duration for duration in self._durations)
+        delays = sorted(max(seconds, seconds % interval) for seconds in early)
+        return delays[int(part * (len(delays) - 1))]
+
     def next_poll(
         self, age: float, price: float, bounds: IntervalBounds, lost: float = 1.0
     ) -> float:
@@ -92,9 +112,16 @@ class DurationSample:
                 awaited.
         """
         over = bisect_right(self._durations, age)
+        target = max(bounds.delay_target, _PRICES * price) / lost
         if over == len(self._durations):
-            return bounds.bound(age, age * (1 + min(LATE_GROWTH, GROWTH / lost)))
-        return bounds.bound(age, self._idle_reaches(price, over, lost))
+            wait = age * min(LATE_GROWTH, GROWTH / lost)
+            if age < BEYOND_LONGEST * self._durations[-1]:
+                wait = min(wait, target)
+            return bounds.bound(age, age + wait)
+        due = self._idle_reaches(price, over, lost)
+        if due - age > target:
+            due = min(due, self._idle_reaches(price / _LATE_WEIGHT, over, lost) + target)
+        return bounds.bound(age, due)
 
     def _idle_reaches(self, price: float, over: int, lost: float) -> float:
         """Return the age at which the expected idle time of a silent task reaches a price.

@@ -68,6 +68,17 @@ def test_the_quick_ones_of_a_crowd_say_nothing(over: int, enough: bool) -> None:
     assert known(crowd(over=over, seen_at=9.5).sample()).mean == pytest.approx(10.0)
 
 
+def test_a_wave_of_polls_says_nothing() -> None:
+    """Of a crowd whose polls take a second, those seen running before the longest end count."""
+    found = Durations()
+    for task in range(100):
+        found.watch(task)
+        found.seen(task, 10.0 + task / 100)
+    for task in range(0, 100, 4):
+        found.end(task, 9.99 + task / 100)
+    assert found.sample() is None  # Three of four go on, though one is seen beyond the longest.
+
+
 def test_those_that_go_on_stand_beyond_the_others() -> None:
     """Tasks seen running after all that is over count as ending before 1.4 times as long."""
     sample = known(crowd(over=90, seen_at=10.5).sample())

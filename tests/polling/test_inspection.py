@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apixo_async._polling.inspection import (
+    BEYOND_LONGEST,
     GROWTH,
     LATE_GROWTH,
     DurationSample,
@@ -85,13 +86,38 @@ def test_the_fewer_callbacks_are_lost_the_later_is_the_poll(
 
 
 @LIVELY
-@given(durations=samples, age=ages, low=prices, high=prices)
+@given(durations=samples, age=ages, low=prices, high=prices, target=st.floats(0.1, 100))
 def test_a_higher_price_never_polls_earlier(
-    durations: list[float], age: float, low: float, high: float
+    durations: list[float], age: float, low: float, high: float, target: float
 ) -> None:
     """The next poll is monotone in the price."""
     sample, (low, high) = DurationSample(durations), sorted((low, high))
-    assert sample.next_poll(age, low, WIDE) <= sample.next_poll(age, high, WIDE) + 1e-9
+    bounds = WIDE._replace(delay_target=target)
+    assert sample.next_poll(age, low, bounds) <= sample.next_poll(age, high, bounds) + 1e-9
+
+
+@LIVELY
+@given(durations=samples, age=ages, price=prices, target=eighths)
+def test_idle_time_beyond_the_target_counts_ten_times(
+    durations: list[float], age: float, price: float, target: float
+) -> None:
+    """Of two times the earlier: of all idle time, and of a tenth beyond target or two prices."""
+    sample, target = DurationSample(durations), max(target, 2 * price)
+    due = sample.next_poll(age, price, WIDE._replace(delay_target=target))
+    usual = sample.next_poll(age, price, WIDE)
+    assert due <= usual
+    if max(durations) > age:
+        beyond = float(idle(durations, age, Fraction(due) - Fraction(target)))
+        assert beyond <= price / 10 + 1e-9
+        assert due == usual or beyond == pytest.approx(price / 10, rel=1e-6, abs=1e-9)
+
+
+def test_the_target_yields_to_the_price() -> None:
+    """Where a poll is worth more than half the target, results may be later than the target."""
+    sample, bounds = DurationSample([10.0, *[60.0] * 9]), IntervalBounds(0.5, 120.0, 4.0)
+    # One of ten has been over since 10 s: for 4 s, and 10 times a tenth of the price.
+    assert sample.next_poll(0.0, 2.0, bounds) == pytest.approx(10.0 + 4.0 + 2.0)
+    assert sample.next_poll(0.0, 4.0, bounds) == pytest.approx(10.0 + 8.0 + 4.0)
 
 
 @LIVELY
@@ -112,10 +138,12 @@ def test_polls_stay_within_their_bounds(
 
 
 @LIVELY
-@given(durations=samples, price=prices)
-def test_a_course_is_what_the_polls_come_to(durations: list[float], price: float) -> None:
+@given(durations=samples, price=prices, target=st.sampled_from([1.0, 5.0, math.inf]))
+def test_a_course_is_what_the_polls_come_to(
+    durations: list[float], price: float, target: float
+) -> None:
     """Expected polls and delay are those of following the rule with each duration in turn."""
-    sample, bounds = DurationSample(durations), IntervalBounds(0.25, 50.0)
+    sample, bounds = DurationSample(durations), IntervalBounds(0.25, 50.0, target)
     polls = delays = 0.0
     for duration in durations:
         age = 0.0
@@ -156,6 +184,20 @@ def test_beyond_all_that_was_seen() -> None:
     assert gaps == pytest.approx(grown)
 
 
+def test_soon_beyond_all_that_was_seen() -> None:
+    """Up to 1.4 times the longest duration polls keep to the target, then they spread as ever."""
+    sample, bounds, age, gaps = DurationSample([50.0]), IntervalBounds(0.5, 120.0, 3.0), 50.0, []
+    while age < 100.0:
+        due = sample.next_poll(age, 1.0, bounds)
+        gaps.append((age, due - age))
+        age = due
+    near = [gap for at, gap in gaps if at < BEYOND_LONGEST * 50.0]
+    assert near == pytest.approx([3.0] * 7)
+    assert all(gap == pytest.approx(GROWTH * at) for at, gap in gaps[7:])
+    # Of short tasks a tenth of the age is less than the target.
+    assert DurationSample([5.0]).next_poll(6.0, 1.0, bounds) == pytest.approx(6.6)
+
+
 def test_two_clusters_are_sought_where_they_are() -> None:
     """Between 22 s and 60 s nothing ends, so that nothing is sought there."""
     sample = DurationSample([22.0] * 70 + [60.0] * 30)
@@ -194,6 +236,14 @@ def test_polls_at_fixed_times() -> None:
         DurationSample([5.0, 20.0, 20.5, 23.0, 23.5]).polls_by(20.0, 3.0) == (1 + 1 + 2 + 2 + 3) / 5
     )
     assert DurationSample([5.0, 7.0]).mean == 6.0
+
+
+def test_delays_at_fixed_times() -> None:
+    """Times of 20 s and 3 s find a task of 5 s after 15 s, one of 21 s after 2 s."""
+    sample = DurationSample([5.0, 20.0, 21.0, 23.0, 23.5])
+    assert sample.delay_by(20.0, 3.0, 1.0) == 15.0
+    assert sample.delay_by(20.0, 3.0, 0.75) == 2.5
+    assert sample.delay_by(20.0, 3.0, 0.0) == 0.0
 
 
 def test_one_poll_at_any_high_price() -> None:

@@ -31,7 +31,6 @@ from apixo_async._polling.adaptive import AdaptiveSchedule
 from apixo_async._polling.poller import Poller
 from apixo_async._polling.queue import PollQueue
 from apixo_async._polling.registry import TaskRegistry
-from apixo_async._polling.schedule import FixedSchedule
 from apixo_async._polling.tracked_task import TrackedTask
 from apixo_async._reporting import Reporter
 from apixo_async.testing import Fault, Simulator
@@ -90,7 +89,7 @@ PLACES: Final = [
     # What is learned.
     Place(AdaptiveSchedule, "again"),
     Place(AdaptiveSchedule, "learn", lasts=10.0, asked=False),
-    Place(FixedSchedule, "running"),
+    Place(AdaptiveSchedule, "running"),
     # The ledger.
     Place(TaskRegistry, "next_due"),
     Place(TaskRegistry, "apply"),

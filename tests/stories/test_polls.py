@@ -194,3 +194,14 @@ async def test_refresh_among_callers_of_balance(client_of: ClientOf) -> None:
     for one in crowd:
         one.cancel()
     await asyncio.gather(*crowd, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_a_crowd_that_is_unknown(client_of: ClientOf, events: list[Event]) -> None:
+    """Where all polls of a crowd exceed the limit, nearly all results come within two intervals."""
+    limits = Limits(100, 1_000)
+    client = client_of(Simulator(seed=1, durations=lasting(30.0, 0.12)), limits=limits)
+    await asyncio.gather(*(client.generate(CASTLE) for _ in range(100)))
+    delays = sorted(one.delay or 0.0 for one in events if isinstance(one, TaskSettled))
+    assert len(delays) == 100
+    assert delays[98] < 2 * 3.0
