@@ -76,7 +76,7 @@ def enveloped(data: Mapping[str, object]) -> bytes:
     """Return a whole answer."""
     body = json.dumps({"code": 200, "message": "success", "data": data})
     head = (
-        "HTTP/1.1 200 OK\r\nDate: Sat, 01 Nov 2025 12:00:00 GMT\r\nServer: cloud\r\n"
+        "HTTP/1.1 200 OK\r\nDate: {formatdate(usegmt=True)}\r\nServer: cloud\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return (head + body).encode()

@@ -126,7 +126,10 @@ def _read(part: type[WirePart], given: object) -> WirePart:
     """Read the fields of a part of an answer; anything but an object has none."""
     found = cast("dict[str, object]", given) if isinstance(given, dict) else {}
     known = {name: found[name] for name in part.__annotations__ if name in found}
-    if all(type(value) in _DOCUMENTED[name] for name, value in known.items()):
+    for name, value in known.items():
+        if type(value) not in _DOCUMENTED[name]:
+            break
+    else:
         return part(**known)  # Nearly always: there is nothing to convert.
     adapter = _ADAPTERS.get(part)
     if adapter is None:

@@ -279,4 +279,7 @@ class ModelShares:
                 return
 
     def _of(self, track: TrackedTask) -> _ModelShare:
-        return self._models.setdefault(track.ref.model, _ModelShare())
+        share = self._models.get(track.ref.model)
+        if share is None:
+            share = self._models[track.ref.model] = _ModelShare()
+        return share
