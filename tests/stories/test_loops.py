@@ -548,7 +548,7 @@ async def bounded(wait: Callable[[Task], Coroutine[Any, Any, object]], task: Tas
 
 async def test_map_of_another_loop(simulator: Simulator, client_of: ClientOf) -> None:
     """A map's outcomes are handed out on its own loop; on another one nobody would be woken."""
-    outcomes = client_of(simulator).map([CASTLE] * 2)
+    outcomes = client_of(simulator, limits=Limits(concurrent_tasks=1)).map([CASTLE] * 2)
 
     async def elsewhere() -> None:
         with pytest.raises(ConfigurationError, match="iterate over its outcomes there"):

@@ -220,7 +220,7 @@ async def test_left_in_the_middle(simulator: Simulator, client_of: ClientOf, jou
     await client.aclose()
     made = simulator.created
     before = states(journal)
-    assert before["submitted"] >= 4
+    assert before["submitted"] >= 1
     assert before["intent"] == before["uncertain"] == 0
     again = await mapped(
         client_of(simulator, limits=Limits(concurrent_tasks=5)), castles(20), journal
