@@ -159,6 +159,10 @@ class Allowance:
         """
         self._is_short = any(self._ready(now, waiting)) and self.permits.ready_at(now) > now
 
+    def none_waits(self) -> None:
+        """Note that no request waits: the next answer raises no limit."""
+        self._is_short = False
+
     @property
     def is_polls_turn(self) -> bool:
         """Whether a poll would be next, if one waited."""

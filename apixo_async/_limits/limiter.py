@@ -286,6 +286,8 @@ class Limiter:
         # Most calls come when requests end, and find that none waits.
         if self._slot_queue or any(self._queues.values()):
             self._hand_out(loop, now)
+        else:
+            self._allowance.none_waits()
         self._report_changes()
 
     def _hand_out(self, loop: asyncio.AbstractEventLoop, now: float) -> None:

@@ -393,8 +393,10 @@ class Poller:
 
     def _exchanged(self, task: asyncio.Task[None]) -> None:
         # A poll that was cancelled before its first step has not given its permit back.
-        self._api.dismiss(self._exchanges.pop(task))
-        self._check_end(task)
+        try:
+            self._api.dismiss(self._exchanges.pop(task))
+        finally:
+            self._check_end(task)
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         self._runner = None

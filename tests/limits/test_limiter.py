@@ -503,3 +503,27 @@ async def test_a_free_permit_goes_to_who_waits() -> None:
     assert (await waiter).priority is Priority.SUBMIT
     await asyncio.sleep(1.0)
     assert limiter.try_permit(Priority.SCHEDULED) is not None
+
+
+async def test_no_limit_rises_for_who_has_left() -> None:
+    """After a waiter was cancelled none waits, and answers to others raise no limit."""
+    limiter = Limiter(Limits(requests_per_minute=3_000), seed=1)
+    for _ in range(2):
+        permit = await limiter.permit(Priority.ASKED)
+        limiter.report(permit, PermitOutcome.THROTTLED, retry_after=1.0)
+    assert limiter.effective_requests_limit == 30
+    limiter.report(await limiter.permit(Priority.ASKED), PermitOutcome.ANSWERED)
+    await asyncio.sleep(100.0)
+    while (permit := limiter.try_permit(Priority.ASKED)) is not None:
+        limiter.report(permit, PermitOutcome.ANSWERED)
+    before = limiter.effective_requests_limit
+    waiter = asyncio.create_task(limiter.permit(Priority.ASKED))
+    await asyncio.sleep(0.1)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    await asyncio.sleep(100.0)
+    for _ in range(2):
+        permit = limiter.try_permit(Priority.ASKED)
+        assert permit is not None
+        limiter.report(permit, PermitOutcome.ANSWERED)
+    assert limiter.effective_requests_limit == before == 30
