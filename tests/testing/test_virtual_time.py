@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import threading
 import time
 
@@ -125,3 +126,14 @@ def test_a_call_from_another_thread_is_noticed_while_a_timer_is_set() -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert runner.run(main()) == [START]
+
+
+async def test_no_timer_is_early_by_rounding() -> None:
+    """The clock stands at the time of a timer when it fires, and not a hair before it."""
+    loop, rng = asyncio.get_running_loop(), random.Random(1)
+    for _ in range(1_000):
+        due = loop.time() + rng.uniform(0.0, 100.0) / 3
+        fired = loop.create_future()
+        loop.call_at(due, fired.set_result, None)
+        await fired
+        assert loop.time() == due
