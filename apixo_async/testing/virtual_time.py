@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import threading
 from collections.abc import Callable
@@ -13,7 +14,6 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 START: Final = 1000.0  # not 0, so that code which takes 0 for None fails
-_HAIR: Final = 1e-9  # seconds, by which asyncio itself lets timers be early
 _SLICE: Final = 0.01  # real seconds between two checks of worker threads
 
 
@@ -53,6 +53,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now = START
         self._working = 0
         super().__init__(_JumpingSelector(self))
+        self._move(START)
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
@@ -62,17 +63,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Move the clock by ``delay`` seconds; None means that there is nothing to move to."""
         if delay is None:
             raise StuckError(self._now)
-        self._now = self._due_at(self._now + delay)
+        self._move(self._now + delay)
 
-    def _due_at(self, moment: float) -> float:
-        """Return the time of the first timer where only rounding separates it from a moment.
-
-        A clock that stops short of it by a hair would have two that sleep until then wake each
-        other for ever: what is due at that time is not yet, and something is always ready.
-        """
-        timers: list[asyncio.TimerHandle] = getattr(self, "_scheduled", [])
-        first = timers[0].when() if timers else moment
-        return first if abs(first - moment) < _HAIR else moment
+    def _move(self, now: float) -> None:
+        self._now = now
+        # asyncio runs timers that are due within the clock's resolution, which is a nanosecond for
+        # a real clock. Here it would never pass: two that sleep until then would find that they are
+        # early, sleep on, and wake each other for ever.
+        vars(self)["_clock_resolution"] = math.ulp(now)
 
     def stands_still(self) -> bool:
         """Return True if a worker thread of this loop is at work."""
