@@ -32,8 +32,8 @@ class Timeouts:
         connect: Opening a connection.
         read: From one received piece of an answer to the next.
         write: From one sent piece of a request to the next.
-        exchange: One whole exchange, from the connection on to the last byte of its answer; a poll
-            gets at most `connect` and `read` together.
+        exchange: One whole exchange, from the connection on to the last byte of its answer; a poll,
+            or a question for the balance, gets at most `connect` and `read` together.
         retry: The time in which a failed request may be repeated: a refused submit, a balance.
         throttled: The longest time under 429, until `RateLimitError` (invariant 4).
     """

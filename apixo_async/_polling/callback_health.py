@@ -26,8 +26,15 @@ _LEAST_LOST: Final = 1e-4
 #: longer than the second of these, no outage of the receiver can swallow all four deliveries.
 LONGEST_PAUSE: Final = 120.0
 
-#: Seconds after the end of a task in which its callback may still be on its way.
+#: Seconds after the end of a task in which its callback may still be on its way, where callbacks
+#: come at once; and how much longer than recent ones took the next may take.
 ON_ITS_WAY: Final = 1.0
+_LATER: Final = 1.5
+
+#: The longest delay of callbacks that polls wait for, in seconds, and what is left of the longest
+#: one seen, for each callback that came sooner.
+_LONGEST_DELAY: Final = 10.0
+_FADING: Final = 0.98
 
 #: Seconds by which the service's clock and stamps, and this machine's, may disagree.
 CLOCK_ERROR: Final = 60.0
@@ -46,6 +53,7 @@ class CallbackHealth:
         is_proved: Whether callbacks reach this process.
         missed_in_a_row: Consecutive tasks that were over before their callback arrived.
         lost: The share of recent tasks whose callback did not come while others did, above zero.
+        delay: Seconds after the end of a task that callbacks have lately taken to come, at most.
     """
 
     __slots__ = (
@@ -53,6 +61,7 @@ class CallbackHealth:
         "_received",
         "_steady_since",
         "_tasks",
+        "delay",
         "is_proved",
         "lost",
         "missed_in_a_row",
@@ -62,6 +71,7 @@ class CallbackHealth:
         self.is_proved = False
         self.missed_in_a_row = 0
         self.lost = _LOST_AT_FIRST
+        self.delay = 0.0
         self._tasks = _AS_OF
         self._is_reported = False
         self._received: tuple[float, float] | None = None
@@ -78,9 +88,15 @@ class CallbackHealth:
         self.is_proved, self.missed_in_a_row, self._received = True, 0, (now, wall)
         return ends
 
-    def announced(self) -> None:
-        """Note a task that is over, and whose callback arrived before a poll found that."""
+    def announced(self, ended_for: float = math.inf) -> None:
+        """Note a task that is over, and whose callback arrived before a poll found that.
+
+        Args:
+            ended_for: Seconds since its end, or infinity where that is not known.
+        """
         self._count(0.0)
+        if ended_for < math.inf:
+            self.delay = min(_LONGEST_DELAY, max(ended_for, _FADING * self.delay))
 
     def missed(self, ended_for: float = math.inf) -> bool:
         """Note a task that was over before its callback arrived; return True if a silence begins.
@@ -89,7 +105,7 @@ class CallbackHealth:
             ended_for: Seconds since its end.
         """
         self._steady_since = math.inf
-        if ended_for < ON_ITS_WAY:
+        if ended_for < max(ON_ITS_WAY, _LATER * self.delay):
             return False
         if self.is_proved:
             self._count(1.0)

@@ -437,6 +437,8 @@ class TaskRegistry:
         if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
             track.created = now - age
         track.ran_until = track.polled_at
+        if not track.again:  # The callback before this poll told of something else than the end.
+            track.is_announced = False
         age = track.polled_at - self._known_since(track)
         self.schedule.running(track.kind, track, age, first=not track.waited)
         track.waited = True
@@ -461,7 +463,8 @@ class TaskRegistry:
     def _silent_poll(self, track: TrackedTask, now: float) -> float:
         created = self._known_since(track)
         age = max(0.0, track.ran_until - created)
-        return self.schedule.silent(track.kind, created, age, now, self._capacity(now))
+        due = self.schedule.silent(track.kind, created, age, now, self._capacity(now))
+        return due + self.unresolved.delay
 
     def _capacity(self, now: float) -> Capacity:
         if self._measured is None or not 0 <= now - self._measured_at < _MEASURED_FOR:

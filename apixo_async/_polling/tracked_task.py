@@ -119,6 +119,7 @@ class TrackedTask:
         late: When to poll it first although its callback has not come, by what was known when it
             was created.
         callback_received: Whether a callback of it arrived.
+        is_announced: Whether one has arrived since a poll found it running.
         again: Whether to poll once more after the poll in flight, which the service may have
             answered before the event that asks for this one.
         next_claims: Other tasks that callbacks named while one was polled.
@@ -144,6 +145,7 @@ class TrackedTask:
         "halted",
         "identity",
         "images",
+        "is_announced",
         "is_detached",
         "is_followed",
         "kind",
@@ -198,7 +200,7 @@ class TrackedTask:
         self.identity = TaskIdentity.KNOWN
         self.polling = PollState.IDLE
         self.waited = self.callback_received = self.again = self.reopened = False
-        self.is_followed = self.is_detached = False
+        self.is_followed = self.is_detached = self.is_announced = False
         self.seen = True
         self.subscription: CallbackSubscription | None = None
         self.next_claims: list[str] = []

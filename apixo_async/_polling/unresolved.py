@@ -60,13 +60,18 @@ class UnresolvedSubmits:
         return subscription is not None and self._health.is_proved and not subscription.is_shared
 
     @property
+    def delay(self) -> float:
+        """Seconds after the end of a task until its callback may have come."""
+        return self._health.delay
+
+    @property
     def lost(self) -> float:
         """The share of callbacks that do not come; 1 while none are to be expected."""
         return self._health.lost if self._health.is_proved else 1.0
 
     def received(self, track: TrackedTask, named: str | None, now: float) -> None:
         """Note a callback of a task, and the task id that it names, if it names one."""
-        track.callback_received = True
+        track.callback_received = track.is_announced = True
         is_back = self._health.received(now, time.time())
         self.note_claim(track, named)
         if is_back:
@@ -104,8 +109,8 @@ class UnresolvedSubmits:
                 self._settled.popitem(last=False)
         if track.identity is TaskIdentity.UNRESOLVED:
             return False
-        if track.callback_received:
-            self._health.announced()
+        if track.is_announced:
+            self._health.announced(ended_for)
             return False
         if not self._health.missed(ended_for):
             return False

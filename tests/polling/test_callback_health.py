@@ -101,6 +101,32 @@ def test_what_says_nothing_of_the_share() -> None:
     assert health.lost == silent > 0.1
 
 
+def test_a_slow_callback_is_not_a_lost_one() -> None:
+    """How long callbacks take is learned; within half as much again none counts as lost."""
+    health = CallbackHealth()
+    health.received(5.0, 5.0)
+    health.announced(4.0)
+    lost = health.lost
+    assert health.delay == 4.0
+    assert not health.missed(5.9)
+    assert health.lost == lost
+    health.missed(6.0)
+    assert health.lost > lost
+
+
+def test_the_delay_of_callbacks_follows_them() -> None:
+    """One slow callback is forgotten, one of an unknown delay says nothing, and 10 s are enough."""
+    health = CallbackHealth()
+    health.announced(4.0)
+    health.announced()
+    assert health.delay == 4.0
+    for _ in range(200):
+        health.announced(0.1)
+    assert health.delay < 0.2
+    health.announced(3_600.0)
+    assert health.delay == 10.0
+
+
 def steady(times: list[tuple[float, float]], since: float, end: tuple[float, float]) -> bool:
     """Return whether callbacks at these times leave no room for a lost one."""
     health = CallbackHealth()

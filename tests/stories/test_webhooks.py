@@ -184,6 +184,20 @@ async def test_lost_callbacks_hurry_the_next_late_poll(webhooks_of: WebhooksOf) 
     assert took[1] < 30.0
 
 
+async def test_slow_callbacks_are_not_lost_ones(webhooks_of: WebhooksOf, events: list[Any]) -> None:
+    """Where each callback comes 2 s after the end, polls wait for it, and none counts as lost."""
+    simulator, client = webhooks_of(
+        callback_delay=2.0, durations=lambda _model, _given, rng: rng.uniform(20.0, 40.0)
+    )
+    tasks: list[asyncio.Task[Result]] = []
+    for _ in range(300):
+        tasks.append(asyncio.create_task(client.generate(CASTLE)))
+        await asyncio.sleep(0.5)
+    await asyncio.gather(*tasks)
+    assert sum(isinstance(event, CallbacksLost) for event in events) <= 1
+    assert polls(simulator) < 1.5 * 300
+
+
 async def test_slow_task(webhooks_of: WebhooksOf) -> None:
     """A task that is late is polled rarely, however long it takes."""
     simulator, client = webhooks_of(durations=600.0)
