@@ -189,7 +189,7 @@ async def test_slow_callbacks_are_not_lost_ones(webhooks_of: WebhooksOf, events:
     simulator, client = webhooks_of(
         callback_delay=2.0, durations=lambda _model, _given, rng: rng.uniform(20.0, 40.0)
     )
-    tasks: list[asyncio.Task[Result]] = []
+    tasks: list[asyncio.Task[object]] = []
     for _ in range(300):
         tasks.append(asyncio.create_task(client.generate(CASTLE)))
         await asyncio.sleep(0.5)
