@@ -136,7 +136,7 @@ class AdaptiveSchedule:
         known = self._of(kind)
         if known.sample is None:
             # Without jitter, and not stretched: where permits are short, polls wait for theirs in
-            # turn, which delays results less than longer intervals do.
+            # turn, and the latest results of a crowd come earlier than at longer intervals.
             first, interval = self._times_for(kind)
             age = now - created
             return created + self._bounds.bound(age, max(first, age + interval))
