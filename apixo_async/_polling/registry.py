@@ -437,7 +437,7 @@ class TaskRegistry:
         if track.created == -math.inf and (age := age_of(verdict, track.kind)) is not None:
             track.created = now - age
         track.ran_until = track.polled_at
-        if not track.again:  # The callback before this poll told of something else than the end.
+        if not track.again:  # The callback before this poll was not that of the end.
             track.is_announced = False
         age = track.polled_at - self._known_since(track)
         self.schedule.running(track.kind, track, age, first=not track.waited)
