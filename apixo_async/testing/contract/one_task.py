@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from apixo_async._catalog import RESULT_LIFETIME, timing
 from apixo_async._text import dollars
@@ -26,6 +27,10 @@ from apixo_async.testing.contract.statements import (
     stated,
     value_of,
 )
+
+#: Seconds, before `speed`, from a submit's answer to that of a first poll which still shows how a
+#: task begins: a fiftieth of the least that it takes.
+_MOST_UNTIL_FIRST_POLL: Final = timing(f"{MODEL}/1k").typical_low / 50
 
 
 @stated(21, "A submit is answered with data.taskId, a text.", "models' pages", "Simulator.arrive")
@@ -87,10 +92,14 @@ def _states(evidence: Evidence, _: Plan) -> Finding:
 
 @assumed(26, "A task is pending at first.", "OpenPoints.pending")
 def _pending(evidence: Evidence, _: Plan) -> Finding:
-    states = [one.state for one in _polls(evidence)]
-    if states[0] not in ("pending", "processing"):
-        raise Unknown(f"its first poll found it {states[0] or 'without a state'}")
-    return observed("pending", states[0] == "pending", f"its first poll found it {states[0]}")
+    first = _polls(evidence)[0]
+    words = f"its first poll found it {first.state or 'without a state'}"
+    if first.state not in ("pending", "processing"):
+        raise Unknown(words)
+    after = first.ended - evidence["task: submit"].ended
+    if first.state == "processing" and after * evidence.speed > _MOST_UNTIL_FIRST_POLL:
+        raise Unknown(f"{words}, {after:.2f} s after its submit: too late to know")
+    return observed("pending", first.state == "pending", words)
 
 
 @stated(

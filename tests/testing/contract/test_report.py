@@ -123,6 +123,15 @@ def test_a_refusal_that_may_have_bought(buys: bool) -> None:
     assert 60 not in unknown(report)
 
 
+@pytest.mark.parametrize("pending", [True, False])
+def test_a_first_poll_that_comes_late(pending: bool) -> None:
+    """Over a slow network, or on a busy machine, it does not show how a task begins."""
+    simulator = service(open_points=OpenPoints(pending=pending))
+    report = checked(simulator, simulator.transport(latency=5.0), floods=False, crowds=False)
+    assert 26 in unknown(report)
+    assert not differing(report)
+
+
 @pytest.mark.parametrize(
     ("lifetime", "days", "verdict"),
     [(15, 2, "agree"), (1, 2, "differ"), (1, 0.5, "unknown"), (15, 20, "unknown")],
