@@ -149,7 +149,7 @@ async def _queue_of(length: int) -> dict[str, float]:
     started = time.process_time()
     async with client_of(SLOTS, duration=3.0, polling=Polling.fixed(4.0, 4.0)) as client:
         line = [asyncio.create_task(client.submit(INPUT)) for _ in range(length + SERVED)]
-        await asyncio.sleep(0.001)  # However many of them begin in a turn of the loop.
+        await asyncio.sleep(0.001)  # All join, however many begin in a turn of the loop.
         joined = time.process_time()
         while client.statistics().succeeded < SERVED:  # noqa: ASYNC110 - virtual seconds are free
             await asyncio.sleep(1)
